@@ -1,0 +1,61 @@
+"""Recurrent sequence models in JAX, and a laboratory for their gradients.
+
+Imports jax alone. The Flax wrappers are `seqcells.nnx` and `seqcells.linen`, training is
+`seqcells.train`; they are imported when first asked for.
+"""
+
+import importlib
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from seqcells import diagnostics as diagnostics
+from seqcells import initializers as initializers
+from seqcells._cell import Cell, FunctionCell, SplitCell
+from seqcells._summary import param_count, summary
+from seqcells._unroll import select_engine, trajectory, unroll
+from seqcells.cells import GRU, RNN, GRUParams, RNNParams
+from seqcells.engines import Engine, Scan
+
+if TYPE_CHECKING:
+    from seqcells import linen as linen
+    from seqcells import nnx as nnx
+    from seqcells import probes as probes
+    from seqcells import train as train
+
+__version__ = "0.1.0"
+
+_LAZY = ("linen", "nnx", "probes", "train")
+
+__all__ = [
+    "GRU",
+    "RNN",
+    "Cell",
+    "Engine",
+    "FunctionCell",
+    "GRUParams",
+    "RNNParams",
+    "Scan",
+    "SplitCell",
+    "diagnostics",
+    "initializers",
+    "linen",
+    "nnx",
+    "param_count",
+    "probes",
+    "select_engine",
+    "summary",
+    "train",
+    "trajectory",
+    "unroll",
+]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import a submodule that needs more than jax when it is first asked for."""
+    if name in _LAZY:
+        return importlib.import_module(f"seqcells.{name}")
+    raise AttributeError(f"module 'seqcells' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

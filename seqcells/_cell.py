@@ -1,0 +1,196 @@
+"""What a cell is: a static value of configuration whose methods are pure functions of arrays."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+
+Params = Any  # any pytree of arrays; RNNParams, GRUParams, ...
+Carry = Any  # the recurrent memory: an array, or a pytree of arrays
+Drive = Any  # what a step needs of its input once no carry is needed
+
+
+class Cell(abc.ABC):
+    """A recurrent cell: configuration without arrays, and the functions of one step.
+
+    Subclasses are frozen dataclasses. They are registered with JAX as static values, so a cell
+    passes through `jit` and `vmap` like any argument, and two equal cells are traced once.
+
+    A step is `recur(params, carry, project(params, x))` followed by `output`: `project` needs no
+    carry, so an engine may run it for all of time at once, and only `recur` is sequential.
+    """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        jax.tree_util.register_static(cls)
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array, input_size: int) -> Params:
+        """Make parameters for inputs whose last axis has `input_size` entries."""
+
+    @abc.abstractmethod
+    def init_carry(self, x: jax.Array) -> Carry:
+        """Make the carry with which a sequence starts, for one step's input `x` [*B, D].
+
+        It is made from `x`, so that it is sharded as `x` is; the values of `x` play no part.
+        """
+
+    @abc.abstractmethod
+    def project(self, params: Params, x: jax.Array) -> Drive:
+        """Compute the part of a step that needs no carry. x: float[*B, D], any leading axes."""
+
+    @abc.abstractmethod
+    def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
+        """Compute the next carry: the part of a step that is sequential."""
+
+    @abc.abstractmethod
+    def output(self, carry: Carry) -> Any:
+        """Read the output y off a carry."""
+
+    def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, Any]:
+        """Take one step; a body for `jax.lax.scan`.
+
+        Args:
+            params: the cell's parameters, as `init` makes them.
+            carry: the memory before the step, as `init_carry` makes it.
+            x: float[*B, D]; the input of this step.
+
+        Returns:
+            The carry after the step, and the output y in the dtype of computation.
+        """
+        cell = self.resolve(x)
+        carry = cell.recur(params, carry, cell.project(params, x))
+        return carry, cell.output(carry)
+
+    def resolve(self, x: jax.Array) -> Cell:
+        """Return the cell with nothing left open that depends on the input's dtype."""
+        return self
+
+    def check_params(self, params: Params, input_size: int) -> None:
+        """Raise a ValueError unless `params` are of this cell and of this `input_size`."""
+        expected = _expected_params(self, input_size)
+        if not _check.same_shapes(params, expected):
+            raise ValueError(
+                f"params: {self} on inputs of {input_size} features (the last axis of xs) expects "
+                f"{_check.describe(expected)}, got {_check.describe(params)}; make them with "
+                f"cell.init(key, {input_size}), or check the last axis of xs"
+            )
+
+
+class SplitCell(Cell):
+    """A cell whose recurrence is one product followed by elementwise work.
+
+    `recur` is `gate(carry, drive, mix(params, carry))`. Engines use the split to give every such
+    cell the same efficient derivative.
+    """
+
+    @abc.abstractmethod
+    def mix(self, params: Params, carry: Carry) -> Any:
+        """Compute the one recurrent product."""
+
+    @abc.abstractmethod
+    def gate(self, carry: Carry, drive: Drive, mixed: Any) -> Carry:
+        """Compute the next carry, elementwise."""
+
+    def why_not_split(self) -> str | None:
+        """Say why this configuration cannot be split after all, or return None."""
+        return None
+
+    def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
+        """Compute the next carry as `gate(carry, drive, mix(params, carry))`."""
+        return self.gate(carry, drive, self.mix(params, carry))
+
+
+@dataclasses.dataclass(frozen=True)
+class FunctionCell(Cell):
+    """A cell made of a user's functions.
+
+    The step may compute y from anything, so this cell has no `output` of a carry alone; engines and
+    diagnostics that need one say so. Two such cells are equal when their functions are the same
+    objects: define the functions once, not in a loop.
+
+    Args:
+        step_fn: `(params, carry, x) -> (carry, y)`, a body for `jax.lax.scan`; x is float[*B, D],
+            and every leaf of the carry and of y starts with the batch axes.
+        carry_fn: `x -> carry`, the memory with which a sequence starts.
+        init_fn: `(key, input_size) -> params`, if `init` is to work.
+
+    >>> import jax.numpy as jnp, seqcells as sc
+    >>> def total(params, carry, x):
+    ...     carry = carry + params * x
+    ...     return carry, carry
+    >>> cell = sc.FunctionCell(total, jnp.zeros_like)
+    >>> carry, ys = sc.unroll(cell, jnp.float32(2.0), jnp.ones((5, 1)))
+    >>> float(carry[0])
+    10.0
+    """
+
+    step_fn: Callable[[Params, Carry, jax.Array], tuple[Carry, Any]]
+    carry_fn: Callable[[jax.Array], Carry]
+    init_fn: Callable[[jax.Array, int], Params] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("step_fn", "carry_fn", "init_fn"):
+            value = getattr(self, name)
+            if not callable(value) and not (name == "init_fn" and value is None):
+                raise TypeError(f"{name}: expected a function, got {value!r}")
+
+    def init(self, key: jax.Array, input_size: int) -> Params:
+        """Call `init_fn`."""
+        if self.init_fn is None:
+            raise TypeError("init_fn: expected (key, input_size) -> params, got None; give one")
+        return self.init_fn(key, input_size)
+
+    def init_carry(self, x: jax.Array) -> Carry:
+        """Call `carry_fn`."""
+        return self.carry_fn(x)
+
+    def project(self, params: Params, x: jax.Array) -> Drive:
+        """Return x: nothing is known that could be done ahead of time."""
+        return x
+
+    def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
+        """Return the carry of `step_fn`."""
+        return self.step_fn(params, carry, drive)[0]
+
+    def output(self, carry: Carry) -> Any:
+        """Raise: y is not known to be a function of the carry alone."""
+        raise TypeError("cell: a FunctionCell has no output(carry); write a Cell subclass for this")
+
+    def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, Any]:
+        """Call `step_fn`."""
+        return self.step_fn(params, carry, x)
+
+    def check_params(self, params: Params, input_size: int) -> None:
+        """Accept anything: the parameters are the user's own."""
+
+
+@functools.lru_cache(maxsize=256)
+def _expected_params(cell: Cell, input_size: int) -> Params:
+    return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+
+
+def zero_carry(x: jax.Array, size: int, dtype: Any) -> jax.Array:
+    """Make zeros [*B, size], sharded as the batch axes of x [*B, D] are.
+
+    `jnp.zeros` would be replicated under a sharded batch and cost all-gathers in the loop.
+    """
+    column = jnp.zeros_like(jnp.sum(x, axis=-1, keepdims=True), dtype=dtype)  # [*B, 1], also D = 0
+    return jnp.broadcast_to(column, (*x.shape[:-1], size))
+
+
+def fresh_carry(cell: Cell, xs: Any) -> Carry:
+    """Make the carry with which the sequences xs [T, *B, ...] start; T may be 0."""
+
+    def first(leaf: jax.Array) -> jax.Array:  # zeros [*B, ...], sharded as xs is
+        return jnp.zeros_like(leaf[0] if leaf.shape[0] else jnp.sum(leaf, axis=0))
+
+    return cell.init_carry(jax.tree.map(first, xs))

@@ -1,0 +1,157 @@
+"""Lengths, masks and resets, said once for every engine.
+
+Padding is inert: a step that is not valid leaves the carry as it was, puts out zeros, and is never
+shown its input, so that neither its value nor its gradient can depend on what stands there.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells._cell import Carry, Cell, Params
+
+
+@partial(
+    jax.tree_util.register_dataclass, data_fields=["valid", "restart"], meta_fields=["reverse"]
+)
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """Where sequences begin and end, ready for an engine; time first.
+
+    Attributes:
+        valid: bool[T, *B], False = padding; None where every step is valid.
+        restart: bool[T, *B], True = the fresh carry is taken before this step is read, in the order
+            of reading; None where there is none.
+        reverse: whether time is read from the end.
+    """
+
+    valid: jax.Array | None
+    restart: jax.Array | None
+    reverse: bool
+
+
+def make(
+    xs: jax.Array,
+    lengths: ArrayLike | None,
+    mask: ArrayLike | None,
+    resets: ArrayLike | None,
+    reverse: bool,
+    time_axis: int,
+) -> Flags:
+    """Check the flags against xs [T, *B, D], which is time first already, and combine them."""
+    _check.flag("reverse", reverse)
+    steps = xs.shape[:-1]
+    valid = _boolean("mask", mask, steps, time_axis)
+    if lengths is not None:
+        times = jnp.arange(steps[0]).reshape(-1, *[1] * (len(steps) - 1))
+        inside = times < _lengths(lengths, steps)
+        valid = inside if valid is None else valid & inside
+    restart = _boolean("resets", resets, steps, time_axis)
+    if restart is not None:
+        restart = restart if valid is None else restart & valid
+        if reverse:
+            restart = _next_valid(restart, valid)
+    return Flags(valid, restart, reverse)
+
+
+def guard(cell: Cell, params: Params, fresh: Carry) -> Callable[[Carry, Any], tuple[Carry, Any]]:
+    """Return the cell's step under flags, a body for a scan.
+
+    Args:
+        cell: the cell.
+        params: its parameters.
+        fresh: the carry with which a sequence starts.
+
+    Returns:
+        `(carry, (x, valid, restart)) -> (carry, y)`, where the two flags are bool[*B] or None.
+    """
+
+    def step(carry: Carry, inputs: tuple[Any, jax.Array | None, jax.Array | None]) -> Any:
+        x, valid, restart = inputs
+        if restart is not None:
+            carry = select(restart, fresh, carry)
+        if valid is None:
+            return cell.step(params, carry, x)
+        new, y = cell.step(params, carry, select(valid, x, zeros_like(x)))
+        return select(valid, new, carry), select(valid, y, zeros_like(y))
+
+    return step
+
+
+def select(where: jax.Array, yes: Any, no: Any) -> Any:
+    """Choose between two trees of arrays [*B, ...] by `where` bool[*B].
+
+    A choice, never a product: NaN on the side that is not taken stays there.
+    """
+
+    def leaf(a: jax.Array, b: jax.Array) -> jax.Array:
+        return jnp.where(where.reshape(where.shape + (1,) * (a.ndim - where.ndim)), a, b)
+
+    return jax.tree.map(leaf, yes, no)
+
+
+def zeros_like(tree: Any) -> Any:
+    """Make a tree of zeros."""
+    return jax.tree.map(jnp.zeros_like, tree)
+
+
+def _boolean(
+    name: str, value: ArrayLike | None, steps: tuple[int, ...], time_axis: int
+) -> jax.Array | None:
+    if value is None:
+        return None
+    flags = jnp.asarray(value)
+    expected = steps[1 : time_axis + 1] + steps[:1] + steps[time_axis + 1 :]
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"{name}: expected bool{list(expected)}, got dtype {flags.dtype}")
+    if flags.shape != expected:
+        raise ValueError(
+            f"{name}: expected bool{list(expected)}, the axes of xs without the last, "
+            f"got shape {flags.shape}"
+        )
+    return jnp.moveaxis(flags, time_axis, 0)
+
+
+def _lengths(lengths: ArrayLike, steps: tuple[int, ...]) -> jax.Array:
+    n = jnp.asarray(lengths)
+    if not jnp.issubdtype(n.dtype, jnp.integer):
+        raise TypeError(f"lengths: expected int{list(steps[1:])}, got dtype {n.dtype}")
+    if n.shape != steps[1:]:
+        raise ValueError(
+            f"lengths: expected int{list(steps[1:])}, one for every sequence of xs, "
+            f"got shape {n.shape}"
+        )
+    if not isinstance(n, jax.core.Tracer) and n.size:
+        low, high = int(n.min()), int(n.max())
+        if low < 0 or high > steps[0]:
+            raise ValueError(
+                f"lengths: expected values from 0 to T={steps[0]}, got values from {low} to {high}"
+            )
+    return n
+
+
+def _next_valid(restart: jax.Array, valid: jax.Array | None) -> jax.Array:
+    """Shift restarts for reading from the end.
+
+    A sequence that starts at t ends the one before it, so the fresh carry is due at the last valid
+    step before t: at each step, look whether the next valid one starts a sequence.
+    """
+    length = restart.shape[0]
+    if length == 0:
+        return restart
+    times = jnp.arange(length).reshape(-1, *[1] * (restart.ndim - 1))
+    here = jnp.broadcast_to(times, restart.shape)
+    if valid is not None:
+        here = jnp.where(valid, here, length)
+    upcoming = jax.lax.cummin(here, axis=0, reverse=True)  # first valid step at t or later
+    after = jnp.concatenate([upcoming[1:], jnp.full_like(upcoming[:1], length)])
+    found = jnp.take_along_axis(restart, jnp.minimum(after, length - 1), axis=0)
+    return found & (after < length)

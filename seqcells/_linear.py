@@ -1,0 +1,39 @@
+"""Matrix products as every cell does them: one dtype in, at least float32 out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+
+def wide(dtype: Any) -> Any:
+    """Return the dtype of carries and accumulators: float32, or float64 when computing in it."""
+    return jnp.promote_types(dtype, jnp.float32)
+
+
+def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, dtype: Any) -> jax.Array:
+    """Compute x @ w + b: the product of operands in `dtype`, the sum and the result in wide(dtype).
+
+    Args:
+        x: float[*B, I].
+        w: float[I, O].
+        b: float[O], or None for no bias.
+        dtype: the dtype of computation.
+
+    Returns:
+        float[*B, O] in wide(dtype).
+    """
+    if x.ndim < 1 or x.shape[-1] != w.shape[0]:
+        raise ValueError(f"x: expected [..., {w.shape[0]}] for weights {w.shape}, got {x.shape}")
+    contraction = (((x.ndim - 1,), (0,)), ((), ()))
+    out = jax.lax.dot_general(
+        x.astype(dtype), w.astype(dtype), contraction, preferred_element_type=wide(dtype)
+    )
+    return out if b is None else out + b.astype(out.dtype)
+
+
+def gates(a: jax.Array, n: int) -> tuple[jax.Array, ...]:
+    """Cut the last axis into n equal gates."""
+    return tuple(jnp.split(a, n, axis=-1))

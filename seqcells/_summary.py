@@ -1,0 +1,79 @@
+"""Tables of layers and parameters, as people know them from Keras."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells._cell import Cell, fresh_carry
+
+
+def param_count(params: Any) -> int:
+    """Count the numbers in a tree of arrays (or of `jax.ShapeDtypeStruct`).
+
+    >>> import jax, seqcells as sc
+    >>> sc.param_count(sc.GRU(64).init(jax.random.key(0), 1))
+    12864
+    """
+    return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
+
+
+def summary(cell: Cell, input_size: int) -> str:
+    """Return a table of the layer, its output shape and its parameters.
+
+    Args:
+        cell: the cell.
+        input_size: features of the input, at least 0.
+
+    Returns:
+        A table of text; shapes hold T for time and B for the batch.
+
+    >>> import seqcells as sc
+    >>> print(sc.summary(sc.GRU(64), input_size=1))
+    Layer     Output shape  Parameters
+    ----------------------------------
+    GRU       (T, B, 64)        12,864
+      w_ih    (1, 192)             192
+      w_hh    (64, 192)         12,288
+      b_ih    (192,)               192
+      b_hh    (192,)               192
+    ----------------------------------
+    Total parameters: 12,864 (50.2 KiB)
+    """
+    if not isinstance(cell, Cell):
+        raise TypeError(f"cell: expected a seqcells.Cell such as GRU(64), got {cell!r}")
+    input_size = _check.size("input_size", input_size, least=0)
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+    rows = [(type(cell).__name__, _output_shape(cell, params, input_size), param_count(params))]
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
+        rows.append((f"  {name}", str(tuple(leaf.shape)), param_count(leaf)))
+    return _table(rows, _kib(params))
+
+
+def _output_shape(cell: Cell, params: Any, input_size: int) -> str:
+    def one_step(params: Any, x: jax.Array) -> Any:
+        return cell.step(params, fresh_carry(cell, x[None]), x)[1]
+
+    y = jax.eval_shape(one_step, params, jax.ShapeDtypeStruct((1, input_size), jnp.float32))
+    shapes = [f"(T, B, {', '.join(map(str, leaf.shape[1:]))})" for leaf in jax.tree.leaves(y)]
+    return ", ".join(shapes)
+
+
+def _kib(params: Any) -> float:
+    leaves = jax.tree.leaves(params)
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves) / 1024
+
+
+def _table(rows: list[tuple[str, str, int]], kib: float) -> str:
+    head = ("Layer", "Output shape", "Parameters")
+    cells = [head, *((name, shape, f"{count:,}") for name, shape, count in rows)]
+    wide = [max(len(row[i]) for row in cells) for i in range(3)]
+    lines = [f"{a:<{wide[0] + 2}}{b:<{wide[1] + 2}}{c:>{wide[2]}}".rstrip() for a, b, c in cells]
+    rule = "-" * (sum(wide) + 4)
+    total = f"Total parameters: {rows[0][2]:,} ({kib:,.1f} KiB)"
+    return "\n".join([lines[0], rule, *lines[1:], rule, total])

@@ -1,0 +1,70 @@
+"""What the dense cells share: one array of memory, two weight matrices, dtypes."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check, initializers
+from seqcells._cell import SplitCell, zero_carry
+from seqcells._linear import wide
+from seqcells.initializers import GateInitializers
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseCell(SplitCell):
+    """A cell with weights [in, G*H] and [H, G*H] and a carry float[*B, H], also its output."""
+
+    GATES: ClassVar[int]
+
+    hidden_size: int
+    _: dataclasses.KW_ONLY
+    w_ih_init: GateInitializers = initializers.Lecun()
+    w_hh_init: GateInitializers = initializers.Orthogonal()
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    def __post_init__(self) -> None:
+        size = _check.size("hidden_size", self.hidden_size, least=1)
+        object.__setattr__(self, "hidden_size", size)
+        for name in ("dtype", "param_dtype"):
+            value = getattr(self, name)
+            if value is None and name == "dtype":
+                continue
+            _check.float_dtype(name, value)
+            object.__setattr__(self, name, jnp.dtype(value))  # one spelling: equal cells are equal
+        for field in dataclasses.fields(self):
+            if field.name.endswith("_init"):
+                initializers.check(field.name, getattr(self, field.name), self.GATES)
+
+    def resolve(self, x: jax.Array) -> Self:
+        """Return the cell with `dtype` settled: its own, or else that of x."""
+        _check.floating("xs", x.dtype, "cast it, or embed tokens first")
+        return self if self.dtype is not None else dataclasses.replace(self, dtype=x.dtype)
+
+    def init_carry(self, x: jax.Array) -> jax.Array:
+        """Make zeros float[*B, H] for one step's input x [*B, D], in at least float32."""
+        return zero_carry(x, self.hidden_size, wide(self.resolve(x).dtype))
+
+    def output(self, carry: jax.Array) -> jax.Array:
+        """Return the carry in the dtype of computation."""
+        return carry if self.dtype is None else carry.astype(self.dtype)
+
+    def _matrices(self, key: jax.Array, input_size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Draw w_ih [input_size, G*H] and w_hh [H, G*H]; return them and a key for the biases."""
+        _check.key("key", key)
+        input_size = _check.size("input_size", input_size, least=0)
+        k_ih, k_hh, k_bias = jax.random.split(key, 3)
+        return (
+            self._draw("w_ih_init", k_ih, (input_size, self.hidden_size)),
+            self._draw("w_hh_init", k_hh, (self.hidden_size, self.hidden_size)),
+            k_bias,
+        )
+
+    def _draw(self, name: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+        """Draw the gates of the parameter whose initialiser is the field `name`."""
+        init = getattr(self, name)
+        return initializers.per_gate(name, init, key, shape, self.GATES, self.param_dtype)

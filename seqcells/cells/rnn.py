@@ -1,0 +1,83 @@
+"""The simple recurrent network of Elman (1990)."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check, initializers
+from seqcells._linear import affine
+from seqcells.cells._dense import DenseCell
+from seqcells.initializers import GateInitializers
+
+ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "identity": lambda a: a}
+
+
+class RNNParams(NamedTuple):
+    """Parameters of `RNN`."""
+
+    w_ih: jax.Array  # [D, H], W_x
+    w_hh: jax.Array  # [H, H], W_h
+    b: jax.Array | None  # [H]
+
+
+@dataclasses.dataclass(frozen=True)
+class RNN(DenseCell):
+    """Simple recurrent cell, h_t = act(W_h h_{t-1} + W_x x_t + b) (Elman 1990).
+
+    `RNN(H, "relu", w_hh_init=initializers.Identity())` is the IRNN of Le, Jaitly & Hinton (2015).
+
+    Args:
+        hidden_size: H, at least 1.
+        activation: "tanh", "relu" or "identity".
+        bias: whether there is a b.
+        w_ih_init: initialiser of w_ih float[D, H].
+        w_hh_init: initialiser of w_hh float[H, H].
+        b_init: initialiser of b float[H].
+        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
+            it is narrower.
+        param_dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: on a size below 1 or an unknown activation.
+        TypeError: on an argument of the wrong type.
+
+    >>> import jax, seqcells as sc
+    >>> cell = sc.RNN(4)
+    >>> params = cell.init(jax.random.key(0), input_size=2)
+    >>> sc.param_count(params)
+    28
+    """
+
+    GATES: ClassVar[int] = 1
+
+    activation: str = "tanh"
+    bias: bool = True
+    _: dataclasses.KW_ONLY
+    b_init: GateInitializers = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.choice("activation", self.activation, ACTIVATIONS)
+        _check.flag("bias", self.bias)
+
+    def init(self, key: jax.Array, input_size: int) -> RNNParams:
+        """Make parameters in `param_dtype` for inputs with `input_size` features."""
+        w_ih, w_hh, k_bias = self._matrices(key, input_size)
+        b = self._draw("b_init", k_bias, (self.hidden_size,)) if self.bias else None
+        return RNNParams(w_ih, w_hh, b)
+
+    def project(self, params: RNNParams, x: jax.Array) -> jax.Array:
+        """Compute W_x x + b. x: float[*B, D]. Returns float[*B, H]."""
+        return affine(x, params.w_ih, params.b, self.dtype or x.dtype)
+
+    def mix(self, params: RNNParams, carry: jax.Array) -> jax.Array:
+        """Compute W_h h. carry: float[*B, H]. Returns float[*B, H]."""
+        return affine(carry, params.w_hh, None, self.dtype or carry.dtype)
+
+    def gate(self, carry: jax.Array, drive: jax.Array, mixed: jax.Array) -> jax.Array:
+        """Apply the activation; the old carry enters through the product alone."""
+        return ACTIVATIONS[self.activation](drive + mixed)

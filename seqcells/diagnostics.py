@@ -1,0 +1,156 @@
+"""Where a gradient goes in time: pure functions, safe under jit and vmap."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells._cell import Carry, Cell, Params, fresh_carry
+from seqcells._flags import Flags
+from seqcells.engines import Scan
+
+
+class RateAndHorizon(NamedTuple):
+    """How a gradient decays with the lag."""
+
+    rate: jax.Array  # [*B], factor a step: r = exp(slope of ln norm)
+    horizon: jax.Array  # [*B], steps in which the norm falls by e: -1 / ln r; inf where r >= 1
+
+
+def carry_gradient(
+    cell: Cell, params: Params, xs: jax.Array, loss: Callable[[Any], jax.Array], carry: Carry = None
+) -> Carry:
+    """Compute dL/dh_t, the total derivative of a loss by the carry after every step.
+
+    A zero e_t is added to h_t, and the loss differentiated by all e_t at once: one backward pass.
+
+    Args:
+        cell: a cell whose y is a function of its carry (not a FunctionCell).
+        params: its parameters.
+        xs: float[T, *B, D].
+        loss: ys [T, *B, H] -> scalar.
+        carry: the initial carry; a fresh one where None.
+
+    Returns:
+        The gradient, shaped as the carry with time first: float[T, *B, H] for RNN and GRU.
+
+    Raises:
+        TypeError: for a FunctionCell.
+    """
+    cell = cell.resolve(xs)
+    fresh = fresh_carry(cell, xs)
+    carry = fresh if carry is None else carry
+    still = jax.tree.map(lambda a: jnp.broadcast_to(jnp.zeros_like(a), (len(xs), *a.shape)), fresh)
+    flags = Flags(valid=None, restart=None, reverse=False)
+
+    def perturbed(nudges: Carry) -> jax.Array:
+        return loss(Scan().run(_Nudged(cell), params, (xs, nudges), carry, flags)[1])
+
+    return jax.grad(perturbed)(still)
+
+
+def gradient_by_lag(
+    cell: Cell, params: Params, xs: jax.Array, loss: Callable[[Any], jax.Array], carry: Carry = None
+) -> jax.Array:
+    """Compute ||dL/dh_{T-1-k}||_2 for every lag k, in one backward pass.
+
+    Args:
+        cell: a cell whose y is a function of its carry (not a FunctionCell).
+        params: its parameters.
+        xs: float[T, *B, D].
+        loss: ys [T, *B, H] -> scalar.
+        carry: the initial carry; a fresh one where None.
+
+    Returns:
+        float[T, *B], row k for the lag of k steps before the last; in units of the loss per unit of
+        carry, for each sequence of the batch by itself.
+
+    Raises:
+        TypeError: for a FunctionCell.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> cell = sc.RNN(3, "identity", w_hh_init=sc.initializers.Orthogonal(0.5))
+    >>> params = cell.init(jax.random.key(0), input_size=2)
+    >>> norms = gradient_by_lag(cell, params, jnp.ones((4, 2)), lambda ys: ys[-1, 0])
+    >>> [round(float(norm), 6) for norm in norms]
+    [1.0, 0.5, 0.25, 0.125]
+    """
+    gradient = carry_gradient(cell, params, xs, loss, carry)
+
+    leaves = [leaf.reshape(*xs.shape[:-1], -1) for leaf in jax.tree.leaves(gradient)]
+    flat = jnp.concatenate(leaves, axis=-1)  # [T, *B, K]
+    peak = jnp.max(jnp.abs(flat), axis=-1)
+    scale = jnp.where(peak > 0, peak, jnp.ones_like(peak))  # so that no square underflows
+    norms = scale * jnp.sqrt(jnp.sum(jnp.square(flat / scale[..., None]), axis=-1))
+    return jnp.flip(norms, axis=0)
+
+
+def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) -> RateAndHorizon:
+    """Fit the rate r = exp(slope of ln norm) a step, and the horizon -1 / ln r in steps.
+
+    Least squares over the lags of the window at which the norm has not underflowed.
+
+    Args:
+        norms: float[L, *B], by lag, as `gradient_by_lag` gives them; dimensionless or not.
+        window: the first and the last lag of the fit, in steps; all lags where None.
+
+    Returns:
+        Rate and horizon [*B]; NaN where fewer than two lags are usable.
+
+    Raises:
+        ValueError: on a window outside the lags.
+
+    >>> import jax.numpy as jnp
+    >>> fit = rate_and_horizon(0.5 ** jnp.arange(20.0))
+    >>> round(float(fit.rate), 3), round(float(fit.horizon), 3)
+    (0.5, 1.443)
+    """
+    norms = jnp.asarray(norms)
+    _check.floating("norms", norms.dtype, "give norms by lag")
+    first, last = (0, norms.shape[0] - 1) if window is None else window
+    if not 0 <= first < last < norms.shape[0]:
+        raise ValueError(
+            f"window: expected 0 <= first < last <= {norms.shape[0] - 1}, got {(first, last)}"
+        )
+    norms = norms[first : last + 1]
+    lags = jnp.arange(first, last + 1, dtype=norms.dtype).reshape(-1, *[1] * (norms.ndim - 1))
+    usable = (norms > jnp.finfo(norms.dtype).tiny) & jnp.isfinite(norms)
+    count = jnp.sum(usable.astype(norms.dtype), axis=0)
+    logs = jnp.log(jnp.where(usable, norms, 1))
+    weight = usable.astype(norms.dtype) / jnp.maximum(count, 1)
+    lag_mean = jnp.sum(weight * lags, axis=0)
+    log_mean = jnp.sum(weight * logs, axis=0)
+    spread = jnp.sum(weight * jnp.square(lags - lag_mean), axis=0)
+    slope = jnp.sum(weight * (lags - lag_mean) * (logs - log_mean), axis=0)
+    slope = jnp.where(count >= 2, slope / jnp.where(count >= 2, spread, 1), jnp.nan)
+    horizon = jnp.where(slope >= 0, jnp.inf, -1 / jnp.where(slope >= 0, -1, slope))
+    return RateAndHorizon(jnp.exp(slope), horizon)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Nudged(Cell):
+    """A cell that reads (x, e) and adds e to its carry after every step."""
+
+    cell: Cell
+
+    def init(self, key: jax.Array, input_size: int) -> Params:
+        return self.cell.init(key, input_size)
+
+    def init_carry(self, x: Any) -> Carry:
+        return self.cell.init_carry(x[0])
+
+    def project(self, params: Params, x: Any) -> Any:
+        return self.cell.project(params, x[0]), x[1]
+
+    def recur(self, params: Params, carry: Carry, drive: Any) -> Carry:
+        drive, nudge = drive
+        return jax.tree.map(jnp.add, self.cell.recur(params, carry, drive), nudge)
+
+    def output(self, carry: Carry) -> Any:
+        return self.cell.output(carry)

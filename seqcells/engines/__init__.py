@@ -1,0 +1,6 @@
+"""Engines, one way through time a file; `ENGINES` lists them in the order of preference."""
+
+from seqcells.engines._engine import Engine as Engine
+from seqcells.engines.scan import Scan as Scan
+
+ENGINES: tuple[Engine, ...] = (Scan(),)

@@ -1,0 +1,94 @@
+"""The plain engine: `jax.lax.scan` over the cell's own step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells._cell import Carry, Cell, Params, fresh_carry
+from seqcells._flags import Flags, guard
+from seqcells.engines._engine import Engine
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan(Engine):
+    """Run `cell.step` under `jax.lax.scan`; runs every cell, on every platform.
+
+    Args:
+        unroll: how many steps one turn of the loop holds, at least 1.
+        checkpoint: None stores what the backward pass needs of every step. An int C stores the
+            carry every C steps and computes the steps between again; "sqrt" takes
+            C = ceil(sqrt(T)), so that peak memory grows as sqrt(T). C need not divide T.
+
+    Raises:
+        ValueError: on a value out of range.
+        TypeError: on an argument of the wrong type.
+    """
+
+    unroll: int = 1
+    checkpoint: int | str | None = None
+
+    def __post_init__(self) -> None:
+        _check.size("unroll", self.unroll, least=1)
+        if isinstance(self.checkpoint, str):
+            _check.choice("checkpoint", self.checkpoint, ("sqrt",))
+        elif self.checkpoint is not None:
+            _check.size("checkpoint", self.checkpoint, least=1)
+
+    def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
+        """Return None: this engine asks nothing of a cell but its step."""
+        return None
+
+    def run(
+        self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
+    ) -> tuple[Carry, Any]:
+        """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
+        body = guard(cell, params, fresh_carry(cell, xs))
+        inputs = (xs, flags.valid, flags.restart)
+
+        def loop(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+            return jax.lax.scan(body, carry, inputs, reverse=flags.reverse, unroll=self.unroll)
+
+        length = jax.tree.leaves(xs)[0].shape[0]
+        if self.checkpoint is None or length == 0:
+            return loop(carry, inputs)
+        chunk = math.isqrt(length - 1) + 1 if self.checkpoint == "sqrt" else int(self.checkpoint)
+        remember = jax.checkpoint(loop, prevent_cse=False)
+        return _in_chunks(remember, carry, inputs, length, min(chunk, length), flags.reverse)
+
+
+def _in_chunks(
+    loop: Callable[[Carry, Any], tuple[Carry, Any]],
+    carry: Carry,
+    inputs: Any,
+    length: int,
+    chunk: int,
+    reverse: bool,
+) -> tuple[Carry, Any]:
+    """Run `loop` over chunks of time; what does not fill a chunk is run by itself, at the end."""
+    count = length // chunk
+    whole = count * chunk
+
+    def head(carry: Carry) -> tuple[Carry, Any]:
+        blocks = jax.tree.map(lambda a: a[:whole].reshape(count, chunk, *a.shape[1:]), inputs)
+        carry, ys = jax.lax.scan(loop, carry, blocks, reverse=reverse)
+        return carry, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), ys)
+
+    def tail(carry: Carry) -> tuple[Carry, Any]:
+        return loop(carry, jax.tree.map(lambda a: a[whole:], inputs))
+
+    if whole == length:
+        return head(carry)
+    if reverse:
+        carry, late = tail(carry)
+        carry, early = head(carry)
+    else:
+        carry, early = head(carry)
+        carry, late = tail(carry)
+    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)

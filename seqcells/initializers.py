@@ -1,0 +1,148 @@
+"""Initialisers that are values: two equal ones compare equal, so two equal cells trace once.
+
+Each is called as `init(key, shape, dtype)`, like those of `jax.nn.initializers`, which serve as
+well. A cell calls its initialisers gate by gate, on [in, H], never on the fused [in, 3H] matrix:
+an orthogonal 3H-wide matrix leaves every gate with a spectral radius near 0.6.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.nn import initializers as jax_init
+
+from seqcells._linear import wide
+
+Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> array
+GateInitializers = Initializer | tuple[Initializer, ...]  # one for all gates, or one a gate
+
+zeros = jax_init.zeros
+ones = jax_init.ones
+
+
+@dataclasses.dataclass(frozen=True)
+class Orthogonal:
+    """Orthogonal matrix times `scale` (Saxe et al. 2014), computed in at least float32.
+
+    Args:
+        scale: dimensionless; every singular value of a square matrix.
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Draw an array of `shape` and `dtype`."""
+        return jax_init.orthogonal(self.scale)(key, shape, wide(dtype)).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """Identity matrix times `scale`; with ReLU this is the IRNN (Le, Jaitly & Hinton 2015).
+
+    Args:
+        scale: dimensionless; the value on the diagonal.
+    """
+
+    scale: float = 1.0
+
+    def __call__(self, key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
+        """Make an array of `shape` and `dtype`; the key is not used."""
+        return (self.scale * jnp.eye(*shape, dtype=wide(dtype))).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Normal:
+    """Normal entries N(0, std^2).
+
+    Args:
+        std: the standard deviation of an entry.
+    """
+
+    std: float = 0.01
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Draw an array of `shape` and `dtype`."""
+        return jax_init.normal(self.std)(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Glorot:
+    """Uniform on +-sqrt(6 / (in + out)) (Glorot & Bengio 2010), `out` being one gate's width."""
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Draw an array of `shape` and `dtype`."""
+        return jax_init.glorot_uniform()(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lecun:
+    """Truncated normal of variance 1 / in (LeCun et al. 1998), the default of Flax and Haiku."""
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Draw an array of `shape` and `dtype`."""
+        return jax_init.lecun_normal()(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Chrono:
+    """Bias -ln U[1, t_max - 1] of the update gate z (Tallec & Ollivier 2018).
+
+    z is the fraction that is WRITTEN here, so the paper's log U stands with a minus sign. A unit's
+    timescale 1/z = 1 + U, in steps, is then uniform on [2, t_max] where its other drive is zero.
+    Use it for one gate: `GRU(64, b_ih_init=(zeros, Chrono(100), zeros))`, in the order r|z|n.
+
+    Args:
+        t_max: the longest timescale, in steps; at least 2.
+    """
+
+    t_max: float
+
+    def __post_init__(self) -> None:
+        if not self.t_max >= 2:
+            raise ValueError(f"t_max: expected at least 2 steps, got {self.t_max!r}")
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Draw an array of `shape` and `dtype`."""
+        u = jax.random.uniform(key, shape, wide(dtype), minval=1.0, maxval=self.t_max - 1.0)
+        return -jnp.log(u).astype(dtype)
+
+
+def per_gate(
+    name: str, init: GateInitializers, key: jax.Array, shape: tuple[int, ...], n: int, dtype: Any
+) -> jax.Array:
+    """Initialise n gates of `shape` one by one and join them along the last axis.
+
+    Args:
+        name: the argument that held `init`, for error messages.
+        init: one initialiser for all gates, or a tuple with one a gate.
+        key: one random key.
+        shape: the shape of one gate.
+        n: how many gates.
+        dtype: of the result.
+
+    Returns:
+        dtype[*shape[:-1], n * shape[-1]].
+    """
+    inits = init if isinstance(init, tuple) else (init,) * n
+    keys = jax.random.split(key, n) if n > 1 else (key,)
+    blocks = [f(k, shape, dtype) for f, k in zip(inits, keys, strict=True)]
+    for block in blocks:
+        if jnp.shape(block) != shape:
+            raise ValueError(
+                f"{name}: expected an initialiser that makes {shape}, got {jnp.shape(block)}"
+            )
+    return blocks[0] if n == 1 else jnp.concatenate(blocks, axis=-1)
+
+
+def check(name: str, init: Any, n: int) -> None:
+    """Raise unless `init` is an initialiser or a tuple of n of them."""
+    inits = init if isinstance(init, tuple) else (init,)
+    if isinstance(init, tuple) and len(init) != n:
+        raise ValueError(f"{name}: expected one initialiser or a tuple of {n}, got {len(init)}")
+    for f in inits:
+        if not callable(f):
+            raise TypeError(f"{name}: expected (key, shape, dtype) -> array, got {f!r}")

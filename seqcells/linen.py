@@ -1,0 +1,58 @@
+"""Any cell as a `flax.linen` module."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from jax.typing import ArrayLike
+
+from seqcells._cell import Carry, Cell
+from seqcells._unroll import unroll
+
+
+class RNN(nn.Module):
+    """A cell as a linen module; `apply` is `seqcells.unroll`.
+
+    Every parameter of the cell is a parameter of the module under its own name: w_ih, w_hh, ...
+
+    Args:
+        cell: any cell, for instance `seqcells.GRU(64)`.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> rnn = sc.linen.RNN(sc.GRU(64))
+    >>> xs = jnp.ones((20, 4, 8))
+    >>> variables = rnn.init(jax.random.key(0), xs)
+    >>> carry, ys = rnn.apply(variables, xs)
+    >>> carry.shape, ys.shape
+    ((4, 64), (20, 4, 64))
+    """
+
+    cell: Cell
+
+    @nn.compact
+    def __call__(self, xs: ArrayLike, carry: Carry = None, **flags: Any) -> tuple[Carry, Any]:
+        """Unroll the cell over xs float[T, *B, D].
+
+        Args:
+            xs: the inputs, time first unless `time_axis` says otherwise.
+            carry: the initial carry; a fresh one where None.
+            **flags: `lengths`, `mask`, `resets`, `reverse`, `time_axis`, `engine` of
+                `seqcells.unroll`.
+
+        Returns:
+            The last carry, and ys [T, *B, H].
+        """
+        input_size = jnp.shape(xs)[-1]
+        if self.is_initializing():
+            made = self.cell.init(self.make_rng("params"), input_size)
+        else:
+            made = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), input_size))
+
+        def stored(path: tuple[Any, ...], leaf: Any) -> Any:
+            name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
+            return self.param(name, lambda _: leaf)
+
+        return unroll(self.cell, jax.tree_util.tree_map_with_path(stored, made), xs, carry, **flags)

@@ -1,0 +1,56 @@
+"""The adding problem, in uRNN's form."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells.probes._probe import Probe, Score
+
+
+@dataclasses.dataclass(frozen=True)
+class Adding(Probe):
+    """Add the two marked numbers (Arjovsky, Shah & Bengio 2016, after Hochreiter 1997).
+
+    Step t shows (u_t, m_t), u_t from U[0, 1]; one marker stands in each half of the sequence. The
+    answer is u_i + u_j. Always answering 1 costs the variance of the sum, 1/6 (the 0.1767 that is
+    often quoted is wrong). Pascanu's and the TCN's "adding" are other tasks: other markers, and in
+    Pascanu's the mean is asked for.
+
+    Args:
+        length: T, steps; at least 2.
+    """
+
+    length: int = 100
+
+    input_size: ClassVar[int] = 2
+    output_size: ClassVar[int] = 1
+    baseline: ClassVar[float] = 1 / 6
+
+    def __post_init__(self) -> None:
+        _check.size("length", self.length, least=2)
+
+    def sample(self, key: jax.Array, batch_size: int) -> tuple[jax.Array, jax.Array]:
+        """Draw inputs float32[T, N, 2] and targets float32[N]."""
+        _check.key("key", key)
+        k_number, k_first, k_second = jax.random.split(key, 3)
+        half = self.length // 2
+        numbers = jax.random.uniform(k_number, (self.length, batch_size))
+        first = jax.random.randint(k_first, (batch_size,), 0, half)
+        second = jax.random.randint(k_second, (batch_size,), half, self.length)
+        times = jnp.arange(self.length)[:, None]
+        marks = ((times == first) | (times == second)).astype(numbers.dtype)
+        return jnp.stack([numbers, marks], axis=-1), jnp.sum(numbers * marks, axis=0)
+
+    def score(self, answers: jax.Array, targets: jax.Array) -> Score:
+        """Mean squared error, and the share of answers within 0.2 (Pascanu's err^2 <= 0.04)."""
+        square = jnp.square(answers[..., 0] - targets)
+        return Score(jnp.mean(square), jnp.mean((square <= 0.04).astype(square.dtype)))
+
+    def solved(self, score: Score) -> jax.Array:
+        """Whether the mean squared error is below 0.01."""
+        return score.loss < 0.01

@@ -1,0 +1,183 @@
+"""Training as one jitted scan: pure functions of arrays, to vmap over hyperparameters.
+
+A run is `run(loss, state, hparams, steps)`; its random key is folded with the step, so that 100
+steps and then 100 more are the same bits as 200. `fit` is the loop on the host around it.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax.typing import ArrayLike
+
+from seqcells import _check
+
+HParamsTree = Any  # HParams, or any tree of arrays that the loss and the optimiser read
+Loss = Callable[[Any, jax.Array, HParamsTree], tuple[jax.Array, dict[str, jax.Array]]]
+Optimizer = Callable[[HParamsTree], optax.GradientTransformation]
+Metrics = dict[str, jax.Array]
+
+
+class HParams(NamedTuple):
+    """Hyperparameters of `adamw`, every one an array or a number: vmap over any of them."""
+
+    learning_rate: ArrayLike = 1e-3  # []
+    max_norm: ArrayLike = 1.0  # [], global gradient norm to which gradients are clipped; inf: never
+    b1: ArrayLike = 0.9  # []
+    b2: ArrayLike = 0.999  # []
+    eps: ArrayLike = 1e-8  # []
+    weight_decay: ArrayLike = 0.0  # []
+
+
+class TrainState(NamedTuple):
+    """Everything that a run needs to go on; save it, load it, and the bits are the same."""
+
+    step: jax.Array  # int32[]
+    key: jax.Array  # key[], never changed: step t uses fold_in(key, t)
+    params: Any
+    opt_state: Any
+
+
+def adamw(hparams: HParams) -> optax.GradientTransformation:
+    """Make AdamW (Loshchilov & Hutter 2019) behind clipping by the global norm."""
+    return optax.chain(
+        optax.clip_by_global_norm(hparams.max_norm),  # pyright: ignore[reportArgumentType] -- arrays
+        optax.adamw(
+            hparams.learning_rate,
+            b1=hparams.b1,  # pyright: ignore[reportArgumentType]
+            b2=hparams.b2,  # pyright: ignore[reportArgumentType]
+            eps=hparams.eps,  # pyright: ignore[reportArgumentType]
+            weight_decay=hparams.weight_decay,  # pyright: ignore[reportArgumentType]
+        ),
+    )
+
+
+def init(
+    params: Any, hparams: HParamsTree, key: jax.Array, optimizer: Optimizer = adamw
+) -> TrainState:
+    """Make the state before the first step.
+
+    Args:
+        params: the parameters to train, any tree of arrays.
+        hparams: hyperparameters, read by `optimizer`.
+        key: one random key for the whole run.
+        optimizer: hparams -> an Optax transformation.
+
+    Returns:
+        The state at step 0.
+    """
+    _check.key("key", key)
+    return TrainState(jnp.int32(0), key, params, optimizer(hparams).init(params))
+
+
+def train_step(
+    loss: Loss, state: TrainState, hparams: HParamsTree, optimizer: Optimizer = adamw
+) -> tuple[TrainState, Metrics]:
+    """Take one step of gradient descent.
+
+    Args:
+        loss: (params, key, hparams) -> (scalar, further scalars by name).
+        state: the state before the step.
+        hparams: hyperparameters, read by `loss` and by `optimizer`.
+        optimizer: hparams -> an Optax transformation.
+
+    Returns:
+        The state after the step, and `loss`, `grad_norm` and the further scalars before it.
+    """
+    key = jax.random.fold_in(state.key, state.step)
+    (value, further), grads = jax.value_and_grad(loss, has_aux=True)(state.params, key, hparams)
+    updates, opt_state = optimizer(hparams).update(grads, state.opt_state, state.params)
+    params = optax.apply_updates(state.params, updates)
+    metrics = {"loss": value, "grad_norm": optax.global_norm(grads), **further}
+    return TrainState(state.step + 1, state.key, params, opt_state), metrics
+
+
+def run(
+    loss: Loss, state: TrainState, hparams: HParamsTree, steps: int, optimizer: Optimizer = adamw
+) -> tuple[TrainState, Metrics]:
+    """Take `steps` steps as one scan; pure, so jit it, and vmap it over state and hparams.
+
+    Args:
+        loss: (params, key, hparams) -> (scalar, further scalars by name).
+        state: the state to go on from.
+        hparams: hyperparameters, read by `loss` and by `optimizer`.
+        steps: how many, at least 0.
+        optimizer: hparams -> an Optax transformation.
+
+    Returns:
+        The state after the steps, and the metrics of each, float[steps].
+    """
+    steps = _check.size("steps", steps, least=0)
+
+    def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
+        return train_step(loss, state, hparams, optimizer)
+
+    return jax.lax.scan(body, state, length=steps)
+
+
+def fit(
+    loss: Loss,
+    state: TrainState,
+    hparams: HParamsTree,
+    steps: int,
+    *,
+    segment: int = 100,
+    optimizer: Optimizer = adamw,
+    transform: Callable[[Any], Any] = lambda run: run,
+    on_segment: Callable[[TrainState, Metrics], bool | None] | None = None,
+) -> tuple[TrainState, Metrics]:
+    """Train in jitted segments, with a loop on the host between them.
+
+    A segment is compiled once for one `loss`, `optimizer` and `transform`: define these functions
+    once, and call `fit` as often as you like.
+
+    Args:
+        loss: (params, key, hparams) -> (scalar, further scalars by name).
+        state: the state to go on from.
+        hparams: hyperparameters, read by `loss` and by `optimizer`.
+        steps: how many steps to take.
+        segment: steps between two looks at the host, at least 1.
+        optimizer: hparams -> an Optax transformation.
+        transform: what to do to `(state, hparams) -> (state, metrics)` before it is jitted:
+            `jax.vmap` trains a member for every row of state and hparams.
+        on_segment: called with the state and the segment's metrics after each; training ends where
+            it returns True.
+
+    Returns:
+        The state at the end, and the metrics of all steps taken, [steps], under vmap [M, steps].
+
+    >>> import jax, jax.numpy as jnp
+    >>> def loss(params, key, hparams):
+    ...     return jnp.square(params - jax.random.normal(key)), {}
+    >>> hparams = HParams(learning_rate=0.1)
+    >>> state = init(jnp.float32(3.0), hparams, jax.random.key(0))
+    >>> state, metrics = fit(loss, state, hparams, steps=200)
+    >>> int(state.step), metrics["loss"].shape
+    (200, (200,))
+    """
+    steps = _check.size("steps", steps, least=0)
+    segment = _check.size("segment", segment, least=1)
+    history: list[Metrics] = []
+    done = 0
+    while done < steps or not history:
+        length = min(segment, steps - done)
+        state, metrics = _segment(loss, length, optimizer, transform)(state, hparams)
+        history.append(jax.tree.map(np.asarray, metrics))
+        done += length
+        if on_segment is not None and on_segment(state, metrics):
+            break
+    return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *history)
+
+
+@functools.lru_cache(maxsize=64)
+def _segment(loss: Loss, steps: int, optimizer: Optimizer, transform: Callable[..., Any]) -> Any:
+    def segment(state: TrainState, hparams: HParamsTree) -> tuple[TrainState, Metrics]:
+        return run(loss, state, hparams, steps, optimizer)
+
+    return jax.jit(transform(segment))
