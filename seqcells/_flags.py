@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
@@ -129,7 +130,7 @@ def _lengths(lengths: ArrayLike, steps: tuple[int, ...]) -> jax.Array:
             f"lengths: expected int{list(steps[1:])}, one for every sequence of xs, "
             f"got shape {n.shape}"
         )
-    if not isinstance(n, jax.core.Tracer) and n.size:
+    if not isinstance(n, Tracer) and n.size:
         low, high = int(n.min()), int(n.max())
         if low < 0 or high > steps[0]:
             raise ValueError(

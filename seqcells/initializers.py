@@ -28,6 +28,10 @@ ones = jax_init.ones
 class Orthogonal:
     """Orthogonal matrix times `scale` (Saxe et al. 2014), computed in at least float32.
 
+    Under vmap the matrices are made one after another: on a CPU with few cores a batched QR
+    decomposition (jaxlib 0.10.2) waits for threads of the pool that it runs on, and two of them in
+    one program wait for ever.
+
     Args:
         scale: dimensionless; every singular value of a square matrix.
     """
@@ -36,7 +40,12 @@ class Orthogonal:
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
-        return jax_init.orthogonal(self.scale)(key, shape, wide(dtype)).astype(dtype)
+
+        @jax.custom_batching.sequential_vmap
+        def draw(key: jax.Array) -> jax.Array:
+            return jax_init.orthogonal(self.scale)(key, shape, wide(dtype))
+
+        return draw(key).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,9 +39,7 @@ class RNN(nnx.Module):
         self.cell = cell
         self.params = nnx.data(jax.tree.map(nnx.Param, cell.init(rngs.params(), input_size)))
 
-    def __call__(
-        self, xs: ArrayLike, carry: Carry = None, **flags: Any
-    ) -> tuple[Carry, Any]:
+    def __call__(self, xs: ArrayLike, carry: Carry = None, **flags: Any) -> tuple[Carry, Any]:
         """Unroll the cell over xs float[T, *B, D].
 
         Args:

@@ -14,10 +14,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jax.typing import ArrayLike
 
 from seqcells import _check
 
+Scalar = float | jax.Array  # float[]
 HParamsTree = Any  # HParams, or any tree of arrays that the loss and the optimiser read
 Loss = Callable[[Any, jax.Array, HParamsTree], tuple[jax.Array, dict[str, jax.Array]]]
 Optimizer = Callable[[HParamsTree], optax.GradientTransformation]
@@ -27,12 +27,12 @@ Metrics = dict[str, jax.Array]
 class HParams(NamedTuple):
     """Hyperparameters of `adamw`, every one an array or a number: vmap over any of them."""
 
-    learning_rate: ArrayLike = 1e-3  # []
-    max_norm: ArrayLike = 1.0  # [], global gradient norm to which gradients are clipped; inf: never
-    b1: ArrayLike = 0.9  # []
-    b2: ArrayLike = 0.999  # []
-    eps: ArrayLike = 1e-8  # []
-    weight_decay: ArrayLike = 0.0  # []
+    learning_rate: Scalar = 1e-3  # []
+    max_norm: Scalar = 1.0  # [], global gradient norm to which gradients are clipped; inf: never
+    b1: Scalar = 0.9  # []
+    b2: Scalar = 0.999  # []
+    eps: Scalar = 1e-8  # []
+    weight_decay: Scalar = 0.0  # []
 
 
 class TrainState(NamedTuple):
@@ -47,13 +47,13 @@ class TrainState(NamedTuple):
 def adamw(hparams: HParams) -> optax.GradientTransformation:
     """Make AdamW (Loshchilov & Hutter 2019) behind clipping by the global norm."""
     return optax.chain(
-        optax.clip_by_global_norm(hparams.max_norm),  # pyright: ignore[reportArgumentType] -- arrays
+        optax.clip_by_global_norm(hparams.max_norm),
         optax.adamw(
             hparams.learning_rate,
-            b1=hparams.b1,  # pyright: ignore[reportArgumentType]
-            b2=hparams.b2,  # pyright: ignore[reportArgumentType]
-            eps=hparams.eps,  # pyright: ignore[reportArgumentType]
-            weight_decay=hparams.weight_decay,  # pyright: ignore[reportArgumentType]
+            b1=hparams.b1,
+            b2=hparams.b2,
+            eps=hparams.eps,
+            weight_decay=hparams.weight_decay,
         ),
     )
 

@@ -1,4 +1,4 @@
-"""The gated recurrent unit of Cho et al. (2014), with the reset gate after or before the product."""
+"""The gated recurrent unit of Cho et al. (2014), its reset gate after or before the product."""
 
 from __future__ import annotations
 

@@ -26,14 +26,30 @@ class Probe(abc.ABC):
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_static(cls)
 
-    input_size: int  # D, features of the input
-    output_size: int  # numbers in an answer
-    baseline: float  # the loss of the best answer that does not look at the input
+    @property
+    @abc.abstractmethod
+    def input_size(self) -> int:
+        """Features of the input, D."""
+
+    @property
+    @abc.abstractmethod
+    def output_size(self) -> int:
+        """Numbers in an answer."""
+
+    @property
+    @abc.abstractmethod
+    def baseline(self) -> float:
+        """The loss of the best answer that does not look at the input."""
+
+    @property
+    @abc.abstractmethod
+    def threshold(self) -> float:
+        """The loss below which the task counts as solved."""
 
     @abc.abstractmethod
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
         """Compare answers float[N, output_size] with targets [N]."""
 
-    @abc.abstractmethod
     def solved(self, score: Score) -> jax.Array:
-        """Say whether a score (on 10,000 samples or more) counts as solved: bool[]."""
+        """Say whether a score, taken on 10,000 samples or more, counts as solved: bool[]."""
+        return score.loss < self.threshold

@@ -7,6 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
@@ -20,7 +21,7 @@ class DelayedRecall(Probe):
     Symbols are one-hot. Steps 0 to T-1 show distractors drawn from an alphabet of their own, but
     step T - lag shows the cue; step T shows a report sign, and there the cue is asked for: the
     answer lies exactly `lag` steps behind. The lag is an array, so one compiled program serves all
-    lags. Guessing costs ln(cues).
+    lags. Guessing costs ln(cues); a cross-entropy below 0.05 nats solves it.
 
     Args:
         length: T, the longest lag in steps; sequences have T + 1 steps. At least 1.
@@ -38,19 +39,24 @@ class DelayedRecall(Probe):
         _check.size("distractors", self.distractors, least=1)
 
     @property
-    def input_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] -- derived
+    def input_size(self) -> int:
         """Cues, then distractors, then the report sign."""
         return self.cues + self.distractors + 1
 
     @property
-    def output_size(self) -> int:  # pyright: ignore[reportIncompatibleVariableOverride] -- derived
+    def output_size(self) -> int:
         """One logit a cue."""
         return self.cues
 
     @property
-    def baseline(self) -> float:  # pyright: ignore[reportIncompatibleVariableOverride] -- derived
+    def baseline(self) -> float:
         """Cross-entropy of guessing, nats."""
         return math.log(self.cues)
+
+    @property
+    def threshold(self) -> float:
+        """Nats."""
+        return 0.05
 
     def sample(
         self, key: jax.Array, batch_size: int, lag: ArrayLike
@@ -67,7 +73,7 @@ class DelayedRecall(Probe):
         """
         _check.key("key", key)
         lag = jnp.asarray(lag)
-        if not isinstance(lag, jax.core.Tracer) and not 1 <= int(lag) <= self.length:
+        if not isinstance(lag, Tracer) and not 1 <= int(lag) <= self.length:
             raise ValueError(f"lag: expected 1 to {self.length} steps, got {int(lag)}")
         k_cue, k_noise = jax.random.split(key)
         cue = jax.random.randint(k_cue, (batch_size,), 0, self.cues)
@@ -83,7 +89,3 @@ class DelayedRecall(Probe):
         picked = jnp.take_along_axis(logs, targets[:, None], axis=-1)
         right = jnp.argmax(answers, axis=-1) == targets
         return Score(-jnp.mean(picked), jnp.mean(right.astype(logs.dtype)))
-
-    def solved(self, score: Score) -> jax.Array:
-        """Whether the cross-entropy is below 0.05 nats."""
-        return score.loss < 0.05

@@ -1,0 +1,1 @@
+"""Studies that measure what is claimed of recurrent nets: `python -m experiments`."""

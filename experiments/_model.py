@@ -1,0 +1,99 @@
+"""The model of the studies: a cell that reads the sequence, and a linear readout at its end."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+import seqcells as sc
+from seqcells import probes, train
+
+
+class ReaderParams(NamedTuple):
+    """Parameters of `Reader`."""
+
+    cell: Any  # of the cell
+    w: jax.Array  # [H, O]
+    b: jax.Array  # [O]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reader:
+    """A cell and a linear readout of its last output."""
+
+    cell: sc.RNN | sc.GRU
+    output_size: int
+
+    def init(self, key: jax.Array, input_size: int) -> ReaderParams:
+        """Make parameters; the cell's initialisers are its own."""
+        k_cell, k_out = jax.random.split(key)
+        shape = (self.cell.hidden_size, self.output_size)
+        w = sc.initializers.Lecun()(k_out, shape, jnp.float32)
+        return ReaderParams(self.cell.init(k_cell, input_size), w, jnp.zeros(self.output_size))
+
+    def read(self, params: ReaderParams, y: jax.Array) -> jax.Array:
+        """Answer float[N, O] from the cell's last output float[N, H]."""
+        return y @ params.w + params.b
+
+    def __call__(self, params: ReaderParams, xs: jax.Array) -> jax.Array:
+        """Answer float[N, O] for inputs float[T, N, D]."""
+        carry, _ = sc.unroll(self.cell, params.cell, xs)
+        return self.read(params, self.cell.output(carry))
+
+
+class Member(NamedTuple):
+    """What differs between the members of a group that one program trains."""
+
+    hparams: train.HParams
+    knobs: dict[str, jax.Array]  # arguments of the probe's `sample`, such as {"lag": int[]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A model and a probe; as a loss for `seqcells.train` it is a value, and compiles once."""
+
+    reader: Reader
+    probe: Any  # a seqcells.probes.Probe with its `sample`
+    batch_size: int
+
+    def __call__(
+        self, params: ReaderParams, key: jax.Array, member: Member
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Score a fresh batch: the loss, and the accuracy beside it."""
+        score = self.score(params, key, member, self.batch_size)
+        return score.loss, {"accuracy": score.accuracy}
+
+    def score(
+        self, params: ReaderParams, key: jax.Array, member: Member, size: int
+    ) -> probes.Score:
+        """Score `size` fresh samples."""
+        xs, targets = self.probe.sample(key, size, **member.knobs)
+        return self.probe.score(self.reader(params, xs), targets)
+
+    def evaluate(
+        self, params: ReaderParams, key: jax.Array, member: Member, size: int
+    ) -> probes.Score:
+        """Score at least `size` fresh samples, 500 at a time."""
+        keys = jax.random.split(key, -(-size // 500))
+        scores = jax.lax.map(lambda k: self.score(params, k, member, min(size, 500)), keys)
+        return jax.tree.map(jnp.mean, scores)
+
+    def gradient(
+        self, params: ReaderParams, key: jax.Array, member: Member, size: int
+    ) -> jax.Array:
+        """Mean over `size` samples of ||dL/dh|| by lag, float[T], L being the loss of a sample."""
+        xs, targets = self.probe.sample(key, size, **member.knobs)
+
+        def loss(ys: jax.Array) -> jax.Array:
+            return size * self.probe.score(self.reader.read(params, ys[-1]), targets).loss
+
+        norms = sc.diagnostics.gradient_by_lag(self.reader.cell, params.cell, xs, loss)
+        return jnp.mean(norms, axis=1)
+
+
+def optimizer(member: Member) -> Any:
+    """AdamW with the member's hyperparameters."""
+    return train.adamw(member.hparams)
