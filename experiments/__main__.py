@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import os
 import sys
@@ -19,8 +20,6 @@ USAGE = """\
 python -m experiments                     list the studies
 python -m experiments run NAME [--help]   run one; what is finished is not repeated
 python -m experiments report NAME         draw its report again"""
-
-Out = Annotated[Path | None, tyro.conf.arg(help="folder to write to; runs/NAME by default")]
 
 
 def main(arguments: list[str]) -> int:
@@ -49,17 +48,21 @@ def _do(command: str, name: str, rest: list[str], console: Console) -> None:
     """Run or report one study, with its own options."""
     use_all_cores()
     study = _module(name)
-    prog = f"python -m experiments {command} {name}"
-    default = Path("runs") / name
-
-    def run(settings: Annotated[Any, tyro.conf.arg(name="")], out: Out = None) -> None:
-        study.run(settings, out or default, console)
-
-    def report(out: Out = None) -> None:
-        study.report(out or default, console)
-
-    run.__annotations__["settings"] = Annotated[study.Settings, tyro.conf.arg(name="")]
-    tyro.cli(run if command == "run" else report, args=rest, prog=prog, description=study.__doc__)
+    folder = Annotated[Path, tyro.conf.arg(help="folder of the results")]
+    fields: list[Any] = [("out", folder, dataclasses.field(default=Path("runs") / name))]
+    if command == "run":
+        settings = Annotated[study.Settings, tyro.conf.arg(name="")]
+        fields.append(("settings", settings, dataclasses.field(default_factory=study.Settings)))
+    options: Any = tyro.cli(
+        dataclasses.make_dataclass("Options", fields),
+        args=rest,
+        prog=f"python -m experiments {command} {name}",
+        description=study.__doc__,
+    )
+    if command == "run":
+        study.run(options.settings, options.out, console)
+    else:
+        study.report(options.out, console)
 
 
 def _module(name: str) -> ModuleType:

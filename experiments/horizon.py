@@ -40,10 +40,10 @@ class Budget:
 class Settings:
     """Settings of the study; each was swept for its cell, see docs/horizon.md."""
 
-    seeds: int = 5
+    seeds: int = 5  # members for every cell and lag
     lags: tuple[int, ...] = (10, 25, 50, 100)  # steps; the longest is also the length of the tasks
-    hidden_size: int = 32
-    batch_size: int = 32
+    hidden_size: int = 32  # units
+    batch_size: int = 32  # fresh sequences a step
     segment: int = 50  # steps between two looks at the loss
     eval_size: int = 10_000  # samples behind every loss and accuracy
     tanh: Budget = Budget(recall=3e-3, adding=3e-3, steps=1000)

@@ -45,6 +45,10 @@ class DenseCell(SplitCell):
         _check.floating("xs", x.dtype, "cast it, or embed tokens first")
         return self if self.dtype is not None else dataclasses.replace(self, dtype=x.dtype)
 
+    def compute_dtype(self, a: jax.Array) -> Any:
+        """Return the dtype in which an operand `a` is multiplied."""
+        return a.dtype if self.dtype is None else self.dtype
+
     def init_carry(self, x: jax.Array) -> jax.Array:
         """Make zeros float[*B, H] for one step's input x [*B, D], in at least float32."""
         return zero_carry(x, self.hidden_size, wide(self.resolve(x).dtype))

@@ -72,11 +72,11 @@ class RNN(DenseCell):
 
     def project(self, params: RNNParams, x: jax.Array) -> jax.Array:
         """Compute W_x x + b. x: float[*B, D]. Returns float[*B, H]."""
-        return affine(x, params.w_ih, params.b, self.dtype or x.dtype)
+        return affine(x, params.w_ih, params.b, self.compute_dtype(x))
 
     def mix(self, params: RNNParams, carry: jax.Array) -> jax.Array:
         """Compute W_h h. carry: float[*B, H]. Returns float[*B, H]."""
-        return affine(carry, params.w_hh, None, self.dtype or carry.dtype)
+        return affine(carry, params.w_hh, None, self.compute_dtype(carry))
 
     def gate(self, carry: jax.Array, drive: jax.Array, mixed: jax.Array) -> jax.Array:
         """Apply the activation; the old carry enters through the product alone."""
