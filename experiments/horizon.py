@@ -46,8 +46,8 @@ class Settings:
     batch_size: int = 32  # fresh sequences a step
     segment: int = 50  # steps between two looks at the loss
     eval_size: int = 10_000  # samples behind every loss and accuracy
-    tanh: Budget = Budget(recall=3e-3, adding=3e-3, steps=1000)
-    irnn: Budget = Budget(recall=5e-4, adding=2e-3, steps=1500)
+    tanh: Budget = Budget(recall=6e-3, adding=3e-3, steps=1000)
+    irnn: Budget = Budget(recall=5e-4, adding=3e-3, steps=1500)
     gru: Budget = Budget(recall=6e-3, adding=6e-3, steps=500)
 
     def __post_init__(self) -> None:

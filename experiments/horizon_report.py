@@ -308,6 +308,7 @@ def _draw_adding(axes: Axes, numbers: Numbers) -> None:
     for height, text in ((probe.baseline, "guessing"), (probe.threshold, "solved below")):
         axes.axhline(height, color="#777777", linewidth=0.8, linestyle="--")
         axes.text(len(numbers.who) - 0.5, height * 1.05, text, ha="right", va="bottom", fontsize=8)
+    axes.set_xlim(-0.5, len(numbers.who) - 0.5)
     axes.set_xticks(range(len(numbers.who)), [who.replace(" ", "\n") for who in numbers.who])
     steps = max(numbers.lags)
     axes.set(

@@ -1,0 +1,38 @@
+import nox
+
+nox.options.sessions = ["tests", "lint"]
+nox.options.default_venv_backend = "venv"
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def tests(session: nox.Session) -> None:
+    session.install("-e", ".[exp,test]")
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    session.install("-e", ".[dev]")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("pyright", "--pythonpath", f"{session.bin}/python")
+    session.run("lint-imports")
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    session.install("-e", ".[exp,test]")
+    session.run("python", "-m", "pytest", "--cov", "--cov-report=term-missing:skip-covered")
+
+
+@nox.session
+def horizon(session: nox.Session) -> None:
+    """The whole study: three minutes on two cores."""
+    session.install("-e", ".[exp]")
+    session.run("python", "-m", "experiments", "run", "horizon", *session.posargs)
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "-W", "-b", "html", "docs", "docs/_build/html")
