@@ -10,15 +10,19 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from experiments import _study, horizon, horizon_report
+from experiments import _study
 from experiments._report import short, wilson, words
+from experiments.horizon import study
+from experiments.horizon.numbers import Numbers
+from experiments.horizon.report import findings
 
+CELLS = ["tanh orthogonal", "GRU chrono"]
 TINY = [
-    *("--seeds", "1", "--lags", "2", "4", "--hidden-size", "4", "--batch-size", "4"),
-    *("--segment", "2", "--eval-size", "8"),
+    *("--cells", *CELLS),
+    *("--seeds", "1", "--lags", "2", "4", "--factors", "0.5", "2", "--factor-seeds", "1"),
+    *("--hidden-size", "4", "--batch-size", "4", "--segment", "2", "--eval-size", "8"),
     *("--tanh.steps", "3", "--irnn.steps", "3", "--gru.steps", "3"),
 ]
-pytestmark = pytest.mark.xdist_group("experiments")
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -39,19 +43,15 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_a_row_a_member_and_a_gradient_a_lag(finished):
     out, _ = finished
     results, gradients = pd.read_csv(out / "results.csv"), pd.read_csv(out / "gradients.csv")
-    assert list(results) == horizon.COLUMNS["results"]
-    assert list(gradients) == horizon.COLUMNS["gradients"]
+    assert list(results) == study.COLUMNS["results"]
+    assert list(gradients) == study.COLUMNS["gradients"]
     members = results.groupby(["task", "cell", "init"])["lag"].apply(sorted).to_dict()
-    lags = {"recall": [2, 4], "adding": [4]}
-    assert members == {
-        (task, contender.cell, contender.init): lags[task]
-        for task in horizon.TASKS
-        for contender in horizon.CONTENDERS
-    }
+    lags = {"recall": [2, 4], "rates": [4, 4], "adding": [4]}
+    assert members == {(task, *cell.split()): lags[task] for task in study.TASKS for cell in CELLS}
     assert set(results["steps"]) == {3}
     assert (results["seconds"] > 0).all()
     reach = gradients.groupby(["cell", "init", "when"])["lag"].apply(list)
-    assert len(reach) == 2 * len(horizon.CONTENDERS)
+    assert len(reach) == 2 * len(CELLS)
     assert all(lags == [0, 1, 2, 3, 4] for lags in reach)
     assert np.isfinite(gradients["norm"]).all()
 
@@ -63,7 +63,7 @@ def test_the_page_holds_everything_and_the_findings_of_the_terminal(finished):
     assert sources
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert not re.search(r"https?://|@import|url\(", page)
-    sentences = horizon_report.findings(horizon_report.Numbers.read(out))
+    sentences = findings(Numbers.read(out))
     flat = " ".join(printed.split())
     assert all(sentence in page and sentence in flat for sentence in sentences)
 
@@ -72,7 +72,7 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
     out, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
     again = command("run", "horizon", "--out", str(out), *TINY)
-    assert again.stdout.count("kept") == len(before) == 8
+    assert again.stdout.count("kept") == len(before) == 6
     assert before == {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
     for name in ("horizon.png", "report.html"):
         (out / name).unlink()
@@ -87,6 +87,7 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
         (["run", "nonsense"], 2, ["nonsense", "horizon"]),
         (["nonsense"], 2, ["nonsense", "run NAME"]),
         (["run", "horizon", "--seeds", "0"], 1, ["seeds", "at least 1", "0"]),
+        (["run", "horizon", "--cells", "LSTM"], 1, ["cells", "GRU chrono", "LSTM"]),
         (["run", "horizon", "--lags", "0"], 1, ["lags", "at least 1", "0"]),
         (["run", "horizon", "--out", __file__], 1, ["out", Path(__file__).name]),
         (["report", "horizon", "--out", "/nowhere"], 1, ["out", "/nowhere", "run horizon"]),
@@ -144,15 +145,18 @@ def test_a_part_is_of_its_settings_and_whole(tmp_path):
     assert part.load() is None
 
 
-def rows(successes: dict[str, tuple[int, int]], decay: dict[str, float]):
-    """Rows of a study: of 5 seeds, how many solve recall at lag 4, and adding."""
+TASKS = {"recall": 0.02, "rates": 0.2, "adding": 0.02}  # with a learning rate each
+
+
+def rows(successes: dict[str, tuple[int, int, int]], decay: dict[str, float]):
+    """Rows of a study: of 5 seeds, how many solve recall at lag 4, at another rate, and adding."""
     results = [
         {
             **{"who": who, "task": task, "lag": 4, "seed": seed, "steps": 10, "seconds": 0.01},
-            **{"solved": seed < count, "loss": 0.1, "accuracy": 0.5},
+            **{"solved": seed < count, "loss": 0.1, "accuracy": 0.5, "learning_rate": rate},
         }
         for who, counts in successes.items()
-        for task, count in zip(("recall", "adding"), counts, strict=True)
+        for (task, rate), count in zip(TASKS.items(), counts, strict=True)
         for seed in range(5)
     ]
     gradients = [
@@ -161,19 +165,24 @@ def rows(successes: dict[str, tuple[int, int]], decay: dict[str, float]):
         for when in ("initialisation", "after training")
         for lag in range(5)
     ]
-    return horizon_report.Numbers(results, gradients)
+    return Numbers(results, gradients)
 
 
 def test_findings_are_computed_from_the_numbers():
-    told = horizon_report.findings(rows({"A": (5, 5), "B": (1, 4)}, {"A": 1.0, "B": 0.5}))
-    assert "A in 5 of 5 seeds (interval 0.57 to 1.00) and B in 1 of 5" in told[0]
-    assert "A 4 and B at none" in told[1]
-    assert "1 for A (no decay) and 0.062 for B (a factor e every 1.4 steps)" in told[2]
-    assert "It flatters B:" in told[4]
-    other = horizon_report.findings(rows({"A": (0, 5), "B": (5, 0)}, {"A": 0.5, "B": 1.0}))
-    assert "B in 5 of 5 seeds (interval 0.57 to 1.00) and A in 0 of 5" in other[0]
-    assert "It flatters A:" in other[4]
-    assert "flatters" not in " ".join(horizon_report.findings(rows({"A": (5, 5)}, {"A": 0.9})))
+    one = rows({"A": (5, 5, 5), "B": (1, 3, 4)}, {"A": 1.0, "B": 0.5})
+    told = findings(one)
+    assert "A in 5 of 5 (0.57 to 1.00) and B in 1 of 5" in told[0]
+    assert "A 4 (learning rate 0.02) and B none (learning rate 0.02)" in told[1]
+    assert "of 4: A at 0.02 and 0.2 of 0.02 and 0.2; B at 0.2 of 0.02 and 0.2." in told[2]
+    assert "that keeps B from 4 steps" in told[3]
+    assert "1 for A (no decay) and 0.062 for B (a factor e every 1.4 steps)" in told[4]
+    assert "It flatters B:" in told[6]
+    other = findings(rows({"A": (0, 0, 5), "B": (5, 2, 0)}, {"A": 0.5, "B": 1.0}))
+    assert "B in 5 of 5 (0.57 to 1.00) and A in 0 of 5" in other[0]
+    assert "A at none of 0.02 and 0.2; B at 0.02 of 0.02 and 0.2." in other[2]
+    assert not any(sentence.startswith("So it is") for sentence in other)
+    assert "It flatters A:" in other[5]
+    assert "flatters" not in " ".join(findings(rows({"A": (5, 5, 5)}, {"A": 0.9})))
 
 
 def test_wilson_and_words_and_short():

@@ -1,9 +1,4 @@
-"""Which memory reaches how far, and why: delayed recall by lag, and the gradient behind it.
-
-Four cells learn to report a symbol that they saw 10, 25, 50 or 100 steps before; the lag is data,
-so one compiled program trains all lags and seeds of a cell. Beside it stand the gradient of the
-loss by the memory at every lag, before and after training, and the adding problem.
-"""
+"""The study: what is trained, and what is measured of it."""
 
 from __future__ import annotations
 
@@ -23,7 +18,7 @@ import seqcells as sc
 from experiments import _study
 from experiments._members import over_members, pad
 from experiments._model import Member, Reader, Task, optimizer
-from experiments.horizon_report import report
+from experiments.horizon.report import report
 from seqcells import initializers, probes, train
 
 
@@ -38,24 +33,32 @@ class Budget:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """Settings of the study; each was swept for its cell, see docs/horizon.md."""
+    """Settings of the study; docs/horizon.md says how the learning rates were found."""
 
+    cells: tuple[str, ...] = ("tanh orthogonal", "IRNN identity", "GRU default", "GRU chrono")
     seeds: int = 5  # members for every cell and lag
     lags: tuple[int, ...] = (10, 25, 50, 100)  # steps; the longest is also the length of the tasks
+    factors: tuple[float, ...] = (1 / 3, 3, 9)  # of the learning rate, tried at the longest lag
+    factor_seeds: int = 3  # members for each factor
     hidden_size: int = 32  # units
     batch_size: int = 32  # fresh sequences a step
     segment: int = 50  # steps between two looks at the loss
     eval_size: int = 10_000  # samples behind every loss and accuracy
     tanh: Budget = Budget(recall=6e-3, adding=3e-3, steps=1000)
-    irnn: Budget = Budget(recall=5e-4, adding=3e-3, steps=1500)
-    gru: Budget = Budget(recall=6e-3, adding=6e-3, steps=500)
+    irnn: Budget = Budget(recall=5e-4, adding=3e-3, steps=1000)
+    gru: Budget = Budget(recall=6e-3, adding=6e-3, steps=400)
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "hidden_size", "batch_size", "segment", "eval_size"):
+        for name in ("seeds", "factor_seeds", "hidden_size", "batch_size", "segment", "eval_size"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        known = [contender.name for contender in CONTENDERS]
+        if not self.cells or not set(self.cells) <= set(known):
+            raise ValueError(f"cells: expected some of {', '.join(known)}, got {self.cells}")
         if not self.lags or min(self.lags) < 1:
             raise ValueError(f"lags: expected one lag or more, each at least 1, got {self.lags}")
+        if not self.factors or not min(self.factors) > 0:
+            raise ValueError(f"factors: expected one or more, each above 0, got {self.factors}")
 
 
 class Contender(NamedTuple):
@@ -88,19 +91,28 @@ CONTENDERS = (
     Contender("GRU", "default", "gru", lambda h, _: sc.GRU(h), sc.GRU),
     Contender("GRU", "chrono", "gru", _chrono, sc.GRU),
 )
-TASKS = ("recall", "adding")
+QUICK = {"xla_backend_optimization_level": 0}  # what runs once compiles in a third of the time
+TASKS = ("recall", "rates", "adding")  # "rates": recall at the longest lag, by learning rate
 COLUMNS = {
     "results": [
         *("task", "cell", "init", "lag", "seed"),
-        *("steps", "loss", "accuracy", "solved", "seconds"),
+        *("steps", "loss", "accuracy", "solved", "seconds", "learning_rate"),
     ],
     "gradients": ["cell", "init", "when", "lag", "norm"],
 }
 
 
+class Place(NamedTuple):
+    """Where a member stands among the others of its group."""
+
+    lag: int
+    learning_rate: float
+    seed: int
+
+
 @dataclasses.dataclass(frozen=True)
 class Group:
-    """The members that one program trains: all lags and seeds of a contender on a task."""
+    """The members that one program trains: a contender on a task, at every place."""
 
     settings: Settings
     task: str
@@ -116,42 +128,44 @@ class Group:
         """Steps at most."""
         return getattr(self.settings, self.contender.budget).steps
 
-    @property
-    def learning_rate(self) -> float:
-        """Learning rate of all members."""
-        return getattr(getattr(self.settings, self.contender.budget), self.task)
-
-    @property
-    def lags(self) -> tuple[int, ...]:
-        """Lags of the task; the adding problem has its length alone."""
-        return self.settings.lags if self.task == "recall" else (max(self.settings.lags),)
+    @functools.cached_property
+    def places(self) -> list[Place]:
+        """Where the members stand, the longest lag last; adding has its length alone."""
+        lags, budget = (
+            sorted(set(self.settings.lags)),
+            getattr(self.settings, self.contender.budget),
+        )
+        if self.task == "rates":
+            rates = [factor * budget.recall for factor in sorted(set(self.settings.factors))]
+            seeds = range(self.settings.factor_seeds)
+            return [Place(lags[-1], rate, seed) for rate in rates for seed in seeds]
+        rate = getattr(budget, self.task)
+        lags = lags if self.task == "recall" else lags[-1:]
+        return [Place(lag, rate, seed) for lag in lags for seed in range(self.settings.seeds)]
 
     @functools.cached_property
     def program(self) -> Task:
         """What is trained; equal for contenders that differ in their initialisation alone."""
         longest = max(self.settings.lags)
-        probe = probes.DelayedRecall(longest) if self.task == "recall" else probes.Adding(longest)
+        probe = probes.Adding(longest) if self.task == "adding" else probes.DelayedRecall(longest)
         cell = self.contender.plain(self.settings.hidden_size)
         return Task(Reader(cell, probe.output_size), probe, self.settings.batch_size)
 
     def members(self) -> tuple[Member, jax.Array]:
-        """Return the members, lag by lag, and their seeds int[M]."""
-        lag, seed = (a.ravel() for a in np.meshgrid(self.lags, range(self.settings.seeds)))
-        order = np.lexsort((seed, lag))
-        hparams = train.HParams(learning_rate=self.learning_rate)
-        hparams = jax.tree.map(lambda a: jnp.full(len(lag), a, jnp.float32), hparams)
-        knobs = {"lag": jnp.asarray(lag[order])} if self.task == "recall" else {}
-        return pad((Member(hparams, knobs), jnp.asarray(seed[order])))
+        """Return the members, in the order of `places`, and their seeds int[M]."""
+        lags, rates, seeds = (jnp.asarray(column) for column in zip(*self.places, strict=True))
+        hparams = jax.tree.map(lambda a: jnp.full(len(lags), a, jnp.float32), train.HParams())
+        knobs = {} if self.task == "adding" else {"lag": lags}
+        return pad((Member(hparams._replace(learning_rate=rates), knobs), seeds))
 
     def part(self, out: Path) -> _study.Part:
         """Where the rows of this group are kept."""
-        settings = dataclasses.asdict(self.settings)
-        for name in ("tanh", "irnn", "gru"):
-            settings.pop(name)
-        who = {"task": self.task, "cell": self.contender.name}
-        who |= {"learning_rate": self.learning_rate, "steps": self.steps}
+        names = ("hidden_size", "batch_size", "segment", "eval_size")
+        settings = {name: getattr(self.settings, name) for name in names}
+        settings |= {"task": self.task, "cell": self.contender.name, "steps": self.steps}
+        settings |= {"length": max(self.settings.lags), "places": self.places}
         name = f"{self.task}-{self.contender.name.replace(' ', '-')}"
-        return _study.Part(out / "parts", name, {**settings, **who})
+        return _study.Part(out / "parts", name, settings)
 
     def measure(self, progress: Callable[[int], None]) -> dict[str, list[dict[str, Any]]]:
         """Train and measure. `progress` is called with the steps done."""
@@ -166,16 +180,15 @@ class Group:
             params = reader.init(k_init, task.probe.input_size)
             return train.init(params, member, k_train, optimizer), k_eval
 
-        state, keys = jax.jit(over_members(start))(members, seeds)
+        state, keys = jax.jit(over_members(start), compiler_options=QUICK)(members, seeds)
         before = state.params
         state, seconds = self._fit(state, members, progress)
         score = _evaluate(task, self.settings.eval_size)(state.params, keys, members)
-        solved = jax.jit(task.probe.solved)(score)
-        results = self._rows(int(np.asarray(state.step)[0]), seconds, score, solved)
+        results = self._rows(int(np.asarray(state.step)[0]), seconds, score)
         if self.task != "recall":
             return {"results": results, "gradients": []}
-        after = {"initialisation": before, "after training": state.params}
-        norms = {w: np.asarray(_gradient(task)(p, keys, members)) for w, p in after.items()}
+        when = {"initialisation": before, "after training": state.params}
+        norms = {name: self._gradient(params, keys, members) for name, params in when.items()}
         return {"results": results, "gradients": list(self._gradient_rows(norms))}
 
     def _fit(
@@ -203,33 +216,38 @@ class Group:
         (s0, t0), (s1, t1) = marks[1 if len(marks) > 2 else 0], marks[-1]
         return state, (t1 - t0) / (s1 - s0)
 
-    def _rows(self, steps: int, seconds: float, score: Any, solved: Any) -> list[dict[str, Any]]:
-        """One row a member, in the order of `members`."""
-        pairs = [(lag, seed) for lag in sorted(self.lags) for seed in range(self.settings.seeds)]
-        share = seconds * steps / len(pairs)
+    def _rows(self, steps: int, seconds: float, score: probes.Score) -> list[dict[str, Any]]:
+        """One row a member."""
+        share = seconds * steps / len(self.places)
+        solved = self.program.probe.solved(score)
         loss, accuracy, solved = (np.asarray(a) for a in (score.loss, score.accuracy, solved))
         return [
             {
                 "task": self.task,
                 "cell": self.contender.cell,
                 "init": self.contender.init,
-                "lag": lag,
-                "seed": seed,
+                "lag": place.lag,
+                "seed": place.seed,
                 "steps": steps,
                 "loss": float(loss[i]),
                 "accuracy": float(accuracy[i]),
                 "solved": bool(solved[i]),
                 "seconds": share,
+                "learning_rate": place.learning_rate,
             }
-            for i, (lag, seed) in enumerate(pairs)
+            for i, place in enumerate(self.places)
         ]
 
+    def _gradient(self, params: Any, keys: jax.Array, members: Member) -> np.ndarray:
+        """Gradient by lag of the members with the longest lag, float[seeds, T + 1]."""
+        last = slice(len(self.places) - self.settings.seeds, len(self.places))
+        longest = pad(jax.tree.map(lambda a: a[last], (params, keys, members)))
+        return np.asarray(_gradient(self.program)(*longest))[: self.settings.seeds]
+
     def _gradient_rows(self, norms: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
-        """One row a lag: the median over the seeds of the longest task."""
-        seeds = self.settings.seeds
-        longest = slice(seeds * (len(self.lags) - 1), seeds * len(self.lags))
+        """One row a lag: the median over the seeds."""
         for when, norm in norms.items():
-            for lag, value in enumerate(np.median(norm[longest], axis=0)):
+            for lag, value in enumerate(np.median(norm, axis=0)):
                 who = {"cell": self.contender.cell, "init": self.contender.init}
                 yield {**who, "when": when, "lag": lag, "norm": float(value)}
 
@@ -246,7 +264,8 @@ def _gradient(task: Task) -> Any:
 
 def groups(settings: Settings) -> list[Group]:
     """All groups of the study, those that share a program side by side."""
-    return [Group(settings, task, contender) for task in TASKS for contender in CONTENDERS]
+    chosen = [contender for contender in CONTENDERS if contender.name in settings.cells]
+    return [Group(settings, task, contender) for task in TASKS for contender in chosen]
 
 
 def run(settings: Settings, out: Path, console: Console) -> None:
