@@ -1,0 +1,101 @@
+"""Recurrences as plain NumPy loops over one sequence, written from the equations alone.
+
+Nothing of seqcells is imported. Every function takes real or complex arrays, so that a step of
+1e-30 i along a coordinate gives the derivative by it, exact to rounding (the complex step).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+Step = Callable[[Any, Any, np.ndarray], tuple[Any, np.ndarray]]  # (params, carry, x) -> (carry, y)
+
+
+def sigmoid(a):
+    return 1 / (1 + np.exp(-a))
+
+
+def relu(a):
+    return np.where(a.real > 0, a, 0)
+
+
+def rnn_step(params, h, x, activation="tanh"):
+    """h_t = act(W_h h_{t-1} + W_x x_t + b); matrices stand as [in, out]."""
+    w_x, w_h, b = params
+    a = w_x.T @ x + w_h.T @ h + (0 if b is None else b)
+    h = {"tanh": np.tanh, "relu": relu, "identity": lambda a: a}[activation](a)
+    return h, h
+
+
+def gru_step(params, h, x, reset="after"):
+    """z is the fraction that is written; gates stand in the order r|z|n."""
+    w_r, w_z, w_n = np.split(params[0], 3, axis=-1)
+    u_r, u_z, u_n = np.split(params[1], 3, axis=-1)
+    b_r, b_z, b_n = (0, 0, 0) if params[2] is None else np.split(params[2], 3)
+    c_r, c_z, c_n = (0, 0, 0) if params[3] is None else np.split(params[3], 3)
+    r = sigmoid(w_r.T @ x + b_r + u_r.T @ h + c_r)
+    z = sigmoid(w_z.T @ x + b_z + u_z.T @ h + c_z)
+    if reset == "after":
+        n = np.tanh(w_n.T @ x + b_n + r * (u_n.T @ h + c_n))
+    else:
+        n = np.tanh(w_n.T @ x + b_n + u_n.T @ (r * h) + c_n)
+    h = (1 - z) * h + z * n
+    return h, h
+
+
+def pair_step(params, carry, x):
+    """A cell that is no library's: a carry of two leaves, and a y that is not the carry."""
+    h, n = carry
+    h = params["a"] * np.tanh(h) + params["w"].T @ x
+    n = n + np.sum(h * h)
+    return (h, n), h * x[0] + 0.1 * n
+
+
+def cut(valid: Sequence[int], resets: Sequence[bool]) -> list[list[int]]:
+    """Cut the valid steps of one sequence where a new sequence starts."""
+    parts: list[list[int]] = []
+    for t in valid:
+        if not parts or resets[t]:
+            parts.append([])
+        parts[-1].append(t)
+    return parts
+
+
+def unroll(
+    step: Step,
+    params: Any,
+    xs: np.ndarray,
+    carry: Any,
+    fresh: Any,
+    *,
+    length: int | None = None,
+    mask: Sequence[bool] | None = None,
+    resets: Sequence[bool] | None = None,
+    reverse: bool = False,
+) -> tuple[Any, list[np.ndarray | None], list[Any]]:
+    """Run one sequence xs [T, D]: cut it, then run every part by itself.
+
+    Returns:
+        The last carry; y of every step, None at padding; the carry after every step, in the order
+        of reading, where padding holds the one before.
+    """
+    T = len(xs)
+    mask = [True] * T if mask is None else mask
+    resets = [False] * T if resets is None else resets
+    valid = [t for t in range(T) if mask[t] and (length is None or t < length)]
+    way = -1 if reverse else 1
+    start, ys, after = carry, [None] * T, {}
+    for i, part in enumerate(cut(valid, resets)[::way]):
+        if i > 0 or (resets[part[0]] and not reverse):
+            carry = fresh
+        for t in part[::way]:
+            carry, ys[t] = step(params, carry, xs[t])
+            after[t] = carry
+    carries, held = [None] * T, start
+    for t in range(T)[::way]:
+        held = after.get(t, held)
+        carries[t] = held
+    return carry, ys, carries

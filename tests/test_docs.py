@@ -1,0 +1,123 @@
+"""What the documentation says runs, and everything public is documented."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import seqcells as sc
+from seqcells import diagnostics, initializers, linen, nnx, probes, train
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = ["seqcells", *(m.name for m in pkgutil.walk_packages(sc.__path__, "seqcells."))]
+WITH_EXAMPLES = ["cells.gru", "cells.rnn", "_unroll", "_summary", "diagnostics", "nnx", "train"]
+
+
+def blocks(page, language="python"):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_run_and_show_what_they_say(name):
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+    if name.removeprefix("seqcells.") in WITH_EXAMPLES:
+        assert result.attempted > 0
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_python_of_a_page_runs_and_its_comments_are_true(page):
+    """A block that ends in `expression  # (3, 100)` claims that this is the value."""
+    namespace = {"__name__": page.stem}
+    for i, code in enumerate(blocks(page)):
+        exec(compile(code, f"{page.name}, block {i}", "exec"), namespace)
+        claim = re.fullmatch(r"(\S.*?)\s+# (\(.*\)|[\d.]+)", code.rstrip().splitlines()[-1])
+        if claim:
+            assert eval(claim[1], namespace) == ast.literal_eval(claim[2])
+
+
+def test_the_readme_shows_code():
+    assert blocks(ROOT / "README.md")
+
+
+def test_the_readme_prints_the_summary_that_it_shows(capsys):
+    shown = [text for text in blocks(ROOT / "README.md", "text") if "Total parameters" in text]
+    assert shown == [sc.summary(sc.GRU(64), input_size=1) + "\n"]
+
+
+def public(module):
+    """The classes and functions that a module defines for others, by name."""
+    names = getattr(module, "__all__", None) or [name for name in vars(module) if name[0] != "_"]
+    return {
+        f"{module.__name__}.{name}": getattr(module, name)
+        for name in names
+        if callable(getattr(module, name))
+        and getattr(getattr(module, name), "__module__", "").startswith("seqcells")
+    }
+
+
+def methods(cls):
+    """The public methods that a class adds to those that it inherits a description of."""
+    return {
+        name: member
+        for name, member in vars(cls).items()
+        if name[0] != "_" and (inspect.isfunction(member) or isinstance(member, property))
+    }
+
+
+OPEN = [sc, diagnostics, initializers, linen, nnx, probes, train]
+DOCUMENTED = {name: value for module in OPEN for name, value in public(module).items()}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_public_name_and_method_is_documented(name):
+    value = DOCUMENTED[name]
+    assert inspect.getdoc(value)
+    own = value.__doc__ or ""
+    assert not own.startswith(f"{value.__name__}(")  # what dataclasses and NamedTuples make up
+    if inspect.isclass(value):
+        for method, function in methods(value).items():
+            assert inspect.getdoc(function), method
+
+
+def test_all_names_what_is_there():
+    assert sc.__all__ == sorted(set(sc.__all__), key=sc.__all__.index)
+    for name in sc.__all__:
+        assert getattr(sc, name) is not None
+    assert set(dir(sc)) >= set(sc.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = sc.nonsense
+
+
+def test_every_module_has_a_docstring():
+    assert [name for name in MODULES if not importlib.import_module(name).__doc__] == []
+
+
+def test_the_core_imports_jax_alone():
+    code = (
+        "import sys, seqcells as sc; "
+        "sc.diagnostics, sc.initializers, sc.GRU(2); "
+        "print([m for m in ('flax', 'optax', 'chex') if m in sys.modules])"
+    )
+    assert python(code) == "[]"
+
+
+@pytest.mark.parametrize(
+    ("name", "brings"), [("nnx", "flax"), ("linen", "flax"), ("train", "optax")]
+)
+def test_what_needs_more_is_imported_when_it_is_asked_for(name, brings):
+    code = f"import sys, seqcells as sc; sc.{name}; print({brings!r} in sys.modules)"
+    assert python(code) == "True"
+
+
+def python(code):
+    run = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()

@@ -1,0 +1,107 @@
+"""Laws of engines: which one runs, what a refusal says, what checkpointing saves."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+import seqcells as sc
+from seqcells import _unroll
+from tests.helpers import B, D, T, assert_same_bits, draw, over_families, over_pairs, run
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+XS = jax.ShapeDtypeStruct((T, B, D), "float32")
+
+
+@dataclasses.dataclass(frozen=True)
+class Picky(sc.Engine):
+    """An engine that takes forward GRUs alone, and whose outputs are told from all others."""
+
+    def why_not(self, cell, xs, flags):
+        if flags.reverse:
+            return "it reads forward alone"
+        return None if isinstance(cell, sc.GRU) else f"it knows no {type(cell).__name__}"
+
+    def run(self, cell, params, xs, carry, flags):
+        return carry, jnp.full((*xs.shape[:-1], 1), 42.0)
+
+
+@over_pairs
+def test_the_engine_that_is_named_is_selected(case, engine):
+    assert sc.select_engine(case.cell, XS, engine=engine) == engine
+
+
+@over_families
+def test_the_plain_scan_is_selected_where_none_is_named(case):
+    flags = {"lengths": jnp.ones(B, int), "mask": jnp.ones((T, B), bool), "reverse": True}
+    assert sc.select_engine(case.cell, XS) == sc.Scan()
+    assert sc.select_engine(case.cell, jnp.zeros((T, B, D)), **flags) == sc.Scan()
+
+
+def test_time_axis_and_abstract_inputs_select_as_concrete_ones_do():
+    flags = {"mask": jnp.ones((B, T), bool), "time_axis": 1}
+    for xs in (jnp.zeros((B, T, D)), jax.ShapeDtypeStruct((B, T, D), "float32")):
+        assert sc.select_engine(sc.GRU(2), xs, **flags) == sc.Scan()
+
+
+REFUSED = [
+    pytest.param(sc.RNN(2), {}, "it knows no RNN", id="cell"),
+    pytest.param(sc.GRU(2), {"reverse": True}, "it reads forward alone", id="flag"),
+]
+
+
+@pytest.mark.parametrize(("cell", "flags", "reason"), REFUSED)
+def test_an_engine_that_refuses_says_why_and_which_would_do(cell, flags, reason):
+    params = cell.init(jax.random.key(0), D)
+    calls = (
+        lambda: sc.select_engine(cell, XS, engine=Picky(), **flags),
+        lambda: sc.unroll(cell, params, jnp.zeros((T, B, D)), engine=Picky(), **flags),
+    )
+    for call in calls:
+        with pytest.raises(ValueError, match="engine: ") as error:
+            call()
+        for part in ("Picky()", reason, type(cell).__name__, str(sc.Scan())):
+            assert part in str(error.value)
+
+
+def test_what_select_engine_returns_is_what_runs(monkeypatch):
+    monkeypatch.setattr(_unroll, "ENGINES", (Picky(), sc.Scan()))  # preferred, where it can
+    xs = jnp.ones((T, B, D))
+    for cell, engine in ((sc.GRU(2), Picky()), (sc.RNN(2), sc.Scan())):
+        assert sc.select_engine(cell, xs) == engine
+        _, ys = sc.unroll(cell, cell.init(jax.random.key(0), D), xs)
+        assert bool(jnp.all(ys == 42)) == (engine == Picky())
+
+
+@over_families
+def test_an_engine_is_a_static_argument_of_jit(case):
+    problem = jax.tree.map(jnp.float32, draw(case))
+    args = (case.cell, problem.params, problem.xs)
+    assert_same_bits(run(*args, engine=sc.Scan(unroll=1)), run(*args, engine=sc.Scan()))
+    assert jax.tree.leaves(sc.Scan(unroll=2)) == []
+
+
+def temp_bytes(checkpoint, steps=1024):
+    """Bytes that the gradient of a loss over `steps` steps needs beside its arguments."""
+    cell = sc.GRU(8)
+
+    def loss(params, xs):
+        return jnp.sum(sc.unroll(cell, params, xs, engine=sc.Scan(checkpoint=checkpoint))[1])
+
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), D))
+    xs = jax.ShapeDtypeStruct((steps, 4, D), "float32")
+    compiled = jax.jit(jax.grad(loss)).lower(params, xs).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_checkpoints_save_memory():
+    plain, sqrt, coarse = temp_bytes(None), temp_bytes("sqrt"), temp_bytes(128)
+    assert sqrt < plain / 8
+    assert sqrt < coarse < plain
+
+
+def test_sqrt_checkpoints_make_memory_grow_as_the_root_of_time():
+    assert temp_bytes("sqrt", 4096) < 6 * temp_bytes("sqrt", 256)  # 4 would be the root of 16
+    assert temp_bytes(None, 4096) > 12 * temp_bytes(None, 256)  # without, as time itself

@@ -1,0 +1,306 @@
+"""A table of wrong calls: each names the argument, what was expected and what came."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from seqcells import diagnostics, initializers, probes, train
+
+T, B, D, H = 5, 2, 3, 4
+KEY = jax.random.key(0)
+GRU, RNN = sc.GRU(H), sc.RNN(H)
+PARAMS = GRU.init(KEY, D)
+XS = jnp.ones((T, B, D))
+TOTAL = sc.FunctionCell(lambda p, c, x: (c + x, c), jnp.zeros_like)
+
+
+def unroll(xs=XS, carry=None, cell=GRU, params=PARAMS, **flags):
+    return sc.unroll(cell, params, xs, carry, **flags)
+
+
+def square(key, shape, dtype):
+    return jnp.zeros((7, 7), dtype)
+
+
+def loss(params, key, hparams):
+    return params, {}
+
+
+def fit(**options):
+    state = train.init(jnp.float32(1), train.HParams(), KEY)
+    return train.fit(loss, state, train.HParams(), **options)
+
+
+CALLS = {
+    # inputs
+    "xs of one axis": (lambda: unroll(XS[0, 0]), ValueError, ["xs", "T, *B, D", "(3,)"]),
+    "xs of another size": (lambda: unroll(XS[..., :2]), ValueError, ["params", "2", "(3, 12)"]),
+    "integer xs": (lambda: unroll(jnp.ones((T, B, D), int)), TypeError, ["xs", "floating", "int"]),
+    "boolean xs": (lambda: unroll(XS > 0), TypeError, ["xs", "floating", "bool"]),
+    "complex xs": (lambda: unroll(XS + 1j), TypeError, ["xs", "floating", "complex"]),
+    "integer x of a step": (
+        lambda: GRU.step(PARAMS, jnp.zeros(H), jnp.ones(D, int)),
+        TypeError,
+        ["xs", "floating", "int"],
+    ),
+    "x of a step of another size": (
+        lambda: GRU.step(PARAMS, jnp.zeros(H), jnp.ones(2)),
+        ValueError,
+        ["x", "3", "(2,)"],
+    ),
+    # lengths
+    "negative lengths": (
+        lambda: unroll(lengths=np.array([-1, 2])),
+        ValueError,
+        ["lengths", "0 to T=5", "-1"],
+    ),
+    "lengths above T": (
+        lambda: unroll(lengths=np.array([6, 2])),
+        ValueError,
+        ["lengths", "0 to T=5", "6"],
+    ),
+    "float lengths": (
+        lambda: unroll(lengths=jnp.ones(B)),
+        TypeError,
+        ["lengths", "int", "float32"],
+    ),
+    "boolean lengths": (
+        lambda: unroll(lengths=jnp.ones(B, bool)),
+        TypeError,
+        ["lengths", "int[2]", "bool"],
+    ),
+    "lengths of another batch": (
+        lambda: unroll(lengths=jnp.ones(3, int)),
+        ValueError,
+        ["lengths", "int[2]", "(3,)"],
+    ),
+    "one length for all": (lambda: unroll(lengths=3), ValueError, ["lengths", "int[2]", "()"]),
+    # masks and resets
+    "mask of another shape": (
+        lambda: unroll(mask=jnp.ones((B, T), bool)),
+        ValueError,
+        ["mask", "bool[5, 2]", "(2, 5)"],
+    ),
+    "mask with features": (
+        lambda: unroll(mask=XS > 0),
+        ValueError,
+        ["mask", "bool[5, 2]", "(5, 2, 3)"],
+    ),
+    "mask of numbers": (
+        lambda: unroll(mask=jnp.ones((T, B))),
+        TypeError,
+        ["mask", "bool[5, 2]", "float32"],
+    ),
+    "mask time first where xs is not": (
+        lambda: unroll(mask=jnp.ones((B, T), bool), time_axis=1),
+        ValueError,
+        ["mask", "bool[5, 2]", "(2, 5)"],
+    ),
+    "resets of another shape": (
+        lambda: unroll(resets=jnp.ones(T, bool)),
+        ValueError,
+        ["resets", "bool[5, 2]", "(5,)"],
+    ),
+    "resets of numbers": (
+        lambda: unroll(resets=jnp.ones((T, B), int)),
+        TypeError,
+        ["resets", "bool[5, 2]", "int"],
+    ),
+    # the other arguments of unroll
+    "carry of another shape": (
+        lambda: unroll(carry=jnp.ones((B, 3))),
+        ValueError,
+        ["carry", "(2, 4)", "(2, 3)"],
+    ),
+    "carry without a batch": (
+        lambda: unroll(carry=jnp.ones(H)),
+        ValueError,
+        ["carry", "(2, 4)", "(4,)"],
+    ),
+    "carry of another structure": (
+        lambda: unroll(carry=(jnp.ones((B, H)),)),
+        ValueError,
+        ["carry", "(2, 4)", "tuple"],
+    ),
+    "time_axis that xs has not": (lambda: unroll(time_axis=3), ValueError, ["time_axis", "3"]),
+    "time_axis too far back": (lambda: unroll(time_axis=-4), ValueError, ["time_axis", "-4"]),
+    "time_axis of the features": (
+        lambda: unroll(time_axis=-1),
+        ValueError,
+        ["time_axis", "before the last", "-1"],
+    ),
+    "time_axis no int": (lambda: unroll(time_axis="T"), TypeError, ["time_axis", "int", "'T'"]),
+    "reverse no bool": (lambda: unroll(reverse=1), TypeError, ["reverse", "True or False", "1"]),
+    "engine by name": (lambda: unroll(engine="scan"), TypeError, ["engine", "Scan()", "'scan'"]),
+    "a class for an engine": (lambda: unroll(engine=sc.Scan), TypeError, ["engine", "Scan()"]),
+    "a class for a cell": (lambda: unroll(cell=sc.GRU), TypeError, ["cell", "GRU(64)", "GRU"]),
+    "params of another cell": (
+        lambda: unroll(cell=RNN),
+        ValueError,
+        ["params", "RNNParams", "GRUParams"],
+    ),
+    "params of another size": (
+        lambda: unroll(params=sc.GRU(3).init(KEY, D)),
+        ValueError,
+        ["params", "(4, 12)", "(3, 9)"],
+    ),
+    "params of another bias": (
+        lambda: unroll(cell=sc.GRU(H, bias="none")),
+        ValueError,
+        ["params", "b_ih: None", "(12,)"],
+    ),
+    "params of a trajectory": (
+        lambda: sc.trajectory(RNN, PARAMS, XS),
+        ValueError,
+        ["params", "RNNParams", "GRUParams"],
+    ),
+    "xs of select_engine": (
+        lambda: sc.select_engine(GRU, jax.ShapeDtypeStruct((T, B, D), "int32")),
+        TypeError,
+        ["xs", "floating", "int32"],
+    ),
+    # cells
+    "hidden_size 0": (lambda: sc.GRU(0), ValueError, ["hidden_size", ">= 1", "0"]),
+    "hidden_size -1": (lambda: sc.RNN(-1), ValueError, ["hidden_size", ">= 1", "-1"]),
+    "hidden_size 1.5": (lambda: sc.GRU(1.5), TypeError, ["hidden_size", "int", "1.5"]),
+    "hidden_size True": (lambda: sc.GRU(True), TypeError, ["hidden_size", "int", "True"]),
+    "hidden_size a": (lambda: sc.RNN("a"), TypeError, ["hidden_size", "int", "'a'"]),
+    "hidden_size None": (lambda: sc.RNN(None), TypeError, ["hidden_size", "int", "None"]),
+    "reset": (lambda: sc.GRU(2, "within"), ValueError, ["reset", "'after', 'before'", "'within'"]),
+    "bias of a GRU": (lambda: sc.GRU(2, bias=True), ValueError, ["bias", "'double'", "True"]),
+    "bias of an RNN": (lambda: sc.RNN(2, bias="none"), TypeError, ["bias", "True or", "'none'"]),
+    "activation": (lambda: sc.RNN(2, "gelu"), ValueError, ["activation", "'relu'", "'gelu'"]),
+    "activation as a function": (
+        lambda: sc.RNN(2, jnp.tanh),
+        ValueError,
+        ["activation", "'tanh'", "tanh"],
+    ),
+    "integer param_dtype": (
+        lambda: sc.GRU(2, param_dtype=int),
+        TypeError,
+        ["param_dtype", "floating", "int"],
+    ),
+    "dtype of nothing": (
+        lambda: sc.GRU(2, dtype="float31"),
+        TypeError,
+        ["dtype", "floating", "float31"],
+    ),
+    "complex dtype": (lambda: sc.RNN(2, dtype="complex64"), TypeError, ["dtype", "floating", "64"]),
+    "key an int": (lambda: GRU.init(0, D), TypeError, ["key", "jax.random.key(0)", "0"]),
+    "many keys": (
+        lambda: GRU.init(jax.random.split(KEY, 3), D),
+        TypeError,
+        ["key", "one random key", "[3]"],
+    ),
+    "input_size negative": (lambda: RNN.init(KEY, -1), ValueError, ["input_size", ">= 0", "-1"]),
+    "input_size 2.0": (lambda: GRU.init(KEY, 2.0), TypeError, ["input_size", "int", "2.0"]),
+    "initialiser no function": (
+        lambda: sc.GRU(2, w_hh_init=0.1),
+        TypeError,
+        ["w_hh_init", "(key, shape, dtype)", "0.1"],
+    ),
+    "initialisers of two gates": (
+        lambda: sc.GRU(2, b_ih_init=(initializers.zeros, initializers.ones)),
+        ValueError,
+        ["b_ih_init", "tuple of 3", "2"],
+    ),
+    "initialiser of another shape": (
+        lambda: sc.GRU(2, w_ih_init=square).init(KEY, D),
+        ValueError,
+        ["w_ih_init", "(3, 2)", "(7, 7)"],
+    ),
+    "Chrono(1)": (lambda: initializers.Chrono(1), ValueError, ["t_max", "at least 2", "1"]),
+    "Chrono(nan)": (
+        lambda: initializers.Chrono(float("nan")),
+        ValueError,
+        ["t_max", "at least 2", "nan"],
+    ),
+    "step_fn no function": (
+        lambda: sc.FunctionCell(1, jnp.zeros_like),
+        TypeError,
+        ["step_fn", "function", "1"],
+    ),
+    "carry_fn missing": (
+        lambda: sc.FunctionCell(jnp.add, None),
+        TypeError,
+        ["carry_fn", "function", "None"],
+    ),
+    "init without init_fn": (lambda: TOTAL.init(KEY, D), TypeError, ["init_fn", "params", "None"]),
+    "output of a FunctionCell": (
+        lambda: TOTAL.output(jnp.zeros(2)),
+        TypeError,
+        ["cell", "FunctionCell", "output(carry)"],
+    ),
+    # engines
+    "Scan(unroll=0)": (lambda: sc.Scan(unroll=0), ValueError, ["unroll", ">= 1", "0"]),
+    "Scan(unroll=True)": (lambda: sc.Scan(unroll=True), TypeError, ["unroll", "int", "True"]),
+    "Scan(checkpoint='log')": (
+        lambda: sc.Scan(checkpoint="log"),
+        ValueError,
+        ["checkpoint", "'sqrt'", "'log'"],
+    ),
+    "Scan(checkpoint=0)": (lambda: sc.Scan(checkpoint=0), ValueError, ["checkpoint", ">= 1", "0"]),
+    "Scan(checkpoint=2.5)": (
+        lambda: sc.Scan(checkpoint=2.5),
+        TypeError,
+        ["checkpoint", "int", "2.5"],
+    ),
+    # the rest
+    "summary of an int": (lambda: sc.summary(3, 1), TypeError, ["cell", "GRU(64)", "3"]),
+    "summary of no input": (lambda: sc.summary(GRU, -1), ValueError, ["input_size", ">= 0", "-1"]),
+    "norms that are integers": (
+        lambda: diagnostics.rate_and_horizon(np.array([1, 2])),
+        TypeError,
+        ["norms", "floating", "int"],
+    ),
+    "Adding(length=1)": (lambda: probes.Adding(1), ValueError, ["length", ">= 2", "1"]),
+    "DelayedRecall(cues=1)": (
+        lambda: probes.DelayedRecall(cues=1),
+        ValueError,
+        ["cues", ">= 2", "1"],
+    ),
+    "lag 0": (
+        lambda: probes.DelayedRecall(9).sample(KEY, 2, 0),
+        ValueError,
+        ["lag", "1 to 9", "0"],
+    ),
+    "lag above the length": (
+        lambda: probes.DelayedRecall(9).sample(KEY, 2, 10),
+        ValueError,
+        ["lag", "1 to 9", "10"],
+    ),
+    "key of a probe": (lambda: probes.Adding().sample(1, 2), TypeError, ["key", "key(0)", "1"]),
+    "key of a training": (
+        lambda: train.init(jnp.ones(2), train.HParams(), 7),
+        TypeError,
+        ["key", "key(0)", "7"],
+    ),
+    "negative steps": (lambda: fit(steps=-1), ValueError, ["steps", ">= 0", "-1"]),
+    "segments of no steps": (lambda: fit(steps=2, segment=0), ValueError, ["segment", ">= 1", "0"]),
+    "steps 1e3": (lambda: fit(steps=1e3), TypeError, ["steps", "int", "1000.0"]),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "words"), CALLS.values(), ids=CALLS)
+def test_a_wrong_call_says_what_was_expected_and_what_came(call, error, words):
+    with pytest.raises(error) as raised:
+        call()
+    message = str(raised.value)
+    assert message.startswith(f"{words[0]}: ")  # the argument's name
+    assert [word for word in words if word not in message] == []
+    assert "\n" not in message  # a sentence, not a traceback in a string
+
+
+@pytest.mark.parametrize("flag", ["lengths", "mask", "resets", "carry", "params"])
+def test_what_is_wrong_is_refused_under_jit_too(flag):
+    wrong = {"lengths": jnp.ones(3, int), "carry": jnp.ones((B, 3)), "params": RNN.init(KEY, D)}
+    value = wrong.get(flag, jnp.ones((B, T), bool))
+    with pytest.raises(ValueError, match=f"^{flag}: "):
+        jax.jit(lambda value: unroll(**{flag: value}))(value)
+
+
+def test_keys_of_the_old_kind_are_keys():
+    old = jax.random.PRNGKey(0)
+    np.testing.assert_array_equal(GRU.init(old, D).w_ih, GRU.init(KEY, D).w_ih)

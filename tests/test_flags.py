@@ -1,0 +1,168 @@
+"""Laws of lengths, masks, resets and direction, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+import seqcells as sc
+from tests.helpers import (
+    CASES,
+    B,
+    D,
+    H,
+    T,
+    all_flags,
+    assert_close,
+    assert_same_bits,
+    draw,
+    draw_flags,
+    expect,
+    expect_trajectory,
+    fresh_rows,
+    over_directions,
+    over_families,
+    over_pairs,
+    run,
+    run_gradient,
+    run_trajectory,
+    spoiled,
+)
+
+pytestmark = pytest.mark.usefixtures("strict", "x64")
+
+
+@over_pairs
+@over_directions
+def test_packed_with_resets_equals_separate_sequences(case, engine, reverse):
+    params, xs, fresh = draw(case).params, draw(case).xs, fresh_rows(case)
+    resets = np.zeros((T, B), bool)
+    resets[[0, 3, 4]] = True  # three sequences: of 3 steps, of 1 and of 3
+    _, ys = run(case.cell, params, xs, fresh, all_flags(resets=resets), reverse, engine)
+    for steps in (slice(0, 3), slice(4, 7)):
+        _, alone = run(case.cell, params, xs[steps], fresh, all_flags(steps=3), reverse)
+        assert_close(ys[steps], alone)
+    assert_close(ys[3], case.cell.step(params, fresh, jnp.asarray(xs[3]))[1])
+
+
+@over_pairs
+def test_lengths_equal_truncation(case, engine):
+    n = 4
+    problem, lengths = draw(case), all_flags(lengths=np.full(B, n))
+    short = problem._replace(xs=problem.xs[:n], weigh_ys=problem.weigh_ys[:n])
+    got, gradient = run_gradient(case.cell, problem, lengths, engine=engine)
+    cut = run_gradient(case.cell, short, all_flags(steps=n))
+    (carry, ys), (d_params, d_xs, d_carry) = cut
+    assert_close(got, (carry, jnp.concatenate([ys, np.zeros((T - n, B, H))])))
+    padded = jnp.concatenate([d_xs, np.zeros((T - n, B, D))])
+    assert_close(gradient, (d_params, padded, d_carry))
+
+
+@over_pairs
+@over_directions
+def test_a_mask_equals_compression(case, engine, reverse):
+    problem = draw(case)
+    kept = np.array([False, True, True, False, False, True, True])
+    resets = np.zeros((T, B), bool)
+    resets[5] = True
+    flags = all_flags(mask=np.tile(kept[:, None], B), resets=resets)
+    args = (case.cell, problem.params)
+    carry, ys = run(*args, problem.xs, problem.carry, flags, reverse, engine)
+    flags = all_flags(steps=4, resets=resets[kept])
+    assert_close((carry, ys[kept]), run(*args, problem.xs[kept], problem.carry, flags, reverse))
+    assert not np.any(ys[~kept])
+
+
+@over_families
+def test_reverse_reads_every_sequence_from_its_own_last_valid_step(case):
+    problem, lengths = draw(case), np.array([T, 5, 2])
+    flipped = problem.xs.copy()
+    for b, n in enumerate(lengths):
+        flipped[:n, b] = problem.xs[:n, b][::-1]
+    params, carry, flags = problem.params, problem.carry, all_flags(lengths=lengths)
+    backward = run(case.cell, params, problem.xs, carry, flags, True, sc.Scan())
+    forward = run(case.cell, params, flipped, carry, flags, False, sc.Scan())
+    assert_close(backward[0], forward[0])
+    for b, n in enumerate(lengths):
+        assert_close(backward[1][:n, b], forward[1][:n, b][::-1])
+
+
+@over_pairs
+def test_a_length_of_zero_returns_the_initial_carry(case, engine):
+    problem, flags = draw(case), all_flags(lengths=np.zeros(B, int))
+    args = (case.cell, problem.params, problem.xs)
+    carry, ys = run(*args, problem.carry, flags, False, engine)
+    assert_same_bits(carry, jax.tree.map(jnp.asarray, problem.carry))
+    assert not np.any(ys)
+
+
+@over_pairs
+@settings(
+    max_examples=25,
+    deadline=None,
+    database=None,
+    derandomize=True,  # a red run must be red again
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+@given(
+    lengths=hnp.arrays(int, B, elements=st.integers(0, T)),
+    mask=hnp.arrays(bool, (T, B)),
+    resets=hnp.arrays(bool, (T, B)),
+    reverse=st.booleans(),
+)
+def test_lengths_masks_resets_and_reverse_compose(case, engine, lengths, mask, resets, reverse):
+    problem, flags = draw(case), {"lengths": lengths, "mask": mask, "resets": resets}
+    dirty, trash = spoiled(problem, flags)
+    got = run(case.cell, dirty.params, dirty.xs, dirty.carry, trash, reverse, engine)
+    assert_close(got, expect(case, problem, flags, reverse))
+
+
+@over_families
+@over_directions
+def test_a_trajectory_is_the_carry_after_every_step_held_at_padding(case, reverse):
+    problem, flags = draw(case), draw_flags()
+    dirty, trash = spoiled(problem, flags)
+    got = run_trajectory(case.cell, dirty.params, dirty.xs, dirty.carry, trash, reverse)
+    assert_close(got, expect_trajectory(case, problem, flags, reverse))
+
+
+@over_pairs
+@over_directions
+def test_not_a_number_that_is_valid_is_not_hidden(case, engine, reverse):
+    problem, at = draw(case), 3
+    xs = problem.xs.copy()
+    xs[at, 1, 0] = np.nan
+    args = (case.cell, problem.params, xs, problem.carry)
+    carry, ys = run(*args, all_flags(), reverse, engine)
+    struck = np.zeros((T, B, H), bool)
+    struck[: at + 1 if reverse else T, 1] = True
+    if not reverse:
+        struck[:at] = False
+    np.testing.assert_array_equal(np.isnan(ys), struck)
+    for leaf in jax.tree.leaves(carry):
+        np.testing.assert_array_equal(np.isnan(leaf).reshape(B, -1).all(1), [False, True, False])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint32", "int64"])
+def test_lengths_are_integers_of_any_dtype(dtype):
+    case = CASES["gru-after-double"]
+    problem, flags = draw(case), {"lengths": np.array([T, 5, 0])}
+    got = run(
+        case.cell,
+        problem.params,
+        problem.xs,
+        problem.carry,
+        {"lengths": jnp.asarray(flags["lengths"], dtype)},
+    )
+    assert_close(got, expect(case, problem, flags))
+
+
+def test_traced_lengths_count_as_the_nearest_that_can_be():
+    case = CASES["gru-after-double"]
+    problem = draw(case)
+    args = (case.cell, problem.params, problem.xs, problem.carry)
+    outside = run(*args, {"lengths": np.array([T + 5, -3, 4])})
+    assert_close(outside, run(*args, {"lengths": np.array([T, 0, 4])}))

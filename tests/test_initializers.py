@@ -1,0 +1,151 @@
+"""Laws of initialisers: distributions, gates by themselves, equality."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy import stats
+
+import seqcells as sc
+from seqcells import initializers as inits
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+KEY = jax.random.key(0)
+VALUES = [
+    inits.Orthogonal(0.9),
+    inits.Identity(0.5),
+    inits.Normal(0.1),
+    inits.Glorot(),
+    inits.Lecun(),
+    inits.Chrono(10.0),
+]
+over_values = pytest.mark.parametrize("init", VALUES, ids=lambda init: type(init).__name__)
+
+
+@over_values
+def test_equal_initialisers_are_equal_and_are_functions_of_their_key(init):
+    again = dataclasses.replace(init)
+    assert again is not init
+    assert again == init
+    assert hash(again) == hash(init)
+    array = init(KEY, (4, 4), "float32")
+    np.testing.assert_array_equal(array, again(KEY, (4, 4), "float32"))
+    other = init(jax.random.key(1), (4, 4), "float32")
+    assert np.any(other != array) == (not isinstance(init, inits.Identity))
+
+
+def test_other_settings_are_other_values():
+    for init in VALUES:
+        for field in dataclasses.fields(init):
+            changed = dataclasses.replace(init, **{field.name: getattr(init, field.name) + 1})
+            assert changed != init
+            assert sc.GRU(2, w_hh_init=changed) != sc.GRU(2, w_hh_init=init)
+
+
+@over_values
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_arrays_have_the_shape_and_dtype_asked_for(init, dtype):
+    array = jax.eval_shape(lambda: init(KEY, (6, 4), dtype))
+    assert array.shape == (6, 4)
+    assert array.dtype == dtype
+
+
+def gates_of(params, name, n):
+    return np.split(np.asarray(getattr(params, name), np.float64), n, axis=-1)
+
+
+@pytest.mark.parametrize(("cell", "n"), [(sc.RNN(8), 1), (sc.GRU(8), 3)], ids=["RNN", "GRU"])
+def test_every_gate_is_orthogonal_by_itself(cell, n):
+    cell = dataclasses.replace(cell, w_hh_init=inits.Orthogonal(1.0))
+    blocks = gates_of(cell.init(KEY, 2), "w_hh", n)
+    for block in blocks:
+        np.testing.assert_allclose(block.T @ block, np.eye(8), atol=1e-5)
+        radius = np.abs(np.linalg.eigvals(block)).max()
+        assert radius == pytest.approx(1.0, abs=1e-5)
+    for i in range(n):
+        for j in range(i):
+            assert np.abs(blocks[i] - blocks[j]).max() > 0.1
+
+
+def test_orthogonal_scale_is_every_singular_value():
+    matrix = inits.Orthogonal(0.7)(KEY, (6, 6), "float32")
+    np.testing.assert_allclose(np.linalg.svd(matrix, compute_uv=False), 0.7, rtol=1e-5)
+
+
+def test_a_bfloat16_orthogonal_matrix_is_a_rounded_float32_one():
+    narrow, wide = (inits.Orthogonal()(KEY, (8, 8), dtype) for dtype in ("bfloat16", "float32"))
+    np.testing.assert_array_equal(narrow, wide.astype("bfloat16"))
+    params = sc.GRU(8, param_dtype="bfloat16").init(KEY, 3)
+    assert {leaf.dtype for leaf in params} == {jnp.dtype("bfloat16")}
+
+
+def test_vmapped_orthogonal_matrices_are_those_of_a_loop():
+    keys = jax.random.split(KEY, 3)
+    draw = lambda key: inits.Orthogonal()(key, (4, 4), "float32")  # noqa: E731
+    np.testing.assert_array_equal(jax.vmap(draw)(keys), jnp.stack([draw(key) for key in keys]))
+
+
+def test_identity_makes_the_irnn():
+    cell = sc.RNN(4, "relu", w_hh_init=inits.Identity(0.5))
+    np.testing.assert_array_equal(cell.init(KEY, 3).w_hh, 0.5 * np.eye(4))
+
+
+def test_glorot_is_uniform_within_the_bound_of_one_gate():
+    params = sc.GRU(80, w_ih_init=inits.Glorot()).init(KEY, 40)
+    bound = np.sqrt(6 / (40 + 80))  # of a gate: 80 wide, not 240
+    for block in gates_of(params, "w_ih", 3):
+        assert stats.kstest(block.ravel(), stats.uniform(-bound, 2 * bound).cdf).pvalue > 0.01
+
+
+def test_lecun_has_variance_one_over_inputs():
+    for block in gates_of(sc.GRU(80).init(KEY, 50), "w_ih", 3):
+        assert np.var(block) * 50 == pytest.approx(1, rel=0.1)
+        assert np.abs(block).max() <= 2 / 0.87 / np.sqrt(50)  # truncated at two deviations
+
+
+def test_normal_is_normal():
+    numbers = np.asarray(inits.Normal(0.3)(KEY, (50, 50), "float32")).ravel()
+    assert stats.kstest(numbers, stats.norm(0, 0.3).cdf).pvalue > 0.01
+
+
+def test_chrono_makes_timescales_uniform_from_2_to_t_max():
+    """1/z at rest, z being written: with the sign of the paper's z the timescale is below 2."""
+    t_max = 50.0
+    chrono = (inits.zeros, inits.Chrono(t_max), inits.zeros)
+    cell = sc.GRU(2000, w_ih_init=inits.zeros, w_hh_init=inits.zeros, b_ih_init=chrono)
+    params = cell.init(KEY, 1)
+    blank = params._replace(b_ih=params.b_ih + jnp.repeat(jnp.array([0.0, 0, 40]), 2000))
+    written, _ = cell.step(blank, jnp.zeros(2000), jnp.zeros(1))  # z * tanh(40)
+    timescales = 1 / np.asarray(written, np.float64)
+    assert stats.kstest(timescales, stats.uniform(2, t_max - 2).cdf).pvalue > 0.01
+
+
+def test_a_tuple_gives_every_gate_its_own():
+    own = (inits.zeros, inits.ones, inits.Normal())
+    fields = {"w_ih": (5, 4), "w_hh": (4, 4), "b_ih": (4,), "b_hh": (4,)}
+    cell = sc.GRU(4, **{f"{name}_init": own for name in fields})
+    params = cell.init(KEY, 5)
+    for name, shape in fields.items():
+        r, z, n = gates_of(params, name, 3)
+        assert r.shape == shape
+        assert np.all(r == 0)
+        assert np.all(z == 1)
+        assert np.all((n != 0) & (n != 1))
+
+
+@pytest.mark.parametrize("cell", [sc.RNN(3), sc.GRU(3)], ids=["RNN", "GRU"])
+def test_every_parameter_has_an_initialiser_among_the_arguments(cell):
+    for name in cell.init(KEY, 2)._fields:
+        params = dataclasses.replace(cell, **{f"{name}_init": inits.ones}).init(KEY, 2)
+        assert np.all(getattr(params, name) == 1)
+        rest = [leaf for other, leaf in params._asdict().items() if other != name]
+        assert not any(np.all(leaf == 1) for leaf in rest)
+
+
+@pytest.mark.parametrize("init", [jax.nn.initializers.he_normal(), jax.nn.initializers.zeros])
+def test_initialisers_of_jax_serve_as_well(init):
+    params = sc.GRU(4, w_ih_init=init).init(KEY, 5)
+    assert params.w_ih.shape == (5, 12)

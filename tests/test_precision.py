@@ -1,0 +1,119 @@
+"""The contract of dtypes over a whole sequence: narrow products, wide memory."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from tests.helpers import assert_close, draw, expect, over_built_in, over_engines
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+NARROW = ["bfloat16", "float16"]
+TOLERANCES = {"float32": 1e-5, "float16": 5e-3, "bfloat16": 3e-2}
+
+
+def shapes_in(case, dtype, param_dtype):
+    """Return params and xs as shapes alone."""
+    problem = draw(case)
+    params = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, param_dtype), problem.params)
+    return params, jax.ShapeDtypeStruct(problem.xs.shape, dtype)
+
+
+@over_built_in
+@over_engines
+@pytest.mark.parametrize("dtype", NARROW)
+def test_narrow_inputs_keep_a_wide_carry_and_gradients_in_the_dtype_of_params(case, engine, dtype):
+    param_dtype = {"bfloat16": "float32", "float16": "float16"}[dtype]
+    cell = dataclasses.replace(case.cell, param_dtype=param_dtype)
+
+    def loss(params, xs):
+        carry, ys = sc.unroll(cell, params, xs, engine=engine)
+        return jnp.sum(ys.astype("float32")), (carry, ys)
+
+    graded = jax.grad(loss, (0, 1), has_aux=True)
+    made = jax.eval_shape(graded, *shapes_in(case, dtype, param_dtype))
+    (d_params, d_xs), (carry, ys) = made
+    assert ys.dtype == d_xs.dtype == dtype
+    assert carry.dtype == "float32"
+    assert {leaf.dtype for leaf in jax.tree.leaves(d_params)} == {jnp.dtype(param_dtype)}
+
+
+@over_built_in
+@pytest.mark.parametrize("dtype", NARROW)
+def test_a_trajectory_of_narrow_inputs_is_wide(case, dtype):
+    shapes = shapes_in(case, dtype, "float32")
+    carries = jax.eval_shape(lambda *args: sc.trajectory(case.cell, *args), *shapes)
+    assert carries.dtype == "float32"
+
+
+@over_built_in
+@pytest.mark.parametrize(("x_dtype", "dtype"), [("float32", "bfloat16"), ("bfloat16", "float32")])
+def test_the_dtype_of_a_cell_comes_before_that_of_its_input(case, x_dtype, dtype):
+    cell = dataclasses.replace(case.cell, dtype=dtype)
+    shapes = shapes_in(case, x_dtype, "float32")
+    carry, ys = jax.eval_shape(lambda *args: sc.unroll(cell, *args), *shapes)
+    assert (carry.dtype, ys.dtype) == ("float32", dtype)
+
+
+@pytest.mark.usefixtures("x64")
+@over_built_in
+@over_engines
+def test_float64_is_float64_throughout(case, engine):
+    shapes = shapes_in(case, "float64", "float64")
+    made = jax.eval_shape(lambda *args: sc.unroll(case.cell, *args, engine=engine), *shapes)
+    assert {leaf.dtype for leaf in made} == {jnp.dtype("float64")}
+
+
+@pytest.mark.usefixtures("x64")
+@over_built_in
+def test_float32_stays_float32_where_float64_is_allowed(case):
+    shapes = shapes_in(case, "float32", "float32")
+    made = jax.eval_shape(lambda *args: sc.unroll(case.cell, *args), *shapes)
+    assert {leaf.dtype for leaf in made} == {jnp.dtype("float32")}
+
+
+@over_built_in
+@pytest.mark.parametrize(
+    ("dtype", "tol"), [("float32", 1e-5), ("float16", 5e-3), ("bfloat16", 3e-2)]
+)
+def test_values_are_as_near_as_their_dtype_allows(case, dtype, tol):
+    problem = draw(case)
+    params, carry = jax.tree.map(np.float32, (problem.params, problem.carry))
+    got = jax.jit(sc.unroll)(case.cell, params, jnp.asarray(problem.xs, dtype), carry)
+    expected = expect(case, problem, {})
+    assert_close(jax.tree.map(np.float64, got), expected, tol)
+    if dtype != "float32":  # and the narrow dtype is really computed in
+        assert np.max(np.abs(np.float64(got[1]) - expected[1])) > tol / 1e3
+
+
+@pytest.mark.parametrize("dtype", NARROW)
+@pytest.mark.parametrize("carrier", ["rnn", "gru-after", "gru-before"])
+def test_a_sum_of_1000_ones_is_not_rounded_away(carrier, dtype):
+    """In bfloat16 256 + 1 is 256: a memory of 8 bits would stop there."""
+    ones = jnp.ones((1000, 1), dtype)
+    if carrier == "rnn":
+        cell, params = sc.RNN(1, "identity", bias=False), sc.RNNParams(*jnp.ones((2, 1, 1)), None)
+        carry, _ = sc.unroll(cell, params, ones)
+        assert float(carry[0]) == 1000
+        return
+    cell = sc.GRU(1, carrier[4:], "single")
+    z = 2.0**-10  # a write of z * n that is under half a unit of bfloat16 once h is above 1/8
+    bias = jnp.array([0.0, -np.log(1 / z - 1), 100.0])
+    params = sc.GRUParams(jnp.zeros((1, 3)), jnp.zeros((1, 3)), bias, None)
+    carry, _ = sc.unroll(cell, params, ones)
+    assert float(carry[0]) == pytest.approx(1 - (1 - z) ** 1000, rel=1e-4)
+
+
+@over_built_in
+def test_products_of_narrow_operands_are_summed_in_float32(case):
+    wide = 4096  # ones that bfloat16 would sum to 256
+    cell = dataclasses.replace(case.cell, dtype="bfloat16")
+    params = jax.tree.map(lambda a: jnp.zeros(a.shape, "float32"), draw(case).params)
+    gates = params.w_ih.shape[1]
+    params = params._replace(w_ih=jnp.ones((wide, gates)))
+    drive = cell.project(params, jnp.ones((wide,), "bfloat16"))
+    assert all(np.all(leaf == wide) for leaf in jax.tree.leaves(drive))

@@ -1,0 +1,95 @@
+"""Laws of a sharded batch, on two CPU devices in a process of their own."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+HEAD = """
+import re, warnings
+warnings.simplefilter("error")
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+jax.config.update("jax_num_cpu_devices", 2)
+import seqcells as sc
+from tests.helpers import CASES, draw, draw_flags
+
+mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+flags = jax.tree.map(jnp.asarray, draw_flags(batch=4))
+specs = {"lengths": P("batch"), "mask": P(None, "batch"), "resets": P(None, "batch")}
+specs = (P(), P(None, "batch"), specs)  # of the parameters, the inputs and the flags
+ROWS = (
+    ("gru-after-double", sc.Scan(), True),
+    ("rnn-tanh-bias", sc.Scan(checkpoint="sqrt"), False),
+)
+
+def problem(name, engine, reverse):
+    cell, drawn = CASES[name].cell, draw(CASES[name], (4,))
+    params, xs = jax.tree.map(jnp.float32, (drawn.params, drawn.xs))
+
+    def loss(params, xs, flags):
+        carry, ys = sc.unroll(cell, params, xs, **flags, reverse=reverse, engine=engine)
+        return jnp.sum(jnp.square(ys)) + sum(map(jnp.sum, jax.tree.leaves(carry))), ys
+
+    args = (params, xs, flags)
+    split = jax.tree.map(place, specs, args, is_leaf=lambda a: isinstance(a, P))
+    return loss, args, split, jax.jit(jax.grad(loss, has_aux=True))
+
+def place(spec, tree):
+    return jax.tree.map(lambda a: jax.device_put(a, NamedSharding(mesh, spec)), tree)
+
+def near(got, expected):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, 1e-5, 1e-5)
+
+def collectives(compiled):
+    # All, and those that do not stand in the entry, where they are in a loop
+    one = r"(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\\("
+    text = compiled.as_text()
+    return re.findall(one, text), re.findall(one, text[: text.index("\\nENTRY")])
+"""
+
+# The batch is sharded and jit is left to find out what that means.
+AUTO = """
+for row in ROWS:
+    loss, args, split, graded = problem(*row)
+    forward = jax.jit(lambda *a: loss(*a)[1]).lower(*split).compile()
+    assert collectives(forward)[0] == [], row
+    compiled = graded.lower(*split).compile()
+    every, _ = collectives(compiled)
+    assert set(every) == {"all-reduce"}, (row, every)
+    assert len(every) <= len(jax.tree.leaves(args[0])), (row, every)
+    near(compiled(*split), graded(*args))
+"""
+
+# Under shard_map every device runs a sequence of its own; that nothing varies unsaid is checked.
+SHARD_MAP = """
+for row in ROWS:
+    loss, args, split, graded = problem(*row)
+
+    def each(params, xs, flags):
+        params = jax.lax.pcast(params, "batch", to="varying")
+        gradient, ys = jax.grad(loss, has_aux=True)(params, xs, flags)
+        return jax.lax.psum(gradient, "batch"), ys
+
+    mapped = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=(P(), P(None, "batch")))
+    compiled = jax.jit(mapped).lower(*split).compile()
+    every, inner = collectives(compiled)
+    assert set(every) == {"all-reduce"}, (row, every)
+    assert inner == [], (row, inner)
+    near(compiled(*split), graded(*args))
+"""
+
+
+@pytest.mark.parametrize("body", [AUTO, SHARD_MAP], ids=["auto", "shard_map"])
+def test_of_a_sharded_batch_only_the_gradients_of_the_weights_meet(body, pytestconfig):
+    run_python(HEAD + body, pytestconfig.rootpath)
+
+
+def run_python(code, root):
+    quick = "--xla_backend_optimization_level=0"  # of the machine code; the partitioner is whole
+    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": quick}
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, text=True, env=env, cwd=root)
+    assert done.returncode == 0, done.stderr[-3000:]
