@@ -11,7 +11,12 @@ from jax.sharding import AxisType, PartitionSpec
 
 
 def over_members(f: Callable[..., Any]) -> Callable[..., Any]:
-    """Map `f` over the first axis of all its arguments, a share of it on each device."""
+    """Map `f` over the first axis of all its arguments, a share of it on each device.
+
+    Members never meet. Keep it so on the host: bring a result over with `np.asarray` before you
+    take some of its rows, since slicing it in place makes the devices wait for one another, which
+    two CPU devices on two threads may do for ever.
+    """
     mesh = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
     rows = PartitionSpec("members")
     return jax.shard_map(jax.vmap(f), mesh=mesh, in_specs=rows, out_specs=rows)

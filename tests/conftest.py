@@ -1,4 +1,9 @@
-"""Settings that a test file asks for by name, with `pytest.mark.usefixtures`."""
+"""Settings of the whole suite, and those that a test file asks for with `usefixtures`."""
+
+import os
+
+# LLVM's optimiser is not what is tested and takes a third of the time: jax is imported after this.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import chex
 import jax

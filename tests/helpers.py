@@ -217,25 +217,21 @@ def ravel(tree: Any) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
     return np.concatenate([leaf.ravel() for leaf in leaves]), back
 
 
-# LLVM's optimiser is not what is tested, and takes a third of the suite's time.
-quick_jit = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
-@functools.partial(quick_jit, static_argnames=("reverse", "time_axis"))
-def run(cell, params, xs, carry=None, flags=None, reverse=False, engine=None, time_axis=0):
+@functools.partial(jax.jit, static_argnames=("reverse", "time_axis"))
+def run(cell, params, xs, carry=None, flags=None, reverse=False, engine=sc.Scan(), time_axis=0):
     """Unroll under jit; the flags are arrays, so one compilation serves all of their values."""
     options = {"reverse": reverse, "engine": engine, "time_axis": time_axis}
     return sc.unroll(cell, params, xs, carry, **(flags or {}), **options)
 
 
-@functools.partial(quick_jit, static_argnames=("reverse", "time_axis"))
+@functools.partial(jax.jit, static_argnames=("reverse", "time_axis"))
 def run_trajectory(cell, params, xs, carry, flags, reverse=False, time_axis=0):
     """Compute the trajectory under jit."""
     return sc.trajectory(cell, params, xs, carry, **flags, reverse=reverse, time_axis=time_axis)
 
 
-@functools.partial(quick_jit, static_argnames="reverse")
-def run_gradient(cell, problem, flags, reverse=False, engine=None):
+@functools.partial(jax.jit, static_argnames="reverse")
+def run_gradient(cell, problem, flags, reverse=False, engine=sc.Scan()):
     """Unroll; return (carry, ys) and the gradient of the loss by (params, xs, carry)."""
 
     def loss(params, xs, carry):

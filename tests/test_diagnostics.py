@@ -11,9 +11,13 @@ import pytest
 
 import seqcells as sc
 from seqcells.diagnostics import carry_gradient, gradient_by_lag, rate_and_horizon
-from tests.helpers import CASES, FAMILIES, B, D, H, T, assert_close, draw, quick_jit
+from tests.helpers import CASES, FAMILIES, B, D, H, T, assert_close, draw
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
+
+by_lag = jax.jit(gradient_by_lag, static_argnums=3)
+by_step = jax.jit(carry_gradient, static_argnums=3)
+fitted = jax.jit(rate_and_horizon, static_argnums=1)
 
 BUILT_IN = [name for name in FAMILIES if name != "function"]
 
@@ -22,14 +26,21 @@ def last_sum(ys):
     return jnp.sum(ys[-1])
 
 
+def one_number(ys):
+    return ys[-1, 1, 0]
+
+
+def weighted(ys):
+    return ys[-1] @ jnp.arange(1.0, H + 1)
+
+
 @pytest.mark.parametrize("g", [0.5, 1.0, 1.1])
 def test_a_linear_cell_with_an_orthogonal_matrix_gives_powers_of_its_scale(g):
-    cell = sc.RNN(H, "identity", w_hh_init=sc.initializers.Orthogonal(g), param_dtype="float64")
-    params = cell.init(jax.random.key(0), D)
-    norms = gradient_by_lag(cell, params, jnp.ones((50, D)), lambda ys: ys[-1] @ jnp.ones(H))
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(H, H)))[0]
+    params = sc.RNNParams(np.ones((D, H)), g * rotation, None)
+    norms = by_lag(sc.RNN(H, "identity", False), params, np.ones((50, D)), last_sum)
     assert_close(norms, math.sqrt(H) * g ** np.arange(50.0), 1e-10)
-    fit = rate_and_horizon(norms)
-    assert float(fit.rate) == pytest.approx(g, rel=1e-10)
+    assert float(fitted(norms).rate) == pytest.approx(g, rel=1e-10)
 
 
 @pytest.mark.parametrize("reset", ["after", "before"])
@@ -37,9 +48,7 @@ def test_a_linear_cell_with_an_orthogonal_matrix_gives_powers_of_its_scale(g):
 def test_a_gru_without_weights_forgets_what_it_overwrites(reset, bias_z):
     bias = np.repeat([0.0, bias_z, 0.0], H)
     params = sc.GRUParams(np.zeros((D, 3 * H)), np.zeros((H, 3 * H)), bias, None)
-    norms = gradient_by_lag(
-        sc.GRU(H, reset, "single"), params, jnp.ones((20, B, D)), lambda ys: ys[-1, 1, 0]
-    )
+    norms = by_lag(sc.GRU(H, reset, "single"), params, np.ones((20, B, D)), one_number)
     kept = 1 - 1 / (1 + math.exp(-bias_z))  # z is what is written
     assert_close(norms[:, 1], kept ** np.arange(20.0), 1e-10)
     assert not np.any(np.delete(norms, 1, axis=1))  # the loss looks at one sequence
@@ -49,26 +58,27 @@ def test_a_gru_without_weights_forgets_what_it_overwrites(reset, bias_z):
 def test_the_gradient_equals_the_product_of_jacobians(name):
     case = CASES[name]
     problem = draw(case, batch=())
-    cell, params, xs = case.cell, problem.params, jnp.asarray(problem.xs)
-    carry, jacobians = jnp.asarray(problem.carry), []
+    cell, params, xs = case.cell, problem.params, problem.xs
+    step = jax.jit(lambda h, x: cell.step(params, h, x)[0])
+    jacobian = jax.jit(jax.jacobian(lambda h, x: cell.step(params, h, x)[0]))
+    carry, jacobians = problem.carry, []
     for x in xs:
-        jacobians.append(jax.jacobian(lambda h, x=x: cell.step(params, h, x)[0])(carry))
-        carry, _ = cell.step(params, carry, x)
-    readout = jnp.arange(1.0, H + 1)
-    expected = [readout]  # dL/dh_{T-1}, then one step back at a time
+        jacobians.append(np.asarray(jacobian(carry, x)))
+        carry = step(carry, x)
+    expected = [np.arange(1.0, H + 1)]  # dL/dh_{T-1}, then one step back at a time
     for jacobian in jacobians[:0:-1]:
         expected.append(expected[-1] @ jacobian)
-    args = (cell, params, xs, lambda ys: ys[-1] @ readout, jnp.asarray(problem.carry))
-    assert_close(carry_gradient(*args), jnp.stack(expected[::-1]), 1e-12)
-    assert_close(gradient_by_lag(*args), np.linalg.norm(expected, axis=1), 1e-12)
+    args = (cell, params, xs, weighted, problem.carry)
+    assert_close(by_step(*args), np.stack(expected[::-1]), 1e-12)
+    assert_close(by_lag(*args), np.linalg.norm(expected, axis=1), 1e-12)
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_a_loss_of_all_outputs_is_differentiated_in_total(name):
-    """The last row is that of the chain rule; the first is the gradient by a nudge of h_1."""
+    """A nudge of h_1 moves its own output and, through the steps after it, all others."""
     case = CASES[name]
     problem = draw(case)
-    cell, params, xs = case.cell, problem.params, jnp.asarray(problem.xs)
+    cell, params, xs = case.cell, problem.params, problem.xs
 
     def loss(ys):
         return jnp.sum(jnp.sin(ys) * problem.weigh_ys)
@@ -77,28 +87,25 @@ def test_a_loss_of_all_outputs_is_differentiated_in_total(name):
         _, ys = sc.unroll(cell, params, xs[1:], h)
         return loss(jnp.concatenate([h[None], ys]))
 
-    first, _ = cell.step(params, jnp.asarray(problem.carry), xs[0])
-    gradient = carry_gradient(cell, params, xs, loss, jnp.asarray(problem.carry))
-    assert_close(gradient[0], jax.grad(after_first)(first), 1e-12)
+    first = jax.jit(lambda h: cell.step(params, h, jnp.asarray(xs[0]))[0])(problem.carry)
+    gradient = by_step(cell, params, xs, loss, problem.carry)
+    assert_close(gradient[0], jax.jit(jax.grad(after_first))(first), 1e-12)
 
 
 def test_without_a_carry_the_fresh_one_is_taken():
     problem = draw(CASES["gru-after-double"])
-    args = (sc.GRU(H), problem.params, jnp.asarray(problem.xs), last_sum)
-    assert_close(gradient_by_lag(*args), gradient_by_lag(*args, jnp.zeros((B, H))))
+    args = (sc.GRU(H), problem.params, problem.xs, last_sum)
+    assert_close(by_lag(*args), by_lag(*args, np.zeros((B, H))))
 
 
 @pytest.mark.parametrize("batch", [(), (B,), (2, 3)], ids=str)
 def test_every_sequence_of_a_batch_has_its_own_norms(batch):
     problem = draw(CASES["gru-after-double"], batch)
-    cell, xs = sc.GRU(H), jnp.asarray(problem.xs)
-    norms = gradient_by_lag(cell, problem.params, xs, last_sum)
+    first = (slice(None), *(0,) * len(batch))
+    norms = by_lag(sc.GRU(H), problem.params, problem.xs, last_sum)
     assert norms.shape == (T, *batch)
-    one = xs[(slice(None), *(0,) * len(batch))]
-    assert_close(
-        norms[(slice(None), *(0,) * len(batch))],
-        gradient_by_lag(cell, problem.params, one, last_sum),
-    )
+    alone = by_lag(sc.GRU(H), problem.params, problem.xs[first], last_sum)
+    assert_close(norms[first], alone)
 
 
 def test_it_may_be_jitted_and_mapped():
@@ -106,14 +113,14 @@ def test_it_may_be_jitted_and_mapped():
     cell, xs = sc.GRU(H), jnp.asarray(problems[0].xs)
     many = jax.tree.map(lambda *a: jnp.stack(a), *(problem.params for problem in problems))
 
-    @quick_jit
+    @jax.jit
     @jax.vmap
     def measured(params):
         norms = gradient_by_lag(cell, params, xs, last_sum)
         return norms, rate_and_horizon(norms)
 
     norms, fit = measured(many)
-    expected = gradient_by_lag(cell, problems[2].params, xs, last_sum)
+    expected = gradient_by_lag(cell, problems[2].params, xs, last_sum)  # and eagerly
     assert_close(norms[2], expected)
     assert_close(jax.tree.map(lambda a: a[2], fit), rate_and_horizon(expected), 1e-10)
 
@@ -146,7 +153,7 @@ class TwoSpeeds(sc.Cell):
 @pytest.mark.parametrize("batch", [(), (B,)], ids=str)
 def test_the_norm_is_taken_over_all_leaves_of_a_carry(batch):
     xs = jnp.ones((T, *batch, D))
-    norms = gradient_by_lag(TwoSpeeds(), jnp.array([0.5, 0.9]), xs, last_sum)
+    norms = by_lag(TwoSpeeds(), jnp.array([0.5, 0.9]), xs, last_sum)
     lags = np.arange(T, dtype=float).reshape(-1, *[1] * len(batch))
     assert_close(norms, np.broadcast_to(np.sqrt(0.25**lags + 0.81**lags), (T, *batch)))
 
@@ -158,7 +165,7 @@ def test_no_norm_underflows_before_the_gradient_does(dtype):
     params = sc.RNNParams(jnp.ones((1, 2), dtype), jnp.eye(2, dtype=dtype) * 0.1, None)
     steps = 36 if dtype == "float32" else 300
     xs = jnp.ones((steps, 1), dtype)
-    norms = gradient_by_lag(cell, params, xs, lambda ys: jnp.sum(ys[-1]))
+    norms = by_lag(cell, params, xs, last_sum)
     assert_close(np.log10(norms), np.log10(2) / 2 - np.arange(steps, dtype=dtype), 1e-4)
 
 
@@ -173,41 +180,41 @@ def test_a_function_cell_has_no_gradient_by_lag_and_says_so():
 @pytest.mark.parametrize("window", [None, (2, 17)])
 def test_an_exponential_has_its_rate_and_horizon(rate, window):
     norms = np.stack([7.0 * rate ** np.arange(20.0), 1e-200 * rate ** np.arange(20.0)], axis=1)
-    fit = rate_and_horizon(norms, window)
+    fit = fitted(norms, window)
     assert_close(fit.rate, np.full(2, rate), 1e-9)
     assert_close(fit.horizon, np.full(2, -1 / math.log(rate)), 1e-9)
 
 
 def test_a_window_fits_its_own_lags_alone():
     norms = np.concatenate([0.5 ** np.arange(10.0), 0.5**9 * 0.9 ** np.arange(1, 11.0)])
-    assert float(rate_and_horizon(norms, (0, 9)).rate) == pytest.approx(0.5)
-    assert float(rate_and_horizon(norms, (9, 19)).rate) == pytest.approx(0.9)
+    assert float(fitted(norms, (0, 9)).rate) == pytest.approx(0.5)
+    assert float(fitted(norms, (9, 19)).rate) == pytest.approx(0.9)
 
 
 def test_the_fit_is_least_squares():
     rng = np.random.default_rng(0)
     norms = np.exp(rng.normal(size=30))
     slope, _ = np.polyfit(np.arange(30), np.log(norms), 1)
-    assert float(rate_and_horizon(norms).rate) == pytest.approx(math.exp(slope), rel=1e-10)
+    assert float(fitted(norms).rate) == pytest.approx(math.exp(slope), rel=1e-10)
 
 
 @pytest.mark.parametrize("lost", [0.0, 1e-320, np.inf, np.nan])
 def test_lags_that_have_underflowed_or_are_not_finite_are_left_out(lost):
     norms = 0.5 ** np.arange(20.0)
     norms[[3, 15, 16, 17, 18, 19]] = lost
-    assert float(rate_and_horizon(norms).rate) == pytest.approx(0.5, rel=1e-10)
+    assert float(fitted(norms).rate) == pytest.approx(0.5, rel=1e-10)
 
 
 @pytest.mark.parametrize("rate", [1.0, 1.5])
 def test_where_nothing_decays_the_horizon_is_infinite(rate):
-    fit = rate_and_horizon(rate ** np.arange(10.0))
+    fit = fitted(rate ** np.arange(10.0))
     assert float(fit.rate) == pytest.approx(rate)
     assert np.isposinf(fit.horizon)
 
 
 @pytest.mark.parametrize("usable", [0, 1])
 def test_fewer_than_two_usable_lags_give_nan(usable):
-    fit = rate_and_horizon(np.where(np.arange(5) < usable, 1.0, 0.0))
+    fit = fitted(np.where(np.arange(5) < usable, 1.0, 0.0))
     assert np.isnan(fit.rate)
     assert np.isnan(fit.horizon)
 

@@ -50,7 +50,7 @@ def test_packed_with_resets_equals_separate_sequences(case, engine, reverse):
 
 @over_pairs
 def test_lengths_equal_truncation(case, engine):
-    n = 4
+    n = 3
     problem, lengths = draw(case), all_flags(lengths=np.full(B, n))
     short = problem._replace(xs=problem.xs[:n], weigh_ys=problem.weigh_ys[:n])
     got, gradient = run_gradient(case.cell, problem, lengths, engine=engine)
@@ -65,13 +65,13 @@ def test_lengths_equal_truncation(case, engine):
 @over_directions
 def test_a_mask_equals_compression(case, engine, reverse):
     problem = draw(case)
-    kept = np.array([False, True, True, False, False, True, True])
+    kept = np.array([False, True, False, False, True, True, False])
     resets = np.zeros((T, B), bool)
-    resets[5] = True
+    resets[4] = True
     flags = all_flags(mask=np.tile(kept[:, None], B), resets=resets)
     args = (case.cell, problem.params)
     carry, ys = run(*args, problem.xs, problem.carry, flags, reverse, engine)
-    flags = all_flags(steps=4, resets=resets[kept])
+    flags = all_flags(steps=3, resets=resets[kept])
     assert_close((carry, ys[kept]), run(*args, problem.xs[kept], problem.carry, flags, reverse))
     assert not np.any(ys[~kept])
 
@@ -158,6 +158,21 @@ def test_lengths_are_integers_of_any_dtype(dtype):
         {"lengths": jnp.asarray(flags["lengths"], dtype)},
     )
     assert_close(got, expect(case, problem, flags))
+
+
+@pytest.mark.parametrize("kind", [jnp.array, np.array, list], ids=["jax", "numpy", "list"])
+def test_concrete_lengths_may_be_closed_over_under_jit_and_are_checked(kind):
+    """Inside jit every operation on them is traced, but they are not."""
+    case = CASES["gru-after-double"]
+    problem, lengths = draw(case), [T, 5, 0]
+    args = (case.cell, problem.params, problem.xs, problem.carry)
+
+    def closed(lengths):
+        return jax.jit(lambda *args: sc.unroll(case.cell, *args, lengths=lengths))(*args[1:])
+
+    assert_close(closed(kind(lengths)), run(*args, {"lengths": np.array(lengths)}))
+    with pytest.raises(ValueError, match=f"lengths: .* T={T}"):
+        closed(kind([T, T + 1, 0]))
 
 
 def test_traced_lengths_count_as_the_nearest_that_can_be():

@@ -4,8 +4,6 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 HEAD = """
 import re, warnings
 warnings.simplefilter("error")
@@ -50,8 +48,8 @@ def collectives(compiled):
     return re.findall(one, text), re.findall(one, text[: text.index("\\nENTRY")])
 """
 
-# The batch is sharded and jit is left to find out what that means.
 AUTO = """
+# The batch is sharded, and jit is left to find out what that means.
 for row in ROWS:
     loss, args, split, graded = problem(*row)
     forward = jax.jit(lambda *a: loss(*a)[1]).lower(*split).compile()
@@ -63,8 +61,8 @@ for row in ROWS:
     near(compiled(*split), graded(*args))
 """
 
-# Under shard_map every device runs a sequence of its own; that nothing varies unsaid is checked.
 SHARD_MAP = """
+# Every device runs sequences of its own, and that nothing varies unsaid is checked.
 for row in ROWS:
     loss, args, split, graded = problem(*row)
 
@@ -82,14 +80,9 @@ for row in ROWS:
 """
 
 
-@pytest.mark.parametrize("body", [AUTO, SHARD_MAP], ids=["auto", "shard_map"])
-def test_of_a_sharded_batch_only_the_gradients_of_the_weights_meet(body, pytestconfig):
-    run_python(HEAD + body, pytestconfig.rootpath)
-
-
-def run_python(code, root):
-    quick = "--xla_backend_optimization_level=0"  # of the machine code; the partitioner is whole
-    env = os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": quick}
-    run = [sys.executable, "-c", code]
+def test_of_a_sharded_batch_only_the_gradients_of_the_weights_meet(pytestconfig):
+    run = [sys.executable, "-c", HEAD + AUTO + SHARD_MAP]
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}
+    root = pytestconfig.rootpath
     done = subprocess.run(run, capture_output=True, text=True, env=env, cwd=root)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -44,7 +44,7 @@ class Settings:
     batch_size: int = 32  # fresh sequences a step
     segment: int = 50  # steps between two looks at the loss
     eval_size: int = 10_000  # samples behind every loss and accuracy
-    tanh: Budget = Budget(recall=6e-3, adding=3e-3, steps=1000)
+    tanh: Budget = Budget(recall=3e-3, adding=3e-3, steps=1000)
     irnn: Budget = Budget(recall=5e-4, adding=3e-3, steps=1000)
     gru: Budget = Budget(recall=6e-3, adding=6e-3, steps=400)
 
@@ -92,7 +92,7 @@ CONTENDERS = (
     Contender("GRU", "chrono", "gru", _chrono, sc.GRU),
 )
 QUICK = {"xla_backend_optimization_level": 0}  # what runs once compiles in a third of the time
-TASKS = ("recall", "rates", "adding")  # "rates": recall at the longest lag, by learning rate
+TASKS = ("recall", "adding")
 COLUMNS = {
     "results": [
         *("task", "cell", "init", "lag", "seed"),
@@ -105,6 +105,7 @@ COLUMNS = {
 class Place(NamedTuple):
     """Where a member stands among the others of its group."""
 
+    task: str  # "recall"; "rates" for recall at another learning rate; "adding"
     lag: int
     learning_rate: float
     seed: int
@@ -130,18 +131,18 @@ class Group:
 
     @functools.cached_property
     def places(self) -> list[Place]:
-        """Where the members stand, the longest lag last; adding has its length alone."""
-        lags, budget = (
-            sorted(set(self.settings.lags)),
-            getattr(self.settings, self.contender.budget),
-        )
-        if self.task == "rates":
-            rates = [factor * budget.recall for factor in sorted(set(self.settings.factors))]
-            seeds = range(self.settings.factor_seeds)
-            return [Place(lags[-1], rate, seed) for rate in rates for seed in seeds]
-        rate = getattr(budget, self.task)
-        lags = lags if self.task == "recall" else lags[-1:]
-        return [Place(lag, rate, seed) for lag in lags for seed in range(self.settings.seeds)]
+        """Where the members stand; those of the longest lag come last."""
+        lags = sorted(set(self.settings.lags))
+        rate = getattr(getattr(self.settings, self.contender.budget), self.task)
+        seeds = range(self.settings.seeds)
+        if self.task == "adding":
+            return [Place("adding", lags[-1], rate, seed) for seed in seeds]
+        others = [factor * rate for factor in sorted(set(self.settings.factors))]
+        few = range(self.settings.factor_seeds)
+        return [
+            *(Place("rates", lags[-1], other, seed) for other in others for seed in few),
+            *(Place("recall", lag, rate, seed) for lag in lags for seed in seeds),
+        ]
 
     @functools.cached_property
     def program(self) -> Task:
@@ -153,7 +154,8 @@ class Group:
 
     def members(self) -> tuple[Member, jax.Array]:
         """Return the members, in the order of `places`, and their seeds int[M]."""
-        lags, rates, seeds = (jnp.asarray(column) for column in zip(*self.places, strict=True))
+        _, *columns = zip(*self.places, strict=True)
+        lags, rates, seeds = map(jnp.asarray, columns)
         hparams = jax.tree.map(lambda a: jnp.full(len(lags), a, jnp.float32), train.HParams())
         knobs = {} if self.task == "adding" else {"lag": lags}
         return pad((Member(hparams._replace(learning_rate=rates), knobs), seeds))
@@ -223,7 +225,7 @@ class Group:
         loss, accuracy, solved = (np.asarray(a) for a in (score.loss, score.accuracy, solved))
         return [
             {
-                "task": self.task,
+                "task": place.task,
                 "cell": self.contender.cell,
                 "init": self.contender.init,
                 "lag": place.lag,
@@ -240,9 +242,8 @@ class Group:
 
     def _gradient(self, params: Any, keys: jax.Array, members: Member) -> np.ndarray:
         """Gradient by lag of the members with the longest lag, float[seeds, T + 1]."""
-        last = slice(len(self.places) - self.settings.seeds, len(self.places))
-        longest = pad(jax.tree.map(lambda a: a[last], (params, keys, members)))
-        return np.asarray(_gradient(self.program)(*longest))[: self.settings.seeds]
+        norms = np.asarray(_gradient(self.program)(params, keys, members))[: len(self.places)]
+        return norms[-self.settings.seeds :]
 
     def _gradient_rows(self, norms: dict[str, np.ndarray]) -> Iterator[dict[str, Any]]:
         """One row a lag: the median over the seeds."""
