@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
@@ -57,9 +58,9 @@ def make(
         valid = inside if valid is None else valid & inside
     restart = _boolean("resets", resets, steps, time_axis)
     if restart is not None:
-        restart = restart if valid is None else restart & valid
         if reverse:
             restart = _next_valid(restart, valid)
+        restart = restart if valid is None else restart & valid
     return Flags(valid, restart, reverse)
 
 
@@ -130,8 +131,9 @@ def _lengths(lengths: ArrayLike, steps: tuple[int, ...]) -> jax.Array:
             f"lengths: expected int{list(steps[1:])}, one for every sequence of xs, "
             f"got shape {n.shape}"
         )
-    if not isinstance(n, Tracer) and n.size:
-        low, high = int(n.min()), int(n.max())
+    if not isinstance(lengths, Tracer) and n.size:
+        values = np.asarray(lengths)  # not n: under jit, what is made of a constant is traced
+        low, high = int(values.min()), int(values.max())
         if low < 0 or high > steps[0]:
             raise ValueError(
                 f"lengths: expected values from 0 to T={steps[0]}, got values from {low} to {high}"

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 def wide(dtype: Any) -> Any:
     """Return the dtype of carries and accumulators: float32, or float64 when computing in it."""
-    return jnp.promote_types(dtype, jnp.float32)
+    return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 64 else jnp.dtype(jnp.float64)
 
 
 def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, dtype: Any) -> jax.Array:

@@ -34,14 +34,14 @@ def summary(cell: Cell, input_size: int) -> str:
 
     >>> import seqcells as sc
     >>> print(sc.summary(sc.GRU(64), input_size=1))
-    Layer     Output shape  Parameters
-    ----------------------------------
-    GRU       (T, B, 64)        12,864
-      w_ih    (1, 192)             192
-      w_hh    (64, 192)         12,288
-      b_ih    (192,)               192
-      b_hh    (192,)               192
-    ----------------------------------
+    Layer   Output shape  Parameters
+    --------------------------------
+    GRU     (T, B, 64)        12,864
+      w_ih  (1, 192)             192
+      w_hh  (64, 192)         12,288
+      b_ih  (192,)               192
+      b_hh  (192,)               192
+    --------------------------------
     Total parameters: 12,864 (50.2 KiB)
     """
     if not isinstance(cell, Cell):

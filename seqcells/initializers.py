@@ -138,6 +138,8 @@ def per_gate(
     """
     inits = init if isinstance(init, tuple) else (init,) * n
     keys = jax.random.split(key, n) if n > 1 else (key,)
+    if 0 in shape:  # an input without features: nothing to draw, and no fan-in to divide by
+        return jnp.zeros((*shape[:-1], n * shape[-1]), dtype)
     blocks = [f(k, shape, dtype) for f, k in zip(inits, keys, strict=True)]
     for block in blocks:
         if jnp.shape(block) != shape:

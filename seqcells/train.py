@@ -94,7 +94,7 @@ def train_step(
     (value, further), grads = jax.value_and_grad(loss, has_aux=True)(state.params, key, hparams)
     updates, opt_state = optimizer(hparams).update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
-    metrics = {"loss": value, "grad_norm": optax.global_norm(grads), **further}
+    metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **further}
     return TrainState(state.step + 1, state.key, params, opt_state), metrics
 
 

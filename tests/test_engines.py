@@ -83,6 +83,14 @@ def test_an_engine_is_a_static_argument_of_jit(case):
     assert jax.tree.leaves(sc.Scan(unroll=2)) == []
 
 
+@pytest.mark.parametrize("checkpoint", [None, "sqrt", 2])
+def test_one_turn_of_the_loop_holds_as_many_steps_as_asked_for(checkpoint):
+    engine = sc.Scan(unroll=5, checkpoint=checkpoint)
+    params = sc.GRU(2).init(jax.random.key(0), D)
+    jaxpr = jax.make_jaxpr(lambda xs: sc.unroll(sc.GRU(2), params, xs, engine=engine))
+    assert "unroll=5" in str(jaxpr(jnp.zeros((T, B, D))))
+
+
 def temp_bytes(checkpoint, steps=1024):
     """Bytes that the gradient of a loss over `steps` steps needs beside its arguments."""
     cell = sc.GRU(8)

@@ -111,9 +111,9 @@ def test_normal_is_normal():
     assert stats.kstest(numbers, stats.norm(0, 0.3).cdf).pvalue > 0.01
 
 
-def test_chrono_makes_timescales_uniform_from_2_to_t_max():
+@pytest.mark.parametrize("t_max", [3.0, 50.0])
+def test_chrono_makes_timescales_uniform_from_2_to_t_max(t_max):
     """1/z at rest, z being written: with the sign of the paper's z the timescale is below 2."""
-    t_max = 50.0
     chrono = (inits.zeros, inits.Chrono(t_max), inits.zeros)
     cell = sc.GRU(2000, w_ih_init=inits.zeros, w_hh_init=inits.zeros, b_ih_init=chrono)
     params = cell.init(KEY, 1)

@@ -160,6 +160,14 @@ def test_without_a_carry_a_sequence_starts_with_the_fresh_one(case):
     assert_close(carry, fresh_rows(case))
 
 
+def test_the_values_of_the_input_play_no_part_in_a_fresh_carry():
+    """Whatever a user's function makes of its argument, which is of zeros."""
+    echo = sc.FunctionCell(lambda params, carry, x: (carry + x, carry), lambda x: x)
+    xs = np.arange(12.0).reshape(4, 3)
+    assert_close(sc.unroll(echo, None, xs)[0], xs.sum(axis=0))
+    assert not np.any(sc.unroll(echo, None, xs * np.nan, lengths=0)[0])
+
+
 @over_pairs
 @pytest.mark.parametrize("shape", [(0, B), (T, 0)], ids=["T=0", "B=0"])
 def test_nothing_to_read_gives_empty_outputs_and_the_initial_carry(case, engine, shape):

@@ -45,9 +45,12 @@ class DenseCell(SplitCell):
         _check.floating("xs", x.dtype, "cast it, or embed tokens first")
         return self if self.dtype is not None else dataclasses.replace(self, dtype=x.dtype)
 
-    def compute_dtype(self, a: jax.Array) -> Any:
-        """Return the dtype in which an operand `a` is multiplied."""
-        return a.dtype if self.dtype is None else self.dtype
+    def compute_dtype(self, x: jax.Array) -> Any:
+        """Return the dtype in which an input x is multiplied.
+
+        The carry is multiplied in its own dtype: rounded to bfloat16, a sum would stop at 256.
+        """
+        return x.dtype if self.dtype is None else self.dtype
 
     def init_carry(self, x: jax.Array) -> jax.Array:
         """Make zeros float[*B, H] for one step's input x [*B, D], in at least float32."""

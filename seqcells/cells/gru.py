@@ -87,8 +87,8 @@ class GRU(DenseCell):
         return gates(affine(x, params.w_ih, params.b_ih, self.compute_dtype(x)), 3)
 
     def mix(self, params: GRUParams, carry: jax.Array) -> Gates:
-        """Compute U h + c, gate by gate. carry: float[*B, H]."""
-        return gates(affine(carry, params.w_hh, params.b_hh, self.compute_dtype(carry)), 3)
+        """Compute U h + c in the dtype of the carry, gate by gate. carry: float[*B, H]."""
+        return gates(affine(carry, params.w_hh, params.b_hh, carry.dtype), 3)
 
     def gate(self, carry: jax.Array, drive: Gates, mixed: Gates) -> jax.Array:
         """Compute h_t for reset="after", elementwise."""
@@ -108,7 +108,7 @@ class GRU(DenseCell):
         if self.reset == "after":
             return super().recur(params, carry, drive)
         H = self.hidden_size
-        dtype = self.compute_dtype(carry)
+        dtype = carry.dtype
         u_rz, u_n = params.w_hh[:, : 2 * H], params.w_hh[:, 2 * H :]
         c_rz, c_n = (None, None) if params.b_hh is None else jnp.split(params.b_hh, [2 * H])
         mixed_r, mixed_z = gates(affine(carry, u_rz, c_rz, dtype), 2)

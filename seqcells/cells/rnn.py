@@ -75,8 +75,8 @@ class RNN(DenseCell):
         return affine(x, params.w_ih, params.b, self.compute_dtype(x))
 
     def mix(self, params: RNNParams, carry: jax.Array) -> jax.Array:
-        """Compute W_h h. carry: float[*B, H]. Returns float[*B, H]."""
-        return affine(carry, params.w_hh, None, self.compute_dtype(carry))
+        """Compute W_h h in the dtype of the carry. carry: float[*B, H]. Returns float[*B, H]."""
+        return affine(carry, params.w_hh, None, carry.dtype)
 
     def gate(self, carry: jax.Array, drive: jax.Array, mixed: jax.Array) -> jax.Array:
         """Apply the activation; the old carry enters through the product alone."""

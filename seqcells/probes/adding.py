@@ -52,6 +52,7 @@ class Adding(Probe):
     def sample(self, key: jax.Array, batch_size: int) -> tuple[jax.Array, jax.Array]:
         """Draw inputs float32[T, N, 2] and targets float32[N]."""
         _check.key("key", key)
+        _check.size("batch_size", batch_size, least=1)
         k_number, k_first, k_second = jax.random.split(key, 3)
         half = self.length // 2
         numbers = jax.random.uniform(k_number, (self.length, batch_size))

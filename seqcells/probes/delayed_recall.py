@@ -7,6 +7,7 @@ import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
@@ -72,9 +73,9 @@ class DelayedRecall(Probe):
             ValueError: on a lag outside 1 to T, when it is concrete.
         """
         _check.key("key", key)
-        lag = jnp.asarray(lag)
-        if not isinstance(lag, Tracer) and not 1 <= int(lag) <= self.length:
-            raise ValueError(f"lag: expected 1 to {self.length} steps, got {int(lag)}")
+        _check.size("batch_size", batch_size, least=1)
+        if not isinstance(lag, Tracer) and not 1 <= int(np.asarray(lag)) <= self.length:
+            raise ValueError(f"lag: expected 1 to {self.length} steps, got {int(np.asarray(lag))}")
         k_cue, k_noise = jax.random.split(key)
         cue = jax.random.randint(k_cue, (batch_size,), 0, self.cues)
         noise = jax.random.randint(k_noise, (self.length + 1, batch_size), 0, self.distractors)
