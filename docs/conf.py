@@ -2,7 +2,7 @@ import seqcells
 
 project = "seqcells"
 author = "the seqcells authors"
-copyright = "the seqcells authors"  # noqa: A001
+copyright = "the seqcells authors"
 release = seqcells.__version__
 extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode", "myst_nb"]
 html_theme = "furo"
