@@ -27,7 +27,7 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def horizon(session: nox.Session) -> None:
-    """The whole study: a few minutes on two cores."""
+    """The whole study: about two and a half minutes on two cores."""
     session.install("-e", ".[exp]")
     session.run("python", "-m", "experiments", "run", "horizon", *session.posargs)
 

@@ -1,6 +1,8 @@
 """Laws of initialisers: distributions, gates by themselves, equality."""
 
 import dataclasses
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -86,6 +88,24 @@ def test_vmapped_orthogonal_matrices_are_those_of_a_loop():
     keys = jax.random.split(KEY, 3)
     draw = lambda key: inits.Orthogonal()(key, (4, 4), "float32")  # noqa: E731
     np.testing.assert_array_equal(jax.vmap(draw)(keys), jnp.stack([draw(key) for key in keys]))
+
+
+MANY = """
+import jax
+import seqcells as sc
+keys = jax.random.split(jax.random.key(0), 8)
+draw = jax.jit(jax.vmap(lambda key: sc.GRU(32).init(key, 17)))
+for _ in range(400):
+    jax.block_until_ready(draw(keys))
+print("done")
+"""
+
+
+def test_many_cells_drawn_at_once_end():
+    """A batched QR decomposition (jaxlib 0.10.2, two cores) waits for ever within 400 calls."""
+    command = [sys.executable, "-c", MANY]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.stdout == "done\n", done.stderr
 
 
 def test_identity_makes_the_irnn():
