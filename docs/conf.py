@@ -1,3 +1,5 @@
+import re
+
 import seqcells
 
 project = "seqcells"
@@ -12,3 +14,19 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_use_rtype = False
 exclude_patterns = ["_build"]
+default_role = "code"  # `x` in a docstring is code
+
+
+def _literal_shapes(app, what, name, obj, options, lines):
+    """Let a shape such as [T, *B, D] be read as it stands: a star is no emphasis here."""
+    lines[:] = [re.sub(r"\*(?=[BK]\b|shape)", r"\\*", line) for line in lines]
+
+
+def _is_field(app, what, name, obj, skip, options):
+    """Leave out a field whose default is a function: the class says what it is."""
+    return True if name.endswith("_init") else None
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", _literal_shapes)
+    app.connect("autodoc-skip-member", _is_field)

@@ -30,7 +30,7 @@ def unroll(
 ) -> tuple[Carry, Any]:
     """Run a cell over sequences.
 
-    Without flags this is the loop
+    Without flags this is the loop::
 
         ys = []
         for x in xs:

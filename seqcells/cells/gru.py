@@ -27,12 +27,14 @@ class GRUParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class GRU(DenseCell):
-    """Gated recurrent unit (Cho et al. 2014); z is the fraction that is WRITTEN.
+    """Gated recurrent unit (Cho et al. 2014).
 
-        r_t = sigmoid(W_r x_t + b_r + U_r h_{t-1} + c_r)                    reset gate
-        z_t = sigmoid(W_z x_t + b_z + U_z h_{t-1} + c_z)                    update gate
-        n_t = tanh(W_n x_t + b_n + r_t * (U_n h_{t-1} + c_n))               reset="after" (cuDNN)
-        n_t = tanh(W_n x_t + b_n + U_n (r_t * h_{t-1}) + c_n)               reset="before" (Chung)
+    z is the fraction that is WRITTEN::
+
+        r_t = sigmoid(W_r x_t + b_r + U_r h_{t-1} + c_r)       reset gate
+        z_t = sigmoid(W_z x_t + b_z + U_z h_{t-1} + c_z)       update gate
+        n_t = tanh(W_n x_t + b_n + r_t * (U_n h_{t-1} + c_n))  reset="after" (cuDNN)
+        n_t = tanh(W_n x_t + b_n + U_n (r_t * h_{t-1}) + c_n)  reset="before" (Chung)
         h_t = (1 - z_t) * h_{t-1} + z_t * n_t
 
     PyTorch, Keras, Flax and Equinox have z the other way round: there it keeps the old value. The
