@@ -41,7 +41,7 @@ class Reader:
     def __call__(self, params: ReaderParams, xs: jax.Array) -> jax.Array:
         """Answer float[N, O] for inputs float[T, N, D]."""
         carry, _ = sc.unroll(self.cell, params.cell, xs)
-        return self.read(params, self.cell.output(carry))
+        return self.read(params, self.cell.output(params.cell, carry))
 
 
 class Member(NamedTuple):

@@ -10,11 +10,28 @@ from typing import TYPE_CHECKING
 
 from seqcells import diagnostics as diagnostics
 from seqcells import initializers as initializers
-from seqcells._cell import Cell, FunctionCell, SplitCell
+from seqcells._cell import Cell, FunctionCell, LinearCell, SplitCell
 from seqcells._summary import param_count, summary
 from seqcells._unroll import select_engine, trajectory, unroll
-from seqcells.cells import GRU, RNN, GRUParams, RNNParams
-from seqcells.engines import Engine, Scan
+from seqcells.cells import (
+    GRU,
+    LRU,
+    LSTM,
+    MGU,
+    RNN,
+    GRUParams,
+    IndRNN,
+    IndRNNParams,
+    LRUCarry,
+    LRUParams,
+    LSTMCarry,
+    LSTMParams,
+    MGUParams,
+    MinGRU,
+    MinGRUParams,
+    RNNParams,
+)
+from seqcells.engines import AssociativeScan, Engine, Scan
 
 if TYPE_CHECKING:
     from seqcells import linen as linen
@@ -28,11 +45,25 @@ _LAZY = ("linen", "nnx", "probes", "train")
 
 __all__ = [
     "GRU",
+    "LRU",
+    "LSTM",
+    "MGU",
     "RNN",
+    "AssociativeScan",
     "Cell",
     "Engine",
     "FunctionCell",
     "GRUParams",
+    "IndRNN",
+    "IndRNNParams",
+    "LRUCarry",
+    "LRUParams",
+    "LSTMCarry",
+    "LSTMParams",
+    "LinearCell",
+    "MGUParams",
+    "MinGRU",
+    "MinGRUParams",
     "RNNParams",
     "Scan",
     "SplitCell",

@@ -52,7 +52,7 @@ class Cell(abc.ABC):
         """Compute the next carry: the part of a step that is sequential."""
 
     @abc.abstractmethod
-    def output(self, carry: Carry) -> Any:
+    def output(self, params: Params, carry: Carry) -> Any:
         """Read the output y off a carry."""
 
     def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, Any]:
@@ -68,7 +68,7 @@ class Cell(abc.ABC):
         """
         cell = self.resolve(x)
         carry = cell.recur(params, carry, cell.project(params, x))
-        return carry, cell.output(carry)
+        return carry, cell.output(params, carry)
 
     def resolve(self, x: jax.Array) -> Cell:
         """Return the cell with nothing left open that depends on the input's dtype."""
@@ -107,6 +107,26 @@ class SplitCell(Cell):
     def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
         """Compute the next carry as `gate(carry, drive, mix(params, carry))`."""
         return self.gate(carry, drive, self.mix(params, carry))
+
+
+class LinearCell(Cell):
+    """A cell whose recurrence is linear: h_t = a_t * h_{t-1} + b_t, elementwise.
+
+    `a_t` and `b_t` depend on the input alone, so engines may run all steps at once.
+    """
+
+    @abc.abstractmethod
+    def coefficients(self, params: Params, drive: Drive) -> tuple[Carry, Carry]:
+        """Compute a_t and b_t, each shaped as the carry."""
+
+    def times(self, a: Carry, carry: Carry) -> Carry:
+        """Multiply two trees of the carry's shape: leaf by leaf, unless the cell says otherwise."""
+        return jax.tree.map(jnp.multiply, a, carry)
+
+    def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
+        """Compute the next carry as `times(a, carry) + b`."""
+        a, b = self.coefficients(params, drive)
+        return jax.tree.map(jnp.add, self.times(a, carry), b)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,9 +181,9 @@ class FunctionCell(Cell):
         """Return the carry of `step_fn`."""
         return self.step_fn(params, carry, drive)[0]
 
-    def output(self, carry: Carry) -> Any:
+    def output(self, params: Params, carry: Carry) -> Any:
         """Raise: y is not known to be a function of the carry alone."""
-        raise TypeError("cell: a FunctionCell has no output(carry); write a Cell subclass for this")
+        raise TypeError("cell: a FunctionCell has no output of a carry; write a Cell subclass")
 
     def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, Any]:
         """Call `step_fn`."""

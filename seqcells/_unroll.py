@@ -172,12 +172,13 @@ def _select(
     if engine is not None and not isinstance(engine, Engine):
         raise TypeError(f"engine: expected a seqcells.Engine such as Scan(), got {engine!r}")
     flags = _flags.make(xs, lengths, mask, resets, reverse, time_axis)
-    able = next(e for e in ENGINES if e.why_not(cell, xs, flags) is None)
+    able = [e for e in ENGINES if e.why_not(cell, xs, flags) is None]
+    best = next((e for e in able if e.why_slow(cell, xs, flags) is None), able[-1])
     if engine is None:
-        return able, flags
+        return best, flags
     reason = engine.why_not(cell, xs, flags)
     if reason is not None:
-        raise ValueError(f"engine: {engine} cannot run {cell}: {reason}; {able} can")
+        raise ValueError(f"engine: {engine} cannot run {cell}: {reason}; {best} can")
     return engine, flags
 
 

@@ -152,5 +152,5 @@ class _Nudged(Cell):
         drive, nudge = drive
         return jax.tree.map(jnp.add, self.cell.recur(params, carry, drive), nudge)
 
-    def output(self, carry: Carry) -> Any:
-        return self.cell.output(carry)
+    def output(self, params: Params, carry: Carry) -> Any:
+        return self.cell.output(params, carry)

@@ -79,6 +79,24 @@ class Normal:
 
 
 @dataclasses.dataclass(frozen=True)
+class Uniform:
+    """Uniform entries on [low, high).
+
+    Args:
+        low: the lower end.
+        high: the upper end.
+    """
+
+    low: float = -0.01
+    high: float = 0.01
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Draw an array of `shape` and `dtype`."""
+        u = jax.random.uniform(key, shape, wide(dtype), minval=self.low, maxval=self.high)
+        return u.astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
 class Glorot:
     """Uniform on +-sqrt(6 / (in + out)) (Glorot & Bengio 2010), `out` being one gate's width."""
 
@@ -89,11 +107,18 @@ class Glorot:
 
 @dataclasses.dataclass(frozen=True)
 class Lecun:
-    """Truncated normal of variance 1 / in (LeCun et al. 1998), the default of Flax and Haiku."""
+    """Truncated normal of variance `scale` / in (LeCun et al. 1998); Flax's and Haiku's default.
+
+    Args:
+        scale: dimensionless; the variance of a sum over inputs of variance 1.
+    """
+
+    scale: float = 1.0
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
-        return jax_init.lecun_normal()(key, shape, dtype)
+        draw = jax_init.variance_scaling(self.scale, "fan_in", "truncated_normal")
+        return draw(key, shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import seqcells as sc
+from seqcells._flags import Flags
 from tests import reference
 
 T, B, D, H = 7, 3, 2, 3
@@ -52,24 +53,57 @@ def _cases() -> dict[str, Case]:
         for bias in ("double", "single", "none"):
             step = functools.partial(reference.gru_step, reset=reset)
             cases[f"gru-{reset}-{bias}"] = Case(sc.GRU(H, reset, bias), step, np.zeros(H))
+            step = functools.partial(reference.mgu_step, reset=reset)
+            cases[f"mgu-{reset}-{bias}"] = Case(sc.MGU(H, reset, bias), step, np.zeros(H))
+    fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H))
+    lstms = {"bias": sc.LSTM(H), "nobias": sc.LSTM(H, bias=False), "peep": sc.LSTM(H, True, True)}
+    for name, cell in lstms.items():
+        cases[f"lstm-{name}"] = Case(cell, reference.lstm_step, fresh)
+    for activation, bias in (("relu", True), ("tanh", False), ("identity", True)):
+        name = f"{activation}-{'bias' if bias else 'nobias'}"
+        step = functools.partial(reference.indrnn_step, activation=activation)
+        cases[f"indrnn-{name}"] = Case(sc.IndRNN(H, activation, bias), step, np.zeros(H))
+        step = functools.partial(reference.mingru_step, activation=activation)
+        cases[f"mingru-{name}"] = Case(sc.MinGRU(H, activation, bias), step, np.zeros(H))
+    fresh = sc.LRUCarry(np.zeros(H), np.zeros(H))
+    cases["lru"] = Case(sc.LRU(H), reference.lru_step, fresh)
     pair = sc.FunctionCell(pair_step, pair_carry, pair_init)
     cases["function"] = Case(pair, reference.pair_step, (np.full(H, 0.5), np.ones(())))
     return cases
 
 
 CASES = _cases()
-FAMILIES = ("rnn-tanh-bias", "gru-after-double", "gru-before-double", "function")
-SCANS = {
+FAMILIES = (
+    "rnn-tanh-bias",
+    "gru-after-double",
+    "gru-before-double",
+    "mgu-before-single",
+    "lstm-bias",
+    "lstm-peep",
+    "indrnn-relu-bias",
+    "mingru-identity-bias",
+    "lru",
+    "function",
+)
+ENGINES = {
     "scan": sc.Scan(),
     "unroll3": sc.Scan(unroll=3),
     "sqrt": sc.Scan(checkpoint="sqrt"),
     "chunk3": sc.Scan(checkpoint=3),
+    "associative": sc.AssociativeScan(),
 }
+
+
+def ways(name: str) -> list[str]:
+    """The engines that run a cell, the plain scan first."""
+    nothing = Flags(valid=None, restart=None, reverse=False)
+    cell = CASES[name].cell
+    return [way for way in ENGINES if ENGINES[way].why_not(cell, None, nothing) is None]
 
 
 def _row(name: str, way: str | None = None) -> Any:
     """One row of a table; what compiles the same program runs in the same process of xdist."""
-    values = (CASES[name],) if way is None else (CASES[name], SCANS[way])
+    values = (CASES[name],) if way is None else (CASES[name], ENGINES[way])
     label = name if way is None else f"{name}-{way}"
     return pytest.param(*values, id=label, marks=pytest.mark.xdist_group(f"{name}-{way or 'scan'}"))
 
@@ -77,16 +111,21 @@ def _row(name: str, way: str | None = None) -> Any:
 CELLS = [_row(name) for name in CASES]
 ONE_A_FAMILY = [_row(name) for name in FAMILIES]
 BUILT_IN = [_row(name) for name in FAMILIES if name != "function"]
-# Every cell with the plain scan, and every family with every engine: no engine knows of biases.
-GRADIENTS = [
-    _row(name, way) for name in CASES for way in SCANS if way == "scan" or name in FAMILIES
+# Every family with its own engines, and three with all: the scans do not look into a cell.
+ABLE = [
+    _row(name, way)
+    for name in FAMILIES
+    for way in ways(name)
+    if way in ("scan", "associative") or name in ("gru-after-double", "lstm-bias", "function")
 ]
-OTHERS = [
-    _row(name, way) for name in CASES for way in SCANS if way != "scan" and name not in FAMILIES
-]
+BUILT_IN_ABLE = [_row(name, way) for name in FAMILIES if name != "function" for way in ways(name)]
+# And every cell with the plain scan: no engine knows of biases.
+GRADIENTS = ABLE + [_row(name, "scan") for name in CASES if name not in FAMILIES]
+OTHERS = [_row(name, way) for name in CASES if name not in FAMILIES for way in ways(name)[1:]]
 # Every family once and every engine once: for laws that the two tables above check in full.
 PAIRS = [_row(name, "scan") for name in FAMILIES]
-PAIRS += [_row("gru-after-double", way) for way in SCANS if way != "scan"]
+PAIRS += [_row("gru-after-double", way) for way in ways("gru-after-double")[1:]]
+PAIRS += [_row(name, "associative") for name in ("mingru-identity-bias", "lru")]
 
 over_cells = pytest.mark.parametrize("case", CELLS)
 over_families = pytest.mark.parametrize("case", ONE_A_FAMILY)
@@ -94,7 +133,6 @@ over_built_in = pytest.mark.parametrize("case", BUILT_IN)
 over_others = pytest.mark.parametrize(("case", "engine"), OTHERS)
 over_gradients = pytest.mark.parametrize(("case", "engine"), GRADIENTS)
 over_pairs = pytest.mark.parametrize(("case", "engine"), PAIRS)
-over_engines = pytest.mark.parametrize("engine", SCANS.values(), ids=SCANS)
 over_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 
@@ -247,6 +285,11 @@ def weigh(problem: Problem, carry: Any, ys: jax.Array) -> jax.Array:
     """The loss that `expect_gradient` differentiates."""
     pairs = zip(jax.tree.leaves(carry), jax.tree.leaves(problem.weigh_carry), strict=True)
     return sum(jnp.vdot(a, b) for a, b in pairs) + jnp.vdot(ys, problem.weigh_ys)
+
+
+def dtypes(tree: Any) -> set[Any]:
+    """The dtypes of a tree's leaves."""
+    return {leaf.dtype for leaf in jax.tree.leaves(tree)}
 
 
 def assert_close(got: Any, expected: Any, tol: float = 1e-12) -> None:

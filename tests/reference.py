@@ -46,6 +46,67 @@ def gru_step(params, h, x, reset="after"):
     return h, h
 
 
+def mgu_step(params, h, x, reset="before"):
+    """f is the fraction that is written, and resets; gates stand in the order f|n."""
+    w_f, w_n = np.split(params[0], 2, axis=-1)
+    u_f, u_n = np.split(params[1], 2, axis=-1)
+    b_f, b_n = (0, 0) if params[2] is None else np.split(params[2], 2)
+    c_f, c_n = (0, 0) if params[3] is None else np.split(params[3], 2)
+    f = sigmoid(w_f.T @ x + b_f + u_f.T @ h + c_f)
+    if reset == "after":
+        n = np.tanh(w_n.T @ x + b_n + f * (u_n.T @ h + c_n))
+    else:
+        n = np.tanh(w_n.T @ x + b_n + u_n.T @ (f * h) + c_n)
+    h = (1 - f) * h + f * n
+    return h, h
+
+
+def lstm_step(params, carry, x):
+    """Gates stand in the order i|f|g|o, peepholes in the order i|f|o."""
+    h, c = carry
+    w_i, w_f, w_g, w_o = np.split(params[0], 4, axis=-1)
+    u_i, u_f, u_g, u_o = np.split(params[1], 4, axis=-1)
+    b_i, b_f, b_g, b_o = (0, 0, 0, 0) if params[2] is None else np.split(params[2], 4)
+    p_i, p_f, p_o = (0, 0, 0) if params[3] is None else np.split(params[3], 3)
+    i = sigmoid(w_i.T @ x + u_i.T @ h + p_i * c + b_i)
+    f = sigmoid(w_f.T @ x + u_f.T @ h + p_f * c + b_f)
+    g = np.tanh(w_g.T @ x + u_g.T @ h + b_g)
+    c = f * c + i * g
+    o = sigmoid(w_o.T @ x + u_o.T @ h + p_o * c + b_o)
+    h = o * np.tanh(c)
+    return type(carry)(h, c), h
+
+
+def indrnn_step(params, h, x, activation="relu"):
+    """h_t = act(W x_t + u * h_{t-1} + b), u a vector."""
+    w, u, b = params
+    a = w.T @ x + u * h + (0 if b is None else b)
+    h = {"tanh": np.tanh, "relu": relu, "identity": lambda a: a}[activation](a)
+    return h, h
+
+
+def mingru_step(params, h, x, activation="identity"):
+    """z is the fraction that is written; gates stand in the order z|n and do not read h."""
+    w_z, w_n = np.split(params[0], 2, axis=-1)
+    b_z, b_n = (0, 0) if params[1] is None else np.split(params[1], 2)
+    z = sigmoid(w_z.T @ x + b_z)
+    n = w_n.T @ x + b_n
+    n = {"tanh": np.tanh, "relu": relu, "identity": lambda a: a}[activation](n)
+    h = (1 - z) * h + z * n
+    return h, h
+
+
+def lru_step(params, carry, x):
+    """h_t = lambda h_{t-1} + exp(gamma) B x_t, complex in pairs: the derivative's i is another."""
+    re, im = carry
+    (b_re, b_im), (c_re, c_im) = (np.split(w, 2, axis=-1) for w in params[:2])
+    size, phase, scale = np.exp(-np.exp(params[2])), np.exp(params[3]), np.exp(params[4])
+    l_re, l_im = size * np.cos(phase), size * np.sin(phase)
+    new_re = l_re * re - l_im * im + scale * (b_re.T @ x)
+    new_im = l_re * im + l_im * re + scale * (b_im.T @ x)
+    return type(carry)(new_re, new_im), c_re.T @ new_re - c_im.T @ new_im
+
+
 def pair_step(params, carry, x):
     """A cell that is no library's: a carry of two leaves, and a y that is not the carry."""
     h, n = carry

@@ -229,9 +229,9 @@ CALLS = {
     ),
     "init without init_fn": (lambda: TOTAL.init(KEY, D), TypeError, ["init_fn", "params", "None"]),
     "output of a FunctionCell": (
-        lambda: TOTAL.output(jnp.zeros(2)),
+        lambda: TOTAL.output(None, jnp.zeros(2)),
         TypeError,
-        ["cell", "FunctionCell", "output(carry)"],
+        ["cell", "FunctionCell", "output of a carry"],
     ),
     # engines
     "Scan(unroll=0)": (lambda: sc.Scan(unroll=0), ValueError, ["unroll", ">= 1", "0"]),

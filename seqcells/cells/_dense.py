@@ -1,4 +1,4 @@
-"""What the dense cells share: one array of memory, two weight matrices, dtypes."""
+"""What the cells of this library share: sizes, dtypes, initialisers gate by gate."""
 
 from __future__ import annotations
 
@@ -9,21 +9,22 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
-from seqcells._cell import SplitCell, zero_carry
+from seqcells._cell import Cell, SplitCell, zero_carry
 from seqcells._linear import wide
 from seqcells.initializers import GateInitializers
 
+ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "identity": lambda a: a}
+
 
 @dataclasses.dataclass(frozen=True)
-class DenseCell(SplitCell):
-    """A cell with weights [in, G*H] and [H, G*H] and a carry float[*B, H], also its output."""
+class SizedCell(Cell):
+    """A cell with weights w_ih [D, G*H], whose carry float[*B, H] is also its output."""
 
     GATES: ClassVar[int]
 
     hidden_size: int
     _: dataclasses.KW_ONLY
     w_ih_init: GateInitializers = initializers.Lecun()
-    w_hh_init: GateInitializers = initializers.Orthogonal()
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -52,26 +53,35 @@ class DenseCell(SplitCell):
         """
         return x.dtype if self.dtype is None else self.dtype
 
-    def init_carry(self, x: jax.Array) -> jax.Array:
+    def init_carry(self, x: jax.Array) -> Any:
         """Make zeros float[*B, H] for one step's input x [*B, D], in at least float32."""
         return zero_carry(x, self.hidden_size, wide(self.resolve(x).dtype))
 
-    def output(self, carry: jax.Array) -> jax.Array:
+    def output(self, params: Any, carry: Any) -> jax.Array:
         """Return the carry in the dtype of computation."""
         return carry if self.dtype is None else carry.astype(self.dtype)
-
-    def _matrices(self, key: jax.Array, input_size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Draw w_ih [input_size, G*H] and w_hh [H, G*H]; return them and a key for the biases."""
-        _check.key("key", key)
-        input_size = _check.size("input_size", input_size, least=0)
-        k_ih, k_hh, k_bias = jax.random.split(key, 3)
-        return (
-            self._draw("w_ih_init", k_ih, (input_size, self.hidden_size)),
-            self._draw("w_hh_init", k_hh, (self.hidden_size, self.hidden_size)),
-            k_bias,
-        )
 
     def _draw(self, name: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Draw the gates of the parameter whose initialiser is the field `name`."""
         init = getattr(self, name)
         return initializers.per_gate(name, init, key, shape, self.GATES, self.param_dtype)
+
+    def _sizes(self, key: jax.Array, input_size: int) -> tuple[int, int]:
+        """Check the arguments of `init`; return the shape of one gate of w_ih."""
+        _check.key("key", key)
+        return _check.size("input_size", input_size, least=0), self.hidden_size
+
+
+@dataclasses.dataclass(frozen=True)
+class DenseCell(SizedCell, SplitCell):
+    """A cell with weights w_ih [D, G*H] and w_hh [H, G*H]."""
+
+    _: dataclasses.KW_ONLY
+    w_hh_init: GateInitializers = initializers.Orthogonal()
+
+    def _matrices(self, key: jax.Array, input_size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Draw w_ih [input_size, G*H] and w_hh [H, G*H]; return them and a key for the rest."""
+        shape = self._sizes(key, input_size)
+        k_ih, k_hh, k_rest = jax.random.split(key, 3)
+        w_hh = self._draw("w_hh_init", k_hh, (self.hidden_size, self.hidden_size))
+        return self._draw("w_ih_init", k_ih, shape), w_hh, k_rest

@@ -6,14 +6,8 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from seqcells import _check, initializers
-from seqcells._linear import affine, gates
-from seqcells.cells._dense import DenseCell
-from seqcells.initializers import GateInitializers
-
-Gates = tuple[jax.Array, ...]  # r, z, n: float[*B, H] each
+from seqcells.cells._gated import GatedCell, Gates
 
 
 class GRUParams(NamedTuple):
@@ -26,7 +20,7 @@ class GRUParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class GRU(DenseCell):
+class GRU(GatedCell):
     """Gated recurrent unit (Cho et al. 2014).
 
     z is the fraction that is WRITTEN::
@@ -63,58 +57,9 @@ class GRU(DenseCell):
     """
 
     GATES: ClassVar[int] = 3
+    PARAMS: ClassVar[type] = GRUParams
 
-    reset: str = "after"
-    bias: str = "double"
-    _: dataclasses.KW_ONLY
-    b_ih_init: GateInitializers = initializers.zeros
-    b_hh_init: GateInitializers = initializers.zeros
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check.choice("reset", self.reset, ("after", "before"))
-        _check.choice("bias", self.bias, ("double", "single", "none"))
-
-    def init(self, key: jax.Array, input_size: int) -> GRUParams:
-        """Make parameters in `param_dtype` for inputs with `input_size` features."""
-        w_ih, w_hh, k_bias = self._matrices(key, input_size)
-        k_b, k_c = jax.random.split(k_bias)
-        width = (self.hidden_size,)
-        b_ih = self._draw("b_ih_init", k_b, width) if self.bias != "none" else None
-        b_hh = self._draw("b_hh_init", k_c, width) if self.bias == "double" else None
-        return GRUParams(w_ih, w_hh, b_ih, b_hh)
-
-    def project(self, params: GRUParams, x: jax.Array) -> Gates:
-        """Compute W x + b, gate by gate. x: float[*B, D]."""
-        return gates(affine(x, params.w_ih, params.b_ih, self.compute_dtype(x)), 3)
-
-    def mix(self, params: GRUParams, carry: jax.Array) -> Gates:
-        """Compute U h + c in the dtype of the carry, gate by gate. carry: float[*B, H]."""
-        return gates(affine(carry, params.w_hh, params.b_hh, carry.dtype), 3)
-
-    def gate(self, carry: jax.Array, drive: Gates, mixed: Gates) -> jax.Array:
-        """Compute h_t for reset="after", elementwise."""
-        r = jax.nn.sigmoid(drive[0] + mixed[0])
-        z = jax.nn.sigmoid(drive[1] + mixed[1])
-        n = jnp.tanh(drive[2] + r * mixed[2])
-        return (1 - z) * carry + z * n
-
-    def why_not_split(self) -> str | None:
-        """Say why reset="before" is no split cell."""
-        if self.reset == "after":
-            return None
-        return 'reset="before" has two products in sequence, U_r h and then U_n (r * h)'
-
-    def recur(self, params: GRUParams, carry: jax.Array, drive: Gates) -> jax.Array:
-        """Compute h_t."""
-        if self.reset == "after":
-            return super().recur(params, carry, drive)
-        H = self.hidden_size
-        dtype = carry.dtype
-        u_rz, u_n = params.w_hh[:, : 2 * H], params.w_hh[:, 2 * H :]
-        c_rz, c_n = (None, None) if params.b_hh is None else jnp.split(params.b_hh, [2 * H])
-        mixed_r, mixed_z = gates(affine(carry, u_rz, c_rz, dtype), 2)
-        r = jax.nn.sigmoid(drive[0] + mixed_r)
-        z = jax.nn.sigmoid(drive[1] + mixed_z)
-        n = jnp.tanh(drive[2] + affine(r * carry, u_n, c_n, dtype))
-        return (1 - z) * carry + z * n
+    def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:
+        """Compute r and z, elementwise."""
+        r, z = map(jax.nn.sigmoid, sums)
+        return r, z

@@ -6,14 +6,11 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from seqcells import _check, initializers
 from seqcells._linear import affine
-from seqcells.cells._dense import DenseCell
+from seqcells.cells._dense import ACTIVATIONS, DenseCell
 from seqcells.initializers import GateInitializers
-
-ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "identity": lambda a: a}
 
 
 class RNNParams(NamedTuple):

@@ -1,6 +1,7 @@
 """Engines, one way through time a file; `ENGINES` lists them in the order of preference."""
 
 from seqcells.engines._engine import Engine as Engine
+from seqcells.engines.associative import AssociativeScan as AssociativeScan
 from seqcells.engines.scan import Scan as Scan
 
-ENGINES: tuple[Engine, ...] = (Scan(),)
+ENGINES: tuple[Engine, ...] = (AssociativeScan(), Scan())  # the last one runs everything

@@ -6,6 +6,7 @@ import abc
 from typing import Any
 
 import jax
+from jax.core import Tracer
 
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
@@ -34,8 +35,23 @@ class Engine(abc.ABC):
             The reason as half a sentence, or None where there is no objection.
         """
 
+    def why_slow(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
+        """Say why another engine is the better choice for what this one can run, or return None.
+
+        An engine that has a reason runs when it is named, and is not selected otherwise.
+        """
+        return None
+
     @abc.abstractmethod
     def run(
         self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
     ) -> tuple[Carry, Any]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
+
+
+def platform(xs: Any) -> str:
+    """Return where xs is, or what is traced will run: "cpu", "gpu" or "tpu"."""
+    if isinstance(xs, jax.Array) and not isinstance(xs, Tracer):
+        return next(iter(xs.devices())).platform
+    device = getattr(jax.config, "jax_default_device", None)  # a device, a platform's name, or None
+    return getattr(device, "platform", device) or jax.default_backend()

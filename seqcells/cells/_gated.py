@@ -1,0 +1,84 @@
+"""What GRU and MGU share: a reset gate after or before the product, and a write gate."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check, initializers
+from seqcells._linear import affine, gates
+from seqcells.cells._dense import DenseCell
+from seqcells.initializers import GateInitializers
+
+Gates = tuple[jax.Array, ...]  # float[*B, H] each, the candidate last
+
+
+@dataclasses.dataclass(frozen=True)
+class GatedCell(DenseCell):
+    """A cell with h_t = (1 - z_t) * h_{t-1} + z_t * n_t, whose candidate n reads r_t and h."""
+
+    PARAMS: ClassVar[type]  # a NamedTuple of w_ih, w_hh, b_ih and b_hh
+
+    reset: str = "after"
+    bias: str = "double"
+    _: dataclasses.KW_ONLY
+    b_ih_init: GateInitializers = initializers.zeros
+    b_hh_init: GateInitializers = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.choice("reset", self.reset, ("after", "before"))
+        _check.choice("bias", self.bias, ("double", "single", "none"))
+
+    @abc.abstractmethod
+    def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:
+        """Compute r and z from the gates' sums, those of the candidate left out."""
+
+    def init(self, key: jax.Array, input_size: int) -> Any:
+        """Make parameters in `param_dtype` for inputs with `input_size` features."""
+        w_ih, w_hh, k_bias = self._matrices(key, input_size)
+        k_b, k_c = jax.random.split(k_bias)
+        width = (self.hidden_size,)
+        b_ih = self._draw("b_ih_init", k_b, width) if self.bias != "none" else None
+        b_hh = self._draw("b_hh_init", k_c, width) if self.bias == "double" else None
+        return self.PARAMS(w_ih, w_hh, b_ih, b_hh)
+
+    def project(self, params: Any, x: jax.Array) -> Gates:
+        """Compute W x + b, gate by gate. x: float[*B, D]."""
+        return gates(affine(x, params.w_ih, params.b_ih, self.compute_dtype(x)), self.GATES)
+
+    def mix(self, params: Any, carry: jax.Array) -> Gates:
+        """Compute U h + c in the dtype of the carry, gate by gate. carry: float[*B, H]."""
+        return gates(affine(carry, params.w_hh, params.b_hh, carry.dtype), self.GATES)
+
+    def gate(self, carry: jax.Array, drive: Gates, mixed: Gates) -> jax.Array:
+        """Compute h_t for reset="after", elementwise."""
+        r, z = self.reset_and_write(_sums(drive, mixed))
+        n = jnp.tanh(drive[-1] + r * mixed[-1])
+        return (1 - z) * carry + z * n
+
+    def why_not_split(self) -> str | None:
+        """Say why reset="before" is no split cell."""
+        if self.reset == "after":
+            return None
+        return 'reset="before" has two products in sequence, that of the gates and U_n (r * h)'
+
+    def recur(self, params: Any, carry: jax.Array, drive: Gates) -> jax.Array:
+        """Compute h_t."""
+        if self.reset == "after":
+            return super().recur(params, carry, drive)
+        cut = self.hidden_size * (self.GATES - 1)
+        u, u_n = params.w_hh[:, :cut], params.w_hh[:, cut:]
+        c, c_n = (None, None) if params.b_hh is None else jnp.split(params.b_hh, [cut])
+        mixed = gates(affine(carry, u, c, carry.dtype), self.GATES - 1)
+        r, z = self.reset_and_write(_sums(drive, mixed))
+        n = jnp.tanh(drive[-1] + affine(r * carry, u_n, c_n, carry.dtype))
+        return (1 - z) * carry + z * n
+
+
+def _sums(drive: Gates, mixed: Gates) -> Gates:
+    return tuple(d + m for d, m in zip(drive[:-1], mixed, strict=False))

@@ -1,0 +1,87 @@
+"""The independently recurrent network: every unit reads its own past alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+
+from seqcells import _check, initializers
+from seqcells._cell import SplitCell
+from seqcells._linear import affine
+from seqcells.cells._dense import ACTIVATIONS, SizedCell
+from seqcells.initializers import Initializer
+
+
+class IndRNNParams(NamedTuple):
+    """Parameters of `IndRNN`."""
+
+    w_ih: jax.Array  # [D, H], W
+    w_hh: jax.Array  # [H], u
+    b: jax.Array | None  # [H]
+
+
+@dataclasses.dataclass(frozen=True)
+class IndRNN(SizedCell, SplitCell):
+    """Independently recurrent cell, h_t = act(W x_t + u * h_{t-1} + b) (Li et al. 2018).
+
+    The product with u is elementwise, so a unit's gradient over k steps is u^k times its slopes.
+    The paper keeps |u| below 2^(1/T) for ReLU and sequences of T steps; clip it after an update if
+    need be.
+
+    Args:
+        hidden_size: H, at least 1.
+        activation: "relu", "tanh" or "identity".
+        bias: whether there is a b.
+        w_ih_init: initialiser of w_ih float[D, H].
+        w_hh_init: initialiser of w_hh float[H], which holds u.
+        b_init: initialiser of b float[H].
+        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
+            it is narrower.
+        param_dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: on a size below 1 or an unknown activation.
+        TypeError: on an argument of the wrong type.
+
+    >>> import jax, seqcells as sc
+    >>> sc.param_count(sc.IndRNN(4).init(jax.random.key(0), input_size=2))
+    16
+    """
+
+    GATES: ClassVar[int] = 1
+
+    activation: str = "relu"
+    bias: bool = True
+    _: dataclasses.KW_ONLY
+    w_hh_init: Initializer = initializers.Uniform(0.0, 1.0)
+    b_init: Initializer = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.choice("activation", self.activation, ACTIVATIONS)
+        _check.flag("bias", self.bias)
+
+    def init(self, key: jax.Array, input_size: int) -> IndRNNParams:
+        """Make parameters in `param_dtype` for inputs with `input_size` features."""
+        shape = self._sizes(key, input_size)
+        k_ih, k_hh, k_bias = jax.random.split(key, 3)
+        width = (self.hidden_size,)
+        return IndRNNParams(
+            self._draw("w_ih_init", k_ih, shape),
+            self._draw("w_hh_init", k_hh, width),
+            self._draw("b_init", k_bias, width) if self.bias else None,
+        )
+
+    def project(self, params: IndRNNParams, x: jax.Array) -> jax.Array:
+        """Compute W x + b. x: float[*B, D]. Returns float[*B, H]."""
+        return affine(x, params.w_ih, params.b, self.compute_dtype(x))
+
+    def mix(self, params: IndRNNParams, carry: jax.Array) -> jax.Array:
+        """Compute u * h in the dtype of the carry. carry: float[*B, H]. Returns float[*B, H]."""
+        return params.w_hh.astype(carry.dtype) * carry
+
+    def gate(self, carry: jax.Array, drive: jax.Array, mixed: jax.Array) -> jax.Array:
+        """Apply the activation; the old carry enters through the product alone."""
+        return ACTIVATIONS[self.activation](drive + mixed)

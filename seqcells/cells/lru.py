@@ -1,0 +1,135 @@
+"""The linear recurrent unit: a complex diagonal recurrence, held as pairs of real numbers."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check, initializers
+from seqcells._cell import LinearCell
+from seqcells._linear import affine, gates, wide
+from seqcells.cells._dense import SizedCell
+from seqcells.initializers import GateInitializers
+
+
+class LRUParams(NamedTuple):
+    """Parameters of `LRU`, all real."""
+
+    w_ih: jax.Array  # [D, 2H], Re B|Im B
+    w_ho: jax.Array  # [H, 2O], Re C|Im C
+    nu_log: jax.Array  # [H], |lambda| = exp(-exp(nu_log))
+    theta_log: jax.Array  # [H], the phase of lambda is exp(theta_log), radians a step
+    gamma_log: jax.Array  # [H], what is written is scaled by exp(gamma_log)
+
+
+class LRUCarry(NamedTuple):
+    """The memory of `LRU`, a complex number a unit."""
+
+    re: jax.Array  # [*B, H]
+    im: jax.Array  # [*B, H]
+
+
+@dataclasses.dataclass(frozen=True)
+class LRU(SizedCell, LinearCell):
+    """Linear recurrent unit (Orvieto et al. 2023).
+
+    The memory is complex::
+
+        lambda = exp(-exp(nu) + i exp(theta))        |lambda| < 1
+        h_t = lambda * h_{t-1} + exp(gamma) * (B x_t)
+        y_t = Re(C h_t)
+
+    The paper's layer adds D * x_t to y_t; a skip connection around the cell does that.
+
+    Args:
+        hidden_size: H, complex units, at least 1.
+        output_size: O, features of y; H where None.
+        r_min: lower end of the ring on which lambda is drawn, at least 0.
+        r_max: upper end of the ring, above r_min and at most 1.
+        max_phase: phases are drawn from [0, max_phase], radians a step.
+        w_ih_init: initialiser of w_ih, called on float[D, H] twice; or a tuple (re, im).
+        w_ho_init: initialiser of w_ho, called on float[H, O] twice; or a tuple (re, im).
+        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
+            it is narrower.
+        param_dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: on a size below 1, or a ring that is empty or leaves the unit disk.
+        TypeError: on an argument of the wrong type.
+
+    >>> import jax, seqcells as sc
+    >>> sc.param_count(sc.LRU(4).init(jax.random.key(0), input_size=2))
+    60
+    """
+
+    GATES: ClassVar[int] = 2  # real and imaginary
+
+    output_size: int | None = None
+    _: dataclasses.KW_ONLY
+    r_min: float = 0.0
+    r_max: float = 1.0
+    max_phase: float = 2 * math.pi
+    w_ih_init: GateInitializers = initializers.Lecun(0.5)
+    w_ho_init: GateInitializers = initializers.Lecun()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.output_size is not None:
+            _check.size("output_size", self.output_size, least=1)
+        if not 0 <= self.r_min < self.r_max <= 1:
+            came = f"{self.r_min!r} and {self.r_max!r}"
+            raise ValueError(f"r_min, r_max: expected 0 <= r_min < r_max <= 1, got {came}")
+        if not self.max_phase > 0:
+            raise ValueError(f"max_phase: expected radians above 0, got {self.max_phase!r}")
+
+    def init(self, key: jax.Array, input_size: int) -> LRUParams:
+        """Make parameters in `param_dtype` for inputs with `input_size` features.
+
+        lambda is uniform on the ring, and gamma makes white inputs write with variance 1.
+        """
+        shape = self._sizes(key, input_size)
+        k_ih, k_ho, k_ring, k_phase = jax.random.split(key, 4)
+        size, dtype = self.hidden_size, wide(self.param_dtype)
+        squares = jax.random.uniform(
+            k_ring, (size,), dtype, minval=self.r_min**2, maxval=self.r_max**2
+        )
+        tiny = jnp.finfo(dtype).eps
+        nu = -0.5 * jnp.log(jnp.clip(squares, tiny, 1 - tiny))
+        turn = jax.random.uniform(k_phase, (size,), dtype, minval=tiny, maxval=1.0)
+        ring = (nu, self.max_phase * turn, jnp.sqrt(-jnp.expm1(-2 * nu)))
+        return LRUParams(
+            self._draw("w_ih_init", k_ih, shape),
+            self._draw("w_ho_init", k_ho, (size, self.output_size or size)),
+            *(jnp.log(a).astype(self.param_dtype) for a in ring),
+        )
+
+    def init_carry(self, x: jax.Array) -> LRUCarry:
+        """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
+        zeros = super().init_carry(x)
+        return LRUCarry(zeros, zeros)
+
+    def project(self, params: LRUParams, x: jax.Array) -> LRUCarry:
+        """Compute exp(gamma) * (B x). x: float[*B, D]."""
+        re, im = gates(affine(x, params.w_ih, None, self.compute_dtype(x)), 2)
+        gamma = jnp.exp(params.gamma_log.astype(re.dtype))
+        return LRUCarry(gamma * re, gamma * im)
+
+    def coefficients(self, params: LRUParams, drive: LRUCarry) -> tuple[LRUCarry, LRUCarry]:
+        """Compute lambda, float[H] twice, and return it with the drive."""
+        nu, phase = (jnp.exp(a.astype(drive.re.dtype)) for a in (params.nu_log, params.theta_log))
+        size = jnp.exp(-nu)
+        return LRUCarry(size * jnp.cos(phase), size * jnp.sin(phase)), drive
+
+    def times(self, a: LRUCarry, carry: LRUCarry) -> LRUCarry:
+        """Multiply complex numbers."""
+        return LRUCarry(a.re * carry.re - a.im * carry.im, a.re * carry.im + a.im * carry.re)
+
+    def output(self, params: LRUParams, carry: LRUCarry) -> jax.Array:
+        """Compute Re(C h), float[*B, O], in the dtype of computation."""
+        c_re, c_im = gates(params.w_ho, 2)
+        re, im = (affine(h, c, None, h.dtype) for h, c in zip(carry, (c_re, c_im), strict=True))
+        return super().output(params, re - im)

@@ -1,0 +1,134 @@
+"""Long short-term memory, with forget gate, and with peepholes if asked for."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check, initializers
+from seqcells._linear import affine, gates
+from seqcells.cells._dense import DenseCell
+from seqcells.initializers import GateInitializers
+
+Gates = tuple[jax.Array, ...]  # i, f, g, o: float[*B, H] each
+
+
+class LSTMParams(NamedTuple):
+    """Parameters of `LSTM`; gates in the order i|f|g|o along the last axis."""
+
+    w_ih: jax.Array  # [D, 4H], W_i|W_f|W_g|W_o
+    w_hh: jax.Array  # [H, 4H], U_i|U_f|U_g|U_o
+    b: jax.Array | None  # [4H], b_i|b_f|b_g|b_o; None where bias=False
+    p: jax.Array | None = None  # [3H], p_i|p_f|p_o; None where peepholes=False
+
+
+class LSTMCarry(NamedTuple):
+    """The memory of `LSTM`."""
+
+    h: jax.Array  # [*B, H], also the output
+    c: jax.Array  # [*B, H]
+
+
+@dataclasses.dataclass(frozen=True)
+class LSTM(DenseCell):
+    """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
+
+    The peepholes p (Gers & Schmidhuber 2000) are zero unless asked for::
+
+        i_t = sigmoid(W_i x_t + U_i h_{t-1} + p_i * c_{t-1} + b_i)  input gate
+        f_t = sigmoid(W_f x_t + U_f h_{t-1} + p_f * c_{t-1} + b_f)  forget gate
+        g_t = tanh(W_g x_t + U_g h_{t-1} + b_g)                     candidate
+        c_t = f_t * c_{t-1} + i_t * g_t
+        o_t = sigmoid(W_o x_t + U_o h_{t-1} + p_o * c_t + b_o)      output gate
+        h_t = o_t * tanh(c_t)
+
+    The bias of the forget gate starts at 1, as Jozefowicz et al. (2015) advise; PyTorch's starts
+    near 0. PyTorch has two biases, whose sum is b.
+
+    Args:
+        hidden_size: H, at least 1.
+        bias: whether there is a b.
+        peepholes: whether there is a p.
+        w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (i, f, g, o).
+        w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (i, f, g, o).
+        b_init: initialiser of b, called on float[H] a gate; or a tuple (i, f, g, o).
+        p_init: initialiser of p, called on float[3H].
+        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
+            it is narrower.
+        param_dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: on a size below 1.
+        TypeError: on an argument of the wrong type.
+
+    >>> import jax, seqcells as sc
+    >>> params = sc.LSTM(64).init(jax.random.key(0), input_size=1)
+    >>> sc.param_count(params)
+    16896
+    """
+
+    GATES: ClassVar[int] = 4
+
+    bias: bool = True
+    peepholes: bool = False
+    _: dataclasses.KW_ONLY
+    b_init: GateInitializers = (
+        initializers.zeros,
+        initializers.ones,
+        initializers.zeros,
+        initializers.zeros,
+    )
+    p_init: initializers.Initializer = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.flag("bias", self.bias)
+        _check.flag("peepholes", self.peepholes)
+
+    def init(self, key: jax.Array, input_size: int) -> LSTMParams:
+        """Make parameters in `param_dtype` for inputs with `input_size` features."""
+        w_ih, w_hh, k_rest = self._matrices(key, input_size)
+        k_b, k_p = jax.random.split(k_rest)
+        b = self._draw("b_init", k_b, (self.hidden_size,)) if self.bias else None
+        p = self.p_init(k_p, (3 * self.hidden_size,), self.param_dtype) if self.peepholes else None
+        return LSTMParams(w_ih, w_hh, b, p)
+
+    def init_carry(self, x: jax.Array) -> LSTMCarry:
+        """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
+        zeros = super().init_carry(x)
+        return LSTMCarry(zeros, zeros)
+
+    def project(self, params: LSTMParams, x: jax.Array) -> Gates:
+        """Compute W x + b, gate by gate. x: float[*B, D]."""
+        return gates(affine(x, params.w_ih, params.b, self.compute_dtype(x)), 4)
+
+    def mix(self, params: LSTMParams, carry: LSTMCarry) -> Gates:
+        """Compute U h in the dtype of the carry, gate by gate."""
+        return gates(affine(carry.h, params.w_hh, None, carry.h.dtype), 4)
+
+    def gate(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
+        """Compute h_t and c_t without peepholes, elementwise."""
+        i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
+        c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
+
+    def why_not_split(self) -> str | None:
+        """Say why peepholes are no split cell."""
+        return "its peepholes bring parameters into the gates" if self.peepholes else None
+
+    def recur(self, params: LSTMParams, carry: LSTMCarry, drive: Gates) -> LSTMCarry:
+        """Compute h_t and c_t."""
+        if params.p is None:
+            return super().recur(params, carry, drive)
+        p_i, p_f, p_o = gates(params.p.astype(carry.c.dtype), 3)
+        i, f, g, o = (d + m for d, m in zip(drive, self.mix(params, carry), strict=True))
+        kept = jax.nn.sigmoid(f + p_f * carry.c) * carry.c
+        c = kept + jax.nn.sigmoid(i + p_i * carry.c) * jnp.tanh(g)
+        return LSTMCarry(jax.nn.sigmoid(o + p_o * c) * jnp.tanh(c), c)
+
+    def output(self, params: LSTMParams, carry: LSTMCarry) -> jax.Array:
+        """Return h in the dtype of computation."""
+        return super().output(params, carry.h)

@@ -1,0 +1,63 @@
+"""The minimal gated unit: a GRU whose reset and update gates are one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+
+from seqcells.cells._gated import GatedCell, Gates
+
+
+class MGUParams(NamedTuple):
+    """Parameters of `MGU`; gates in the order f|n along the last axis."""
+
+    w_ih: jax.Array  # [D, 2H], W_f|W_n
+    w_hh: jax.Array  # [H, 2H], U_f|U_n
+    b_ih: jax.Array | None  # [2H], b_f|b_n; None where bias="none"
+    b_hh: jax.Array | None  # [2H], c_f|c_n; None unless bias="double"
+
+
+@dataclasses.dataclass(frozen=True)
+class MGU(GatedCell):
+    """Minimal gated unit (Zhou et al. 2016).
+
+    One gate resets and writes; f is the fraction that is WRITTEN, as in the paper::
+
+        f_t = sigmoid(W_f x_t + b_f + U_f h_{t-1} + c_f)       forget gate
+        n_t = tanh(W_n x_t + b_n + U_n (f_t * h_{t-1}) + c_n)  reset="before" (the paper's)
+        n_t = tanh(W_n x_t + b_n + f_t * (U_n h_{t-1} + c_n))  reset="after" (Flax's)
+        h_t = (1 - f_t) * h_{t-1} + f_t * n_t
+
+    Args:
+        hidden_size: H, at least 1.
+        reset: "before" (the gate scales the carry) or "after" (it scales the product).
+        bias: "double" (b and c), "single" (b alone) or "none".
+        w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (f, n) of them.
+        w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (f, n).
+        b_ih_init: initialiser of b_ih, called on float[H] a gate; or a tuple (f, n).
+        b_hh_init: initialiser of b_hh, called on float[H] a gate; or a tuple (f, n).
+        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
+            it is narrower.
+        param_dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: on a size below 1, an unknown reset or bias.
+        TypeError: on an argument of the wrong type.
+
+    >>> import jax, seqcells as sc
+    >>> sc.param_count(sc.MGU(64, bias="single").init(jax.random.key(0), input_size=1))
+    8448
+    """
+
+    GATES: ClassVar[int] = 2
+    PARAMS: ClassVar[type] = MGUParams
+
+    reset: str = "before"
+    bias: str = "single"
+
+    def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:
+        """Compute f, which is both, elementwise."""
+        f = jax.nn.sigmoid(sums[0])
+        return f, f

@@ -1,0 +1,83 @@
+"""The minimal GRU whose gates do not read the carry, so that its recurrence is linear."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+
+from seqcells import _check, initializers
+from seqcells._cell import LinearCell
+from seqcells._linear import affine, gates
+from seqcells.cells._dense import ACTIVATIONS, SizedCell
+from seqcells.initializers import GateInitializers
+
+Gates = tuple[jax.Array, ...]  # z, n: float[*B, H] each
+
+
+class MinGRUParams(NamedTuple):
+    """Parameters of `MinGRU`; gates in the order z|n along the last axis."""
+
+    w_ih: jax.Array  # [D, 2H], W_z|W_n
+    b: jax.Array | None  # [2H], b_z|b_n
+
+
+@dataclasses.dataclass(frozen=True)
+class MinGRU(SizedCell, LinearCell):
+    """minGRU (Feng et al. 2024), linear in its carry.
+
+    z is the fraction that is WRITTEN, as in the paper::
+
+        z_t = sigmoid(W_z x_t + b_z)
+        n_t = act(W_n x_t + b_n)              "identity" is the paper's
+        h_t = (1 - z_t) * h_{t-1} + z_t * n_t
+
+    The paper computes in logarithms; since 0 < 1 - z < 1 nothing can overflow without them.
+
+    Args:
+        hidden_size: H, at least 1.
+        activation: "identity", "tanh" or "relu".
+        bias: whether there is a b.
+        w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (z, n) of them.
+        b_init: initialiser of b, called on float[H] a gate; or a tuple (z, n).
+        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
+            it is narrower.
+        param_dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: on a size below 1 or an unknown activation.
+        TypeError: on an argument of the wrong type.
+
+    >>> import jax, seqcells as sc
+    >>> sc.param_count(sc.MinGRU(4).init(jax.random.key(0), input_size=2))
+    24
+    """
+
+    GATES: ClassVar[int] = 2
+
+    activation: str = "identity"
+    bias: bool = True
+    _: dataclasses.KW_ONLY
+    b_init: GateInitializers = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.choice("activation", self.activation, ACTIVATIONS)
+        _check.flag("bias", self.bias)
+
+    def init(self, key: jax.Array, input_size: int) -> MinGRUParams:
+        """Make parameters in `param_dtype` for inputs with `input_size` features."""
+        shape = self._sizes(key, input_size)
+        k_ih, k_bias = jax.random.split(key)
+        b = self._draw("b_init", k_bias, (self.hidden_size,)) if self.bias else None
+        return MinGRUParams(self._draw("w_ih_init", k_ih, shape), b)
+
+    def project(self, params: MinGRUParams, x: jax.Array) -> Gates:
+        """Compute W x + b, gate by gate. x: float[*B, D]."""
+        return gates(affine(x, params.w_ih, params.b, self.compute_dtype(x)), 2)
+
+    def coefficients(self, params: MinGRUParams, drive: Gates) -> tuple[jax.Array, jax.Array]:
+        """Compute 1 - z_t and z_t * n_t, elementwise."""
+        n = ACTIVATIONS[self.activation](drive[1])
+        return jax.nn.sigmoid(-drive[0]), jax.nn.sigmoid(drive[0]) * n
