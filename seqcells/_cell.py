@@ -74,6 +74,20 @@ class Cell(abc.ABC):
         """Return the cell with nothing left open that depends on the input's dtype."""
         return self
 
+    def noisy(self, params: Params, xs: Any, key: jax.Array) -> tuple[Cell, Params, Any]:
+        """Return what computes one draw of this cell's noise, a function without randomness.
+
+        Args:
+            params: the cell's parameters.
+            xs: float[T, *B, D].
+            key: one random key.
+
+        Returns:
+            A cell whose carry is shaped as this one's, its parameters, and its inputs, a tree of
+            arrays [T, *B, ...]. A cell that draws no random numbers returns what it was given.
+        """
+        return self, params, xs
+
     def check_params(self, params: Params, input_size: int) -> None:
         """Raise a ValueError unless `params` are of this cell and of this `input_size`."""
         expected = _expected_params(self, input_size)
@@ -81,7 +95,7 @@ class Cell(abc.ABC):
             raise ValueError(
                 f"params: {self} on inputs of {input_size} features (the last axis of xs) expects "
                 f"{_check.describe(expected)}, got {_check.describe(params)}; make them with "
-                f"cell.init(key, {input_size}), or check the last axis of xs"
+                f"cell.init(key, {input_size}){_remedy(params, expected)}"
             )
 
 
@@ -193,6 +207,19 @@ class FunctionCell(Cell):
         """Accept anything: the parameters are the user's own."""
 
 
+def _remedy(params: Params, expected: Params) -> str:
+    """Guess what went wrong."""
+    if isinstance(params, dict):
+        return f", or {type(expected).__name__}(**params)"
+    same = jax.tree.structure(params) == jax.tree.structure(expected)
+    pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=False))
+    if same and all(jnp.shape(a)[1:] == b.shape for a, b in pairs):
+        return "; these have a leading axis more: jax.vmap(sc.unroll, (None, 0, None))"
+    if same and all(jnp.shape(a)[::-1] == b.shape for a, b in pairs):
+        return "; these are transposed: matrices stand as [in, out] here"
+    return ", or check the last axis of xs"
+
+
 @functools.lru_cache(maxsize=256)
 def _expected_params(cell: Cell, input_size: int) -> Params:
     return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
@@ -213,4 +240,4 @@ def fresh_carry(cell: Cell, xs: Any) -> Carry:
     def first(leaf: jax.Array) -> jax.Array:  # zeros [*B, ...], sharded as xs is
         return jnp.zeros_like(leaf[0] if leaf.shape[0] else jnp.sum(leaf, axis=0))
 
-    return cell.init_carry(jax.tree.map(first, xs))
+    return jax.tree.map(jnp.asarray, cell.init_carry(jax.tree.map(first, xs)))

@@ -42,13 +42,31 @@ def floating(name: str, dtype: Any, remedy: str) -> None:
         raise TypeError(f"{name}: expected a floating dtype, got {jnp.dtype(dtype)}; {remedy}")
 
 
+def instance(name: str, value: Any, kind: type, example: str) -> None:
+    """Raise unless `value` is an instance of `kind`."""
+    if not isinstance(value, kind):
+        came = f"the class {value.__name__}" if isinstance(value, type) else describe_one(value)
+        raise TypeError(f"{name}: expected a seqcells.{kind.__name__}, as {example} is, got {came}")
+
+
+def array(name: str, value: Any, expected: str) -> jax.Array:
+    """Return `value` as an array."""
+    try:
+        return jnp.asarray(value)
+    except (TypeError, ValueError):
+        came = describe_one(value)
+        raise TypeError(f"{name}: expected {expected}, got {came}") from None
+
+
 def float_dtype(name: str, dtype: Any) -> None:
     """Raise unless `dtype` names a real floating dtype."""
     try:
-        dtype = jnp.dtype(dtype)
+        known = jnp.dtype(dtype or "no dtype")  # jnp.dtype(None) is float64
     except TypeError:
         raise TypeError(f"{name}: expected a floating dtype, got {dtype!r}") from None
-    floating(name, dtype, "use jnp.float32, jnp.bfloat16, jnp.float16 or jnp.float64")
+    floating(name, known, "use jnp.float32, jnp.bfloat16, jnp.float16 or jnp.float64")
+    if known.itemsize == 8 and not jax.config.read("jax_enable_x64"):
+        raise ValueError(f"{name}: expected float64 to be switched on: set jax_enable_x64")
 
 
 def key(name: str, value: Any) -> None:
@@ -60,12 +78,23 @@ def key(name: str, value: Any) -> None:
         raise TypeError(f"{name}: expected one random key, as jax.random.key(0) makes, got {came}")
 
 
+def describe_one(value: Any) -> str:
+    """Say what came: dtype and shape of an array, else the value, cut short."""
+    if hasattr(value, "dtype") and hasattr(value, "shape"):
+        return f"{jnp.dtype(value.dtype)}{list(value.shape)}"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:80]}..."
+
+
 def describe(tree: Any) -> str:
-    """Shapes of a tree of arrays, as an error message shows them."""
+    """Dtypes and shapes of a tree of arrays, as an error message shows them."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: leaf is None)
+    if len(leaves) == 1 and not leaves[0][0]:
+        return describe_one(tree)
+    if len(leaves) > 20:
+        return f"{type(tree).__name__} of {len(leaves)} leaves"
     rows = (
-        f"{jax.tree_util.keystr(path) or 'array'}: "
-        f"{None if leaf is None else tuple(jnp.shape(leaf))}"
+        f"{jax.tree_util.keystr(path, simple=True, separator='.')}: {describe_one(leaf)}"
         for path, leaf in leaves
     )
     return f"{type(tree).__name__}({', '.join(rows)})"
@@ -77,3 +106,9 @@ def same_shapes(got: Any, expected: Any) -> bool:
         return False
     pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
     return all(jnp.shape(a) == jnp.shape(b) for a, b in pairs)
+
+
+def same_kinds(got: Any, expected: Any) -> bool:
+    """Whether every leaf is floating, integer, ... as its counterpart is."""
+    pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
+    return all(jnp.result_type(a).kind == jnp.result_type(b).kind for a, b in pairs)

@@ -17,12 +17,13 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
-from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 
 
 @partial(
-    jax.tree_util.register_dataclass, data_fields=["valid", "restart"], meta_fields=["reverse"]
+    jax.tree_util.register_dataclass,
+    data_fields=["valid", "restart", "fresh"],
+    meta_fields=["reverse"],
 )
 @dataclasses.dataclass(frozen=True)
 class Flags:
@@ -32,12 +33,22 @@ class Flags:
         valid: bool[T, *B], False = padding; None where every step is valid.
         restart: bool[T, *B], True = the fresh carry is taken before this step is read, in the order
             of reading; None where there is none.
+        fresh: the carry that a restart takes, [*B, ...]; None while an engine is being selected.
         reverse: whether time is read from the end.
     """
 
-    valid: jax.Array | None
-    restart: jax.Array | None
-    reverse: bool
+    valid: jax.Array | None = None
+    restart: jax.Array | None = None
+    fresh: Carry = None
+    reverse: bool = False
+
+    def backward(self) -> Flags:
+        """Return the flags for reading from the end: a start of old ends the sequence before it."""
+        restart = self.restart
+        if restart is not None:
+            restart = _next_valid(restart, self.valid)
+            restart = restart if self.valid is None else restart & self.valid
+        return dataclasses.replace(self, restart=restart, reverse=True)
 
 
 def make(
@@ -45,11 +56,12 @@ def make(
     lengths: ArrayLike | None,
     mask: ArrayLike | None,
     resets: ArrayLike | None,
-    reverse: bool,
-    time_axis: int,
+    time_axis: int = 0,
 ) -> Flags:
-    """Check the flags against xs [T, *B, D], which is time first already, and combine them."""
-    _check.flag("reverse", reverse)
+    """Check the flags against xs [T, *B, D], which is time first already, and combine them.
+
+    The result is for reading forward.
+    """
     steps = xs.shape[:-1]
     valid = _boolean("mask", mask, steps, time_axis)
     if lengths is not None:
@@ -57,15 +69,15 @@ def make(
         inside = times < _lengths(lengths, steps).astype(times.dtype)
         valid = inside if valid is None else valid & inside
     restart = _boolean("resets", resets, steps, time_axis)
-    if restart is not None:
-        if reverse:
-            restart = _next_valid(restart, valid)
-        restart = restart if valid is None else restart & valid
-    return Flags(valid, restart, reverse)
+    if restart is not None and valid is not None:
+        restart = restart & valid
+    return Flags(valid, restart)
 
 
 def guard(cell: Cell, params: Params, fresh: Carry) -> Callable[[Carry, Any], tuple[Carry, Any]]:
     """Return the cell's step under flags, a body for a scan.
+
+    At padding the step still runs, on zeros: its derivative there must be a number.
 
     Args:
         cell: the cell.

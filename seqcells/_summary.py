@@ -19,6 +19,8 @@ def param_count(params: Any) -> int:
     >>> sc.param_count(sc.GRU(64).init(jax.random.key(0), 1))
     12864
     """
+    if isinstance(params, Cell):
+        raise TypeError(f"params: expected a tree of arrays, got {params}; see seqcells.summary")
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
 
 
@@ -44,8 +46,7 @@ def summary(cell: Cell, input_size: int) -> str:
     --------------------------------
     Total parameters: 12,864 (50.2 KiB)
     """
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell: expected a seqcells.Cell such as GRU(64), got {cell!r}")
+    _check.instance("cell", cell, Cell, "GRU(64)")
     input_size = _check.size("input_size", input_size, least=0)
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
     rows = [(type(cell).__name__, _output_shape(cell, params, input_size), param_count(params))]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import operator
 from typing import Any
 
@@ -24,9 +26,11 @@ def unroll(
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     resets: ArrayLike | None = None,
+    reset_carry: Carry = None,
     reverse: bool = False,
     time_axis: int = 0,
     engine: Engine | None = None,
+    key: jax.Array | None = None,
 ) -> tuple[Carry, Any]:
     """Run a cell over sequences.
 
@@ -39,22 +43,27 @@ def unroll(
         return carry, jnp.stack(ys)
 
     At padding the carry is held and the output is zero, and nothing that stands there, NaN and
-    reset flags included, touches a value or a gradient. All flags compose, also with `reverse`.
+    reset flags included, touches a value or a gradient. (A cell of your own must have a derivative
+    where x is zero: padding shows it zeros.) All flags compose, also with `reverse`.
 
     Args:
         cell: the cell, for instance `GRU(64)`.
         params: its parameters, as `cell.init(key, D)` makes them.
         xs: float[T, *B, D]; time first, any number of batch axes, also none.
-        carry: the memory before the first step; `cell.init_carry` of the inputs where None.
+        carry: the memory before the first step; `reset_carry` where None.
         lengths: int[*B]; steps from `lengths` on are padding. A length of 0 returns the initial
             carry. Values are checked when concrete; under jit a value above T counts as T and one
             below 0 as 0.
         mask: bool[T, *B]; False = padding.
         resets: bool[T, *B]; True = a new sequence starts here: the carry is replaced by a fresh one
             before x_t is read. On a padding step it is not read: set it on the first valid step.
+        reset_carry: the fresh carry, one for every sequence; `cell.init_carry` of the inputs where
+            None.
         reverse: read each sequence from its own last valid step; ys stays in the order of time.
         time_axis: where time stands in xs, mask, resets and ys: 1 for [B, T, D].
         engine: the way through time; the best that can run this where None (`select_engine`).
+        key: one random key for cells that draw random numbers, such as `Zoneout`; where None they
+            do as in evaluation, and other cells take no notice.
 
     Returns:
         The carry after the last step read, and ys [T, *B, H], with time where it is in xs.
@@ -64,11 +73,10 @@ def unroll(
             bool, a cell or an engine that is none.
         ValueError: on shapes that do not fit, lengths out of range, an engine that cannot run this.
     """
-    xs, axis = _time_first(xs, time_axis)
-    engine, flags = _select(cell, xs, lengths, mask, resets, reverse, axis, engine)
-    cell, carry = _prepare(cell, params, xs, carry)
-    carry, ys = engine.run(cell, params, xs, carry, flags)
-    return carry, _time_back(ys, axis)
+    xs, axis = time_first(xs, time_axis)
+    flags = _read(_flags.make(xs, lengths, mask, resets, axis), reverse)
+    carry, ys = run(cell, params, xs, carry, flags, reset_carry, engine, key)
+    return carry, time_back(ys, axis)
 
 
 def trajectory(
@@ -80,6 +88,7 @@ def trajectory(
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
     resets: ArrayLike | None = None,
+    reset_carry: Carry = None,
     reverse: bool = False,
     time_axis: int = 0,
 ) -> Carry:
@@ -93,18 +102,10 @@ def trajectory(
     >>> sc.trajectory(cell, params, jnp.ones((5, 2))).shape
     (5, 3)
     """
-    xs, axis = _time_first(xs, time_axis)
-    _, flags = _select(cell, xs, lengths, mask, resets, reverse, axis, None)
-    cell, carry = _prepare(cell, params, xs, carry)
-    step = _flags.guard(cell, params, fresh_carry(cell, xs))
-
-    def body(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
-        carry, _ = step(carry, inputs)
-        return carry, carry
-
-    inputs = (xs, flags.valid, flags.restart)
-    _, carries = jax.lax.scan(body, carry, inputs, reverse=flags.reverse)
-    return _time_back(carries, axis)
+    xs, axis = time_first(xs, time_axis)
+    flags = _read(_flags.make(xs, lengths, mask, resets, axis), reverse)
+    cell, carry, flags = prepare(cell, params, xs, carry, flags, reset_carry)
+    return time_back(_carries(cell, params, xs, carry, flags), axis)
 
 
 def select_engine(
@@ -127,71 +128,121 @@ def select_engine(
     Scan(unroll=1, checkpoint=None)
     """
     if isinstance(xs, jax.ShapeDtypeStruct):
-        xs = jax.eval_shape(lambda a: _time_first(a, time_axis)[0], xs)
-        axis = time_axis
+        axis = check_xs(xs, time_axis)
+        xs = jax.eval_shape(lambda a: jnp.moveaxis(a, axis, 0), xs)
     else:
-        xs, axis = _time_first(xs, time_axis)
-    return _select(cell, xs, lengths, mask, resets, reverse, axis, engine)[0]
+        xs, axis = time_first(xs, time_axis)
+    flags = _read(_flags.make(xs, lengths, mask, resets, axis), reverse)
+    return _select(cell, xs, flags, engine)
 
 
-def _time_first(xs: ArrayLike, time_axis: int) -> tuple[jax.Array, int]:
-    """Check xs; return it with time first, and the axis counted from the front."""
-    xs = jnp.asarray(xs)
+def run(
+    cell: Cell,
+    params: Params,
+    xs: jax.Array,
+    carry: Carry,
+    flags: Flags,
+    reset_carry: Carry = None,
+    engine: Engine | None = None,
+    key: jax.Array | None = None,
+) -> tuple[Carry, Any]:
+    """Do what `unroll` does, for xs [T, *B, D] and flags that are checked already."""
+    engine = _select(cell, xs, flags, engine)
+    cell, carry, flags = prepare(cell, params, xs, carry, flags, reset_carry)
+    if key is not None:
+        _check.key("key", key)
+        cell, params, xs = cell.noisy(params, xs, key)
+    return engine_run(engine, cell, params, xs, carry, flags)
+
+
+# One jitted function for all calls: eager calls with equal cells and shapes then compile once.
+@functools.partial(jax.jit, inline=True)
+def engine_run(
+    engine: Engine, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
+) -> tuple[Carry, Any]:
+    """Run an engine."""
+    return engine.run(cell, params, xs, carry, flags)
+
+
+@functools.partial(jax.jit, inline=True)
+def _carries(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags) -> Carry:
+    step = _flags.guard(cell, params, flags.fresh)
+
+    def body(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
+        carry, _ = step(carry, inputs)
+        return carry, carry
+
+    inputs = (xs, flags.valid, flags.restart)
+    return jax.lax.scan(body, carry, inputs, reverse=flags.reverse)[1]
+
+
+def check_xs(xs: Any, time_axis: int) -> int:
+    """Check xs, an array or its shape; return the axis of time counted from the front."""
     _check.floating("xs", xs.dtype, "cast it, or embed tokens first")
     if xs.ndim < 2:
         raise ValueError(f"xs: expected float[T, *B, D], at least two axes, got shape {xs.shape}")
     try:
-        axis = operator.index(time_axis)
+        axis = operator.index(None if isinstance(time_axis, bool) else time_axis)
     except TypeError:
         raise TypeError(f"time_axis: expected an int, got {time_axis!r}") from None
     if not -xs.ndim <= axis < xs.ndim or axis % xs.ndim == xs.ndim - 1:
         raise ValueError(
             f"time_axis: expected an axis of xs {xs.shape} before the last, got {time_axis}"
         )
-    axis %= xs.ndim
-    return jnp.moveaxis(xs, axis, 0), axis
+    return axis % xs.ndim
 
 
-def _time_back(tree: Any, axis: int) -> Any:
+def time_first(xs: ArrayLike, time_axis: int = 0) -> tuple[jax.Array, int]:
+    """Check xs; return it with time first, and the axis counted from the front."""
+    array = _check.array("xs", xs, "float[T, *B, D]; pad ragged sequences and give lengths")
+    axis = check_xs(array, time_axis)
+    return jnp.moveaxis(array, axis, 0), axis
+
+
+def time_back(tree: Any, axis: int) -> Any:
+    """Move time from the front to `axis`."""
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), tree)
 
 
-def _select(
-    cell: Cell,
-    xs: Any,
-    lengths: ArrayLike | None,
-    mask: ArrayLike | None,
-    resets: ArrayLike | None,
-    reverse: bool,
-    time_axis: int,
-    engine: Engine | None,
-) -> tuple[Engine, Flags]:
-    """Check what engines are told and choose one; xs is time first."""
-    if not isinstance(cell, Cell):
-        raise TypeError(f"cell: expected a seqcells.Cell such as GRU(64), got {cell!r}")
-    if engine is not None and not isinstance(engine, Engine):
-        raise TypeError(f"engine: expected a seqcells.Engine such as Scan(), got {engine!r}")
-    flags = _flags.make(xs, lengths, mask, resets, reverse, time_axis)
-    able = [e for e in ENGINES if e.why_not(cell, xs, flags) is None]
-    best = next((e for e in able if e.why_slow(cell, xs, flags) is None), able[-1])
-    if engine is None:
-        return best, flags
-    reason = engine.why_not(cell, xs, flags)
-    if reason is not None:
-        raise ValueError(f"engine: {engine} cannot run {cell}: {reason}; {best} can")
-    return engine, flags
-
-
-def _prepare(cell: Cell, params: Params, xs: jax.Array, carry: Carry) -> tuple[Cell, Carry]:
-    """Check params and carry against xs; settle the cell's dtype and the initial carry."""
+def prepare(
+    cell: Cell, params: Params, xs: jax.Array, carry: Carry, flags: Flags, reset_carry: Carry = None
+) -> tuple[Cell, Carry, Flags]:
+    """Check params and carries against xs; settle the cell's dtype and the carries."""
+    _check.instance("cell", cell, Cell, "GRU(64)")
     cell.check_params(params, xs.shape[-1])
     cell = cell.resolve(xs)
     fresh = fresh_carry(cell, xs)
-    if carry is None:
-        return cell, fresh
-    if not _check.same_shapes(carry, fresh):
+    if reset_carry is not None:
+        fresh = _like("reset_carry", reset_carry, fresh, xs)
+    carry = fresh if carry is None else _like("carry", carry, fresh, xs)
+    return cell, carry, dataclasses.replace(flags, fresh=fresh)
+
+
+def _like(name: str, carry: Carry, fresh: Carry, xs: jax.Array) -> Carry:
+    """Return a carry in the dtypes of the fresh one, or raise."""
+    if not _check.same_shapes(carry, fresh) or not _check.same_kinds(carry, fresh):
         raise ValueError(
-            f"carry: expected {_check.describe(fresh)} for xs {xs.shape}, time first, "
+            f"{name}: expected {_check.describe(fresh)} for xs {xs.shape}, time first, "
             f"got {_check.describe(carry)}"
         )
-    return cell, jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), carry, fresh)
+    return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), carry, fresh)
+
+
+def _read(flags: Flags, reverse: bool) -> Flags:
+    _check.flag("reverse", reverse)
+    return flags.backward() if reverse else flags
+
+
+def _select(cell: Cell, xs: Any, flags: Flags, engine: Engine | None) -> Engine:
+    """Choose an engine, or check the one that is named; xs is time first."""
+    _check.instance("cell", cell, Cell, "GRU(64)")
+    if engine is not None:
+        _check.instance("engine", engine, Engine, "Scan()")
+    able = [e for e in ENGINES if e.why_not(cell, xs, flags) is None]
+    best = next((e for e in able if e.why_slow(cell, xs, flags) is None), able[-1])
+    if engine is None:
+        return best
+    reason = engine.why_not(cell, xs, flags)
+    if reason is not None:
+        raise ValueError(f"engine: {engine} cannot run {cell}: {reason}; {best} can")
+    return engine

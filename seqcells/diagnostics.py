@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,8 +12,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params, fresh_carry
+from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
+from seqcells._unroll import engine_run, prepare, time_first
 from seqcells.engines import Scan
 
 
@@ -43,14 +45,12 @@ def carry_gradient(
     Raises:
         TypeError: for a FunctionCell.
     """
-    cell = cell.resolve(xs)
-    fresh = fresh_carry(cell, xs)
-    carry = fresh if carry is None else carry
-    still = jax.tree.map(lambda a: jnp.broadcast_to(jnp.zeros_like(a), (len(xs), *a.shape)), fresh)
-    flags = Flags(valid=None, restart=None, reverse=False)
+    xs, _ = time_first(xs)
+    cell, carry, flags = prepare(cell, params, xs, carry, Flags())
+    still = jax.tree.map(lambda a: jnp.broadcast_to(jnp.zeros_like(a), (len(xs), *a.shape)), carry)
 
     def perturbed(nudges: Carry) -> jax.Array:
-        return loss(Scan().run(_Nudged(cell), params, (xs, nudges), carry, flags)[1])
+        return loss(engine_run(Scan(), _Nudged(cell), params, (xs, nudges), carry, flags)[1])
 
     return jax.grad(perturbed)(still)
 
@@ -83,12 +83,12 @@ def gradient_by_lag(
     """
     gradient = carry_gradient(cell, params, xs, loss, carry)
 
-    leaves = [leaf.reshape(*xs.shape[:-1], -1) for leaf in jax.tree.leaves(gradient)]
-    flat = jnp.concatenate(leaves, axis=-1)  # [T, *B, K]
-    peak = jnp.max(jnp.abs(flat), axis=-1)
-    scale = jnp.where(peak > 0, peak, jnp.ones_like(peak))  # so that no square underflows
-    norms = scale * jnp.sqrt(jnp.sum(jnp.square(flat / scale[..., None]), axis=-1))
-    return jnp.flip(norms, axis=0)
+    steps = jnp.shape(xs)[:-1]
+    leaves = [
+        leaf.reshape(*steps, math.prod(leaf.shape[len(steps) :]))
+        for leaf in jax.tree.leaves(gradient)
+    ]
+    return jnp.flip(_norm(jnp.concatenate(leaves, axis=-1)), axis=0)
 
 
 def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) -> RateAndHorizon:
@@ -131,6 +131,15 @@ def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) ->
     slope = jnp.where(count >= 2, slope / jnp.where(count >= 2, spread, 1), jnp.nan)
     horizon = jnp.where(slope >= 0, jnp.inf, -1 / jnp.where(slope >= 0, -1, slope))
     return RateAndHorizon(jnp.exp(slope), horizon)
+
+
+def _norm(flat: jax.Array) -> jax.Array:
+    """Euclidean norm over the last axis, whose square does not underflow, differentiable at 0."""
+    peak = jnp.max(jnp.abs(flat), axis=-1, initial=0)
+    some = peak > 0
+    scale = jnp.where(some, jax.lax.stop_gradient(peak), jnp.ones_like(peak))
+    squares = jnp.sum(jnp.square(flat / scale[..., None]), axis=-1)
+    return jnp.where(some, scale * jnp.sqrt(jnp.where(some, squares, jnp.ones_like(squares))), 0)
 
 
 @dataclasses.dataclass(frozen=True)

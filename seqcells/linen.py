@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
+from seqcells import _check
 from seqcells._cell import Carry, Cell
 from seqcells._unroll import unroll
 
@@ -46,7 +47,9 @@ class RNN(nn.Module):
             The last carry, and ys [T, *B, H].
         """
         input_size = jnp.shape(xs)[-1]
-        if self.is_initializing():
+        _check.instance("cell", self.cell, Cell, "GRU(64)")
+        # Drawn where a parameter is missing, so also by an `apply` that may make parameters.
+        if self.is_mutable_collection("params") and not self.variables.get("params"):
             made = self.cell.init(self.make_rng("params"), input_size)
         else:
             made = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), input_size))

@@ -8,6 +8,7 @@ import jax
 from flax import nnx
 from jax.typing import ArrayLike
 
+from seqcells import _check
 from seqcells._cell import Carry, Cell
 from seqcells._unroll import unroll
 
@@ -36,6 +37,7 @@ class RNN(nnx.Module):
     """
 
     def __init__(self, cell: Cell, input_size: int, *, rngs: nnx.Rngs) -> None:
+        _check.instance("cell", cell, Cell, "GRU(64)")
         self.cell = cell
         self.params = nnx.data(jax.tree.map(nnx.Param, cell.init(rngs.params(), input_size)))
 

@@ -16,6 +16,7 @@ import numpy as np
 import optax
 
 from seqcells import _check
+from seqcells._linear import wide
 
 Scalar = float | jax.Array  # float[]
 HParamsTree = Any  # HParams, or any tree of arrays that the loss and the optimiser read
@@ -36,7 +37,7 @@ class HParams(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything that a run needs to go on; save it, load it, and the bits are the same."""
+    """Everything that a run needs to go on: from the same state come the same bits."""
 
     step: jax.Array  # int32[]
     key: jax.Array  # key[], never changed: step t uses fold_in(key, t)
@@ -73,7 +74,8 @@ def init(
         The state at step 0.
     """
     _check.key("key", key)
-    return TrainState(jnp.int32(0), key, params, optimizer(hparams).init(params))
+    params = jax.tree.map(jnp.asarray, params)
+    return TrainState(jnp.int32(0), key, params, optimizer(hparams).init(_widen(params)))
 
 
 def train_step(
@@ -92,10 +94,26 @@ def train_step(
     """
     key = jax.random.fold_in(state.key, state.step)
     (value, further), grads = jax.value_and_grad(loss, has_aux=True)(state.params, key, hparams)
-    updates, opt_state = optimizer(hparams).update(grads, state.opt_state, state.params)
+    _check_metrics(further)
+    grads = _widen(grads)
+    updates, opt_state = optimizer(hparams).update(grads, state.opt_state, _widen(state.params))
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **further}
     return TrainState(state.step + 1, state.key, params, opt_state), metrics
+
+
+def _check_metrics(further: Metrics) -> None:
+    for name, value in further.items():
+        if name in ("loss", "grad_norm"):
+            raise ValueError(f"loss: its further scalars may not be named {name!r}; that is taken")
+        if jnp.shape(value) != ():
+            came = _check.describe_one(value)
+            raise ValueError(f"loss: expected further scalars, got {name} {came}; reduce it")
+
+
+def _widen(tree: Any) -> Any:
+    """Cast what is narrower to float32: an optimiser's memory, as a cell's, is not rounded."""
+    return jax.tree.map(lambda a: a.astype(wide(a.dtype)), tree)
 
 
 def run(

@@ -96,16 +96,15 @@ ENGINES = {
 
 def ways(name: str) -> list[str]:
     """The engines that run a cell, the plain scan first."""
-    nothing = Flags(valid=None, restart=None, reverse=False)
     cell = CASES[name].cell
-    return [way for way in ENGINES if ENGINES[way].why_not(cell, None, nothing) is None]
+    return [way for way in ENGINES if ENGINES[way].why_not(cell, None, Flags()) is None]
 
 
 def _row(name: str, way: str | None = None) -> Any:
-    """One row of a table; what compiles the same program runs in the same process of xdist."""
+    """One row of a table."""
     values = (CASES[name],) if way is None else (CASES[name], ENGINES[way])
     label = name if way is None else f"{name}-{way}"
-    return pytest.param(*values, id=label, marks=pytest.mark.xdist_group(f"{name}-{way or 'scan'}"))
+    return pytest.param(*values, id=label)
 
 
 CELLS = [_row(name) for name in CASES]

@@ -36,7 +36,11 @@ def fit(**options):
 CALLS = {
     # inputs
     "xs of one axis": (lambda: unroll(XS[0, 0]), ValueError, ["xs", "T, *B, D", "(3,)"]),
-    "xs of another size": (lambda: unroll(XS[..., :2]), ValueError, ["params", "2", "(3, 12)"]),
+    "xs of another size": (
+        lambda: unroll(XS[..., :2]),
+        ValueError,
+        ["params", "2", "float32[3, 12]"],
+    ),
     "integer xs": (lambda: unroll(jnp.ones((T, B, D), int)), TypeError, ["xs", "floating", "int"]),
     "boolean xs": (lambda: unroll(XS > 0), TypeError, ["xs", "floating", "bool"]),
     "complex xs": (lambda: unroll(XS + 1j), TypeError, ["xs", "floating", "complex"]),
@@ -112,17 +116,17 @@ CALLS = {
     "carry of another shape": (
         lambda: unroll(carry=jnp.ones((B, 3))),
         ValueError,
-        ["carry", "(2, 4)", "(2, 3)"],
+        ["carry", "float32[2, 4]", "float32[2, 3]"],
     ),
     "carry without a batch": (
         lambda: unroll(carry=jnp.ones(H)),
         ValueError,
-        ["carry", "(2, 4)", "(4,)"],
+        ["carry", "float32[2, 4]", "float32[4]"],
     ),
     "carry of another structure": (
         lambda: unroll(carry=(jnp.ones((B, H)),)),
         ValueError,
-        ["carry", "(2, 4)", "tuple"],
+        ["carry", "float32[2, 4]", "tuple"],
     ),
     "time_axis that xs has not": (lambda: unroll(time_axis=3), ValueError, ["time_axis", "3"]),
     "time_axis too far back": (lambda: unroll(time_axis=-4), ValueError, ["time_axis", "-4"]),
@@ -144,12 +148,12 @@ CALLS = {
     "params of another size": (
         lambda: unroll(params=sc.GRU(3).init(KEY, D)),
         ValueError,
-        ["params", "(4, 12)", "(3, 9)"],
+        ["params", "[4, 12]", "[3, 9]"],
     ),
     "params of another bias": (
         lambda: unroll(cell=sc.GRU(H, bias="none")),
         ValueError,
-        ["params", "b_ih: None", "(12,)"],
+        ["params", "b_ih: None", "float32[12]"],
     ),
     "params of a trajectory": (
         lambda: sc.trajectory(RNN, PARAMS, XS),

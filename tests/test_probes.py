@@ -31,8 +31,8 @@ def score(probe, answers, targets):
 over_probes = pytest.mark.parametrize(
     "probe",
     [
-        pytest.param(ADDING, marks=pytest.mark.xdist_group("adding"), id="adding"),
-        pytest.param(RECALL, marks=pytest.mark.xdist_group("recall"), id="recall"),
+        pytest.param(ADDING, id="adding"),
+        pytest.param(RECALL, id="recall"),
     ],
 )
 
@@ -104,7 +104,6 @@ def test_adding_scores_the_square_and_what_lies_within_a_fifth():
 
 
 @pytest.mark.parametrize("lag", [1, 4, 9])
-@pytest.mark.xdist_group("recall")
 def test_recall_shows_the_cue_lag_steps_before_the_report(lag):
     xs, cue = sample(RECALL, KEY, MANY, lag)
     assert xs.shape == (10, MANY, 9)
@@ -117,7 +116,6 @@ def test_recall_shows_the_cue_lag_steps_before_the_report(lag):
     assert set(np.unique(others)) == {5, 6, 7}  # an alphabet disjoint from the cues'
 
 
-@pytest.mark.xdist_group("recall")
 def test_one_program_serves_all_lags():
     lags = jnp.arange(1, 10)
     xs, cues = jax.jit(jax.vmap(lambda lag: RECALL.sample(KEY, 8, lag)))(lags)

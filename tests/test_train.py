@@ -11,8 +11,6 @@ import seqcells as sc
 from seqcells import train
 from tests.helpers import assert_close, assert_same_bits
 
-pytestmark = pytest.mark.xdist_group("train")  # one process compiles, and once
-
 KEY = jax.random.key(0)
 CELL = sc.GRU(3)
 XS = jnp.sin(jnp.arange(20.0)).reshape(5, 2, 2)

@@ -16,7 +16,7 @@ from seqcells.initializers import GateInitializers
 ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "identity": lambda a: a}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class SizedCell(Cell):
     """A cell with weights w_ih [D, G*H], whose carry float[*B, H] is also its output."""
 
@@ -40,6 +40,15 @@ class SizedCell(Cell):
         for field in dataclasses.fields(self):
             if field.name.endswith("_init"):
                 initializers.check(field.name, getattr(self, field.name), self.GATES)
+
+    def __repr__(self) -> str:
+        said = [str(self.hidden_size)]
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            if field.name != "hidden_size" and value != field.default:
+                value = str(value) if isinstance(value, jnp.dtype) else value
+                said.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(said)})"
 
     def resolve(self, x: jax.Array) -> Self:
         """Return the cell with `dtype` settled: its own, or else that of x."""
@@ -72,7 +81,7 @@ class SizedCell(Cell):
         return _check.size("input_size", input_size, least=0), self.hidden_size
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class DenseCell(SizedCell, SplitCell):
     """A cell with weights w_ih [D, G*H] and w_hh [H, G*H]."""
 

@@ -17,7 +17,7 @@ from seqcells.initializers import GateInitializers
 Gates = tuple[jax.Array, ...]  # float[*B, H] each, the candidate last
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class GatedCell(DenseCell):
     """A cell with h_t = (1 - z_t) * h_{t-1} + z_t * n_t, whose candidate n reads r_t and h."""
 
@@ -56,7 +56,14 @@ class GatedCell(DenseCell):
         return gates(affine(carry, params.w_hh, params.b_hh, carry.dtype), self.GATES)
 
     def gate(self, carry: jax.Array, drive: Gates, mixed: Gates) -> jax.Array:
-        """Compute h_t for reset="after", elementwise."""
+        """Compute h_t for reset="after", elementwise.
+
+        Raises:
+            ValueError: for reset="before", with the reason.
+        """
+        reason = self.why_not_split()
+        if reason is not None:
+            raise ValueError(f"reset: {self} has no gate(): {reason}; call recur")
         r, z = self.reset_and_write(_sums(drive, mixed))
         n = jnp.tanh(drive[-1] + r * mixed[-1])
         return (1 - z) * carry + z * n

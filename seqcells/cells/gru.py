@@ -19,7 +19,7 @@ class GRUParams(NamedTuple):
     b_hh: jax.Array | None  # [3H], c_r|c_z|c_n; None unless bias="double"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class GRU(GatedCell):
     """Gated recurrent unit (Cho et al. 2014).
 

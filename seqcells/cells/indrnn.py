@@ -22,7 +22,7 @@ class IndRNNParams(NamedTuple):
     b: jax.Array | None  # [H]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class IndRNN(SizedCell, SplitCell):
     """Independently recurrent cell, h_t = act(W x_t + u * h_{t-1} + b) (Li et al. 2018).
 

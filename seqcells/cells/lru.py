@@ -33,7 +33,7 @@ class LRUCarry(NamedTuple):
     im: jax.Array  # [*B, H]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LRU(SizedCell, LinearCell):
     """Linear recurrent unit (Orvieto et al. 2023).
 

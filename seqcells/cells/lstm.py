@@ -32,7 +32,7 @@ class LSTMCarry(NamedTuple):
     c: jax.Array  # [*B, H]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class LSTM(DenseCell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
 
@@ -110,7 +110,14 @@ class LSTM(DenseCell):
         return gates(affine(carry.h, params.w_hh, None, carry.h.dtype), 4)
 
     def gate(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
-        """Compute h_t and c_t without peepholes, elementwise."""
+        """Compute h_t and c_t without peepholes, elementwise.
+
+        Raises:
+            ValueError: where there are peepholes.
+        """
+        reason = self.why_not_split()
+        if reason is not None:
+            raise ValueError(f"peepholes: {self} has no gate(): {reason}; call recur")
         i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
         c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
         return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)

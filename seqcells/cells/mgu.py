@@ -19,7 +19,7 @@ class MGUParams(NamedTuple):
     b_hh: jax.Array | None  # [2H], c_f|c_n; None unless bias="double"
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class MGU(GatedCell):
     """Minimal gated unit (Zhou et al. 2016).
 

@@ -23,7 +23,7 @@ class MinGRUParams(NamedTuple):
     b: jax.Array | None  # [2H], b_z|b_n
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class MinGRU(SizedCell, LinearCell):
     """minGRU (Feng et al. 2024), linear in its carry.
 

@@ -21,7 +21,7 @@ class RNNParams(NamedTuple):
     b: jax.Array | None  # [H]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class RNN(DenseCell):
     """Simple recurrent cell, h_t = act(W_h h_{t-1} + W_x x_t + b) (Elman 1990).
 

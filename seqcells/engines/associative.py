@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqcells._cell import Carry, Cell, LinearCell, Params, fresh_carry
+from seqcells._cell import Carry, Cell, LinearCell, Params
 from seqcells._flags import Flags, select, zeros_like
 from seqcells.engines._engine import Engine, platform
 
@@ -48,7 +48,7 @@ class AssociativeScan(Engine):
         seen = select(valid, xs, zeros_like(xs))  # what stands in the padding is not
         a, b = cell.coefficients(params, cell.project(params, seen))
         a = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), a, b)
-        after = jax.tree.map(jnp.add, cell.times(a, fresh_carry(cell, xs)), b)
+        after = jax.tree.map(jnp.add, cell.times(a, flags.fresh), b)
         spans = Span(a, select(restart, after, b), valid, restart)
         whole = jnp.ones(steps[1:], bool)
         start = Span(zeros_like(carry), carry, whole, whole)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params, fresh_carry
+from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags, guard
 from seqcells.engines._engine import Engine
 
@@ -49,7 +49,7 @@ class Scan(Engine):
         self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
     ) -> tuple[Carry, Any]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
-        body = guard(cell, params, fresh_carry(cell, xs))
+        body = guard(cell, params, flags.fresh)
         inputs = (xs, flags.valid, flags.restart)
 
         def loop(carry: Carry, inputs: Any) -> tuple[Carry, Any]:

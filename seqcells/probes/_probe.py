@@ -6,6 +6,7 @@ import abc
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 
 class Score(NamedTuple):
@@ -49,6 +50,14 @@ class Probe(abc.ABC):
     @abc.abstractmethod
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
         """Compare answers float[N, output_size] with targets [N]."""
+
+    def check_answers(self, answers: jax.Array, targets: jax.Array) -> None:
+        """Raise a ValueError unless answers are [N, output_size] and targets [N]."""
+        if jnp.ndim(targets) != 1:
+            raise ValueError(f"targets: expected shape (N,), got {jnp.shape(targets)}")
+        expected = (*jnp.shape(targets), self.output_size)
+        if jnp.shape(answers) != expected:
+            raise ValueError(f"answers: expected shape {expected}, got {jnp.shape(answers)}")
 
     def solved(self, score: Score) -> jax.Array:
         """Say whether a score, taken on 10,000 samples or more, counts as solved: bool[]."""

@@ -50,7 +50,7 @@ class Adding(Probe):
         return 0.01
 
     def sample(self, key: jax.Array, batch_size: int) -> tuple[jax.Array, jax.Array]:
-        """Draw inputs float32[T, N, 2] and targets float32[N]."""
+        """Draw inputs float[T, N, 2] and targets float[N]."""
         _check.key("key", key)
         _check.size("batch_size", batch_size, least=1)
         k_number, k_first, k_second = jax.random.split(key, 3)
@@ -64,5 +64,6 @@ class Adding(Probe):
 
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
         """Mean squared error, and the share of answers within 0.2 (Pascanu's err^2 <= 0.04)."""
-        square = jnp.square(answers[..., 0] - targets)
+        self.check_answers(answers, targets)
+        square = jnp.square(answers[:, 0] - targets)
         return Score(jnp.mean(square), jnp.mean((square <= 0.04).astype(square.dtype)))

@@ -62,20 +62,26 @@ class DelayedRecall(Probe):
     def sample(
         self, key: jax.Array, batch_size: int, lag: ArrayLike
     ) -> tuple[jax.Array, jax.Array]:
-        """Draw inputs float32[T + 1, N, D] and targets int32[N].
+        """Draw inputs float[T + 1, N, D] and targets int[N].
 
         Args:
             key: one random key.
             batch_size: N.
-            lag: int[], steps from the cue to the report, 1 to T; may be traced.
+            lag: int[], steps from the cue to the report, 1 to T; may be traced, and is then taken
+                to the nearest that can be.
 
         Raises:
+            TypeError: on a lag that is not one integer.
             ValueError: on a lag outside 1 to T, when it is concrete.
         """
         _check.key("key", key)
         _check.size("batch_size", batch_size, least=1)
+        if jnp.shape(lag) != () or not jnp.issubdtype(jnp.result_type(lag), jnp.integer):
+            came = _check.describe_one(jnp.asarray(lag))
+            raise TypeError(f"lag: expected one int, got {came}; map over it for several")
         if not isinstance(lag, Tracer) and not 1 <= int(np.asarray(lag)) <= self.length:
             raise ValueError(f"lag: expected 1 to {self.length} steps, got {int(np.asarray(lag))}")
+        lag = jnp.clip(lag, 1, self.length)
         k_cue, k_noise = jax.random.split(key)
         cue = jax.random.randint(k_cue, (batch_size,), 0, self.cues)
         noise = jax.random.randint(k_noise, (self.length + 1, batch_size), 0, self.distractors)
@@ -86,6 +92,7 @@ class DelayedRecall(Probe):
 
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
         """Cross-entropy in nats, and the share of cues named right."""
+        self.check_answers(answers, targets)
         logs = jax.nn.log_softmax(answers)
         picked = jnp.take_along_axis(logs, targets[:, None], axis=-1)
         right = jnp.argmax(answers, axis=-1) == targets
