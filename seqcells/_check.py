@@ -10,14 +10,19 @@ import jax
 import jax.numpy as jnp
 
 
+def integer(name: str, value: Any, expected: str = "an int") -> int:
+    """Return `value` as an int; True is none."""
+    try:
+        if not isinstance(value, bool):
+            return operator.index(value)
+    except TypeError:
+        pass
+    raise TypeError(f"{name}: expected {expected}, got {describe_one(value)}")
+
+
 def size(name: str, value: Any, *, least: int) -> int:
     """Return `value` as an int of at least `least`."""
-    try:
-        number = None if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        number = None
-    if number is None:
-        raise TypeError(f"{name}: expected an int >= {least}, got {value!r}")
+    number = integer(name, value, f"an int >= {least}")
     if number < least:
         raise ValueError(f"{name}: expected an int >= {least}, got {number}")
     return number
@@ -110,5 +115,10 @@ def same_shapes(got: Any, expected: Any) -> bool:
 
 def same_kinds(got: Any, expected: Any) -> bool:
     """Whether every leaf is floating, integer, ... as its counterpart is."""
+
+    def kind(leaf: Any) -> list[bool]:
+        dtype = jnp.result_type(leaf)
+        return [jnp.issubdtype(dtype, one) for one in (jnp.floating, jnp.integer, jnp.bool_)]
+
     pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
-    return all(jnp.result_type(a).kind == jnp.result_type(b).kind for a, b in pairs)
+    return all(kind(a) == kind(b) for a, b in pairs)

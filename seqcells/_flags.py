@@ -52,7 +52,7 @@ class Flags:
 
 
 def make(
-    xs: jax.Array,
+    xs: jax.Array | jax.ShapeDtypeStruct,
     lengths: ArrayLike | None,
     mask: ArrayLike | None,
     resets: ArrayLike | None,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import operator
 from typing import Any
 
 import jax
@@ -129,11 +128,11 @@ def select_engine(
     """
     if isinstance(xs, jax.ShapeDtypeStruct):
         axis = check_xs(xs, time_axis)
-        xs = jax.eval_shape(lambda a: jnp.moveaxis(a, axis, 0), xs)
+        first = jax.eval_shape(lambda a: jnp.moveaxis(a, axis, 0), xs)
     else:
-        xs, axis = time_first(xs, time_axis)
-    flags = _read(_flags.make(xs, lengths, mask, resets, axis), reverse)
-    return _select(cell, xs, flags, engine)
+        first, axis = time_first(xs, time_axis)
+    flags = _read(_flags.make(first, lengths, mask, resets, axis), reverse)
+    return _select(cell, first, flags, engine)
 
 
 def run(
@@ -181,10 +180,7 @@ def check_xs(xs: Any, time_axis: int) -> int:
     _check.floating("xs", xs.dtype, "cast it, or embed tokens first")
     if xs.ndim < 2:
         raise ValueError(f"xs: expected float[T, *B, D], at least two axes, got shape {xs.shape}")
-    try:
-        axis = operator.index(None if isinstance(time_axis, bool) else time_axis)
-    except TypeError:
-        raise TypeError(f"time_axis: expected an int, got {time_axis!r}") from None
+    axis = _check.integer("time_axis", time_axis)
     if not -xs.ndim <= axis < xs.ndim or axis % xs.ndim == xs.ndim - 1:
         raise ValueError(
             f"time_axis: expected an axis of xs {xs.shape} before the last, got {time_axis}"

@@ -74,6 +74,11 @@ def init(
         The state at step 0.
     """
     _check.key("key", key)
+    if not callable(optimizer):
+        raise TypeError(
+            f"optimizer: expected a function of hparams, got {type(optimizer).__name__}; "
+            "write lambda hparams: optax.adam(1e-3)"
+        )
     params = jax.tree.map(jnp.asarray, params)
     return TrainState(jnp.int32(0), key, params, optimizer(hparams).init(_widen(params)))
 
@@ -93,8 +98,11 @@ def train_step(
         The state after the step, and `loss`, `grad_norm` and the further scalars before it.
     """
     key = jax.random.fold_in(state.key, state.step)
-    (value, further), grads = jax.value_and_grad(loss, has_aux=True)(state.params, key, hparams)
-    _check_metrics(further)
+
+    def checked(params: Any) -> tuple[jax.Array, Metrics]:
+        return _check_loss(loss(params, key, hparams))
+
+    (value, further), grads = jax.value_and_grad(checked, has_aux=True)(state.params)
     grads = _widen(grads)
     updates, opt_state = optimizer(hparams).update(grads, state.opt_state, _widen(state.params))
     params = optax.apply_updates(state.params, updates)
@@ -102,13 +110,17 @@ def train_step(
     return TrainState(state.step + 1, state.key, params, opt_state), metrics
 
 
-def _check_metrics(further: Metrics) -> None:
-    for name, value in further.items():
+def _check_loss(out: Any) -> tuple[jax.Array, Metrics]:
+    if not isinstance(out, tuple) or len(out) != 2 or not isinstance(out[1], dict):
+        came = type(out).__name__
+        raise TypeError(f"loss: expected to return (scalar, dict of further scalars), got {came}")
+    for name, value in out[1].items():
         if name in ("loss", "grad_norm"):
             raise ValueError(f"loss: its further scalars may not be named {name!r}; that is taken")
         if jnp.shape(value) != ():
             came = _check.describe_one(value)
             raise ValueError(f"loss: expected further scalars, got {name} {came}; reduce it")
+    return out
 
 
 def _widen(tree: Any) -> Any:

@@ -196,9 +196,11 @@ def spoiled(problem: Problem, flags: dict) -> tuple[Problem, dict]:
     return problem._replace(xs=xs), flags | {"resets": flags["resets"] | ~valid}
 
 
-def expect(case: Case, problem: Problem, flags: dict, reverse: bool = False) -> Any:
-    """Return the reference's carry and ys [T, B, H], zero at padding."""
-    runs = _reference_runs(case, problem, flags, reverse)
+def expect(
+    case: Case, problem: Problem, flags: dict, reverse: bool = False, fresh: Any = None
+) -> Any:
+    """Return the reference's carry and ys [T, B, H], zero at padding; `fresh` is for resets."""
+    runs = _reference_runs(case, problem, flags, reverse, fresh)
     ys = [[np.zeros(H) if y is None else y for y in ys] for _, ys, _ in runs]
     return _stack([carry for carry, _, _ in runs]), np.stack(ys, axis=1)
 
@@ -209,13 +211,16 @@ def expect_trajectory(case: Case, problem: Problem, flags: dict, reverse: bool) 
     return _stack([_stack(carries) for _, _, carries in runs], axis=1)
 
 
-def _reference_runs(case: Case, problem: Problem, flags: dict, reverse: bool) -> list[Any]:
+def _reference_runs(
+    case: Case, problem: Problem, flags: dict, reverse: bool, fresh: Any = None
+) -> list[Any]:
     runs = []
+    rows = fresh_rows(case, problem.xs.shape[1]) if fresh is None else fresh
     for b in range(problem.xs.shape[1]):
         mine = {name: flags[name][:, b] for name in ("mask", "resets") if name in flags}
         length = flags["lengths"][b] if "lengths" in flags else None
-        carry = jax.tree.map(lambda a, b=b: a[b], problem.carry)
-        args = (case.step, problem.params, problem.xs[:, b], carry, case.fresh)
+        carry, own = (jax.tree.map(lambda a, b=b: a[b], tree) for tree in (problem.carry, rows))
+        args = (case.step, problem.params, problem.xs[:, b], carry, own)
         runs.append(reference.unroll(*args, length=length, reverse=reverse, **mine))
     return runs
 

@@ -186,9 +186,10 @@ def test_the_fresh_carry_is_that_of_the_table_whatever_the_input_holds(case):
 
 
 def test_keys_make_distinct_members_gates_and_matrices():
-    cell = sc.GRU(H, w_ih_init=sc.initializers.Normal(), w_hh_init=sc.initializers.Normal())
+    names = ("w_ih_init", "w_hh_init", "b_ih_init", "b_hh_init")
+    cell = sc.GRU(H, **dict.fromkeys(names, sc.initializers.Normal()))
     many = jax.vmap(lambda key: cell.init(key, H))(jax.random.split(jax.random.key(0), 4))
-    blocks = [many.w_ih, many.w_hh]
+    blocks = jax.tree.leaves(many)
     numbers = np.concatenate([np.asarray(block).ravel() for block in blocks])
     assert len(np.unique(numbers)) == numbers.size
     once, again = cell.init(jax.random.key(1), H), cell.init(jax.random.key(1), H)

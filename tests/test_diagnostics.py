@@ -112,6 +112,29 @@ def test_every_sequence_of_a_batch_has_its_own_norms(batch):
     assert_close(norms[first], alone)
 
 
+def test_it_may_be_differentiated_where_a_norm_is_zero():
+    problem = draw(CASES["gru-after-double"])
+
+    def total(params):
+        return jnp.sum(gradient_by_lag(sc.GRU(H), params, problem.xs, one_number))  # 1 of B
+
+    gradient = jax.jit(jax.grad(total))(problem.params)
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
+    assert np.any(gradient.w_hh)
+
+
+@pytest.mark.parametrize("shape", [(0, B), (T, 0)], ids=["T=0", "B=0"])
+def test_nothing_has_no_gradient(shape):
+    params = draw(CASES["gru-after-double"]).params
+    assert gradient_by_lag(sc.GRU(H), params, jnp.zeros((*shape, D)), jnp.sum).shape == shape
+
+
+def test_narrow_inputs_have_a_wide_gradient():
+    problem = jax.tree.map(jnp.float32, draw(CASES["gru-after-double"]))
+    xs, carry = problem.xs.astype("bfloat16"), problem.carry.astype("bfloat16")
+    assert carry_gradient(sc.GRU(H), problem.params, xs, jnp.sum, carry).dtype == "float32"
+
+
 def test_it_may_be_jitted_and_mapped():
     problems = [draw(CASES["gru-after-double"], seed=seed) for seed in range(3)]
     cell, xs = sc.GRU(H), jnp.asarray(problems[0].xs)

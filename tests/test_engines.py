@@ -8,6 +8,8 @@ import pytest
 
 import seqcells as sc
 from seqcells import _unroll
+from seqcells.engines import associative
+from seqcells.engines._engine import platform
 from tests.helpers import B, D, T, assert_same_bits, draw, over_families, over_pairs, run
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -41,9 +43,52 @@ def test_the_plain_scan_is_selected_where_none_is_named(case):
 
 
 def test_time_axis_and_abstract_inputs_select_as_concrete_ones_do():
-    flags = {"mask": jnp.ones((B, T), bool), "time_axis": 1}
+    mask = jnp.ones((B, T), bool)
     for xs in (jnp.zeros((B, T, D)), jax.ShapeDtypeStruct((B, T, D), "float32")):
-        assert sc.select_engine(sc.GRU(2), xs, **flags) == sc.Scan()
+        for axis in (1, -2):
+            assert sc.select_engine(sc.GRU(2), xs, mask=mask, time_axis=axis) == sc.Scan()
+
+
+def test_eager_calls_with_equal_cells_compile_once():
+    calls = []
+
+    def step(params, carry, x):
+        calls.append(x)
+        return carry + x, carry + x
+
+    for _ in range(3):
+        cell = sc.FunctionCell(step, jnp.zeros_like)
+        sc.unroll(cell, None, jnp.ones((T, B, D)), lengths=jnp.ones(B, int))
+        sc.trajectory(cell, None, jnp.ones((T, B, D)))
+    assert len(calls) == 2  # one of each
+
+
+@pytest.mark.parametrize(
+    ("platform", "engine"), [("cpu", sc.Scan()), ("gpu", sc.AssociativeScan())]
+)
+def test_a_linear_cell_is_run_at_once_where_it_is_faster(monkeypatch, platform, engine):
+    monkeypatch.setattr(associative, "platform", lambda xs: platform)
+    assert sc.select_engine(sc.MinGRU(2), XS) == engine
+    assert sc.select_engine(sc.MinGRU(2), XS, engine=sc.AssociativeScan()) == sc.AssociativeScan()
+    assert sc.select_engine(sc.GRU(2), XS) == sc.Scan()
+
+
+def test_the_platform_is_that_of_the_inputs_or_of_what_is_traced():
+    assert platform(jnp.ones(2)) == platform(XS) == "cpu"
+    seen = []
+    jax.jit(lambda x: seen.append(platform(x)))(1.0)
+    with jax.default_device(jax.devices("cpu")[0]):
+        seen.append(platform(XS))
+    assert seen == ["cpu", "cpu"]
+
+
+def test_sqrt_checkpoints_are_the_root_of_time_apart():
+    """Carries stored between chunks: their number is the leading axis of the outer loop."""
+    params = sc.GRU(2).init(jax.random.key(0), D)
+    engine = sc.Scan(checkpoint="sqrt")
+    made = jax.make_jaxpr(lambda xs: sc.unroll(sc.GRU(2), params, xs, engine=engine))
+    for steps, chunk in ((16, 4), (20, 5), (100, 10)):
+        assert f"f32[{steps // chunk},{chunk},{B},{D}]" in str(made(jnp.zeros((steps, B, D))))
 
 
 REFUSED = [

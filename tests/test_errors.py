@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import seqcells as sc
@@ -28,7 +29,7 @@ def loss(params, key, hparams):
     return params, {}
 
 
-def fit(**options):
+def fit(loss=loss, **options):
     state = train.init(jnp.float32(1), train.HParams(), KEY)
     return train.fit(loss, state, train.HParams(), **options)
 
@@ -39,7 +40,7 @@ CALLS = {
     "xs of another size": (
         lambda: unroll(XS[..., :2]),
         ValueError,
-        ["params", "2", "float32[3, 12]"],
+        ["params", "2", "[3, 12]"],
     ),
     "integer xs": (lambda: unroll(jnp.ones((T, B, D), int)), TypeError, ["xs", "floating", "int"]),
     "boolean xs": (lambda: unroll(XS > 0), TypeError, ["xs", "floating", "bool"]),
@@ -250,6 +251,128 @@ CALLS = {
         lambda: sc.Scan(checkpoint=2.5),
         TypeError,
         ["checkpoint", "int", "2.5"],
+    ),
+    # what a caller would not see for himself
+    "an axis that is a bool": (lambda: unroll(time_axis=True), TypeError, ["time_axis", "True"]),
+    "xs that is no array": (lambda: unroll([[1.0], [1.0, 2.0]]), TypeError, ["xs", "lengths"]),
+    "a complex carry": (
+        lambda: unroll(carry=jnp.ones((B, H)) + 1j),
+        ValueError,
+        ["carry", "float32[2, 4]", "complex64[2, 4]"],
+    ),
+    "an integer reset_carry": (
+        lambda: unroll(reset_carry=jnp.ones((B, H), int)),
+        ValueError,
+        ["reset_carry", "float32[2, 4]", "int32[2, 4]"],
+    ),
+    "key of an unroll": (lambda: unroll(key=3), TypeError, ["key", "key(0)", "3"]),
+    "params of many cells": (
+        lambda: unroll(params=jax.tree.map(lambda a: a[None], PARAMS)),
+        ValueError,
+        ["params", "jax.vmap(sc.unroll, (None, 0, None))"],
+    ),
+    "params as a dict": (
+        lambda: unroll(params=PARAMS._asdict()),
+        ValueError,
+        ["params", "GRUParams(**params)"],
+    ),
+    "params transposed": (
+        lambda: unroll(params=jax.tree.map(jnp.transpose, PARAMS)),
+        ValueError,
+        ["params", "transposed", "[in, out]"],
+    ),
+    "gate of a cell that cannot be split": (
+        lambda: sc.GRU(H, "before").gate(None, None, None),
+        ValueError,
+        ["reset", "GRU(4, reset='before')", "recur"],
+    ),
+    "gate of peepholes": (
+        lambda: sc.LSTM(H, peepholes=True).gate(None, None, None),
+        ValueError,
+        ["peepholes", "recur"],
+    ),
+    "param_dtype None": (
+        lambda: sc.GRU(H, param_dtype=None),
+        TypeError,
+        ["param_dtype", "floating", "None"],
+    ),
+    "float64 that is switched off": (
+        lambda: sc.GRU(H, dtype="float64"),
+        ValueError,
+        ["dtype", "float64", "jax_enable_x64"],
+    ),
+    "param_count of a cell": (lambda: sc.param_count(GRU), TypeError, ["params", "GRU(4)"]),
+    "an int in nnx": (lambda: sc.nnx.RNN(3, 1, rngs=None), TypeError, ["cell", "GRU(64)", "3"]),
+    "a class in nnx": (
+        lambda: sc.nnx.RNN(sc.GRU, 1, rngs=None),
+        TypeError,
+        ["cell", "GRU(64)", "the class GRU"],
+    ),
+    "an int in linen": (lambda: sc.linen.RNN(3).init(KEY, XS), TypeError, ["cell", "GRU(64)", "3"]),
+    "a ring that is empty": (
+        lambda: sc.LRU(H, r_min=0.9, r_max=0.5),
+        ValueError,
+        ["r_min, r_max", "0.9", "0.5"],
+    ),
+    "a phase of nothing": (lambda: sc.LRU(H, max_phase=0), ValueError, ["max_phase", "0"]),
+    "output_size=0": (lambda: sc.LRU(H, 0), ValueError, ["output_size", ">= 1", "0"]),
+    # diagnostics
+    "params of a diagnosis": (
+        lambda: diagnostics.gradient_by_lag(RNN, PARAMS, XS, jnp.sum),
+        ValueError,
+        ["params", "RNNParams", "GRUParams"],
+    ),
+    "carry of a diagnosis": (
+        lambda: diagnostics.gradient_by_lag(GRU, PARAMS, XS, jnp.sum, jnp.ones(H)),
+        ValueError,
+        ["carry", "float32[2, 4]", "float32[4]"],
+    ),
+    # training
+    "a metric that is no scalar": (
+        lambda: fit(steps=1, loss=lambda p, k, h: (p, {"v": jnp.ones(3)})),
+        ValueError,
+        ["loss", "v", "float32[3]"],
+    ),
+    "a metric named loss": (
+        lambda: fit(steps=1, loss=lambda p, k, h: (p, {"loss": p})),
+        ValueError,
+        ["loss", "'loss'"],
+    ),
+    "a loss alone": (
+        lambda: fit(steps=1, loss=lambda p, k, h: p),
+        TypeError,
+        ["loss", "(scalar, dict"],
+    ),
+    "an optimiser that is made already": (
+        lambda: train.init(jnp.ones(2), train.HParams(), KEY, optax.adam(1e-3)),
+        TypeError,
+        ["optimizer", "lambda hparams"],
+    ),
+    # probes
+    "answers without an axis": (
+        lambda: probes.Adding().score(jnp.ones(4), jnp.ones(4)),
+        ValueError,
+        ["answers", "(4, 1)", "(4,)"],
+    ),
+    "targets with one more": (
+        lambda: probes.Adding().score(jnp.ones((4, 1)), jnp.ones((4, 1))),
+        ValueError,
+        ["targets", "(N,)", "(4, 1)"],
+    ),
+    "answers without a readout": (
+        lambda: probes.DelayedRecall().score(jnp.ones((4, 64)), jnp.ones(4, int)),
+        ValueError,
+        ["answers", "(4, 8)", "(4, 64)"],
+    ),
+    "a lag between two steps": (
+        lambda: probes.DelayedRecall(9).sample(KEY, 2, 2.5),
+        TypeError,
+        ["lag", "int", "float"],
+    ),
+    "many lags": (
+        lambda: probes.DelayedRecall(9).sample(KEY, 2, jnp.arange(3)),
+        TypeError,
+        ["lag", "one int", "int32[3]"],
     ),
     # the rest
     "summary of an int": (lambda: sc.summary(3, 1), TypeError, ["cell", "GRU(64)", "3"]),

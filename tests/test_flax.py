@@ -120,6 +120,16 @@ def test_an_nnx_module_can_be_split_and_merged():
     assert_same_bits(nnx.merge(graph, state)(XS), rnn(XS))
 
 
+def test_linen_draws_by_its_key_and_also_where_apply_may_make_parameters():
+    module = sc.linen.RNN(sc.GRU(H))
+    one, two = (module.init(jax.random.key(seed), XS) for seed in (0, 1))
+    assert np.any(one["params"]["w_hh"] != two["params"]["w_hh"])
+    options = {"rngs": {"params": jax.random.key(0)}, "mutable": ["params"]}
+    out, made = module.apply({}, XS, **options)
+    assert_same_bits(made["params"], one["params"])
+    assert_same_bits(out, module.apply(one, XS))
+
+
 def test_tables_of_both_kinds_show_12864_parameters():
     rnn = sc.nnx.RNN(sc.GRU(64), 1, rngs=nnx.Rngs(0))
     xs = jnp.ones((T, B, 1))

@@ -20,6 +20,7 @@ VALUES = [
     inits.Orthogonal(0.9),
     inits.Identity(0.5),
     inits.Normal(0.1),
+    inits.Uniform(0.2, 0.4),
     inits.Glorot(),
     inits.Lecun(),
     inits.Chrono(10.0),
@@ -77,6 +78,12 @@ def test_orthogonal_scale_is_every_singular_value():
     np.testing.assert_allclose(np.linalg.svd(matrix, compute_uv=False), 0.7, rtol=1e-5)
 
 
+@pytest.mark.usefixtures("x64")
+def test_a_float64_orthogonal_matrix_is_one_to_the_last_digit():
+    matrix = inits.Orthogonal()(KEY, (8, 8), "float64")
+    np.testing.assert_allclose(matrix.T @ matrix, np.eye(8), atol=1e-14)
+
+
 def test_a_bfloat16_orthogonal_matrix_is_a_rounded_float32_one():
     narrow, wide = (inits.Orthogonal()(KEY, (8, 8), dtype) for dtype in ("bfloat16", "float32"))
     np.testing.assert_array_equal(narrow, wide.astype("bfloat16"))
@@ -124,6 +131,19 @@ def test_lecun_has_variance_one_over_inputs():
     for block in gates_of(sc.GRU(80).init(KEY, 50), "w_ih", 3):
         assert np.var(block) * 50 == pytest.approx(1, rel=0.1)
         assert np.abs(block).max() <= 2 / 0.87 / np.sqrt(50)  # truncated at two deviations
+
+
+def test_uniform_is_uniform():
+    numbers = np.asarray(inits.Uniform(-1.0, 3.0)(KEY, (50, 50), "float32")).ravel()
+    assert stats.kstest(numbers, stats.uniform(-1, 4).cdf).pvalue > 0.01
+
+
+def test_the_lru_is_drawn_on_its_ring():
+    params = sc.LRU(4000, r_min=0.5, r_max=0.9, max_phase=1.0).init(KEY, 1)
+    size, phase = np.exp(-np.exp(params.nu_log)), np.exp(params.theta_log)
+    assert stats.kstest(size**2, stats.uniform(0.25, 0.81 - 0.25).cdf).pvalue > 0.01
+    assert stats.kstest(phase, stats.uniform(0, 1).cdf).pvalue > 0.01
+    np.testing.assert_allclose(np.exp(params.gamma_log) ** 2, 1 - size**2, rtol=1e-4)
 
 
 def test_normal_is_normal():

@@ -105,6 +105,18 @@ def test_a_sum_of_1000_ones_is_not_rounded_away(carrier, dtype):
 
 
 @over_built_in
+def test_a_carry_is_multiplied_as_it_is(case):
+    """The recurrent product of a narrow computation is wide: 257 is 256 in bfloat16."""
+    cell = dataclasses.replace(case.cell, dtype="bfloat16")
+    rng = np.random.default_rng(0)
+    params, xs = jax.tree.map(np.float32, draw(case)[:2])
+    x = jnp.zeros_like(xs[0, 0], dtype="bfloat16")
+    carry = jax.tree.map(lambda a: jnp.float32(rng.normal(size=a.shape)), cell.init_carry(x))
+    narrow, wide = cell.step(params, carry, x)[0], case.cell.step(params, carry, 0 * xs[0, 0])[0]
+    assert_close(narrow, wide, 1e-6)
+
+
+@over_built_in
 def test_operands_are_rounded_to_the_dtype_of_computation_and_sums_are_not(case):
     """In bfloat16 1.001 is 1, and 4097 is 4096."""
     cell = dataclasses.replace(case.cell, dtype="bfloat16")

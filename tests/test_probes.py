@@ -97,6 +97,14 @@ def test_adding_marks_one_number_in_each_half_and_asks_for_their_sum(length):
     assert stats.kstest(numbers[0], stats.uniform.cdf).pvalue > 0.01
 
 
+def test_adding_draws_its_two_places_uniformly_and_apart():
+    xs, _ = sample(Adding(16), KEY, MANY)
+    places = np.argsort(np.asarray(xs[..., 1]), axis=0)[-2:]
+    first, second = np.min(places, axis=0), np.max(places, axis=0) - 8
+    table = np.histogram2d(first, second, bins=(8, 8))[0]
+    assert stats.chisquare(table.ravel()).pvalue > 0.01  # all 64 pairs alike
+
+
 def test_adding_scores_the_square_and_what_lies_within_a_fifth():
     scored = score(ADDING, jnp.array([[1.0], [1.15], [1.25], [3.0]]), jnp.ones(4))
     assert float(scored.loss) == pytest.approx((0.15**2 + 0.25**2 + 4) / 4, rel=1e-5)
@@ -114,6 +122,21 @@ def test_recall_shows_the_cue_lag_steps_before_the_report(lag):
     assert set(np.unique(cue)) == set(range(5))
     others = np.delete(symbols, [9, 9 - lag], axis=0)
     assert set(np.unique(others)) == {5, 6, 7}  # an alphabet disjoint from the cues'
+
+
+def test_recall_draws_symbols_that_know_nothing_of_each_other():
+    xs, cue = sample(RECALL, KEY, MANY, 4)
+    symbols = np.argmax(xs, axis=-1)
+    for pair in ((symbols[0], symbols[1]), (cue, symbols[0] - 5), (cue, symbols[8] - 5)):
+        table = stats.contingency.crosstab(*map(np.asarray, pair)).count
+        assert table.shape in ((3, 3), (5, 3))
+        assert stats.chi2_contingency(table).pvalue > 0.01
+
+
+def test_a_traced_lag_out_of_range_is_the_nearest_that_can_be():
+    drawn = jax.jit(lambda lag: RECALL.sample(KEY, 8, lag)[0])
+    np.testing.assert_array_equal(drawn(0), drawn(1))
+    np.testing.assert_array_equal(drawn(99), drawn(9))
 
 
 def test_one_program_serves_all_lags():

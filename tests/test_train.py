@@ -9,7 +9,7 @@ import pytest
 
 import seqcells as sc
 from seqcells import train
-from tests.helpers import assert_close, assert_same_bits
+from tests.helpers import assert_close, assert_same_bits, dtypes
 
 KEY = jax.random.key(0)
 CELL = sc.GRU(3)
@@ -91,6 +91,27 @@ BASE = train.HParams(learning_rate=0.01)
 def short_run(hparams):
     state, _ = start(hparams)
     return train.run(loss, state, hparams, 10)[0].params
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_narrow_parameters_are_trained_with_a_wide_memory(dtype):
+    cell = sc.GRU(3, param_dtype=dtype)
+
+    def loss(params, key, hparams):
+        return jnp.mean(jnp.square(sc.unroll(cell, params, XS)[1] - 0.5)), {}
+
+    hparams = as_arrays(train.HParams(learning_rate=0.03))
+    state = train.init(cell.init(KEY, 2), hparams, KEY)
+    end, metrics = train.fit(loss, state, hparams, steps=30)
+    assert dtypes(end.params) == {jnp.dtype(dtype)}
+    memory = {leaf.dtype for leaf in jax.tree.leaves(end.opt_state) if leaf.ndim}
+    assert memory == {jnp.dtype("float32")}
+    assert metrics["loss"][-1] < 0.5 * metrics["loss"][0]
+
+
+def test_runs_with_other_keys_are_other_runs():
+    states = [train.init(jnp.zeros(2), train.HParams(), jax.random.key(seed)) for seed in (0, 1)]
+    assert np.any(bits(states[0]).key != bits(states[1]).key)
 
 
 one_run, many_runs = jax.jit(short_run), jax.jit(jax.vmap(short_run))

@@ -243,6 +243,49 @@ def test_streaming_step_by_step_gives_the_bits_of_one_unroll(case, dtype):
 
 
 @over_families
+@over_directions
+def test_a_reset_takes_the_carry_that_is_given_for_it(case, reverse):
+    problem, fresh = draw(case), draw(case, seed=1).carry
+    flags = all_flags(resets=draw_flags()["resets"])
+    options = {"reset_carry": fresh, "reverse": reverse}
+    got = sc.unroll(case.cell, problem.params, problem.xs, problem.carry, **flags, **options)
+    assert_close(got, expect(case, problem, flags, reverse, fresh))
+    begun = sc.unroll(case.cell, problem.params, problem.xs, **flags, **options)
+    assert_close(begun, expect(case, problem._replace(carry=fresh), flags, reverse, fresh))
+    carries = sc.trajectory(
+        case.cell, problem.params, problem.xs, problem.carry, **flags, **options
+    )
+    last = jax.tree.map(lambda a: a[0 if reverse else -1], carries)
+    assert_close(last, got[0])
+
+
+def test_lengths_above_127_are_counted():
+    params = sc.RNNParams(np.ones((1, 1)), np.ones((1, 1)), None)
+    xs, lengths = np.ones((300, 2, 1)), np.array([130, 299], "int16")
+    carry, _ = sc.unroll(sc.RNN(1, "identity", False), params, xs, lengths=lengths)
+    assert carry.ravel().tolist() == [130, 299]
+
+
+def test_a_fresh_carry_may_be_a_number():
+    count = sc.FunctionCell(lambda p, n, x: (n + 1.0, n), lambda x: 0.0)
+    resets = np.array([False, False, True, False])
+    carry, ys = sc.unroll(count, None, np.ones((4, 1)), resets=resets)
+    assert float(carry) == 2
+    assert ys.tolist() == [0, 1, 0, 1]
+
+
+def test_a_cell_may_close_over_what_is_traced():
+    @jax.jit
+    def total(scale):
+        cell = sc.FunctionCell(lambda p, c, x: (c + scale * x, c), jnp.zeros_like)
+        return sum(sc.unroll(cell, None, np.ones((3, 1)))[0][0] for _ in range(2))
+
+    assert float(total(0.5)) == 3
+    assert float(jax.grad(total)(0.5)) == 6
+    assert jax.vmap(total)(jnp.array([1.0, 2.0])).tolist() == [6, 12]
+
+
+@over_families
 def test_the_callers_carry_may_be_of_another_floating_dtype(case):
     problem = draw(case)
     carry = jax.tree.map(np.float32, problem.carry)
