@@ -32,6 +32,16 @@ from seqcells.cells import (
     RNNParams,
 )
 from seqcells.engines import AssociativeScan, Engine, Scan
+from seqcells.layers import (
+    Bidirectional,
+    Both,
+    Layer,
+    Recurrent,
+    RecurrentParams,
+    Residual,
+    Stack,
+)
+from seqcells.wrappers import LayerNorm, LayerNormParams, VariationalDropout, Zoneout
 
 if TYPE_CHECKING:
     from seqcells import linen as linen
@@ -50,6 +60,8 @@ __all__ = [
     "MGU",
     "RNN",
     "AssociativeScan",
+    "Bidirectional",
+    "Both",
     "Cell",
     "Engine",
     "FunctionCell",
@@ -60,13 +72,22 @@ __all__ = [
     "LRUParams",
     "LSTMCarry",
     "LSTMParams",
+    "Layer",
+    "LayerNorm",
+    "LayerNormParams",
     "LinearCell",
     "MGUParams",
     "MinGRU",
     "MinGRUParams",
     "RNNParams",
+    "Recurrent",
+    "RecurrentParams",
+    "Residual",
     "Scan",
     "SplitCell",
+    "Stack",
+    "VariationalDropout",
+    "Zoneout",
     "diagnostics",
     "initializers",
     "linen",

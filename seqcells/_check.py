@@ -35,6 +35,12 @@ def choice(name: str, value: Any, options: Iterable[str]) -> None:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}")
 
 
+def rate(name: str, value: Any) -> None:
+    """Raise unless `value` is a share that leaves something: from 0 to below 1."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
+        raise ValueError(f"{name}: expected a number from 0 to below 1, got {value!r}")
+
+
 def flag(name: str, value: Any) -> None:
     """Raise unless `value` is a Python bool: it changes the graph, so it cannot be traced."""
     if not isinstance(value, bool):
@@ -47,11 +53,13 @@ def floating(name: str, dtype: Any, remedy: str) -> None:
         raise TypeError(f"{name}: expected a floating dtype, got {jnp.dtype(dtype)}; {remedy}")
 
 
-def instance(name: str, value: Any, kind: type, example: str) -> None:
-    """Raise unless `value` is an instance of `kind`."""
-    if not isinstance(value, kind):
+def instance(name: str, value: Any, kinds: type | tuple[type, ...], example: str) -> None:
+    """Raise unless `value` is an instance of one of `kinds`."""
+    if not isinstance(value, kinds):
         came = f"the class {value.__name__}" if isinstance(value, type) else describe_one(value)
-        raise TypeError(f"{name}: expected a seqcells.{kind.__name__}, as {example} is, got {came}")
+        several = kinds if isinstance(kinds, tuple) else (kinds,)
+        names = " or ".join(f"seqcells.{kind.__name__}" for kind in several)
+        raise TypeError(f"{name}: expected a {names}, as {example} is, got {came}")
 
 
 def array(name: str, value: Any, expected: str) -> jax.Array:

@@ -9,7 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells._cell import Cell, fresh_carry
+from seqcells._cell import Cell
+from seqcells._unroll import unroll
+from seqcells.layers import Layer
 
 
 def param_count(params: Any) -> int:
@@ -19,16 +21,16 @@ def param_count(params: Any) -> int:
     >>> sc.param_count(sc.GRU(64).init(jax.random.key(0), 1))
     12864
     """
-    if isinstance(params, Cell):
+    if isinstance(params, (Cell, Layer)):
         raise TypeError(f"params: expected a tree of arrays, got {params}; see seqcells.summary")
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
 
 
-def summary(cell: Cell, input_size: int) -> str:
+def summary(cell: Cell | Layer, input_size: int) -> str:
     """Return a table of the layer, its output shape and its parameters.
 
     Args:
-        cell: the cell.
+        cell: a cell or a layer.
         input_size: features of the input, at least 0.
 
     Returns:
@@ -46,7 +48,7 @@ def summary(cell: Cell, input_size: int) -> str:
     --------------------------------
     Total parameters: 12,864 (50.2 KiB)
     """
-    _check.instance("cell", cell, Cell, "GRU(64)")
+    _check.instance("cell", cell, (Cell, Layer), "GRU(64)")
     input_size = _check.size("input_size", input_size, least=0)
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
     rows = [(type(cell).__name__, _output_shape(cell, params, input_size), param_count(params))]
@@ -56,12 +58,12 @@ def summary(cell: Cell, input_size: int) -> str:
     return _table(rows, _kib(params))
 
 
-def _output_shape(cell: Cell, params: Any, input_size: int) -> str:
-    def one_step(params: Any, x: jax.Array) -> Any:
-        return cell.step(params, fresh_carry(cell, x[None]), x)[1]
+def _output_shape(cell: Cell | Layer, params: Any, input_size: int) -> str:
+    def one_step(params: Any, xs: jax.Array) -> Any:
+        return (cell.apply(params, xs) if isinstance(cell, Layer) else unroll(cell, params, xs))[1]
 
-    y = jax.eval_shape(one_step, params, jax.ShapeDtypeStruct((1, input_size), jnp.float32))
-    shapes = [f"(T, B, {', '.join(map(str, leaf.shape[1:]))})" for leaf in jax.tree.leaves(y)]
+    ys = jax.eval_shape(one_step, params, jax.ShapeDtypeStruct((1, 1, input_size), jnp.float32))
+    shapes = [f"(T, B, {', '.join(map(str, leaf.shape[2:]))})" for leaf in jax.tree.leaves(ys)]
     return ", ".join(shapes)
 
 

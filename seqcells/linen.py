@@ -1,4 +1,4 @@
-"""Any cell as a `flax.linen` module."""
+"""Any cell or layer as a `flax.linen` module."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from jax.typing import ArrayLike
 from seqcells import _check
 from seqcells._cell import Carry, Cell
 from seqcells._unroll import unroll
+from seqcells.layers import Layer
 
 
 class RNN(nn.Module):
-    """A cell as a linen module; `apply` is `seqcells.unroll`.
+    """A cell or a layer as a linen module; `apply` is `seqcells.unroll`, or `apply` of the layer.
 
-    Every parameter of the cell is a parameter of the module under its own name: w_ih, w_hh, ...
+    Every parameter is one of the module under its own name: w_ih, w_hh, ...; 0.w_ih in a `Stack`.
 
     Args:
-        cell: any cell, for instance `seqcells.GRU(64)`.
+        cell: any cell or layer, for instance `seqcells.GRU(64)`.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> rnn = sc.linen.RNN(sc.GRU(64))
@@ -31,7 +32,7 @@ class RNN(nn.Module):
     ((4, 64), (20, 4, 64))
     """
 
-    cell: Cell
+    cell: Cell | Layer
 
     @nn.compact
     def __call__(self, xs: ArrayLike, carry: Carry = None, **flags: Any) -> tuple[Carry, Any]:
@@ -40,14 +41,14 @@ class RNN(nn.Module):
         Args:
             xs: the inputs, time first unless `time_axis` says otherwise.
             carry: the initial carry; a fresh one where None.
-            **flags: `lengths`, `mask`, `resets`, `reverse`, `time_axis`, `engine` of
-                `seqcells.unroll`.
+            **flags: `lengths`, `mask`, `resets`, `time_axis`, `key` and the others of
+                `seqcells.unroll`, or of the layer's `apply`.
 
         Returns:
             The last carry, and ys [T, *B, H].
         """
         input_size = jnp.shape(xs)[-1]
-        _check.instance("cell", self.cell, Cell, "GRU(64)")
+        _check.instance("cell", self.cell, (Cell, Layer), "GRU(64)")
         # Drawn where a parameter is missing, so also by an `apply` that may make parameters.
         if self.is_mutable_collection("params") and not self.variables.get("params"):
             made = self.cell.init(self.make_rng("params"), input_size)
@@ -58,4 +59,7 @@ class RNN(nn.Module):
             name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
             return self.param(name, lambda _: leaf)
 
-        return unroll(self.cell, jax.tree_util.tree_map_with_path(stored, made), xs, carry, **flags)
+        params = jax.tree_util.tree_map_with_path(stored, made)
+        if isinstance(self.cell, Layer):
+            return self.cell.apply(params, xs, carry, **flags)
+        return unroll(self.cell, params, xs, carry, **flags)

@@ -1,0 +1,294 @@
+"""Cells around a cell: dropout, zoneout and layer norm inside the gates.
+
+Noise is drawn by `unroll(..., key=key)`, once for a whole call; without a key a wrapped cell does
+as in evaluation. The same key gives the same noise.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells._cell import Carry, Cell, Drive, Params, SplitCell, fresh_carry
+from seqcells._flags import select
+
+
+@dataclasses.dataclass(frozen=True)
+class _Wrapper(Cell):
+    """A cell that does what the cell within it does, except where it says otherwise."""
+
+    cell: Cell
+
+    def __post_init__(self) -> None:
+        _check.instance("cell", self.cell, Cell, "GRU(64)")
+
+    def init(self, key: jax.Array, input_size: int) -> Params:
+        """Make the parameters of the cell within."""
+        return self.cell.init(key, input_size)
+
+    def init_carry(self, x: jax.Array) -> Carry:
+        """Make the carry of the cell within."""
+        return self.cell.init_carry(x)
+
+    def project(self, params: Params, x: jax.Array) -> Drive:
+        """Project as the cell within."""
+        return self.cell.project(params, x)
+
+    def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
+        """Recur as the cell within."""
+        return self.cell.recur(params, carry, drive)
+
+    def output(self, params: Params, carry: Carry) -> Any:
+        """Read the output of the cell within."""
+        return self.cell.output(params, carry)
+
+    def resolve(self, x: jax.Array) -> Self:
+        """Resolve the cell within."""
+        return dataclasses.replace(self, cell=self.cell.resolve(x))
+
+
+@dataclasses.dataclass(frozen=True)
+class VariationalDropout(_Wrapper):
+    """Dropout with one mask a sequence, the same at every step (Gal & Ghahramani 2016).
+
+    What is kept is scaled by 1 / (1 - rate). The recurrent mask is on the h that enters the
+    recurrent product, not on the h that the gates keep.
+
+    Args:
+        cell: any cell; with a `recurrent_rate`, a `SplitCell` that can be split.
+        input_rate: share of input features that are dropped, 0 to 1.
+        recurrent_rate: share of carried features that are dropped, 0 to 1.
+
+    Raises:
+        ValueError: on a rate outside [0, 1), or a recurrent one for a cell that cannot be split.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> cell = sc.VariationalDropout(sc.GRU(4), input_rate=0.5, recurrent_rate=0.5)
+    >>> params = cell.init(jax.random.key(0), input_size=2)
+    >>> _, ys = sc.unroll(cell, params, jnp.ones((5, 2)), key=jax.random.key(1))  # training
+    >>> _, ys = sc.unroll(cell, params, jnp.ones((5, 2)))  # evaluation
+    """
+
+    input_rate: float = 0.0
+    recurrent_rate: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.rate("input_rate", self.input_rate)
+        _check.rate("recurrent_rate", self.recurrent_rate)
+        if self.recurrent_rate:
+            _check_split("recurrent_rate", self.cell)
+
+    def noisy(self, params: Params, xs: jax.Array, key: jax.Array) -> tuple[Cell, Params, Any]:
+        """Draw the masks, [*B, D] and as the carry."""
+        k_input, k_carry, k_cell = jax.random.split(key, 3)
+        fresh = fresh_carry(self.cell, xs)
+        seen = xs
+        if self.input_rate:
+            seen = xs * _kept(k_input, self.input_rate, xs.shape[1:], xs.dtype)
+        cell, params, seen = self.cell.noisy(params, seen, k_cell)
+        if not self.recurrent_rate:
+            return cell, params, seen
+        keys = _keys_like(k_carry, fresh)
+        mask = jax.tree.map(
+            lambda k, a: _kept(k, self.recurrent_rate, a.shape, a.dtype), keys, fresh
+        )
+        return _Masked(cell), _MaskedParams(params, mask), seen
+
+
+class _MaskedParams(NamedTuple):
+    cell: Params
+    mask: Carry  # as the carry; 0, or 1 / (1 - rate)
+
+
+class _Drawn(_Wrapper):
+    """A cell within whose noise is drawn, and whose dtype is settled."""
+
+    def resolve(self, x: Any) -> Self:
+        return self
+
+
+class _Masked(_Drawn):
+    """A split cell whose recurrent product sees its carry through a mask."""
+
+    def project(self, params: _MaskedParams, x: jax.Array) -> Drive:
+        return self.cell.project(params.cell, x)
+
+    def recur(self, params: _MaskedParams, carry: Carry, drive: Drive) -> Carry:
+        assert isinstance(self.cell, SplitCell)
+        seen = jax.tree.map(jnp.multiply, carry, params.mask)
+        return self.cell.gate(carry, drive, self.cell.mix(params.cell, seen))
+
+    def output(self, params: _MaskedParams, carry: Carry) -> Any:
+        return self.cell.output(params.cell, carry)
+
+
+@dataclasses.dataclass(frozen=True)
+class Zoneout(_Wrapper):
+    """Zoneout (Krueger et al. 2017): at every step some units keep their old carry.
+
+    In evaluation the carry is the mean: rate * old + (1 - rate) * new.
+
+    Args:
+        cell: any cell whose y is a function of its carry, so no `FunctionCell`.
+        rate: share of units that keep their old carry, 0 to 1; or a tuple with one for every leaf
+            of the carry, such as (h, c) for LSTM.
+
+    Raises:
+        ValueError: on a rate outside [0, 1).
+    """
+
+    rate: float | tuple[float, ...] = 0.1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for rate in self.rate if isinstance(self.rate, tuple) else (self.rate,):
+            _check.rate("rate", rate)
+
+    def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
+        """Compute the mean of the next carry."""
+        new = self.cell.recur(params, carry, drive)
+        rates = self._rates(carry)
+        return jax.tree.map(lambda old, new, r: r * old + (1 - r) * new, carry, new, rates)
+
+    def noisy(self, params: Params, xs: jax.Array, key: jax.Array) -> tuple[Cell, Params, Any]:
+        """Draw which units keep their carry, bool[T, *B, ...] as the carry."""
+        k_keep, k_cell = jax.random.split(key)
+        fresh = fresh_carry(self.cell, xs)
+        keep = jax.tree.map(
+            lambda k, a, rate: jax.random.bernoulli(k, rate, (len(xs), *a.shape)),
+            _keys_like(k_keep, fresh),
+            fresh,
+            self._rates(fresh),
+        )
+        cell, params, xs = self.cell.noisy(params, xs, k_cell)
+        return _Kept(cell), params, (xs, keep)
+
+    def _rates(self, carry: Carry) -> Any:
+        """One rate for every leaf of the carry."""
+        structure = jax.tree.structure(carry)
+        rates = self.rate if isinstance(self.rate, tuple) else (self.rate,) * structure.num_leaves
+        if len(rates) != structure.num_leaves:
+            leaves = structure.num_leaves
+            raise ValueError(
+                f"rate: expected one or a tuple of {leaves} for {self.cell}, got {rates}"
+            )
+        return jax.tree.unflatten(structure, rates)
+
+
+class _Kept(_Drawn):
+    """A cell that reads (x, keep) and keeps its old carry where `keep` says so."""
+
+    def init_carry(self, x: Any) -> Carry:
+        return self.cell.init_carry(x[0])
+
+    def project(self, params: Params, x: Any) -> Drive:
+        return self.cell.project(params, x[0]), x[1]
+
+    def recur(self, params: Params, carry: Carry, drive: Any) -> Carry:
+        drive, keep = drive
+        new = self.cell.recur(params, carry, drive)
+        return jax.tree.map(select, keep, carry, new)
+
+
+class LayerNormParams(NamedTuple):
+    """Parameters of `LayerNorm`; scales and shifts are trees as the cell's drive, [H] a gate."""
+
+    cell: Params  # of the cell within
+    drive_scale: Any  # [H] a gate, starts at 1
+    drive_shift: Any  # [H] a gate, starts at 0
+    mixed_scale: Any  # [H] a gate, starts at 1
+    mixed_shift: Any  # [H] a gate, starts at 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerNorm(_Wrapper, SplitCell):
+    """Layer norm inside the gates (Ba, Kiros & Hinton 2016).
+
+    What the input and what the carry send to each gate is normalised over the units by itself,
+    (a - mean) / sqrt(variance + eps) * scale + shift, before the two are added. The bias within a
+    cell is part of what is normalised; with it gone, `GRU(64, bias="none")`, nothing is lost, since
+    the shifts are biases.
+
+    Args:
+        cell: a `SplitCell` that can be split, such as `GRU(64)`.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: for a cell that cannot be split, with the reason.
+    """
+
+    cell: Cell
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_split("cell", self.cell)
+
+    @property
+    def _split(self) -> SplitCell:
+        assert isinstance(self.cell, SplitCell)
+        return self.cell
+
+    def init(self, key: jax.Array, input_size: int) -> LayerNormParams:
+        """Make the parameters of the cell within, scales of 1 and shifts of 0."""
+        params = self.cell.init(key, input_size)
+        dtype = jax.tree.leaves(params)[0].dtype
+        x = jnp.zeros(input_size, dtype)
+        drive = jax.eval_shape(self.cell.project, params, x)
+        mixed = jax.eval_shape(lambda: self._split.mix(params, self.cell.init_carry(x)))
+
+        def filled(tree: Any, value: int) -> Any:
+            return jax.tree.map(lambda a: jnp.full(a.shape, value, dtype), tree)
+
+        ones_and_zeros = (filled(tree, value) for tree in (drive, mixed) for value in (1, 0))
+        return LayerNormParams(params, *ones_and_zeros)
+
+    def project(self, params: LayerNormParams, x: jax.Array) -> Drive:
+        """Project and normalise, gate by gate."""
+        drive = self.cell.project(params.cell, x)
+        return jax.tree.map(self._normal, drive, params.drive_scale, params.drive_shift)
+
+    def mix(self, params: LayerNormParams, carry: Carry) -> Any:
+        """Compute the recurrent product and normalise it, gate by gate."""
+        mixed = self._split.mix(params.cell, carry)
+        return jax.tree.map(self._normal, mixed, params.mixed_scale, params.mixed_shift)
+
+    def gate(self, carry: Carry, drive: Drive, mixed: Any) -> Carry:
+        """Compute the next carry as the cell within."""
+        return self._split.gate(carry, drive, mixed)
+
+    def recur(self, params: LayerNormParams, carry: Carry, drive: Drive) -> Carry:
+        """Compute the next carry as `gate(carry, drive, mix(params, carry))`."""
+        return SplitCell.recur(self, params, carry, drive)
+
+    def output(self, params: LayerNormParams, carry: Carry) -> Any:
+        """Read the output of the cell within."""
+        return self.cell.output(params.cell, carry)
+
+    def _normal(self, a: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+        centred = a - jnp.mean(a, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(variance + self.eps)
+        return normal * scale.astype(a.dtype) + shift.astype(a.dtype)
+
+
+def _check_split(name: str, cell: Cell) -> None:
+    why_not = cell.why_not_split() if isinstance(cell, SplitCell) else "it is no SplitCell"
+    if why_not is not None:
+        raise ValueError(f"{name}: expected a cell that can be split, got {cell}: {why_not}")
+
+
+def _kept(key: jax.Array, rate: float, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    """Draw 0 with probability `rate`, else 1 / (1 - rate)."""
+    return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)
+
+
+def _keys_like(key: jax.Array, tree: Any) -> Any:
+    """One key for every leaf."""
+    structure = jax.tree.structure(tree)
+    return jax.tree.unflatten(structure, list(jax.random.split(key, structure.num_leaves)))
