@@ -31,7 +31,7 @@ from seqcells.cells import (
     MinGRUParams,
     RNNParams,
 )
-from seqcells.engines import AssociativeScan, Engine, Scan
+from seqcells.engines import AssociativeScan, Engine, Scan, Truncated
 from seqcells.layers import (
     Bidirectional,
     Both,
@@ -86,6 +86,7 @@ __all__ = [
     "Scan",
     "SplitCell",
     "Stack",
+    "Truncated",
     "VariationalDropout",
     "Zoneout",
     "diagnostics",

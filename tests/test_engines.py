@@ -4,13 +4,27 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import seqcells as sc
 from seqcells import _unroll
 from seqcells.engines import associative
 from seqcells.engines._engine import platform
-from tests.helpers import B, D, T, assert_same_bits, draw, over_families, over_pairs, run
+from tests.helpers import (
+    CASES,
+    B,
+    D,
+    T,
+    assert_close,
+    assert_same_bits,
+    draw,
+    draw_flags,
+    over_families,
+    over_pairs,
+    run,
+    weigh,
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -134,6 +148,59 @@ def test_one_turn_of_the_loop_holds_as_many_steps_as_asked_for(checkpoint):
     params = sc.GRU(2).init(jax.random.key(0), D)
     jaxpr = jax.make_jaxpr(lambda xs: sc.unroll(sc.GRU(2), params, xs, engine=engine))
     assert "unroll=5" in str(jaxpr(jnp.zeros((T, B, D))))
+
+
+@pytest.mark.parametrize("name", ["gru-after-double", "lstm-bias", "function"])
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+def test_a_window_stops_the_gradient_and_nothing_else(name, reverse):
+    case, flags = CASES[name], draw_flags()
+    problem = draw(case)
+    args = (case.cell, problem.params)
+    window = 3
+
+    def by_hand(params, xs, carry):  # T = 7: windows of 3, 3 and 1 steps, in the order of reading
+        ys = []
+        for start in range(0, T, window):
+            steps = slice(start, start + window)
+            if reverse:
+                steps = slice(max(T - start - window, 0), T - start)
+            carry = carry if start == 0 else jax.lax.stop_gradient(carry)
+            part = {"lengths": np.clip(flags["lengths"] - steps.start, 0, len(xs[steps]))}
+            part |= {name: flags[name][steps] for name in ("mask", "resets")}
+            carry, y = sc.unroll(case.cell, params, xs[steps], carry, **part, reverse=reverse)
+            ys.append(y)
+        return carry, jnp.concatenate(ys[::-1] if reverse else ys)
+
+    def loss(params, xs, carry, unrolled):
+        out = unrolled(params, xs, carry)
+        return weigh(problem, *out), out
+
+    def truncated(params, xs, carry):
+        engine = sc.Truncated(window, sc.Scan(checkpoint=2))
+        return sc.unroll(case.cell, params, xs, carry, **flags, reverse=reverse, engine=engine)
+
+    del flags["resets" if reverse else "lengths"]  # which by_hand would need to look ahead for
+    flags.setdefault("lengths", np.full(B, T))
+    flags.setdefault("resets", np.zeros((T, B), bool))
+    inputs = (args[1], problem.xs, problem.carry)
+    graded = jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True), static_argnums=3)
+    (got, out), (expected, same) = (graded(*inputs, f) for f in (truncated, by_hand))
+    assert_close(got, expected)
+    assert_close(out, same)
+    assert_close(out, sc.unroll(*args, *inputs[1:], **flags, reverse=reverse))
+
+
+@pytest.mark.parametrize("window", [T, T + 1])
+def test_a_window_of_all_steps_is_the_full_gradient(window):
+    case = CASES["lstm-bias"]
+    problem = jax.tree.map(jnp.float32, draw(case))
+
+    def loss(params, engine):
+        return weigh(problem, *sc.unroll(case.cell, params, problem.xs, engine=engine))
+
+    full, windowed = (jax.grad(loss)(problem.params, e) for e in (None, sc.Truncated(window)))
+    assert_same_bits(windowed, full)
 
 
 def temp_bytes(checkpoint, steps=1024):

@@ -3,5 +3,6 @@
 from seqcells.engines._engine import Engine as Engine
 from seqcells.engines.associative import AssociativeScan as AssociativeScan
 from seqcells.engines.scan import Scan as Scan
+from seqcells.engines.truncated import Truncated as Truncated
 
 ENGINES: tuple[Engine, ...] = (AssociativeScan(), Scan())  # the last one runs everything

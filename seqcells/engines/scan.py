@@ -60,35 +60,44 @@ class Scan(Engine):
             return loop(carry, inputs)
         chunk = math.isqrt(length - 1) + 1 if self.checkpoint == "sqrt" else int(self.checkpoint)
         remember = jax.checkpoint(loop, prevent_cse=False)
-        return _in_chunks(remember, carry, inputs, length, min(chunk, length), flags.reverse)
+        return in_chunks(remember, carry, inputs, chunk, flags.reverse)
 
 
-def _in_chunks(
+def in_chunks(
     loop: Callable[[Carry, Any], tuple[Carry, Any]],
     carry: Carry,
     inputs: Any,
-    length: int,
     chunk: int,
     reverse: bool,
 ) -> tuple[Carry, Any]:
-    """Run `loop` over chunks of time; what does not fill a chunk is run by itself, at the end."""
-    count = length // chunk
-    whole = count * chunk
+    """Run `loop` over chunks of time, counted from where reading begins; the last may be shorter.
 
-    def head(carry: Carry) -> tuple[Carry, Any]:
-        blocks = jax.tree.map(lambda a: a[:whole].reshape(count, chunk, *a.shape[1:]), inputs)
-        carry, ys = jax.lax.scan(loop, carry, blocks, reverse=reverse)
-        return carry, jax.tree.map(lambda a: a.reshape(whole, *a.shape[2:]), ys)
+    Args:
+        loop: `(carry, inputs of a chunk) -> (carry, ys of the chunk)`.
+        carry: the carry before the first chunk.
+        inputs: a tree of arrays [T, ...]; T at least 1.
+        chunk: steps of a chunk.
+        reverse: whether reading begins at the end.
 
-    def tail(carry: Carry) -> tuple[Carry, Any]:
-        return loop(carry, jax.tree.map(lambda a: a[whole:], inputs))
-
-    if whole == length:
-        return head(carry)
+    Returns:
+        The last carry, and ys of all chunks, joined.
+    """
+    length = jax.tree.leaves(inputs)[0].shape[0]
+    count, rest = divmod(length, chunk)
+    whole, part = slice(length - rest), slice(length - rest, None)
     if reverse:
-        carry, late = tail(carry)
-        carry, early = head(carry)
-    else:
-        carry, early = head(carry)
-        carry, late = tail(carry)
-    return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), early, late)
+        whole, part = slice(rest, None), slice(rest)
+
+    def cut(steps: slice) -> Any:
+        return jax.tree.map(lambda a: a[steps], inputs)
+
+    ys = []
+    if count:
+        blocks = jax.tree.map(lambda a: a.reshape(count, chunk, *a.shape[1:]), cut(whole))
+        carry, blocks = jax.lax.scan(loop, carry, blocks, reverse=reverse)
+        ys.append(jax.tree.map(lambda a: a.reshape(count * chunk, *a.shape[2:]), blocks))
+    if rest:
+        carry, last = loop(carry, cut(part))
+        ys.append(last)
+    ordered = ys[::-1] if reverse else ys
+    return carry, jax.tree.map(lambda *a: jnp.concatenate(a), *ordered)

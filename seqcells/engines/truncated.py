@@ -1,0 +1,80 @@
+"""Truncated backpropagation through time: values of all steps, gradients of a window."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells._cell import Carry, Cell, Params
+from seqcells._flags import Flags
+from seqcells.engines._engine import Engine
+from seqcells.engines.scan import Scan, in_chunks
+
+
+@dataclasses.dataclass(frozen=True)
+class Truncated(Engine):
+    """Pass the carry on from window to window, and stop its gradient there.
+
+    Values are those of `engine`; a gradient reaches the steps of its own window alone. With a
+    window of T or more it is the full gradient. Never selected unless it is named.
+
+    Args:
+        window: steps of a window, at least 1, counted from where reading begins.
+        engine: the way through a window.
+
+    Raises:
+        ValueError: on a window below 1.
+        TypeError: on an argument of the wrong type.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> cell = sc.RNN(1, "identity", bias=False)
+    >>> params = sc.RNNParams(*jnp.ones((2, 1, 1)), None)
+    >>> def last(xs, engine):
+    ...     return sc.unroll(cell, params, xs, engine=engine)[0][0]
+    >>> jax.grad(last)(jnp.ones((5, 1)), sc.Truncated(window=2)).ravel().tolist()
+    [0.0, 0.0, 0.0, 0.0, 1.0]
+    """
+
+    window: int
+    engine: Engine = Scan()
+
+    def __post_init__(self) -> None:
+        _check.size("window", self.window, least=1)
+        _check.instance("engine", self.engine, Engine, "Scan()")
+
+    def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
+        """Say why the engine within cannot run this, or return None."""
+        return self.engine.why_not(cell, xs, flags)
+
+    def run(
+        self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
+    ) -> tuple[Carry, Any]:
+        """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
+        length, window = jax.tree.leaves(xs)[0].shape[0], self.window
+        if length <= window:
+            return self.engine.run(cell, params, xs, carry, flags)
+
+        def piece(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+            xs, valid, restart = inputs
+            part = dataclasses.replace(flags, valid=valid, restart=restart)
+            return self.engine.run(cell, params, xs, carry, part)
+
+        def later(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+            return piece(jax.lax.stop_gradient(carry), inputs)
+
+        inputs = (xs, flags.valid, flags.restart)
+        first, rest = slice(None, window), slice(window, None)
+        if flags.reverse:
+            first, rest = slice(length - window, None), slice(None, length - window)
+        carry, one = piece(carry, _cut(inputs, first))
+        carry, others = in_chunks(later, carry, _cut(inputs, rest), window, flags.reverse)
+        parts = (others, one) if flags.reverse else (one, others)
+        return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *parts)
+
+
+def _cut(tree: Any, steps: slice) -> Any:
+    return jax.tree.map(lambda a: a[steps], tree)
