@@ -8,6 +8,7 @@ import importlib
 from types import ModuleType
 from typing import TYPE_CHECKING
 
+from seqcells import debug as debug
 from seqcells import diagnostics as diagnostics
 from seqcells import initializers as initializers
 from seqcells._cell import Cell, FunctionCell, LinearCell, SplitCell
@@ -89,6 +90,7 @@ __all__ = [
     "Truncated",
     "VariationalDropout",
     "Zoneout",
+    "debug",
     "diagnostics",
     "initializers",
     "linen",

@@ -1,0 +1,275 @@
+"""The laws of a cell, run on a cell of one's own: `print(sc.debug.check(cell))`."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqcells import _check
+from seqcells._cell import Carry, Cell, LinearCell, Params, SplitCell, fresh_carry
+from seqcells._flags import Flags
+from seqcells._unroll import trajectory, unroll
+from seqcells.engines import ENGINES, Scan
+
+Step = Callable[[Params, Carry, Any], tuple[Carry, Any]]
+
+
+class Finding(NamedTuple):
+    """Whether one law holds."""
+
+    law: str
+    holds: bool | None  # None: the law does not speak of this cell
+    detail: str  # why it does not hold, or does not speak
+
+
+class Report(NamedTuple):
+    """What `check` found; as a string, a table."""
+
+    cell: Cell
+    findings: tuple[Finding, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether no law is broken."""
+        return all(finding.holds is not False for finding in self.findings)
+
+    def __str__(self) -> str:
+        words = {True: "holds", False: "BROKEN", None: "-"}
+        rows = [f"{f.law:<12}{words[f.holds]:<8}{f.detail}".rstrip() for f in self.findings]
+        return "\n".join([f"The laws of {self.cell}", *rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """A cell and what it is tried on."""
+
+    cell: Cell
+    params: Params
+    xs: jax.Array  # float32[T, B, D]
+    carry: Carry  # [B, ...], not the fresh one
+    reference: Step | None
+
+    def unroll(self, xs: jax.Array | None = None, carry: Carry = None, **options: Any) -> Any:
+        """Unroll the cell from the sample's carry."""
+        xs = self.xs if xs is None else xs
+        return unroll(self.cell, self.params, xs, self.carry if carry is None else carry, **options)
+
+
+class _Silent(Exception):
+    """The law does not speak of this cell."""
+
+
+def check(
+    cell: Cell,
+    input_size: int = 3,
+    *,
+    params: Params = None,
+    reference: Step | None = None,
+    laws: Sequence[str] | None = None,
+    seed: int = 0,
+) -> Report:
+    """Try the laws of a cell on random numbers in float32.
+
+    Args:
+        cell: any cell.
+        input_size: features of the input to try it on.
+        params: its parameters; `cell.init` is asked for some where None.
+        reference: the same step in plain NumPy, `(params, carry, x) -> (carry, y)` for one sequence
+            x [D]; without it the law of that name does not speak.
+        laws: the names of those to try; all of `LAWS` where None.
+        seed: of the random numbers.
+
+    Returns:
+        What holds; print it. `ok` is False where a law is broken.
+
+    >>> import seqcells as sc
+    >>> sc.debug.check(sc.GRU(4)).ok
+    True
+    """
+    _check.instance("cell", cell, Cell, "GRU(64)")
+    names = tuple(LAWS if laws is None else laws)
+    for name in names:
+        _check.choice("laws", name, LAWS)
+    k_params, k_xs, k_carry = jax.random.split(jax.random.key(seed), 3)
+    params = cell.init(k_params, input_size) if params is None else params
+    xs = jax.random.normal(k_xs, (7, 3, input_size))
+    leaves, structure = jax.tree.flatten(fresh_carry(cell.resolve(xs), xs))
+    keys = jax.random.split(k_carry, len(leaves))
+    drawn = [_near(leaf, key) for leaf, key in zip(leaves, keys, strict=True)]
+    sample = Sample(cell, params, xs, jax.tree.unflatten(structure, drawn), reference)
+    return Report(cell, tuple(_try(name, LAWS[name], sample) for name in names))
+
+
+def _near(leaf: jax.Array, key: jax.Array) -> jax.Array:
+    floating = jnp.issubdtype(leaf.dtype, jnp.floating)
+    return leaf + 0.5 * jax.random.normal(key, leaf.shape, leaf.dtype) if floating else leaf
+
+
+def _try(name: str, law: Callable[[Sample], None], sample: Sample) -> Finding:
+    try:
+        law(sample)
+    except _Silent as reason:
+        return Finding(name, None, str(reason))
+    except Exception as error:  # whatever a user's cell raises is the finding
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        return Finding(name, False, f"{type(error).__name__}: {' '.join(lines)[:200]}")
+    return Finding(name, True, "")
+
+
+def _same(what: str, got: Any, expected: Any, tol: float = 1e-4) -> None:
+    if jax.tree.structure(got) != jax.tree.structure(expected):
+        raise AssertionError(f"{what}: {_check.describe(got)}, not {_check.describe(expected)}")
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+        if a.shape != b.shape:
+            raise AssertionError(f"{what}: shape {a.shape}, not {b.shape}")
+        if not np.allclose(a, b, tol, tol):
+            raise AssertionError(f"{what}: differs by {np.max(np.abs(a - b)):.1e}")
+
+
+def static(s: Sample) -> None:
+    """A cell is a static value: it holds no array, and can be a key of a cache."""
+    if jax.tree.leaves(s.cell):
+        raise AssertionError("the cell holds arrays; they belong into params")
+    if dataclasses.is_dataclass(s.cell):
+        again = dataclasses.replace(s.cell)
+        if again != s.cell or hash(again) != hash(s.cell):
+            raise AssertionError("an equal cell is not equal: every call would trace it anew")
+
+
+def step(s: Sample) -> None:
+    """A step keeps the carry's structure, shapes and dtypes."""
+    before = jax.eval_shape(lambda: s.carry)
+    after, _ = jax.eval_shape(s.cell.step, s.params, s.carry, s.xs[0])
+    if before != after:
+        raise AssertionError(f"carry {_check.describe(after)}, not {_check.describe(before)}")
+
+
+def reference(s: Sample) -> None:
+    """A step equals the equations in NumPy."""
+    if s.reference is None:
+        raise _Silent("no reference was given")
+    got = jax.jit(s.cell.step)(s.params, s.carry, s.xs[0])
+    params, carry, x = jax.tree.map(np.asarray, (s.params, s.carry, s.xs[0]))
+    rows = []
+    for b in range(len(x)):
+        own = jax.tree.map(lambda a, b=b: a[b], carry)
+        rows.append(jax.tree.leaves(s.reference(params, own, x[b])))
+    _same("step", jax.tree.leaves(got), [np.stack(leaf) for leaf in zip(*rows, strict=True)])
+
+
+def batch(s: Sample) -> None:
+    """A batch equals its sequences one by one."""
+    alone = jax.vmap(s.cell.step, (None, 0, 0))(s.params, s.carry, s.xs[0])
+    _same("step", s.cell.step(s.params, s.carry, s.xs[0]), alone)
+
+
+def scan(s: Sample) -> None:
+    """An unroll equals a loop of steps, and every engine the plain scan."""
+    carry, ys = s.carry, []
+    for x in s.xs:
+        carry, y = s.cell.step(s.params, carry, x)
+        ys.append(y)
+    expected = (carry, jax.tree.map(lambda *a: jnp.stack(a), *ys))
+    engines = [e for e in ENGINES if e.why_not(s.cell, s.xs, Flags()) is None]
+    for engine in (*engines, Scan(checkpoint="sqrt")):
+        _same(f"{engine}", s.unroll(engine=engine), expected)
+    last = jax.tree.map(lambda a: a[-1], trajectory(s.cell, s.params, s.xs, s.carry))
+    _same("trajectory", last, carry)
+
+
+def stream(s: Sample) -> None:
+    """Two halves with the carry between them equal the whole."""
+    carry, first = s.unroll(s.xs[:3])
+    carry, second = s.unroll(s.xs[3:], carry)
+    joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
+    _same("halves", (carry, joined), s.unroll())
+
+
+def gradient(s: Sample) -> None:
+    """Backward, forward and numerical derivatives agree."""
+
+    def loss(params: Params, xs: jax.Array) -> jax.Array:
+        out = unroll(s.cell, params, xs, s.carry)
+        floats = [a for a in jax.tree.leaves(out) if jnp.issubdtype(a.dtype, jnp.floating)]
+        return jnp.sum(jnp.stack([jnp.sum(jnp.sin(a)) for a in floats]))
+
+    along = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size)).reshape(a.shape), (s.params, s.xs))
+    back = jax.grad(loss, (0, 1))(s.params, s.xs)
+    pairs = zip(jax.tree.leaves(back), jax.tree.leaves(along), strict=True)
+    backward = sum(jnp.vdot(a, b) for a, b in pairs)
+    _, forward = jax.jvp(loss, (s.params, s.xs), along)
+    _same("forward mode", forward, backward, 1e-3)
+    eps = 1e-3
+    ends = [jax.tree.map(lambda a, d, e=e: a + e * d, (s.params, s.xs), along) for e in (eps, -eps)]
+    numerical = (loss(*ends[0]) - loss(*ends[1])) / (2 * eps)
+    _same("numerical derivative", backward, numerical, 2e-2)
+
+
+def padding(s: Sample) -> None:
+    """Padding holds the carry, and NaN in it touches no value and no gradient."""
+    n = 4
+    dirty = s.xs.at[n:].set(jnp.nan)
+    lengths = jnp.full(s.xs.shape[1], n)
+    carry, ys = s.unroll(dirty, lengths=lengths)
+    expected = s.unroll(s.xs[:n])
+    _same("values", (carry, jax.tree.map(lambda a: a[:n], ys)), expected)
+
+    def loss(params: Params, xs: jax.Array, **flags: Any) -> jax.Array:
+        out = unroll(s.cell, params, xs, s.carry, **flags)[1]
+        return jnp.sum(jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(out)]))
+
+    got = jax.grad(loss)(s.params, dirty, lengths=lengths)
+    _same("gradient", got, jax.grad(loss)(s.params, s.xs[:n]), 1e-3)
+
+
+def resets(s: Sample) -> None:
+    """Packed sequences equal separate ones, forward and in reverse."""
+    cut = 3
+    starts = jnp.zeros(s.xs.shape[:2], bool).at[jnp.array([0, cut])].set(True)
+    for reverse in (False, True):
+        _, packed = unroll(s.cell, s.params, s.xs, resets=starts, reverse=reverse)
+        parts = (s.xs[:cut], s.xs[cut:])
+        alone = [unroll(s.cell, s.params, part, reverse=reverse)[1] for part in parts]
+        _same("packed", packed, jax.tree.map(lambda *a: jnp.concatenate(a), *alone))
+
+
+def dtype(s: Sample) -> None:
+    """In bfloat16 a step keeps its carry's dtype, and values are near."""
+    xs = s.xs.astype(jnp.bfloat16)
+    carry, ys = unroll(s.cell, s.params, xs)
+    _same("values", (carry, ys), unroll(s.cell, s.params, s.xs), 0.1)
+
+
+def split(s: Sample) -> None:
+    """A split or linear cell is what it says it is."""
+    cell = s.cell.resolve(s.xs[0])
+    drive = cell.project(s.params, s.xs[0])
+    if isinstance(cell, SplitCell) and cell.why_not_split() is None:
+        got = cell.gate(s.carry, drive, cell.mix(s.params, s.carry))
+    elif isinstance(cell, LinearCell):
+        a, b = cell.coefficients(s.params, drive)
+        got = jax.tree.map(jnp.add, cell.times(a, s.carry), b)
+    else:
+        raise _Silent("neither a SplitCell that can be split nor a LinearCell")
+    _same("recur", got, cell.recur(s.params, s.carry, drive))
+
+
+LAWS: dict[str, Callable[[Sample], None]] = {
+    "static": static,
+    "step": step,
+    "reference": reference,
+    "batch": batch,
+    "scan": scan,
+    "stream": stream,
+    "gradient": gradient,
+    "padding": padding,
+    "resets": resets,
+    "dtype": dtype,
+    "split": split,
+}
