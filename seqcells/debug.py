@@ -16,6 +16,8 @@ from seqcells._flags import Flags
 from seqcells._unroll import trajectory, unroll
 from seqcells.engines import ENGINES, Scan
 
+__all__ = ["LAWS", "Finding", "Report", "check"]
+
 Step = Callable[[Params, Carry, Any], tuple[Carry, Any]]
 
 
@@ -165,15 +167,16 @@ def reference(s: Sample) -> None:
 
 def batch(s: Sample) -> None:
     """A batch equals its sequences one by one."""
-    alone = jax.vmap(s.cell.step, (None, 0, 0))(s.params, s.carry, s.xs[0])
-    _same("step", s.cell.step(s.params, s.carry, s.xs[0]), alone)
+    alone = jax.jit(jax.vmap(s.cell.step, (None, 0, 0)))
+    args = (s.params, s.carry, s.xs[0])
+    _same("step", jax.jit(s.cell.step)(*args), alone(*args))
 
 
 def scan(s: Sample) -> None:
     """An unroll equals a loop of steps, and every engine the plain scan."""
-    carry, ys = s.carry, []
+    carry, ys, one = s.carry, [], jax.jit(s.cell.step)
     for x in s.xs:
-        carry, y = s.cell.step(s.params, carry, x)
+        carry, y = one(s.params, carry, x)
         ys.append(y)
     expected = (carry, jax.tree.map(lambda *a: jnp.stack(a), *ys))
     engines = [e for e in ENGINES if e.why_not(s.cell, s.xs, Flags()) is None]
@@ -194,16 +197,17 @@ def stream(s: Sample) -> None:
 def gradient(s: Sample) -> None:
     """Backward, forward and numerical derivatives agree."""
 
+    @jax.jit
     def loss(params: Params, xs: jax.Array) -> jax.Array:
         out = unroll(s.cell, params, xs, s.carry)
         floats = [a for a in jax.tree.leaves(out) if jnp.issubdtype(a.dtype, jnp.floating)]
         return jnp.sum(jnp.stack([jnp.sum(jnp.sin(a)) for a in floats]))
 
     along = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size)).reshape(a.shape), (s.params, s.xs))
-    back = jax.grad(loss, (0, 1))(s.params, s.xs)
+    back = jax.jit(jax.grad(loss, (0, 1)))(s.params, s.xs)
     pairs = zip(jax.tree.leaves(back), jax.tree.leaves(along), strict=True)
     backward = sum(jnp.vdot(a, b) for a, b in pairs)
-    _, forward = jax.jvp(loss, (s.params, s.xs), along)
+    _, forward = jax.jit(lambda *args: jax.jvp(loss, *args))((s.params, s.xs), along)
     _same("forward mode", forward, backward, 1e-3)
     eps = 1e-3
     ends = [jax.tree.map(lambda a, d, e=e: a + e * d, (s.params, s.xs), along) for e in (eps, -eps)]
@@ -224,8 +228,9 @@ def padding(s: Sample) -> None:
         out = unroll(s.cell, params, xs, s.carry, **flags)[1]
         return jnp.sum(jnp.stack([jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(out)]))
 
-    got = jax.grad(loss)(s.params, dirty, lengths=lengths)
-    _same("gradient", got, jax.grad(loss)(s.params, s.xs[:n]), 1e-3)
+    graded = jax.jit(jax.grad(loss))
+    got, clean = graded(s.params, dirty, lengths=lengths), graded(s.params, s.xs[:n])
+    _same("gradient", got, clean, 1e-3)
 
 
 def resets(s: Sample) -> None:

@@ -17,6 +17,18 @@ from jax.nn import initializers as jax_init
 
 from seqcells._linear import wide
 
+__all__ = [
+    "Chrono",
+    "Glorot",
+    "Identity",
+    "Lecun",
+    "Normal",
+    "Orthogonal",
+    "Uniform",
+    "ones",
+    "zeros",
+]
+
 Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> array
 GateInitializers = Initializer | tuple[Initializer, ...]  # one for all gates, or one a gate
 

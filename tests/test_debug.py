@@ -154,7 +154,7 @@ def test_a_broken_law_is_found(law, cell):
 
 
 def test_a_law_that_is_not_there_is_refused():
-    with pytest.raises(ValueError, match="laws: .*'padding'.*'gravity'"):
+    with pytest.raises(ValueError, match=r"laws: .*'padding'.*'gravity'"):
         debug.check(sc.GRU(H), laws=["gravity"])
 
 

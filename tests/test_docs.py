@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import seqcells as sc
-from seqcells import diagnostics, initializers, linen, nnx, probes, train
+from seqcells import debug, diagnostics, initializers, linen, nnx, probes, train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,7 +39,7 @@ def test_the_python_of_a_page_runs_and_its_comments_are_true(page):
     namespace = {"__name__": page.stem}
     for i, code in enumerate(blocks(page)):
         exec(compile(code, f"{page.name}, block {i}", "exec"), namespace)
-        claim = re.fullmatch(r"(\S.*?)\s+# (\(.*\)|[\d.]+)", code.rstrip().splitlines()[-1])
+        claim = re.fullmatch(r"(\S.*?)\s+# (\(.*\)|[\d.]+|True)", code.rstrip().splitlines()[-1])
         if claim:
             assert eval(claim[1], namespace) == ast.literal_eval(claim[2])
 
@@ -60,7 +60,7 @@ def public(module):
         f"{module.__name__}.{name}": getattr(module, name)
         for name in names
         if callable(getattr(module, name))
-        and getattr(getattr(module, name), "__module__", "").startswith("seqcells")
+        and getattr(getattr(module, name), "__module__", "").startswith(module.__name__)
     }
 
 
@@ -73,7 +73,7 @@ def methods(cls):
     }
 
 
-OPEN = [sc, diagnostics, initializers, linen, nnx, probes, train]
+OPEN = [sc, debug, diagnostics, initializers, linen, nnx, probes, train]
 DOCUMENTED = {name: value for module in OPEN for name, value in public(module).items()}
 
 
@@ -86,6 +86,12 @@ def test_every_public_name_and_method_is_documented(name):
     if inspect.isclass(value):
         for method, function in methods(value).items():
             assert inspect.getdoc(function), method
+
+
+def test_every_public_name_is_on_the_page_of_the_library():
+    page = (ROOT / "docs" / "api.md").read_text()
+    words = set(re.findall(r"\w+", page))
+    assert [name for name in DOCUMENTED if name.rsplit(".", 1)[1] not in words] == []
 
 
 def test_all_names_what_is_there():

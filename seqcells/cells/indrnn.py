@@ -27,7 +27,7 @@ class IndRNN(SizedCell, SplitCell):
     """Independently recurrent cell, h_t = act(W x_t + u * h_{t-1} + b) (Li et al. 2018).
 
     The product with u is elementwise, so a unit's gradient over k steps is u^k times its slopes.
-    The paper keeps |u| below 2^(1/T) for ReLU and sequences of T steps; clip it after an update if
+    The paper keeps u within 2^(1/T) for ReLU and sequences of T steps; clip it after an update if
     need be.
 
     Args:
