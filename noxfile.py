@@ -10,6 +10,13 @@ def tests(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", *session.posargs)
 
 
+@nox.session(python=["3.11", "3.12"])
+def laws(session: nox.Session) -> None:
+    """Every law on every cell with every engine, and the table of them."""
+    session.install("-e", ".[exp,test]")
+    session.run("python", "-m", "pytest", "-m", "laws", "-q", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     session.install("-e", ".[dev]")

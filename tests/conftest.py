@@ -1,4 +1,7 @@
-"""Settings of the whole suite, and those that a test file asks for with `usefixtures`."""
+"""Settings of the whole suite, and those that a test file asks for with `usefixtures`.
+
+`pytest -m laws` tries every law on every cell with every engine, and prints the table of them.
+"""
 
 import os
 
@@ -28,3 +31,53 @@ def strict():
 def _fresh_trace_counter():
     """Count traces anew: chex counts by the text of a function, over all tests of a process."""
     chex.clear_trace_counter()
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "laws(name): a column of the table of laws")
+    if config.option.markexpr == "laws":
+        os.environ["SEQCELLS_LAWS"] = (
+            "every"  # before tests.helpers is imported, here and in workers
+        )
+
+
+def pytest_collection_modifyitems(items):
+    """Say in each report which cell of the table it is."""
+    from tests.helpers import CASES, ENGINES
+
+    cells = {id(case): name for name, case in CASES.items()}
+    engines = {id(engine): name for name, engine in ENGINES.items()}
+    for item in items:
+        law, given = item.get_closest_marker("laws"), getattr(item, "callspec", None)
+        if law is not None and given is not None and "case" in given.params:
+            row = cells[id(given.params["case"])]
+            way = engines[id(given.params.get("engine", ENGINES["scan"]))]
+            item.user_properties.append(("law", (row, way, law.args[0])))
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.option.markexpr == "laws":
+        terminalreporter.section("laws")
+        terminalreporter.write_line(_table(terminalreporter.stats))
+
+
+def _table(stats):
+    """A row a cell and engine, a column a law: how many tests hold, or that one does not."""
+    held, laws = {}, []
+    for outcome in ("passed", "failed"):
+        for report in stats.get(outcome, []):
+            for row, way, law in (value for name, value in report.user_properties if name == "law"):
+                laws.append(law)
+                held.setdefault((row, way), {}).setdefault(law, []).append(outcome)
+    laws = sorted(set(laws), key=laws.index)
+    lines = [f"{'cell':24}{'engine':12}" + "".join(f"{law:>10}" for law in laws)]
+    for (row, way), found in sorted(held.items()):
+        marks = [_mark(found.get(law, [])) for law in laws]
+        lines.append(f"{row:24}{way:12}" + "".join(f"{mark:>10}" for mark in marks))
+    return "\n".join(lines)
+
+
+def _mark(outcomes):
+    if not outcomes:
+        return "."
+    return "FAILED" if "failed" in outcomes else str(len(outcomes))

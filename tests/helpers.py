@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -107,6 +108,9 @@ def _row(name: str, way: str | None = None) -> Any:
     return pytest.param(*values, id=label)
 
 
+EVERY = os.environ.get("SEQCELLS_LAWS") == "every"  # set by `pytest -m laws`
+if EVERY:
+    FAMILIES = tuple(CASES)
 CELLS = [_row(name) for name in CASES]
 ONE_A_FAMILY = [_row(name) for name in FAMILIES]
 BUILT_IN = [_row(name) for name in FAMILIES if name != "function"]
@@ -115,7 +119,9 @@ ABLE = [
     _row(name, way)
     for name in FAMILIES
     for way in ways(name)
-    if way in ("scan", "associative") or name in ("gru-after-double", "lstm-bias", "function")
+    if EVERY
+    or way in ("scan", "associative")
+    or name in ("gru-after-double", "lstm-bias", "function")
 ]
 BUILT_IN_ABLE = [_row(name, way) for name in FAMILIES if name != "function" for way in ways(name)]
 # And every cell with the plain scan: no engine knows of biases.
@@ -125,6 +131,7 @@ OTHERS = [_row(name, way) for name in CASES if name not in FAMILIES for way in w
 PAIRS = [_row(name, "scan") for name in FAMILIES]
 PAIRS += [_row("gru-after-double", way) for way in ways("gru-after-double")[1:]]
 PAIRS += [_row(name, "associative") for name in ("mingru-identity-bias", "lru")]
+PAIRS = ABLE if EVERY else PAIRS
 
 over_cells = pytest.mark.parametrize("case", CELLS)
 over_families = pytest.mark.parametrize("case", ONE_A_FAMILY)

@@ -40,6 +40,7 @@ def one_step(case, batch=(B,)):
     return problem, problem.xs[0]
 
 
+@pytest.mark.laws("step")
 @over_cells
 @pytest.mark.usefixtures("x64")
 def test_a_step_and_its_gradient_equal_the_equations(case):
@@ -145,6 +146,7 @@ def test_the_gru_of_the_guide_has_12864_parameters():
     assert sc.param_count(params) == 12_864
 
 
+@pytest.mark.laws("dtypes")
 @over_built_in
 @pytest.mark.parametrize(("x_dtype", "param_dtype"), list(itertools.product(DTYPES, repeat=2))[::2])
 @pytest.mark.parametrize("dtype", [None, "bfloat16", "float32"])

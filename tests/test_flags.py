@@ -35,6 +35,7 @@ from tests.helpers import (
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 
+@pytest.mark.laws("packed")
 @over_pairs
 @over_directions
 def test_packed_with_resets_equals_separate_sequences(case, engine, reverse):
@@ -48,6 +49,7 @@ def test_packed_with_resets_equals_separate_sequences(case, engine, reverse):
     assert_close(ys[3], case.cell.step(params, fresh, jnp.asarray(xs[3]))[1])
 
 
+@pytest.mark.laws("lengths")
 @over_pairs
 def test_lengths_equal_truncation(case, engine):
     n = 3
@@ -61,6 +63,7 @@ def test_lengths_equal_truncation(case, engine):
     assert_close(gradient, (d_params, padded, d_carry))
 
 
+@pytest.mark.laws("mask")
 @over_pairs
 @over_directions
 def test_a_mask_equals_compression(case, engine, reverse):
@@ -90,6 +93,7 @@ def test_reverse_reads_every_sequence_from_its_own_last_valid_step(case):
         assert_close(backward[1][:n, b], forward[1][:n, b][::-1])
 
 
+@pytest.mark.laws("zero")
 @over_pairs
 def test_a_length_of_zero_returns_the_initial_carry(case, engine):
     problem, flags = draw(case), all_flags(lengths=np.zeros(B, int))
@@ -99,6 +103,7 @@ def test_a_length_of_zero_returns_the_initial_carry(case, engine):
     assert not np.any(ys)
 
 
+@pytest.mark.laws("compose")
 @over_pairs
 @settings(
     max_examples=25,
@@ -120,6 +125,7 @@ def test_lengths_masks_resets_and_reverse_compose(case, engine, lengths, mask, r
     assert_close(got, expect(case, problem, flags, reverse))
 
 
+@pytest.mark.laws("carries")
 @over_families
 @over_directions
 def test_a_trajectory_is_the_carry_after_every_step_held_at_padding(case, reverse):
@@ -129,6 +135,7 @@ def test_a_trajectory_is_the_carry_after_every_step_held_at_padding(case, revers
     assert_close(got, expect_trajectory(case, problem, flags, reverse))
 
 
+@pytest.mark.laws("nan")
 @over_pairs
 @over_directions
 def test_not_a_number_that_is_valid_is_not_hidden(case, engine, reverse):

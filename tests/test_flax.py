@@ -44,6 +44,7 @@ def test_every_cell_can_be_wrapped(case):
         assert jax.tree.map(lambda a: (a.shape, a.dtype), made) == expected
 
 
+@pytest.mark.laws("flax")
 @over_families
 def test_wrappers_equal_the_function_to_the_bit(case):
     params = case.cell.init(jax.random.key(3), D)
@@ -97,6 +98,7 @@ def test_closures_over_an_nnx_module_may_be_jitted_and_mapped():
     assert_close(nnx.jit(lambda rnn, xs: rnn(xs))(rnn, XS), expected, 1e-6)
 
 
+@pytest.mark.laws("flaxgrad")
 @over_families
 def test_gradients_through_the_wrappers_are_those_of_the_function(case):
     params = case.cell.init(jax.random.key(3), D)

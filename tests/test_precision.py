@@ -23,6 +23,7 @@ def shapes_in(case, dtype, param_dtype):
     return params, jax.ShapeDtypeStruct(problem.xs.shape, dtype)
 
 
+@pytest.mark.laws("narrow")
 @pytest.mark.parametrize(("case", "engine"), BUILT_IN_ABLE)
 @pytest.mark.parametrize("dtype", NARROW)
 def test_narrow_inputs_keep_a_wide_carry_and_gradients_in_the_dtype_of_params(case, engine, dtype):
@@ -59,6 +60,7 @@ def test_the_dtype_of_a_cell_comes_before_that_of_its_input(case, x_dtype, dtype
     assert ys.dtype == dtype
 
 
+@pytest.mark.laws("float64")
 @pytest.mark.usefixtures("x64")
 @pytest.mark.parametrize(("case", "engine"), BUILT_IN_ABLE)
 def test_float64_is_float64_throughout(case, engine):

@@ -40,6 +40,7 @@ from tests.helpers import (
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 
+@pytest.mark.laws("reference")
 @over_gradients
 def test_value_and_gradient_equal_the_reference_whatever_stands_in_the_padding(case, engine):
     check_against_reference(case, engine, reverse=False)
@@ -53,6 +54,7 @@ def test_value_equals_the_reference_whatever_stands_in_the_padding(case, engine)
     assert_close(got, expect(case, problem, flags))
 
 
+@pytest.mark.laws("reverse")
 @over_pairs
 def test_reverse_value_and_gradient_equal_the_reference(case, engine):
     check_against_reference(case, engine, reverse=True)
@@ -81,6 +83,7 @@ def test_without_flags_gradient_equals_the_reference(case):
     assert_close(gradient, expect_gradient(case, problem, {}))
 
 
+@pytest.mark.laws("forward")
 @over_families
 def test_forward_mode_equals_the_reference(case):
     engine = sc.Scan(checkpoint=3)
@@ -114,6 +117,7 @@ def test_jacrev_equals_jacfwd(name):
     assert_close(*jax.jit(lambda xs: (jax.jacrev(last)(xs), jax.jacfwd(last)(xs)))(problem.xs))
 
 
+@pytest.mark.laws("batch")
 @over_families
 def test_batch_axes_of_any_number_equal_vmap(case):
     problem, flags = draw(case, (4,)), draw_flags(batch=4)
@@ -133,6 +137,7 @@ def test_batch_axes_of_any_number_equal_vmap(case):
     assert_close(mapped(xs, carry, flags), expected)
 
 
+@pytest.mark.laws("vmap")
 @over_families
 def test_vmap_over_stacked_params_equals_a_loop(case):
     problems = [draw(case, seed=seed) for seed in range(3)]
@@ -168,6 +173,7 @@ def test_the_values_of_the_input_play_no_part_in_a_fresh_carry():
     assert not np.any(sc.unroll(echo, None, xs * np.nan, lengths=0)[0])
 
 
+@pytest.mark.laws("empty")
 @over_pairs
 @pytest.mark.parametrize("shape", [(0, B), (T, 0)], ids=["T=0", "B=0"])
 def test_nothing_to_read_gives_empty_outputs_and_the_initial_carry(case, engine, shape):
@@ -219,6 +225,7 @@ def test_time_may_stand_between_batch_axes():
     assert_close((carry, jnp.moveaxis(ys, 1, 0)), expected)
 
 
+@pytest.mark.laws("eager")
 @over_families
 def test_eager_equals_jit(case):
     problem, flags = draw(case), draw_flags()
@@ -226,6 +233,7 @@ def test_eager_equals_jit(case):
     assert_close(sc.unroll(*args, **flags), run(*args, flags))
 
 
+@pytest.mark.laws("stream")
 @over_built_in
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_streaming_step_by_step_gives_the_bits_of_one_unroll(case, dtype):
@@ -242,6 +250,7 @@ def test_streaming_step_by_step_gives_the_bits_of_one_unroll(case, dtype):
     assert_same_bits((carry, jnp.stack(ys)), whole)
 
 
+@pytest.mark.laws("start")
 @over_families
 @over_directions
 def test_a_reset_takes_the_carry_that_is_given_for_it(case, reverse):
