@@ -153,6 +153,40 @@ def test_not_a_number_that_is_valid_is_not_hidden(case, engine, reverse):
         np.testing.assert_array_equal(np.isnan(leaf).reshape(B, -1).all(1), [False, True, False])
 
 
+@pytest.mark.laws("reset")
+@over_pairs
+def test_not_a_number_before_a_reset_stays_there(case, engine):
+    """In the first carry, and in a gap: values and gradients are those without it."""
+    problem = draw(case)
+    resets, mask = np.zeros((T, B), bool), np.ones((T, B), bool)
+    resets[[0, 4]], mask[2:4] = True, False
+    flags = all_flags(resets=resets, mask=mask)
+    xs = np.where(mask[..., None], problem.xs, np.nan)
+    carry = jax.tree.map(lambda a: np.full_like(a, np.nan), problem.carry)
+    dirty = problem._replace(xs=xs, carry=carry)
+    got = run_gradient(case.cell, dirty, flags, False, engine)
+    assert_close(got, run_gradient(case.cell, problem, flags, False, engine))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(got[1][2]))  # dL/dcarry
+
+
+@over_pairs
+def test_a_sequence_after_one_of_nan_is_as_if_alone(case, engine):
+    problem, fresh = draw(case), fresh_rows(case)
+    resets = np.zeros((T, B), bool)
+    resets[3] = True
+    xs = problem.xs.copy()
+    xs[:3] = np.nan
+
+    def loss(xs, flags):
+        _, ys = sc.unroll(case.cell, problem.params, xs, fresh, **flags, engine=engine)
+        return jnp.sum(jnp.sin(ys[-4:])), ys[-4:]
+
+    graded = jax.jit(jax.grad(loss, has_aux=True))
+    gradient, ys = graded(xs, all_flags(resets=resets))
+    alone, expected = graded(xs[3:], all_flags(steps=4))
+    assert_close((gradient[3:], ys), (alone, expected))
+
+
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint32", "int64"])
 def test_lengths_are_integers_of_any_dtype(dtype):
     case = CASES["gru-after-double"]
