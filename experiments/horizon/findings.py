@@ -16,23 +16,13 @@ def headlines(numbers: Numbers) -> list[str]:
 
 def findings(numbers: Numbers) -> list[str]:
     """Say the rest, a sentence each, with intervals."""
-    adding = [f"{who} {share(numbers, 'adding', who)}" for who in numbers.ran("adding")]
     return [
         *_learned(numbers),
         *_good_rates(numbers),
         *(sentence for when in WHEN for sentence in _pace(numbers, when)),
-        *(
-            [f"Seeds that solve adding over {numbers.longest} steps: {words(adding)}."]
-            * bool(adding)
-        ),
+        *_added(numbers),
         *_flattered(numbers),
     ]
-
-
-def share(numbers: Numbers, task: str, who: str, **where: float) -> str:
-    """How many seeds succeed, with the interval."""
-    k, n = numbers.solved(task, who, **where)
-    return f"{k} of {n} ({interval(k, n)})"
 
 
 def interval(k: int, n: int) -> str:
@@ -71,7 +61,9 @@ def _at_other_rates(numbers: Numbers) -> list[str]:
             f"At another learning rate most seeds recall it too: {words(helped)}; so few seeds are "
             "a hint, and no proof, that the rate stood in the way and not the cell."
         ]
-    return [f"No learning rate that was tried lets most seeds of {words(lost)} do so."] * bool(lost)
+    if lost:
+        return [f"No learning rate that was tried lets most seeds of {words(lost)} do so."]
+    return []
 
 
 def _most(count: tuple[int, int]) -> bool:
@@ -137,6 +129,13 @@ def _pace(numbers: Numbers, when: str) -> list[str]:
     rows = [row(who, left) for who, left in _by_left(numbers, when).items()]
     start = "At initialisation" if when == WHEN[0] else "After training"
     return [f"{start}, the gradient {numbers.longest} steps back: {words(rows)}."] if rows else []
+
+
+def _added(numbers: Numbers) -> list[str]:
+    counts = {who: numbers.solved("adding", who) for who in numbers.ran("adding")}
+    rows = [f"{who} {k} of {n} ({interval(k, n)})" for who, (k, n) in counts.items()]
+    steps = numbers.longest
+    return [f"Seeds that solve adding over {steps} steps: {words(rows)}."] if rows else []
 
 
 def _flattered(numbers: Numbers) -> list[str]:

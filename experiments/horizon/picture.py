@@ -31,15 +31,14 @@ DEEPEST = 20  # decades that a gradient is shown over, at most, to each side of 
 
 def draw(numbers: Numbers, path: Path) -> None:
     """Draw the five panels to a file."""
-    with matplotlib.rc_context(STYLE):
-        figure(numbers).savefig(path)
+    figure(numbers).savefig(path)
 
 
+@matplotlib.rc_context(STYLE)
 def figure(numbers: Numbers) -> Figure:
     """Draw the five panels: by lag, by rate, adding; the gradient at initialisation and after."""
-    made = Figure(
-        figsize=(11.5, 8.6), dpi=140, layout=ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.06)
-    )
+    engine = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.06)
+    made = Figure(figsize=(11.5, 8.6), dpi=140, layout=engine)
     rows = made.add_gridspec(2, 1, height_ratios=(1.12, 1))
     upper, lower = made.add_subfigure(rows[0]), made.add_subfigure(rows[1])
     reach, rates, adding = upper.subplots(1, 3)
