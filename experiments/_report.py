@@ -53,8 +53,8 @@ def short(value: float) -> str:
 
 
 def decimal(value: float) -> str:
-    """Write a number with two digits that count and no exponent: 0.0005."""
-    return f"{float(f'{value:.2g}'):.12f}".rstrip("0").rstrip(".")
+    """Write a setting with three digits that count and no exponent: 0.0005, 0.000167."""
+    return f"{float(f'{value:.3g}'):.12f}".rstrip("0").rstrip(".")
 
 
 def say(console: Console, text: str) -> None:

@@ -17,7 +17,7 @@ from seqcells import probes
 
 SMALL = Settings(
     cells=("GRU default", "GRU chrono"),
-    **{"seeds": 2, "lags": (4, 2), "factors": (3, 0.5), "factor_seeds": 1},
+    **{"seeds": 2, "lags": (4, 2, 3), "factors": (3, 0.5), "factor_seeds": 1},
     **{"hidden_size": 3, "batch_size": 4, "segment": 2, "eval_size": 8},
     gru=Budget(recall=0.01, adding=0.02, steps=5),
 )
@@ -26,6 +26,7 @@ PLACES = {  # task, lag, learning rate, seed
     "recall": [
         *(("rates", 4, 0.005, 0), ("rates", 4, 0.03, 0)),
         *(("recall", 2, 0.01, 0), ("recall", 2, 0.01, 1)),
+        *(("recall", 3, 0.01, 0), ("recall", 3, 0.01, 1)),
         *(("recall", 4, 0.01, 0), ("recall", 4, 0.01, 1)),
     ],
     "adding": [("adding", 4, 0.02, 0), ("adding", 4, 0.02, 1)],
@@ -49,7 +50,7 @@ def padded(monkeypatch):
 @pytest.fixture
 def untraced(monkeypatch):
     """No gradients, which take longest to compile."""
-    monkeypatch.setattr(study, "_gradient", lambda task: lambda *_: np.ones((6, 5)))
+    monkeypatch.setattr(study, "_gradient", lambda task: lambda *_: np.ones((8, 5)))
 
 
 def fit_that(change, losses=()):
@@ -87,7 +88,7 @@ def test_the_tasks_are_as_long_as_the_longest_lag():
 def test_what_a_member_scores_lands_in_its_row(monkeypatch, padded, untraced):
     def evaluate(task, size):
         def scores(params, keys, members):
-            loss = members.hparams.learning_rate * (1 + members.knobs["lag"]) + jnp.arange(8) / 1e3
+            loss = members.hparams.learning_rate * (1 + members.knobs["lag"]) + jnp.arange(10) / 1e3
             return probes.Score(loss, loss / 2)
 
         assert size == SMALL.eval_size
@@ -207,7 +208,7 @@ def test_learning_rates_are_those_that_train(monkeypatch, untraced):
     def fit(loss, state, members, steps, **options):
         after, metrics = real(loss, state, members, steps, **options)
         change = [abs(a - b) for a, b in zip(after.params.cell, state.params.cell, strict=True)]
-        moved.extend(max(float(np.asarray(a)[i].max()) for a in change) for i in range(6))
+        moved.extend(max(float(np.asarray(a)[i].max()) for a in change) for i in range(8))
         return after, metrics
 
     monkeypatch.setattr(study.train, "fit", fit)
@@ -233,7 +234,13 @@ def test_what_can_be_learned_is_solved(untraced):
 
 
 OTHER = {
-    **{"seeds": 3, "lags": (2, 3), "factors": (3, 0.7), "factor_seeds": 2, "hidden_size": 4},
+    **{
+        "seeds": 3,
+        "lags": [(2, 3), (4, 2)],
+        "factors": (3, 0.7),
+        "factor_seeds": 2,
+        "hidden_size": 4,
+    },
     **{"batch_size": 5, "segment": 3, "eval_size": 9},
     "gru": [Budget(0.01, 0.02, 6), Budget(0.011, 0.02, 5), Budget(0.01, 0.021, 5)],
 }
@@ -257,7 +264,8 @@ def test_a_part_is_of_everything_that_its_rows_depend_on(tmp_path):
             assert changed == CHANGED.get((name, value), {"recall", "adding"}), (name, value)
 
 
-CHANGED = {  # adding knows no factors, and each task its own learning rate
+CHANGED = {  # adding knows the longest lag alone, and no factors, and each task its own rate
+    ("lags", (4, 2)): {"recall"},
     ("factors", (3, 0.7)): {"recall"},
     ("factor_seeds", 2): {"recall"},
     ("gru", Budget(0.011, 0.02, 5)): {"recall"},

@@ -78,8 +78,8 @@ def test_the_headlines_are_computed_from_the_numbers():
 def test_the_findings_are_computed_from_the_numbers():
     assert findings(TWO) == [
         "Lags that most seeds recall: A one 2 and 4; B two 2.",
-        "Learning rates at which most seeds recall a lag of 4: A one at 0.0067 and 0.02 of 0.0067, "
-        "0.02 and 0.06; B two at 0.06 of 0.0067, 0.02 and 0.06.",
+        "Learning rates at which most seeds recall a lag of 4: A one at 0.00667 and 0.02 of "
+        "0.00667, 0.02 and 0.06; B two at 0.06 of 0.00667, 0.02 and 0.06.",
         "At initialisation, the gradient 4 steps back: 0.66 for A one (a factor e every 9.5 steps) "
         "and 0.062 for B two (a factor e every 1.4 steps).",
         "After training, the gradient 4 steps back: 2.1 for A one (grows) and 0.0039 for B two (a "
@@ -133,7 +133,7 @@ def test_the_table_counts_and_shows_the_gradient_at_initialisation():
     assert places.head[:6] == ["task", "cell", "lag", "rate", "solved", "interval"]
     assert [row[:6] for row in places.rows if row[1] == B] == [
         ["recall", B, "2", "0.02", "3 of 5", "0.23 to 0.88"],
-        ["recall", B, "4", "0.0067", "0 of 3", "0.00 to 0.56"],
+        ["recall", B, "4", "0.00667", "0 of 3", "0.00 to 0.56"],
         ["recall", B, "4", "0.02", "1 of 5", "0.04 to 0.62"],
         ["recall", B, "4", "0.06", "2 of 3", "0.21 to 0.94"],
         ["adding", B, "4", "0.005", "4 of 5", "0.38 to 0.96"],
@@ -233,7 +233,7 @@ def test_the_page_tells_how_the_run_was_made(tmp_path):
         "settings": {
             "hidden_size": 7,
             "factors": [0.5],
-            "gru": {"recall": 1e-4, "adding": 0.5, "steps": 9},
+            "gru": {"recall": 1e-4, "adding": 0.5, "steps": 1234},
         },
         "made_with": [{"jax": "1.2.3", "device": "2 x cpu"}],
         "unfinished": [],
@@ -247,6 +247,7 @@ def test_the_page_tells_how_the_run_was_made(tmp_path):
         "hidden size",
         "jax 1.2.3, device 2 x cpu",
         "0.0001",
+        "1234",
     ):
         assert told in page
     assert "Not finished" not in page

@@ -75,7 +75,7 @@ def reach(numbers: Numbers) -> Table:
         rows.append([*row, *(_gradient(numbers, who, WHEN[0]) or ["-", "-"])])
     far = numbers.longest
     return Table(
-        title="Seeds that solve it",
+        title="Seeds that solve it, and the gradient at initialisation",
         caption=f"Seeds that solve delayed recall, of those tried, by lag (steps), and adding over "
         f"{far} steps, at each cell's own learning rate. At initialisation: the gradient at lag "
         f"{far} relative to lag 0 (dimensionless), and the horizon, the steps in which it falls by "
@@ -145,7 +145,10 @@ def budgets(run: dict[str, Any]) -> Table:
     """Learning rates and steps by cell, where the run tells them."""
     settings = run.get("settings", {})
     named = [(name, settings[name]) for name in ("tanh", "irnn", "gru") if name in settings]
-    rows = [[name, *(decimal(b[k]) for k in ("recall", "adding", "steps"))] for name, b in named]
+    rows = [
+        [name, decimal(budget["recall"]), decimal(budget["adding"]), str(budget["steps"])]
+        for name, budget in named
+    ]
     return Table(
         title="Budgets",
         caption="A cell's own learning rate on each task, and its steps of training at most; a "
@@ -172,4 +175,4 @@ def _made(run: dict[str, Any]) -> dict[str, str]:
 def _tell(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_tell, value))
-    return short(value) if isinstance(value, float) else str(value)
+    return decimal(value) if isinstance(value, float) else str(value)
