@@ -75,7 +75,7 @@ def reach(numbers: Numbers) -> Table:
         rows.append([*row, *(_gradient(numbers, who, WHEN[0]) or ["-", "-"])])
     far = numbers.longest
     return Table(
-        title="Seeds that solve it, and the gradient at initialisation",
+        title="Seeds that solve it; initial gradient",
         caption=f"Seeds that solve delayed recall, of those tried, by lag (steps), and adding over "
         f"{far} steps, at each cell's own learning rate. At initialisation: the gradient at lag "
         f"{far} relative to lag 0 (dimensionless), and the horizon, the steps in which it falls by "
