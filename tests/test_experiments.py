@@ -249,13 +249,14 @@ def test_a_part_is_of_its_settings_and_of_its_code_and_whole(tmp_path):
         paths = (code, package)
         return _study.Part(tmp_path, "part", {"steps": steps}, {"results": ["a"]}, paths)
 
-    part().save({"results": [{"a": 1}]})
-    assert part().load()["rows"] == {"results": [{"a": 1}]}
+    part().save({"results": [{"a": 1}, {"a": 2}]})
+    assert part().load()["rows"] == {"results": [{"a": 1}, {"a": 2}]}
     assert part(steps=2).load() is None
     whole = part().path.read_text()
     no_table = json.dumps({**json.loads(whole), "rows": {"gradients": []}})
     no_column = whole.replace('"a": 1', '"b": 1')
-    for text in (whole[:-9], "[]", "{}", '{"rows": []}', no_table, no_column, "\xff"):
+    bare = '{"rows": {"results": []}}'  # which does not say what it was made with
+    for text in (whole[:-9], "[]", "{}", bare, '{"rows": []}', no_table, no_column, "\xff"):
         part().path.write_text(text, encoding="latin1")
         assert part().load() is None, text
     part().path.write_text(whole)

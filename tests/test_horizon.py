@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import itertools
 
 import jax
 import jax.numpy as jnp
@@ -9,10 +10,10 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from experiments._model import Reader
+from experiments._model import Member, Reader
 from experiments.horizon import study
 from experiments.horizon.settings import CONTENDERS, Budget, Settings
-from seqcells import probes
+from seqcells import probes, train
 
 SMALL = Settings(
     cells=("GRU default", "GRU chrono"),
@@ -91,6 +92,26 @@ def test_the_tasks_are_as_long_as_the_longest_lag():
     assert group("recall").program == group("recall", CHRONO).program  # compiled once for both
 
 
+@dataclasses.dataclass(frozen=True)
+class Echo:
+    """A probe whose loss is the lag, and its accuracy the number of samples."""
+
+    def sample(self, key, size, lag):
+        return jnp.full((size,), lag), jnp.zeros(size)
+
+    def score(self, answers, targets):
+        return probes.Score(answers[0], jnp.float32(len(targets)))
+
+
+def test_a_member_is_trained_and_scored_at_its_own_lag():
+    task = dataclasses.replace(group().program, probe=Echo(), reader=lambda params, xs: params * xs)
+    member, key = Member(train.HParams(), {"lag": 3}), jax.random.key(0)
+    loss, further = task(2.0, key, member)
+    assert (loss, further["accuracy"]) == (6, SMALL.batch_size)
+    assert task.score(2.0, key, member, 7) == (6, 7)
+    assert task.evaluate(2.0, key, member, 1200) == (6, 500)  # at a time
+
+
 def test_what_a_member_scores_lands_in_its_row(monkeypatch, padded, untraced):
     def evaluate(task, size):
         def scores(params, keys, members):
@@ -149,27 +170,17 @@ def test_gradients_are_those_of_the_members_of_the_longest_lag(monkeypatch, padd
     assert len(rows) == 10
 
 
-def test_adding_has_no_gradient_rows_and_a_rate_of_its_own(monkeypatch, unscored):
-    monkeypatch.setattr(study.train, "fit", fit_that(jnp.zeros_like))
-    measured = group("adding").measure(lambda steps: None)
-    assert measured["gradients"] == []
-    assert {row["learning_rate"] for row in measured["results"]} == {0.02}
-
-
 def test_only_chrono_starts_with_a_slow_update_gate(monkeypatch):
     started = {}
     longest = dataclasses.replace(SMALL, lags=(50,), hidden_size=16)
 
-    class Started(Exception):
-        pass
-
     def fit(loss, state, *_, **__):
         started[len(started)] = state.params.cell.b_ih[..., 16:32]
-        raise Started
+        raise InterruptedError
 
     monkeypatch.setattr(study.train, "fit", fit)
     for contender in (DEFAULT, CHRONO):
-        with pytest.raises(Started):
+        with pytest.raises(InterruptedError):
             group(contender=contender, settings=longest).measure(lambda steps: None)
     assert not np.any(started[0])
     times = 1 + np.exp(-np.asarray(started[1]))  # of z, the fraction that is written
@@ -257,6 +268,7 @@ def test_a_part_is_of_everything_that_its_rows_depend_on(tmp_path):
         return {(g.task, g.contender.name): g.part(tmp_path).path for g in study.groups(settings)}
 
     before = paths(SMALL)
+    assert list(before) == list(itertools.product(PLACES, ("GRU default", "GRU chrono")))
     assert len(set(before.values())) == 4
     alike = {"tanh": Budget(0.1, 0.1, 1), "irnn": Budget(0.1, 0.1, 1), "cells": ("GRU chrono",)}
     assert {field.name for field in dataclasses.fields(Settings)} == {*OTHER, *alike}
@@ -288,8 +300,3 @@ def test_a_part_is_of_the_code_that_makes_its_rows():
     assert mine - {"report", "_study"} == {path.stem for path in study.CODE} - {"seqcells"}
     assert sc.__file__ == str(study.CODE[0] / "__init__.py")
     assert all(path.exists() for path in study.CODE)
-
-
-def test_groups_are_the_cells_that_were_chosen_on_both_tasks():
-    names = [group.name for group in study.groups(SMALL)]
-    assert names == [f"{task} GRU {init}" for task in PLACES for init in ("default", "chrono")]

@@ -102,8 +102,8 @@ class Group:
         """Where the rows of this group are kept."""
         names = ("hidden_size", "batch_size", "segment", "eval_size")
         settings = {name: getattr(self.settings, name) for name in names}
-        settings |= {"task": self.task, "cell": self.contender.name, "steps": self.steps}
-        settings |= {"length": max(self.settings.lags), "places": self.places}
+        settings |= {"task": self.task, "cell": self.contender.name}
+        settings |= {"steps": self.steps, "places": self.places}
         name = f"{self.task}-{self.contender.name.replace(' ', '-')}"
         return _study.Part(out / "parts", name, settings, COLUMNS, CODE)
 
