@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import importlib
 import os
+import shlex
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -13,40 +15,78 @@ from typing import Annotated, Any
 import jax
 import tyro
 from rich.console import Console
-from rich.table import Table
 
-STUDIES = ("horizon",)  # modules of this package: Settings, run(settings, out, console)
-USAGE = """\
-python -m experiments                     list the studies
-python -m experiments run NAME [--help]   run one; what is finished is not repeated
-python -m experiments report NAME         draw its report again"""
+import seqcells as sc
+from experiments._check import BadInput
+from experiments._report import say
+
+STUDIES = ("horizon",)  # modules of this package: Settings, run(...), report(...)
+COMMANDS = ("list", "run", "report")
+PROGRAM = "python -m experiments"
+USAGE = f"""\
+{PROGRAM}                 list the studies
+{PROGRAM} run NAME        run one; what is finished is not repeated
+{PROGRAM} run NAME -h     what it can be told
+{PROGRAM} report NAME     draw its report again
+{PROGRAM} --version       the version of seqcells"""
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; return the exit code."""
     console, errors = Console(), Console(stderr=True)
-    (command, name), rest = [*arguments, "", ""][:2], arguments[2:]
-    if command in ("", "list", "-h", "--help"):
-        _list(console)
+    command, name, *rest = [*arguments, "", ""]
+    rest = rest[: max(0, len(arguments) - 2)]
+    if command in ("", "list", "-h", "--help", "--version") and not name:
+        say(console, f"seqcells {sc.__version__}" if command == "--version" else _studies())
         return 0
-    if command not in ("run", "report") or name not in STUDIES:
-        what, came = ("study", name) if command in ("run", "report") else ("command", command)
-        errors.print(f"{what}: there is no {came!r}. Studies: {', '.join(STUDIES)}.\n\n{USAGE}")
+    if command in ("run", "report") and name in ("-h", "--help"):
+        say(console, _studies())
+        return 0
+    wrong = _wrong(command, name)
+    if wrong:
+        say(errors, f"{wrong}\n\n{USAGE}")
         return 2
     try:
         _do(command, name, rest, console)
-    except (OSError, ValueError) as error:
-        errors.print(f"{error}", style="red", highlight=False)
+    except (BadInput, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None:
+            raise  # it names nothing that a user could mend
+        say(errors, str(error))
         return 1
     except KeyboardInterrupt:
-        errors.print(f"Stopped. What is finished is kept: run {name} again to go on.")
+        say(
+            errors,
+            "Stopped. What is finished is kept: the same command goes on with the group that it "
+            "was at, from that group's start.",
+        )
         return 130
     return 0
 
 
+def _wrong(command: str, name: str) -> str:
+    """Say what is wrong with the command or the name of the study; nothing if both are right."""
+    if command in STUDIES:
+        return f"{command} is a study. Did you mean: {PROGRAM} run {command}"
+    if command not in COMMANDS:
+        return f"command: expected {', '.join(COMMANDS)}, got {command!r}." + _near(
+            command, COMMANDS
+        )
+    if command == "list":
+        return f"list: expected nothing after it, got {name!r}."
+    if not name:
+        return f"{command}: expected the name of a study: {', '.join(STUDIES)}."
+    if name not in STUDIES:
+        return f"study: expected {', '.join(STUDIES)}, got {name!r}." + _near(name, STUDIES)
+    return ""
+
+
+def _near(came: str, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(came, known, n=1)
+    return f" Did you mean {near[0]}?" if near else ""
+
+
 def _do(command: str, name: str, rest: list[str], console: Console) -> None:
     """Run or report one study, with its own options."""
-    use_all_cores()
     study = _module(name)
     folder = Annotated[Path, tyro.conf.arg(help="folder of the results")]
     fields: list[Any] = [("out", folder, dataclasses.field(default=Path("runs") / name))]
@@ -56,30 +96,31 @@ def _do(command: str, name: str, rest: list[str], console: Console) -> None:
     options: Any = tyro.cli(
         dataclasses.make_dataclass("Options", fields),
         args=rest,
-        prog=f"python -m experiments {command} {name}",
+        prog=f"{PROGRAM} {command} {name}",
         description=study.__doc__,
     )
-    if command == "run":
-        study.run(options.settings, options.out, console)
-    else:
+    if command == "report":
         study.report(options.out, console)
+        return
+    use_all_cores()
+    line = f"{PROGRAM} {shlex.join([command, name, *rest])}"
+    study.run(options.settings, options.out, console, line)
 
 
 def _module(name: str) -> ModuleType:
     return importlib.import_module(f"experiments.{name}")
 
 
-def _list(console: Console) -> None:
-    table = Table("study", "what it measures")
-    for name in STUDIES:
-        table.add_row(name, (_module(name).__doc__ or "").splitlines()[0])
-    console.print(table)
-    console.print(USAGE, highlight=False)
+def _studies() -> str:
+    """The studies, and how they are run."""
+    lines = [f"{name}: {(_module(name).__doc__ or '').splitlines()[0]}" for name in STUDIES]
+    return "\n".join(["Studies", *lines, "", USAGE])
 
 
 def use_all_cores() -> None:
     """Make a CPU device of every core: two scans do not overlap on one device."""
-    jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)
+    mine = getattr(os, "sched_getaffinity", None)  # the cores that this process may use, on Linux
+    jax.config.update("jax_num_cpu_devices", len(mine(0)) if mine else os.cpu_count() or 1)
 
 
 if __name__ == "__main__":

@@ -1,56 +1,34 @@
-"""What reports share: intervals, numbers as words, and the page that opens offline."""
+"""What reports share: intervals, numbers as words, tables, and the page that opens offline."""
 
 from __future__ import annotations
 
 import base64
+import dataclasses
+import math
 from pathlib import Path
 from typing import Any
 
 import jinja2
+from markupsafe import Markup
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text
 from scipy import stats
 
 from experiments._study import write_whole
 
-_PAGE = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<style>
-  body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
-         color: #1a1a1a; background: #fff; }
-  h1 { font-size: 1.6rem; line-height: 1.2; } h2 { font-size: 1.2rem; margin-top: 2rem; }
-  img { width: 100%; height: auto; }
-  .scroll { overflow-x: auto; }
-  table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-  th, td { padding: .3rem .8rem; text-align: right; border-bottom: 1px solid #ddd;
-           white-space: nowrap; }
-  th:first-child, td:first-child { text-align: left; }
-  li { margin: .4rem 0; } footer { margin: 2rem 0; color: #555; font-size: .9rem; }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-<p>{{ lead }}</p>
-<h2>Findings</h2>
-<ul>{% for finding in findings %}
-  <li>{{ finding }}</li>{% endfor %}
-</ul>
-<img alt="{{ alt }}" src="data:image/png;base64,{{ picture }}">
-{% for table in tables %}
-<h2>{{ table.title }}</h2>
-<div class="scroll"><table>
-<thead><tr>{% for name in table.head %}<th>{{ name }}</th>{% endfor %}</tr></thead>
-<tbody>{% for row in table.rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>{% endfor %}
-</tbody></table></div>
-{% endfor %}
-<footer>{{ footer }}</footer>
-</body>
-</html>
-"""
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table with what its columns mean."""
+
+    title: str
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+    texts: int = 1  # columns that hold text, from the left; the others hold numbers
 
 
 def wilson(k: int, n: int) -> tuple[float, float]:
@@ -65,13 +43,56 @@ def words(items: list[str]) -> str:
 
 
 def short(value: float) -> str:
-    """Write a number with two digits that count."""
-    plain = value == 0 or 1e-3 <= abs(value) < 1e4
-    return f"{float(f'{value:.2g}'):g}" if plain else f"{value:.0e}"
+    """Write a number with two digits that count: 0.012, 390, 1.7e-4."""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else "infinite"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    if value == 0 or -3 <= int(exponent) < 4:
+        return f"{float(f'{value:.2g}'):g}"
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def decimal(value: float) -> str:
+    """Write a setting with three digits that count and no exponent: 0.0005, 0.000167."""
+    return f"{float(f'{value:.3g}'):.12f}".rstrip("0").rstrip(".")
+
+
+def say(console: Console, text: str) -> None:
+    """Print text as it is: what stands in brackets is no markup, and a path is not broken."""
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; where the console is too narrow, without its last columns."""
+    shown = len(table.head)
+    while shown > 1 and _width(console, _cut(table, shown)) > console.width:
+        shown -= 1
+    console.print(_cut(table, shown))
+    if shown < len(table.head):
+        left_out = words(table.head[shown:])
+        console.print(Text(f"Too narrow here for {left_out}: see the report."))
+
+
+def _cut(table: Table, shown: int) -> RichTable:
+    """Return the first columns of a table."""
+    cut = RichTable(title=Text(table.title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, name in enumerate(table.head[:shown]):
+        side = "left" if i < table.texts else "right"
+        cut.add_column(Text(name), justify=side, no_wrap=True)
+    for row in table.rows:
+        cut.add_row(*map(Text, row[:shown]))
+    return cut
+
+
+def _width(console: Console, table: RichTable) -> int:
+    wide = console.options.update_width(10_000)
+    return Measurement.get(console, wide, table).maximum
 
 
 def write_page(path: Path, picture: Path, **content: Any) -> None:
     """Write a page that holds everything it shows."""
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+    template = environment.from_string(Path(__file__).with_name("page.html").read_text())
     encoded = base64.b64encode(picture.read_bytes()).decode()
-    write_whole(path, environment.from_string(_PAGE).render(picture=encoded, **content))
+    text = Markup(' class="text"')
+    write_whole(path, template.render(picture=encoded, text=text, **content))

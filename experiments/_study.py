@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
 import json
 import os
@@ -10,29 +11,41 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
 import jax
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import seqcells as sc
+from experiments._check import BadInput
 
 Rows = dict[str, list[dict[str, Any]]]  # by table, such as "results"
+ABOUT = "run.json"  # beside the tables: what was run, with what, and what of it is finished
 
 
 def writable(out: Path) -> Path:
-    """Make the folder; raise an OSError that names it if nothing can be written there."""
+    """Make the folder; raise an error that names it if nothing can be written there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise OSError(f"out: expected a folder to write to, got {out} ({error.strerror})") from None
+        raise BadInput(
+            f"out: expected a folder to write to, got {out} ({error.strerror}); "
+            "give another with --out"
+        ) from None
     return out
+
+
+@functools.cache
+def fingerprint(code: tuple[Path, ...]) -> str:
+    """Digest of source files, and of all those in folders."""
+    folders = [sorted(path.rglob("*.py")) if path.is_dir() else [path] for path in code]
+    files = [file for folder in folders for file in folder]
+    return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,23 +56,31 @@ class Part:
         folder: where parts are kept.
         name: for people.
         settings: everything that the rows depend on; other settings are another file.
+        columns: of every table; a file that lacks some is as good as none.
+        code: files and folders of the source that makes the rows; other code is another file.
     """
 
     folder: Path
     name: str
     settings: dict[str, Any]
+    columns: dict[str, list[str]]
+    code: tuple[Path, ...]
 
     @property
     def path(self) -> Path:
-        """The file, named by a digest of the settings and of the library's version."""
-        text = json.dumps({"seqcells": sc.__version__, **self.settings}, sort_keys=True)
-        return self.folder / f"{self.name}-{hashlib.sha256(text.encode()).hexdigest()[:10]}.json"
+        """The file, named by a digest of the settings and of the code."""
+        key = {"seqcells": sc.__version__, "code": fingerprint(self.code), **self.settings}
+        digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
+        return self.folder / f"{self.name}-{digest[:10]}.json"
 
-    def load(self) -> Rows | None:
-        """Return the rows, or None if they are not there whole."""
+    def load(self) -> dict[str, Any] | None:
+        """Return the rows and what they were made with, or None if they are not there whole."""
         try:
-            return json.loads(self.path.read_text())["rows"]
-        except (FileNotFoundError, json.JSONDecodeError, KeyError):
+            content = json.loads(self.path.read_text())
+            rows, _ = content["rows"], content["made_with"]
+            lines = [(line, names) for table, names in self.columns.items() for line in rows[table]]
+            return content if all(set(names) <= set(line) for line, names in lines) else None
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def save(self, rows: Rows) -> None:
@@ -70,7 +91,6 @@ class Part:
             "python": platform.python_version(),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
         }
-        self.folder.mkdir(parents=True, exist_ok=True)
         content = {"settings": self.settings, "made_with": made_with, "rows": rows}
         write_whole(self.path, json.dumps(content, indent=1))
 
@@ -108,50 +128,57 @@ class Group(Protocol):
         ...
 
 
-def measure(
-    groups: Sequence[Group], columns: dict[str, list[str]], out: Path, console: Console
-) -> None:
+def measure(groups: Sequence[Group], out: Path, console: Console, about: dict[str, Any]) -> None:
     """Measure the groups that are not finished, with a bar; write a CSV file a table.
 
     Args:
         groups: what to measure.
-        columns: the columns of every table.
         out: the folder to write to.
         console: where the bar is drawn and finished groups are named.
+        about: what a report tells of the run, such as its settings; kept beside the tables.
     """
-    out = writable(out)
+    for folder in dict.fromkeys([out, *(group.part(out).folder for group in groups)]):
+        writable(folder)
     with Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=12),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} steps"),
+        TimeElapsedColumn(),  # no time left is told: groups and steps differ too much in cost
         console=console,
+        transient=True,
     ) as bar:
-        total = sum(group.steps for group in groups)
-        task = bar.add_task("", total=total)
-        before = 0
-        for group in groups:
-            bar.update(task, description=f"{group.name:24}")
+        task = bar.add_task("")
+        for i, group in enumerate(groups, 1):
+            text = f"group {i} of {len(groups)}, {group.name}"
+            bar.update(task, description=text, completed=0, total=group.steps)
             part, start = group.part(out), time.perf_counter()
             kept = part.load() is not None
             if not kept:
-                part.save(group.measure(partial(_advance, bar, task, before)))
+                part.save(group.measure(lambda steps: bar.update(task, completed=steps)))
             seconds = time.perf_counter() - start
             console.print(f"{group.name:24} {'kept' if kept else f'{seconds:.0f} s'}")
-            before += group.steps
-            bar.update(task, completed=before)
-            _collect(groups, columns, out)
+            _collect(groups, out, about)
 
 
-def _advance(bar: Progress, task: Any, before: int, steps: int) -> None:
-    bar.update(task, completed=before + steps)
-
-
-def _collect(groups: Sequence[Group], columns: dict[str, list[str]], out: Path) -> None:
-    """Write the tables from the finished parts."""
-    parts = [group.part(out).load() for group in groups]
-    for table, names in columns.items():
-        rows = [row for part in parts if part for row in part[table]]
+def _collect(groups: Sequence[Group], out: Path, about: dict[str, Any]) -> None:
+    """Write the tables from the finished parts, and what was run."""
+    parts = {group.name: group.part(out).load() for group in groups}
+    done = [part for part in parts.values() if part]
+    for table, names in groups[0].part(out).columns.items():
+        rows = [row for part in done for row in part["rows"][table]]
         write_whole(out / f"{table}.csv", pd.DataFrame(rows, columns=names).to_csv(index=False))
+    made_with: list[Any] = []
+    for part in done:
+        made_with += [part["made_with"]] if part["made_with"] not in made_with else []
+    unfinished = [name for name, part in parts.items() if part is None]
+    content = {**about, "made_with": made_with, "unfinished": unfinished}
+    write_whole(out / ABOUT, json.dumps(content, indent=1))
+
+
+def about(out: Path) -> dict[str, Any]:
+    """Return what was run, as far as the folder tells."""
+    try:
+        content = json.loads((out / ABOUT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,41 +1,46 @@
-"""Studies: what a run leaves behind, what a second run repeats, what bad input gets."""
+"""Studies at large: the command line, what a run leaves behind, what a second run repeats."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import pytest
+import tyro
 from rich.console import Console
 
-from experiments import _study
-from experiments._report import short, wilson, words
-from experiments.horizon import study
-from experiments.horizon.numbers import Numbers
-from experiments.horizon.report import findings
+from experiments import __main__ as cli
+from experiments import _study, horizon
+from experiments._check import BadInput
+from experiments._report import Table, decimal, print_table, short, wilson, words
+from experiments.horizon.findings import findings, headlines
+from experiments.horizon.numbers import COLUMNS, Numbers
+from experiments.horizon.settings import Settings
 
-CELLS = ["tanh orthogonal", "GRU chrono"]
+CELLS = ["GRU default", "GRU chrono"]  # they share their programs, so half is compiled
 TINY = [
     *("--cells", *CELLS),
-    *("--seeds", "1", "--lags", "2", "4", "--factors", "0.5", "2", "--factor-seeds", "1"),
+    *("--seeds", "1", "--lags", "2", "4", "--factors", "0.5", "--factor-seeds", "1"),
     *("--hidden-size", "4", "--batch-size", "4", "--segment", "2", "--eval-size", "8"),
-    *("--tanh.steps", "3", "--irnn.steps", "3", "--gru.steps", "3"),
+    *("--gru.steps", "4"),
 ]
 
 
-def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m experiments` as a user does; it sets up devices, so in its own process."""
-    line = [sys.executable, "-m", "experiments", *arguments]
-    root = Path(__file__).parents[1]
-    return subprocess.run(line, cwd=root, capture_output=True, text=True, timeout=300, check=False)
+@pytest.fixture(autouse=True)
+def _one_device(monkeypatch):
+    """A test's process has its devices already."""
+    monkeypatch.setattr(cli, "use_all_cores", lambda: None)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("runs") / "horizon"
-    done = command("run", "horizon", "--out", str(out), *TINY)
+    """A run as a user makes it: it sets up devices, so in its own process."""
+    out = tmp_path_factory.mktemp("runs") / "[b] horizon [/b]"
+    line = [sys.executable, "-m", "experiments", "run", "horizon", "--out", str(out), *TINY]
+    root = Path(__file__).parents[1]
+    done = subprocess.run(line, cwd=root, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -43,67 +48,152 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_a_row_a_member_and_a_gradient_a_lag(finished):
     out, _ = finished
     results, gradients = pd.read_csv(out / "results.csv"), pd.read_csv(out / "gradients.csv")
-    assert list(results) == study.COLUMNS["results"]
-    assert list(gradients) == study.COLUMNS["gradients"]
+    assert list(results) == COLUMNS["results"]
+    assert list(gradients) == COLUMNS["gradients"]
     members = results.groupby(["task", "cell", "init"])["lag"].apply(sorted).to_dict()
-    lags = {"recall": [2, 4], "rates": [4, 4], "adding": [4]}
+    lags = {"recall": [2, 4], "rates": [4], "adding": [4]}
     assert members == {(task, *cell.split()): lags[task] for task in lags for cell in CELLS}
-    assert set(results["steps"]) == {3}
+    assert set(results["steps"]) == {4}
     assert (results["seconds"] > 0).all()
     reach = gradients.groupby(["cell", "init", "when"])["lag"].apply(list)
     assert len(reach) == 2 * len(CELLS)
     assert all(lags == [0, 1, 2, 3, 4] for lags in reach)
-    assert np.isfinite(gradients["norm"]).all()
+    assert (gradients["norm"] > 0).all()
 
 
-def test_the_page_holds_everything_and_the_findings_of_the_terminal(finished):
+def test_the_page_holds_everything_and_the_terminal_three_sentences(finished):
     out, printed = finished
-    page = (out / "report.html").read_text()
+    page, flat = (out / "report.html").read_text(), " ".join(printed.split())
     sources = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'>]{0,30})""", page)
-    assert sources
-    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert len(sources) == 1
+    assert sources[0].startswith("data:image/png;base64,")
     assert not re.search(r"https?://|@import|url\(", page)
-    sentences = findings(Numbers.read(out))
-    flat = " ".join(printed.split())
-    assert all(sentence in page and sentence in flat for sentence in sentences)
+    numbers = Numbers.read(out)
+    assert 1 <= len(headlines(numbers)) <= 3
+    assert all(sentence in page and sentence in flat for sentence in headlines(numbers))
+    assert all(sentence in page and sentence not in flat for sentence in findings(numbers))
+    assert printed.rstrip().endswith(f"Report:  {out / 'report.html'}")
+    for told in ("AdamW", "python -m experiments run horizon", "hidden size", "batch size", "jax"):
+        assert told in page
+    assert page.index("<img") < page.index(headlines(numbers)[0]) < page.index("<table")
+    assert "rates" not in re.findall(r"<td[^>]*>([^<]*)</td>", page)
+    assert "Not finished" not in page
 
 
-def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finished):
+def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finished, capsys):
     out, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
-    again = command("run", "horizon", "--out", str(out), *TINY)
-    assert again.stdout.count("kept") == len(before) == 4
+    assert cli.main(["run", "horizon", "--out", str(out), *TINY]) == 0
+    assert capsys.readouterr().out.count("kept") == len(before) == 4
     assert before == {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
-    for name in ("horizon.png", "report.html"):
+    for name in ("horizon.png", "report.html", "run.json"):
         (out / name).unlink()
-    assert command("report", "horizon", "--out", str(out)).returncode == 0
+    assert cli.main(["report", "horizon", "--out", str(out)]) == 0
     assert (out / "horizon.png").read_bytes()[:4] == b"\x89PNG"
-    assert (out / "report.html").exists()
+    assert "nothing is known of how this was made" in (out / "report.html").read_text()
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "words"),
+    ("arguments", "code", "told"),
     [
-        (["run", "nonsense"], 2, ["nonsense", "horizon"]),
-        (["nonsense"], 2, ["nonsense", "run NAME"]),
-        (["run", "horizon", "--seeds", "0"], 1, ["seeds", "at least 1", "0"]),
-        (["run", "horizon", "--cells", "LSTM"], 1, ["cells", "GRU chrono", "LSTM"]),
-        (["run", "horizon", "--lags", "0"], 1, ["lags", "at least 1", "0"]),
-        (["run", "horizon", "--out", __file__], 1, ["out", Path(__file__).name]),
-        (["report", "horizon", "--out", "/nowhere"], 1, ["out", "/nowhere", "run horizon"]),
+        (["run", "horizn"], 2, ["study", "'horizn'", "Did you mean horizon?"]),
+        (["run", "[/x]"], 2, ["study", "'[/x]'", "horizon"]),
+        (["run"], 2, ["run: expected the name of a study: horizon"]),
+        (["reprot", "horizon"], 2, ["'reprot'", "Did you mean report?"]),
+        (["horizon"], 2, ["Did you mean: python -m experiments run horizon"]),
+        (["list", "horizon"], 2, ["list", "'horizon'"]),
+        (["run", "horizon", "--seeds", "0"], 1, ["seeds", "at least 1", "got 0"]),
+        (["run", "horizon", "--lags", "1"], 1, ["lags", "at least 2", "got 1"]),
+        (["run", "horizon", "--factors", "3", "1"], 1, ["factors", "others than 1", "leave it"]),
+        (["run", "horizon", "--gru.steps", "0"], 1, ["gru.steps", "at least 1", "got 0"]),
+        (["run", "horizon", "--out", __file__], 1, ["out", Path(__file__).name, "--out"]),
+        (["run", "horizon", "--out", f"{__file__}/[/b]"], 1, ["out", "/[/b]"]),
+        (["report", "horizon", "--out", "/nowhere/[/b]"], 1, ["out", "/[/b]", "run horizon"]),
     ],
 )
-def test_bad_input_is_named_before_any_training(arguments, code, words):
-    done = command(*arguments)
-    assert done.returncode == code
-    assert all(word in " ".join(done.stderr.split()) for word in words), done.stderr
-    assert not done.stdout
+def test_bad_input_is_named_before_any_training(arguments, code, told, capsys, monkeypatch):
+    monkeypatch.setattr(horizon.study.Group, "measure", lambda *_: pytest.fail("it trained"))
+    assert cli.main(arguments) == code
+    shown = capsys.readouterr()
+    assert all(word in " ".join(shown.err.split()) for word in told), shown.err
+    assert not shown.out
+    assert "Traceback" not in shown.err
 
 
-def test_without_arguments_the_studies_are_listed():
-    done = command()
-    assert done.returncode == 0
-    assert "horizon" in done.stdout
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("seeds", value) for value in (0, 2.5, True, "5")),
+        ("factor_seeds", 1.0),
+        *(("lags", value) for value in ((), (1,), (10, 2.5), 10)),
+        *(("factors", value) for value in ((), (0,), (-3,), (INF,), (NAN,), (1,), (3, 1.0))),
+        *(("cells", value) for value in ((), ("LSTM",))),
+        ("gru", 3),
+    ],
+)
+def test_settings_are_checked_and_named(name, value):
+    with pytest.raises(BadInput, match=rf"^{name}: expected .*, got .*; "):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(rate, x) for rate in ("recall", "adding") for x in (0, NAN, INF, "1")]
+    + [("steps", x) for x in (0, 1.5)],
+)
+@pytest.mark.parametrize("cell", ["tanh", "irnn", "gru"])
+def test_budgets_are_checked_and_named(cell, name, value):
+    budget = vars(getattr(Settings(), cell)) | {name: value}
+    with pytest.raises(BadInput, match=rf"^{cell}\.{name}: expected .*, got .*; give --{cell}"):
+        Settings(**{cell: horizon.settings.Budget(**budget)})
+
+
+@pytest.mark.parametrize("line", [[], ["list"], ["-h"], ["run", "--help"], ["report", "--help"]])
+def test_the_studies_and_the_commands_are_told_in_80_columns(line, capsys):
+    assert cli.main(line) == 0
+    printed = capsys.readouterr().out
+    assert "horizon: " in printed
+    assert "report NAME" in printed
+    usage = printed[printed.index(cli.PROGRAM) :].splitlines()
+    assert len(usage) == 5
+    assert max(map(len, usage)) < 80
+
+
+def test_the_help_of_a_study_shows_choices_and_short_numbers(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "horizon", "--help"])
+    told = capsys.readouterr().out
+    assert "333" not in told
+    assert "a third" in told
+    assert told.count("GRU chrono") == 2  # a choice, and in the default
+    assert cli.main(["--version"]) == 0
+    assert re.fullmatch(r"seqcells \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError("a bug")])
+def test_a_bug_is_not_taken_for_bad_input(error, monkeypatch):
+    def run(*_):
+        raise error
+
+    monkeypatch.setattr(horizon, "run", run)
+    with pytest.raises(type(error), match="a bug"):
+        cli.main(["run", "horizon"])
+
+
+def test_an_interrupt_and_a_full_disk_are_one_line(monkeypatch, capsys):
+    for error, code in ((KeyboardInterrupt(), 130), (OSError(28, "No space left", "a.csv"), 1)):
+
+        def run(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(horizon, "run", run)
+        assert cli.main(["run", "horizon"]) == code
+    told = capsys.readouterr().err
+    assert "from that group's start" in told
+    assert "a.csv" in told
 
 
 class Fake:
@@ -115,7 +205,8 @@ class Fake:
         self.name, self.error, self.measured = name, error, 0
 
     def part(self, out: Path) -> _study.Part:
-        return _study.Part(out / "parts", self.name, {"name": self.name})
+        columns = {"results": ["who"]}
+        return _study.Part(out / "parts", self.name, {"name": self.name}, columns, ())
 
     def measure(self, progress):
         self.measured += 1
@@ -128,68 +219,81 @@ class Fake:
 def test_what_is_finished_outlives_an_interruption(tmp_path):
     first, second = Fake("first"), Fake("second", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        _study.measure([first, second], {"results": ["who"]}, tmp_path, Console(quiet=True))
+        _study.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
     assert (tmp_path / "results.csv").read_text().split() == ["who", "first"]
+    assert _study.about(tmp_path)["unfinished"] == ["second"]
     second.error = None
-    _study.measure([first, second], {"results": ["who"]}, tmp_path, Console(quiet=True))
+    _study.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
     assert (first.measured, second.measured) == (1, 2)
     assert (tmp_path / "results.csv").read_text().split() == ["who", "first", "second"]
+    told = _study.about(tmp_path)
+    assert (told["command"], told["unfinished"], len(told["made_with"])) == ("x", [], 1)
 
 
-def test_a_part_is_of_its_settings_and_whole(tmp_path):
-    part = _study.Part(tmp_path, "part", {"steps": 1})
-    part.save({"results": [{"a": 1}]})
-    assert part.load() == {"results": [{"a": 1}]}
-    assert _study.Part(tmp_path, "part", {"steps": 2}).load() is None
-    part.path.write_text(part.path.read_text()[:-9])
-    assert part.load() is None
+def test_a_folder_of_parts_that_takes_no_file_is_named_before_training(tmp_path):
+    (tmp_path / "parts").write_text("in the way")
+    group = Fake("first")
+    with pytest.raises(BadInput, match=r"^out: expected a folder .*parts"):
+        _study.measure([group], tmp_path, Console(quiet=True), {})
+    assert group.measured == 0
 
 
-TASKS = {"recall": 0.02, "rates": 0.2, "adding": 0.02}  # with a learning rate each
+def test_a_part_is_of_its_settings_and_of_its_code_and_whole(tmp_path):
+    code, package = tmp_path / "code.py", tmp_path / "package"
+    (package / "sub").mkdir(parents=True)
+    (package / "sub" / "a.py").write_text("1")
+    code.write_text("1")
+
+    def part(steps=1):
+        _study.fingerprint.cache_clear()
+        paths = (code, package)
+        return _study.Part(tmp_path, "part", {"steps": steps}, {"results": ["a"]}, paths)
+
+    part().save({"results": [{"a": 1}, {"a": 2}]})
+    assert part().load()["rows"] == {"results": [{"a": 1}, {"a": 2}]}
+    assert part(steps=2).load() is None
+    whole = part().path.read_text()
+    no_table = json.dumps({**json.loads(whole), "rows": {"gradients": []}})
+    no_column = whole.replace('"a": 1', '"b": 1')
+    bare = '{"rows": {"results": []}}'  # which does not say what it was made with
+    for text in (whole[:-9], "[]", "{}", bare, '{"rows": []}', no_table, no_column, "\xff"):
+        part().path.write_text(text, encoding="latin1")
+        assert part().load() is None, text
+    part().path.write_text(whole)
+    for file in (code, package / "sub" / "a.py"):
+        file.write_text("2")
+        assert part().load() is None
+        file.write_text("1")
+        assert part().load() is not None
 
 
-def rows(successes: dict[str, tuple[int, int, int]], decay: dict[str, float]):
-    """Rows of a study: of 5 seeds, how many solve recall at lag 4, at another rate, and adding."""
-    results = [
-        {
-            **{"who": who, "task": task, "lag": 4, "seed": seed, "steps": 10, "seconds": 0.01},
-            **{"solved": seed < count, "loss": 0.1, "accuracy": 0.5, "learning_rate": rate},
-        }
-        for who, counts in successes.items()
-        for (task, rate), count in zip(TASKS.items(), counts, strict=True)
-        for seed in range(5)
-    ]
-    gradients = [
-        {"who": who, "when": when, "lag": lag, "norm": 3 * rate**lag}
-        for who, rate in decay.items()
-        for when in ("initialisation", "after training")
-        for lag in range(5)
-    ]
-    return Numbers(results, gradients)
+def test_a_table_loses_columns_and_no_letters_where_the_console_is_narrow(capsys):
+    table = Table("A title", "", ["cell", "first", "second"], [["a long name [/x]", "1", "2"]])
+    print_table(Console(width=60), table)
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("a long name [/x]", "second"))
+    print_table(Console(width=27), table)
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("a long name [/x]", "first"))
+    assert "2" not in shown
+    assert "Too narrow here for second" in shown
 
 
-def test_findings_are_computed_from_the_numbers():
-    one = rows({"A": (5, 5, 5), "B": (1, 3, 4)}, {"A": 1.0, "B": 0.5})
-    told = findings(one)
-    assert "A in 5 of 5 (0.57 to 1.00) and B in 1 of 5" in told[0]
-    assert "A 4 (learning rate 0.02) and B none (learning rate 0.02)" in told[1]
-    assert "of 4: A at 0.02 and 0.2 of 0.02 and 0.2; B at 0.2 of 0.02 and 0.2." in told[2]
-    assert "that keeps B from 4 steps" in told[3]
-    assert "1 for A (no decay) and 0.062 for B (a factor e every 1.4 steps)" in told[4]
-    assert "It flatters B:" in told[6]
-    other = findings(rows({"A": (0, 0, 5), "B": (5, 2, 0)}, {"A": 0.5, "B": 1.0}))
-    assert "B in 5 of 5 (0.57 to 1.00) and A in 0 of 5" in other[0]
-    assert "A at none of 0.02 and 0.2; B at 0.02 of 0.02 and 0.2." in other[2]
-    assert not any(sentence.startswith("So it is") for sentence in other)
-    assert "It flatters A:" in other[5]
-    assert "flatters" not in " ".join(findings(rows({"A": (5, 5, 5)}, {"A": 0.9})))
-
-
-def test_wilson_and_words_and_short():
-    assert [round(bound, 2) for k, n in ((5, 5), (20, 20)) for bound in wilson(k, n)] == [
-        *(0.57, 1.0),
-        *(0.84, 1.0),
-    ]
+def test_wilson_and_words_and_numbers():
+    bounds = [round(bound, 2) for k, n in ((5, 5), (20, 20)) for bound in wilson(k, n)]
+    assert bounds == [0.57, 1.0, 0.84, 1.0]
     assert words(["a"]) == "a"
     assert words(["a", "b", "c"]) == "a, b and c"
-    assert [short(x) for x in (0, 0.0123, 386.2, 3e-14)] == ["0", "0.012", "390", "3e-14"]
+    numbers = {0: "0", 0.0123: "0.012", 386.2: "390", 3e-14: "3e-14", 1.74e-4: "1.7e-4"}
+    assert {x: short(x) for x in numbers} == numbers
+    assert (short(9.99e-4), short(99_600), short(NAN)) == ("0.001", "1e5", "not a number")
+    assert [decimal(x) for x in (0.0005, 1 / 6000, 3.0, 0.0125)] == [
+        *("0.0005", "0.000167"),
+        *("3", "0.0125"),
+    ]
+
+
+def test_the_choices_of_the_help_are_the_cells_that_there_are():
+    names = [contender.name for contender in horizon.settings.CONTENDERS]
+    assert list(Settings().cells) == names
+    assert tyro.cli(Settings, args=["--cells", *names]).cells == tuple(names)

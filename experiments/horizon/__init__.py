@@ -1,4 +1,4 @@
-"""Which memory reaches how far, and why: delayed recall by lag, and the gradient behind it.
+"""Which memory reaches how far, and why: success and gradient by lag.
 
 Four cells learn to report a symbol that they saw 10, 25, 50 or 100 steps before; the lag is data,
 so one compiled program trains all lags and seeds of a cell. Beside it stand the gradient of the
@@ -6,5 +6,5 @@ loss by the memory at every lag, before and after training, and the adding probl
 """
 
 from experiments.horizon.report import report as report
-from experiments.horizon.study import Settings as Settings
+from experiments.horizon.settings import Settings as Settings
 from experiments.horizon.study import run as run

@@ -1,4 +1,4 @@
-"""The report: picture, page, table and sentences, all computed from the two CSV files of a run."""
+"""The report: picture, page, table and sentences, all computed from the tables of a run."""
 
 from __future__ import annotations
 
@@ -6,190 +6,173 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich import box
 from rich.console import Console
-from rich.table import Table
+from rich.text import Text
 
-from experiments._report import short, wilson, words, write_page
-from experiments.horizon.numbers import Numbers
+from experiments._report import Table, decimal, print_table, say, short, write_page
+from experiments._study import about
+from experiments.horizon.findings import findings, headlines, interval
+from experiments.horizon.numbers import WHEN, Numbers
 from experiments.horizon.picture import draw
 from seqcells import probes
 
 TITLE = "Which memory reaches how far, and why"
-LEAD = (
-    "Delayed recall: a symbol is shown once, then distractors, and at the end the net must say "
-    "which it was. The lag is the number of steps between. Beside the successes stands the "
-    "gradient of the loss by the memory, by lag: what a net can learn from at all. Each cell runs "
-    "at one learning rate, and at the longest lag at several."
-)
 
 
 def report(out: Path, console: Console) -> None:
-    """Draw horizon.png, write report.html, print the finding; from the two CSV files alone."""
-    numbers = Numbers.read(out)
+    """Draw horizon.png, write report.html, print the finding; from the files in `out` alone."""
+    numbers, run = Numbers.read(out), about(out)
     picture = out / "horizon.png"
     draw(numbers, picture)
-    sentences = findings(numbers)
-    head, rows = table(numbers)
+    tables = [reach(numbers), every_place(numbers), gradients(numbers), budgets(run)]
+    alarm = _unfinished(run)
     write_page(
         out / "report.html",
         picture,
         title=TITLE,
-        lead=LEAD,
-        findings=sentences,
+        alarm=alarm,
         alt="Success by lag and by learning rate, adding, and the gradient by lag",
-        tables=[{"title": "In numbers", "head": head, "rows": rows}, _every_place(numbers)],
-        footer=f"{_columns(numbers)} {_solved_means()} Intervals are Wilson's, 95 %. "
-        "Every number here is computed from results.csv and gradients.csv, which lie beside it.",
+        caption=_lead(),
+        headlines=headlines(numbers),
+        tables=[table for table in tables if table.rows],
+        findings=findings(numbers),
+        made=_made(run),
+        footer="Every number is computed from results.csv and gradients.csv, beside this page; "
+        "what the run was told stands in run.json.",
     )
-    printed = Table(title=TITLE, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-    for index, name in enumerate(head):
-        printed.add_column(name, justify="right" if index else "left", no_wrap=True)
-    for row in rows:
-        printed.add_row(*row)
-    console.print(printed)
-    console.print(f"{_columns(numbers)} {_solved_means()}\n", highlight=False)
-    for sentence in sentences:
-        console.print(f"- {sentence}", highlight=False)
-    console.print(f"\nPicture: {picture}\nReport:  {out / 'report.html'}", highlight=False)
+    print_table(console, reach(numbers))
+    for sentence in [*headlines(numbers), *([alarm] if alarm else [])]:
+        console.print(Text(f"- {sentence}"))
+    say(console, f"\nPicture: {picture}\nReport:  {out / 'report.html'}")
 
 
-def _columns(numbers: Numbers) -> str:
-    return (
-        "Columns: seeds that solve delayed recall at each lag (steps), and adding over "
-        f"{max(numbers.lags)} steps; at initialisation, the gradient left at lag {numbers.reach} "
-        "relative to lag 0, and the horizon, the steps in which it falls by e; milliseconds that a "
-        "training step takes for one member."
-    )
-
-
-def _solved_means() -> str:
+def _lead() -> str:
     recall, adding = probes.DelayedRecall(), probes.Adding()
     return (
-        f"Solved: cross-entropy below {recall.threshold} nats (guessing: {recall.baseline:.2f}); "
-        f"adding: squared error below {adding.threshold} (guessing: {adding.baseline:.3f})."
+        "Delayed recall: a symbol is shown once, then distractors, and at the end the net must "
+        "say which it was; the lag is the number of steps between. Solved: cross-entropy below "
+        f"{recall.threshold} nats on fresh samples (guessing costs {recall.baseline:.2f}); "
+        f"adding: squared error below {adding.threshold} (guessing costs {adding.baseline:.3f}). "
+        "The gradient of the loss by the memory, by lag, is what a net can learn from at all."
     )
 
 
-def table(numbers: Numbers) -> tuple[list[str], list[list[str]]]:
-    """Return the head and the rows of the finding, a row a contender."""
-    head = ["cell", f"lag {numbers.lags[0]}", *map(str, numbers.lags[1:])]
-    head += ["adding", "gradient", "horizon", "ms/step"]
+def _unfinished(run: dict[str, Any]) -> str:
+    names = run.get("unfinished", [])
+    if not names:
+        return ""
+    return f"Not finished: {', '.join(names)}. The command that began the run goes on with it."
+
+
+def reach(numbers: Numbers) -> Table:
+    """How far each contender remembers, and its gradient at initialisation."""
+    lags = [f"lag {lag}" if not i else str(lag) for i, lag in enumerate(numbers.lags)]
     rows = []
     for who in numbers.who:
         counts = [numbers.solved("recall", who, lag=lag) for lag in numbers.lags]
         counts.append(numbers.solved("adding", who))
-        far = numbers.left(who, "initialisation")
-        horizon = numbers.horizon(who, "initialisation")
-        ms = numbers.milliseconds(who)
         row = [who, *(f"{k}/{n}" if n else "-" for k, n in counts)]
-        rows.append([*row, short(far), short(horizon), f"{ms:.2f}"])
-    return head, rows
-
-
-def _every_place(numbers: Numbers) -> dict[str, Any]:
-    """All successes with their intervals, for the page."""
-    rows = []
-    keys = ("task", "who", "lag", "learning_rate")
-    for place in dict.fromkeys(tuple(row[key] for key in keys) for row in numbers.results):
-        task, who, lag, rate = place
-        members = numbers.of(task, who, lag=lag, learning_rate=rate)
-        loss = float(np.median([row["loss"] for row in members]))
-        accuracy = float(np.median([row["accuracy"] for row in members]))
-        share = _share(numbers, task, who, lag=lag, learning_rate=rate)
-        numbered = [share, short(loss), f"{accuracy:.3f}", str(members[0]["steps"])]
-        rows.append([f"{task}, {who}", str(lag), short(rate), *numbered])
-    head = ["task, cell", "lag", "learning rate", "solved (interval)"]
-    head += ["median loss", "median accuracy", "steps"]
-    return {"title": "Every lag and learning rate", "head": head, "rows": rows}
-
-
-def _share(numbers: Numbers, task: str, who: str, **where: float) -> str:
-    """How many seeds succeed, with the interval."""
-    k, n = numbers.solved(task, who, **where)
-    low, high = wilson(k, n)
-    return f"{k} of {n} ({low:.2f} to {high:.2f})"
-
-
-def findings(numbers: Numbers) -> list[str]:
-    """Say what the numbers say, a sentence each."""
-    lag = max(numbers.lags)
-    order = sorted(numbers.who, key=lambda who: -numbers.solved("recall", who, lag=lag)[0])
-    recall = [f"{who} in {_share(numbers, 'recall', who, lag=lag)}" for who in order]
-    adding = [f"{who} in {_share(numbers, 'adding', who)}" for who in numbers.who]
-    ms = {who: numbers.milliseconds(who) for who in numbers.who}
-    quick, slow = min(ms, key=lambda who: ms[who]), max(ms, key=lambda who: ms[who])
-    return [
-        f"A symbol seen {lag} steps ago is recalled, of the seeds, by {words(recall)}.",
-        _reach(numbers),
-        *_rates(numbers, lag),
-        f"At initialisation, {_decay(numbers, 'initialisation')}",
-        f"After training, {_decay(numbers, 'after training')}",
-        f"Adding over the same {lag} steps is solved, of the seeds, by {words(adding)}."
-        + _flattered(numbers, lag),
-        f"A training step of one member takes {ms[quick]:.2f} ms for {quick} and {ms[slow]:.2f} ms "
-        f"for {slow}, {ms[slow] / ms[quick]:.1f} times as long.",
-    ]
-
-
-def _reach(numbers: Numbers) -> str:
-    """Up to which lag most seeds succeed, at the learning rate of each."""
-
-    def far(who: str) -> int:
-        return max((g for g in numbers.lags if numbers.most("recall", who, lag=g)), default=0)
-
-    rows = [
-        f"{who} {far(who) or 'none'} (learning rate {short(numbers.rate(who))})"
-        for who in sorted(numbers.who, key=far, reverse=True)
-    ]
-    return f"The longest lag that most seeds learn: {words(rows)}."
-
-
-def _rates(numbers: Numbers, lag: int) -> list[str]:
-    """At which learning rates the longest lag is learned, and whom the rate held back."""
-
-    def good(who: str) -> list[str]:
-        return [short(rate) for rate, (k, n) in numbers.by_rate(who).items() if 2 * k > n]
-
-    def row(who: str) -> str:
-        tried = words([short(rate) for rate in numbers.by_rate(who)])
-        return f"{who} at {words(good(who)) if good(who) else 'none'} of {tried}"
-
-    sentences = [
-        f"Learning rates at which most seeds learn a lag of {lag}: "
-        f"{'; '.join(row(who) for who in numbers.who)}."
-    ]
-    held = [who for who in numbers.who if good(who) and not numbers.most("recall", who, lag=lag)]
-    if held:
-        sentences.append(
-            f"So it is the learning rate, not the cell, that keeps {words(held)} from {lag} steps."
-        )
-    return sentences
-
-
-def _decay(numbers: Numbers, when: str) -> str:
-    """How much of the gradient is left at the longest lag, and how fast it falls."""
-    far = {who: numbers.left(who, when) for who in numbers.who}
-
-    def row(who: str) -> str:
-        horizon = numbers.horizon(who, when)
-        pace = f"a factor e every {short(horizon)} steps" if np.isfinite(horizon) else "no decay"
-        return f"{short(far[who])} for {who} ({pace})"
-
-    rows = [row(who) for who in sorted(numbers.who, key=lambda who: -far[who])]
-    return (
-        f"the gradient {numbers.reach} steps back, relative to that at the last step, is "
-        f"{words(rows)}."
+        rows.append([*row, *(_gradient(numbers, who, WHEN[0]) or ["-", "-"])])
+    far = numbers.longest
+    return Table(
+        title="Seeds that solve it; initial gradient",
+        caption=f"Seeds that solve delayed recall, of those tried, by lag (steps), and adding over "
+        f"{far} steps, at each cell's own learning rate. At initialisation: the gradient at lag "
+        f"{far} relative to lag 0 (dimensionless), and the horizon, the steps in which it falls by "
+        "a factor e.",
+        head=["cell", *lags, "adding", "gradient", "horizon"],
+        rows=rows,
     )
 
 
-def _flattered(numbers: Numbers, lag: int) -> str:
-    """Name the contenders that adding flatters: most seeds add, but do not recall as far."""
-    names = [
-        who
-        for who in numbers.who
-        if numbers.most("adding", who) and not numbers.most("recall", who, lag=lag)
+def _gradient(numbers: Numbers, who: str, when: str) -> list[str]:
+    """What is left at the longest lag, and the horizon; nothing where it was not measured."""
+    if who not in numbers.traced():
+        return []
+    return [short(numbers.left(who, when)), numbers.horizon(who, when)]
+
+
+def every_place(numbers: Numbers) -> Table:
+    """All successes with their intervals."""
+    rows = []
+    for task, who, lag, rate in _places(numbers):
+        members = [*numbers.of(task, who, lag=lag, learning_rate=rate)]
+        if task == "recall":
+            members += numbers.of("rates", who, lag=lag, learning_rate=rate)
+        k, n = sum(row["solved"] for row in members), len(members)
+        loss = float(np.median([row["loss"] for row in members]))
+        counted = [f"{k} of {n}", interval(k, n), short(loss), str(members[0]["steps"])]
+        rows.append([task, who, str(lag), decimal(rate), *counted])
+    return Table(
+        title="Every lag and learning rate",
+        caption="Lag: steps between symbol and report; for adding, the length of the sequence. "
+        "Solved: k of n seeds, with the 95 % Wilson interval of the share. Median loss: nats for "
+        "recall, squared error for adding, over the seeds. Steps: of training.",
+        head=["task", "cell", "lag", "rate", "solved", "interval", "median loss", "steps"],
+        rows=rows,
+        texts=2,
+    )
+
+
+def _places(numbers: Numbers) -> list[tuple[str, str, int, float]]:
+    """Task, cell, lag and learning rate wherever there are members, in the order of a reader."""
+    order = {who: i for i, who in enumerate(numbers.who)}
+    tasks = {"recall": "recall", "rates": "recall", "adding": "adding"}
+    places = {
+        (tasks[row["task"]], row["who"], row["lag"], row["learning_rate"])
+        for row in numbers.results
+    }
+    return sorted(places, key=lambda p: (p[0] == "adding", order[p[1]], p[2], p[3]))
+
+
+def gradients(numbers: Numbers) -> Table:
+    """What is left of the gradient at the longest lag, before and after training."""
+    rows = [
+        [who, *(text for when in WHEN for text in _gradient(numbers, who, when))]
+        for who in numbers.traced()
     ]
-    if not names:
-        return ""
-    return f" It flatters {words(names)}: most seeds add, few recall, over the same distance."
+    return Table(
+        title="Gradient by lag",
+        caption="Left: the norm of the derivative of the loss by the memory at lag "
+        f"{numbers.longest}, relative to lag 0; median over the seeds. Horizon: steps in which it "
+        "falls by a factor e.",
+        head=["cell", "left, at initialisation", "horizon", "left, after training", "horizon"],
+        rows=rows,
+    )
+
+
+def budgets(run: dict[str, Any]) -> Table:
+    """Learning rates and steps by cell, where the run tells them."""
+    settings = run.get("settings", {})
+    named = [(name, settings[name]) for name in ("tanh", "irnn", "gru") if name in settings]
+    rows = [
+        [name, decimal(budget["recall"]), decimal(budget["adding"]), str(budget["steps"])]
+        for name, budget in named
+    ]
+    return Table(
+        title="Budgets",
+        caption="A cell's own learning rate on each task, and its steps of training at most; a "
+        "group whose members have all learned stops before.",
+        head=["cell", "rate, recall", "rate, adding", "steps at most"],
+        rows=rows,
+    )
+
+
+def _made(run: dict[str, Any]) -> dict[str, str]:
+    """How the run was made, by name."""
+    if not run:
+        return {"run.json": "not there, so nothing is known of how this was made"}
+    settings = {k: v for k, v in run.get("settings", {}).items() if not isinstance(v, dict)}
+    machines = [", ".join(f"{k} {v}" for k, v in made.items()) for made in run.get("made_with", [])]
+    told = {
+        **{name: run.get(name, "") for name in ("command", "optimiser")},
+        **{name.replace("_", " "): _tell(value) for name, value in settings.items()},
+        "made with": "; ".join(machines),
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def _tell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_tell, value))
+    return decimal(value) if isinstance(value, float) else str(value)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
+import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,91 +17,22 @@ import numpy as np
 from rich.console import Console
 
 import seqcells as sc
-from experiments import _study
+from experiments import _members, _model, _study
 from experiments._members import over_members, pad
 from experiments._model import Member, Reader, Task, optimizer
+from experiments.horizon import settings as _settings
+from experiments.horizon.numbers import COLUMNS
 from experiments.horizon.report import report
-from seqcells import initializers, probes, train
+from experiments.horizon.settings import CONTENDERS, Budget, Contender, Settings
+from seqcells import probes, train
 
-
-@dataclasses.dataclass(frozen=True)
-class Budget:
-    """How a cell is trained, with AdamW and gradients clipped to a global norm of 1."""
-
-    recall: float  # learning rate on delayed recall
-    adding: float  # learning rate on the adding problem
-    steps: int  # at most; a group whose members have all learned stops before
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """Settings of the study; docs/horizon.md says how the learning rates were found."""
-
-    cells: tuple[str, ...] = ("tanh orthogonal", "IRNN identity", "GRU default", "GRU chrono")
-    seeds: int = 5  # members for every cell and lag
-    lags: tuple[int, ...] = (10, 25, 50, 100)  # steps; the longest is also the length of the tasks
-    factors: tuple[float, ...] = (1 / 3, 3, 9)  # of the learning rate, tried at the longest lag
-    factor_seeds: int = 3  # members for each factor
-    hidden_size: int = 32  # units
-    batch_size: int = 32  # fresh sequences a step
-    segment: int = 50  # steps between two looks at the loss
-    eval_size: int = 10_000  # samples behind every loss and accuracy
-    tanh: Budget = Budget(recall=3e-3, adding=3e-3, steps=1000)
-    irnn: Budget = Budget(recall=5e-4, adding=3e-3, steps=1000)
-    gru: Budget = Budget(recall=6e-3, adding=6e-3, steps=400)
-
-    def __post_init__(self) -> None:
-        for name in ("seeds", "factor_seeds", "hidden_size", "batch_size", "segment", "eval_size"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected at least 1, got {getattr(self, name)}")
-        known = [contender.name for contender in CONTENDERS]
-        if not self.cells or not set(self.cells) <= set(known):
-            raise ValueError(f"cells: expected some of {', '.join(known)}, got {self.cells}")
-        if not self.lags or min(self.lags) < 1:
-            raise ValueError(f"lags: expected one lag or more, each at least 1, got {self.lags}")
-        if not self.factors or not min(self.factors) > 0:
-            raise ValueError(f"factors: expected one or more, each above 0, got {self.factors}")
-
-
-class Contender(NamedTuple):
-    """A cell to measure."""
-
-    cell: str
-    init: str
-    budget: str  # field of Settings
-    make: Callable[[int, int], sc.RNN | sc.GRU]  # (hidden_size, longest lag) -> how it starts
-    plain: Callable[[int], sc.RNN | sc.GRU]  # hidden_size -> how it runs: one program for all inits
-
-    @property
-    def name(self) -> str:
-        """Cell and initialisation."""
-        return f"{self.cell} {self.init}"
-
-
-def _irnn(hidden_size: int, longest: int = 0) -> sc.RNN:
-    return sc.RNN(hidden_size, "relu", w_hh_init=initializers.Identity())
-
-
-def _chrono(hidden_size: int, longest: int) -> sc.GRU:
-    slow = initializers.Chrono(max(2, longest))
-    return sc.GRU(hidden_size, b_ih_init=(initializers.zeros, slow, initializers.zeros))
-
-
-CONTENDERS = (
-    Contender("tanh", "orthogonal", "tanh", lambda h, _: sc.RNN(h), sc.RNN),
-    Contender("IRNN", "identity", "irnn", _irnn, _irnn),
-    Contender("GRU", "default", "gru", lambda h, _: sc.GRU(h), sc.GRU),
-    Contender("GRU", "chrono", "gru", _chrono, sc.GRU),
-)
 QUICK = {"xla_backend_optimization_level": 0}  # what runs once compiles in a third of the time
 TASKS = ("recall", "adding")
-COLUMNS = {
-    "results": [
-        *("task", "cell", "init", "lag", "seed"),
-        *("steps", "loss", "accuracy", "solved", "seconds", "learning_rate"),
-    ],
-    "gradients": ["cell", "init", "when", "lag", "norm"],
-}
+CODE = (  # what the rows are made by; what only reads them may change and leaves them true
+    Path(sc.__file__).parent,
+    *(Path(str(module.__file__)) for module in (_members, _model, _settings)),
+    Path(__file__),
+)
 
 
 class Place(NamedTuple):
@@ -122,18 +55,23 @@ class Group:
     @property
     def name(self) -> str:
         """For people."""
-        return f"{self.task:6} {self.contender.name}"
+        return f"{self.task} {self.contender.name}"
+
+    @property
+    def budget(self) -> Budget:
+        """How the contender is trained."""
+        return getattr(self.settings, self.contender.budget)
 
     @property
     def steps(self) -> int:
         """Steps at most."""
-        return getattr(self.settings, self.contender.budget).steps
+        return self.budget.steps
 
     @functools.cached_property
     def places(self) -> list[Place]:
         """Where the members stand; those of the longest lag come last."""
         lags = sorted(set(self.settings.lags))
-        rate = getattr(getattr(self.settings, self.contender.budget), self.task)
+        rate = getattr(self.budget, self.task)
         seeds = range(self.settings.seeds)
         if self.task == "adding":
             return [Place("adding", lags[-1], rate, seed) for seed in seeds]
@@ -164,10 +102,10 @@ class Group:
         """Where the rows of this group are kept."""
         names = ("hidden_size", "batch_size", "segment", "eval_size")
         settings = {name: getattr(self.settings, name) for name in names}
-        settings |= {"task": self.task, "cell": self.contender.name, "steps": self.steps}
-        settings |= {"length": max(self.settings.lags), "places": self.places}
+        settings |= {"task": self.task, "cell": self.contender.name}
+        settings |= {"steps": self.steps, "places": self.places}
         name = f"{self.task}-{self.contender.name.replace(' ', '-')}"
-        return _study.Part(out / "parts", name, settings)
+        return _study.Part(out / "parts", name, settings, COLUMNS, CODE)
 
     def measure(self, progress: Callable[[int], None]) -> dict[str, list[dict[str, Any]]]:
         """Train and measure. `progress` is called with the steps done."""
@@ -196,7 +134,7 @@ class Group:
     def _fit(
         self, state: train.TrainState, members: Member, progress: Callable[[int], None]
     ) -> tuple[train.TrainState, float]:
-        """Train; return the state and the seconds a step takes, compilation left out."""
+        """Train; return the state and the seconds that a step of the whole group takes."""
         marks = [(0, time.perf_counter())]
 
         def look(state: train.TrainState, metrics: train.Metrics) -> bool:
@@ -215,8 +153,7 @@ class Group:
             transform=over_members,
             on_segment=look,
         )
-        (s0, t0), (s1, t1) = marks[1 if len(marks) > 2 else 0], marks[-1]
-        return state, (t1 - t0) / (s1 - s0)
+        return state, _pace(marks, self.settings.segment)
 
     def _rows(self, steps: int, seconds: float, score: probes.Score) -> list[dict[str, Any]]:
         """One row a member."""
@@ -263,13 +200,36 @@ def _gradient(task: Task) -> Any:
     return jax.jit(over_members(lambda p, key, member: task.gradient(p, key, member, 256)))
 
 
+def _pace(marks: Sequence[tuple[int, float]], segment: int) -> float:
+    """Seconds a step takes, from (step, time) after each segment; NaN where nothing tells.
+
+    The first segment compiles, and so does a last one that is shorter: neither counts.
+    """
+    spans = [(s1 - s0, t1 - t0) for (s0, t0), (s1, t1) in itertools.pairwise(marks[1:])]
+    whole = [seconds for steps, seconds in spans if steps == segment]
+    return sum(whole) / (segment * len(whole)) if whole else math.nan
+
+
 def groups(settings: Settings) -> list[Group]:
     """All groups of the study, those that share a program side by side."""
     chosen = [contender for contender in CONTENDERS if contender.name in settings.cells]
     return [Group(settings, task, contender) for task in TASKS for contender in chosen]
 
 
-def run(settings: Settings, out: Path, console: Console) -> None:
-    """Measure what is not finished yet, then report."""
-    _study.measure(groups(settings), COLUMNS, out, console)
+def run(settings: Settings, out: Path, console: Console, command: str = "") -> None:
+    """Measure what is not finished yet, then report.
+
+    Args:
+        settings: of the study.
+        out: the folder of the results.
+        console: where progress and the finding are shown.
+        command: the line that a user types for this, told on the page.
+    """
+    hparams = train.HParams()
+    optimiser = (
+        f"AdamW, b1 {hparams.b1:g}, b2 {hparams.b2:g}, weight decay {hparams.weight_decay:g}, "
+        f"gradients clipped to a global norm of {hparams.max_norm:g}"
+    )
+    about = {"command": command, "settings": dataclasses.asdict(settings), "optimiser": optimiser}
+    _study.measure(groups(settings), out, console, about)
     report(out, console)
