@@ -107,6 +107,36 @@ def lru_step(params, carry, x):
     return type(carry)(new_re, new_im), c_re.T @ new_re - c_im.T @ new_im
 
 
+def normal(a, scale, shift, eps=1e-6):
+    """Normalise over the units."""
+    centred = a - np.mean(a)
+    return centred / np.sqrt(np.mean(centred**2) + eps) * scale + shift
+
+
+def layernorm_gru_step(params, h, x):
+    """What x and h send to each gate is normalised by itself, before the two are added."""
+    (w, u, _, _), *tables = params
+    x_r, x_z, x_n = (
+        normal(block.T @ x, scale, shift)
+        for block, scale, shift in zip(np.split(w, 3, axis=-1), *tables[:2], strict=True)
+    )
+    h_r, h_z, h_n = (
+        normal(block.T @ h, scale, shift)
+        for block, scale, shift in zip(np.split(u, 3, axis=-1), *tables[2:], strict=True)
+    )
+    z = sigmoid(x_z + h_z)
+    n = np.tanh(x_n + sigmoid(x_r + h_r) * h_n)
+    h = (1 - z) * h + z * n
+    return h, h
+
+
+def zoneout_lstm_step(params, carry, x, rates):
+    """In evaluation a carry is the mean of the old one and the new one."""
+    new, _ = lstm_step(params, carry, x)
+    mean = type(carry)(*(r * a + (1 - r) * b for r, a, b in zip(rates, carry, new, strict=True)))
+    return mean, mean[0]
+
+
 def pair_step(params, carry, x):
     """A cell that is no library's: a carry of two leaves, and a y that is not the carry."""
     h, n = carry
