@@ -1,6 +1,7 @@
 """Each row of docs/peers.md: what Flax does, and what seqcells does instead."""
 
 import re
+import warnings
 from pathlib import Path
 
 import flax.errors
@@ -144,7 +145,52 @@ def test_z(peer):
     assert not bool((ours(mine, XS)[0] == 0).any())  # z = 1 writes
 
 
+@pytest.fixture
+def keras(monkeypatch):
+    """Keras on JAX, where it is installed."""
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield pytest.importorskip("keras")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_padding_in_keras(keras):
+    mask = np.arange(T) < np.asarray(LENGTHS)[:, None]
+    layer = keras.layers.GRU(H, return_sequences=True)
+    layer.build(XS.shape)
+    weights = [variable.value for variable in layer.trainable_variables]
+    rest = [variable.value for variable in layer.non_trainable_variables]
+
+    def keras_gru(params, xs, lengths):
+        return None, layer.stateless_call(params, rest, xs, mask=jnp.asarray(mask))[0]
+
+    keras_gru.params = weights
+    assert poisoned(keras_gru)
+    assert not poisoned(Ours())
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_stack_of_one_cell(keras):
+    with pytest.raises(TypeError):
+        keras.layers.RNN([keras.layers.GRUCell(H)])(np.asarray(XS))
+    net = sc.Stack((sc.GRU(H),))
+    assert net.apply(net.init(jax.random.key(0), D), XS, time_axis=1)[1].shape == (B, T, H)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_sum_of_1000_ones_in_bfloat16(keras):
+    options = {"activation": None, "use_bias": False, "dtype": "bfloat16"}
+    layer = keras.layers.SimpleRNN(1, recurrent_initializer="ones", **options)
+    layer.build((1, 1000, 1))
+    layer.set_weights([np.ones((1, 1)), np.ones((1, 1))])
+    assert float(np.asarray(layer(np.ones((1, 1000, 1))))[0, 0]) == 256
+    params = sc.RNNParams(jnp.ones((1, 1)), jnp.ones((1, 1)), None)
+    ones = jnp.ones((1000, 1, 1), jnp.bfloat16)
+    assert float(sc.unroll(sc.RNN(1, "identity", False), params, ones)[0][0, 0]) == 1000
+
+
 def test_the_page_names_the_versions_and_a_row_a_test():
     page = (Path(__file__).parents[1] / "docs" / "peers.md").read_text()
-    assert len(re.findall(r"^\| (?!case|---)", page, re.M)) == 8
+    assert len(re.findall(r"^\| (?!case|---)", page, re.M)) == 8 + 3
     assert "0.12.8" in page
