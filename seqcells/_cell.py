@@ -12,25 +12,22 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
+from seqcells._static import Static
 
 Params = Any  # any pytree of arrays; RNNParams, GRUParams, ...
 Carry = Any  # the recurrent memory: an array, or a pytree of arrays
 Drive = Any  # what a step needs of its input once no carry is needed
 
 
-class Cell(abc.ABC):
+class Cell(Static, abc.ABC):
     """A recurrent cell: configuration without arrays, and the functions of one step.
 
-    Subclasses are frozen dataclasses. They are registered with JAX as static values, so a cell
-    passes through `jit` and `vmap` like any argument, and two equal cells are traced once.
+    Subclasses are frozen dataclasses, and static values to JAX: a cell passes through `jit` and
+    `vmap` like any argument, and two equal cells are traced once.
 
     A step is `recur(params, carry, project(params, x))` followed by `output`: `project` needs no
     carry, so an engine may run it for all of time at once, and only `recur` is sequential.
     """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        jax.tree_util.register_static(cls)
 
     @abc.abstractmethod
     def init(self, key: jax.Array, input_size: int) -> Params:

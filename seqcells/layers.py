@@ -17,6 +17,7 @@ from jax.typing import ArrayLike
 from seqcells import _check, _flags
 from seqcells._cell import Carry, Cell, Params, fresh_carry
 from seqcells._flags import Flags
+from seqcells._static import Static
 from seqcells._unroll import run, time_back, time_first
 from seqcells.engines import Engine
 
@@ -28,15 +29,11 @@ MERGES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 }
 
 
-class Layer(abc.ABC):
+class Layer(Static, abc.ABC):
     """A function of whole sequences with parameters and a carry.
 
-    Subclasses are frozen dataclasses, registered with JAX as static values.
+    Subclasses are frozen dataclasses, and static values to JAX.
     """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        jax.tree_util.register_static(cls)
 
     @abc.abstractmethod
     def init(self, key: jax.Array, input_size: int) -> Params:

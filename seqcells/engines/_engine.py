@@ -10,17 +10,14 @@ from jax.core import Tracer
 
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
+from seqcells._static import Static
 
 
-class Engine(abc.ABC):
+class Engine(Static, abc.ABC):
     """One way to run a cell over time.
 
-    Subclasses are frozen dataclasses, registered with JAX as static values.
+    Subclasses are frozen dataclasses, and static values to JAX.
     """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        jax.tree_util.register_static(cls)
 
     @abc.abstractmethod
     def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import abc
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+
+from seqcells._static import Static
 
 
 class Score(NamedTuple):
@@ -16,16 +18,12 @@ class Score(NamedTuple):
     accuracy: jax.Array  # [], share of the batch that is right, 0 to 1
 
 
-class Probe(abc.ABC):
+class Probe(Static, abc.ABC):
     """A task with an answer at the last step, and what solving it means.
 
-    Subclasses are frozen dataclasses, registered with JAX as static values. `sample` is a pure
+    Subclasses are frozen dataclasses, and static values to JAX. `sample` is a pure
     function of its key.
     """
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        jax.tree_util.register_static(cls)
 
     @property
     @abc.abstractmethod
