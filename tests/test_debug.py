@@ -12,7 +12,7 @@ from seqcells import debug
 from tests.helpers import CASES, H
 
 
-@pytest.mark.parametrize("name", ["rnn-tanh-bias", "gru-after-double", "lstm-peep", "lru"])
+@pytest.mark.parametrize("name", ["gru-after-double", "lru"])
 def test_cells_of_the_library_are_lawful(name):
     case = CASES[name]
 

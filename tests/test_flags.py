@@ -11,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 import seqcells as sc
 from tests.helpers import (
     CASES,
+    ENGINES,
     B,
     D,
     H,
@@ -169,8 +170,12 @@ def test_not_a_number_before_a_reset_stays_there(case, engine):
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(got[1][2]))  # dL/dcarry
 
 
-@over_pairs
-def test_a_sequence_after_one_of_nan_is_as_if_alone(case, engine):
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("gru-after-double", "scan"), ("lstm-bias", "sqrt"), ("mingru-identity-bias", "associative")],
+)
+def test_a_sequence_after_one_of_nan_is_as_if_alone(name, way):
+    case, engine = CASES[name], ENGINES[way]
     problem, fresh = draw(case), fresh_rows(case)
     resets = np.zeros((T, B), bool)
     resets[3] = True
