@@ -6,4 +6,10 @@ computed but signs, transposition, order and the sum of two biases. What cannot 
 ValueError with the reason. `save` and `load` keep a cell or layer with its parameters in a file.
 """
 
+from seqcells.interop import equinox as equinox
+from seqcells.interop import haiku as haiku
+from seqcells.interop import keras as keras
+from seqcells.interop import linen as linen
+from seqcells.interop import nnx as nnx
+from seqcells.interop import onnx as onnx
 from seqcells.interop import torch as torch

@@ -30,7 +30,7 @@ class Form(NamedTuple):
     """What a framework is to `load` and `dump`."""
 
     rules: Rules
-    table: Callable[[Cell, Names], Table]  # raises a ValueError where it has no such cell
+    table: Callable[[Cell, Names], Table]  # raises where it has no such cell; names are its own
     place: Callable[[list[Leaf], Names], list[str]]  # a leaf's "weight_ih_l0" as "{}_l0"
     names: Callable[[Arrays, list[Leaf]], Arrays] = _ordered  # from their names to those of `place`
     pack: Callable[[Arrays], Arrays] = _same  # the last step of dump
@@ -50,7 +50,7 @@ def load(form: Form, arrays: Any, layer: CellOrLayer) -> Any:
     made = []
     own = _walk.parts(layer, zeros)
     for leaf, place, like in zip(leaves, form.place(leaves, names), own, strict=True):
-        table = form.table(leaf.cell, names)
+        table = form.table(leaf.cell, _own(names, place))
         mine = {name: flat[place.format(name)] for name in _gates.write(table, leaf.cell, like)}
         params = _gates.read(table, leaf.cell, mine, like)
         made.append(jax.tree.map(jnp.array, params))  # copies: the framework may go on training
@@ -87,9 +87,16 @@ def _written(
     out: Arrays = {}
     own = _walk.parts(layer, params)
     for leaf, place, mine in zip(leaves, form.place(leaves, names), own, strict=True):
-        written = _gates.write(form.table(leaf.cell, names), leaf.cell, mine)
+        written = _gates.write(form.table(leaf.cell, _own(names, place)), leaf.cell, mine)
         out |= {place.format(name): array for name, array in written.items()}
     return out
+
+
+def _own(names: Names, place: str) -> Names:
+    """The names of one cell's arrays, without what says where it stands."""
+    start, _, end = place.partition("{}")
+    mine = (name for name in names if name.startswith(start) and name.endswith(end))
+    return frozenset(name[len(start) : len(name) - len(end)] for name in mine)
 
 
 def _input_size(form: Form, layer: CellOrLayer, leaves: list[Leaf], flat: Arrays) -> int:

@@ -104,7 +104,7 @@ def write(table: Table, cell: Any, params: Any) -> Arrays:
         wide = [_outward(table, slot.field, g, blocks, done, params.w_ih) for g in slot.gates]
         array = np.concatenate(wide, axis=-1)
         array = array.T if table.transposed else array
-        if slot.name in out and not _same(out[slot.name], array):
+        if slot.name in out and not np.array_equal(out[slot.name], array):
             raise ValueError(f"params: {table.where} has one {slot.name} where {cell} has two")
         out[slot.name] = array
         done |= {(slot.field, gate) for gate in slot.gates}
@@ -188,10 +188,6 @@ def _apart(table: Table, arrays: Arrays, like: Arrays) -> Arrays:
 
 def _cut(array: np.ndarray, gates: str) -> list[np.ndarray]:
     return np.split(array, len(gates), axis=-1)
-
-
-def _same(a: np.ndarray, b: np.ndarray) -> bool:
-    return a.shape == b.shape and a.tobytes() == b.tobytes()
 
 
 def _expect_zero(lack: str, table: Table, field: str, blocks: dict[str, Any]) -> None:
