@@ -1,8 +1,6 @@
 """Weights from and to other frameworks: against what the real ones computed, and both ways."""
 
-import functools
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,133 +10,27 @@ import pytest
 import seqcells as sc
 from seqcells import interop
 from tests.helpers import assert_same_bits, dtypes
+from tests.interop import (
+    BEFORE,
+    GOLDENS,
+    GRU,
+    LAYERS,
+    LSTM,
+    RELU,
+    RNN,
+    SINGLE_BIAS,
+    H,
+    arrays_of,
+    deep,
+    drawn,
+    flat,
+    goldens,
+    parts,
+)
 
-D, H = 3, 4
-GOLDENS = Path(__file__).parent / "goldens"
-
-
-def deep(cell, layers=2):
-    return sc.Stack((sc.Bidirectional(cell),) * layers)
-
-
-def _torch():
-    cells = {
-        "gru": (sc.GRU(H), sc.GRU(H, bias="none")),
-        "lstm": (sc.LSTM(H), sc.LSTM(H, bias=False)),
-        "rnn": (sc.RNN(H), sc.RNN(H, bias=False)),
-    }
-    cases = {"rnn-relu": sc.RNN(H, "relu")}
-    for name, (cell, bare) in cells.items():
-        cases |= {name: cell, f"{name}-nobias": bare, f"{name}-cell": cell}
-        cases |= {f"{name}-deep": deep(cell), f"{name}-deep-nobias": deep(bare)}
-        cases |= {f"{name}-deep-lengths": deep(cell)}
-    return cases
-
-
-GRU, LSTM, RNN, RELU = sc.GRU(H), sc.LSTM(H), sc.RNN(H), sc.RNN(H, "relu")
-BEFORE = sc.GRU(H, "before", "single")
-LAYERS = {
-    "torch": _torch(),
-    "keras": {
-        "gru": GRU,
-        "gru-before": BEFORE,
-        "gru-nobias": sc.GRU(H, bias="none"),
-        "gru-before-nobias": sc.GRU(H, "before", "none"),
-        "gru-cell": GRU,
-        "gru-lengths": sc.Recurrent(GRU),
-        "gru-both-lengths": sc.Bidirectional(GRU),
-        "gru-before-both-sum": sc.Bidirectional(BEFORE, merge="sum"),
-        "lstm": sc.Recurrent(LSTM),
-        "lstm-nobias": sc.LSTM(H, bias=False),
-        "lstm-both-ave": sc.Bidirectional(LSTM, merge="mean"),
-        "rnn": RNN,
-        "rnn-relu-nobias": sc.RNN(H, "relu", bias=False),
-        "rnn-both-mul": sc.Bidirectional(RNN, merge="mul"),
-        "deep": sc.Stack((GRU, sc.Bidirectional(GRU), sc.Recurrent(LSTM))),
-    },
-    "linen": {
-        "gru": GRU,
-        "gru-cell": GRU,
-        "gru-lengths": sc.Recurrent(GRU),
-        "gru-reverse": sc.Recurrent(GRU, reverse=True),
-        "gru-both-lengths": sc.Bidirectional(GRU),
-        "mgu": GRU,
-        "lstm": LSTM,
-        "lstm-optimized": sc.Recurrent(LSTM),
-        "rnn": RNN,
-        "rnn-relu": RELU,
-        "deep": sc.Stack((LSTM, sc.Bidirectional(GRU))),
-    },
-    "nnx": {
-        "gru": sc.GRU(H, bias="single"),
-        "gru-lengths": sc.Recurrent(GRU),
-        "gru-both": sc.Bidirectional(GRU),
-        "lstm": LSTM,
-        "lstm-optimized": sc.Recurrent(LSTM),
-        "rnn": RNN,
-        "rnn-relu": RELU,
-        "deep": sc.Stack((LSTM, sc.Bidirectional(GRU))),
-    },
-    "haiku": {
-        "gru": BEFORE,
-        "gru-reverse": sc.Recurrent(BEFORE, reverse=True),
-        "lstm": LSTM,
-        "rnn": RELU,
-        "rnn-one-bias": RELU,
-        "deep": sc.Stack((LSTM, BEFORE, LSTM)),
-    },
-    "equinox": {
-        "gru": GRU,
-        "gru-nobias": sc.GRU(H, bias="none"),
-        "lstm": LSTM,
-        "lstm-nobias": sc.LSTM(H, bias=False),
-        "deep": sc.Stack((GRU, LSTM, sc.Recurrent(GRU))),
-    },
-    "onnx": {
-        "gru-after": GRU,
-        "gru-before": sc.GRU(H, "before"),
-        "gru-after-exact": GRU,
-        "gru-before-exact": sc.GRU(H, "before"),
-        "gru-before-nobias": sc.GRU(H, "before", "none"),
-        "gru-after-both-lengths": sc.Bidirectional(GRU),
-        "gru-reverse": sc.Recurrent(sc.GRU(H, "before"), reverse=True),
-        "lstm": LSTM,
-        "lstm-exact": LSTM,
-        "lstm-peepholes": sc.LSTM(H, peepholes=True),
-        "lstm-peepholes-exact": sc.LSTM(H, peepholes=True),
-        "lstm-peepholes-both": sc.Bidirectional(sc.LSTM(H, peepholes=True)),
-        "lstm-nobias": sc.LSTM(H, bias=False),
-        "rnn": sc.Recurrent(RNN),
-        "rnn-exact": RNN,
-        "rnn-relu-both": sc.Bidirectional(RELU),
-    },
-}
 SINGLE = {("onnx", case) for case in LAYERS["onnx"] if not case.endswith("exact")}  # float32
 ROWS = [(name, case) for name, cases in LAYERS.items() for case in cases]
 over_goldens = pytest.mark.parametrize(("name", "case"), ROWS, ids=[f"{a}-{b}" for a, b in ROWS])
-
-
-@functools.cache
-def goldens(name):
-    with np.load(GOLDENS / f"{name}.npz") as file:
-        return dict(file)
-
-
-def parts(name, case, what):
-    start = f"{case}|{what}|"
-    return {k[len(start) :]: a for k, a in goldens(name).items() if k.startswith(start)}
-
-
-def arrays_of(name, case):
-    return parts(name, case, "w")
-
-
-def flat(tree, prefix=""):
-    out = {}
-    for key, value in tree.items():
-        name = f"{prefix}{key}"
-        out |= flat(value, f"{name}/") if isinstance(value, dict) else {name: value}
-    return out
 
 
 def run(layer, params, xs, lengths=None):
@@ -175,24 +67,22 @@ def test_every_golden_is_read_and_its_versions_are_known():
     assert sum(path.stat().st_size for path in GOLDENS.iterdir()) < 300_000
 
 
+SECOND = {"torch": ("bias_ih", "bias_hh"), "haiku": ("linear/b", "linear_1/b")}
+
+
 def summed(name, case, arrays):
     """Two biases that we hold as one come back as their sum, and zeros."""
     out = dict(arrays)
-    if case.startswith(("lstm", "rnn")):
-        if name == "torch":
-            pairs = [(key, key.replace("bias_ih", "bias_hh")) for key in arrays if "bias_ih" in key]
-        elif name == "haiku":
-            pairs = [
-                (key, key.replace("linear", "linear_1")) for key in arrays if "linear/b" in key
-            ]
-        else:
-            pairs = []
-        for key, other in pairs:
-            if other in arrays:
-                out[key], out[other] = arrays[key] + arrays[other], np.zeros_like(arrays[other])
-        if name == "onnx" and "B" in arrays:
-            first, second = np.split(arrays["B"], 2, axis=-1)
-            out["B"] = np.concatenate([first + second, np.zeros_like(second)], axis=-1)
+    if case.startswith("gru"):
+        return out
+    one, two = SECOND.get(name, ("no such", ""))
+    for key in arrays:
+        other = key.replace(one, two)
+        if one in key and other in arrays:
+            out[key], out[other] = arrays[key] + arrays[other], np.zeros_like(arrays[other])
+    if name == "onnx" and "B" in arrays:
+        first, second = np.split(arrays["B"], 2, axis=-1)
+        out["B"] = np.concatenate([first + second, np.zeros_like(second)], axis=-1)
     return out
 
 
@@ -215,3 +105,54 @@ def test_params_come_back_to_the_bit(name, case, x64):
         params = module.load(arrays, layer)
         assert dtypes(params) == {jnp.dtype(dtype)}
         assert_same_bits(module.load(module.dump(layer, params), layer), params)
+
+
+FULL = [
+    *(("torch", layer) for layer in (GRU, LSTM, RELU, deep(GRU), sc.Recurrent(LSTM))),
+    *(("keras", layer) for layer in (GRU, BEFORE, LSTM, deep(RNN, 3))),
+    *(("keras", sc.Stack((sc.RNN(H, "identity"),) * 12)),),
+    *(("linen", layer) for layer in (SINGLE_BIAS, LSTM, deep(RNN))),
+    *(("nnx", layer) for layer in (SINGLE_BIAS, LSTM, deep(RNN))),
+    *(("haiku", layer) for layer in (BEFORE, RELU, sc.Stack((RELU, BEFORE, RELU)))),
+    *(("equinox", layer) for layer in (SINGLE_BIAS, LSTM, deep(LSTM))),
+    *(("onnx", layer) for layer in (GRU, sc.GRU(H, "before"), deep(GRU))),
+    *(("onnx", layer) for layer in (sc.LSTM(H, peepholes=True), sc.Recurrent(RNN, reverse=True))),
+]
+
+
+@pytest.mark.parametrize(("name", "layer"), FULL)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_any_params_come_back_to_the_bit(name, layer, dtype):
+    module, params = getattr(interop, name), drawn(layer, dtype)
+    arrays = module.dump(layer, params)
+    assert_same_bits(module.load(arrays, layer), params)
+    assert {a.dtype for a in flat(arrays).values()} == {jnp.dtype(dtype)}
+    assert not any(np.signbit(a[a == 0]).any() for a in flat(arrays).values())
+
+
+def test_haiku_adds_one_to_the_forget_gate_which_rounds():
+    params = drawn(LSTM)
+    back = interop.haiku.load(interop.haiku.dump(LSTM, params), LSTM)
+    assert_same_bits(back._replace(b=None), params._replace(b=None))
+    np.testing.assert_allclose(back.b, params.b, atol=2e-7)
+    bare = interop.haiku.dump(sc.LSTM(H, bias=False), drawn(sc.LSTM(H, bias=False)))
+    np.testing.assert_array_equal(bare["lstm/linear"]["b"].reshape(4, H)[:, 0], [0, 0, -1, 0])
+
+
+def test_a_table_in_its_own_order_for_each_field():
+    """Letters that are not ours would be dropped in silence."""
+    from seqcells.interop import _gates, equinox, haiku, keras, linen, nnx, onnx, torch
+
+    modules = (equinox, haiku, keras, linen, nnx, onnx, torch)
+    tables = [t for m in modules for t in vars(m).values() if isinstance(t, _gates.Table)]
+    tables += torch._TABLES.values()
+    assert len(tables) == 25
+    for table in tables:
+        kind = {"r": sc.GRU, "i": sc.LSTM, "h": sc.RNN}
+        whole = "".join(slot.gates for slot in table.slots)
+        cell = next(kind[g] for g in "rih" if g in whole)(H)
+        for slot in table.slots:
+            assert set(slot.gates) <= set(_gates.order(cell, slot.field)), slot
+        for field in ("w_ih", "w_hh"):
+            gates = "".join(slot.gates for slot in table.slots if slot.field == field)
+            assert sorted(gates) == sorted(_gates.order(cell, field)), table

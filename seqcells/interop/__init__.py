@@ -13,3 +13,5 @@ from seqcells.interop import linen as linen
 from seqcells.interop import nnx as nnx
 from seqcells.interop import onnx as onnx
 from seqcells.interop import torch as torch
+from seqcells.interop.file import load as load
+from seqcells.interop.file import save as save

@@ -69,6 +69,14 @@ def array(name: str, value: Any) -> np.ndarray:
 
 def check(what: str, came: Arrays, expected: Arrays) -> None:
     """Raise a ValueError unless names and shapes are as expected, and there is one dtype."""
+    check_names(what, came, expected)
+    kinds = {str(value.dtype) for value in came.values()}
+    if len(kinds) > 1:
+        raise ValueError(f"arrays: expected one dtype for {what}, got {', '.join(sorted(kinds))}")
+
+
+def check_names(what: str, came: Arrays, expected: Mapping[str, Any]) -> None:
+    """Raise a ValueError unless names and shapes are as expected."""
     for name in [*expected, *came]:
         if (name in came) != (name in expected):
             verb = "an array of this name" if name in expected else "no array of this name"
@@ -80,6 +88,3 @@ def check(what: str, came: Arrays, expected: Arrays) -> None:
         if came[name].shape != like.shape:
             wanted, shape = list(like.shape), list(came[name].shape)
             raise ValueError(f"{name}: expected {wanted} for {what}, got {shape}")
-    kinds = {str(value.dtype) for value in came.values()}
-    if len(kinds) > 1:
-        raise ValueError(f"arrays: expected one dtype for {what}, got {', '.join(sorted(kinds))}")

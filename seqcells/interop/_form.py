@@ -41,6 +41,8 @@ class Form(NamedTuple):
 def load(form: Form, arrays: Any, layer: CellOrLayer) -> Any:
     """Make parameters of a framework's arrays."""
     leaves = _walk.leaves(form.rules, layer)
+    for leaf in leaves:
+        form.table(leaf.cell, frozenset())  # a cell that it lacks is said before a wrong name
     flat = form.names(_arrays.flat(arrays), leaves)
     names = frozenset(flat)
     zeros = _walk.zeros(layer, _input_size(form, layer, leaves, flat))

@@ -127,16 +127,22 @@ def zeros(layer: CellOrLayer, input_size: int) -> Any:
 
 
 def check_params(layer: CellOrLayer, params: Any) -> int:
-    """Return the input size of parameters, or raise a ValueError unless they are this layer's."""
-    one, two = (jax.tree.leaves(shapes(layer, size)) for size in (1, 2))
+    """Return the input size of parameters, or raise a ValueError unless they are this layer's.
+
+    The size is the first axis of some array, so those are tried, that of the first array first.
+    """
     came = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
-    size = read_size([a.shape for a in one], [b.shape for b in two], came)
-    expected = shapes(layer, size)
-    if not _check.same_shapes(params, expected):
-        raise ValueError(
-            f"params: {layer} expects {_check.describe(expected)}, got {_check.describe(params)}"
-        )
-    return size
+    expected = None
+    for size in dict.fromkeys([*(shape[0] for shape in came if shape), 1]):
+        try:
+            made = shapes(layer, size)
+        except ValueError:
+            continue  # a Residual takes one size alone
+        if _check.same_shapes(params, made):
+            return size
+        expected = expected or made
+    wanted = "others" if expected is None else _check.describe(expected)
+    raise ValueError(f"params: {layer} expects {wanted}, got {_check.describe(params)}")
 
 
 def read_size(
