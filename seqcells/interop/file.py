@@ -71,15 +71,9 @@ def save(path: str | os.PathLike[str], cell_or_layer: CellOrLayer, params: Any) 
         name: np.array(_arrays.array(name, value), order="C")
         for name, value in _named(params).items()
     }
-    specs = {
-        name: tensors.TensorSpec(
-            dtype=a.dtype.name, shape=a.shape, data_ptr=a.ctypes.data, data_len=a.nbytes
-        )
-        for name, a in host.items()
-    }
     said = {"format": FORMAT, "config": config, "input_size": str(size)}
     part = Path(f"{os.fspath(path)}.part")
-    part.write_bytes(tensors.serialize(specs, metadata=said))
+    part.write_bytes(tensors.numpy.save(host, said))
     part.replace(path)
 
 
@@ -186,6 +180,7 @@ def _safetensors() -> Any:
     """Import safetensors, or say how to get it."""
     try:
         import safetensors
+        import safetensors.numpy
     except ModuleNotFoundError:
         raise ModuleNotFoundError(
             "sc.interop.save and load need the package safetensors: pip install 'seqcells[interop]'"
