@@ -156,3 +156,12 @@ def test_a_table_in_its_own_order_for_each_field():
         for field in ("w_ih", "w_hh"):
             gates = "".join(slot.gates for slot in table.slots if slot.field == field)
             assert sorted(gates) == sorted(_gates.order(cell, field)), table
+
+
+@pytest.mark.parametrize("name", ["torch", "keras", "linen", "onnx"])
+@pytest.mark.parametrize("some", [0.0, 1.0])
+def test_the_sign_of_a_zero_comes_back(name, some):
+    module, params = getattr(interop, name), drawn(LSTM)
+    params = params._replace(b=jnp.array([-0.0, some] * (2 * H)))
+    back = module.load(module.dump(LSTM, params), LSTM)
+    assert np.asarray(back.b).tobytes() == np.asarray(params.b).tobytes()
