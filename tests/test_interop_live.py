@@ -108,6 +108,18 @@ def test_flax_nnx(name):
     check(layer, params, module(jnp.asarray(BATCH_FIRST)).swapaxes(0, 1))
 
 
+def test_what_docs_peers_says_of_flax():
+    cell = nnx.GRUCell(D, H, rngs=nnx.Rngs(0))
+    assert "b_{hn}" in nnx.GRUCell.__doc__
+    assert cell.dense_h.bias is None or cell.dense_h.bias.get_value() is None
+    simple = nnx.RNN(nnx.SimpleCell(D, H, rngs=nnx.Rngs(0), param_dtype=jnp.float64))
+    with pytest.raises(TypeError, match="carry"):
+        simple(jnp.asarray(BATCH_FIRST), initial_carry=jnp.zeros((B, H)))
+    module = flax.linen.GRUCell(H)
+    params = module.init(jax.random.key(0), jnp.zeros((B, H)), XS[0])["params"]
+    assert [name for name in params if name[0] == "h" and "bias" in params[name]] == ["hn"]
+
+
 TORCH = {
     "gru": (sc.Recurrent(GRU), "GRU", {}),
     "gru-nobias": (sc.Recurrent(sc.GRU(H, bias="none")), "GRU", {"bias": False}),

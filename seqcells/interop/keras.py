@@ -3,7 +3,7 @@
 Arrays go by the path of a weight, `{w.path: w.numpy() for w in model.weights}`, in that order, and
 what `dump` gives is `model.set_weights(list(arrays.values()))`. Of a path only the last part says
 what the array is, since Keras numbers its layers over a whole process; what stands before it tells
-the layers apart, and a Bidirectional's forward_ from its backward_.
+the layers apart, and the two directions of a Bidirectional.
 
 z keeps the old value there, so its signs are turned; gates stand in the order z|r|h and i|f|c|o.
 `reset_after=True`, the default there, is `GRU(reset="after")` with both biases, as bias [2, 3H];
