@@ -45,6 +45,7 @@ from seqcells.layers import (
 from seqcells.wrappers import LayerNorm, LayerNormParams, VariationalDropout, Zoneout
 
 if TYPE_CHECKING:
+    from seqcells import interop as interop
     from seqcells import linen as linen
     from seqcells import nnx as nnx
     from seqcells import probes as probes
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = ("linen", "nnx", "probes", "train")
+_LAZY = ("interop", "linen", "nnx", "probes", "train")
 
 __all__ = [
     "GRU",
@@ -93,6 +94,7 @@ __all__ = [
     "debug",
     "diagnostics",
     "initializers",
+    "interop",
     "linen",
     "nnx",
     "param_count",

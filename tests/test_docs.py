@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 import seqcells as sc
-from seqcells import debug, diagnostics, initializers, linen, nnx, probes, train
+from seqcells import debug, diagnostics, initializers, interop, linen, nnx, probes, train
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = ["seqcells", *(m.name for m in pkgutil.walk_packages(sc.__path__, "seqcells."))]
 WITH_EXAMPLES = ["cells.gru", "cells.rnn", "_unroll", "_summary", "diagnostics", "nnx", "train"]
+WITH_EXAMPLES += ["interop.file", "interop.onnx", "interop.torch"]
 
 
 def blocks(page, language="python"):
@@ -73,7 +74,9 @@ def methods(cls):
     }
 
 
-OPEN = [sc, debug, diagnostics, initializers, linen, nnx, probes, train]
+FRAMEWORKS = ("torch", "keras", "linen", "nnx", "haiku", "equinox", "onnx")
+OPEN = [sc, debug, diagnostics, initializers, interop, linen, nnx, probes, train]
+OPEN += [getattr(interop, name) for name in FRAMEWORKS]
 DOCUMENTED = {name: value for module in OPEN for name, value in public(module).items()}
 
 
@@ -113,12 +116,14 @@ import sys, seqcells as sc
 def brought(): return [name for name in ("flax", "optax", "chex") if name in sys.modules]
 sc.diagnostics, sc.initializers, sc.summary(sc.GRU(2), 1)
 print(brought())
+sc.interop.torch, sc.interop.linen
+print(brought() + [name for name in ("safetensors", "torch") if name in sys.modules])
 sc.train, sc.probes
 print("flax" in brought(), "optax" in brought())
 sc.nnx, sc.linen
 print("flax" in brought())
 """
-    assert python(code).split("\n") == ["[]", "False True", "True"]
+    assert python(code).split("\n") == ["[]", "[]", "False True", "True"]
 
 
 def python(code):

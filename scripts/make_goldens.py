@@ -1,0 +1,433 @@
+"""Run the real frameworks and keep what they compute, for `tests/test_interop.py`.
+
+    pip install torch keras dm-haiku equinox flax onnx onnxruntime
+    python scripts/make_goldens.py [NAME ...]
+
+It writes tests/goldens/NAME.npz: for every case the framework's own arrays, an input, the outputs
+and the final carries. Computed in float64, but for ONNX Runtime, which has float32 only.
+Weights are multiples of 1/64, so that the files are small. Inputs are [T, B, D], outputs [T, B, H]
+with zeros at padding; carries stand in the order (h, c), layer by layer, forward then backward.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+os.environ["KERAS_BACKEND"] = "jax"
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+T, B, D, H = 5, 2, 3, 4
+LENGTHS = np.array([5, 3])
+OUT = Path(__file__).parents[1] / "tests" / "goldens"
+
+
+class Case(NamedTuple):
+    """What one model was given, and what it computed."""
+
+    arrays: dict[str, Any]  # its own weights, by its own names
+    ys: Any  # [T, B, ...]
+    carry: list[Any]  # [B, H] each
+    lengths: Any = None
+
+
+def draw(seed: int, *shape: int) -> np.ndarray:
+    """Multiples of 1/64 on [-1, 1]."""
+    return np.random.default_rng(seed).integers(-64, 65, shape) / 64
+
+
+XS = draw(0, T, B, D)
+VALID = np.arange(T)[:, None, None] < LENGTHS[:, None]  # [T, B, 1]
+
+
+def fill(tree: Any) -> Any:
+    """The same tree with weights drawn anew, none of them zero alike."""
+    leaves, structure = jax.tree.flatten(tree)
+    return structure.unflatten([jnp.asarray(draw(i + 1, *a.shape)) for i, a in enumerate(leaves)])
+
+
+def names(tree: Any, separator: str = "/") -> dict[str, np.ndarray]:
+    """A tree as one dict, by path."""
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    return {
+        jax.tree_util.keystr(path, simple=True, separator=separator): np.asarray(leaf)
+        for path, leaf in leaves
+    }
+
+
+def torch_cases() -> dict[str, Case]:
+    """nn.GRU, nn.LSTM, nn.RNN and their cells."""
+    import torch
+
+    def run(cls: Any, lengths: Any = None, **options: Any) -> Case:
+        net = getattr(torch.nn, cls)(D, H, dtype=torch.float64, **options)
+        arrays = {k: draw(i, *v.shape) for i, (k, v) in enumerate(net.state_dict().items())}
+        net.load_state_dict({k: torch.tensor(v) for k, v in arrays.items()})
+        xs: Any = torch.tensor(XS)
+        with torch.no_grad():
+            if "Cell" in cls:
+                ys, carry = cell(net, xs)
+            else:
+                pack = torch.nn.utils.rnn.pack_padded_sequence
+                xs = xs if lengths is None else pack(xs, lengths, enforce_sorted=False)
+                ys, carry = net(xs)
+        if lengths is not None:
+            ys, _ = torch.nn.utils.rnn.pad_packed_sequence(ys)
+        both = carry if isinstance(carry, tuple) else (carry,)
+        flat = [a for pair in zip(*both, strict=True) for a in pair] if "Cell" not in cls else both
+        return Case(arrays, ys, list(flat), lengths)
+
+    def cell(net: Any, xs: Any) -> Any:
+        ys, carry = [], None
+        for x in xs:
+            carry = net(x, carry)
+            ys.append(carry[0] if isinstance(carry, tuple) else carry)
+        return torch.stack(ys), carry
+
+    cases = {}
+    for cls in ("GRU", "LSTM", "RNN"):
+        name = cls.lower()
+        cases[name] = run(cls)
+        cases[f"{name}-nobias"] = run(cls, bias=False)
+        cases[f"{name}-cell"] = run(f"{cls}Cell")
+        both = {"num_layers": 2, "bidirectional": True}
+        cases[f"{name}-deep"] = run(cls, **both)
+        cases[f"{name}-deep-nobias"] = run(cls, bias=False, **both)
+        cases[f"{name}-deep-lengths"] = run(cls, LENGTHS, **both)
+    cases["rnn-relu"] = run("RNN", nonlinearity="relu")
+    return cases
+
+
+def steps(step: Any, carry: Any, xs: Any) -> tuple[Any, list[Any]]:
+    """Unroll a cell of a framework that has no layer."""
+    ys = []
+    for x in xs:
+        carry, y = step(carry, x)
+        ys.append(y)
+    return carry, ys
+
+
+def exact_tanh(x: Any) -> Any:
+    """Compute tanh in the dtype of x."""
+    return jnp.tanh(x)
+
+
+def exact_relu(x: Any) -> Any:
+    """Compute ReLU in the dtype of x."""
+    return jnp.maximum(x, 0)
+
+
+def keras_cases() -> dict[str, Case]:
+    """GRU, LSTM, SimpleRNN, Bidirectional, Sequential; masks repeat outputs, which are cut here."""
+    import keras
+
+    keras.backend.set_floatx("float64")
+    known = keras.saving.register_keras_serializable()  # Bidirectional copies a layer by name
+    tanh = {"activation": known(exact_tanh)}  # Keras's own rounds to float32 on JAX
+    relu, layers = known(exact_relu), keras.layers
+
+    def run(make: Any, lengths: Any = None) -> Case:
+        keras.backend.clear_session()  # so that names start anew
+        layer = make(return_sequences=True, return_state=True)
+        mask = None if lengths is None else jnp.asarray(VALID[..., 0].T)
+        xs = jnp.asarray(XS.swapaxes(0, 1))
+        layer(xs)
+        layer.set_weights([draw(i, *w.shape) for i, w in enumerate(layer.weights)])
+        ys, *carry = layer(xs, mask=mask)
+        ys = np.asarray(ys).swapaxes(0, 1)
+        arrays = {w.path: w.numpy() for w in layer.weights}
+        return Case(arrays, ys if lengths is None else ys * VALID, carry, lengths)
+
+    def deep() -> Case:
+        keras.backend.clear_session()
+        both = layers.Bidirectional(layers.GRU(H, return_sequences=True, **tanh))
+        net = keras.Sequential(
+            [layers.GRU(H, return_sequences=True, **tanh), both, layers.LSTM(H, **tanh)]
+        )
+        xs = jnp.asarray(XS.swapaxes(0, 1))
+        net(xs)
+        net.set_weights([draw(i, *w.shape) for i, w in enumerate(net.weights)])
+        arrays = {w.path: w.numpy() for w in net.weights}
+        return Case(arrays, np.asarray(net(xs))[None], [])  # the last output alone
+
+    def both(cls: Any, merge: str = "concat", **more: Any) -> Any:
+        return lambda **o: layers.Bidirectional(cls(H, **(tanh | more), **o), merge_mode=merge)
+
+    def one(cls: Any, **more: Any) -> Any:
+        return lambda **o: cls(H, **(tanh | more), **o)
+
+    gru, lstm, rnn = layers.GRU, layers.LSTM, layers.SimpleRNN
+    return {
+        "gru": run(one(gru)),
+        "gru-before": run(one(gru, reset_after=False)),
+        "gru-nobias": run(one(gru, use_bias=False)),
+        "gru-before-nobias": run(one(gru, reset_after=False, use_bias=False)),
+        "gru-cell": run(lambda **o: layers.RNN(layers.GRUCell(H, **tanh), **o)),
+        "gru-lengths": run(one(gru), LENGTHS),
+        "gru-both-lengths": run(both(gru), LENGTHS),
+        "gru-before-both-sum": run(both(gru, "sum", reset_after=False)),
+        "lstm": run(one(lstm)),
+        "lstm-nobias": run(one(lstm, use_bias=False)),
+        "lstm-both-ave": run(both(lstm, "ave")),
+        "rnn": run(one(rnn)),
+        "rnn-relu-nobias": run(one(rnn, activation=relu, use_bias=False)),
+        "rnn-both-mul": run(both(rnn, "mul")),
+        "deep": deep(),
+    }
+
+
+def ours(carry: Any) -> list[Any]:
+    """Flax's carry in our order: (c, h) as (h, c)."""
+    if isinstance(carry, tuple):
+        return [carry[1], carry[0]]
+    return [carry]
+
+
+def linen_cases() -> dict[str, Case]:
+    """nn.RNN over each cell, nn.Bidirectional, nn.Sequential."""
+    from flax import linen as nn
+
+    xs, f64 = XS.swapaxes(0, 1), {"param_dtype": jnp.float64}  # also of the carry
+
+    def run(module: Any, lengths: Any = None) -> Case:
+        variables = fill(module.init(jax.random.key(0), xs))
+        carry, ys = module.apply(variables, xs, seq_lengths=lengths, return_carry=True)
+        ys = np.asarray(ys).swapaxes(0, 1)
+        both = isinstance(module, nn.Bidirectional)
+        carry = [a for c in carry for a in ours(c)] if both else ours(carry)
+        return Case(names(variables), ys if lengths is None else ys * VALID, carry, lengths)
+
+    def deep() -> Case:
+        both = nn.Bidirectional(nn.RNN(nn.GRUCell(H, **f64)), nn.RNN(nn.GRUCell(H, **f64)))
+        net = nn.Sequential([nn.RNN(nn.LSTMCell(H, **f64)), both])
+        variables = fill(net.init(jax.random.key(0), xs))
+        return Case(names(variables), np.asarray(net.apply(variables, xs)).swapaxes(0, 1), [])
+
+    def cell(module: Any) -> Case:
+        start = module.initialize_carry(jax.random.key(0), (B, D))
+        variables = fill(module.init(jax.random.key(0), start, XS[0]))
+        carry, ys = steps(lambda c, x: module.apply(variables, c, x), start, XS)
+        return Case(names(variables), ys, ours(carry))
+
+    both = nn.Bidirectional(nn.RNN(nn.GRUCell(H, **f64)), nn.RNN(nn.GRUCell(H, **f64)))
+    return {
+        "gru": run(nn.RNN(nn.GRUCell(H, **f64))),
+        "gru-cell": cell(nn.GRUCell(H, **f64)),
+        "gru-lengths": run(nn.RNN(nn.GRUCell(H, **f64)), LENGTHS),
+        "gru-reverse": run(nn.RNN(nn.GRUCell(H, **f64), reverse=True, keep_order=True)),
+        "gru-both-lengths": run(both, LENGTHS),
+        "mgu": run(nn.RNN(nn.MGUCell(H, **f64))),
+        "lstm": run(nn.RNN(nn.LSTMCell(H, **f64))),
+        "lstm-optimized": run(nn.RNN(nn.OptimizedLSTMCell(H, **f64))),
+        "rnn": run(nn.RNN(nn.SimpleCell(H, **f64))),
+        "rnn-relu": run(nn.RNN(nn.SimpleCell(H, **f64, activation_fn=nn.relu))),
+        "deep": deep(),
+    }
+
+
+def nnx_cases() -> dict[str, Case]:
+    """nnx.RNN over each cell, nnx.Bidirectional, nnx.Sequential."""
+    from flax import nnx
+
+    rngs, xs = nnx.Rngs(0), jnp.asarray(XS.swapaxes(0, 1))
+
+    def rnn(cls: Any, size: int = D, **options: Any) -> Any:
+        return nnx.RNN(cls(size, H, rngs=rngs, param_dtype=jnp.float64, **options), rngs=rngs)
+
+    def run(module: Any, lengths: Any = None) -> Case:
+        state = nnx.state(module, nnx.Param)
+        arrays = fill(nnx.to_pure_dict(state))
+        nnx.replace_by_pure_dict(state, arrays)
+        nnx.update(module, state)
+        carry: Any = []
+        if isinstance(module, nnx.Sequential):
+            ys = module(xs)
+        else:
+            carry, ys = module(xs, seq_lengths=lengths, return_carry=True)
+            both = isinstance(module, nnx.Bidirectional)
+            carry = [a for c in carry for a in ours(c)] if both else ours(carry)
+        ys = np.asarray(ys).swapaxes(0, 1)
+        return Case(names(arrays), ys if lengths is None else ys * VALID, carry, lengths)
+
+    gru, lstm = nnx.GRUCell, nnx.LSTMCell
+    return {
+        "gru": run(rnn(gru)),
+        "gru-lengths": run(rnn(gru), LENGTHS),
+        "gru-both": run(nnx.Bidirectional(rnn(gru), rnn(gru))),
+        "lstm": run(rnn(lstm)),
+        "lstm-optimized": run(rnn(nnx.OptimizedLSTMCell)),
+        "rnn": run(rnn(nnx.SimpleCell, dtype=jnp.float64)),
+        "rnn-relu": run(rnn(nnx.SimpleCell, dtype=jnp.float64, activation_fn=jax.nn.relu)),
+        "deep": run(nnx.Sequential(rnn(lstm), nnx.Bidirectional(rnn(gru, H), rnn(gru, H)))),
+    }
+
+
+def haiku_cases() -> dict[str, Case]:
+    """hk.dynamic_unroll over each core, and over a DeepRNN."""
+    import haiku as hk
+
+    def run(make: Any, reverse: bool = False) -> Case:
+        def net(xs: Any) -> Any:
+            core = make()
+            return hk.dynamic_unroll(core, xs, core.initial_state(B), reverse=reverse)
+
+        f = hk.without_apply_rng(hk.transform(net))
+        params = fill(f.init(jax.random.key(0), XS))
+        ys, carry = f.apply(params, XS)
+        return Case(names(params), ys, jax.tree.leaves(carry))  # LSTMState is (hidden, cell)
+
+    return {
+        "gru": run(lambda: hk.GRU(H)),
+        "gru-reverse": run(lambda: hk.GRU(H), reverse=True),
+        "lstm": run(lambda: hk.LSTM(H)),
+        "rnn": run(lambda: hk.VanillaRNN(H)),
+        "rnn-one-bias": run(lambda: hk.VanillaRNN(H, double_bias=False)),
+        "deep": run(lambda: hk.DeepRNN([hk.LSTM(H), hk.GRU(H), hk.LSTM(H)])),
+    }
+
+
+def equinox_cases() -> dict[str, Case]:
+    """GRUCell and LSTMCell, and a tuple of them, stepped by hand."""
+    import equinox as eqx
+
+    def run(*cells: Any) -> Case:
+        cells = fill(cells)
+        xs: Any = jnp.asarray(XS)
+        carries = []
+        for cell in cells:
+            zero = jnp.zeros((B, H))
+            pair = isinstance(cell, eqx.nn.LSTMCell)
+            carry, ys = steps(
+                lambda c, x, cell=cell, pair=pair: _both(jax.vmap(cell)(x, c), pair),
+                (zero, zero) if pair else zero,
+                xs,
+            )
+            xs = jnp.stack(ys)
+            carries += carry if pair else [carry]
+        return Case(names(cells if len(cells) > 1 else cells[0], "."), xs, carries)
+
+    def _both(carry: Any, pair: bool) -> Any:
+        return carry, carry[0] if pair else carry
+
+    def make(cls: Any, size: int = D, **options: Any) -> Any:
+        return cls(size, H, key=jax.random.key(0), **options)
+
+    gru, lstm = eqx.nn.GRUCell, eqx.nn.LSTMCell
+    return {
+        "gru": run(make(gru)),
+        "gru-nobias": run(make(gru, use_bias=False)),
+        "lstm": run(make(lstm)),
+        "lstm-nobias": run(make(lstm, use_bias=False)),
+        "deep": run(make(gru), make(lstm, H), make(gru, H)),
+    }
+
+
+def onnx_cases() -> dict[str, Case]:
+    """GRU, LSTM, RNN: ONNX Runtime in float32, the reference evaluator in float64."""
+    import onnx.reference
+    import onnxruntime
+    from onnx import helper
+
+    def run(op: str, ways: int = 1, bias: bool = True, exact: bool = False, **more: Any) -> Case:
+        gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[op]
+        kind = np.float64 if exact else np.float32
+        shapes = {"W": (gates * H, D), "R": (gates * H, H)}
+        shapes |= {"B": (2 * gates * H,)} if bias else {}
+        lengths = more.pop("lengths", None)
+        shapes |= {"P": (3 * H,)} if more.pop("peepholes", False) else {}
+        arrays = {k: draw(i, ways, *s).astype(kind) for i, (k, s) in enumerate(shapes.items())}
+        feed = {"X": XS.astype(kind)} | arrays
+        if lengths is not None:
+            feed["L"] = lengths.astype(np.int32)
+        slots = {"X": "X", "W": "W", "R": "R", "B": "B", "L": "L", "h": "", "c": "", "P": "P"}
+        slots = {k: v if k in feed else "" for k, v in slots.items()}
+        if op != "LSTM":
+            del slots["c"], slots["P"]
+        outs = ["Y", "Yh", "Yc"] if op == "LSTM" else ["Y", "Yh"]
+        inputs = list(slots.values())
+        while not inputs[-1]:
+            inputs.pop()
+        node = helper.make_node(op, inputs, outs, hidden_size=H, **more)
+        ys, *carry = evaluate(node, feed, outs, exact)
+        ys = ys.swapaxes(1, 2).reshape(T, B, ways * H)  # [T, ways, B, H]
+        flat = [c[way] for way in range(ways) for c in carry]
+        return Case(arrays, ys, flat, lengths)
+
+    def evaluate(node: Any, feed: Any, outs: list[str], exact: bool) -> Any:
+        kinds = {k: helper.np_dtype_to_tensor_dtype(a.dtype) for k, a in feed.items()}
+        make = helper.make_tensor_value_info
+        ins = [make(k, kinds[k], a.shape) for k, a in feed.items()]
+        graph = helper.make_graph([node], "g", ins, [make(o, kinds["X"], None) for o in outs])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 14)], ir_version=8)
+        if exact:
+            return onnx.reference.ReferenceEvaluator(model).run(outs, feed)
+        return onnxruntime.InferenceSession(model.SerializeToString()).run(outs, feed)
+
+    return {
+        "gru-after": run("GRU", linear_before_reset=1),
+        "gru-before": run("GRU"),
+        "gru-after-exact": run("GRU", exact=True, linear_before_reset=1),
+        "gru-before-exact": run("GRU", exact=True),
+        "gru-before-nobias": run("GRU", bias=False),
+        "gru-after-both-lengths": run(
+            "GRU", 2, lengths=LENGTHS, direction="bidirectional", linear_before_reset=1
+        ),
+        "gru-reverse": run("GRU", direction="reverse"),
+        "lstm": run("LSTM"),
+        "lstm-exact": run("LSTM", exact=True),
+        "lstm-peepholes": run("LSTM", peepholes=True),
+        "lstm-peepholes-exact": run("LSTM", peepholes=True, exact=True),
+        "lstm-peepholes-both": run("LSTM", 2, peepholes=True, direction="bidirectional"),
+        "lstm-nobias": run("LSTM", bias=False),
+        "rnn": run("RNN"),
+        "rnn-exact": run("RNN", exact=True),
+        "rnn-relu-both": run("RNN", 2, direction="bidirectional", activations=["Relu", "Relu"]),
+    }
+
+
+def save(name: str, cases: dict[str, Case]) -> None:
+    """Write one framework's cases."""
+    rows: dict[str, np.ndarray] = {}
+    for case, made in cases.items():
+        rows |= {f"{case}|w|{k}": np.asarray(a) for k, a in made.arrays.items()}
+        rows |= {f"{case}|carry|{i}": np.asarray(a) for i, a in enumerate(made.carry)}
+        rows[f"{case}|ys"] = np.asarray(made.ys)
+        if made.lengths is not None:
+            rows[f"{case}|lengths"] = made.lengths
+    np.savez_compressed(OUT / f"{name}.npz", xs=XS, **rows)
+    print(f"{name}: {len(cases)} cases, {(OUT / f'{name}.npz').stat().st_size} bytes")
+
+
+FRAMEWORKS = {
+    "torch": (torch_cases, ("torch",)),
+    "keras": (keras_cases, ("keras", "jax")),
+    "linen": (linen_cases, ("flax", "jax")),
+    "nnx": (nnx_cases, ("flax", "jax")),
+    "haiku": (haiku_cases, ("dm-haiku", "jax")),
+    "equinox": (equinox_cases, ("equinox", "jax")),
+    "onnx": (onnx_cases, ("onnx", "onnxruntime")),
+}
+
+
+def main() -> None:
+    """Make the goldens of the frameworks that are named, or of all."""
+    jax.config.update("jax_enable_x64", True)
+    OUT.mkdir(exist_ok=True)
+    versions = OUT / "versions.json"
+    known = json.loads(versions.read_text()) if versions.exists() else {}
+    for name in sys.argv[1:] or FRAMEWORKS:
+        make, packages = FRAMEWORKS[name]
+        save(name, make())
+        known |= {package: importlib.metadata.version(package) for package in packages}
+    versions.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    main()

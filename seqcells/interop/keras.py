@@ -1,0 +1,149 @@
+"""Keras 3: GRU (reset_after both ways), LSTM, SimpleRNN, Bidirectional, and models of these.
+
+Arrays go by the path of a weight, `{w.path: w.numpy() for w in model.weights}`, in that order, and
+what `dump` gives is `model.set_weights(list(arrays.values()))`. Of a path only the last part says
+what the array is, since Keras numbers its layers over a whole process; what stands before it tells
+the layers apart, and the two directions of a Bidirectional.
+
+z keeps the old value there, so its signs are turned; gates stand in the order z|r|h and i|f|c|o.
+`reset_after=True`, the default there, is `GRU(reset="after")` with both biases, as bias [2, 3H];
+False is `GRU(reset="before", bias="single")`. LSTM and SimpleRNN have one bias. Weights do not say
+`activation`, `merge_mode` or `reset_after`: those are yours to set as the cell has them.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from seqcells._cell import Cell
+from seqcells.cells import GRU, LSTM, RNN
+from seqcells.interop import _form
+from seqcells.interop._form import Form, Names
+from seqcells.interop._gates import Arrays, Join, Table, slots
+from seqcells.interop._walk import CellOrLayer, Leaf, Rules
+from seqcells.layers import MERGES
+
+_WEIGHTS = {"kernel": "w_ih", "recurrent_kernel": "w_hh"}
+_AFTER = Table(
+    "keras.layers.GRU(reset_after=True)",
+    slots(_WEIGHTS, {"0": "b_ih", "1": "b_hh"}, "zrn"),
+    (Join("bias", ("0", "1"), axis=0, new=True),),
+    negated="z",
+    bias_free=True,
+)
+_BEFORE = Table(
+    "keras.layers.GRU(reset_after=False)",
+    slots(_WEIGHTS, {"bias": "b_ih"}, "zrn"),
+    negated="z",
+    bias_free=True,
+)
+_LSTM = Table("keras.layers.LSTM", slots(_WEIGHTS, {"bias": "b"}, "ifgo"), bias_free=True)
+_RNN = Table("keras.layers.SimpleRNN", slots(_WEIGHTS, {"bias": "b"}, "h"), bias_free=True)
+_NAMES = {GRU: "gru", LSTM: "lstm", RNN: "simple_rnn"}
+
+
+def load(weights: Any, cell_or_layer: CellOrLayer) -> Any:
+    """Make parameters of a layer's weights.
+
+    Args:
+        weights: {path: array}, such as "gru/gru_cell/kernel": float[D, 3H], in Keras's order.
+        cell_or_layer: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
+
+    Returns:
+        Its parameters, in the dtype of the arrays.
+
+    Raises:
+        ValueError: where no weights make the two equal, or on a wrong name, shape or dtype.
+    """
+    return _form.load(_FORM, weights, cell_or_layer)
+
+
+def dump(cell_or_layer: CellOrLayer, params: Any, *, like: Any = None) -> dict[str, Any]:
+    """Make a layer's weights of parameters.
+
+    Args:
+        cell_or_layer: as in `load`.
+        params: its parameters.
+        like: a dict whose paths to follow; else they are those of a process's first model.
+
+    Returns:
+        {path: array}, NumPy arrays in the order of Keras's `weights`.
+
+    Raises:
+        ValueError: where no weights make the two equal.
+    """
+    return _form.dump(_FORM, cell_or_layer, params, like)
+
+
+def _table(cell: Cell, names: Names) -> Table:
+    if isinstance(cell, GRU):
+        return _AFTER if cell.reset == "after" else _BEFORE
+    table = {LSTM: _LSTM, RNN: _RNN}.get(type(cell))
+    if table is None:
+        raise _form.no_such("keras", cell, "GRU, LSTM and SimpleRNN")
+    return table
+
+
+def _place(leaves: list[Leaf], names: Names) -> list[str]:
+    """Name layers as Keras does in a new process: by kind, with a number from the second on."""
+    counts: dict[str, int] = {}
+    made: list[str] = []
+    outer = inner = ""
+    for leaf in leaves:
+        kind = _NAMES.get(type(leaf.cell), "")
+        if leaf.bare and leaf.layer is None:
+            made.append(f"{kind}_cell/{{}}")
+            continue
+        if leaf.way != "backward":  # which shares its number with forward
+            outer = _numbered(counts, "bidirectional") + "/" if leaf.way else ""
+            inner = _numbered(counts, kind)
+        start = "" if leaf.layer is None else "sequential/"
+        way = f"{leaf.way}_" if leaf.way else ""
+        made.append(f"{start}{outer}{way}{inner}/{kind}_cell/{{}}")
+    return made
+
+
+def _numbered(counts: dict[str, int], kind: str) -> str:
+    counts[kind] = counts.get(kind, 0) + 1
+    return kind if counts[kind] == 1 else f"{kind}_{counts[kind] - 1}"
+
+
+def _names(arrays: Arrays, leaves: list[Leaf]) -> Arrays:
+    """Give the groups of arrays, in their order, the names that `_place` would."""
+    groups: dict[str, Arrays] = {}
+    for path, array in arrays.items():
+        start, _, name = path.rpartition("/")
+        groups.setdefault(start, {})[name] = array
+    _check_groups(list(groups), leaves)
+    return {
+        place.format(name): array
+        for place, group in zip(_place(leaves, frozenset()), groups.values(), strict=True)
+        for name, array in group.items()
+    }
+
+
+def _check_groups(starts: list[str], leaves: list[Leaf]) -> None:
+    """Raise unless there is one group a cell, in an order that can be Keras's."""
+    if len(starts) != len(leaves):
+        raise ValueError(
+            f"weights: expected the arrays of {len(leaves)} cells, got those of {len(starts)}: "
+            f"{', '.join(starts) or 'none'}"
+        )
+    last: dict[str, int] = {}
+    for start, leaf in zip(starts, leaves, strict=True):
+        if leaf.way and f"/{leaf.way}_" not in f"/{start}":
+            raise ValueError(f"{start}: expected the {leaf.way} layer here, in Keras's own order")
+        base, number = _split_number(start)
+        if number < last.get(base, -1):
+            raise ValueError(f"{start}: expected Keras's own order of layers, got it after {last}")
+        last[base] = number
+
+
+def _split_number(start: str) -> tuple[str, int]:
+    """Cut the last number off a path: "gru_10/gru_cell" is ("gru_/gru_cell", 10)."""
+    found = re.findall(r"_(\d+)(?=/|$)", start)
+    return re.sub(r"_\d+(?=/|$)", "_", start), int(found[-1]) if found else 0
+
+
+_FORM = Form(Rules("keras", tuple(MERGES), reverse=False), _table, _place, names=_names)
