@@ -90,8 +90,10 @@ def check(
         What holds; print it. `ok` is False where a law is broken.
 
     >>> import seqcells as sc
-    >>> sc.debug.check(sc.GRU(4)).ok
-    True
+    >>> print(sc.debug.check(sc.GRU(4), laws=["step", "batch"]))
+    The laws of GRU(4)
+    step        holds
+    batch       holds
     """
     _check.instance("cell", cell, Cell, "GRU(64)")
     names = tuple(LAWS if laws is None else laws)

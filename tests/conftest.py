@@ -3,6 +3,7 @@
 `pytest -m laws` tries every law on every cell with every engine, and prints the table of them.
 """
 
+import gc
 import os
 
 # LLVM's optimiser is not what is tested and takes a third of the time: jax is imported after this.
@@ -11,6 +12,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import chex
 import jax
 import pytest
+
+gc.set_threshold(200_000, 20, 20)  # JAX makes many objects that stay, and walking them takes time
 
 
 @pytest.fixture

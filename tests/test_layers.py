@@ -1,5 +1,7 @@
 """Laws of layers: each is what its cells do, put together by hand."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -68,8 +70,14 @@ def test_the_number_of_outputs_is_known_beforehand(net):
 
 
 @over_nets
-def test_a_layer_is_a_static_value_and_a_call_may_be_mapped(net):
+def test_a_layer_is_a_static_value(net):
     assert jax.tree.leaves(net) == []
+    assert hash(dataclasses.replace(net)) == hash(net)
+
+
+@pytest.mark.parametrize("name", ["learned", "bidirectional", "skip"])
+def test_a_call_may_be_mapped_over_parameters(name):
+    net = NETS[name]
     many = jax.vmap(lambda key: net.init(key, D))(jax.random.split(KEY, 3))
     mapped = jax.vmap(lambda net, p: net.apply(p, XS)[1], (None, 0))(net, many)
     alone = net.apply(jax.tree.map(lambda a: a[1], many), XS)[1]

@@ -23,10 +23,10 @@ from tests.helpers import (
     expect_gradient,
     expect_trajectory,
     fresh_rows,
+    over_able,
     over_built_in,
     over_directions,
     over_families,
-    over_gradients,
     over_others,
     over_pairs,
     run,
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 
 @pytest.mark.laws("reference")
-@over_gradients
+@over_able
 def test_value_and_gradient_equal_the_reference_whatever_stands_in_the_padding(case, engine):
     check_against_reference(case, engine, reverse=False)
 

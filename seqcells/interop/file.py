@@ -29,7 +29,7 @@ _CLASSES = {
         *(cells.RNN, cells.GRU, cells.LSTM, cells.MGU, cells.IndRNN, cells.MinGRU, cells.LRU),
         *(layers.Recurrent, layers.Bidirectional, layers.Residual, layers.Stack),
         *(wrappers.VariationalDropout, wrappers.Zoneout, wrappers.LayerNorm),
-        *(engines.Scan, engines.AssociativeScan),
+        *(engines.Scan, engines.AssociativeScan, engines.Truncated),
         *(
             initializers.Orthogonal,
             initializers.Identity,
