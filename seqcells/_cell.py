@@ -87,7 +87,7 @@ class Cell(Static, abc.ABC):
 
     def check_params(self, params: Params, input_size: int) -> None:
         """Raise a ValueError unless `params` are of this cell and of this `input_size`."""
-        expected = _expected_params(self, input_size)
+        expected = known_shapes(self, input_size)
         if not _check.same_shapes(params, expected):
             raise ValueError(
                 f"params: {self} on inputs of {input_size} features (the last axis of xs) expects "
@@ -217,9 +217,12 @@ def _remedy(params: Params, expected: Params) -> str:
     return ", or check the last axis of xs"
 
 
-@functools.lru_cache(maxsize=256)
-def _expected_params(cell: Cell, input_size: int) -> Params:
+def param_shapes(cell: Any, input_size: int) -> Params:
+    """Return the shapes of the parameters that a cell or a layer makes, and make none."""
     return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+
+
+known_shapes = functools.lru_cache(maxsize=256)(param_shapes)  # asked for at every call
 
 
 def zero_carry(x: jax.Array, size: int, dtype: Any) -> jax.Array:

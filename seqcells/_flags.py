@@ -17,6 +17,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.typing import ArrayLike
 
+from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 
 
@@ -57,11 +58,10 @@ def make(
     mask: ArrayLike | None,
     resets: ArrayLike | None,
     time_axis: int = 0,
+    reverse: bool = False,
 ) -> Flags:
-    """Check the flags against xs [T, *B, D], which is time first already, and combine them.
-
-    The result is for reading forward.
-    """
+    """Check the flags against xs [T, *B, D], which is time first already, and combine them."""
+    _check.flag("reverse", reverse)
     steps = xs.shape[:-1]
     valid = _boolean("mask", mask, steps, time_axis)
     if lengths is not None:
@@ -71,7 +71,8 @@ def make(
     restart = _boolean("resets", resets, steps, time_axis)
     if restart is not None and valid is not None:
         restart = restart & valid
-    return Flags(valid, restart)
+    flags = Flags(valid, restart)
+    return flags.backward() if reverse else flags
 
 
 def guard(cell: Cell, params: Params, fresh: Carry) -> Callable[[Carry, Any], tuple[Carry, Any]]:
@@ -94,8 +95,8 @@ def guard(cell: Cell, params: Params, fresh: Carry) -> Callable[[Carry, Any], tu
             carry = select(restart, fresh, carry)
         if valid is None:
             return cell.step(params, carry, x)
-        new, y = cell.step(params, carry, select(valid, x, zeros_like(x)))
-        return select(valid, new, carry), select(valid, y, zeros_like(y))
+        new, y = cell.step(params, carry, silence(valid, x))
+        return select(valid, new, carry), silence(valid, y)
 
     return step
 
@@ -110,6 +111,11 @@ def select(where: jax.Array, yes: Any, no: Any) -> Any:
         return jnp.where(where.reshape(where.shape + (1,) * (a.ndim - where.ndim)), a, b)
 
     return jax.tree.map(leaf, yes, no)
+
+
+def silence(valid: jax.Array | None, tree: Any) -> Any:
+    """Put zeros where padding is; `valid` is bool[*B] for arrays [*B, ...], None for no padding."""
+    return tree if valid is None else select(valid, tree, zeros_like(tree))
 
 
 def zeros_like(tree: Any) -> Any:

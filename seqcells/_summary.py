@@ -9,9 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells._cell import Cell
-from seqcells._unroll import unroll
-from seqcells.layers import Layer
+from seqcells._cell import Cell, param_shapes
+from seqcells.layers import Layer, call
 
 
 def param_count(params: Any) -> int:
@@ -50,7 +49,7 @@ def summary(cell: Cell | Layer, input_size: int) -> str:
     """
     _check.instance("cell", cell, (Cell, Layer), "GRU(64)")
     input_size = _check.size("input_size", input_size, least=0)
-    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+    params = param_shapes(cell, input_size)
     rows = [(type(cell).__name__, _output_shape(cell, params, input_size), param_count(params))]
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
@@ -59,10 +58,8 @@ def summary(cell: Cell | Layer, input_size: int) -> str:
 
 
 def _output_shape(cell: Cell | Layer, params: Any, input_size: int) -> str:
-    def one_step(params: Any, xs: jax.Array) -> Any:
-        return (cell.apply(params, xs) if isinstance(cell, Layer) else unroll(cell, params, xs))[1]
-
-    ys = jax.eval_shape(one_step, params, jax.ShapeDtypeStruct((1, 1, input_size), jnp.float32))
+    xs = jax.ShapeDtypeStruct((1, 1, input_size), jnp.float32)
+    _, ys = jax.eval_shape(lambda params, xs: call(cell, params, xs), params, xs)
     shapes = [f"(T, B, {', '.join(map(str, leaf.shape[2:]))})" for leaf in jax.tree.leaves(ys)]
     return ", ".join(shapes)
 

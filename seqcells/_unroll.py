@@ -73,7 +73,9 @@ def unroll(
         ValueError: on shapes that do not fit, lengths out of range, an engine that cannot run this.
     """
     xs, axis = time_first(xs, time_axis)
-    flags = _read(_flags.make(xs, lengths, mask, resets, axis), reverse)
+    if key is not None:
+        _check.key("key", key)
+    flags = _flags.make(xs, lengths, mask, resets, axis, reverse)
     carry, ys = run(cell, params, xs, carry, flags, reset_carry, engine, key)
     return carry, time_back(ys, axis)
 
@@ -102,7 +104,7 @@ def trajectory(
     (5, 3)
     """
     xs, axis = time_first(xs, time_axis)
-    flags = _read(_flags.make(xs, lengths, mask, resets, axis), reverse)
+    flags = _flags.make(xs, lengths, mask, resets, axis, reverse)
     cell, carry, flags = prepare(cell, params, xs, carry, flags, reset_carry)
     return time_back(_carries(cell, params, xs, carry, flags), axis)
 
@@ -131,7 +133,7 @@ def select_engine(
         first = jax.eval_shape(lambda a: jnp.moveaxis(a, axis, 0), xs)
     else:
         first, axis = time_first(xs, time_axis)
-    flags = _read(_flags.make(first, lengths, mask, resets, axis), reverse)
+    flags = _flags.make(first, lengths, mask, resets, axis, reverse)
     return _select(cell, first, flags, engine)
 
 
@@ -145,11 +147,10 @@ def run(
     engine: Engine | None = None,
     key: jax.Array | None = None,
 ) -> tuple[Carry, Any]:
-    """Do what `unroll` does, for xs [T, *B, D] and flags that are checked already."""
+    """Do what `unroll` does, for xs [T, *B, D], flags and a key that are checked already."""
     engine = _select(cell, xs, flags, engine)
     cell, carry, flags = prepare(cell, params, xs, carry, flags, reset_carry)
     if key is not None:
-        _check.key("key", key)
         cell, params, xs = cell.noisy(params, xs, key)
     return engine_run(engine, cell, params, xs, carry, flags)
 
@@ -222,11 +223,6 @@ def _like(name: str, carry: Carry, fresh: Carry, xs: jax.Array) -> Carry:
             f"got {_check.describe(carry)}"
         )
     return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), carry, fresh)
-
-
-def _read(flags: Flags, reverse: bool) -> Flags:
-    _check.flag("reverse", reverse)
-    return flags.backward() if reverse else flags
 
 
 def _select(cell: Cell, xs: Any, flags: Flags, engine: Engine | None) -> Engine:

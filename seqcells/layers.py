@@ -18,7 +18,7 @@ from seqcells import _check, _flags
 from seqcells._cell import Carry, Cell, Params, fresh_carry
 from seqcells._flags import Flags
 from seqcells._static import Static
-from seqcells._unroll import run, time_back, time_first
+from seqcells._unroll import run, time_back, time_first, unroll
 from seqcells.engines import Engine
 
 MERGES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
@@ -220,7 +220,7 @@ class Bidirectional(Layer):
             for way, p, c, k in zip(self.ways, *parts, _split(key, 2), strict=True)
         )
         merge = MERGES[self.merge] if isinstance(self.merge, str) else self.merge
-        return Both(one, two), _silent(merge(ahead, back), flags)
+        return Both(one, two), _flags.silence(flags.valid, merge(ahead, back))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -250,7 +250,7 @@ class Residual(Layer):
     ) -> tuple[Carry, jax.Array]:
         """Run the layer and add."""
         carry, ys = _as_layer(self.layer).run(params, xs, carry, flags, key)
-        return carry, ys + _silent(xs, flags).astype(ys.dtype)
+        return carry, ys + _flags.silence(flags.valid, xs).astype(ys.dtype)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,6 +324,15 @@ class Stack(Layer):
         return jnp.concatenate([ys, xs.astype(ys.dtype)], axis=-1) if self.skip else ys
 
 
+def call(
+    cell: Cell | Layer, params: Params, xs: ArrayLike, carry: Carry = None, **flags: Any
+) -> tuple[Carry, Any]:
+    """Run a cell by `unroll`, or a layer by its `apply`, with what flags each of them takes."""
+    if isinstance(cell, Layer):
+        return cell.apply(params, xs, carry, **flags)
+    return unroll(cell, params, xs, carry, **flags)
+
+
 def _as_layer(layer: Any) -> Any:
     return Recurrent(layer) if isinstance(layer, Cell) else layer
 
@@ -340,10 +349,3 @@ def _parts(name: str, tree: Any, count: int, layer: Layer) -> tuple[Any, ...]:
         came = len(tree) if isinstance(tree, (tuple, list)) else type(tree).__name__
         raise ValueError(f"{name}: expected a tuple of {count} for {layer}, got {came}")
     return tuple(tree)
-
-
-def _silent(ys: jax.Array, flags: Flags) -> jax.Array:
-    """Put zeros where padding is."""
-    if flags.valid is None:
-        return ys
-    return _flags.select(flags.valid, ys, jnp.zeros_like(ys))

@@ -10,9 +10,8 @@ from flax import linen as nn
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell
-from seqcells._unroll import unroll
-from seqcells.layers import Layer
+from seqcells._cell import Carry, Cell, param_shapes
+from seqcells.layers import Layer, call
 
 
 class RNN(nn.Module):
@@ -53,13 +52,11 @@ class RNN(nn.Module):
         if self.is_mutable_collection("params") and not self.variables.get("params"):
             made = self.cell.init(self.make_rng("params"), input_size)
         else:
-            made = jax.eval_shape(lambda: self.cell.init(jax.random.key(0), input_size))
+            made = param_shapes(self.cell, input_size)
 
         def stored(path: tuple[Any, ...], leaf: Any) -> Any:
             name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
             return self.param(name, lambda _: leaf)
 
         params = jax.tree_util.tree_map_with_path(stored, made)
-        if isinstance(self.cell, Layer):
-            return self.cell.apply(params, xs, carry, **flags)
-        return unroll(self.cell, params, xs, carry, **flags)
+        return call(self.cell, params, xs, carry, **flags)

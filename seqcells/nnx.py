@@ -10,8 +10,7 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
-from seqcells._unroll import unroll
-from seqcells.layers import Layer
+from seqcells.layers import Layer, call
 
 
 class RNN(nnx.Module):
@@ -56,9 +55,7 @@ class RNN(nnx.Module):
         Returns:
             The last carry, and ys [T, *B, H].
         """
-        if isinstance(self.cell, Layer):
-            return self.cell.apply(self.values, xs, carry, **flags)
-        return unroll(self.cell, self.values, xs, carry, **flags)
+        return call(self.cell, self.values, xs, carry, **flags)
 
     @property
     def values(self) -> Params:

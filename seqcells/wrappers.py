@@ -206,7 +206,7 @@ class LayerNormParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerNorm(_Wrapper, SplitCell):
+class LayerNorm(SplitCell, _Wrapper):
     """Layer norm inside the gates (Ba, Kiros & Hinton 2016).
 
     What the input and what the carry send to each gate is normalised over the units by itself,
@@ -222,7 +222,6 @@ class LayerNorm(_Wrapper, SplitCell):
         ValueError: for a cell that cannot be split, with the reason.
     """
 
-    cell: Cell
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
@@ -261,10 +260,6 @@ class LayerNorm(_Wrapper, SplitCell):
     def gate(self, carry: Carry, drive: Drive, mixed: Any) -> Carry:
         """Compute the next carry as the cell within."""
         return self._split.gate(carry, drive, mixed)
-
-    def recur(self, params: LayerNormParams, carry: Carry, drive: Drive) -> Carry:
-        """Compute the next carry as `gate(carry, drive, mix(params, carry))`."""
-        return SplitCell.recur(self, params, carry, drive)
 
     def output(self, params: LayerNormParams, carry: Carry) -> Any:
         """Read the output of the cell within."""

@@ -82,6 +82,29 @@ class SizedCell(Cell):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
+class ActivatedCell(SizedCell):
+    """A cell with an activation, and one bias b [G*H] or none."""
+
+    activation: str = "tanh"
+    bias: bool = True
+    _: dataclasses.KW_ONLY
+    b_init: GateInitializers = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.choice("activation", self.activation, ACTIVATIONS)
+        _check.flag("bias", self.bias)
+
+    def act(self, a: jax.Array) -> jax.Array:
+        """Apply the activation, elementwise."""
+        return ACTIVATIONS[self.activation](a)
+
+    def _bias(self, key: jax.Array) -> jax.Array | None:
+        """Draw b [G*H], or nothing where there is none."""
+        return self._draw("b_init", key, (self.hidden_size,)) if self.bias else None
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
 class DenseCell(SizedCell, SplitCell):
     """A cell with weights w_ih [D, G*H] and w_hh [H, G*H]."""
 

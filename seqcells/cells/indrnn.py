@@ -7,10 +7,10 @@ from typing import ClassVar, NamedTuple
 
 import jax
 
-from seqcells import _check, initializers
+from seqcells import initializers
 from seqcells._cell import SplitCell
 from seqcells._linear import affine
-from seqcells.cells._dense import ACTIVATIONS, SizedCell
+from seqcells.cells._dense import ActivatedCell
 from seqcells.initializers import Initializer
 
 
@@ -23,7 +23,7 @@ class IndRNNParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class IndRNN(SizedCell, SplitCell):
+class IndRNN(ActivatedCell, SplitCell):
     """Independently recurrent cell, h_t = act(W x_t + u * h_{t-1} + b) (Li et al. 2018).
 
     The product with u is elementwise, so a unit's gradient over k steps is u^k times its slopes.
@@ -53,25 +53,17 @@ class IndRNN(SizedCell, SplitCell):
     GATES: ClassVar[int] = 1
 
     activation: str = "relu"
-    bias: bool = True
     _: dataclasses.KW_ONLY
     w_hh_init: Initializer = initializers.Uniform(0.0, 1.0)
-    b_init: Initializer = initializers.zeros
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check.choice("activation", self.activation, ACTIVATIONS)
-        _check.flag("bias", self.bias)
 
     def init(self, key: jax.Array, input_size: int) -> IndRNNParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         shape = self._sizes(key, input_size)
         k_ih, k_hh, k_bias = jax.random.split(key, 3)
-        width = (self.hidden_size,)
         return IndRNNParams(
             self._draw("w_ih_init", k_ih, shape),
-            self._draw("w_hh_init", k_hh, width),
-            self._draw("b_init", k_bias, width) if self.bias else None,
+            self._draw("w_hh_init", k_hh, (self.hidden_size,)),
+            self._bias(k_bias),
         )
 
     def project(self, params: IndRNNParams, x: jax.Array) -> jax.Array:
@@ -84,4 +76,4 @@ class IndRNN(SizedCell, SplitCell):
 
     def gate(self, carry: jax.Array, drive: jax.Array, mixed: jax.Array) -> jax.Array:
         """Apply the activation; the old carry enters through the product alone."""
-        return ACTIVATIONS[self.activation](drive + mixed)
+        return self.act(drive + mixed)

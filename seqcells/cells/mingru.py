@@ -7,11 +7,9 @@ from typing import ClassVar, NamedTuple
 
 import jax
 
-from seqcells import _check, initializers
 from seqcells._cell import LinearCell
 from seqcells._linear import affine, gates
-from seqcells.cells._dense import ACTIVATIONS, SizedCell
-from seqcells.initializers import GateInitializers
+from seqcells.cells._dense import ActivatedCell
 
 Gates = tuple[jax.Array, ...]  # z, n: float[*B, H] each
 
@@ -24,7 +22,7 @@ class MinGRUParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class MinGRU(SizedCell, LinearCell):
+class MinGRU(ActivatedCell, LinearCell):
     """minGRU (Feng et al. 2024), linear in its carry.
 
     z is the fraction that is WRITTEN, as in the paper::
@@ -57,21 +55,12 @@ class MinGRU(SizedCell, LinearCell):
     GATES: ClassVar[int] = 2
 
     activation: str = "identity"
-    bias: bool = True
-    _: dataclasses.KW_ONLY
-    b_init: GateInitializers = initializers.zeros
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check.choice("activation", self.activation, ACTIVATIONS)
-        _check.flag("bias", self.bias)
 
     def init(self, key: jax.Array, input_size: int) -> MinGRUParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         shape = self._sizes(key, input_size)
         k_ih, k_bias = jax.random.split(key)
-        b = self._draw("b_init", k_bias, (self.hidden_size,)) if self.bias else None
-        return MinGRUParams(self._draw("w_ih_init", k_ih, shape), b)
+        return MinGRUParams(self._draw("w_ih_init", k_ih, shape), self._bias(k_bias))
 
     def project(self, params: MinGRUParams, x: jax.Array) -> Gates:
         """Compute W x + b, gate by gate. x: float[*B, D]."""
@@ -79,5 +68,4 @@ class MinGRU(SizedCell, LinearCell):
 
     def coefficients(self, params: MinGRUParams, drive: Gates) -> tuple[jax.Array, jax.Array]:
         """Compute 1 - z_t and z_t * n_t, elementwise."""
-        n = ACTIVATIONS[self.activation](drive[1])
-        return jax.nn.sigmoid(-drive[0]), jax.nn.sigmoid(drive[0]) * n
+        return jax.nn.sigmoid(-drive[0]), jax.nn.sigmoid(drive[0]) * self.act(drive[1])

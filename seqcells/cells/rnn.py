@@ -7,10 +7,8 @@ from typing import ClassVar, NamedTuple
 
 import jax
 
-from seqcells import _check, initializers
 from seqcells._linear import affine
-from seqcells.cells._dense import ACTIVATIONS, DenseCell
-from seqcells.initializers import GateInitializers
+from seqcells.cells._dense import ActivatedCell, DenseCell
 
 
 class RNNParams(NamedTuple):
@@ -22,7 +20,7 @@ class RNNParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class RNN(DenseCell):
+class RNN(ActivatedCell, DenseCell):
     """Simple recurrent cell, h_t = act(W_h h_{t-1} + W_x x_t + b) (Elman 1990).
 
     `RNN(H, "relu", w_hh_init=initializers.Identity())` is the IRNN of Le, Jaitly & Hinton (2015).
@@ -51,21 +49,10 @@ class RNN(DenseCell):
 
     GATES: ClassVar[int] = 1
 
-    activation: str = "tanh"
-    bias: bool = True
-    _: dataclasses.KW_ONLY
-    b_init: GateInitializers = initializers.zeros
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check.choice("activation", self.activation, ACTIVATIONS)
-        _check.flag("bias", self.bias)
-
     def init(self, key: jax.Array, input_size: int) -> RNNParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         w_ih, w_hh, k_bias = self._matrices(key, input_size)
-        b = self._draw("b_init", k_bias, (self.hidden_size,)) if self.bias else None
-        return RNNParams(w_ih, w_hh, b)
+        return RNNParams(w_ih, w_hh, self._bias(k_bias))
 
     def project(self, params: RNNParams, x: jax.Array) -> jax.Array:
         """Compute W_x x + b. x: float[*B, D]. Returns float[*B, H]."""
@@ -77,4 +64,4 @@ class RNN(DenseCell):
 
     def gate(self, carry: jax.Array, drive: jax.Array, mixed: jax.Array) -> jax.Array:
         """Apply the activation; the old carry enters through the product alone."""
-        return ACTIVATIONS[self.activation](drive + mixed)
+        return self.act(drive + mixed)

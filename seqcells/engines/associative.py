@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells._cell import Carry, Cell, LinearCell, Params
-from seqcells._flags import Flags, select, zeros_like
+from seqcells._flags import Flags, select, silence, zeros_like
 from seqcells.engines._engine import Engine, platform
 
 
@@ -45,7 +45,7 @@ class AssociativeScan(Engine):
         steps = xs.shape[:-1]
         valid = jnp.ones(steps, bool) if flags.valid is None else flags.valid
         restart = jnp.zeros(steps, bool) if flags.restart is None else flags.restart
-        seen = select(valid, xs, zeros_like(xs))  # what stands in the padding is not
+        seen = silence(flags.valid, xs)  # what stands in the padding is not
         a, b = cell.coefficients(params, cell.project(params, seen))
         a = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), a, b)
         after = jax.tree.map(jnp.add, cell.times(a, flags.fresh), b)
@@ -61,7 +61,7 @@ class AssociativeScan(Engine):
         if flags.reverse:
             carries = jax.tree.map(lambda a: jnp.flip(a, axis=0), carries)
         ys = cell.output(params, carries)
-        return last, ys if flags.valid is None else select(valid, ys, zeros_like(ys))
+        return last, silence(flags.valid, ys)
 
 
 def _join(cell: LinearCell, one: Span, two: Span) -> Span:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from seqcells import _check
-from seqcells._cell import Cell
+from seqcells._cell import Cell, known_shapes
 from seqcells.layers import Bidirectional, Both, Layer, Recurrent, Stack
 
 CellOrLayer = Cell | Layer
@@ -115,15 +114,9 @@ def whole(layer: CellOrLayer, found: list[Any]) -> Any:
     return Both(found.pop(0), found.pop(0)) if isinstance(layer, Bidirectional) else found.pop(0)
 
 
-@functools.lru_cache(maxsize=256)
-def shapes(layer: CellOrLayer, input_size: int) -> Any:
-    """Return the shapes of a layer's parameters."""
-    return jax.eval_shape(lambda: layer.init(jax.random.key(0), input_size))
-
-
 def zeros(layer: CellOrLayer, input_size: int) -> Any:
     """Return parameters that are zero, NumPy arrays."""
-    return jax.tree.map(lambda a: np.zeros(a.shape, np.float32), shapes(layer, input_size))
+    return jax.tree.map(lambda a: np.zeros(a.shape, np.float32), known_shapes(layer, input_size))
 
 
 def check_params(layer: CellOrLayer, params: Any) -> int:
@@ -135,7 +128,7 @@ def check_params(layer: CellOrLayer, params: Any) -> int:
     expected = None
     for size in dict.fromkeys([*(shape[0] for shape in came if shape), 1]):
         try:
-            made = shapes(layer, size)
+            made = known_shapes(layer, size)
         except ValueError:
             continue  # a Residual takes one size alone
         if _check.same_shapes(params, made):

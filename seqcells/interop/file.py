@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells import _check, cells, engines, initializers, layers, wrappers
-from seqcells._cell import Cell
+from seqcells._cell import Cell, known_shapes
 from seqcells.interop import _arrays, _walk
 from seqcells.interop._walk import CellOrLayer
 from seqcells.layers import Layer
@@ -106,7 +106,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Any]:
     try:
         layer = _decode(json.loads(said["config"]))
         _check.instance("config", layer, (Cell, Layer), "GRU(64)")
-        expected = _walk.shapes(layer, int(said["input_size"]))
+        expected = known_shapes(layer, int(said["input_size"]))
         return layer, _filled(expected, rows)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(f"{path}: {error}") from error
