@@ -4,6 +4,7 @@
 """
 
 import gc
+import itertools
 import os
 
 # LLVM's optimiser is not what is tested and takes a third of the time: jax is imported after this.
@@ -28,6 +29,16 @@ def strict():
     """Forbid silent promotion of dtypes, as a careful user of the core does."""
     with jax.numpy_dtype_promotion("strict"):
         yield
+
+
+_tests_since_clearing = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _few_programs():
+    """Forget compiled programs now and then: each maps memory, and a process may have 65,530."""
+    if next(_tests_since_clearing) % 200 == 0:
+        jax.clear_caches()
 
 
 @pytest.fixture(autouse=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable
@@ -296,6 +297,13 @@ def weigh(problem: Problem, carry: Any, ys: jax.Array) -> jax.Array:
     """The loss that `expect_gradient` differentiates."""
     pairs = zip(jax.tree.leaves(carry), jax.tree.leaves(problem.weigh_carry), strict=True)
     return sum(jnp.vdot(a, b) for a, b in pairs) + jnp.vdot(ys, problem.weigh_ys)
+
+
+def with_dtypes(cell: Any, **dtypes: Any) -> Any:
+    """Set `dtype` and `param_dtype` of a cell, or of the one within a wrapper."""
+    if hasattr(cell, "cell"):
+        return dataclasses.replace(cell, cell=with_dtypes(cell.cell, **dtypes))
+    return dataclasses.replace(cell, **dtypes)
 
 
 def dtypes(tree: Any) -> set[Any]:

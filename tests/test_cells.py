@@ -27,6 +27,7 @@ from tests.helpers import (
     over_cells,
     over_families,
     weigh,
+    with_dtypes,
 )
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -151,7 +152,7 @@ def test_the_gru_of_the_guide_has_12864_parameters():
 @pytest.mark.parametrize(("x_dtype", "param_dtype"), list(itertools.product(DTYPES, repeat=2))[::2])
 @pytest.mark.parametrize("dtype", [None, "bfloat16", "float32"])
 def test_dtypes_of_params_carry_and_output(case, param_dtype, dtype, x_dtype):
-    cell = dataclasses.replace(case.cell, dtype=dtype, param_dtype=param_dtype)
+    cell = with_dtypes(case.cell, dtype=dtype, param_dtype=param_dtype)
 
     def everything(key, x):
         params, carry = cell.init(key, D), cell.init_carry(x)
@@ -167,7 +168,7 @@ def test_dtypes_of_params_carry_and_output(case, param_dtype, dtype, x_dtype):
 @over_built_in
 @pytest.mark.usefixtures("x64")
 def test_float64_stays_float64(case):
-    cell = dataclasses.replace(case.cell, param_dtype="float64")
+    cell = with_dtypes(case.cell, param_dtype="float64")
 
     def everything(x):
         params = cell.init(jax.random.key(0), D)

@@ -1,14 +1,20 @@
 """The contract of dtypes over a whole sequence: narrow products, wide memory."""
 
-import dataclasses
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import seqcells as sc
-from tests.helpers import BUILT_IN_ABLE, assert_close, draw, dtypes, expect, over_built_in
+from tests.helpers import (
+    BUILT_IN_ABLE,
+    assert_close,
+    draw,
+    dtypes,
+    expect,
+    over_built_in,
+    with_dtypes,
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -28,7 +34,7 @@ def shapes_in(case, dtype, param_dtype):
 @pytest.mark.parametrize("dtype", NARROW)
 def test_narrow_inputs_keep_a_wide_carry_and_gradients_in_the_dtype_of_params(case, engine, dtype):
     param_dtype = {"bfloat16": "float32", "float16": "float16"}[dtype]
-    cell = dataclasses.replace(case.cell, param_dtype=param_dtype)
+    cell = with_dtypes(case.cell, param_dtype=param_dtype)
 
     def loss(params, xs):
         carry, ys = sc.unroll(cell, params, xs, engine=engine)
@@ -53,7 +59,7 @@ def test_a_trajectory_of_narrow_inputs_is_wide(case, dtype):
 @over_built_in
 @pytest.mark.parametrize(("x_dtype", "dtype"), [("float32", "bfloat16"), ("bfloat16", "float32")])
 def test_the_dtype_of_a_cell_comes_before_that_of_its_input(case, x_dtype, dtype):
-    cell = dataclasses.replace(case.cell, dtype=dtype)
+    cell = with_dtypes(case.cell, dtype=dtype)
     shapes = shapes_in(case, x_dtype, "float32")
     carry, ys = jax.eval_shape(lambda *args: sc.unroll(cell, *args), *shapes)
     assert dtypes(carry) == {jnp.dtype("float32")}
@@ -109,7 +115,7 @@ def test_a_sum_of_1000_ones_is_not_rounded_away(carrier, dtype):
 @over_built_in
 def test_a_carry_is_multiplied_as_it_is(case):
     """The recurrent product of a narrow computation is wide: 257 is 256 in bfloat16."""
-    cell = dataclasses.replace(case.cell, dtype="bfloat16")
+    cell = with_dtypes(case.cell, dtype="bfloat16")
     rng = np.random.default_rng(0)
     params, xs = jax.tree.map(np.float32, draw(case)[:2])
     x = jnp.zeros_like(xs[0, 0], dtype="bfloat16")
@@ -121,7 +127,7 @@ def test_a_carry_is_multiplied_as_it_is(case):
 @over_built_in
 def test_operands_are_rounded_to_the_dtype_of_computation_and_sums_are_not(case):
     """In bfloat16 1.001 is 1, and 4097 is 4096."""
-    cell = dataclasses.replace(case.cell, dtype="bfloat16")
+    cell = with_dtypes(case.cell, dtype="bfloat16")
     made = jax.eval_shape(lambda: cell.init(jax.random.key(0), 4097))
     params = jax.tree.map(lambda a: np.zeros(a.shape, "float32"), made)
     params = params._replace(w_ih=np.full_like(params.w_ih, 1.001))
