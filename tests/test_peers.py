@@ -1,8 +1,4 @@
-"""Each row of docs/peers.md: what Flax does, and what seqcells does instead."""
-
-import re
-import warnings
-from pathlib import Path
+"""Each row on Flax in docs/peers.md: what it does, and what seqcells does instead."""
 
 import flax.errors
 import flax.linen
@@ -13,10 +9,9 @@ import pytest
 from flax import nnx
 
 import seqcells as sc
+from tests.peers import BFLOAT16, LENGTHS, XS, B, D, H, Ours, T, Table, ours_is_inert, poisoned
 
-B, T, D, H = 4, 6, 3, 4
-XS = jax.random.normal(jax.random.key(0), (B, T, D))
-LENGTHS = jnp.array([0, T, 3, 2])
+FLAX = Table("Flax")
 
 
 class Nnx:
@@ -44,30 +39,7 @@ class Linen:
         return self.module.apply(params, xs, seq_lengths=lengths)
 
 
-class Ours:
-    """`seqcells.unroll`, batch first."""
-
-    def __init__(self, param_dtype=jnp.float32):
-        self.cell = sc.GRU(H, param_dtype=param_dtype)
-        self.params = self.cell.init(jax.random.key(0), D)
-
-    def __call__(self, params, xs, lengths=None):
-        return sc.unroll(self.cell, params, xs, lengths=lengths, time_axis=xs.ndim - 2)
-
-
 PEERS = pytest.mark.parametrize("peer", [Nnx, Linen])
-
-
-def poisoned(model):
-    """Whether NaN in the padding reaches a gradient of what stands before it."""
-    xs = XS.at[2, 3:].set(jnp.nan)
-
-    def loss(params):
-        _, ys = model(params, xs, LENGTHS)
-        return jnp.sum(jnp.square(ys[2, :3]))
-
-    grads = jax.grad(loss)(model.params)
-    return any(bool(jnp.isnan(leaf).any()) for leaf in jax.tree.leaves(grads))
 
 
 def kept_initial_carry(model):
@@ -75,13 +47,21 @@ def kept_initial_carry(model):
     return bool((carry[0] == 0).all())
 
 
+@FLAX.row("NaN in the padding")
 @PEERS
-@pytest.mark.parametrize(("law", "ours"), [(poisoned, False), (kept_initial_carry, True)])
-def test_padding(peer, law, ours):
-    assert law(peer()) is not ours
-    assert law(Ours()) is ours
+def test_nan_in_the_padding(peer):
+    assert poisoned(peer())
+    assert ours_is_inert()
 
 
+@FLAX.row("row of length 0")
+@PEERS
+def test_a_row_of_length_0(peer):
+    assert not kept_initial_carry(peer())
+    assert kept_initial_carry(Ours())
+
+
+@FLAX.row("lengths for two batch axes")
 @PEERS
 def test_lengths_of_two_batch_axes(peer):
     xs, lengths = jnp.stack([XS, XS]), jnp.stack([LENGTHS, LENGTHS])
@@ -94,6 +74,7 @@ def test_lengths_of_two_batch_axes(peer):
     )
 
 
+@FLAX.row("a length above T")
 @PEERS
 def test_a_length_above_t(peer):
     model, ours = peer(), Ours()
@@ -102,15 +83,17 @@ def test_a_length_above_t(peer):
         ours(ours.params, XS, LENGTHS + T)
 
 
+@FLAX.row("bfloat16 parameters with the default initialiser")
 @PEERS
 def test_bfloat16_parameters(peer):
     with pytest.raises((NotImplementedError, TypeError), match="bfloat16"):
-        peer(param_dtype=jnp.bfloat16)
-    ours = Ours(param_dtype=jnp.bfloat16)
-    carry, ys = ours(ours.params, XS.astype(jnp.bfloat16))
-    assert (carry.dtype, ys.dtype) == (jnp.float32, jnp.bfloat16)
+        peer(param_dtype=BFLOAT16)
+    ours = Ours(param_dtype=BFLOAT16)
+    carry, ys = ours(ours.params, XS.astype(BFLOAT16))
+    assert (carry.dtype, ys.dtype) == (jnp.float32, BFLOAT16)
 
 
+@FLAX.row("`jax.jit(lambda xs: rnn(xs))` over the module")
 def test_a_closure_over_the_module_is_jitted():
     peer = Nnx().module
     with pytest.raises(flax.errors.TraceContextError):
@@ -119,6 +102,7 @@ def test_a_closure_over_the_module_is_jitted():
     assert jax.jit(lambda xs: rnn(xs))(XS)[1].shape == (B, T, H)
 
 
+@FLAX.row("GRU's orthogonal recurrent weights")
 def test_spectral_radius_of_a_gate():
     def radius(matrix):
         return float(np.abs(np.linalg.eigvals(np.asarray(matrix))).max())
@@ -131,6 +115,7 @@ def test_spectral_radius_of_a_gate():
         assert radius(whole) == pytest.approx(1, abs=1e-5)
 
 
+@FLAX.row("z in the GRU")
 @PEERS
 def test_z(peer):
     model, ours = peer(), Ours()
@@ -145,52 +130,32 @@ def test_z(peer):
     assert not bool((ours(mine, XS)[0] == 0).any())  # z = 1 writes
 
 
-@pytest.fixture
-def keras(monkeypatch):
-    """Keras on JAX, where it is installed."""
-    monkeypatch.setenv("KERAS_BACKEND", "jax")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield pytest.importorskip("keras")
+@FLAX.row("`dtype=bfloat16`, its own carry")
+@pytest.mark.parametrize(("cell", "works"), [("SimpleCell", False), ("GRUCell", True)])
+def test_computing_in_bfloat16(cell, works):
+    linen = flax.linen.RNN(getattr(flax.linen, cell)(H, dtype=BFLOAT16), return_carry=True)
+    peer = nnx.RNN(getattr(nnx, cell)(D, H, dtype=BFLOAT16, rngs=nnx.Rngs(0)), return_carry=True)
+    for run in (lambda: linen.init_with_output(jax.random.key(0), XS)[0], lambda: peer(XS)):
+        if works:
+            assert run()[0].dtype == jnp.float32
+        else:
+            with pytest.raises(TypeError, match="carry"):
+                run()
+    for kind in (sc.RNN, sc.GRU):
+        ours = Ours(cell=kind)
+        carry, ys = ours(ours.params, XS.astype(BFLOAT16))
+        assert (carry.dtype, ys.dtype) == (jnp.float32, BFLOAT16)
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_padding_in_keras(keras):
-    mask = np.arange(T) < np.asarray(LENGTHS)[:, None]
-    layer = keras.layers.GRU(H, return_sequences=True)
-    layer.build(XS.shape)
-    weights = [variable.value for variable in layer.trainable_variables]
-    rest = [variable.value for variable in layer.non_trainable_variables]
-
-    def keras_gru(params, xs, lengths):
-        return None, layer.stateless_call(params, rest, xs, mask=jnp.asarray(mask))[0]
-
-    keras_gru.params = weights
-    assert poisoned(keras_gru)
-    assert not poisoned(Ours())
+@FLAX.row("bfloat16 parameters and float32 inputs")
+@PEERS
+def test_bfloat16_parameters_and_float32_inputs(peer):
+    init = nnx.initializers.lecun_normal()
+    with pytest.raises(TypeError, match="carry"):
+        peer(param_dtype=BFLOAT16, recurrent_kernel_init=init).module(XS)
+    ours = Ours(param_dtype=BFLOAT16)
+    assert ours(ours.params, XS)[0].dtype == jnp.float32
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_a_stack_of_one_cell(keras):
-    with pytest.raises(TypeError):
-        keras.layers.RNN([keras.layers.GRUCell(H)])(np.asarray(XS))
-    net = sc.Stack((sc.GRU(H),))
-    assert net.apply(net.init(jax.random.key(0), D), XS, time_axis=1)[1].shape == (B, T, H)
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_a_sum_of_1000_ones_in_bfloat16(keras):
-    options = {"activation": None, "use_bias": False, "dtype": "bfloat16"}
-    layer = keras.layers.SimpleRNN(1, recurrent_initializer="ones", **options)
-    layer.build((1, 1000, 1))
-    layer.set_weights([np.ones((1, 1)), np.ones((1, 1))])
-    assert float(np.asarray(layer(np.ones((1, 1000, 1))))[0, 0]) == 256
-    params = sc.RNNParams(jnp.ones((1, 1)), jnp.ones((1, 1)), None)
-    ones = jnp.ones((1000, 1, 1), jnp.bfloat16)
-    assert float(sc.unroll(sc.RNN(1, "identity", False), params, ones)[0][0, 0]) == 1000
-
-
-def test_the_page_names_the_versions_and_a_row_a_test():
-    page = (Path(__file__).parents[1] / "docs" / "peers.md").read_text()
-    assert len(re.findall(r"^\| (?!case|---)", page, re.M)) == 8 + 3
-    assert "0.12.8" in page
+def test_every_row_has_a_test():
+    FLAX.check()
