@@ -32,7 +32,7 @@ from seqcells.cells import (
     MinGRUParams,
     RNNParams,
 )
-from seqcells.engines import AssociativeScan, Engine, Scan, Truncated
+from seqcells.engines import AssociativeScan, Deferred, Engine, Scan, Truncated
 from seqcells.layers import (
     Bidirectional,
     Both,
@@ -65,6 +65,7 @@ __all__ = [
     "Bidirectional",
     "Both",
     "Cell",
+    "Deferred",
     "Engine",
     "FunctionCell",
     "GRUParams",

@@ -126,7 +126,7 @@ def select_engine(
 
     >>> import jax, seqcells as sc
     >>> sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100, 32, 8), "float32"))
-    Scan(unroll=1, checkpoint=None)
+    Deferred(chunk=50, keep=('mixed',), one_by_one=True)
     """
     if isinstance(xs, jax.ShapeDtypeStruct):
         axis = check_xs(xs, time_axis)
@@ -148,11 +148,12 @@ def run(
     key: jax.Array | None = None,
 ) -> tuple[Carry, Any]:
     """Do what `unroll` does, for xs [T, *B, D], flags and a key that are checked already."""
-    engine = _select(cell, xs, flags, engine)
+    chosen = _select(cell, xs, flags, engine)
     cell, carry, flags = prepare(cell, params, xs, carry, flags, reset_carry)
     if key is not None:
         cell, params, xs = cell.noisy(params, xs, key)
-    return engine_run(engine, cell, params, xs, carry, flags)
+        chosen = _select(cell, xs, flags, engine)  # what computes one draw may be another cell
+    return engine_run(chosen, cell, params, xs, carry, flags)
 
 
 # One jitted function for all calls: eager calls with equal cells and shapes then compile once.
@@ -212,7 +213,26 @@ def prepare(
     if reset_carry is not None:
         fresh = _like("reset_carry", reset_carry, fresh, xs)
     carry = fresh if carry is None else _like("carry", carry, fresh, xs)
+    fresh, carry = _varying((fresh, carry), (params, xs, flags, carry))
     return cell, carry, dataclasses.replace(flags, fresh=fresh)
+
+
+def _varying(carries: Any, others: Any) -> Any:
+    """Within a checked shard_map: let carries vary over every axis over which anything varies.
+
+    A loop's carry does not become varying by itself, and weights may vary where inputs do not.
+    """
+
+    def of(leaf: Any) -> frozenset[str]:
+        return getattr(getattr(jax.typeof(leaf), "manual_axis_type", None), "varying", frozenset())
+
+    axes = frozenset[str]().union(*map(of, jax.tree.leaves(others)))
+
+    def one(leaf: jax.Array) -> jax.Array:
+        missing = tuple(sorted(axes - of(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(one, carries) if axes else carries
 
 
 def _like(name: str, carry: Carry, fresh: Carry, xs: jax.Array) -> Carry:
@@ -233,8 +253,8 @@ def _select(cell: Cell, xs: Any, flags: Flags, engine: Engine | None) -> Engine:
     able = [e for e in ENGINES if e.why_not(cell, xs, flags) is None]
     best = next((e for e in able if e.why_slow(cell, xs, flags) is None), able[-1])
     if engine is None:
-        return best
+        return best.settled(cell, xs)
     reason = engine.why_not(cell, xs, flags)
     if reason is not None:
         raise ValueError(f"engine: {engine} cannot run {cell}: {reason}; {best} can")
-    return engine
+    return engine.settled(cell, xs)

@@ -14,7 +14,7 @@ from seqcells import _check
 from seqcells._cell import Carry, Cell, LinearCell, Params, SplitCell, fresh_carry
 from seqcells._flags import Flags
 from seqcells._unroll import trajectory, unroll
-from seqcells.engines import ENGINES, Scan
+from seqcells.engines import ENGINES, Scan, _slopes
 
 __all__ = ["LAWS", "Finding", "Report", "check"]
 
@@ -258,7 +258,9 @@ def split(s: Sample) -> None:
     cell = s.cell.resolve(s.xs[0])
     drive = cell.project(s.params, s.xs[0])
     if isinstance(cell, SplitCell) and cell.why_not_split() is None:
-        got = cell.gate(s.carry, drive, cell.mix(s.params, s.carry))
+        mixed = cell.mix(s.params, s.carry)
+        _slopes.dependence(cell.gate, s.carry, drive, mixed)  # raises unless it is elementwise
+        got = cell.gate(s.carry, drive, mixed)
     elif isinstance(cell, LinearCell):
         a, b = cell.coefficients(s.params, drive)
         got = jax.tree.map(jnp.add, cell.times(a, s.carry), b)

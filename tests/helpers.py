@@ -94,13 +94,15 @@ ENGINES = {
     "sqrt": sc.Scan(checkpoint="sqrt"),
     "chunk3": sc.Scan(checkpoint=3),
     "associative": sc.AssociativeScan(),
+    "deferred": sc.Deferred(chunk=3, keep=()),  # T = 7: the last window overlaps
+    "keeping": sc.Deferred(chunk=T, keep=("drive", "mixed"), one_by_one=False),
 }
 
 
 def ways(name: str) -> list[str]:
     """The engines that run a cell, the plain scan first."""
-    cell = CASES[name].cell
-    return [way for way in ENGINES if ENGINES[way].why_not(cell, None, Flags()) is None]
+    cell, xs = CASES[name].cell, jax.ShapeDtypeStruct((T, B, D), "float32")
+    return [way for way in ENGINES if ENGINES[way].why_not(cell, xs, Flags()) is None]
 
 
 def _row(name: str, way: str | None = None) -> Any:
@@ -122,7 +124,7 @@ ABLE = [
     for name in FAMILIES
     for way in ways(name)
     if EVERY
-    or way in ("scan", "associative")
+    or way in ("scan", "associative", "deferred")
     or name in ("gru-after-double", "lstm-bias", "function")
 ]
 BUILT_IN_ABLE = [_row(name, way) for name in FAMILIES if name != "function" for way in ways(name)]

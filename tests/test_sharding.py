@@ -20,6 +20,7 @@ specs = (P(), P(None, "batch"), specs)  # of the parameters, the inputs and the 
 ROWS = (
     ("gru-after-double", sc.Scan(), True),
     ("rnn-tanh-bias", sc.Scan(checkpoint="sqrt"), False),
+    ("lstm-bias", sc.Deferred(chunk=3, keep=("mixed",)), False),
 )
 
 def problem(name, engine, reverse):
@@ -79,9 +80,22 @@ for row in ROWS:
     near(compiled(*split), graded(*args))
 """
 
+SWEEP = """
+# Every device trains members of its own on the same data.
+for name, engine, reverse in ROWS:
+    loss, (params, xs, flags), _, graded = problem(name, engine, reverse)
+    many = jax.tree.map(lambda a: jnp.stack([a, a / 2, -a, a * 2]), params)
+    all_of = jax.vmap(jax.grad(loss, has_aux=True), (0, None, None))
+    over = P("batch")
+    mapped = jax.shard_map(all_of, mesh=mesh, in_specs=(over, P(), P()), out_specs=over)
+    compiled = jax.jit(mapped).lower(many, xs, flags).compile()
+    assert collectives(compiled)[0] == [], name
+    near(compiled(place(over, many), xs, flags), jax.jit(all_of)(many, xs, flags))
+"""
 
-def test_of_a_sharded_batch_only_the_gradients_of_the_weights_meet(pytestconfig):
-    run = [sys.executable, "-c", HEAD + AUTO + SHARD_MAP]
+
+def test_of_a_sharded_batch_the_gradients_of_the_weights_meet_and_of_a_sweep_nothing(pytestconfig):
+    run = [sys.executable, "-c", HEAD + AUTO + SHARD_MAP + SWEEP]
     env = os.environ | {"JAX_PLATFORMS": "cpu"}
     root = pytestconfig.rootpath
     done = subprocess.run(run, capture_output=True, text=True, env=env, cwd=root)

@@ -2,7 +2,12 @@
 
 from seqcells.engines._engine import Engine as Engine
 from seqcells.engines.associative import AssociativeScan as AssociativeScan
+from seqcells.engines.deferred import Deferred as Deferred
 from seqcells.engines.scan import Scan as Scan
 from seqcells.engines.truncated import Truncated as Truncated
 
-ENGINES: tuple[Engine, ...] = (AssociativeScan(), Scan())  # the last one runs everything
+ENGINES: tuple[Engine, ...] = (
+    AssociativeScan(),
+    Deferred(),
+    Scan(),
+)  # the last one runs everything

@@ -39,6 +39,10 @@ class Engine(Static, abc.ABC):
         """
         return None
 
+    def settled(self, cell: Cell, xs: Any) -> Engine:
+        """Return this engine with what it leaves open chosen for a cell and inputs [T, *B, D]."""
+        return self
+
     @abc.abstractmethod
     def run(
         self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
@@ -52,3 +56,10 @@ def platform(xs: Any) -> str:
         return next(iter(xs.devices())).platform
     device = getattr(jax.config, "jax_default_device", None)  # a device, a platform's name, or None
     return getattr(device, "platform", device) or jax.default_backend()
+
+
+def may_be_sharded() -> bool:
+    """Say whether JAX itself may have cut arrays over devices, unseen by what is being traced."""
+    mesh = jax.sharding.get_abstract_mesh()
+    by_hand = not mesh.empty and mesh.are_all_axes_manual  # within a shard_map
+    return jax.device_count() > 1 and not by_hand

@@ -1,0 +1,238 @@
+"""The operation behind `Deferred`: a cell over time, and its tangent, some steps at a time."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqcells._cell import Carry, Params, SplitCell
+from seqcells._flags import select, silence, zeros_like
+from seqcells.engines import _schedule, _slopes
+from seqcells.engines._operation import Function, Given
+from seqcells.engines._windows import Windows
+
+
+class Problem(NamedTuple):
+    """What an engine is given; or tangents of it, None where a field has none."""
+
+    params: Params
+    xs: Any  # [T, *B, ...]
+    carry: Carry  # [*B, ...]
+    fresh: Carry  # [*B, ...], None where there is no restart
+    valid: jax.Array | None  # bool[T, *B]
+    restart: jax.Array | None  # bool[T, *B]
+
+
+class Kept(NamedTuple):
+    """What the forward pass keeps of every step for the backward pass; None what it does not."""
+
+    drive: Any
+    mixed: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward(Function):
+    """The carry after every step, and what is kept of every step if it is recorded.
+
+    Attributes:
+        cell: the cell.
+        structure: that of a `Problem`, whose leaves are the arguments.
+        reverse: whether time is read from the end.
+        chunk: steps that the tangent takes at a time.
+        keep: the fields of `Kept` that are kept.
+        joined: whether the tangent makes one axis of steps and batch. Products over one axis are
+            quicker on a CPU than over two; but where JAX has sharded the batch, it would gather it.
+        recorded: whether what is kept is put out.
+    """
+
+    cell: SplitCell
+    structure: Any
+    reverse: bool
+    chunk: int
+    keep: tuple[str, ...]
+    joined: bool
+    recorded: bool = False
+
+    def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
+        p = jax.tree.unflatten(self.structure, args)
+        keep = self.keep if self.recorded else ()
+
+        def step(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+            x, valid, restart = inputs
+            old = carry if restart is None else select(restart, p.fresh, carry)
+            drive = self.cell.project(p.params, silence(valid, x))
+            mixed = self.cell.mix(p.params, old)
+            new = self.cell.gate(old, drive, mixed)
+            new = new if valid is None else select(valid, new, old)
+            kept = Kept(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
+            return new, (new, kept)
+
+        inputs = (p.xs, p.valid, p.restart)
+        return tuple(jax.tree.leaves(jax.lax.scan(step, p.carry, inputs, reverse=self.reverse)[1]))
+
+    def recording(self) -> Function:
+        return dataclasses.replace(self, recorded=bool(self.keep))
+
+    def along(self, given: Given, outputs: int) -> Function:
+        if self.recorded:  # differentiated again, and what is kept has a tangent too
+            return super().along(given, outputs)
+        return _Tangent(self, given)
+
+    def read(self, p: Problem, outputs: Any) -> tuple[Carry, Kept]:
+        """Give the outputs of the recorded function their structure."""
+        step, keep = _schedule.step_shapes(self.cell, p.xs), self.keep
+        kept = Kept(
+            step.drive if "drive" in keep else None, step.mixed if "mixed" in keep else None
+        )
+        return jax.tree.unflatten(jax.tree.structure((p.carry, kept)), outputs)
+
+
+class _Window(NamedTuple):
+    """What is read of some steps."""
+
+    xs: jax.Array  # [C, *B, D], zero at padding
+    valid: jax.Array | None  # bool[C, *B]
+    restart: jax.Array | None  # bool[C, *B]
+    old: Carry  # [C, *B, ...], which each step took
+    kept: Kept
+
+
+@dataclasses.dataclass(frozen=True)
+class _Tangent(Function):
+    """The tangent of the carry after every step, linear in that of the problem."""
+
+    forward: Forward
+    given: Given  # which leaves of the problem have a tangent
+
+    def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
+        f, count, moving = self.forward, len(self.given), sum(self.given)
+        p = jax.tree.unflatten(f.structure, args[:count])
+        carries, kept = f.read(p, args[count : len(args) - moving])
+        d = _spread(p, self.given, args[len(args) - moving :])
+        windows = Windows(len(p.xs), min(f.chunk, len(p.xs)), f.reverse)
+
+        def window(d_carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
+            start, live, d_xs = inputs
+            part = self._read(windows, start, live, p, carries, kept)
+            return self._steps(p, d, part, d_xs, d_carry)
+
+        start = zeros_like(p.carry) if d.carry is None else d.carry
+        inputs = (windows.starts, windows.live, windows.cut(d.xs))
+        again = jax.checkpoint(window, prevent_cse=False)  # of a window nothing is stored
+        found = jax.lax.scan(again, start, inputs, reverse=f.reverse)[1]
+        return tuple(jax.tree.leaves(windows.join(found)))
+
+    def _read(
+        self, windows: Windows, start: Any, live: Any, p: Problem, carries: Carry, kept: Kept
+    ) -> _Window:
+        """Read a window; what is dead in it is as padding."""
+        read = (p.xs, p.valid, p.restart, carries, kept)
+        xs, valid, restart, after, kept = windows.at(start, read)
+        if live is not None:
+            live = jnp.broadcast_to(live.reshape(-1, *[1] * (xs.ndim - 2)), xs.shape[:-1])
+            valid = live if valid is None else valid & live
+            restart = None if restart is None else restart & live
+        old = windows.shifted(windows.before(start, p.carry, carries), after)
+        if restart is not None:
+            fresh = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), p.fresh, old)
+            old = select(restart, fresh, old)
+        return _Window(silence(valid, xs), valid, restart, old, kept)
+
+    def _steps(
+        self, p: Problem, d: Problem, part: _Window, d_xs: Any, d_carry: Carry
+    ) -> tuple[Carry, Carry]:
+        """Take the steps of a window, for which all but the carry's tangent is given."""
+        cell, structure = self.forward.cell, jax.tree.structure(d_carry)
+        pushes, held, felt = self._linear(p, d, part, d_xs)
+
+        def step(d_carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
+            pushes, held, felt, old, valid, restart = inputs
+            if restart is not None:
+                fresh = zeros_like(d_carry) if d.fresh is None else d.fresh
+                d_carry = select(restart, fresh, d_carry)
+            _, d_mixed = jax.jvp(lambda carry: cell.mix(p.params, carry), (old,), (d_carry,))
+            sums = [
+                _sum([*push, *_slopes.push(by_carry, d_carry), *_slopes.push(by_mixed, d_mixed)])
+                for push, by_carry, by_mixed in zip(pushes, held, felt, strict=True)
+            ]
+            pairs = zip(sums, jax.tree.leaves(d_carry), strict=True)
+            found = [one[0] if one else jnp.zeros_like(leaf) for one, leaf in pairs]
+            new = jax.tree.unflatten(structure, found)
+            new = new if valid is None else select(valid, new, d_carry)
+            return new, new
+
+        inputs = (pushes, held, felt, part.old, part.valid, part.restart)
+        return jax.lax.scan(step, d_carry, inputs, reverse=self.forward.reverse)
+
+    def _linear(self, p: Problem, d: Problem, part: _Window, d_xs: Any) -> tuple[Any, Any, Any]:
+        """Linearise all steps of a window at once.
+
+        Returns:
+            For each leaf of the carry, [C, *B, ...]: what the tangents of weights and inputs add to
+            its own (a list of one array, or none), and its slopes by the old carry and by `mixed`.
+            What they are at padding is not read.
+        """
+        cell, lead = self.forward.cell, part.xs.shape[:-1]
+        rows = (part.xs, d_xs, part.old, part.kept)
+        if self.forward.joined:
+            rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(lead) :]), rows)
+        xs, d_xs, old, kept = rows
+        drive, d_drive = _jvp(cell.project, (p.params, xs), (d.params, d_xs))
+        mixed, d_mixed = _jvp(lambda params: cell.mix(params, old), (p.params,), (d.params,))
+        drive = drive if kept.drive is None else kept.drive  # then no product is left of it above
+        mixed = mixed if kept.mixed is None else kept.mixed
+        one = len(jax.tree.leaves(old))
+        two = one + len(jax.tree.leaves(drive))
+        table = _slopes.slopes(cell.gate, old, drive, mixed)
+        pushes = []
+        for row in table:
+            terms = _slopes.push(row[one:two], d_drive) + _slopes.push(row[two:], d_mixed)
+            pushes.append(_sum(terms))
+        held, felt = [row[:one] for row in table], [row[two:] for row in table]
+        found = (pushes, held, felt)
+        if self.forward.joined:
+            found = jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), found)
+        return found
+
+
+def _spread(p: Problem, given: Given, tangents: tuple[jax.Array, ...]) -> Problem:
+    """Put tangents in the places of a problem: zeros where a part of a field has none."""
+    rest, marks, fields = iter(tangents), iter(given), []
+    for field in p:
+        leaves, structure = jax.tree.flatten(field)
+        found = [next(rest) if next(marks) else None for _ in leaves]
+        some = any(tangent is not None for tangent in found)
+        pairs = zip(found, leaves, strict=True)
+        filled = [_no_tangent(leaf) if tangent is None else tangent for tangent, leaf in pairs]
+        fields.append(jax.tree.unflatten(structure, filled) if some else None)
+    return Problem(*fields)
+
+
+def _no_tangent(leaf: jax.Array) -> Any:
+    if jnp.issubdtype(leaf.dtype, jnp.inexact):
+        return jnp.zeros_like(leaf)
+    return np.zeros(leaf.shape, jax.dtypes.float0)
+
+
+def _jvp(function: Any, args: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    """Compute a function and its tangent; None is no tangent."""
+    moving = [i for i, tangent in enumerate(tangents) if tangent is not None]
+    if not moving:
+        return function(*args), None
+
+    def moved(*some: Any) -> Any:
+        found = dict(zip(moving, some, strict=True))
+        return function(*(found.get(i, arg) for i, arg in enumerate(args)))
+
+    some, theirs = (tuple(tree[i] for i in moving) for tree in (args, tangents))
+    return jax.jvp(moved, some, theirs)
+
+
+def _sum(terms: list[jax.Array]) -> list[jax.Array]:
+    """Add up to one term, or to none."""
+    return [functools.reduce(jnp.add, terms)] if terms else []

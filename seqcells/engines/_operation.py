@@ -1,0 +1,207 @@
+"""Functions that JAX sees as one operation, with a derivative and a batching of their own.
+
+JAX differentiates a scan by keeping what every step needs and adding to the weights' gradient in
+every step, and it batches a scan by widening its body. A `Function` may say another derivative, and
+an operation may take a batch of weights one member after another. What the rules make of an
+operation is an operation again, so that grad, jvp, vmap and jit nest in any order.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Primitive
+from jax.interpreters import ad, batching, mlir
+
+from seqcells._static import Static
+
+Arrays = tuple[jax.Array, ...]
+Given = tuple[bool, ...]  # which of some arguments are meant
+
+
+class Function(Static, abc.ABC):
+    """A pure function of arrays to a tuple of arrays, as a static value."""
+
+    @abc.abstractmethod
+    def __call__(self, *args: jax.Array) -> Arrays:
+        """Compute, in JAX's own operations."""
+
+    def along(self, given: Given, outputs: int) -> Function:
+        """Return the derivative by the given arguments.
+
+        Args:
+            given: which arguments have a tangent.
+            outputs: the number of outputs.
+
+        Returns:
+            A function of (*arguments, *outputs, *tangents), linear in the tangents.
+        """
+        return _Along(self, given)
+
+    def recording(self) -> Function:
+        """Return what to compute where a derivative is taken: `along` reads its outputs."""
+        return self
+
+
+@dataclasses.dataclass(frozen=True)
+class Operation(Static):
+    """A function as one operation.
+
+    Attributes:
+        function: what is computed; linear in the arguments after the fixed ones.
+        fixed: how many arguments, the first ones, are not such.
+        weights: how many arguments, the first ones, are weights.
+        one_by_one: whether a batch of weights is taken one member after another.
+    """
+
+    function: Function
+    fixed: int
+    weights: int
+    one_by_one: bool
+
+    def __call__(self, *args: Any) -> list[jax.Array]:
+        """Compute, as one operation."""
+        return _operation_p.bind(*args, operation=self)
+
+    def of(self, function: Function, fixed: int | None = None) -> Operation:
+        """Return another function of the same weights as one operation."""
+        fixed = self.fixed if fixed is None else fixed
+        return dataclasses.replace(self, function=function, fixed=fixed)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Along(Function):
+    """The derivative of a function of which nothing better is known."""
+
+    function: Function
+    given: Given
+
+    def __call__(self, *args: jax.Array) -> Arrays:
+        count = sum(self.given)
+        primals, tangents = args[: len(self.given)], args[len(args) - count :]
+        moving = [a for a, given in zip(primals, self.given, strict=True) if given]
+
+        def moved(*moving: jax.Array) -> Arrays:
+            return self.function(*_merge(self.given, moving, primals))
+
+        return jax.jvp(moved, tuple(moving), tangents)[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Turned(Function):
+    """The transpose of a function by some of the arguments in which it is linear."""
+
+    function: Function
+    fixed: int
+    wanted: Given  # of the arguments after the fixed ones
+    avals: tuple[Any, ...]  # of the same
+
+    def __call__(self, *args: jax.Array) -> Arrays:
+        fixed, cotangents = args[: self.fixed], args[self.fixed :]
+        zeros = [jnp.zeros(a.shape, a.dtype) for a in self.avals]
+        wanted = [a for a, wanted in zip(self.avals, self.wanted, strict=True) if wanted]
+
+        def straight(*wanted: jax.Array) -> Arrays:
+            return self.function(*fixed, *_merge(self.wanted, wanted, zeros))
+
+        return jax.linear_transpose(straight, *wanted)(cotangents)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Batched(Function):
+    """A function of a batch; an axis is None for what all members share."""
+
+    function: Function
+    axes: tuple[int | None, ...]
+
+    def __call__(self, *args: jax.Array) -> Arrays:
+        return jax.vmap(self.function, self.axes)(*args)
+
+    def along(self, given: Given, outputs: int) -> Function:
+        moving = [axis for axis, given in zip(self.axes, given, strict=True) if given]
+        return _Batched(self.function.along(given, outputs), (*self.axes, *[0] * outputs, *moving))
+
+    def recording(self) -> Function:
+        return dataclasses.replace(self, function=self.function.recording())
+
+
+def _merge(given: Given, some: Sequence[Any], others: Sequence[Any]) -> list[Any]:
+    """Take the next of `some` where it is given, else the one of `others` that stands there."""
+    rest = iter(some)
+    return [next(rest) if one else other for one, other in zip(given, others, strict=True)]
+
+
+@functools.lru_cache(maxsize=1024)
+def _shapes(function: Function, avals: tuple[Any, ...]) -> list[Any]:
+    return [aval.update(weak_type=False) for aval in jax.make_jaxpr(function)(*avals).out_avals]
+
+
+def _abstract(*avals: Any, operation: Operation) -> list[Any]:
+    return _shapes(operation.function, avals)
+
+
+def _compute(*args: jax.Array, operation: Operation) -> list[jax.Array]:
+    return list(operation.function(*args))
+
+
+@functools.partial(jax.jit, static_argnames="operation")
+def _run(*args: jax.Array, operation: Operation) -> list[jax.Array]:
+    return _compute(*args, operation=operation)
+
+
+def _jvp(primals: Any, tangents: Any, *, operation: Operation) -> tuple[Any, Any]:
+    count = len(_shapes(operation.function, tuple(map(jax.typeof, primals))))
+    recording = operation.of(operation.function.recording())
+    outs = recording(*primals)
+    given = tuple(type(tangent) is not ad.Zero for tangent in tangents)
+    fixed, linear = given[: operation.fixed], given[operation.fixed :]
+    sums: list[Any] = [ad.Zero(jax.typeof(out).to_tangent_aval()) for out in outs[:count]]
+    if any(linear):  # the function itself: what it is given may be zeros, but is there
+        moved = [ad.instantiate_zeros(tangent) for tangent in tangents[operation.fixed :]]
+        sums = operation(*primals[: operation.fixed], *moved)
+    if any(fixed):
+        along = operation.function.along((*fixed, *[False] * len(linear)), len(outs))
+        inner = operation.of(along, fixed=len(primals) + len(outs))
+        moved = [tangent for tangent, given in zip(tangents, fixed, strict=False) if given]
+        sums = list(map(ad.add_tangents, sums, inner(*primals, *outs, *moved)))
+    return outs[:count], sums
+
+
+def _transpose(cotangents: Any, *args: Any, operation: Operation) -> list[Any]:
+    fixed, linear = args[: operation.fixed], args[operation.fixed :]
+    wanted = tuple(ad.is_undefined_primal(arg) for arg in linear)
+    avals = tuple(
+        arg.aval if one else jax.typeof(arg) for arg, one in zip(linear, wanted, strict=True)
+    )
+    turned = operation.of(_Turned(operation.function, operation.fixed, wanted, avals))
+    found = turned(*fixed, *map(ad.instantiate_zeros, cotangents))
+    return [None] * len(fixed) + _merge(wanted, found, [None] * len(linear))
+
+
+def _batch(args: Any, axes: Any, *, operation: Operation) -> tuple[Any, Any]:
+    axes = tuple(axes)
+    batched = tuple(axis is not None for axis in axes)
+    if not (operation.one_by_one and any(batched[: operation.weights])):
+        outs = operation.of(_Batched(operation.function, axes))(*args)
+        return outs, [0] * len(outs)
+    members = [
+        jnp.moveaxis(a, axis, 0) for a, axis in zip(args, axes, strict=True) if axis is not None
+    ]
+    outs = jax.lax.map(lambda member: operation(*_merge(batched, member, args)), members)
+    return outs, [0] * len(outs)
+
+
+_operation_p = Primitive("seqcells_operation")
+_operation_p.multiple_results = True
+_operation_p.def_impl(_run)
+_operation_p.def_abstract_eval(_abstract)
+ad.primitive_jvps[_operation_p] = _jvp
+ad.primitive_transposes[_operation_p] = _transpose
+batching.primitive_batchers[_operation_p] = _batch
+mlir.register_lowering(_operation_p, mlir.lower_fun(_compute, multiple_results=True))

@@ -1,0 +1,106 @@
+"""Time cut into windows of one size, whatever the number of steps."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+class Windows(NamedTuple):
+    """`length` steps in windows of `size`, in the order of time.
+
+    Where `size` does not divide `length`, the window that is read last overlaps the one before it,
+    and the steps that were read already are dead in it. So one program serves all windows, and
+    what is only read is never copied.
+    """
+
+    length: int
+    size: int
+    reverse: bool = False  # whether reading begins at the end
+
+    @property
+    def number(self) -> int:
+        """The number of windows."""
+        return -(-self.length // self.size)
+
+    @property
+    def dead(self) -> int:
+        """The number of steps that two windows have in common."""
+        return self.number * self.size - self.length
+
+    @property
+    def starts(self) -> np.ndarray:
+        """The first step of each window."""
+        if self.reverse:
+            return np.maximum(np.arange(self.number) * self.size - self.dead, 0)
+        return np.minimum(np.arange(self.number) * self.size, self.length - self.size)
+
+    @property
+    def live(self) -> np.ndarray | None:
+        """bool[number, size], False = dead; None where every step is live."""
+        if not self.dead:
+            return None
+        live = np.ones((self.number, self.size), bool)
+        if self.reverse:
+            live[0, self.size - self.dead :] = False
+        else:
+            live[-1, : self.dead] = False
+        return live
+
+    def at(self, start: jax.Array, tree: Any) -> Any:
+        """Read the window that starts at a step out of arrays [T, ...]."""
+        return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, self.size), tree)
+
+    def before(self, start: jax.Array, carry: Any, carries: Any) -> Any:
+        """Return the carry that the first step read of a window takes.
+
+        Args:
+            start: where the window starts.
+            carry: the carry before all steps, [*B, ...].
+            carries: the carries after them, [T, *B, ...].
+        """
+        if self.reverse:
+            entered, at = start == self.length - self.size, start + self.size
+        else:
+            entered, at = start == 0, start - 1
+
+        def one(carry: jax.Array, carries: jax.Array) -> jax.Array:
+            found = jax.lax.dynamic_index_in_dim(carries, at, keepdims=False)  # clamps
+            return jnp.where(entered, carry, found)
+
+        return jax.tree.map(one, carry, carries)
+
+    def shifted(self, first: Any, after: Any) -> Any:
+        """Return the carry that each step of a window takes, given those after its steps."""
+
+        def one(first: jax.Array, after: jax.Array) -> jax.Array:
+            parts = (after[1:], first[None]) if self.reverse else (first[None], after[:-1])
+            return jnp.concatenate(parts)
+
+        return jax.tree.map(one, first, after)
+
+    def cut(self, tree: Any) -> Any:
+        """Cut arrays [T, ...] into [number, size, ...]."""
+        return jax.tree.map(self._cut, tree)
+
+    def join(self, tree: Any) -> Any:
+        """Undo `cut`; what is dead is dropped."""
+        return jax.tree.map(self._join, tree)
+
+    def _cut(self, a: jax.Array) -> jax.Array:
+        if self.dead:
+            kept = self.size - self.dead  # the live steps of the window that overlaps
+            parts = (a[: self.size], a[kept:]) if self.reverse else (a[:-kept], a[-self.size :])
+            a = jnp.concatenate(parts)
+        return a.reshape(self.number, self.size, *a.shape[1:])
+
+    def _join(self, a: jax.Array) -> jax.Array:
+        flat = a.reshape(self.number * self.size, *a.shape[2:])
+        if not self.dead:
+            return flat
+        kept = self.size - self.dead
+        cut = kept if self.reverse else self.number * self.size - self.size
+        return jnp.concatenate([flat[:cut], flat[cut + self.dead :]])
