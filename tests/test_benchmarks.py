@@ -312,7 +312,10 @@ def test_scaling_tells_slopes_and_is_drawn(tmp_path):
         (["plot", "--results", "/nowhere"], ["results: expected peers-cpu-1core.csv in /nowhere"]),
     ],
 )
-def test_bad_input_is_named_before_anything_is_measured(arguments, told, capsys, tmp_path):
+def test_bad_input_is_named_before_anything_is_measured(
+    arguments, told, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cli, "run", lambda *_: pytest.fail("it measured"))
     before = machine.cores()
     assert cli.main([*arguments, "--out", str(tmp_path)]) == 1
     shown = capsys.readouterr()
