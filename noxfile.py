@@ -40,6 +40,13 @@ def horizon(session: nox.Session) -> None:
 
 
 @nox.session
+def benchmarks(session: nox.Session) -> None:
+    """Every cell and shape beside every peer, on one core; the machine should be idle."""
+    session.install("-e", ".[bench]")
+    session.run("python", "-m", "benchmarks", "peers", *session.posargs)
+
+
+@nox.session
 def docs(session: nox.Session) -> None:
     session.install("-e", ".[docs]")
     session.run("sphinx-build", "-W", "-b", "html", "docs", "docs/_build/html")

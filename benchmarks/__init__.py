@@ -1,0 +1,1 @@
+"""seqcells measured beside its peers, and against itself: `python -m benchmarks`."""

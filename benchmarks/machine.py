@@ -1,0 +1,101 @@
+"""The machine: what a run may use of it, and what its rows say of where they were made."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import seqcells as sc
+from experiments._check import BadInput, whole
+
+COLUMNS = ["machine", "cores", "date", "commit", "python", "jax", "seqcells"]
+
+
+def prepare(cores: int, devices: int = 1) -> None:
+    """Pin this process to some cores and set up JAX, before anything is computed.
+
+    Args:
+        cores: how many cores, counted from the first that this process may use.
+        devices: how many CPU devices JAX makes of them.
+    """
+    whole("cores", cores, least=1)
+    whole("devices", devices, least=1)
+    if not hasattr(os, "sched_setaffinity"):
+        raise BadInput(
+            f"cores: expected a system that pins a process to its cores, which {platform.system()} "
+            "does not; run this on Linux"
+        )
+    mine = sorted(os.sched_getaffinity(0))
+    if cores > len(mine):
+        raise BadInput(
+            f"cores: expected at most the {len(mine)} that this process may use, got {cores}; "
+            f"give --cores {len(mine)}"
+        )
+    os.sched_setaffinity(0, mine[:cores])
+    jax.config.update("jax_platforms", "cpu")
+    jax.config.update("jax_enable_compilation_cache", False)  # or compile times would be of disks
+    if devices > 1:
+        jax.config.update("jax_num_cpu_devices", devices)
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    mine = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(mine(0)) if mine else os.cpu_count() or 1
+
+
+def about() -> dict[str, Any]:
+    """Say where and of what a row is made; the values of `COLUMNS`."""
+    made = (
+        _model(),
+        cores(),
+        datetime.datetime.now(datetime.UTC).date().isoformat(),
+        _commit(),
+        platform.python_version(),
+        jax.__version__,
+        sc.__version__,
+    )
+    return dict(zip(COLUMNS, made, strict=True))
+
+
+def version(package: str) -> str:
+    """Return a package and its version, such as "flax 0.12.8"."""
+    own = package == "seqcells"  # which runs from a clone, too
+    return f"{package} {sc.__version__ if own else importlib.metadata.version(package)}"
+
+
+def stem(command: str, cores: int) -> str:
+    """Name a table's files: peers-cpu-1core, peers-cpu-2cores."""
+    return f"{command}-cpu-{cores}core{'s' if cores > 1 else ''}"
+
+
+def _model() -> str:
+    """Name the processor."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
+
+
+def _commit() -> str:
+    """Return the commit, with a + where what is measured was changed since."""
+    root = Path(__file__).parents[1]
+
+    def git(*arguments: str) -> str:
+        line = ["git", "-C", str(root), *arguments]
+        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        changed = git("status", "--porcelain", "--", "seqcells", ":(glob)benchmarks/*.py")
+        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"  # no clone

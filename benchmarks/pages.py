@@ -1,0 +1,174 @@
+"""The Markdown page of each table."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterable
+
+from benchmarks import compare, machine
+from benchmarks.peers import OURS, PEERS
+from benchmarks.sweep import KEYS
+from benchmarks.tables import NONE, Row, between, digits, made_with, markdown
+from benchmarks.timing import slope
+
+Group = list[Row]
+
+
+def peers(rows: list[Row]) -> str:
+    """Tell the times of all contestants, memory and compile time."""
+    known = [OURS.name, *PEERS, compare.LIMIT]
+    names = [name for name in known if any(row["contestant"] == name for row in rows)]
+    parts = ["# seqcells beside its peers", PEERS_TEXT, made_with(rows, machine.COLUMNS)]
+    versions = dict.fromkeys(row["version"] for row in rows)
+    parts.append(f"Versions: {', '.join(versions)}.")
+    for what, title in (("forward", "Forward pass"), ("training", "Value and gradient")):
+        groups = _groups([row for row in rows if row["what"] == what], compare.KEYS)
+        if groups:
+            parts += [f"## {title}, ms", _times(groups, names)]
+            parts += [f"## {title}, MiB of temporaries", _table(groups, names, _memory)]
+            parts += [f"## {title}, compile time over that of naive", _table(groups, names, _made)]
+    parts += _told(rows)
+    return "\n\n".join(parts) + "\n"
+
+
+PEERS_TEXT = """\
+Medians over interleaved rounds, quartiles in brackets. "Speed over best" is the time of the
+fastest peer over that of seqcells, round by round: above 1, seqcells is faster. A peer whose cell
+does less work, or whose outputs differ, is never the fastest. The GEMM limit is the same
+multiplications as a few large products, three times those of the forward pass for training. Each
+framework has its usual layout, weights and inputs in float32. Before they were timed, outputs were
+compared with those of seqcells on the same weights."""
+
+
+def _groups(rows: list[Row], keys: list[str]) -> list[Group]:
+    found: dict[tuple, Group] = {}
+    for row in rows:
+        found.setdefault(tuple(row[key] for key in keys), []).append(row)
+    return list(found.values())
+
+
+def _times(groups: list[Group], names: list[str]) -> str:
+    head = ["cell", "shape", "B,T,I,H", "speed over best", "best", *names]
+    lines = []
+    for group in groups:
+        best = next((row for row in group if row["best"]), None)
+        lines.append(
+            [
+                *_who(group),
+                between(best, "ratio") if best else NONE,
+                best["contestant"] if best else NONE,
+                *(_of(group, name, lambda row: digits(row["ms"])) for name in names),
+            ]
+        )
+    return markdown(head, lines, texts=3)
+
+
+def _table(groups: list[Group], names: list[str], show: Callable[[Row], str]) -> str:
+    """Lay out one number a contestant, without those that have none."""
+    lines = {name: [_of(group, name, show) for group in groups] for name in names}
+    shown = [name for name in names if any(cell != NONE for cell in lines[name])]
+    rows = [[*_who(group), *(lines[name][i] for name in shown)] for i, group in enumerate(groups)]
+    return markdown(["cell", "shape", "B,T,I,H", *shown], rows, texts=3)
+
+
+def _who(group: Group) -> list[str]:
+    return [group[0]["cell"], group[0]["shape"], _sizes(group)]
+
+
+def _sizes(group: Group) -> str:
+    return ",".join(str(group[0][name]) for name in "BTIH")
+
+
+def _of(group: Group, name: str, show: Callable[[Row], str]) -> str:
+    """Show one contestant's number, or that there is none."""
+    return next((show(row) for row in group if row["contestant"] == name), NONE)
+
+
+def _memory(row: Row) -> str:
+    return digits(row["temp_mib"])
+
+
+def _made(row: Row) -> str:
+    return digits(row["compile_ratio"])
+
+
+def _told(rows: list[Row]) -> list[str]:
+    """Say which contestants compute something else, and which were not timed."""
+    others = dict.fromkeys(
+        f"- {row['contestant']}, {row['cell']}: {row['computes']}"
+        for row in rows
+        if row["contestant"] != compare.LIMIT and row["computes"] != f"{row['cell']}(H)"
+    )
+    wrong = dict.fromkeys(
+        f"- {row['contestant']}, {row['cell']} at {row['shape']}, {row['what']}: {row['status']}"
+        for row in rows
+        if row["status"] != "ok"
+    )
+    lists = {"Computing another function": others, "Not timed": wrong}
+    return [part for title, lines in lists.items() if lines for part in _listed(title, lines)]
+
+
+def _listed(title: str, lines: Iterable[str]) -> list[str]:
+    return [f"## {title}", "\n".join(lines)]
+
+
+def sweep(rows: list[Row]) -> str:
+    """Tell the times of a sweep."""
+    names = list(dict.fromkeys(row["contestant"] for row in rows))
+    parts = ["# A sweep: the gradients of many members", SWEEP_TEXT]
+    parts.append(made_with(rows, machine.COLUMNS))
+    for title, column in (("ms", "ms"), (f"time over that of {names[0]}", "ratio")):
+        lines = [
+            [
+                *(str(group[0][key]) for key in KEYS),
+                *(_of(group, name, functools.partial(between, name=column)) for name in names),
+            ]
+            for group in _groups(rows, KEYS)
+        ]
+        parts += [f"## One sweep, {title}", markdown([*KEYS, *names], lines, texts=0)]
+    return "\n\n".join(parts) + "\n"
+
+
+SWEEP_TEXT = """\
+One gradient of mean(ys**2) by the parameters of every member, a GRU, all on the same batch of 32
+sequences of 100 steps with 8 features. Medians over interleaved rounds, quartiles in brackets."""
+
+
+def scaling(rows: list[Row]) -> str:
+    """Tell how the cost grows with each size."""
+    parts = ["# What a training step of a GRU costs", SCALING_TEXT]
+    parts.append(made_with(rows, machine.COLUMNS))
+    names = list(dict.fromkeys(row["contestant"] for row in rows))
+    for axis in dict.fromkeys(row["axis"] for row in rows):
+        groups = _groups([row for row in rows if row["axis"] == axis], ["value"])
+        lines = [
+            [
+                _sizes(group),
+                *(_of(group, name, lambda row: between(row, "ms")) for name in names),
+            ]
+            for group in groups
+        ]
+        parts += [f"## Against {axis}", markdown(["B,T,I,H", *names], lines, texts=1)]
+        parts += _slopes(rows, axis, names)
+    return "\n\n".join(parts) + "\n"
+
+
+def _slopes(rows: list[Row], axis: str, names: list[str]) -> list[str]:
+    """Say the exponents: over all values, and between the last two; nothing of one value."""
+    lines = []
+    for name in names:
+        curve = sorted(
+            (row["value"], row["ms"])
+            for row in rows
+            if (row["axis"], row["contestant"]) == (axis, name) and math.isfinite(row["ms"])
+        )
+        if len(curve) > 1:
+            whole, end = (slope(*zip(*part, strict=True)) for part in (curve, curve[-2:]))
+            lines.append(f"- {name} grows as {axis}^{whole:.2f}, at the end as {axis}^{end:.2f}")
+    return ["\n".join(lines)] if lines else []
+
+
+SCALING_TEXT = """\
+Value and gradient of mean(ys**2); one size varies at a time. Medians over interleaved rounds,
+quartiles in brackets; exponents are slopes of logarithms."""

@@ -1,0 +1,268 @@
+"""The contestants: one class a framework, imported when it is first asked for.
+
+Each is given its own usual layout, time first wherever it has one without transposing, and the
+faster of two cells where it has both.
+"""
+
+from __future__ import annotations
+
+import abc
+import importlib
+import os
+from collections.abc import Callable
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqcells as sc
+from benchmarks import machine, naive
+from benchmarks.problem import CELLS, Shape
+from benchmarks.programs import Forward, Program, What, jax_program, training
+from seqcells import interop
+
+Cells = dict[str, Callable[[int], sc.Cell]]
+
+
+def _single(hidden: int) -> sc.GRU:
+    return sc.GRU(hidden, bias="single")
+
+
+class Built(NamedTuple):
+    """A contestant's model with its weights."""
+
+    forward: Forward
+    params: Any
+
+
+class Peer(abc.ABC):
+    """A framework that runs recurrent nets.
+
+    `cells` says, for each cell that it has, which cell of seqcells computes the same function: with
+    that one its outputs are compared. `lighter` names those that do less work than the cell that
+    they stand beside, and why: they are timed, but are nobody's best.
+    """
+
+    name: ClassVar[str]
+    module: ClassVar[str] = "jax"
+    package: ClassVar[str] = "jax"  # what pip calls it
+    cells: ClassVar[Cells] = CELLS
+    lighter: ClassVar[dict[str, str]] = {}
+    time_axis: ClassVar[int] = 0
+
+    def load(self) -> Any:
+        """Import the framework."""
+        return importlib.import_module(self.module)
+
+    @abc.abstractmethod
+    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
+        """Make its model with the weights of its twin."""
+
+    def place(self, xs: jax.Array) -> Any:
+        """Lay xs [T, B, D] out as the framework has them."""
+        return jnp.swapaxes(xs, 0, self.time_axis)
+
+    def outputs(self, built: Built, xs: Any) -> np.ndarray:
+        """Compute ys [T, B, H]."""
+        ys = jax.jit(built.forward)(built.params, xs)
+        return np.swapaxes(np.asarray(ys), 0, self.time_axis)
+
+    def program(self, built: Built, what: What, xs: Any) -> Program:
+        """Make what is timed."""
+        f = built.forward if what == "forward" else training(built.forward)
+        return jax_program(f, built.params, xs)
+
+
+class Seqcells(Peer):
+    """This library with its default engine."""
+
+    name = "seqcells"
+    module = "seqcells"
+    package = "seqcells"
+
+    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
+        """Make its model with the weights of its twin."""
+        return Built(lambda params, xs: sc.unroll(twin, params, xs)[1], params)
+
+
+class Naive(Peer):
+    """A scan written by hand."""
+
+    name = "naive"
+
+    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
+        """Make its model with the weights of its twin."""
+        kind = type(twin).__name__
+        return Built(lambda params, xs: naive.unroll(kind, params, xs), params)
+
+
+class Linen(Peer):
+    """flax.linen.RNN, for LSTM over its OptimizedLSTMCell."""
+
+    name = "linen"
+    module = "flax.linen"
+    package = "flax"
+    cells = CELLS | {"GRU": _single}
+    names: ClassVar = {"RNN": "SimpleCell", "GRU": "GRUCell", "LSTM": "OptimizedLSTMCell"}
+
+    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
+        """Make its model with the weights of its twin."""
+        linen = self.load()
+        cell = getattr(linen, self.names[type(twin).__name__])(shape.H)
+        variables = interop.linen.dump(sc.Recurrent(twin), params)
+        return Built(linen.RNN(cell, time_major=True).apply, jax.tree.map(jnp.asarray, variables))
+
+
+class NNX(Peer):
+    """flax.nnx.RNN, for LSTM over its OptimizedLSTMCell; split outside, merged inside of jit."""
+
+    name = "nnx"
+    module = "flax.nnx"
+    package = "flax"
+    cells = Linen.cells
+
+    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
+        """Make its model with the weights of its twin."""
+        nnx = self.load()
+        rngs, name = nnx.Rngs(0), Linen.names[type(twin).__name__]
+        cell = getattr(nnx, name)(shape.D, shape.H, rngs=rngs)
+        graph, state, rest = nnx.split(nnx.RNN(cell, time_major=True, rngs=rngs), nnx.Param, ...)
+        like = nnx.to_pure_dict(state)
+        arrays = interop.nnx.dump(sc.Recurrent(twin), params, like=like)
+        nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, arrays))
+
+        def forward(params: Any, xs: Any) -> Any:
+            own = jax.tree.map(lambda a: a, rest)  # counts made in this trace, or none may change
+            return nnx.merge(graph, params, own)(xs)
+
+        return Built(forward, state)
+
+
+class Haiku(Peer):
+    """hk.dynamic_unroll."""
+
+    name = "haiku"
+    module = "haiku"
+    package = "dm-haiku"
+    cells: ClassVar[Cells] = {
+        "RNN": lambda hidden: sc.RNN(hidden, "relu"),
+        "GRU": lambda hidden: sc.GRU(hidden, reset="before", bias="single"),
+        "LSTM": sc.LSTM,
+    }
+    lighter: ClassVar = {"RNN": "ReLU in place of tanh: it has no other"}
+    names: ClassVar = {"RNN": "VanillaRNN", "GRU": "GRU", "LSTM": "LSTM"}
+
+    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
+        """Make its model with the weights of its twin."""
+        hk = self.load()
+        make = getattr(hk, self.names[type(twin).__name__])
+
+        def net(xs: Any) -> Any:
+            core = make(shape.H)
+            return hk.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]))[0]
+
+        arrays = jax.tree.map(jnp.asarray, interop.haiku.dump(twin, params))
+        return Built(hk.without_apply_rng(hk.transform(net)).apply, arrays)
+
+
+class Equinox(Peer):
+    """A cell of Equinox in lax.scan, vmapped over the batch; over its axis 1, which is cheaper."""
+
+    name = "equinox"
+    module = "equinox"
+    package = "equinox"
+    cells: ClassVar[Cells] = {"GRU": _single, "LSTM": sc.LSTM}
+
+    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
+        """Make its model with the weights of its twin."""
+        eqx, pair = self.load(), isinstance(twin, sc.LSTM)
+        make = eqx.nn.LSTMCell if pair else eqx.nn.GRUCell
+        arrays = interop.equinox.dump(twin, params)
+        cell = eqx.tree_at(
+            lambda cell: [getattr(cell, name) for name in arrays],
+            make(shape.D, shape.H, key=jax.random.key(0)),
+            [jnp.asarray(array) for array in arrays.values()],
+        )
+        weights, static = eqx.partition(cell, eqx.is_array)
+
+        def one(weights: Any, xs: Any) -> Any:
+            cell, zeros = eqx.combine(weights, static), jnp.zeros(shape.H)
+
+            def step(carry: Any, x: Any) -> Any:
+                carry = cell(x, carry)
+                return carry, carry[0] if pair else carry
+
+            return jax.lax.scan(step, (zeros, zeros) if pair else zeros, xs)[1]
+
+        return Built(jax.vmap(one, in_axes=(None, 1), out_axes=1), weights)
+
+
+class Keras(Peer):
+    """A layer of Keras on JAX, by stateless_call."""
+
+    name = "keras"
+    module = "keras"
+    package = "keras"
+    time_axis = 1
+    names: ClassVar = {"RNN": "SimpleRNN", "GRU": "GRU", "LSTM": "LSTM"}
+
+    def load(self) -> Any:
+        """Import the framework, on JAX."""
+        os.environ["KERAS_BACKEND"] = "jax"  # it reads this once, when it is imported
+        return super().load()
+
+    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
+        """Make its model with the weights of its twin."""
+        make = getattr(self.load().layers, self.names[type(twin).__name__])
+        layer = make(shape.H, return_sequences=True)
+        layer.build((shape.B, shape.T, shape.D))
+        layer.set_weights(list(interop.keras.dump(twin, params).values()))
+        rest = [v.value for v in layer.non_trainable_variables]
+        weights = [v.value for v in layer.trainable_variables]
+        return Built(lambda params, xs: layer.stateless_call(params, rest, xs)[0], weights)
+
+
+class Torch(Peer):
+    """nn.RNN, nn.GRU and nn.LSTM of PyTorch, eager, on the CPU."""
+
+    name = "torch"
+    module = "torch"
+    package = "torch"
+
+    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
+        """Make its model with the weights of its twin."""
+        torch = self.load()
+        torch.set_num_threads(machine.cores())  # it may have been imported before
+        net = getattr(torch.nn, type(twin).__name__)(shape.D, shape.H)
+        arrays = interop.torch.dump(sc.Recurrent(twin), params)
+        net.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()})
+        return Built(lambda params, xs: net(xs)[0], list(net.parameters()))
+
+    def place(self, xs: jax.Array) -> Any:
+        """Make a tensor of xs [T, B, D]."""
+        return self.load().tensor(np.asarray(xs))
+
+    def outputs(self, built: Built, xs: Any) -> np.ndarray:
+        """Compute ys [T, B, H]."""
+        return self.program(built, "forward", xs).call().numpy()
+
+    def program(self, built: Built, what: What, xs: Any) -> Program:
+        """Make what is timed."""
+        torch = self.load()
+
+        def forward() -> Any:
+            with torch.inference_mode():
+                return built.forward(built.params, xs)
+
+        def train() -> Any:
+            loss = built.forward(built.params, xs).square().mean()
+            return loss, torch.autograd.grad(loss, built.params)
+
+        return Program(forward if what == "forward" else train)
+
+
+OURS = Seqcells()
+PEERS: dict[str, Peer] = {
+    peer.name: peer for peer in (Naive(), Linen(), NNX(), Haiku(), Equinox(), Keras(), Torch())
+}

@@ -1,0 +1,47 @@
+"""What a training step of a GRU costs against T, B and H, one at a time around a centre."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmarks import compare, machine
+from benchmarks.peers import OURS, PEERS, Peer
+from benchmarks.problem import Shape, draw_inputs, draw_params
+from benchmarks.programs import Program
+from benchmarks.timing import interleave
+
+Row = dict[str, Any]
+
+CENTRE = Shape("centre", 16, 256, 32, 128)
+VALUES = {
+    "T": (64, 128, 256, 512, 1024, 2048, 4096),
+    "B": (1, 4, 16, 64, 256),
+    "H": (16, 32, 64, 128, 256, 512),
+}
+KEYS = ["axis", "value"]  # of a group
+COLUMNS = [
+    *("axis", "value", "B", "T", "I", "H", "contestant", "ms", "ms_low", "ms_high"),
+    *("ratio", "ratio_low", "ratio_high", "rounds", *machine.COLUMNS),
+]
+
+
+def measure(axis: str, value: int, seconds: float) -> list[Row]:
+    """Time a training step; returns a row a contestant.
+
+    Args:
+        axis: the size that differs from the centre's, "T", "B" or "H".
+        value: what it is.
+        seconds: how long it is timed, at least five rounds.
+    """
+    shape = CENTRE._replace(**{axis: value})
+    programs = {peer.name: _program(peer, shape) for peer in (OURS, PEERS["naive"])}
+    times = interleave({name: program.call for name, program in programs.items()}, seconds)
+    group = {"axis": axis, "value": value, "B": shape.B, "T": shape.T, "I": shape.D, "H": shape.H}
+    group |= machine.about()
+    return [group | {"contestant": name} | compare.timed(times, name, OURS.name) for name in times]
+
+
+def _program(peer: Peer, shape: Shape) -> Program:
+    twin, xs = peer.cells["GRU"](shape.H), draw_inputs(shape)
+    built = peer.build(twin, draw_params(twin, shape.D), shape)
+    return peer.program(built, "training", peer.place(xs))
