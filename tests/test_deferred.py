@@ -312,15 +312,20 @@ def test_a_wrong_option_is_told(options, error, said):
         sc.Deferred(**options)
 
 
-def temp_bytes(engine):
+def temp_bytes(engine, steps=2000, members=None):
     cell = sc.GRU(16)
 
     def loss(params, xs):
         return jnp.sum(sc.unroll(cell, params, xs, engine=engine)[1])
 
-    xs = jax.ShapeDtypeStruct((2000, 8, 2), "float32")
-    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 2))
-    compiled = jax.jit(jax.grad(loss)).lower(params, xs).compile()
+    def make():
+        keys = jax.random.split(jax.random.key(0), members or 1)
+        made = jax.vmap(lambda key: cell.init(key, 2))(keys)
+        return made if members else jax.tree.map(lambda a: a[0], made)
+
+    xs = jax.ShapeDtypeStruct((steps, 8, 2), "float32")
+    graded = jax.vmap(jax.grad(loss), (0, None)) if members else jax.grad(loss)
+    compiled = jax.jit(graded).lower(jax.eval_shape(make), xs).compile()
     return compiled.memory_analysis().temp_size_in_bytes
 
 
@@ -340,3 +345,10 @@ def test_what_is_kept_is_not_computed_again():
 
 def test_of_a_long_sequence_little_more_than_the_carries_is_stored():
     assert temp_bytes(sc.Deferred(chunk=100, keep=())) < 0.4 * temp_bytes(sc.Scan())
+
+
+def test_of_many_members_nothing_is_kept_that_can_be_computed_again():
+    kept, again = (sc.Deferred(20, keep) for keep in (("mixed",), ()))
+    one, other = (temp_bytes(engine, steps=100, members=20) for engine in (kept, again))
+    assert one < 1.1 * other
+    assert temp_bytes(kept, steps=100) > 1.3 * temp_bytes(again, steps=100)  # as one alone does

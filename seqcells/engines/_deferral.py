@@ -48,6 +48,7 @@ class Forward(Function):
         joined: whether the tangent makes one axis of steps and batch. Products over one axis are
             quicker on a CPU than over two; but where JAX has sharded the batch, it would gather it.
         recorded: whether what is kept is put out.
+        spared: whether empty arrays stand for it, and it is computed again after all.
     """
 
     cell: SplitCell
@@ -57,10 +58,11 @@ class Forward(Function):
     keep: tuple[str, ...]
     joined: bool
     recorded: bool = False
+    spared: bool = False
 
     def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
         p = jax.tree.unflatten(self.structure, args)
-        keep = self.keep if self.recorded else ()
+        keep = self.keep if self.recorded and not self.spared else ()
 
         def step(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
             x, valid, restart = inputs
@@ -73,10 +75,17 @@ class Forward(Function):
             return new, (new, kept)
 
         inputs = (p.xs, p.valid, p.restart)
-        return tuple(jax.tree.leaves(jax.lax.scan(step, p.carry, inputs, reverse=self.reverse)[1]))
+        found = jax.tree.leaves(jax.lax.scan(step, p.carry, inputs, reverse=self.reverse)[1])
+        empty = jax.tree.leaves(self._kept(p.xs)) if self.spared else []
+        return (*found, *(jnp.zeros(0, leaf.dtype) for leaf in empty))
 
     def recording(self) -> Function:
         return dataclasses.replace(self, recorded=bool(self.keep))
+
+    def sparing(self) -> Function:
+        if self.recorded:
+            return dataclasses.replace(self, spared=True)
+        return dataclasses.replace(self, keep=())
 
     def along(self, given: Given, outputs: int) -> Function:
         if self.recorded:  # differentiated again, and what is kept has a tangent too
@@ -85,11 +94,17 @@ class Forward(Function):
 
     def read(self, p: Problem, outputs: Any) -> tuple[Carry, Kept]:
         """Give the outputs of the recorded function their structure."""
-        step, keep = _schedule.step_shapes(self.cell, p.xs), self.keep
-        kept = Kept(
+        structure = jax.tree.structure((p.carry, self._kept(p.xs)))
+        carries, kept = jax.tree.unflatten(structure, outputs)
+        spared = any(leaf.size == 0 for leaf in jax.tree.leaves(kept))
+        return carries, Kept(None, None) if spared else kept
+
+    def _kept(self, xs: jax.Array) -> Kept:
+        """Return the shapes of what is kept of one step."""
+        step, keep = _schedule.step_shapes(self.cell, xs), self.keep
+        return Kept(
             step.drive if "drive" in keep else None, step.mixed if "mixed" in keep else None
         )
-        return jax.tree.unflatten(jax.tree.structure((p.carry, kept)), outputs)
 
 
 class _Window(NamedTuple):

@@ -48,6 +48,13 @@ class Function(Static, abc.ABC):
         """Return what to compute where a derivative is taken: `along` reads its outputs."""
         return self
 
+    def sparing(self) -> Function:
+        """Return what to compute for one member of many, all of whose outputs are stored at once.
+
+        As many outputs; but one that only `along` reads may be empty.
+        """
+        return self
+
 
 @dataclasses.dataclass(frozen=True)
 class Operation(Static):
@@ -130,6 +137,9 @@ class _Batched(Function):
     def recording(self) -> Function:
         return dataclasses.replace(self, function=self.function.recording())
 
+    def sparing(self) -> Function:
+        return dataclasses.replace(self, function=self.function.sparing())
+
 
 def _merge(given: Given, some: Sequence[Any], others: Sequence[Any]) -> list[Any]:
     """Take the next of `some` where it is given, else the one of `others` that stands there."""
@@ -190,6 +200,7 @@ def _batch(args: Any, axes: Any, *, operation: Operation) -> tuple[Any, Any]:
     if not (operation.one_by_one and any(batched[: operation.weights])):
         outs = operation.of(_Batched(operation.function, axes))(*args)
         return outs, [0] * len(outs)
+    operation = operation.of(operation.function.sparing())
     members = [
         jnp.moveaxis(a, axis, 0) for a, axis in zip(args, axes, strict=True) if axis is not None
     ]
