@@ -79,12 +79,7 @@ def _sharded(f: Any, stacked: Any, xs: jax.Array) -> Call:
     """Give each device its share of the members, which it vmaps."""
     mesh = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
     share, whole = PartitionSpec("members"), PartitionSpec()
-
-    def some(params: Any, xs: jax.Array) -> Any:
-        # The carry is made from xs, and must be each device's own, as the parameters are.
-        own = jax.lax.pcast(xs, ("members",), to="varying")
-        return jax.vmap(f, (0, None))(params, own)
-
+    some = jax.vmap(f, (0, None))
     spread = jax.shard_map(some, mesh=mesh, in_specs=(share, whole), out_specs=share)
     params = jax.device_put(stacked, jax.NamedSharding(mesh, share))
     inputs = jax.device_put(xs, jax.NamedSharding(mesh, whole))

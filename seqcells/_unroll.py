@@ -14,6 +14,7 @@ from seqcells import _check, _flags
 from seqcells._cell import Carry, Cell, Params, fresh_carry
 from seqcells._flags import Flags
 from seqcells.engines import ENGINES, Engine
+from seqcells.engines._engine import best
 
 
 def unroll(
@@ -250,11 +251,10 @@ def _select(cell: Cell, xs: Any, flags: Flags, engine: Engine | None) -> Engine:
     _check.instance("cell", cell, Cell, "GRU(64)")
     if engine is not None:
         _check.instance("engine", engine, Engine, "Scan()")
-    able = [e for e in ENGINES if e.why_not(cell, xs, flags) is None]
-    best = next((e for e in able if e.why_slow(cell, xs, flags) is None), able[-1])
+    chosen = best(ENGINES, cell, xs, flags)
     if engine is None:
-        return best.settled(cell, xs)
+        return chosen.settled(cell, xs)
     reason = engine.why_not(cell, xs, flags)
     if reason is not None:
-        raise ValueError(f"engine: {engine} cannot run {cell}: {reason}; {best} can")
+        raise ValueError(f"engine: {engine} cannot run {cell}: {reason}; {chosen} can")
     return engine.settled(cell, xs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -48,6 +49,12 @@ class Engine(Static, abc.ABC):
         self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
     ) -> tuple[Carry, Any]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
+
+
+def best(engines: Sequence[Engine], cell: Cell, xs: Any, flags: Flags) -> Engine:
+    """Return the first engine that has no objection, or the last one that can run this at all."""
+    able = [engine for engine in engines if engine.why_not(cell, xs, flags) is None]
+    return next((e for e in able if e.why_slow(cell, xs, flags) is None), able[-1])
 
 
 def platform(xs: Any) -> str:

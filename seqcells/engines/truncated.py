@@ -11,7 +11,8 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
-from seqcells.engines._engine import Engine
+from seqcells.engines._engine import Engine, best
+from seqcells.engines.deferred import Deferred
 from seqcells.engines.scan import Scan, in_chunks
 
 
@@ -24,7 +25,7 @@ class Truncated(Engine):
 
     Args:
         window: steps of a window, at least 1, counted from where reading begins.
-        engine: the way through a window.
+        engine: the way through a window; the best of `Deferred` and `Scan` where None.
 
     Raises:
         ValueError: on a window below 1.
@@ -40,28 +41,30 @@ class Truncated(Engine):
     """
 
     window: int
-    engine: Engine = Scan()
+    engine: Engine | None = None
 
     def __post_init__(self) -> None:
         _check.size("window", self.window, least=1)
-        _check.instance("engine", self.engine, Engine, "Scan()")
+        if self.engine is not None:
+            _check.instance("engine", self.engine, Engine, "Scan()")
 
     def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
         """Say why the engine within cannot run this, or return None."""
-        return self.engine.why_not(cell, xs, flags)
+        return None if self.engine is None else self.engine.why_not(cell, xs, flags)
 
     def run(
         self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
     ) -> tuple[Carry, Any]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
         length, window = jax.tree.leaves(xs)[0].shape[0], self.window
+        engine = self.engine or best((Deferred(), Scan()), cell, xs, flags)
         if length <= window:
-            return self.engine.run(cell, params, xs, carry, flags)
+            return engine.run(cell, params, xs, carry, flags)
 
         def piece(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
             xs, valid, restart = inputs
             part = dataclasses.replace(flags, valid=valid, restart=restart)
-            return self.engine.run(cell, params, xs, carry, part)
+            return engine.run(cell, params, xs, carry, part)
 
         def later(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
             return piece(jax.lax.stop_gradient(carry), inputs)
