@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [peers | sweep | scaling | plot]`."""
+"""The command line: `python -m benchmarks [peers | sweep | scaling | flags | plot]`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import benchmarks
-from benchmarks import compare, machine, pages, scaling, sweep, tables
+from benchmarks import compare, flags, machine, pages, scaling, sweep, tables
 from benchmarks.peers import PEERS
 from benchmarks.problem import SHAPES, Shape, parse_shape
 from benchmarks.programs import What
@@ -48,6 +48,7 @@ TABLES = {
     "peers": Table("peers", compare.KEYS, compare.COLUMNS, pages.peers),
     "sweep": Table("sweep", sweep.KEYS, sweep.COLUMNS, pages.sweep),
     "scaling": Table("scaling", scaling.KEYS, scaling.COLUMNS, pages.scaling),
+    "flags": Table("flags", flags.KEYS, flags.COLUMNS, pages.flags),
 }
 
 
@@ -157,6 +158,31 @@ class Scaling(Common):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags(Common):
+    """Measure seqcells with lengths, masks and resets beside seqcells without."""
+
+    shapes: tuple[ShapeName, ...] = ("S1", "S3", "S6")
+    cells: tuple[CellName, ...] = get_args(CellName)
+    what: tuple[What, ...] = get_args(What)
+
+    def run(self, console: Console) -> None:
+        """Measure every cell at every shape."""
+        for name, example in (("shapes", "S1"), ("cells", "GRU"), ("what", "training")):
+            several(name, getattr(self, name), example)
+        self.prepare(self.cores)
+        groups: Measured = [
+            (f"{kind} {shape} {what}", functools.partial(self._measure, kind, shape, what))
+            for kind in self.cells
+            for shape in self.shapes
+            for what in self.what
+        ]
+        run(TABLES["flags"], groups, self, console)
+
+    def _measure(self, kind: str, shape: ShapeName, what: What, say: Say) -> list[Row]:
+        return flags.measure(kind, SHAPES[shape], what, self.seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Plot:
     """Draw the pictures again from the tables."""
 
@@ -237,6 +263,7 @@ Command = (
     Annotated[Peers, tyro.conf.subcommand("peers")]
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
     | Annotated[Scaling, tyro.conf.subcommand("scaling")]
+    | Annotated[Flags, tyro.conf.subcommand("flags")]
     | Annotated[Plot, tyro.conf.subcommand("plot")]
 )
 

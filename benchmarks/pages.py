@@ -135,6 +135,23 @@ One gradient of mean(ys**2) by the parameters of every member, a GRU, all on the
 sequences of 100 steps with 8 features. Medians over interleaved rounds, quartiles in brackets."""
 
 
+def flags(rows: list[Row]) -> str:
+    """Tell what flags cost."""
+    names = list(dict.fromkeys(row["contestant"] for row in rows))
+    parts = ["# What lengths, masks and resets cost", FLAGS_TEXT]
+    parts.append(made_with(rows, machine.COLUMNS))
+    for what in dict.fromkeys(row["what"] for row in rows):
+        groups = _groups([row for row in rows if row["what"] == what], ["cell", "shape"])
+        table = _table(groups, names, functools.partial(between, name="ratio"))
+        parts += [f"## {what.capitalize()}, time over that without flags", table]
+    return "\n\n".join(parts) + "\n"
+
+
+FLAGS_TEXT = """\
+seqcells with lengths from T/2 to T, with the mask that says the same, and with a reset in one of a
+hundred steps, beside seqcells without. Medians over interleaved rounds, quartiles in brackets."""
+
+
 def scaling(rows: list[Row]) -> str:
     """Tell how the cost grows with each size."""
     parts = ["# What a training step of a GRU costs", SCALING_TEXT]

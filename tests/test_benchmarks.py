@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import compare, machine, pages, programs, sweep, tables, timing
+from benchmarks import compare, flags, machine, pages, programs, sweep, tables, timing
 from benchmarks.peers import OURS, PEERS, Built, Naive
 from benchmarks.problem import CELLS, SHAPES, Shape, draw_inputs, parse_shape
 from experiments._check import BadInput
@@ -281,6 +281,21 @@ def test_a_sweep_is_spread_over_devices(tmp_path):
     assert [row["contestant"] for row in rows] == [*ways, sweep.SHARDED]
     assert all(row["ms"] > 0 for row in rows)
     assert "seqcells sharded" in (tmp_path / "sweep-cpu-2cores.md").read_text()
+
+
+def test_flags_say_the_same_and_are_timed_beside_none(tmp_path):
+    shape = Shape("tiny", 3, 6, 2, 4)
+    drawn = flags.draw(shape)
+    lengths, mask = drawn["lengths"]["lengths"], drawn["mask"]["mask"]
+    np.testing.assert_array_equal(mask.sum(0), lengths)
+    assert ((lengths >= 3) & (lengths <= 6)).all()
+    rows = flags.measure("RNN", shape, "training", 0.01)
+    assert [row["contestant"] for row in rows] == ["none", "lengths", "mask", "resets"]
+    assert rows[0]["ratio"] == 1
+    assert all(row["ms"] > 0 for row in rows)
+    page = pages.flags(rows)
+    assert "## Training, time over that without flags" in page
+    assert "| RNN  | tiny  | 3,6,2,4 |" in page
 
 
 def test_scaling_tells_slopes_and_is_drawn(tmp_path):
