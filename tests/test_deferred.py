@@ -135,6 +135,24 @@ def test_vmap_on_either_side_is_that_of_the_plain_scan(way, axes):
     assert_close(*(jax.jit(lambda w=w: all_of(w))() for w in (way, None)))
 
 
+@pytest.mark.parametrize("way", ["kept", "batched"])
+def test_second_derivatives_of_many_members_are_those_of_the_plain_scan(way):
+    def all_of(way):
+        loss = Loss("gru-after-double", way)
+        params, xs, carry = loss.args
+        stacked = jax.tree.map(lambda a: jnp.stack([a, -0.5 * a]), params)
+        graded = jax.grad(lambda params: loss(params, xs, carry))
+
+        def back(params):
+            return jax.grad(lambda params: dot(graded(params), loss.along[0]))(params)
+
+        forth = jax.vmap(lambda params: jax.jvp(graded, (params,), (loss.along[0],))[1])
+        outside = jax.grad(lambda many: dot(jax.vmap(graded)(many), many))
+        return jax.vmap(back)(stacked), forth(stacked), outside(stacked)
+
+    assert_close(*(jax.jit(lambda w=w: all_of(w))() for w in (way, None)))
+
+
 def test_a_learned_carry_has_its_gradient():
     case = CASES["lstm-bias"]
     problem = draw(case, (BATCH,), steps=STEPS)

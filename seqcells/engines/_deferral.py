@@ -48,7 +48,7 @@ class Forward(Function):
         joined: whether the tangent makes one axis of steps and batch. Products over one axis are
             quicker on a CPU than over two; but where JAX has sharded the batch, it would gather it.
         recorded: whether what is kept is put out.
-        spared: whether empty arrays stand for it, and it is computed again after all.
+        spared: whether it is not, and computed again after all.
     """
 
     cell: SplitCell
@@ -75,9 +75,7 @@ class Forward(Function):
             return new, (new, kept)
 
         inputs = (p.xs, p.valid, p.restart)
-        found = jax.tree.leaves(jax.lax.scan(step, p.carry, inputs, reverse=self.reverse)[1])
-        empty = jax.tree.leaves(self._kept(p.xs)) if self.spared else []
-        return (*found, *(jnp.zeros(0, leaf.dtype) for leaf in empty))
+        return tuple(jax.tree.leaves(jax.lax.scan(step, p.carry, inputs, reverse=self.reverse)[1]))
 
     def recording(self) -> Function:
         return dataclasses.replace(self, recorded=bool(self.keep))
@@ -96,8 +94,7 @@ class Forward(Function):
         """Give the outputs of the recorded function their structure."""
         structure = jax.tree.structure((p.carry, self._kept(p.xs)))
         carries, kept = jax.tree.unflatten(structure, outputs)
-        spared = any(leaf.size == 0 for leaf in jax.tree.leaves(kept))
-        return carries, Kept(None, None) if spared else kept
+        return carries, Kept(None, None) if self.spared else kept
 
     def _kept(self, xs: jax.Array) -> Kept:
         """Return the shapes of what is kept of one step."""
@@ -123,6 +120,9 @@ class _Tangent(Function):
 
     forward: Forward
     given: Given  # which leaves of the problem have a tangent
+
+    def sparing(self) -> Function:
+        return dataclasses.replace(self, forward=dataclasses.replace(self.forward, spared=True))
 
     def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
         f, count, moving = self.forward, len(self.given), sum(self.given)

@@ -49,9 +49,9 @@ class Function(Static, abc.ABC):
         return self
 
     def sparing(self) -> Function:
-        """Return what to compute for one member of many, all of whose outputs are stored at once.
+        """Return what to compute for one member of many, whose outputs are all stored at once.
 
-        As many outputs; but one that only `along` reads may be empty.
+        Its last outputs may be left out, if `sparing` of the derivative does not read them.
         """
         return self
 
@@ -83,10 +83,19 @@ class Operation(Static):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Along(Function):
-    """The derivative of a function of which nothing better is known."""
+class _Made(Function):
+    """A function made of another, sparing where that one is."""
 
     function: Function
+
+    def sparing(self) -> Function:
+        return dataclasses.replace(self, function=self.function.sparing())
+
+
+@dataclasses.dataclass(frozen=True)
+class _Along(_Made):
+    """The derivative of a function of which nothing better is known."""
+
     given: Given
 
     def __call__(self, *args: jax.Array) -> Arrays:
@@ -101,10 +110,9 @@ class _Along(Function):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Turned(Function):
+class _Turned(_Made):
     """The transpose of a function by some of the arguments in which it is linear."""
 
-    function: Function
     fixed: int
     wanted: Given  # of the arguments after the fixed ones
     avals: tuple[Any, ...]  # of the same
@@ -117,14 +125,14 @@ class _Turned(Function):
         def straight(*wanted: jax.Array) -> Arrays:
             return self.function(*fixed, *_merge(self.wanted, wanted, zeros))
 
-        return jax.linear_transpose(straight, *wanted)(cotangents)
+        outputs = len(jax.eval_shape(straight, *wanted))  # fewer where it is sparing
+        return jax.linear_transpose(straight, *wanted)(cotangents[:outputs])
 
 
 @dataclasses.dataclass(frozen=True)
-class _Batched(Function):
+class _Batched(_Made):
     """A function of a batch; an axis is None for what all members share."""
 
-    function: Function
     axes: tuple[int | None, ...]
 
     def __call__(self, *args: jax.Array) -> Arrays:
@@ -136,9 +144,6 @@ class _Batched(Function):
 
     def recording(self) -> Function:
         return dataclasses.replace(self, function=self.function.recording())
-
-    def sparing(self) -> Function:
-        return dataclasses.replace(self, function=self.function.sparing())
 
 
 def _merge(given: Given, some: Sequence[Any], others: Sequence[Any]) -> list[Any]:
@@ -200,12 +205,16 @@ def _batch(args: Any, axes: Any, *, operation: Operation) -> tuple[Any, Any]:
     if not (operation.one_by_one and any(batched[: operation.weights])):
         outs = operation.of(_Batched(operation.function, axes))(*args)
         return outs, [0] * len(outs)
-    operation = operation.of(operation.function.sparing())
     members = [
         jnp.moveaxis(a, axis, 0) for a, axis in zip(args, axes, strict=True) if axis is not None
     ]
-    outs = jax.lax.map(lambda member: operation(*_merge(batched, member, args)), members)
-    return outs, [0] * len(outs)
+    sparing = operation.of(operation.function.sparing())
+    outs = jax.lax.map(lambda member: sparing(*_merge(batched, member, args)), members)
+    one = [jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in members]
+    avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in args]
+    left_out = _shapes(operation.function, tuple(_merge(batched, one, avals)))[len(outs) :]
+    zeros = [jnp.zeros(aval.shape, aval.dtype) for aval in left_out]  # which nobody reads
+    return [*outs, *zeros], [0] * len(outs) + [None] * len(zeros)
 
 
 _operation_p = Primitive("seqcells_operation")
