@@ -16,7 +16,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Primitive
+from jax.extend.core import Primitive, mapped_aval
 from jax.interpreters import ad, batching, mlir
 
 from seqcells._static import Static
@@ -210,9 +210,9 @@ def _batch(args: Any, axes: Any, *, operation: Operation) -> tuple[Any, Any]:
     ]
     sparing = operation.of(operation.function.sparing())
     outs = jax.lax.map(lambda member: sparing(*_merge(batched, member, args)), members)
-    one = [jax.ShapeDtypeStruct(a.shape[1:], a.dtype) for a in members]
-    avals = [jax.ShapeDtypeStruct(a.shape, a.dtype) for a in args]
-    left_out = _shapes(operation.function, tuple(_merge(batched, one, avals)))[len(outs) :]
+    one = [mapped_aval(len(a), 0, jax.typeof(a)) for a in members]
+    avals = tuple(_merge(batched, one, [jax.typeof(a) for a in args]))
+    left_out = _shapes(operation.function, avals)[len(outs) :]
     zeros = [jnp.zeros(aval.shape, aval.dtype) for aval in left_out]  # which nobody reads
     return [*outs, *zeros], [0] * len(outs) + [None] * len(zeros)
 

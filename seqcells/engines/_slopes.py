@@ -17,7 +17,7 @@ _NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy
 cos cosh div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le log log1p
 logistic lt max min mul ne neg nextafter not or pow reduce_precision rem round rsqrt select_n sign
-sin sinh sqrt square stop_gradient sub tan tanh xor
+pcast pvary sin sinh sqrt square stop_gradient sub tan tanh xor
 """
 ELEMENTWISE = frozenset(_NAMES.split())  # as JAX's primitives are called
 
