@@ -94,8 +94,8 @@ ENGINES = {
     "sqrt": sc.Scan(checkpoint="sqrt"),
     "chunk3": sc.Scan(checkpoint=3),
     "associative": sc.AssociativeScan(),
-    "deferred": sc.Deferred(chunk=3, keep=()),  # T = 7: the last window overlaps
-    "keeping": sc.Deferred(chunk=T, keep=("drive", "mixed"), one_by_one=False),
+    "deferred": sc.Deferred(chunk=3, keep=(), ahead=True),  # T = 7: the last window overlaps
+    "keeping": sc.Deferred(T, ("drive", "mixed"), ahead=False, one_by_one=False),
 }
 
 

@@ -16,8 +16,8 @@ pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 STEPS, BATCH = 5, 2
 ENGINES = {
-    "again": sc.Deferred(chunk=2, keep=()),
-    "kept": sc.Deferred(chunk=3, keep=("drive", "mixed")),
+    "again": sc.Deferred(chunk=2, keep=(), ahead=True),
+    "kept": sc.Deferred(chunk=3, keep=("drive", "mixed"), ahead=False),
     "batched": sc.Deferred(chunk=STEPS, keep=("mixed",), one_by_one=False),
 }
 over_engines = pytest.mark.parametrize("way", ENGINES)
@@ -196,7 +196,8 @@ def test_a_batch_of_data_alone_is_one_batch():
         jax.tree.map(lambda a: jnp.float32(a[0]), many()),
         jnp.ones((11, 6, 5, 2), jnp.float32),
     )
-    run = jax.vmap(lambda xs: sc.unroll(sc.GRU(4), params, xs, engine=sc.Deferred())[1])
+    engine = sc.Deferred(ahead=False)
+    run = jax.vmap(lambda xs: sc.unroll(sc.GRU(4), params, xs, engine=engine)[1])
     assert products(run, xs) == {"tensor<11x5x12xf32>", "tensor<11x12x5xf32>"} & products(run, xs)
     assert products(run, xs)
 
@@ -307,7 +308,8 @@ def chosen(T, B, D, H):
 
 
 def test_the_schedule_follows_the_sizes():
-    assert chosen(1000, 1, 32, 64) == (1000, ())  # one sequence: all at once, nothing kept
+    assert chosen(1000, 1, 32, 64) == (1000, (), True)  # one sequence: all at once, nothing kept
+    assert not chosen(100, 32, 2, 64).ahead  # steps are large enough
     assert chosen(100, 32, 2, 64).keep == ("mixed",)  # in cache, and the inputs are few
     assert chosen(100, 32, 64, 64).keep == ("drive", "mixed")
     assert chosen(10_000, 8, 16, 32).keep == ()  # too much to keep
@@ -322,6 +324,7 @@ def test_the_schedule_follows_the_sizes():
         ({"chunk": 0}, ValueError, "chunk: expected an int >= 1, got 0"),
         ({"keep": "drive"}, TypeError, "keep: expected a tuple"),
         ({"keep": ("gates",)}, ValueError, "keep: expected one of 'drive', 'mixed', got 'gates'"),
+        ({"ahead": "yes"}, TypeError, "ahead: expected True or False"),
         ({"one_by_one": 1}, TypeError, "one_by_one: expected True or False"),
     ],
 )
@@ -362,7 +365,7 @@ def test_what_is_kept_is_not_computed_again():
 
 
 def test_of_a_long_sequence_little_more_than_the_carries_is_stored():
-    assert temp_bytes(sc.Deferred(chunk=100, keep=())) < 0.4 * temp_bytes(sc.Scan())
+    assert temp_bytes(sc.Deferred(chunk=100, keep=(), ahead=False)) < 0.4 * temp_bytes(sc.Scan())
 
 
 def test_of_many_members_nothing_is_kept_that_can_be_computed_again():

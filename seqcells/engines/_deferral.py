@@ -45,6 +45,7 @@ class Forward(Function):
         reverse: whether time is read from the end.
         chunk: steps that the tangent takes at a time.
         keep: the fields of `Kept` that are kept.
+        ahead: whether inputs are projected before the first step.
         joined: whether the tangent makes one axis of steps and batch. Products over one axis are
             quicker on a CPU than over two; but where JAX has sharded the batch, it would gather it.
         recorded: whether what is kept is put out.
@@ -56,6 +57,7 @@ class Forward(Function):
     reverse: bool
     chunk: int
     keep: tuple[str, ...]
+    ahead: bool
     joined: bool
     recorded: bool = False
     spared: bool = False
@@ -67,14 +69,15 @@ class Forward(Function):
         def step(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
             x, valid, restart = inputs
             old = carry if restart is None else select(restart, p.fresh, carry)
-            drive = self.cell.project(p.params, silence(valid, x))
+            drive = x if self.ahead else self.cell.project(p.params, silence(valid, x))
             mixed = self.cell.mix(p.params, old)
             new = self.cell.gate(old, drive, mixed)
             new = new if valid is None else select(valid, new, old)
             kept = Kept(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
             return new, (new, kept)
 
-        inputs = (p.xs, p.valid, p.restart)
+        xs = self.cell.project(p.params, silence(p.valid, p.xs)) if self.ahead else p.xs
+        inputs = (xs, p.valid, p.restart)
         return tuple(jax.tree.leaves(jax.lax.scan(step, p.carry, inputs, reverse=self.reverse)[1]))
 
     def recording(self) -> Function:

@@ -20,6 +20,7 @@ WINDOW_ROWS = 512  # of a product: with fewer, adding to a weight's gradient tak
 KEPT_BYTES = 16 * 2**20  # above about 32 MiB in all, memory is mapped anew at every call
 KEPT_ROWS = 8  # below, a step's product is slower than a share of one for many steps
 KEPT_SIZE = 256  # of what is summed over: from here on a sum costs more than keeping it
+AHEAD_ENTRIES = 256  # of a step's carry: for fewer, two products a step take longer than their sums
 CHEAP_SIZE = 48  # of what is summed over: up to here it costs less, even in cache
 
 
@@ -36,6 +37,7 @@ class Schedule(NamedTuple):
 
     chunk: int
     keep: tuple[str, ...]
+    ahead: bool
 
 
 def step_shapes(cell: SplitCell, xs: Any) -> Step:
@@ -65,7 +67,8 @@ def choose(cell: SplitCell, xs: Any) -> Schedule:
         return sums[name] >= KEPT_SIZE or (in_cache and sums[name] >= least[name])
 
     keep = tuple(name for name in sums if rows >= KEPT_ROWS and worth(name))
-    return Schedule(even(length, chunk), keep)
+    ahead = rows * hidden_size <= AHEAD_ENTRIES and in_cache
+    return Schedule(even(length, chunk), keep, ahead)
 
 
 def even(length: int, chunk: int) -> int:

@@ -34,6 +34,8 @@ class Deferred(Engine):
         chunk: steps taken at a time, at least 1; need not divide T. Chosen by size where None.
         keep: of "drive" and "mixed", what the forward pass stores of every step instead of having
             it computed again. Chosen by size where None.
+        ahead: whether inputs are projected for all steps at once, before the first. Chosen by size
+            where None.
         one_by_one: whether a batch of weights is run one after another. Where None: on a CPU.
 
     Raises:
@@ -43,6 +45,7 @@ class Deferred(Engine):
 
     chunk: int | None = None
     keep: tuple[str, ...] | None = None
+    ahead: bool | None = None
     one_by_one: bool | None = None
 
     def __post_init__(self) -> None:
@@ -52,8 +55,9 @@ class Deferred(Engine):
             raise TypeError(f"keep: expected a tuple of names, got {self.keep!r}")
         for name in self.keep or ():
             _check.choice("keep", name, Kept._fields)
-        if self.one_by_one is not None:
-            _check.flag("one_by_one", self.one_by_one)
+        for name in ("ahead", "one_by_one"):
+            if getattr(self, name) is not None:
+                _check.flag(name, getattr(self, name))
 
     def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
         """Say why the cell cannot be split, or return None."""
@@ -73,6 +77,7 @@ class Deferred(Engine):
         return Deferred(
             chosen.chunk if self.chunk is None else self.chunk,
             chosen.keep if self.keep is None else self.keep,
+            chosen.ahead if self.ahead is None else self.ahead,
             one_by_one,
         )
 
@@ -90,8 +95,11 @@ class Deferred(Engine):
         )
         assert engine.chunk is not None
         assert engine.keep is not None
-        joined = not may_be_sharded()
-        forward = Forward(cell, structure, flags.reverse, engine.chunk, engine.keep, joined)
+        forward = Forward(
+            *(cell, structure, flags.reverse, engine.chunk, engine.keep),
+            ahead=bool(engine.ahead),
+            joined=not may_be_sharded(),
+        )
         weights = len(jax.tree.leaves(params))
         found = Operation(forward, len(args), weights, bool(engine.one_by_one))(*args)
         carries = jax.tree.unflatten(jax.tree.structure(carry), found)
