@@ -283,6 +283,18 @@ def test_a_sweep_is_spread_over_devices(tmp_path):
     assert "seqcells sharded" in (tmp_path / "sweep-cpu-2cores.md").read_text()
 
 
+def test_the_page_of_speed_shows_what_the_table_says():
+    path = ROOT / "benchmarks" / "results" / "peers-cpu-1core.csv"
+    rows = [r for r in tables.read(path, compare.COLUMNS) if r["best"] in (True, "True")]
+    found = {(r["shape"], r["cell"], r["what"]): f"{r['ratio']:.2f}" for r in rows}
+    order = [(cell, what) for cell in ("RNN", "GRU", "LSTM") for what in ("forward", "training")]
+    page = (ROOT / "docs" / "speed.md").read_text()
+    shown = {line.split(":")[0][2:]: line for line in page.splitlines() if line.startswith("| S")}
+    for shape in SHAPES:
+        cells = [cell.strip() for cell in shown[shape].split("|")[2:-1]]
+        assert cells == [found[shape, *key] for key in order]
+
+
 def test_flags_say_the_same_and_are_timed_beside_none(tmp_path):
     shape = Shape("tiny", 3, 6, 2, 4)
     drawn = flags.draw(shape)
