@@ -165,11 +165,6 @@ def _compute(*args: jax.Array, operation: Operation) -> list[jax.Array]:
     return list(operation.function(*args))
 
 
-@functools.partial(jax.jit, static_argnames="operation")
-def _run(*args: jax.Array, operation: Operation) -> list[jax.Array]:
-    return _compute(*args, operation=operation)
-
-
 def _jvp(primals: Any, tangents: Any, *, operation: Operation) -> tuple[Any, Any]:
     count = len(_shapes(operation.function, tuple(map(jax.typeof, primals))))
     recording = operation.of(operation.function.recording())
@@ -219,7 +214,7 @@ def _batch(args: Any, axes: Any, *, operation: Operation) -> tuple[Any, Any]:
 
 _operation_p = Primitive("seqcells_operation")
 _operation_p.multiple_results = True
-_operation_p.def_impl(_run)
+_operation_p.def_impl(jax.jit(_compute, static_argnames="operation"))
 _operation_p.def_abstract_eval(_abstract)
 ad.primitive_jvps[_operation_p] = _jvp
 ad.primitive_transposes[_operation_p] = _transpose
