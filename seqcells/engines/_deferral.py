@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +14,7 @@ import numpy as np
 from seqcells._cell import Carry, Params, SplitCell
 from seqcells._flags import select, silence, zeros_like
 from seqcells.engines import _schedule, _slopes
-from seqcells.engines._operation import Function, Given
+from seqcells.engines._operation import Function, Given, Operation
 from seqcells.engines._windows import Windows
 
 
@@ -26,6 +27,9 @@ class Problem(NamedTuple):
     fresh: Carry  # [*B, ...], None where there is no restart
     valid: jax.Array | None  # bool[T, *B]
     restart: jax.Array | None  # bool[T, *B]
+
+
+Push = Callable[[Carry, Carry], Any]  # (carry, its tangent) -> the tangent of `mixed`
 
 
 class Kept(NamedTuple):
@@ -118,6 +122,27 @@ class _Window(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class _Product(Function):
+    """The tangent of `mix` by the carry, of (params, each of them transposed, carry, tangent).
+
+    On a CPU a product by a matrix is quicker than one by its transpose, so both are at hand: the
+    transpose of this function multiplies by the matrices that were transposed before the loop.
+    """
+
+    cell: SplitCell
+    structure: Any  # that of (params, params, carry, tangent)
+    back: bool = False  # whether this is to be transposed
+
+    def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
+        params, turned, carry, d_carry = jax.tree.unflatten(self.structure, args)
+        params = jax.tree.map(jnp.transpose, turned) if self.back else params
+        return tuple(jax.tree.leaves(_push(self.cell, params, carry, d_carry)))
+
+    def turning(self) -> Function:
+        return dataclasses.replace(self, back=True)
+
+
+@dataclasses.dataclass(frozen=True)
 class _Tangent(Function):
     """The tangent of the carry after every step, linear in that of the problem."""
 
@@ -137,8 +162,9 @@ class _Tangent(Function):
         def window(d_carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
             start, live, d_xs = inputs
             part = self._read(windows, start, live, p, carries, kept)
-            return self._steps(p, d, part, d_xs, d_carry)
+            return self._steps(p, d, part, d_xs, d_carry, push)
 
+        push = self._push(p)
         start = zeros_like(p.carry) if d.carry is None else d.carry
         inputs = (windows.starts, windows.live, windows.cut(d.xs))
         again = jax.checkpoint(window, prevent_cse=False)  # of a window nothing is stored
@@ -161,11 +187,28 @@ class _Tangent(Function):
             old = select(restart, fresh, old)
         return _Window(silence(valid, xs), valid, restart, old, kept)
 
+    def _push(self, p: Problem) -> Push:
+        """Return what pushes a tangent through the product of each step."""
+        cell = self.forward.cell
+        if not _schedule.worth_turning(p.xs):
+            return functools.partial(_push, cell, p.params)
+        turned = jax.tree.map(jnp.transpose, p.params)
+        mixed = jax.tree.structure(_schedule.step_shapes(cell, p.xs).mixed)
+
+        def push(carry: Carry, d_carry: Carry) -> Any:
+            args, structure = jax.tree.flatten((p.params, turned, carry, d_carry))
+            fixed = len(args) - len(jax.tree.leaves(d_carry))
+            weights = 2 * len(jax.tree.leaves(turned))
+            product = Operation(_Product(cell, structure), fixed, weights, one_by_one=False)
+            return jax.tree.unflatten(mixed, product(*args))
+
+        return push
+
     def _steps(
-        self, p: Problem, d: Problem, part: _Window, d_xs: Any, d_carry: Carry
+        self, p: Problem, d: Problem, part: _Window, d_xs: Any, d_carry: Carry, push: Push
     ) -> tuple[Carry, Carry]:
         """Take the steps of a window, for which all but the carry's tangent is given."""
-        cell, structure = self.forward.cell, jax.tree.structure(d_carry)
+        structure = jax.tree.structure(d_carry)
         pushes, held, felt = self._linear(p, d, part, d_xs)
 
         def step(d_carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
@@ -173,10 +216,10 @@ class _Tangent(Function):
             if restart is not None:
                 fresh = zeros_like(d_carry) if d.fresh is None else d.fresh
                 d_carry = select(restart, fresh, d_carry)
-            _, d_mixed = jax.jvp(lambda carry: cell.mix(p.params, carry), (old,), (d_carry,))
+            d_mixed = push(old, d_carry)
             sums = [
-                _sum([*push, *_slopes.push(by_carry, d_carry), *_slopes.push(by_mixed, d_mixed)])
-                for push, by_carry, by_mixed in zip(pushes, held, felt, strict=True)
+                _sum([*one, *_slopes.push(by_carry, d_carry), *_slopes.push(by_mixed, d_mixed)])
+                for one, by_carry, by_mixed in zip(pushes, held, felt, strict=True)
             ]
             pairs = zip(sums, jax.tree.leaves(d_carry), strict=True)
             found = [one[0] if one else jnp.zeros_like(leaf) for one, leaf in pairs]
@@ -216,6 +259,10 @@ class _Tangent(Function):
         if self.forward.joined:
             found = jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), found)
         return found
+
+
+def _push(cell: SplitCell, params: Params, carry: Carry, d_carry: Carry) -> Any:
+    return jax.jvp(lambda carry: cell.mix(params, carry), (carry,), (d_carry,))[1]
 
 
 def _spread(p: Problem, given: Given, tangents: tuple[jax.Array, ...]) -> Problem:

@@ -55,6 +55,10 @@ class Function(Static, abc.ABC):
         """
         return self
 
+    def turning(self) -> Function:
+        """Return what to transpose in place of this: its equal, made for that."""
+        return self
+
 
 @dataclasses.dataclass(frozen=True)
 class Operation(Static):
@@ -84,12 +88,15 @@ class Operation(Static):
 
 @dataclasses.dataclass(frozen=True)
 class _Made(Function):
-    """A function made of another, sparing where that one is."""
+    """A function made of another, sparing and turning as that one is."""
 
     function: Function
 
     def sparing(self) -> Function:
         return dataclasses.replace(self, function=self.function.sparing())
+
+    def turning(self) -> Function:
+        return dataclasses.replace(self, function=self.function.turning())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -189,7 +196,7 @@ def _transpose(cotangents: Any, *args: Any, operation: Operation) -> list[Any]:
     avals = tuple(
         arg.aval if one else jax.typeof(arg) for arg, one in zip(linear, wanted, strict=True)
     )
-    turned = operation.of(_Turned(operation.function, operation.fixed, wanted, avals))
+    turned = operation.of(_Turned(operation.function.turning(), operation.fixed, wanted, avals))
     found = turned(*fixed, *map(ad.instantiate_zeros, cotangents))
     return [None] * len(fixed) + _merge(wanted, found, [None] * len(linear))
 
