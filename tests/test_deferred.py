@@ -310,6 +310,7 @@ def chosen(T, B, D, H):
 def test_the_schedule_follows_the_sizes():
     assert chosen(1000, 1, 32, 64) == (1000, (), True)  # one sequence: all at once, nothing kept
     assert not chosen(100, 32, 2, 64).ahead  # steps are large enough
+    assert chosen(128, 16, 1024, 1024).ahead  # the weights of one product alone stay in cache
     assert chosen(100, 32, 2, 64).keep == ("mixed",)  # in cache, and the inputs are few
     assert chosen(100, 32, 64, 64).keep == ("drive", "mixed")
     assert chosen(10_000, 8, 16, 32).keep == ()  # too much to keep
@@ -373,3 +374,17 @@ def test_of_many_members_nothing_is_kept_that_can_be_computed_again():
     one, other = (temp_bytes(engine, steps=100, members=20) for engine in (kept, again))
     assert one < 1.1 * other
     assert temp_bytes(kept, steps=100) > 1.3 * temp_bytes(again, steps=100)  # as one alone does
+
+
+@pytest.mark.parametrize(("batch", "across"), [((5,), 0), ((), 1)])
+def test_no_matrix_is_read_across_going_back(batch, across):
+    cell = sc.GRU(4)
+
+    def loss(params, xs):
+        return jnp.sum(sc.unroll(cell, params, xs, engine=sc.Deferred(3, ()))[1])
+
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 2))
+    xs = jax.ShapeDtypeStruct((6, *batch, 2), "float32")
+    text = jax.jit(jax.grad(loss)).lower(params, xs).compile().as_text()
+    read = [line for line in text.splitlines() if "rhs_contracting_dims={1}" in line]
+    assert len(read) == across  # one row times a matrix is as quick either way

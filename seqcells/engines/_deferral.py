@@ -49,7 +49,7 @@ class Forward(Function):
         reverse: whether time is read from the end.
         chunk: steps that the tangent takes at a time.
         keep: the fields of `Kept` that are kept.
-        ahead: whether inputs are projected before the first step.
+        ahead: whether inputs are projected `chunk` steps at a time, before the first of them.
         joined: whether the tangent makes one axis of steps and batch. Products over one axis are
             quicker on a CPU than over two; but where JAX has sharded the batch, it would gather it.
         recorded: whether what is kept is put out.
@@ -80,9 +80,21 @@ class Forward(Function):
             kept = Kept(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
             return new, (new, kept)
 
-        xs = self.cell.project(p.params, silence(p.valid, p.xs)) if self.ahead else p.xs
-        inputs = (xs, p.valid, p.restart)
-        return tuple(jax.tree.leaves(jax.lax.scan(step, p.carry, inputs, reverse=self.reverse)[1]))
+        def scan(function: Any, carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+            return jax.lax.scan(function, carry, inputs, reverse=self.reverse)
+
+        def window(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+            (xs, valid, restart), live = inputs
+            valid, restart = _alive(live, xs, valid, restart)
+            drive = self.cell.project(p.params, silence(valid, xs))
+            return scan(step, carry, (drive, valid, restart))
+
+        inputs = (p.xs, p.valid, p.restart)
+        if not self.ahead:
+            return tuple(jax.tree.leaves(scan(step, p.carry, inputs)[1]))
+        windows = Windows(len(p.xs), min(self.chunk, len(p.xs)), self.reverse)
+        found = scan(window, p.carry, (windows.cut(inputs), windows.live))[1]
+        return tuple(jax.tree.leaves(windows.join(found)))
 
     def recording(self) -> Function:
         return dataclasses.replace(self, recorded=bool(self.keep))
@@ -177,10 +189,7 @@ class _Tangent(Function):
         """Read a window; what is dead in it is as padding."""
         read = (p.xs, p.valid, p.restart, carries, kept)
         xs, valid, restart, after, kept = windows.at(start, read)
-        if live is not None:
-            live = jnp.broadcast_to(live.reshape(-1, *[1] * (xs.ndim - 2)), xs.shape[:-1])
-            valid = live if valid is None else valid & live
-            restart = None if restart is None else restart & live
+        valid, restart = _alive(live, xs, valid, restart)
         old = windows.shifted(windows.before(start, p.carry, carries), after)
         if restart is not None:
             fresh = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), p.fresh, old)
@@ -259,6 +268,14 @@ class _Tangent(Function):
         if self.forward.joined:
             found = jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), found)
         return found
+
+
+def _alive(live: Any, xs: jax.Array, valid: Any, restart: Any) -> tuple[Any, Any]:
+    """Make padding of the steps of a window [C, *B, D] that are dead; `live` is bool[C] or None."""
+    if live is None:
+        return valid, restart
+    live = jnp.broadcast_to(live.reshape(-1, *[1] * (xs.ndim - 2)), xs.shape[:-1])
+    return live if valid is None else valid & live, None if restart is None else restart & live
 
 
 def _push(cell: SplitCell, params: Params, carry: Carry, d_carry: Carry) -> Any:

@@ -20,9 +20,10 @@ WINDOW_ROWS = 512  # of a product: with fewer, adding to a weight's gradient tak
 KEPT_BYTES = 16 * 2**20  # above about 32 MiB in all, memory is mapped anew at every call
 KEPT_ROWS = 8  # below, a step's product is slower than a share of one for many steps
 KEPT_SIZE = 256  # of what is summed over: from here on a sum costs more than keeping it
-AHEAD_ENTRIES = 256  # of a step's carry: for fewer, two products a step take longer than their sums
-TURNED_ROWS = 2  # 2 to 8 rows go back 5 to 45 % faster; one row is no matrix product, 8 times slower
 CHEAP_SIZE = 48  # of what is summed over: up to here it costs less, even in cache
+AHEAD_ENTRIES = 256  # of a step's carry: for fewer, two products a step take longer than their sums
+AHEAD_BYTES = 9 * 2**20  # of weights: more fall out of cache where every step reads them all
+TURNED_ROWS = 2  # these go back 5 to 45 % faster, one row, no matrix product, 8 times slower
 
 
 class Step(NamedTuple):
@@ -61,6 +62,8 @@ def choose(cell: SplitCell, xs: Any) -> Schedule:
     chunk = max(WINDOW_BYTES // max(step_bytes, 1), WINDOW_ROWS // max(rows, 1), 1)
     in_cache = length * step_bytes <= KEPT_BYTES
     hidden_size = max(leaf.size for leaf in jax.tree.leaves(step.carry)) // max(rows, 1)
+    shapes = jax.tree.leaves(known_shapes(cell, input_size))
+    weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in shapes)
     sums = {"drive": input_size, "mixed": hidden_size}
     least = {"drive": CHEAP_SIZE, "mixed": 0}
 
@@ -68,7 +71,7 @@ def choose(cell: SplitCell, xs: Any) -> Schedule:
         return sums[name] >= KEPT_SIZE or (in_cache and sums[name] >= least[name])
 
     keep = tuple(name for name in sums if rows >= KEPT_ROWS and worth(name))
-    ahead = rows * hidden_size <= AHEAD_ENTRIES and in_cache
+    ahead = (rows * hidden_size <= AHEAD_ENTRIES and in_cache) or weight_bytes >= AHEAD_BYTES
     return Schedule(even(length, chunk), keep, ahead)
 
 

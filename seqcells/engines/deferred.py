@@ -34,8 +34,8 @@ class Deferred(Engine):
         chunk: steps taken at a time, at least 1; need not divide T. Chosen by size where None.
         keep: of "drive" and "mixed", what the forward pass stores of every step instead of having
             it computed again. Chosen by size where None.
-        ahead: whether inputs are projected for all steps at once, before the first. Chosen by size
-            where None.
+        ahead: whether inputs are projected `chunk` steps at a time, before the first of them.
+            Chosen by size where None.
         one_by_one: whether a batch of weights is run one after another. Where None: on a CPU.
 
     Raises:
