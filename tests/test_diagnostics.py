@@ -11,7 +11,12 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import seqcells as sc
-from seqcells.diagnostics import carry_gradient, gradient_by_lag, rate_and_horizon
+from seqcells.diagnostics import (
+    carry_gradient,
+    gradient_by_lag,
+    rate_and_horizon,
+    step_jacobians,
+)
 from tests.helpers import CASES, FAMILIES, B, D, H, T, assert_close, draw
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
@@ -61,12 +66,12 @@ def test_the_gradient_equals_the_product_of_jacobians(name):
     problem = draw(case, batch=())
     cell, params, xs = case.cell, problem.params, problem.xs
     flat, back = ravel_pytree(problem.carry)
-    step = jax.jit(lambda h, x: ravel_pytree(cell.step(params, back(h), x)[0])[0])
-    jacobian = jax.jit(jax.jacobian(step))
     jacobians = []
-    for x in xs:
-        jacobians.append(np.asarray(jacobian(flat, x)))
-        flat = step(flat, x)
+    for x in xs:  # row by row, backward, where step_jacobians goes column by column, forward
+        step = lambda h, x=x: ravel_pytree(cell.step(params, back(h), x)[0])[0]  # noqa: E731
+        jacobians.append(np.asarray(jax.jit(jax.jacrev(step))(flat)))
+        flat = step(flat)
+    assert_close(jax.jit(step_jacobians)(cell, params, xs, problem.carry), np.stack(jacobians))
     last = jax.grad(lambda h: weighted(cell.output(params, back(h))[None]))
     expected = [np.asarray(last(flat))]  # dL/dh_{T-1}, then one step back at a time
     for jacobian in jacobians[:0:-1]:

@@ -1,0 +1,50 @@
+"""The Jacobian of each step, by which all else that is said of a net's dynamics is defined."""
+
+from __future__ import annotations
+
+import jax
+from jax.flatten_util import ravel_pytree
+
+from seqcells._cell import Carry, Cell, Params
+from seqcells._flags import Flags
+from seqcells._unroll import prepare, time_first
+
+
+def step_jacobians(cell: Cell, params: Params, xs: jax.Array, carry: Carry = None) -> jax.Array:
+    """Compute J_t = dh_t / dh_{t-1} of every step, row i for the i-th entry of h_t.
+
+    A carry of several leaves is taken as one vector, leaf after leaf in the order of the tree: for
+    an LSTM h and then c, so S = 2 H.
+
+    Args:
+        cell: any cell with a real carry.
+        params: its parameters.
+        xs: float[T, *B, D].
+        carry: the initial carry; a fresh one where None.
+
+    Returns:
+        float[T, *B, S, S].
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> cell = sc.RNN(3, "identity", w_hh_init=sc.initializers.Identity(0.5))
+    >>> params = cell.init(jax.random.key(0), input_size=2)
+    >>> float(step_jacobians(cell, params, jnp.ones((4, 2)))[3, 1, 1])
+    0.5
+    """
+    xs, _ = time_first(xs)
+    cell, carry, _ = prepare(cell, params, xs, carry, Flags())
+
+    def step(carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
+        """Step one sequence."""
+        flat, unflat = ravel_pytree(carry)
+
+        def moved(flat: jax.Array) -> tuple[jax.Array, Carry]:
+            new = cell.step(params, unflat(flat), x)[0]
+            return ravel_pytree(new)[0], new
+
+        jacobian, new = jax.jacfwd(moved, has_aux=True)(flat)
+        return new, jacobian
+
+    for _ in xs.shape[1:-1]:
+        step = jax.vmap(step)
+    return jax.lax.scan(step, carry, xs)[1]
