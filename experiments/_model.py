@@ -22,7 +22,7 @@ class ReaderParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """A cell and a linear readout of its last output."""
+    """A cell, and a linear readout of its output wherever an answer is due."""
 
     cell: sc.RNN | sc.GRU
     output_size: int
@@ -35,13 +35,13 @@ class Reader:
         return ReaderParams(self.cell.init(k_cell, input_size), w, jnp.zeros(self.output_size))
 
     def read(self, params: ReaderParams, y: jax.Array) -> jax.Array:
-        """Answer float[N, O] from the cell's last output float[N, H]."""
+        """Answer float[S, N, O] from the cell's outputs float[S, N, H]."""
         return y @ params.w + params.b
 
-    def __call__(self, params: ReaderParams, xs: jax.Array) -> jax.Array:
-        """Answer float[N, O] for inputs float[T, N, D]."""
-        carry, _ = sc.unroll(self.cell, params.cell, xs)
-        return self.read(params, self.cell.output(params.cell, carry))
+    def __call__(self, params: ReaderParams, sample: probes.Sample) -> jax.Array:
+        """Answer float[S, N, O]."""
+        _, ys = sc.unroll(self.cell, params.cell, sample.xs)
+        return self.read(params, sample.pick(ys))
 
 
 class Member(NamedTuple):
@@ -56,7 +56,7 @@ class Task:
     """A model and a probe; as a loss for `seqcells.train` it is a value, and compiles once."""
 
     reader: Reader
-    probe: Any  # a seqcells.probes.Probe with its `sample`
+    probe: probes.Probe
     batch_size: int
 
     def __call__(
@@ -70,8 +70,8 @@ class Task:
         self, params: ReaderParams, key: jax.Array, member: Member, size: int
     ) -> probes.Score:
         """Score `size` fresh samples."""
-        xs, targets = self.probe.sample(key, size, **member.knobs)
-        return self.probe.score(self.reader(params, xs), targets)
+        sample = self.probe.sample(key, size, **member.knobs)
+        return self.probe.score(self.reader(params, sample), sample.targets)
 
     def evaluate(
         self, params: ReaderParams, key: jax.Array, member: Member, size: int
@@ -85,12 +85,13 @@ class Task:
         self, params: ReaderParams, key: jax.Array, member: Member, size: int
     ) -> jax.Array:
         """Mean over `size` samples of ||dL/dh|| by lag, float[T], L being the loss of a sample."""
-        xs, targets = self.probe.sample(key, size, **member.knobs)
+        sample = self.probe.sample(key, size, **member.knobs)
 
         def loss(ys: jax.Array) -> jax.Array:
-            return size * self.probe.score(self.reader.read(params, ys[-1]), targets).loss
+            answers = self.reader.read(params, sample.pick(ys))
+            return size * self.probe.score(answers, sample.targets).loss
 
-        norms = sc.diagnostics.gradient_by_lag(self.reader.cell, params.cell, xs, loss)
+        norms = sc.diagnostics.gradient_by_lag(self.reader.cell, params.cell, sample.xs, loss)
         return jnp.mean(norms, axis=1)
 
 

@@ -350,19 +350,19 @@ CALLS = {
     ),
     # probes
     "answers without an axis": (
-        lambda: probes.Adding().score(jnp.ones(4), jnp.ones(4)),
+        lambda: probes.AddingURNN().score(jnp.ones((1, 4)), jnp.ones((1, 4))),
         ValueError,
-        ["answers", "(4, 1)", "(4,)"],
+        ["answers", "(1, 4, 1)", "(1, 4)"],
     ),
     "targets with one more": (
-        lambda: probes.Adding().score(jnp.ones((4, 1)), jnp.ones((4, 1))),
+        lambda: probes.AddingURNN().score(jnp.ones((1, 4, 1)), jnp.ones((1, 4, 1))),
         ValueError,
-        ["targets", "(N,)", "(4, 1)"],
+        ["targets", "(S, N)", "(1, 4, 1)"],
     ),
     "answers without a readout": (
-        lambda: probes.DelayedRecall().score(jnp.ones((4, 64)), jnp.ones(4, int)),
+        lambda: probes.DelayedRecall().score(jnp.ones((1, 4, 64)), jnp.ones((1, 4), int)),
         ValueError,
-        ["answers", "(4, 8)", "(4, 64)"],
+        ["answers", "(1, 4, 8)", "(1, 4, 64)"],
     ),
     "a lag between two steps": (
         lambda: probes.DelayedRecall(9).sample(KEY, 2, 2.5),
@@ -382,7 +382,7 @@ CALLS = {
         TypeError,
         ["norms", "floating", "int"],
     ),
-    "Adding(length=1)": (lambda: probes.Adding(1), ValueError, ["length", ">= 2", "1"]),
+    "AddingURNN(length=1)": (lambda: probes.AddingURNN(1), ValueError, ["length", ">= 2", "1"]),
     "DelayedRecall(cues=1)": (
         lambda: probes.DelayedRecall(cues=1),
         ValueError,
@@ -398,7 +398,7 @@ CALLS = {
         ValueError,
         ["lag", "1 to 9", "10"],
     ),
-    "key of a probe": (lambda: probes.Adding().sample(1, 2), TypeError, ["key", "key(0)", "1"]),
+    "key of a probe": (lambda: probes.AddingURNN().sample(1, 2), TypeError, ["key", "key(0)", "1"]),
     "key of a training": (
         lambda: train.init(jnp.ones(2), train.HParams(), 7),
         TypeError,

@@ -56,7 +56,7 @@ def untraced(monkeypatch):
 @pytest.fixture
 def unscored(monkeypatch):
     """No scores."""
-    score = probes.Score(np.ones(10), np.ones(10))
+    score = probes.Score(*[np.ones(10)] * 3)
     monkeypatch.setattr(study, "_evaluate", lambda task, size: lambda *_: score)
 
 
@@ -87,7 +87,7 @@ def test_members_stand_where_the_places_say(task):
 
 
 def test_the_tasks_are_as_long_as_the_longest_lag():
-    assert group("adding").program.probe == probes.Adding(4)
+    assert group("adding").program.probe == probes.AddingURNN(4)
     assert group("recall").program.probe == probes.DelayedRecall(4)
     assert group("recall").program == group("recall", CHRONO).program  # compiled once for both
 
@@ -97,26 +97,28 @@ class Echo:
     """A probe whose loss is the lag, and its accuracy the number of samples."""
 
     def sample(self, key, size, lag):
-        return jnp.full((size,), lag), jnp.zeros(size)
+        return probes.Sample(jnp.full((size,), lag), jnp.zeros(size), None)
 
     def score(self, answers, targets):
-        return probes.Score(answers[0], jnp.float32(len(targets)))
+        return probes.Score(answers[0], jnp.float32(len(targets)), 1)
 
 
 def test_a_member_is_trained_and_scored_at_its_own_lag():
-    task = dataclasses.replace(group().program, probe=Echo(), reader=lambda params, xs: params * xs)
+    task = dataclasses.replace(
+        group().program, probe=Echo(), reader=lambda params, sample: params * sample.xs
+    )
     member, key = Member(train.HParams(), {"lag": 3}), jax.random.key(0)
     loss, further = task(2.0, key, member)
     assert (loss, further["accuracy"]) == (6, SMALL.batch_size)
-    assert task.score(2.0, key, member, 7) == (6, 7)
-    assert task.evaluate(2.0, key, member, 1200) == (6, 500)  # at a time
+    assert task.score(2.0, key, member, 7) == (6, 7, 1)
+    assert task.evaluate(2.0, key, member, 1200) == (6, 500, 1)  # at a time
 
 
 def test_what_a_member_scores_lands_in_its_row(monkeypatch, padded, untraced):
     def evaluate(task, size):
         def scores(params, keys, members):
             loss = members.hparams.learning_rate * (1 + members.knobs["lag"]) + jnp.arange(10) / 1e3
-            return probes.Score(loss, loss / 2)
+            return probes.Score(loss, loss / 2, loss)
 
         assert size == SMALL.eval_size
         return scores
@@ -148,10 +150,10 @@ def test_gradients_are_those_of_the_members_of_the_longest_lag(monkeypatch, padd
     probe, cell = probes.DelayedRecall(4), CHRONO.make(3, 4)
 
     @jax.jit
-    @functools.partial(jax.vmap, in_axes=(None, 1, 0))
+    @functools.partial(jax.vmap, in_axes=(None, 1, 1))
     def norms(params, xs, target):  # of one sequence by itself
         def loss(ys):
-            return probe.score((ys[-1] @ params.w + params.b)[None], target[None]).loss
+            return probe.score((ys[-1:] @ params.w + params.b)[None], target[None]).loss
 
         return sc.diagnostics.gradient_by_lag(cell, params.cell, xs, loss)
 
@@ -159,7 +161,7 @@ def test_gradients_are_those_of_the_members_of_the_longest_lag(monkeypatch, padd
         k_init, _, k_eval = jax.random.split(jax.random.key(seed), 3)
         params = Reader(cell, 8).init(k_init, probe.input_size)
         params = jax.tree.map(lambda a: change * a, params)
-        return jnp.mean(norms(params, *probe.sample(k_eval, 256, lag=4)), axis=0)
+        return jnp.mean(norms(params, *probe.sample(k_eval, 256, lag=4)[:2]), axis=0)
 
     for when, change in (("initialisation", 1.0), ("after training", 0.5)):
         mine = [row for row in rows if row["when"] == when]
@@ -190,7 +192,7 @@ def test_only_chrono_starts_with_a_slow_update_gate(monkeypatch):
 
 @pytest.mark.parametrize("task", ["recall", "adding"])
 def test_training_ends_when_all_members_have_learned_and_not_before(task, monkeypatch):
-    bar = group(task).program.probe.threshold / 2
+    bar = group(task).program.probe.success.bound / 2
     learned, told, steps = [], [], []
 
     def fit(loss, state, members, steps, *, on_segment, **_):
@@ -214,7 +216,7 @@ def test_a_step_takes_what_segments_take_that_do_not_compile():
     assert study._pace(marks, 50) == 4 / 100
     assert np.isnan(study._pace(marks[:2], 50))  # the first segment alone
     assert np.isnan(study._pace([*marks[:2], (70, 99.0)], 50))  # and a shorter one
-    rows = group("adding")._rows(170, 0.04, probes.Score(jnp.zeros(2), jnp.zeros(2)))
+    rows = group("adding")._rows(170, 0.04, probes.Score(*[jnp.zeros(2)] * 3))
     assert [row["seconds"] for row in rows] == pytest.approx([0.04 * 170 / 2] * 2)
 
 

@@ -1,26 +1,49 @@
-"""Laws of the probes: what a sample holds, what guessing costs, what counts as solved."""
+"""Laws of all probes: what a sample holds, what guessing costs, what counts as solved."""
 
 import dataclasses
 import functools
+import math
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from scipy import stats
 
-from seqcells.probes import Adding, DelayedRecall, Probe, Score
+from seqcells import probes
+from seqcells.probes import Probe, Sample, Score
+from tests import oracles
 
 pytestmark = pytest.mark.usefixtures("strict")
 
 KEY = jax.random.key(0)
-MANY = 40_000  # samples: the baseline of adding has a standard error of .001
-ADDING, RECALL = Adding(11), DelayedRecall(9, cues=5, distractors=3)
+MANY = 100_000  # sequences by which a baseline is checked
+BATCH = 400  # sequences that an oracle reads
+
+
+class Case(NamedTuple):
+    """A probe, small, and what there is to know of it."""
+
+    probe: Probe
+    knobs: dict[str, Any]  # of `sample`, none of them at its default
+    oracle: Any  # (probe, xs [T, D]) -> [(step, answer)]
+
+
+CASES = {
+    "adding_urnn": Case(probes.AddingURNN(11), {"length": 8}, oracles.adding_urnn),
+    "delayed_recall": Case(
+        probes.DelayedRecall(9, cues=5, distractors=3), {"lag": 4}, oracles.delayed_recall
+    ),
+}
+BASELINES = {  # as the papers print them, or as they follow
+    probes.AddingURNN(100): 1 / 6,
+    probes.DelayedRecall(100): math.log(8),
+}
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def sample(probe, key, batch_size, lag=4):
-    return probe.sample(key, batch_size, *(() if isinstance(probe, Adding) else (lag,)))
+def sample(probe, key, batch_size, **knobs):
+    return probe.sample(key, batch_size, **knobs)
 
 
 @jax.jit
@@ -28,147 +51,183 @@ def score(probe, answers, targets):
     return probe.score(answers, targets)
 
 
-over_probes = pytest.mark.parametrize(
-    "probe",
-    [
-        pytest.param(ADDING, id="adding"),
-        pytest.param(RECALL, id="recall"),
-    ],
-)
+@jax.jit
+def losses(probe, answers, targets):
+    """The loss of each sequence by itself, [N]."""
+    one = lambda a, t: probe.score(a[:, None], t[:, None]).loss  # noqa: E731
+    return jax.vmap(one, in_axes=1)(answers, targets)
 
 
-@over_probes
-def test_a_sample_is_a_pure_function_of_its_key(probe):
-    one, two, other = (sample(probe, jax.random.key(seed), MANY) for seed in (0, 0, 1))
-    for a, b, c in zip(one, two, other, strict=True):
+def perfect(probe, targets):
+    """Answers that are right."""
+    if isinstance(probe, probes.Numbers):
+        return targets[..., None]
+    return 50.0 * jax.nn.one_hot(targets, probe.output_size)
+
+
+over_cases = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+over_settings = pytest.mark.parametrize("with_knobs", [False, True], ids=["plain", "knobs"])
+
+
+def test_every_probe_is_here():
+    there = [getattr(probes, name) for name in dir(probes)]
+    there = {p for p in there if isinstance(p, type) and issubclass(p, Probe)}
+    abstract = {probes.Probe, probes.Classes, probes.Numbers}
+    assert there - abstract == {type(case.probe) for case in CASES.values()}
+
+
+@over_cases
+def test_a_sample_is_a_pure_function_of_its_key(case):
+    one, two, other = (sample(case.probe, jax.random.key(seed), BATCH) for seed in (0, 0, 1))
+    assert isinstance(one, Sample)
+    for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
-        assert np.any(a != c)
+    assert np.any(one.xs != other.xs)
+    assert np.any(one.targets != other.targets)
 
 
-@over_probes
-def test_sizes_are_those_that_the_probe_names(probe):
-    xs, targets = sample(probe, KEY, MANY)
-    assert xs.shape[1:] == (MANY, probe.input_size)
-    assert xs.dtype == jnp.float32
-    assert targets.shape == (MANY,)
-    scored = score(probe, jnp.zeros((MANY, probe.output_size)), targets)
+@over_cases
+@over_settings
+def test_sizes_and_dtypes_are_those_that_the_probe_names(case, with_knobs):
+    drawn = sample(case.probe, KEY, BATCH, **(case.knobs if with_knobs else {}))
+    T, N, D = drawn.xs.shape
+    assert N == BATCH
+    assert case.probe.input_size == D
+    assert drawn.xs.dtype == "float32"
+    assert drawn.targets.dtype == ("float32" if isinstance(case.probe, probes.Numbers) else "int32")
+    assert drawn.targets.shape == drawn.steps.shape == (len(drawn.steps), N)
+    assert drawn.steps.dtype == "int32"
+    assert np.all(np.diff(drawn.steps, axis=0) > 0)
+    assert np.all((drawn.steps >= 0) & (drawn.steps < T))
+    ys = jnp.ones((T, N, 3))
+    assert drawn.pick(ys).shape == (*drawn.targets.shape, 3)
+    scored = score(case.probe, case.probe.guess(drawn), drawn.targets)
     assert isinstance(scored, Score)
-    assert scored.loss.shape == scored.accuracy.shape == ()
+    assert all(field.shape == () for field in scored)
 
 
-@over_probes
-def test_answering_without_looking_costs_the_baseline(probe):
-    _, targets = sample(probe, KEY, MANY)
-    best = jnp.full((MANY, probe.output_size), 1.0)  # the mean sum; and all cues alike
-    assert float(score(probe, best, targets).loss) == pytest.approx(probe.baseline, rel=0.02)
-    for nudge in (-0.1, 0.1):  # and no other answer costs less
-        worse = best.at[:, 0].add(nudge)
-        assert score(probe, worse, targets).loss > score(probe, best, targets).loss
+@over_cases
+@over_settings
+def test_what_comes_after_the_last_answer_is_zero(case, with_knobs):
+    drawn = sample(case.probe, KEY, BATCH, **(case.knobs if with_knobs else {}))
+    after = np.arange(len(drawn.xs))[:, None] >= np.asarray(drawn.lengths)
+    assert not np.any(np.asarray(drawn.xs)[after])
 
 
-@over_probes
-def test_the_right_answer_is_solved_and_guessing_is_not(probe):
-    _, targets = sample(probe, KEY, MANY)
-    right = targets[:, None] if probe is ADDING else 50.0 * jax.nn.one_hot(targets, 5)
-    scored = score(probe, right, targets)
+@over_cases
+@over_settings
+def test_an_oracle_gives_the_same_answers(case, with_knobs):
+    drawn = sample(case.probe, KEY, BATCH, **(case.knobs if with_knobs else {}))
+    xs, targets, steps = map(np.asarray, drawn)
+    for i in range(BATCH):
+        asked = list(zip(steps[:, i].tolist(), targets[:, i].tolist(), strict=True))
+        np.testing.assert_allclose(asked, case.oracle(case.probe, xs[:, i]), rtol=1e-6)
+
+
+@over_cases
+@over_settings
+def test_the_trivial_answer_costs_the_baseline(case, with_knobs):
+    """Which is a closed form; here it stands beside the mean over many sequences."""
+    knobs = case.knobs if with_knobs else {}
+    found = []
+    for seed in range(10):
+        drawn = sample(case.probe, jax.random.key(seed), MANY // 10, **knobs)
+        found.append(losses(case.probe, case.probe.guess(drawn), drawn.targets))
+    found = np.concatenate(found).astype(float)
+    error = found.std(ddof=1) / math.sqrt(len(found))
+    assert abs(found.mean() - case.probe.baseline) <= 4 * error + 1e-5 * case.probe.baseline
+
+
+@over_cases
+def test_no_answer_near_the_trivial_one_costs_less(case):
+    drawn = sample(case.probe, KEY, 20_000)
+    best = case.probe.guess(drawn)
+    least = float(score(case.probe, best, drawn.targets).loss)
+    for nudge in (-0.1, 0.1):
+        worse = best.at[..., 0].add(nudge)
+        assert float(score(case.probe, worse, drawn.targets).loss) > least
+
+
+@pytest.mark.parametrize(("probe", "loss"), BASELINES.items(), ids=repr)
+def test_a_baseline_is_the_one_that_is_printed(probe, loss):
+    assert probe.baseline == pytest.approx(loss, rel=1e-12)
+
+
+@over_cases
+def test_the_right_answers_solve_it_and_guessing_does_not(case):
+    probe, drawn = case.probe, sample(case.probe, KEY, 10_000)
+    scored = score(probe, perfect(probe, drawn.targets), drawn.targets)
     assert float(scored.loss) == pytest.approx(0, abs=1e-6)
-    assert float(scored.accuracy) == 1
+    assert (float(scored.accuracy), float(scored.exact)) == (1, 1)
     assert bool(probe.solved(scored))
-    assert not bool(probe.solved(Score(jnp.asarray(probe.baseline), jnp.asarray(0.0))))
+    assert not bool(probe.solved(score(probe, probe.guess(drawn), drawn.targets)))
 
 
-@pytest.mark.parametrize(("probe", "threshold"), [(Adding(), 0.01), (DelayedRecall(), 0.05)])
-def test_solved_is_a_loss_below_the_threshold(probe, threshold):
-    for factor, solved in ((0.99, True), (1.01, False)):
-        scored = Score(jnp.asarray(threshold * factor), jnp.asarray(1.0))
-        assert bool(probe.solved(scored)) is solved
+@over_cases
+def test_solved_is_to_pass_the_bound(case):
+    measure, bound = case.probe.success
+    for factor in (0.999, 1.001):
+        scored = Score(*[jnp.nan] * 3)._replace(**{measure: jnp.float32(bound * factor)})
+        assert bool(case.probe.solved(scored)) is ((factor > 1) is (measure != "loss"))
 
 
-@pytest.mark.parametrize("length", [2, 10, 11])
-def test_adding_marks_one_number_in_each_half_and_asks_for_their_sum(length):
-    xs, targets = sample(Adding(length), KEY, MANY)
-    numbers, marks = np.float64(xs[..., 0]), np.asarray(xs[..., 1])
-    assert set(np.unique(marks)) <= {0, 1}
-    half = length // 2
-    np.testing.assert_array_equal(marks[:half].sum(axis=0), 1)
-    np.testing.assert_array_equal(marks[half:].sum(axis=0), 1)
-    assert np.all(marks.sum(axis=1) > 0)  # every place is marked in some sample
-    np.testing.assert_allclose(targets, (numbers * marks).sum(axis=0), rtol=1e-6)
-    assert stats.kstest(numbers[0], stats.uniform.cdf).pvalue > 0.01
+@over_cases
+def test_one_program_serves_all_knobs(case):
+    for name, value in case.knobs.items():
+        traced = jax.jit(lambda v, name=name: case.probe.sample(KEY, 8, **{name: v}))(value)
+        alone = sample(case.probe, KEY, 8, **{name: value})
+        for a, b in zip(traced, alone, strict=True):
+            np.testing.assert_array_equal(a, b)
 
 
-def test_adding_draws_its_two_places_uniformly_and_apart():
-    xs, _ = sample(Adding(16), KEY, MANY)
-    places = np.argsort(np.asarray(xs[..., 1]), axis=0)[-2:]
-    first, second = np.min(places, axis=0), np.max(places, axis=0) - 8
-    table = np.histogram2d(first, second, bins=(8, 8))[0]
-    assert stats.chisquare(table.ravel()).pvalue > 0.01  # all 64 pairs alike
+@over_cases
+def test_a_knob_out_of_range_is_refused_and_a_traced_one_brought_back(case):
+    for name in case.knobs:
+        drawn = jax.jit(lambda v, name=name: case.probe.sample(KEY, 8, **{name: v}).xs)
+        np.testing.assert_array_equal(drawn(10_000), case.probe.sample(KEY, 8).xs)
+        for wrong in (-1, 10_000):
+            with pytest.raises(ValueError, match=f"{name}: expected"):
+                case.probe.sample(KEY, 8, **{name: wrong})
 
 
-def test_adding_scores_the_square_and_what_lies_within_a_fifth():
-    scored = score(ADDING, jnp.array([[1.0], [1.15], [1.25], [3.0]]), jnp.ones(4))
-    assert float(scored.loss) == pytest.approx((0.15**2 + 0.25**2 + 4) / 4, rel=1e-5)
-    assert float(scored.accuracy) == 0.5
-
-
-@pytest.mark.parametrize("lag", [1, 4, 9])
-def test_recall_shows_the_cue_lag_steps_before_the_report(lag):
-    xs, cue = sample(RECALL, KEY, MANY, lag)
-    assert xs.shape == (10, MANY, 9)
-    np.testing.assert_array_equal(np.sum(xs, axis=-1), 1)
-    symbols = np.argmax(xs, axis=-1)
-    assert np.all(symbols[-1] == 8)  # the report sign, of its own
-    np.testing.assert_array_equal(symbols[-1 - lag], cue)
-    assert set(np.unique(cue)) == set(range(5))
-    others = np.delete(symbols, [9, 9 - lag], axis=0)
-    assert set(np.unique(others)) == {5, 6, 7}  # an alphabet disjoint from the cues'
-
-
-def test_recall_draws_symbols_that_know_nothing_of_each_other():
-    xs, cue = sample(RECALL, KEY, MANY, 4)
-    symbols = np.argmax(xs, axis=-1)
-    for pair in ((symbols[0], symbols[1]), (cue, symbols[0] - 5), (cue, symbols[8] - 5)):
-        table = stats.contingency.crosstab(*map(np.asarray, pair)).count
-        assert table.shape in ((3, 3), (5, 3))
-        assert stats.chi2_contingency(table).pvalue > 0.01
-
-
-def test_a_traced_lag_out_of_range_is_the_nearest_that_can_be():
-    drawn = jax.jit(lambda lag: RECALL.sample(KEY, 8, lag)[0])
-    np.testing.assert_array_equal(drawn(0), drawn(1))
-    np.testing.assert_array_equal(drawn(99), drawn(9))
-
-
-def test_one_program_serves_all_lags():
-    lags = jnp.arange(1, 10)
-    xs, cues = jax.jit(jax.vmap(lambda lag: RECALL.sample(KEY, 8, lag)))(lags)
-    for i, lag in enumerate(lags):
-        alone, cue = sample(RECALL, KEY, 8, lag)
-        np.testing.assert_array_equal(xs[i], alone)
-        np.testing.assert_array_equal(cues[i], cue)
-
-
-def test_recall_scores_cross_entropy_in_nats():
-    rng = np.random.default_rng(0)
-    logits, targets = rng.normal(size=(7, 8)).astype("float32"), rng.integers(0, 8, 7)
-    logs = logits - np.log(np.exp(logits).sum(axis=1, keepdims=True))
-    scored = score(DelayedRecall(), jnp.asarray(logits), jnp.asarray(targets, "int32"))
-    assert float(scored.loss) == pytest.approx(-logs[np.arange(7), targets].mean(), rel=1e-5)
-    assert float(scored.accuracy) == pytest.approx((logits.argmax(axis=1) == targets).mean())
-
-
-@over_probes
-def test_a_probe_is_a_static_value(probe):
+@over_cases
+def test_a_probe_is_a_static_value(case):
+    probe = case.probe
     assert jax.tree.leaves(probe) == []
     assert dataclasses.replace(probe) == probe
     assert hash(dataclasses.replace(probe)) == hash(probe)
-    assert isinstance(probe, Probe)
-    drawn = jax.jit(lambda probe: jnp.ones(probe.input_size))(probe)
-    assert drawn.shape == (probe.input_size,)
+    assert jax.jit(lambda probe: jnp.ones(probe.input_size))(probe).shape == (probe.input_size,)
 
 
-def test_an_empty_batch_is_refused():
+@over_cases
+def test_an_empty_batch_and_a_key_that_is_none_are_refused(case):
     """A mean of nothing would be NaN, and a loss of NaN says nothing of why."""
-    for draw in (lambda: Adding(5).sample(KEY, 0), lambda: DelayedRecall(5).sample(KEY, 0, 2)):
-        with pytest.raises(ValueError, match="batch_size"):
-            draw()
+    with pytest.raises(ValueError, match="batch_size"):
+        case.probe.sample(KEY, 0)
+    with pytest.raises(TypeError, match="key"):
+        case.probe.sample(1, 2)
+
+
+@over_cases
+def test_its_lengths_can_be_made(case):
+    for length in case.probe.LENGTHS:
+        assert dataclasses.replace(case.probe, length=length).length == length
+
+
+def test_numbers_are_scored_by_their_square_and_by_what_lies_within_a_fifth():
+    answers = jnp.array([[[1.0], [1.15]], [[1.25], [0.9]]])
+    scored = score(probes.AddingURNN(9), answers, jnp.ones((2, 2)))
+    assert float(scored.loss) == pytest.approx((0.15**2 + 0.25**2 + 0.1**2) / 4, rel=1e-5)
+    assert (float(scored.accuracy), float(scored.exact)) == (0.75, 0.5)
+
+
+def test_classes_are_scored_by_cross_entropy_in_nats():
+    rng = np.random.default_rng(0)
+    logits, targets = rng.normal(size=(2, 7, 8)).astype("float32"), rng.integers(0, 8, (2, 7))
+    logs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    right = logits.argmax(axis=-1) == targets
+    scored = score(probes.DelayedRecall(), jnp.asarray(logits), jnp.asarray(targets, "int32"))
+    picked = np.take_along_axis(logs, targets[..., None], axis=-1)
+    assert float(scored.loss) == pytest.approx(-picked.mean(), rel=1e-5)
+    assert float(scored.accuracy) == pytest.approx(right.mean())
+    assert float(scored.exact) == pytest.approx(right.all(axis=0).mean())

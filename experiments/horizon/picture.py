@@ -133,8 +133,8 @@ def _draw_adding(axes: Axes, numbers: Numbers) -> None:
         spread = np.linspace(-0.2, 0.2, len(loss)) if len(loss) > 1 else np.zeros(len(loss))
         i = numbers.who.index(who)
         axes.scatter(x + spread, loss, 45, color=COLOURS[i], marker=MARKERS[i], label=who)
-    probe = probes.Adding()
-    for height, text in ((probe.baseline, "guessing"), (probe.threshold, "solved below")):
+    probe = probes.AddingURNN()
+    for height, text in ((probe.baseline, "guessing"), (probe.success.bound, "solved below")):
         axes.axhline(height, color="#777777", linewidth=0.8, linestyle="--")
         right = {"ha": "right", "va": "bottom", "transform": axes.get_yaxis_transform()}
         axes.text(1, height * 1.05, text, fontsize=10.5, **right)

@@ -47,12 +47,13 @@ def report(out: Path, console: Console) -> None:
 
 
 def _lead() -> str:
-    recall, adding = probes.DelayedRecall(), probes.Adding()
+    recall, adding = probes.DelayedRecall(), probes.AddingURNN()
     return (
         "Delayed recall: a symbol is shown once, then distractors, and at the end the net must "
         "say which it was; the lag is the number of steps between. Solved: cross-entropy below "
-        f"{recall.threshold} nats on fresh samples (guessing costs {recall.baseline:.2f}); "
-        f"adding: squared error below {adding.threshold} (guessing costs {adding.baseline:.3f}). "
+        f"{recall.success.bound} nats on fresh samples (guessing costs {recall.baseline:.2f}); "
+        "adding: "
+        f"squared error below {adding.success.bound} (guessing costs {adding.baseline:.3f}). "
         "The gradient of the loss by the memory, by lag, is what a net can learn from at all."
     )
 

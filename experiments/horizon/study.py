@@ -85,8 +85,8 @@ class Group:
     @functools.cached_property
     def program(self) -> Task:
         """What is trained; equal for contenders that differ in their initialisation alone."""
-        longest = max(self.settings.lags)
-        probe = probes.Adding(longest) if self.task == "adding" else probes.DelayedRecall(longest)
+        made = probes.AddingURNN if self.task == "adding" else probes.DelayedRecall
+        probe = made(max(self.settings.lags))
         cell = self.contender.plain(self.settings.hidden_size)
         return Task(Reader(cell, probe.output_size), probe, self.settings.batch_size)
 
@@ -141,7 +141,7 @@ class Group:
             loss = np.asarray(metrics["loss"]).mean(axis=-1)
             marks.append((int(np.asarray(state.step)[0]), time.perf_counter()))
             progress(marks[-1][0])
-            return bool((loss < self.program.probe.threshold / 2).all())
+            return bool((loss < self.program.probe.success.bound / 2).all())
 
         state, _ = train.fit(
             self.program,

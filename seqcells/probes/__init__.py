@@ -1,6 +1,10 @@
 """Tasks that measure memory, one a file."""
 
+from seqcells.probes._probe import Classes as Classes
+from seqcells.probes._probe import Numbers as Numbers
 from seqcells.probes._probe import Probe as Probe
+from seqcells.probes._probe import Sample as Sample
 from seqcells.probes._probe import Score as Score
-from seqcells.probes.adding import Adding as Adding
+from seqcells.probes._probe import Success as Success
+from seqcells.probes.adding_urnn import AddingURNN as AddingURNN
 from seqcells.probes.delayed_recall import DelayedRecall as DelayedRecall

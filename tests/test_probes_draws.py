@@ -1,0 +1,56 @@
+"""What single probes draw: where symbols and markers stand, and how they are distributed."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from scipy import stats
+
+from seqcells.probes import AddingURNN, DelayedRecall
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+KEY = jax.random.key(0)
+MANY = 40_000
+RECALL = DelayedRecall(9, cues=5, distractors=3)
+
+
+@functools.partial(jax.jit, static_argnums=2)
+def sample(probe, key, batch_size, **knobs):
+    return probe.sample(key, batch_size, **knobs)
+
+
+@pytest.mark.parametrize("length", [2, 10, 11])
+def test_adding_marks_every_place_and_draws_numbers_uniformly(length):
+    xs, _, _ = sample(AddingURNN(length), KEY, MANY)
+    assert np.all(np.sum(xs[..., 1], axis=1) > 0)
+    assert stats.kstest(np.float64(xs[0, :, 0]), stats.uniform.cdf).pvalue > 0.01
+
+
+def test_adding_draws_its_two_places_uniformly_and_apart():
+    xs, _, _ = sample(AddingURNN(16), KEY, MANY)
+    places = np.argsort(np.asarray(xs[..., 1]), axis=0)[-2:]
+    first, second = np.min(places, axis=0), np.max(places, axis=0) - 8
+    table = np.histogram2d(first, second, bins=(8, 8))[0]
+    assert stats.chisquare(table.ravel()).pvalue > 0.01  # all 64 pairs alike
+
+
+@pytest.mark.parametrize("lag", [1, 4, 9])
+def test_recall_shows_the_cue_lag_steps_before_the_report(lag):
+    xs, (cue,), _ = sample(RECALL, KEY, MANY, lag=lag)
+    np.testing.assert_array_equal(np.sum(xs, axis=-1), 1)
+    symbols = np.argmax(xs, axis=-1)
+    np.testing.assert_array_equal(symbols[-1 - lag], cue)
+    assert set(np.unique(cue)) == set(range(5))
+    others = np.delete(symbols, [9, 9 - lag], axis=0)
+    assert set(np.unique(others)) == {5, 6, 7}  # an alphabet disjoint from the cues'
+
+
+def test_recall_draws_symbols_that_know_nothing_of_each_other():
+    xs, (cue,), _ = sample(RECALL, KEY, MANY, lag=4)
+    symbols = np.argmax(xs, axis=-1)
+    for pair in ((symbols[0], symbols[1]), (cue, symbols[0] - 5), (cue, symbols[8] - 5)):
+        table = stats.contingency.crosstab(*map(np.asarray, pair)).count
+        assert table.shape in ((3, 3), (5, 3))
+        assert stats.chi2_contingency(table).pvalue > 0.01
