@@ -24,7 +24,7 @@ class ReaderParams(NamedTuple):
 class Reader:
     """A cell, and a linear readout of its output wherever an answer is due."""
 
-    cell: sc.RNN | sc.GRU
+    cell: Any  # with a `hidden_size`
     output_size: int
 
     def init(self, key: jax.Array, input_size: int) -> ReaderParams:
@@ -62,9 +62,9 @@ class Task:
     def __call__(
         self, params: ReaderParams, key: jax.Array, member: Member
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Score a fresh batch: the loss, and the accuracy beside it."""
+        """Score a fresh batch: the loss, and what else a score tells beside it."""
         score = self.score(params, key, member, self.batch_size)
-        return score.loss, {"accuracy": score.accuracy}
+        return score.loss, {"accuracy": score.accuracy, "exact": score.exact}
 
     def score(
         self, params: ReaderParams, key: jax.Array, member: Member, size: int

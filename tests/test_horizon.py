@@ -57,7 +57,7 @@ def untraced(monkeypatch):
 def unscored(monkeypatch):
     """No scores."""
     score = probes.Score(*[np.ones(10)] * 3)
-    monkeypatch.setattr(study, "_evaluate", lambda task, size: lambda *_: score)
+    monkeypatch.setattr(study, "evaluate", lambda task, size: lambda *_: score)
 
 
 def fit_that(change, losses=()):
@@ -123,7 +123,7 @@ def test_what_a_member_scores_lands_in_its_row(monkeypatch, padded, untraced):
         assert size == SMALL.eval_size
         return scores
 
-    monkeypatch.setattr(study, "_evaluate", evaluate)
+    monkeypatch.setattr(study, "evaluate", evaluate)
     monkeypatch.setattr(study.train, "fit", fit_that(lambda a: a))
     rows = group().measure(lambda steps: None)["results"]
     expected = [rate * (1 + lag) + i / 1e3 for i, (_, lag, rate, _) in enumerate(PLACES["recall"])]
@@ -190,32 +190,7 @@ def test_only_chrono_starts_with_a_slow_update_gate(monkeypatch):
     assert 40 < times.max() <= 50
 
 
-@pytest.mark.parametrize("task", ["recall", "adding"])
-def test_training_ends_when_all_members_have_learned_and_not_before(task, monkeypatch):
-    bar = group(task).program.probe.success.bound / 2
-    learned, told, steps = [], [], []
-
-    def fit(loss, state, members, steps, *, on_segment, **_):
-        for losses in ([0.9, 0.9], [0.9, 1.1], [1.1, 0.5], [0.9, float("nan")]):
-            state = state._replace(step=state.step + 2)
-            metrics = {"loss": bar * np.multiply.outer(losses, [0.5, 1.5])}  # the mean counts
-            learned.append(on_segment(state, metrics))
-        return state, {}
-
-    monkeypatch.setattr(study.train, "fit", fit)
-    monkeypatch.setattr(study, "_pace", lambda marks, segment: told.append((marks, segment)))
-    state = study.train.TrainState(jnp.zeros(2, jnp.int32), *[None] * 3)
-    group(task)._fit(state, None, steps.append)
-    assert learned == [True, False, False, False]
-    assert steps == [2, 4, 6, 8]
-    assert [step for step, _ in told[0][0]] == [0, 2, 4, 6, 8]
-
-
-def test_a_step_takes_what_segments_take_that_do_not_compile():
-    marks = [(0, 0.0), (50, 90.0), (100, 91.0), (150, 94.0), (170, 194.0)]
-    assert study._pace(marks, 50) == 4 / 100
-    assert np.isnan(study._pace(marks[:2], 50))  # the first segment alone
-    assert np.isnan(study._pace([*marks[:2], (70, 99.0)], 50))  # and a shorter one
+def test_seconds_are_shared_out_among_the_members():
     rows = group("adding")._rows(170, 0.04, probes.Score(*[jnp.zeros(2)] * 3))
     assert [row["seconds"] for row in rows] == pytest.approx([0.04 * 170 / 2] * 2)
 

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-import math
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,23 +13,18 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-import seqcells as sc
-from experiments import _members, _model, _study
+from experiments import _study, _trial
 from experiments._members import over_members, pad
 from experiments._model import Member, Reader, Task, optimizer
+from experiments._trial import QUICK, evaluate, fit
 from experiments.horizon import settings as _settings
 from experiments.horizon.numbers import COLUMNS
 from experiments.horizon.report import report
 from experiments.horizon.settings import CONTENDERS, Budget, Contender, Settings
 from seqcells import probes, train
 
-QUICK = {"xla_backend_optimization_level": 0}  # what runs once compiles in a third of the time
 TASKS = ("recall", "adding")
-CODE = (  # what the rows are made by; what only reads them may change and leaves them true
-    Path(sc.__file__).parent,
-    *(Path(str(module.__file__)) for module in (_members, _model, _settings)),
-    Path(__file__),
-)
+CODE = (*_trial.CODE, Path(str(_settings.__file__)), Path(__file__))
 
 
 class Place(NamedTuple):
@@ -122,38 +114,15 @@ class Group:
 
         state, keys = jax.jit(over_members(start), compiler_options=QUICK)(members, seeds)
         before = state.params
-        state, seconds = self._fit(state, members, progress)
-        score = _evaluate(task, self.settings.eval_size)(state.params, keys, members)
+        segment = self.settings.segment
+        state, _, seconds = fit(task, state, members, self.steps, segment, progress)
+        score = evaluate(task, self.settings.eval_size)(state.params, keys, members)
         results = self._rows(int(np.asarray(state.step)[0]), seconds, score)
         if self.task != "recall":
             return {"results": results, "gradients": []}
         when = {"initialisation": before, "after training": state.params}
         norms = {name: self._gradient(params, keys, members) for name, params in when.items()}
         return {"results": results, "gradients": list(self._gradient_rows(norms))}
-
-    def _fit(
-        self, state: train.TrainState, members: Member, progress: Callable[[int], None]
-    ) -> tuple[train.TrainState, float]:
-        """Train; return the state and the seconds that a step of the whole group takes."""
-        marks = [(0, time.perf_counter())]
-
-        def look(state: train.TrainState, metrics: train.Metrics) -> bool:
-            loss = np.asarray(metrics["loss"]).mean(axis=-1)
-            marks.append((int(np.asarray(state.step)[0]), time.perf_counter()))
-            progress(marks[-1][0])
-            return bool((loss < self.program.probe.success.bound / 2).all())
-
-        state, _ = train.fit(
-            self.program,
-            state,
-            members,
-            self.steps,
-            segment=self.settings.segment,
-            optimizer=optimizer,
-            transform=over_members,
-            on_segment=look,
-        )
-        return state, _pace(marks, self.settings.segment)
 
     def _rows(self, steps: int, seconds: float, score: probes.Score) -> list[dict[str, Any]]:
         """One row a member."""
@@ -191,23 +160,8 @@ class Group:
 
 
 @functools.lru_cache(maxsize=8)
-def _evaluate(task: Task, size: int) -> Any:
-    return jax.jit(over_members(lambda p, key, member: task.evaluate(p, key, member, size)))
-
-
-@functools.lru_cache(maxsize=8)
 def _gradient(task: Task) -> Any:
     return jax.jit(over_members(lambda p, key, member: task.gradient(p, key, member, 256)))
-
-
-def _pace(marks: Sequence[tuple[int, float]], segment: int) -> float:
-    """Seconds a step takes, from (step, time) after each segment; NaN where nothing tells.
-
-    The first segment compiles, and so does a last one that is shorter: neither counts.
-    """
-    spans = [(s1 - s0, t1 - t0) for (s0, t0), (s1, t1) in itertools.pairwise(marks[1:])]
-    whole = [seconds for steps, seconds in spans if steps == segment]
-    return sum(whole) / (segment * len(whole)) if whole else math.nan
 
 
 def groups(settings: Settings) -> list[Group]:

@@ -1,0 +1,147 @@
+"""The runs of a study: what is trained, when it ends, and what stands in their rows."""
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+
+import seqcells as sc
+from experiments import _trial
+from experiments._model import Member, Reader, Task
+from experiments._trial import Run, Trials, by_segment, fit, pace, passed, solved_at
+from seqcells import initializers, probes, train
+
+PROBE = probes.AddingURNN(4)
+LOSS, SHARE = PROBE.success, probes.Success("accuracy", 0.9)
+SLOW = sc.GRU(3, b_ih_init=(initializers.zeros, initializers.Chrono(50), initializers.zeros))
+
+
+def sgd(member):
+    return optax.sgd(member.hparams.learning_rate)
+
+
+def trials(runs=None, **options):
+    runs = runs or [
+        Run({"arm": name, **knobs}, start, seed, {"learning_rate": rate}, knobs)
+        for name, start, rate in (("slow", SLOW, 0.0), ("plain", sc.GRU(3), 0.5))
+        for knobs in ({"length": 3}, {"length": 4})
+        for seed in (0, 1)
+    ]
+    task = Task(Reader(sc.GRU(3), 1), PROBE, 8)
+    options = {"steps": 5, "segment": 2, "eval_size": 600} | options
+    return Trials("small", task, tuple(runs), **options)
+
+
+def measured(group):
+    return group.measure(lambda steps: None)["results"]
+
+
+def by_hand(run, group):
+    """Train one run by itself with a loop, and score it."""
+    k_init, k_train, k_eval = jax.random.split(jax.random.key(run.seed), 3)
+    reader = dataclasses.replace(group.task.reader, cell=run.start)
+    params = reader.init(k_init, PROBE.input_size)
+    member = Member(train.HParams()._replace(**run.hparams), run.knobs)
+    state = train.init(params, member, k_train, group.optimizer)
+    step = jax.jit(lambda state: train.train_step(group.task, state, member, group.optimizer)[0])
+    for _ in range(group.steps):
+        state = step(state)
+    return group.task.evaluate(state.params, k_eval, member, group.eval_size)
+
+
+@pytest.mark.parametrize("options", [{}, {"optimizer": sgd}], ids=["adamw", "sgd"])
+def test_a_row_is_that_of_its_run_trained_by_itself(options):
+    group = trials(**options)
+    rows = measured(group)
+    assert [(r["arm"], r["length"], r["seed"], r["learning_rate"]) for r in rows] == [
+        (*run.labels.values(), run.seed, run.hparams["learning_rate"]) for run in group.runs
+    ]
+    for run, row in zip(group.runs, rows, strict=True):
+        score = by_hand(run, group)
+        for name in ("loss", "accuracy", "exact"):
+            assert row[name] == pytest.approx(float(getattr(score, name)), rel=1e-4)
+        assert row["steps"] == 5
+        assert row["solved"] is bool(PROBE.solved(score))
+
+
+def test_runs_may_come_in_any_order_and_rows_keep_what_is_theirs():
+    group = trials()
+    other = trials([*group.runs[4:], *group.runs[:4]][::-1])
+    key = lambda row: (row["arm"], row["length"], row["seed"])  # noqa: E731
+    for a, b in zip(*(sorted(measured(g), key=key) for g in (group, other)), strict=True):
+        assert key(a) == key(b)
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
+
+
+def test_an_average_over_segments_takes_a_shorter_last_one():
+    np.testing.assert_allclose(
+        by_segment([[1, 3, 5, 7, 9], [0, 0, 0, 0, 1]], 2), [[2, 6, 9], [0, 0, 1]]
+    )
+
+
+@pytest.mark.parametrize(
+    ("success", "values", "expected"),
+    [
+        (LOSS, [0.5, 0.009, 0.5], 100),
+        (LOSS, [0.5, 0.5, 0.009], 130),  # the last segment is shorter
+        (LOSS, [0.5, 0.011, math.nan], math.nan),
+        (SHARE, [0.1, 0.89, 0.91], 130),
+    ],
+)
+def test_it_is_solved_at_the_end_of_the_first_segment_that_passes(success, values, expected):
+    np.testing.assert_equal(solved_at(np.array(values), success, 50, 130), expected)
+
+
+def test_to_pass_by_twice_as_much_is_half_the_loss_or_half_of_what_is_wrong():
+    values = np.array([0.004, 0.006, 0.011])
+    assert passed(values, LOSS, strictness=2).tolist() == [True, False, False]
+    assert passed(1 - 10 * values, SHARE, strictness=2).tolist() == [True, False, False]
+
+
+@pytest.mark.parametrize("success", [LOSS, SHARE], ids=["loss", "share"])
+def test_training_ends_when_all_members_have_learned_and_not_before(success, monkeypatch):
+    probe = dataclasses.make_dataclass("Fake", ["success"])(success)
+    task = dataclasses.make_dataclass("Fake", ["probe"])(probe)
+    wrong = success.bound if success.measure == "loss" else 1 - success.bound
+    learned, told, steps = [], [], []
+
+    def fake(loss, state, members, steps, *, on_segment, **_):
+        for parts in ([0.9, 0.9], [0.9, 1.1], [1.1, 0.5], [0.9, math.nan]):
+            state = state._replace(step=state.step + 2)
+            values = wrong / 2 * np.multiply.outer(parts, [0.5, 1.5])  # the mean counts
+            values = values if success.measure == "loss" else 1 - values
+            learned.append(on_segment(state, {success.measure: values}))
+        return state, {}
+
+    monkeypatch.setattr(train, "fit", fake)
+    monkeypatch.setattr(_trial, "pace", lambda marks, segment: told.append((marks, segment)))
+    state = train.TrainState(jnp.zeros(2, jnp.int32), *[None] * 3)
+    fit(task, state, None, 8, 2, steps.append)
+    assert learned == [True, False, False, False]
+    assert steps == [2, 4, 6, 8]
+    assert [step for step, _ in told[0][0]] == [0, 2, 4, 6, 8]
+
+
+def test_a_step_takes_what_segments_take_that_do_not_compile():
+    marks = [(0, 0.0), (50, 90.0), (100, 91.0), (150, 94.0), (170, 194.0)]
+    assert pace(marks, 50) == 4 / 100
+    assert np.isnan(pace(marks[:2], 50))  # the first segment alone
+    assert np.isnan(pace([*marks[:2], (70, 99.0)], 50))  # and a shorter one
+
+
+def test_other_runs_are_another_file(tmp_path):
+    group = trials()
+    others = [trials(group.runs[1:]), trials(steps=6), trials(optimizer=sgd), trials(segment=3)]
+    assert len({g.part(tmp_path).path for g in [group, *others]}) == 5
+    assert trials().part(tmp_path).path == group.part(tmp_path).path
+
+
+def test_the_seeds_of_a_group_start_apart():
+    rows = measured(trials())
+    assert stats.describe([row["loss"] for row in rows]).variance > 0
+    assert len({row["loss"] for row in rows}) == len(rows)
