@@ -19,6 +19,7 @@ from benchmarks import compare, flags, machine, pages, scaling, sweep, tables
 from benchmarks.peers import PEERS
 from benchmarks.problem import SHAPES, Shape, parse_shape
 from benchmarks.programs import What
+from experiments import _machine
 from experiments._check import BadInput, positive, several, whole
 from experiments._study import writable, write_whole
 
@@ -237,7 +238,7 @@ def run(table: Table, groups: Measured, settings: Common, console: Console) -> N
         settings: says where the table is kept.
         console: where the bar and, at the end, the page of what was measured are printed.
     """
-    path = writable(settings.out) / f"{machine.stem(table.command, machine.cores())}.csv"
+    path = writable(settings.out) / f"{machine.stem(table.command, _machine.cores())}.csv"
     rows, fresh = tables.read(path, table.columns), []
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as bar:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import datetime
 import importlib.metadata
 import os
 import platform
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import jax
 
 import seqcells as sc
+from experiments import _machine
 from experiments._check import BadInput, whole
 
 COLUMNS = ["machine", "cores", "date", "commit", "python", "jax", "seqcells"]
@@ -45,19 +43,13 @@ def prepare(cores: int, devices: int = 1) -> None:
         jax.config.update("jax_num_cpu_devices", devices)
 
 
-def cores() -> int:
-    """How many cores this process may use."""
-    mine = getattr(os, "sched_getaffinity", None)  # Linux has it
-    return len(mine(0)) if mine else os.cpu_count() or 1
-
-
 def about() -> dict[str, Any]:
     """Say where and of what a row is made; the values of `COLUMNS`."""
     made = (
-        _model(),
-        cores(),
-        datetime.datetime.now(datetime.UTC).date().isoformat(),
-        _commit(),
+        _machine.processor(),
+        _machine.cores(),
+        _machine.today(),
+        _machine.commit("seqcells", ":(glob)benchmarks/*.py"),
         platform.python_version(),
         jax.__version__,
         sc.__version__,
@@ -74,28 +66,3 @@ def version(package: str) -> str:
 def stem(command: str, cores: int) -> str:
     """Name a table's files: peers-cpu-1core, peers-cpu-2cores."""
     return f"{command}-cpu-{cores}core{'s' if cores > 1 else ''}"
-
-
-def _model() -> str:
-    """Name the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
-
-
-def _commit() -> str:
-    """Return the commit, with a + where what is measured was changed since."""
-    root = Path(__file__).parents[1]
-
-    def git(*arguments: str) -> str:
-        line = ["git", "-C", str(root), *arguments]
-        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
-
-    try:
-        changed = git("status", "--porcelain", "--", "seqcells", ":(glob)benchmarks/*.py")
-        return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"  # no clone

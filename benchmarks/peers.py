@@ -17,9 +17,10 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqcells as sc
-from benchmarks import machine, naive
+from benchmarks import naive
 from benchmarks.problem import CELLS, Shape
 from benchmarks.programs import Forward, Program, What, jax_program, training
+from experiments import _machine
 from seqcells import interop
 
 Cells = dict[str, Callable[[int], sc.Cell]]
@@ -233,7 +234,7 @@ class Torch(Peer):
     def build(self, twin: Any, params: Any, shape: Shape) -> Built:
         """Make its model with the weights of its twin."""
         torch = self.load()
-        torch.set_num_threads(machine.cores())  # it may have been imported before
+        torch.set_num_threads(_machine.cores())  # it may have been imported before
         net = getattr(torch.nn, type(twin).__name__)(shape.D, shape.H)
         arrays = interop.torch.dump(sc.Recurrent(twin), params)
         net.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()})

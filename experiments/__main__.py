@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import importlib
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -18,14 +17,16 @@ from rich.console import Console
 
 import seqcells as sc
 from experiments._check import BadInput
+from experiments._machine import cores
 from experiments._report import say
 
-STUDIES = ("horizon",)  # modules of this package: Settings, run(...), report(...)
+STUDIES = ("horizon", "adding")  # modules: Settings, run(...), report(...), perhaps QUICK
 COMMANDS = ("list", "run", "report")
 PROGRAM = "python -m experiments"
 USAGE = f"""\
 {PROGRAM}                 list the studies
 {PROGRAM} run NAME        run one; what is finished is not repeated
+{PROGRAM} run NAME --quick  in a form of less than 3 minutes
 {PROGRAM} run NAME -h     what it can be told
 {PROGRAM} report NAME     draw its report again
 {PROGRAM} --version       the version of seqcells"""
@@ -86,16 +87,17 @@ def _near(came: str, known: tuple[str, ...]) -> str:
 
 
 def _do(command: str, name: str, rest: list[str], console: Console) -> None:
-    """Run or report one study, with its own options."""
+    """Run or report one study, with its own options, from its full or its quick settings."""
     study = _module(name)
     folder = Annotated[Path, tyro.conf.arg(help="folder of the results")]
     fields: list[Any] = [("out", folder, dataclasses.field(default=Path("runs") / name))]
     if command == "run":
+        default = study.QUICK if "--quick" in rest else study.Settings()
         settings = Annotated[study.Settings, tyro.conf.arg(name="")]
-        fields.append(("settings", settings, dataclasses.field(default_factory=study.Settings)))
+        fields.append(("settings", settings, dataclasses.field(default_factory=lambda: default)))
     options: Any = tyro.cli(
         dataclasses.make_dataclass("Options", fields),
-        args=rest,
+        args=[word for word in rest if word not in ("--quick", "--full")],
         prog=f"{PROGRAM} {command} {name}",
         description=study.__doc__,
     )
@@ -119,8 +121,7 @@ def _studies() -> str:
 
 def use_all_cores() -> None:
     """Make a CPU device of every core: two scans do not overlap on one device."""
-    mine = getattr(os, "sched_getaffinity", None)  # the cores that this process may use, on Linux
-    jax.config.update("jax_num_cpu_devices", len(mine(0)) if mine else os.cpu_count() or 1)
+    jax.config.update("jax_num_cpu_devices", cores())
 
 
 if __name__ == "__main__":

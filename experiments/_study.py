@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import seqcells as sc
+from experiments import _machine
 from experiments._check import BadInput
 
 Rows = dict[str, list[dict[str, Any]]]  # by table, such as "results"
@@ -90,6 +91,9 @@ class Part:
             "jax": jax.__version__,
             "python": platform.python_version(),
             "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+            "machine": _machine.processor(),
+            "date": _machine.today(),
+            "commit": _machine.commit("seqcells", ":(glob)experiments/**/*.py"),
         }
         content = {"settings": self.settings, "made_with": made_with, "rows": rows}
         write_whole(self.path, json.dumps(content, indent=1))

@@ -16,6 +16,7 @@ from benchmarks import __main__ as cli
 from benchmarks import compare, flags, machine, pages, programs, sweep, tables, timing
 from benchmarks.peers import OURS, PEERS, Built, Naive
 from benchmarks.problem import CELLS, SHAPES, Shape, draw_inputs, parse_shape
+from experiments import _machine
 from experiments._check import BadInput
 
 ROOT = Path(__file__).parents[1]
@@ -271,7 +272,7 @@ def test_collectives_are_found_in_a_program():
     assert sweep.collectives("%e = f32[2] add(%a, %c)") == []
 
 
-@pytest.mark.skipif(machine.cores() < 2, reason="takes a core a device")
+@pytest.mark.skipif(_machine.cores() < 2, reason="takes a core a device")
 def test_a_sweep_is_spread_over_devices(tmp_path):
     line = ["sweep", "--members", "2", "--hidden", "4", "--devices", "2", "--seconds", "0.01"]
     done = python(*line, "--out", tmp_path)
@@ -343,11 +344,11 @@ def test_bad_input_is_named_before_anything_is_measured(
     arguments, told, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(cli, "run", lambda *_: pytest.fail("it measured"))
-    before = machine.cores()
+    before = _machine.cores()
     assert cli.main([*arguments, "--out", str(tmp_path)]) == 1
     shown = capsys.readouterr()
     assert all(word in shown.err for word in told), shown.err
-    assert machine.cores() == before
+    assert _machine.cores() == before
     assert not list(tmp_path.iterdir())
 
 

@@ -6,5 +6,6 @@ loss by the memory at every lag, before and after training, and the adding probl
 """
 
 from experiments.horizon.report import report as report
+from experiments.horizon.settings import QUICK as QUICK
 from experiments.horizon.settings import Settings as Settings
 from experiments.horizon.study import run as run

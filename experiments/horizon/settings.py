@@ -76,6 +76,9 @@ class Settings:
         positive(f"{name}.adding", budget.adding, example=3e-3)
 
 
+QUICK = Settings(seeds=2, lags=(10, 50), factors=(3,), factor_seeds=2, hidden_size=16)
+
+
 class Contender(NamedTuple):
     """A cell to measure."""
 

@@ -1,0 +1,82 @@
+"""What pictures share: colours, marks, and the share of runs that solved a task."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from experiments._report import wilson
+
+COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "v", "^", "D", "P", "X")  # colours: Okabe and Ito's, safe for colour blindness
+STYLE: dict[Any, Any] = {
+    **{"font.size": 12, "axes.titlesize": 13, "axes.titlelocation": "left"},
+    **{"axes.spines.top": False, "axes.spines.right": False},
+}
+
+
+@matplotlib.rc_context(STYLE)
+def draw_success(frame: pd.DataFrame, path: Path, x: str, panel: str, label: str) -> None:
+    """Draw a panel for each value of a column: the share solved by `x`, a line an arm.
+
+    Args:
+        frame: rows of runs, with the columns arm, solved, `x` and `panel`.
+        path: the file.
+        x: the column along the axis.
+        panel: the column that tells panels apart.
+        label: of the axis.
+    """
+    panels, arms = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame["arm"]))
+    engine = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.06)
+    made = Figure(figsize=(1.6 + 4.2 * len(panels), 4.9), dpi=140, layout=engine)
+    row = made.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axes, name in zip(row, panels, strict=True):
+        part = frame[frame[panel] == name]
+        places = sorted(set(part[x]))
+        for i, arm in enumerate(arms):
+            _draw_arm(axes, part[part["arm"] == arm], x, places, i, len(arms))
+        axes.set_title(str(name))
+        axes.set_xlabel(label)
+        axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
+        axes.set_ylim(-0.04, 1.04)
+    row[0].set_ylabel("share of seeds that solve it")
+    found = {h.get_label(): h for axes in row for h in axes.get_legend_handles_labels()[0]}
+    made.legend(
+        list(found.values()),
+        list(found),
+        loc="outside upper center",
+        ncols=min(4, len(arms)),
+        frameon=False,
+    )
+    made.supxlabel("Bars: 95 % Wilson intervals.", fontsize=10.5, color="#555555")
+    made.savefig(path)
+
+
+def _draw_arm(axes: Axes, rows: pd.DataFrame, x: str, places: list[Any], i: int, arms: int) -> None:
+    """Draw an arm's share at each place, a little beside the others."""
+    counts = [(k, rows.loc[rows[x] == place, "solved"]) for k, place in enumerate(places)]
+    counts = [(k, int(solved.sum()), len(solved)) for k, solved in counts if len(solved)]
+    if not counts:
+        return
+    at = np.array([k for k, _, _ in counts]) + (i - (arms - 1) / 2) * 0.5 / arms
+    share = np.array([k / n for _, k, n in counts])
+    ends = np.array([wilson(k, n) for _, k, n in counts]).T
+    axes.errorbar(
+        at,
+        share,
+        np.abs(ends - share),
+        label=rows["arm"].iloc[0],
+        color=COLOURS[i],
+        marker=MARKERS[i],
+        markersize=7,
+        capsize=3,
+        linewidth=1.6,
+        linestyle="-" if len(places) > 1 else "none",
+    )

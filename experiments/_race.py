@@ -1,0 +1,225 @@
+"""Studies of who solves what: run the trials, count, judge what was claimed, draw and report."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.text import Text
+
+from experiments import _study
+from experiments._check import BadInput
+from experiments._report import Table, decimal, print_table, say, short, wilson, write_page
+from experiments._trial import Trials
+
+Frame = pd.DataFrame  # of runs, a row each: labels, and `_trial.COLUMNS`
+
+
+class Verdict(NamedTuple):
+    """What the rows say of a claim."""
+
+    holds: bool | None  # None where they say nothing
+    found: str  # the numbers
+
+
+class Claim(NamedTuple):
+    """What was claimed, and how rows judge it."""
+
+    text: str
+    source: str
+    judge: Callable[[Frame], Verdict]
+
+
+class Count(NamedTuple):
+    """How many of some runs solved their task, and when."""
+
+    k: int
+    n: int
+    median: float  # steps by which half had solved it; inf where fewer did
+    steps: int  # of training, at most
+
+    @property
+    def text(self) -> str:
+        """Say k of n, with the interval of the share."""
+        low, high = wilson(self.k, self.n)
+        return f"{self.k} of {self.n} (95 % interval {low:.2f} to {high:.2f})"
+
+    @property
+    def when(self) -> str:
+        """Say when half had solved it."""
+        return f"more than {self.steps}" if math.isinf(self.median) else f"{self.median:.0f}"
+
+
+def count(rows: Frame) -> Count:
+    """Count who solved it; those that did not are censored, and later than all others."""
+    at = rows["solved_at"].where(rows["solved"], math.nan).fillna(math.inf)
+    median = float(np.sort(at)[(len(at) - 1) // 2]) if len(at) else math.inf
+    steps = int(rows["steps"].max()) if len(rows) else 0
+    return Count(int(rows["solved"].sum()), len(rows), median, steps)
+
+
+def pick(rows: Frame, **where: Any) -> Frame:
+    """Take the rows that have these values."""
+    for name, value in where.items():
+        rows = rows[rows[name] == value]
+    return rows
+
+
+def share_at_least(share: float, within: int | None = None, **where: Any) -> Callable[..., Verdict]:
+    """Judge that at least a share of some runs solve their task, within some steps."""
+    return _share(lambda found: found >= share, within, where)
+
+
+def share_at_most(share: float, within: int | None = None, **where: Any) -> Callable[..., Verdict]:
+    """Judge that at most a share of some runs solve their task, within some steps."""
+    return _share(lambda found: found <= share, within, where)
+
+
+def _share(
+    good: Callable[[float], bool], within: int | None, where: dict[str, Any]
+) -> Callable[[Frame], Verdict]:
+    def judge(rows: Frame) -> Verdict:
+        rows = pick(rows, **where)
+        if rows.empty:
+            return Verdict(None, "not run")
+        if within is not None:
+            rows = rows.assign(solved=rows["solved"] & (rows["solved_at"] <= within))
+        counts = [count(group) for _, group in rows.groupby(_places(rows), sort=False)]
+        return Verdict(all(good(c.k / c.n) for c in counts), "; ".join(f"{c.text}" for c in counts))
+
+    return judge
+
+
+def _places(rows: Frame) -> list[str]:
+    """The columns that tell runs apart, but for their seeds."""
+    return [*rows.columns[: rows.columns.get_loc("learning_rate")], "learning_rate"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study made of trials; its module calls `run` and `report` by their names.
+
+    Attributes:
+        name: as it is typed.
+        title: of the page.
+        lead: what is asked, and how it was measured.
+        groups: settings -> the trials.
+        claims: settings as they were run -> what is judged.
+        draw: (rows, path) -> draws the picture.
+    """
+
+    name: str
+    title: str
+    lead: str
+    groups: Callable[[Any], list[Trials]]
+    claims: Callable[[dict[str, Any]], list[Claim]]
+    draw: Callable[[Frame, Path], None]
+
+    def run(self, settings: Any, out: Path, console: Console, command: str = "") -> None:
+        """Measure what is not finished yet, then report."""
+        groups = self.groups(settings)
+        runs, steps = sum(len(g.runs) for g in groups), sum(len(g.runs) * g.steps for g in groups)
+        say(console, f"{self.title}: {runs} runs, at most {steps:,} steps of training in all.")
+        about = {"command": command, "settings": dataclasses.asdict(settings)}
+        _study.measure(groups, out, console, about)
+        self.report(out, console)
+
+    def report(self, out: Path, console: Console) -> None:
+        """Draw the picture, write the page, print the verdicts; from the files in `out` alone."""
+        rows, told = read(out, self.name), _study.about(out)
+        picture = out / f"{self.name}.png"
+        self.draw(rows, picture)
+        claims = [(claim, claim.judge(rows)) for claim in self.claims(told.get("settings", {}))]
+        verdicts, places = verdict_table(claims), place_table(rows)
+        names = told.get("unfinished", [])
+        alarm = f"Not finished: {', '.join(names)}. The same command goes on." if names else ""
+        write_page(
+            out / "report.html",
+            picture,
+            title=self.title,
+            alarm=alarm,
+            alt=self.title,
+            caption=self.lead,
+            headlines=[f"{claim.text}: {word(v)}. {v.found}." for claim, v in claims],
+            tables=[table for table in (verdicts, places) if table.rows],
+            findings=[],
+            made=made(told),
+            footer="Every number is computed from results.csv, beside this page; what the run was "
+            "told stands in run.json.",
+        )
+        print_table(console, places)
+        for claim, verdict in claims:
+            console.print(Text(f"- {claim.text}: {word(verdict)}. {verdict.found}."))
+        if alarm:
+            say(console, alarm)
+        say(console, f"\nPicture: {picture}\nReport:  {out / 'report.html'}")
+
+
+def read(out: Path, name: str) -> Frame:
+    """Read the rows of a run; raise an error that says what to do where there are none."""
+    path = out / "results.csv"
+    try:
+        rows = pd.read_csv(path)
+    except (FileNotFoundError, ValueError):
+        rows = Frame()
+    if rows.empty or "solved_at" not in rows:
+        raise BadInput(
+            f"out: expected results.csv with rows in {out}, found none; "
+            f"make it with python -m experiments run {name}"
+        )
+    return rows
+
+
+def word(verdict: Verdict) -> str:
+    """Say whether a claim holds."""
+    return {True: "holds", False: "does not hold", None: "not measured"}[verdict.holds]
+
+
+def verdict_table(claims: list[tuple[Claim, Verdict]]) -> Table:
+    """Each claim, what was found, and the verdict."""
+    return Table(
+        title="What was claimed, and what was found",
+        caption="Computed from the rows. Counts are of seeds, with 95 % Wilson intervals.",
+        head=["claim", "source", "verdict", "found"],
+        rows=[[claim.text, claim.source, word(v), v.found] for claim, v in claims],
+        texts=4,
+    )
+
+
+def place_table(rows: Frame) -> Table:
+    """Every place where runs differ by their seeds alone."""
+    names = _places(rows)
+    lines = []
+    for place, group in rows.groupby(names, sort=False):
+        c = count(group)
+        low, high = wilson(c.k, c.n)
+        labels = [decimal(v) if isinstance(v, float) else str(v) for v in place]
+        counted = [f"{c.k} of {c.n}", f"{low:.2f} to {high:.2f}", c.when, str(c.steps)]
+        loss = short(float(group["loss"].median()))
+        time = short(1e3 * float(group["seconds_per_step"].median()))
+        lines.append([*labels, *counted, loss, time])
+    return Table(
+        title="Every place",
+        caption="Solved: k of n seeds, with the 95 % Wilson interval of the share. Median steps: "
+        "those by which half of the seeds had solved it; a seed that never did counts as later. "
+        "Loss: the median over seeds, on fresh samples. Time: ms of a step of one run, among the "
+        "others of its group.",
+        head=[*names[:-1], "rate", "solved", "interval", "median steps", "of", "loss", "ms"],
+        rows=lines,
+        texts=len(names) - 1,
+    )
+
+
+def made(told: dict[str, Any]) -> dict[str, str]:
+    """How a run was made, by name."""
+    if not told:
+        return {"run.json": "not there, so nothing is known of how this was made"}
+    settings = {k.replace("_", " "): str(v) for k, v in told.get("settings", {}).items()}
+    machines = [", ".join(f"{k} {v}" for k, v in m.items()) for m in told.get("made_with", [])]
+    return {"command": told.get("command", ""), **settings, "made with": "; ".join(machines)}
