@@ -46,7 +46,7 @@ def pair_init(key, input_size):
 
 def _cases() -> dict[str, Case]:
     cases = {}
-    for activation in ("tanh", "relu", "identity"):
+    for activation in ("tanh", "relu", "sigmoid", "identity"):
         for bias in (True, False):
             step = functools.partial(reference.rnn_step, activation=activation)
             name = f"rnn-{activation}-{'bias' if bias else 'nobias'}"

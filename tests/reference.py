@@ -22,11 +22,14 @@ def relu(a):
     return np.where(a.real > 0, a, 0)
 
 
+ACTIVATIONS = {"tanh": np.tanh, "relu": relu, "sigmoid": sigmoid, "identity": lambda a: a}
+
+
 def rnn_step(params, h, x, activation="tanh"):
     """h_t = act(W_h h_{t-1} + W_x x_t + b); matrices stand as [in, out]."""
     w_x, w_h, b = params
     a = w_x.T @ x + w_h.T @ h + (0 if b is None else b)
-    h = {"tanh": np.tanh, "relu": relu, "identity": lambda a: a}[activation](a)
+    h = ACTIVATIONS[activation](a)
     return h, h
 
 
@@ -81,7 +84,7 @@ def indrnn_step(params, h, x, activation="relu"):
     """h_t = act(W x_t + u * h_{t-1} + b), u a vector."""
     w, u, b = params
     a = w.T @ x + u * h + (0 if b is None else b)
-    h = {"tanh": np.tanh, "relu": relu, "identity": lambda a: a}[activation](a)
+    h = ACTIVATIONS[activation](a)
     return h, h
 
 
@@ -91,7 +94,7 @@ def mingru_step(params, h, x, activation="identity"):
     b_z, b_n = (0, 0) if params[1] is None else np.split(params[1], 2)
     z = sigmoid(w_z.T @ x + b_z)
     n = w_n.T @ x + b_n
-    n = {"tanh": np.tanh, "relu": relu, "identity": lambda a: a}[activation](n)
+    n = ACTIVATIONS[activation](n)
     h = (1 - z) * h + z * n
     return h, h
 

@@ -13,6 +13,7 @@ from tests.interop import BEFORE, GRU, LSTM, RELU, RNN, SINGLE_BIAS, D, H, array
 REFUSED = [
     ("torch", sc.GRU(H, "before"), "reset: torch.nn.GRU resets after the product"),
     ("torch", sc.RNN(H, "identity"), "activation: torch.nn.RNN has tanh and relu"),
+    ("torch", sc.RNN(H, "sigmoid"), "activation: torch.nn.RNN has tanh and relu"),
     ("torch", sc.MGU(H), r"expected a cell that torch has \(GRU, LSTM and RNN\), got MGU"),
     ("torch", sc.Zoneout(GRU), "expected a cell that torch has"),
     ("torch", sc.Recurrent(GRU, reverse=True), "reverse: torch has no layer"),
@@ -39,6 +40,7 @@ REFUSED = [
     ("equinox", sc.GRU(H, "before"), "reset: equinox.nn.GRUCell resets after"),
     ("equinox", RNN, "expected a cell that equinox has"),
     ("onnx", sc.RNN(H, "identity"), "activation: onnx.RNN has tanh and relu"),
+    ("onnx", sc.RNN(H, "sigmoid"), "activation: onnx.RNN has tanh and relu"),
     ("onnx", sc.Bidirectional(GRU, LSTM), "layers: onnx has equal cells in a layer"),
     ("onnx", sc.MGU(H), "expected a cell that onnx has"),
 ]

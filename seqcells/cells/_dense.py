@@ -13,7 +13,12 @@ from seqcells._cell import Cell, SplitCell, zero_carry
 from seqcells._linear import wide
 from seqcells.initializers import GateInitializers
 
-ACTIVATIONS = {"tanh": jnp.tanh, "relu": jax.nn.relu, "identity": lambda a: a}
+ACTIVATIONS = {
+    "tanh": jnp.tanh,
+    "relu": jax.nn.relu,
+    "sigmoid": jax.nn.sigmoid,
+    "identity": lambda a: a,
+}
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -32,7 +32,7 @@ class IndRNN(ActivatedCell, SplitCell):
 
     Args:
         hidden_size: H, at least 1.
-        activation: "relu", "tanh" or "identity".
+        activation: "relu", "tanh", "sigmoid" or "identity".
         bias: whether there is a b.
         w_ih_init: initialiser of w_ih float[D, H].
         w_hh_init: initialiser of w_hh float[H], which holds u.

@@ -35,7 +35,7 @@ class MinGRU(ActivatedCell, LinearCell):
 
     Args:
         hidden_size: H, at least 1.
-        activation: "identity", "tanh" or "relu".
+        activation: "identity", "tanh", "relu" or "sigmoid".
         bias: whether there is a b.
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (z, n) of them.
         b_init: initialiser of b, called on float[H] a gate; or a tuple (z, n).

@@ -27,7 +27,7 @@ class RNN(ActivatedCell, DenseCell):
 
     Args:
         hidden_size: H, at least 1.
-        activation: "tanh", "relu" or "identity".
+        activation: "tanh", "relu", "sigmoid" or "identity".
         bias: whether there is a b.
         w_ih_init: initialiser of w_ih float[D, H].
         w_hh_init: initialiser of w_hh float[H, H].

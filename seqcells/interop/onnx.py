@@ -117,7 +117,7 @@ def _table(cell: Cell, names: Names) -> Table:
     if isinstance(cell, LSTM):
         return _PEEPHOLES if cell.peepholes else _LSTM
     if isinstance(cell, RNN):
-        if cell.activation == "identity":
+        if cell.activation not in ("tanh", "relu"):
             raise ValueError(f"activation: {_RNN.where} has tanh and relu here, got {cell}")
         return _RNN
     raise _form.no_such("onnx", cell, "GRU, LSTM and RNN")
