@@ -24,6 +24,7 @@ __all__ = [
     "Lecun",
     "Normal",
     "Orthogonal",
+    "Sparse",
     "Uniform",
     "ones",
     "zeros",
@@ -88,6 +89,37 @@ class Normal:
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
         return jax_init.normal(self.std)(key, shape, dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sparse:
+    """Square matrix with few inputs a unit, scaled to a spectral radius (Martens & Sutskever 2011).
+
+    The nonzero entries of a column, the weights of one unit's inputs, are normal before scaling.
+    The radius is taken of all eigenvalues, which JAX computes on a CPU.
+
+    Args:
+        count: nonzero entries a column; all where the matrix has fewer rows.
+        radius: the largest absolute value of an eigenvalue.
+    """
+
+    count: int = 15
+    radius: float = 0.95
+
+    def __call__(self, key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
+        """Draw an array of `shape`, which is square, and `dtype`."""
+        if len(shape) != 2 or shape[0] != shape[1]:
+            raise ValueError(f"Sparse: expected a square shape, got {tuple(shape)}")
+
+        @jax.custom_batching.sequential_vmap  # for the reason that `Orthogonal` has
+        def draw(key: jax.Array) -> jax.Array:
+            k_place, k_value = jax.random.split(key)
+            ranks = jnp.argsort(jax.random.uniform(k_place, shape), axis=0)
+            values = jax.random.normal(k_value, shape, wide(dtype))
+            values = jnp.where(ranks < self.count, values, 0)
+            return values * (self.radius / jnp.max(jnp.abs(jnp.linalg.eigvals(values))))
+
+        return draw(key).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)

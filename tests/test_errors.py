@@ -216,6 +216,11 @@ CALLS = {
         ValueError,
         ["w_ih_init", "(3, 2)", "(7, 7)"],
     ),
+    "Sparse of another shape": (
+        lambda: initializers.Sparse()(KEY, (2, 3), "float32"),
+        ValueError,
+        ["Sparse", "square", "(2, 3)"],
+    ),
     "Chrono(1)": (lambda: initializers.Chrono(1), ValueError, ["t_max", "at least 2", "1"]),
     "Chrono(nan)": (
         lambda: initializers.Chrono(float("nan")),

@@ -20,6 +20,7 @@ VALUES = [
     inits.Orthogonal(0.9),
     inits.Identity(0.5),
     inits.Normal(0.1),
+    inits.Sparse(2, 0.5),
     inits.Uniform(0.2, 0.4),
     inits.Glorot(),
     inits.Lecun(),
@@ -51,8 +52,9 @@ def test_other_settings_are_other_values():
 @over_values
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_arrays_have_the_shape_and_dtype_asked_for(init, dtype):
-    array = jax.eval_shape(lambda: init(KEY, (6, 4), dtype))
-    assert array.shape == (6, 4)
+    shape = (6, 6) if isinstance(init, inits.Sparse) else (6, 4)
+    array = jax.eval_shape(lambda: init(KEY, shape, dtype))
+    assert array.shape == shape
     assert array.dtype == dtype
 
 
@@ -95,6 +97,15 @@ def test_vmapped_orthogonal_matrices_are_those_of_a_loop():
     keys = jax.random.split(KEY, 3)
     draw = lambda key: inits.Orthogonal()(key, (4, 4), "float32")  # noqa: E731
     np.testing.assert_array_equal(jax.vmap(draw)(keys), jnp.stack([draw(key) for key in keys]))
+
+
+@pytest.mark.parametrize("count", [3, 15, 40])
+def test_a_sparse_matrix_has_few_inputs_a_unit_and_its_spectral_radius(count):
+    draw = jax.jit(jax.vmap(lambda key: inits.Sparse(count, 0.95)(key, (20, 20), "float32")))
+    for matrix in np.float64(draw(jax.random.split(KEY, 3))):
+        np.testing.assert_array_equal(np.count_nonzero(matrix, axis=0), min(count, 20))
+        assert len(set(np.count_nonzero(matrix, axis=1))) > 1 or count > 20  # rows are not chosen
+        assert np.abs(np.linalg.eigvals(matrix)).max() == pytest.approx(0.95, rel=1e-5)
 
 
 MANY = """
