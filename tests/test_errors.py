@@ -383,6 +383,22 @@ CALLS = {
         ["norms", "floating", "int"],
     ),
     "AddingURNN(length=1)": (lambda: probes.AddingURNN(1), ValueError, ["length", ">= 2", "1"]),
+    "AddingTCN(length=1)": (lambda: probes.AddingTCN(1), ValueError, ["length", ">= 2", "1"]),
+    "AddingPascanu(length=9)": (
+        lambda: probes.AddingPascanu(9),
+        ValueError,
+        ["length", ">= 10", "9"],
+    ),
+    "Multiplication(length=9)": (
+        lambda: probes.Multiplication(9),
+        ValueError,
+        ["length", ">= 10", "9"],
+    ),
+    "a length of 9 where ten are least": (
+        lambda: probes.Multiplication(20).sample(KEY, 2, 9),
+        ValueError,
+        ["length", "10 to 20", "9"],
+    ),
     "DelayedRecall(cues=1)": (
         lambda: probes.DelayedRecall(cues=1),
         ValueError,

@@ -30,14 +30,20 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "adding_pascanu": Case(probes.AddingPascanu(29), {"length": 14}, oracles.adding_pascanu),
+    "adding_tcn": Case(probes.AddingTCN(11), {"length": 8}, oracles.adding_tcn),
     "adding_urnn": Case(probes.AddingURNN(11), {"length": 8}, oracles.adding_urnn),
     "delayed_recall": Case(
         probes.DelayedRecall(9, cues=5, distractors=3), {"lag": 4}, oracles.delayed_recall
     ),
+    "multiplication": Case(probes.Multiplication(29), {"length": 14}, oracles.multiplication),
 }
 BASELINES = {  # as the papers print them, or as they follow
+    probes.AddingPascanu(100): 1 / 24,
+    probes.AddingTCN(100): 1 / 6,
     probes.AddingURNN(100): 1 / 6,
     probes.DelayedRecall(100): math.log(8),
+    probes.Multiplication(100): 7 / 144,
 }
 
 

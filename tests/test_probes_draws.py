@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seqcells.probes import AddingURNN, DelayedRecall
+from seqcells.probes import (
+    AddingPascanu,
+    AddingTCN,
+    AddingURNN,
+    DelayedRecall,
+    Multiplication,
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -34,6 +40,31 @@ def test_adding_draws_its_two_places_uniformly_and_apart():
     first, second = np.min(places, axis=0), np.max(places, axis=0) - 8
     table = np.histogram2d(first, second, bins=(8, 8))[0]
     assert stats.chisquare(table.ravel()).pvalue > 0.01  # all 64 pairs alike
+
+
+@pytest.mark.parametrize("length", [2, 9])
+def test_tcn_adding_marks_all_pairs_alike(length):
+    xs, _, _ = sample(AddingTCN(length), KEY, MANY)
+    pairs = np.sort(np.argsort(np.asarray(xs[..., 1]), axis=0)[-2:], axis=0)
+    table = np.unique(pairs, axis=1, return_counts=True)[1]
+    assert len(table) == length * (length - 1) // 2
+    assert length == 2 or stats.chisquare(table).pvalue > 0.01
+
+
+@pytest.mark.parametrize("probe", [AddingPascanu(39), Multiplication(39)], ids=repr)
+def test_pascanu_draws_lengths_and_places_uniformly(probe):
+    xs, _, steps = sample(probe, KEY, MANY)
+    assert xs.shape == (42, MANY, 2)
+    lengths = np.asarray(steps[0]) + 1
+    values, counts = np.unique(lengths, return_counts=True)
+    np.testing.assert_array_equal(values, [39, 40, 41, 42])
+    assert stats.chisquare(counts).pvalue > 0.01
+    for length in values:  # a tenth of 39 steps is three, of 42 four
+        marks = np.asarray(xs[:, lengths == length, 1])
+        for low, high in ((0, length // 10), (length // 10, length // 2)):
+            table = np.sum(marks[low:high], axis=1)
+            assert np.sum(table) == marks.shape[1]
+            assert stats.chisquare(table).pvalue > 0.001
 
 
 @pytest.mark.parametrize("lag", [1, 4, 9])
