@@ -1,16 +1,43 @@
 """The probes in plain NumPy: what one sequence asks, when, and the answer, read off its inputs."""
 
+import itertools
+
 import numpy as np
 
 
+def marked(xs):
+    """Read xs [T, 2], a number and a marker: how long it is, where the marks stand, on what."""
+    length = np.flatnonzero(np.any(xs != 0, axis=1))[-1] + 1
+    assert set(np.unique(xs[:, 1])) == {0, 1}
+    first, second = np.flatnonzero(xs[:, 1])
+    return length, (first, second), xs[[first, second], 0]
+
+
 def adding_urnn(probe, xs):
-    """xs: [T, 2], a number and a marker."""
-    numbers, marks = xs.T
-    steps = np.flatnonzero(np.any(xs != 0, axis=1))
-    first, second = np.flatnonzero(marks)
-    length = steps[-1] + 1
+    length, (first, second), numbers = marked(xs)
     assert first < length // 2 <= second < length
-    return [(length - 1, numbers[first] + numbers[second])]
+    return [(length - 1, numbers.sum())]
+
+
+def adding_tcn(probe, xs):
+    length, _, numbers = marked(xs)
+    return [(length - 1, numbers.sum())]
+
+
+def early(xs):
+    length, (first, second), numbers = marked(xs)
+    assert first < length // 10 <= second < length // 2
+    return length, numbers
+
+
+def adding_pascanu(probe, xs):
+    length, numbers = early(xs)
+    return [(length - 1, numbers.mean())]
+
+
+def multiplication(probe, xs):
+    length, numbers = early(xs)
+    return [(length - 1, numbers[0] * numbers[1])]
 
 
 def delayed_recall(probe, xs):
@@ -18,3 +45,71 @@ def delayed_recall(probe, xs):
     (cue,) = [symbol for symbol in np.argmax(xs, axis=1) if symbol < probe.cues]
     assert list(np.argmax(xs, axis=1)).index(probe.input_size - 1) == len(xs) - 1
     return [(len(xs) - 1, cue)]
+
+
+def temporal_order(probe, xs):
+    """xs: [T, 6], one-hot: A, B, distractors."""
+    shown = symbols_of(xs)
+    tenths = {2: (1, 5), 3: (1, 3, 6)}[probe.symbols]
+    places = [t for t, symbol in enumerate(shown) if symbol < 2]
+    for place, tenth in zip(places, tenths, strict=True):
+        assert 0 <= place - tenth * len(shown) // 10 < len(shown) // 10
+    order = "".join("AB"[shown[place]] for place in places)
+    orders = ["".join(letters) for letters in itertools.product("AB", repeat=probe.symbols)]
+    return [(len(shown) - 1, orders.index(order))]
+
+
+def symbols_of(xs):
+    """Read xs [T, D], one-hot, zero after the last step."""
+    assert set(np.unique(xs)) <= {0, 1}
+    assert set(np.unique(xs.sum(axis=1))) <= {0, 1}
+    return np.argmax(xs, axis=1)[xs.any(axis=1)].tolist()
+
+
+def told(probe, xs, lead):
+    """Split into blanks, symbols, blanks, the sign, blanks; `lead`: from the sign to the answers.
+
+    Gives the numbers of blanks before and after the symbols, where the answers begin, and the
+    symbols.
+    """
+    blank, sign = probe.symbols, probe.symbols + 1
+    shown = symbols_of(xs)
+    at = shown.index(sign)
+    places = [t for t, symbol in enumerate(shown) if symbol < blank]
+    first, last = places[0], places[-1]
+    assert places == list(range(first, first + probe.count))
+    assert set(shown[last + 1 : at] + shown[at + 1 :]) <= {blank}
+    assert len(shown) == at + lead + probe.count
+    return first, at - last - 1, at + lead, [shown[place] for place in places]
+
+
+def at_every_step(probe, xs, lead):
+    before, between, start, symbols = told(probe, xs, lead)
+    assert len(xs) == probe.length + 2 * probe.count
+    assert before + between + lead == probe.length
+    return list(enumerate([probe.symbols] * start + symbols))
+
+
+def copy(probe, xs):
+    return at_every_step(probe, xs, 1)
+
+
+def memorization(probe, xs):
+    return at_every_step(probe, xs, 0)
+
+
+def variable_copy(probe, xs):
+    before, between, start, symbols = told(probe, xs, 1)
+    assert before == 0
+    assert 1 <= between <= probe.length
+    return list(enumerate(symbols, start))
+
+
+def selective_copy(probe, xs):
+    shown = symbols_of(xs)
+    marker = probe.symbols + 1
+    symbols = [symbol for symbol in shown if symbol < probe.symbols]
+    assert len(symbols) == probe.count
+    start = shown.index(marker)
+    assert shown[start:] == [marker] * probe.count
+    return list(enumerate(symbols, start))

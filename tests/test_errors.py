@@ -388,6 +388,55 @@ CALLS = {
         ["norms", "floating", "int"],
     ),
     "AddingURNN(length=1)": (lambda: probes.AddingURNN(1), ValueError, ["length", ">= 2", "1"]),
+    "AddingTCN(length=1)": (lambda: probes.AddingTCN(1), ValueError, ["length", ">= 2", "1"]),
+    "AddingPascanu(length=9)": (
+        lambda: probes.AddingPascanu(9),
+        ValueError,
+        ["length", ">= 10", "9"],
+    ),
+    "Multiplication(length=9)": (
+        lambda: probes.Multiplication(9),
+        ValueError,
+        ["length", ">= 10", "9"],
+    ),
+    "a length of 9 where ten are least": (
+        lambda: probes.Multiplication(20).sample(KEY, 2, 9),
+        ValueError,
+        ["length", "10 to 20", "9"],
+    ),
+    "TemporalOrder(length=9)": (
+        lambda: probes.TemporalOrder(9),
+        ValueError,
+        ["length", ">= 10", "9"],
+    ),
+    "TemporalOrder(symbols=4)": (
+        lambda: probes.TemporalOrder(symbols=4),
+        ValueError,
+        ["symbols", "2 or 3", "4"],
+    ),
+    "TemporalOrder(symbols=True)": (
+        lambda: probes.TemporalOrder(symbols=True),
+        TypeError,
+        ["symbols", "int", "True"],
+    ),
+    "Copy(length=0)": (lambda: probes.Copy(0), ValueError, ["length", ">= 1", "0"]),
+    "Copy(symbols=1)": (lambda: probes.Copy(symbols=1), ValueError, ["symbols", ">= 2", "1"]),
+    "Memorization(count=0)": (
+        lambda: probes.Memorization(count=0),
+        ValueError,
+        ["count", ">= 1", "0"],
+    ),
+    "VariableCopy(length=0)": (lambda: probes.VariableCopy(0), ValueError, ["length", ">= 1", "0"]),
+    "SelectiveCopy(length=15)": (
+        lambda: probes.SelectiveCopy(15),
+        ValueError,
+        ["length", ">= 16", "15"],
+    ),
+    "a length below the count": (
+        lambda: probes.SelectiveCopy(20).sample(KEY, 2, 15),
+        ValueError,
+        ["length", "16 to 20", "15"],
+    ),
     "DelayedRecall(cues=1)": (
         lambda: probes.DelayedRecall(cues=1),
         ValueError,

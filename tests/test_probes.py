@@ -30,14 +30,39 @@ class Case(NamedTuple):
 
 
 CASES = {
+    "adding_pascanu": Case(probes.AddingPascanu(29), {"length": 14}, oracles.adding_pascanu),
+    "adding_tcn": Case(probes.AddingTCN(11), {"length": 8}, oracles.adding_tcn),
     "adding_urnn": Case(probes.AddingURNN(11), {"length": 8}, oracles.adding_urnn),
+    "copy": Case(probes.Copy(7, symbols=3, count=4), {"length": 3}, oracles.copy),
     "delayed_recall": Case(
         probes.DelayedRecall(9, cues=5, distractors=3), {"lag": 4}, oracles.delayed_recall
     ),
+    "memorization": Case(
+        probes.Memorization(6, symbols=3, count=2), {"length": 1}, oracles.memorization
+    ),
+    "multiplication": Case(probes.Multiplication(29), {"length": 14}, oracles.multiplication),
+    "selective_copy": Case(
+        probes.SelectiveCopy(12, symbols=3, count=4), {"length": 7}, oracles.selective_copy
+    ),
+    "temporal_order_2": Case(probes.TemporalOrder(29), {"length": 21}, oracles.temporal_order),
+    "temporal_order_3": Case(probes.TemporalOrder(29, 3), {"length": 21}, oracles.temporal_order),
+    "variable_copy": Case(
+        probes.VariableCopy(7, symbols=3, count=4), {"length": 3}, oracles.variable_copy
+    ),
 }
 BASELINES = {  # as the papers print them, or as they follow
+    probes.AddingPascanu(100): 1 / 24,
+    probes.AddingTCN(100): 1 / 6,
     probes.AddingURNN(100): 1 / 6,
+    probes.Copy(1000): 10 * math.log(8) / 1020,
     probes.DelayedRecall(100): math.log(8),
+    probes.Memorization(100): 5 * math.log(2) / 110,
+    probes.Memorization(100, symbols=5, count=10): 10 * math.log(5) / 120,
+    probes.Multiplication(100): 7 / 144,
+    probes.SelectiveCopy(256): math.log(16),
+    probes.TemporalOrder(100): math.log(4),
+    probes.TemporalOrder(100, symbols=3): math.log(8),
+    probes.VariableCopy(500): math.log(8),
 }
 
 
@@ -178,6 +203,7 @@ def test_one_program_serves_all_knobs(case):
         alone = sample(case.probe, KEY, 8, **{name: value})
         for a, b in zip(traced, alone, strict=True):
             np.testing.assert_array_equal(a, b)
+        assert np.any(alone.xs != sample(case.probe, KEY, 8).xs)
 
 
 @over_cases

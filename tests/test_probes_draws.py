@@ -7,13 +7,27 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seqcells.probes import AddingURNN, DelayedRecall
+from seqcells.probes import (
+    AddingPascanu,
+    AddingTCN,
+    AddingURNN,
+    Copy,
+    DelayedRecall,
+    Memorization,
+    Multiplication,
+    SelectiveCopy,
+    TemporalOrder,
+    VariableCopy,
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 
 KEY = jax.random.key(0)
 MANY = 40_000
 RECALL = DelayedRecall(9, cues=5, distractors=3)
+COPYING = [
+    kind(4, symbols=3, count=3) for kind in (Copy, Memorization, SelectiveCopy, VariableCopy)
+]
 
 
 @functools.partial(jax.jit, static_argnums=2)
@@ -36,6 +50,31 @@ def test_adding_draws_its_two_places_uniformly_and_apart():
     assert stats.chisquare(table.ravel()).pvalue > 0.01  # all 64 pairs alike
 
 
+@pytest.mark.parametrize("length", [2, 9])
+def test_tcn_adding_marks_all_pairs_alike(length):
+    xs, _, _ = sample(AddingTCN(length), KEY, MANY)
+    pairs = np.sort(np.argsort(np.asarray(xs[..., 1]), axis=0)[-2:], axis=0)
+    table = np.unique(pairs, axis=1, return_counts=True)[1]
+    assert len(table) == length * (length - 1) // 2
+    assert length == 2 or stats.chisquare(table).pvalue > 0.01
+
+
+@pytest.mark.parametrize("probe", [AddingPascanu(39), Multiplication(39)], ids=repr)
+def test_pascanu_draws_lengths_and_places_uniformly(probe):
+    xs, _, steps = sample(probe, KEY, MANY)
+    assert xs.shape == (42, MANY, 2)
+    lengths = np.asarray(steps[0]) + 1
+    values, counts = np.unique(lengths, return_counts=True)
+    np.testing.assert_array_equal(values, [39, 40, 41, 42])
+    assert stats.chisquare(counts).pvalue > 0.01
+    for length in values:  # a tenth of 39 steps is three, of 42 four
+        marks = np.asarray(xs[:, lengths == length, 1])
+        for low, high in ((0, length // 10), (length // 10, length // 2)):
+            table = np.sum(marks[low:high], axis=1)
+            assert np.sum(table) == marks.shape[1]
+            assert stats.chisquare(table).pvalue > 0.001
+
+
 @pytest.mark.parametrize("lag", [1, 4, 9])
 def test_recall_shows_the_cue_lag_steps_before_the_report(lag):
     xs, (cue,), _ = sample(RECALL, KEY, MANY, lag=lag)
@@ -54,3 +93,62 @@ def test_recall_draws_symbols_that_know_nothing_of_each_other():
         table = stats.contingency.crosstab(*map(np.asarray, pair)).count
         assert table.shape in ((3, 3), (5, 3))
         assert stats.chi2_contingency(table).pvalue > 0.01
+
+
+def alike(*draws):
+    """Whether all values of each draw are equally frequent, and no draw knows of another."""
+    values, codes = zip(*(np.unique(draw, return_inverse=True) for draw in draws), strict=True)
+    sizes = [len(value) for value in values]
+    table = np.bincount(np.ravel_multi_index(codes, sizes), minlength=np.prod(sizes))
+    return stats.chisquare(table).pvalue > 0.001
+
+
+@pytest.mark.parametrize("symbols", [2, 3])
+@pytest.mark.parametrize("length", [29, 20])
+def test_temporal_order_draws_places_symbols_and_distractors_alike(symbols, length):
+    xs, (answer,), steps = sample(TemporalOrder(29, symbols), KEY, MANY, length=length)
+    np.testing.assert_array_equal(np.sum(xs[:length], axis=-1), 1)
+    np.testing.assert_array_equal(steps, length - 1)
+    shown = np.argmax(xs[:length], axis=-1)
+    rank = np.argsort(shown >= 2, axis=0, kind="stable")
+    places = rank[:symbols]
+    assert [len(np.unique(place)) for place in places] == [length // 10] * symbols
+    assert alike(answer, *places)
+    others = np.take_along_axis(shown, rank[symbols:], axis=0)
+    assert set(np.unique(others)) == {2, 3, 4, 5}
+    assert alike(others[0], others[1], others[-1])
+    assert alike(answer, others[0])
+
+
+@pytest.mark.parametrize("probe", COPYING, ids=repr)
+def test_copying_draws_all_strings_alike(probe):
+    answers = sample(probe, KEY, MANY).targets[-3:]
+    assert len(np.unique(answers, axis=1).T) == 3**3
+    assert alike(*answers)
+
+
+@pytest.mark.parametrize("length", [1, 3, 4])
+@pytest.mark.parametrize("probe", COPYING[:2], ids=repr)
+def test_copying_asks_length_and_count_steps_after_it_showed(probe, length):
+    xs, answers, steps = sample(probe, KEY, 50, length=length)
+    shown = np.argmax(xs, axis=-1)
+    np.testing.assert_array_equal(shown[steps[-3:, 0] - length - 3], answers[-3:])
+
+
+@pytest.mark.parametrize("length", [2, 4])
+def test_variable_copy_draws_delays_alike(length):
+    _, answers, steps = sample(VariableCopy(4, symbols=3, count=3), KEY, MANY, length=length)
+    blanks = np.asarray(steps[0]) - 4  # of three symbols and a delimiter
+    np.testing.assert_array_equal(np.unique(blanks), np.arange(1, length + 1))
+    assert alike(blanks, answers[0])
+
+
+@pytest.mark.parametrize("length", [3, 5])
+def test_selective_copy_draws_places_alike(length):
+    xs, answers, steps = sample(SelectiveCopy(5, symbols=3, count=2), KEY, MANY, length=length)
+    np.testing.assert_array_equal(steps[0], length)
+    shown = np.argmax(xs[:length], axis=-1)
+    first, second = np.argsort(shown >= 3, axis=0, kind="stable")[:2]
+    pair = first * length + second
+    assert len(np.unique(pair)) == length * (length - 1) // 2
+    assert alike(pair, answers[0])

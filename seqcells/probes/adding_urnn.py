@@ -7,14 +7,13 @@ from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
-from seqcells import _check
-from seqcells.probes._probe import Numbers, Sample, Success, check_draw, knob
+from seqcells.probes._marked import MarkedSum
+from seqcells.probes._probe import Success
 
 
 @dataclasses.dataclass(frozen=True)
-class AddingURNN(Numbers):
+class AddingURNN(MarkedSum):
     """Add the two marked numbers (Arjovsky, Shah & Bengio 2016, after Hochreiter 1997).
 
     Step t shows (u_t, m_t), u_t from U[0, 1]; one marker stands in each half of the sequence. The
@@ -29,48 +28,15 @@ class AddingURNN(Numbers):
 
     LENGTHS: ClassVar[tuple[int, ...]] = (100, 200, 400, 750)
 
-    length: int = 100
-
-    def __post_init__(self) -> None:
-        _check.size("length", self.length, least=2)
-
-    @property
-    def input_size(self) -> int:
-        """A number and a marker."""
-        return 2
-
-    @property
-    def baseline(self) -> float:
-        """Mean squared error of always answering 1."""
-        return 1 / 6
-
     @property
     def success(self) -> Success:
         """A mean squared error below 0.01."""
         return Success("loss", 0.01)
 
-    def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
-        """Draw inputs [T, N, 2] with one answer each.
-
-        Args:
-            key: one random key.
-            batch_size: N.
-            length: int[], steps of these sequences, 2 to T; may be traced. T where None.
-        """
-        check_draw(key, batch_size)
-        length = knob("length", length, 2, self.length)
-        k_number, k_first, k_second = jax.random.split(key, 3)
-        first = jax.random.randint(k_first, (batch_size,), 0, length // 2)
-        second = jax.random.randint(k_second, (batch_size,), length // 2, length)
-        numbers = jax.random.uniform(k_number, (self.length, batch_size))
-        times = jnp.arange(self.length)[:, None]
-        marks = ((times == first) | (times == second)).astype(numbers.dtype)
-        numbers = jnp.where(times < length, numbers, 0)
-        targets = jnp.sum(numbers * marks, axis=0, keepdims=True)
-        return Sample(
-            jnp.stack([numbers, marks], axis=-1), targets, jnp.full((1, batch_size), length - 1)
-        )
-
-    def guess(self, sample: Sample) -> jax.Array:
-        """Answer 1, the mean of the sum."""
-        return jnp.ones((*sample.targets.shape, 1))
+    def _place(
+        self, keys: jax.Array, length: jax.Array, batch_size: int
+    ) -> tuple[jax.Array, jax.Array]:
+        shape = (batch_size,)
+        first = jax.random.randint(keys[0], shape, 0, length // 2)
+        second = jax.random.randint(keys[1], shape, length // 2, length)
+        return jnp.stack([first, second]), jnp.full(shape, length)

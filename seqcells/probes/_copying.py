@@ -1,0 +1,109 @@
+"""What copying tasks have in common: symbols, blanks, a sign, and the symbols again."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells.probes._probe import Classes, Sample, Success, check_draw, knob
+
+
+@dataclasses.dataclass(frozen=True)
+class Symbols(Classes):
+    """Symbols are to be told in their order; there is a blank and a sign beside them."""
+
+    length: int
+    symbols: int
+    count: int
+
+    def __post_init__(self) -> None:
+        _check.size("length", self.length, least=1)
+        _check.size("symbols", self.symbols, least=2)
+        _check.size("count", self.count, least=1)
+
+    @property
+    def input_size(self) -> int:
+        """The symbols, one-hot, then the blank, then the sign."""
+        return self.symbols + 2
+
+    def _draw(self, key: jax.Array, batch_size: int) -> jax.Array:
+        """Draw the symbols, int32[count, N]."""
+        return jax.random.randint(key, (self.count, batch_size), 0, self.symbols)
+
+
+@dataclasses.dataclass(frozen=True)
+class AtTheEnd(Symbols):
+    """The symbols are due at the end, and nothing before."""
+
+    @property
+    def output_size(self) -> int:
+        """One logit a symbol."""
+        return self.symbols
+
+    @property
+    def baseline(self) -> float:
+        """Cross-entropy of guessing, nats a token."""
+        return math.log(self.symbols)
+
+    @property
+    def success(self) -> Success:
+        """More than 99 % of the sequences right, every token of them."""
+        return Success("exact", 0.99)
+
+
+@dataclasses.dataclass(frozen=True)
+class AtEveryStep(Symbols):
+    """Answers are due at every step: blank, until the symbols are to be told."""
+
+    SIGN: ClassVar[int]  # steps from the sign to the first answer that is no blank
+
+    @property
+    def output_size(self) -> int:
+        """One logit a symbol, then one for the blank."""
+        return self.symbols + 1
+
+    @property
+    def baseline(self) -> float:
+        """Cross-entropy of answering blanks rightly and guessing symbols, nats a step."""
+        return self.count * math.log(self.symbols) / self._steps
+
+    @property
+    def _steps(self) -> int:
+        return self.length + 2 * self.count
+
+    def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
+        """Draw inputs [T + 2 count, N, symbols + 2] with an answer at every step.
+
+        Every step is scored, so there cannot be fewer of them: where `length` is below T, the
+        missing T - length blanks come before the symbols. Loss and baseline are still over
+        T + 2 count steps; for those of a shorter task, make the probe with that length.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+            length: int[], in the place of T for these sequences, 1 to T; may be traced. T where
+                None.
+        """
+        check_draw(key, batch_size)
+        length = knob("length", length, 1, self.length)
+        symbols = self._draw(key, batch_size)
+        blanks = jnp.full((self._steps, batch_size), self.symbols)
+        shown = jax.lax.dynamic_update_slice(blanks, symbols, (self.length - length, 0))
+        shown = shown.at[self._steps - self.count - self.SIGN].set(self.symbols + 1)
+        answers = blanks.at[-self.count :].set(symbols)
+        steps = jnp.broadcast_to(jnp.arange(self._steps)[:, None], answers.shape)
+        return Sample(jax.nn.one_hot(shown, self.input_size), answers, steps)
+
+    def guess(self, sample: Sample) -> jax.Array:
+        """Answer blank for certain until the recall, and there take all symbols for as likely."""
+        S, N = sample.targets.shape
+        recall = jnp.arange(S)[:, None] >= S - self.count
+        blank = jnp.arange(self.output_size) == self.symbols
+        logits = jnp.where(recall != blank, 0.0, -jnp.inf)
+        return jnp.broadcast_to(logits[:, None], (S, N, self.output_size))

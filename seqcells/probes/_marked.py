@@ -1,0 +1,117 @@
+"""What the adding problems have in common: two numbers of a sequence are marked."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells.probes._probe import Numbers, Sample, Success, check_draw, knob
+
+
+@dataclasses.dataclass(frozen=True)
+class Marked(Numbers):
+    """Two of the numbers u_t from U[0, 1] are marked, and asked about at the last step."""
+
+    SHORTEST: ClassVar[int] = 2  # the least length that leaves a place for both marks
+    MEAN: ClassVar[float]  # of the answer
+
+    length: int = 100
+
+    def __post_init__(self) -> None:
+        _check.size("length", self.length, least=self.SHORTEST)
+
+    @property
+    def input_size(self) -> int:
+        """A number and a marker."""
+        return 2
+
+    @property
+    def _steps(self) -> int:
+        """Steps of the longest sequence."""
+        return self.length
+
+    @abc.abstractmethod
+    def _place(
+        self, keys: jax.Array, length: jax.Array, batch_size: int
+    ) -> tuple[jax.Array, jax.Array]:
+        """Draw where the marks stand, int32[2, N], and how long each sequence is, int32[N].
+
+        There are three keys, for the first mark, the second and the length.
+        """
+
+    @abc.abstractmethod
+    def _ask(self, marked: jax.Array) -> jax.Array:
+        """Give the answers [N] for the marked numbers [2, N]."""
+
+    def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
+        """Draw inputs [steps, N, 2], numbers and markers, with one answer each.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+            length: int[], the length to draw for, from the least one to T; may be traced. T where
+                None.
+        """
+        check_draw(key, batch_size)
+        length = knob("length", length, self.SHORTEST, self.length)
+        k_number, *k_places = jax.random.split(key, 4)
+        places, lengths = self._place(jnp.stack(k_places), length, batch_size)
+        numbers = jax.random.uniform(k_number, (self._steps, batch_size))
+        times = jnp.arange(self._steps)[:, None]
+        marks = jnp.any(times == places[:, None], axis=0)
+        answers = self._ask(jnp.take_along_axis(numbers, places, axis=0))
+        numbers = jnp.where(times < lengths, numbers, 0)
+        xs = jnp.stack([numbers, marks.astype(numbers.dtype)], axis=-1)
+        return Sample(xs, answers[None], lengths[None] - 1)
+
+    def guess(self, sample: Sample) -> jax.Array:
+        """Answer the mean."""
+        return jnp.full((*sample.targets.shape, 1), self.MEAN)
+
+
+@dataclasses.dataclass(frozen=True)
+class MarkedSum(Marked):
+    """Where the sum is asked for."""
+
+    MEAN: ClassVar[float] = 1.0
+
+    @property
+    def baseline(self) -> float:
+        """Mean squared error of always answering 1."""
+        return 1 / 6
+
+    def _ask(self, marked: jax.Array) -> jax.Array:
+        return jnp.sum(marked, axis=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class MarkedEarly(Marked):
+    """Marks, lengths and success as Pascanu, Mikolov & Bengio 2013 have them."""
+
+    LENGTHS: ClassVar[tuple[int, ...]] = (50, 100, 150, 200)
+    SHORTEST: ClassVar[int] = 10
+
+    @property
+    def success(self) -> Success:
+        """Less than 1 % of the answers wrong."""
+        return Success("accuracy", 0.99)
+
+    @property
+    def _steps(self) -> int:
+        return self.length + self.length // 10
+
+    def _place(
+        self, keys: jax.Array, length: jax.Array, batch_size: int
+    ) -> tuple[jax.Array, jax.Array]:
+        k_first, k_second, k_length = keys
+        shape = (batch_size,)
+        lengths = length + jax.random.randint(k_length, shape, 0, length // 10 + 1)
+        first = jax.random.randint(k_first, shape, 0, lengths // 10)
+        second = jax.random.randint(k_second, shape, lengths // 10, lengths // 2)
+        return jnp.stack([first, second]), lengths

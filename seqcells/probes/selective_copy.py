@@ -1,0 +1,72 @@
+"""Selective copying: symbols among noise."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells.probes._copying import AtTheEnd
+from seqcells.probes._probe import Sample, check_draw, knob
+
+
+@dataclasses.dataclass(frozen=True)
+class SelectiveCopy(AtTheEnd):
+    """Tell the symbols that stand somewhere in noise (Gu & Dao 2023, after Jing et al. 2019).
+
+    Steps 0 to L - 1 show `count` symbols at distinct steps, all choices alike, and the noise token
+    at the others. Then come `count` steps that show the marker: at the k-th of them, the k-th
+    symbol is asked for, in the order in which they came. There is nothing else in the input: an
+    answer is not fed back. Only these answers are scored. Guessing costs ln(symbols) a token; all
+    of them right in more than 99 % of the sequences solves it.
+
+    The symbols are `symbols` beside noise and marker. In the code of S4, from which the task of Gu
+    and Dao comes, a dictionary of A holds those two as well, so 16 leave 14; and its L counts the
+    noise alone. Jing et al. show one marker, then noise, and score every step.
+
+    Args:
+        length: L, steps before the first marker; at least `count`. Arrays have L + count steps.
+        symbols: number of symbols, at least 2.
+        count: symbols to tell, at least 1.
+    """
+
+    LENGTHS: ClassVar[tuple[int, ...]] = (256, 4096)
+
+    length: int = 256
+    symbols: int = 16
+    count: int = 16
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.size("length", self.length, least=self.count)
+
+    def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
+        """Draw inputs [L + count, N, symbols + 2] with `count` answers each.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+            length: int[], steps of these sequences before the first marker, `count` to L; may be
+                traced. L where None.
+        """
+        check_draw(key, batch_size)
+        length = knob("length", length, self.count, self.length)
+        k_symbols, k_place = jax.random.split(key)
+        symbols = self._draw(k_symbols, batch_size)
+        times = jnp.arange(self.length + self.count)[:, None]
+        shown = jnp.where(times < length, self.symbols, self.symbols + 1)
+        shown = jnp.where(times < length + self.count, shown, -1)
+        shown = jnp.broadcast_to(shown, (len(times), batch_size))
+        shown = shown.at[self._place(k_place, length, batch_size), jnp.arange(batch_size)]
+        steps = jnp.broadcast_to(length + jnp.arange(self.count)[:, None], symbols.shape)
+        return Sample(jax.nn.one_hot(shown.set(symbols), self.input_size), symbols, steps)
+
+    def _place(self, key: jax.Array, length: jax.Array, batch_size: int) -> jax.Array:
+        """Draw `count` distinct steps below `length`, rising: those with the least of T numbers."""
+        numbers = jax.random.uniform(key, (self.length, batch_size))
+        numbers = jnp.where(jnp.arange(self.length)[:, None] < length, numbers, jnp.inf)
+        return jnp.sort(jnp.argsort(numbers, axis=0)[: self.count], axis=0)

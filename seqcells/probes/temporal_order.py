@@ -1,0 +1,89 @@
+"""Temporal order: two or three symbols, and in which order they came."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells.probes._probe import Classes, Sample, Success, check_draw, knob
+
+_TENTHS = {2: (1, 5), 3: (1, 3, 6)}  # of the length, at which a symbol may stand first
+
+
+@dataclasses.dataclass(frozen=True)
+class TemporalOrder(Classes):
+    """Tell in which order A and B came (Pascanu, Mikolov & Bengio 2013).
+
+    Six symbols, one-hot: A, B and the distractors c, d, e, f. Distractors fill the sequence but for
+    one step in each of two windows, [.1 T, .2 T) and [.5 T, .6 T), or three, at .1, .3 and .6 of T;
+    there stands A or B. Which of AA, AB, BA, BB (or AAA to BBB) it was is asked for at the last
+    step: the first symbol lies at least 0.8 T steps behind, the last 0.4 T, or 0.3 T of three.
+    Guessing costs ln 4 or ln 8; less than 1 % wrong of 10,000 solves it.
+
+    Nothing in the input says that the end has come: with all sequences of one length, a net may
+    learn the step. Hochreiter & Schmidhuber 1997 have another task by this name, with a sign at
+    either end and 100 to 110 steps.
+
+    Args:
+        length: T, steps; at least 10.
+        symbols: how many symbols are to be told, 2 or 3.
+    """
+
+    LENGTHS: ClassVar[tuple[int, ...]] = (50, 100, 150, 200)
+
+    length: int = 100
+    symbols: int = 2
+
+    def __post_init__(self) -> None:
+        _check.size("length", self.length, least=10)
+        if _check.integer("symbols", self.symbols) not in _TENTHS:
+            raise ValueError(f"symbols: expected 2 or 3, got {self.symbols}")
+
+    @property
+    def input_size(self) -> int:
+        """A, B, then the four distractors."""
+        return 6
+
+    @property
+    def output_size(self) -> int:
+        """One logit an order: AA, AB, BA, BB, or AAA, AAB, ... BBB."""
+        return 2**self.symbols
+
+    @property
+    def baseline(self) -> float:
+        """Cross-entropy of guessing, nats."""
+        return math.log(self.output_size)
+
+    @property
+    def success(self) -> Success:
+        """Less than 1 % of the answers wrong."""
+        return Success("accuracy", 0.99)
+
+    def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
+        """Draw inputs [T, N, 6] with one answer each.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+            length: int[], steps of these sequences, 10 to T; may be traced. T where None.
+        """
+        check_draw(key, batch_size)
+        length = knob("length", length, 10, self.length)
+        k_place, k_symbol, k_noise = jax.random.split(key, 3)
+        shape = (self.symbols, batch_size)
+        opens = jnp.array(_TENTHS[self.symbols])[:, None] * length // 10
+        places = opens + jax.random.randint(k_place, shape, 0, length // 10)
+        symbols = jax.random.randint(k_symbol, shape, 0, 2)
+        shown = jax.random.randint(k_noise, (self.length, batch_size), 2, self.input_size)
+        shown = shown.at[places, jnp.arange(batch_size)].set(symbols)
+        shown = jnp.where(jnp.arange(self.length)[:, None] < length, shown, -1)
+        digits = 2 ** jnp.arange(self.symbols)[::-1, None]
+        answers = jnp.sum(symbols * digits, axis=0, keepdims=True)
+        steps = jnp.full((1, batch_size), length - 1)
+        return Sample(jax.nn.one_hot(shown, self.input_size), answers, steps)

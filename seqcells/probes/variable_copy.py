@@ -1,0 +1,59 @@
+"""Copying after a delay that is not known beforehand."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells.probes._copying import AtTheEnd
+from seqcells.probes._probe import Sample, check_draw, knob
+
+
+@dataclasses.dataclass(frozen=True)
+class VariableCopy(AtTheEnd):
+    """Tell symbols when a delimiter comes (Tallec & Ollivier 2018, after Henaff et al. 2016).
+
+    The input is `count` symbols, b blanks, a delimiter, `count` blanks, with b drawn for each
+    sequence from 1 to T, all alike; the symbols are asked for at the last `count` of these steps,
+    in their order. So b + 1 steps lie between the last symbol and the first answer, where `Copy`
+    has T. Guessing costs ln(symbols) a token; all of them right in more than 99 % of the sequences
+    solves it.
+
+    The papers define the delay, in words; the rest is ours. The answers at the last steps alone are
+    scored: were all of them, as in `Copy`, short sequences would weigh more than long ones. As the
+    delay varies, a net cannot count steps, but has to wait for the delimiter.
+
+    Args:
+        length: T, the most blanks, in steps; at least 1. Arrays have T + 1 + 2 count steps.
+        symbols: number of symbols, at least 2.
+        count: symbols to copy, at least 1.
+    """
+
+    LENGTHS: ClassVar[tuple[int, ...]] = (500, 1000)
+
+    length: int = 100
+    symbols: int = 8
+    count: int = 10
+
+    def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
+        """Draw inputs [T + 1 + 2 count, N, symbols + 2] with `count` answers each.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+            length: int[], the most blanks of these sequences, 1 to T; may be traced. T where None.
+        """
+        check_draw(key, batch_size)
+        length = knob("length", length, 1, self.length)
+        k_symbols, k_blanks = jax.random.split(key)
+        symbols = self._draw(k_symbols, batch_size)
+        sign = self.count + jax.random.randint(k_blanks, (batch_size,), 1, length + 1)
+        times = jnp.arange(self.length + 1 + 2 * self.count)[:, None]
+        shown = self.symbols + (times == sign).astype(symbols.dtype)
+        shown = jnp.where(times > sign + self.count, -1, shown).at[: self.count].set(symbols)
+        steps = sign + 1 + jnp.arange(self.count)[:, None]
+        return Sample(jax.nn.one_hot(shown, self.input_size), symbols, steps)
