@@ -20,7 +20,12 @@ from experiments._check import BadInput
 from experiments._machine import cores
 from experiments._report import say
 
-STUDIES = ("horizon", "adding")  # modules: Settings, run(...), report(...), perhaps QUICK
+STUDIES = (
+    "horizon",
+    "adding",
+    "chrono",
+    "pascanu",
+)  # modules: Settings, run(...), report(...), perhaps QUICK
 COMMANDS = ("list", "run", "report")
 PROGRAM = "python -m experiments"
 USAGE = f"""\

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import Any
 
@@ -35,6 +36,21 @@ def several(name: str, values: Any, example: str) -> None:
         raise BadInput(
             f"{name}: expected one or more, got {values!r}; give {option(name)} {example}"
         )
+
+
+def all_of(settings: Any) -> None:
+    """Check every setting by the kind of its default: a count, a positive number, or several."""
+    for field in dataclasses.fields(settings):
+        value, default = getattr(settings, field.name), field.default
+        if isinstance(default, tuple):
+            several(field.name, value, " ".join(map(str, default)))
+        else:
+            value, default = (value,), (default,)
+        for one in value:
+            if isinstance(default[0], int):
+                whole(field.name, one, least=1)
+            else:
+                positive(field.name, one, default[0])
 
 
 def option(name: str) -> str:

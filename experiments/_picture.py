@@ -7,7 +7,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
@@ -23,11 +22,11 @@ STYLE: dict[Any, Any] = {
 
 
 @matplotlib.rc_context(STYLE)
-def draw_success(frame: pd.DataFrame, path: Path, x: str, panel: str, label: str) -> None:
+def draw_success(frame: Any, path: Path, x: str, panel: str, label: str) -> None:
     """Draw a panel for each value of a column: the share solved by `x`, a line an arm.
 
     Args:
-        frame: rows of runs, with the columns arm, solved, `x` and `panel`.
+        frame: pandas rows of runs, with the columns arm, solved, `x` and `panel`.
         path: the file.
         x: the column along the axis.
         panel: the column that tells panels apart.
@@ -45,7 +44,7 @@ def draw_success(frame: pd.DataFrame, path: Path, x: str, panel: str, label: str
         axes.set_title(str(name))
         axes.set_xlabel(label)
         axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
-        axes.set_ylim(-0.04, 1.04)
+        axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(-0.04, 1.04))
     row[0].set_ylabel("share of seeds that solve it")
     found = {h.get_label(): h for axes in row for h in axes.get_legend_handles_labels()[0]}
     made.legend(
@@ -59,7 +58,7 @@ def draw_success(frame: pd.DataFrame, path: Path, x: str, panel: str, label: str
     made.savefig(path)
 
 
-def _draw_arm(axes: Axes, rows: pd.DataFrame, x: str, places: list[Any], i: int, arms: int) -> None:
+def _draw_arm(axes: Axes, rows: Any, x: str, places: list[Any], i: int, arms: int) -> None:
     """Draw an arm's share at each place, a little beside the others."""
     counts = [(k, rows.loc[rows[x] == place, "solved"]) for k, place in enumerate(places)]
     counts = [(k, int(solved.sum()), len(solved)) for k, solved in counts if len(solved)]

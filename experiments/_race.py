@@ -18,7 +18,7 @@ from experiments._check import BadInput
 from experiments._report import Table, decimal, print_table, say, short, wilson, write_page
 from experiments._trial import Trials
 
-Frame = pd.DataFrame  # of runs, a row each: labels, and `_trial.COLUMNS`
+Frame = Any  # pandas.DataFrame of runs, a row each; a type checker cannot follow its columns
 
 
 class Verdict(NamedTuple):
@@ -167,7 +167,7 @@ def read(out: Path, name: str) -> Frame:
     try:
         rows = pd.read_csv(path)
     except (FileNotFoundError, ValueError):
-        rows = Frame()
+        rows = pd.DataFrame()
     if rows.empty or "solved_at" not in rows:
         raise BadInput(
             f"out: expected results.csv with rows in {out}, found none; "

@@ -10,6 +10,7 @@ import dataclasses
 import functools
 from typing import Any
 
+from experiments import _check
 from experiments._arms import GRU, IRNN, TANH, Arm
 from experiments._model import Reader, Task
 from experiments._picture import draw_success
@@ -31,6 +32,9 @@ class Settings:
     tanh_steps: int = 6000
     hidden_size: int = 64
     batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        _check.all_of(self)
 
 
 QUICK = Settings(seeds=4, lengths=(50,), tanh_rates=(1e-3, 1e-2), tanh_steps=1000)
