@@ -41,7 +41,8 @@ def several(name: str, values: Any, example: str) -> None:
 def all_of(settings: Any) -> None:
     """Check every setting by the kind of its default: a count, a positive number, or several."""
     for field in dataclasses.fields(settings):
-        value, default = getattr(settings, field.name), field.default
+        value: Any = getattr(settings, field.name)
+        default: Any = field.default
         if isinstance(default, tuple):
             several(field.name, value, " ".join(map(str, default)))
         else:

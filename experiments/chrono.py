@@ -1,4 +1,4 @@
-"""Chrono initialisation: what a GRU that starts slow learns, and one that does not.
+"""What a GRU that starts slow learns, and one that does not (chrono initialisation).
 
 Tallec & Ollivier (2018) start the update gate so that memories last up to the length of the task.
 On delayed recall and on temporal order, where an answer must be carried over a lag that is never

@@ -1,4 +1,4 @@
-"""Temporal order, as Pascanu, Mikolov & Bengio (2013, fig. 7) trained simple nets on it.
+"""Temporal order by plain gradient descent, as Pascanu et al. (2013) trained it.
 
 Plain gradient descent, with and without clipping, from three initialisations. Over 20 steps both
 are said to solve the task from every start.

@@ -158,7 +158,7 @@ def test_the_studies_and_the_commands_are_told_in_80_columns(line, capsys):
     assert "horizon: " in printed
     assert "report NAME" in printed
     usage = printed[printed.index(cli.PROGRAM) :].splitlines()
-    assert len(usage) == 5
+    assert len(usage) == 6
     assert max(map(len, usage)) < 80
 
 
