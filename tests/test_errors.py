@@ -388,6 +388,44 @@ CALLS = {
         ValueError,
         ["cues", ">= 2", "1"],
     ),
+    "DelayedMatch(cues=1)": (
+        lambda: probes.DelayedMatch(cues=1),
+        ValueError,
+        ["cues", ">= 2", "1"],
+    ),
+    "a gap above the length": (
+        lambda: probes.DelayedMatch(9).sample(KEY, 2, 10),
+        ValueError,
+        ["gap", "1 to 9", "10"],
+    ),
+    "DelayedXOR(20, delay=10)": (
+        lambda: probes.DelayedXOR(20, delay=10),
+        ValueError,
+        ["length", ">= 21", "20"],
+    ),
+    "GroupWords('S5')": (
+        lambda: probes.GroupWords("S5"),
+        ValueError,
+        ["group", "'Z60', 'A4xZ5', 'A5'", "'S5'"],
+    ),
+    "MQAR of too many pairs": (
+        lambda: probes.MQAR(62, pairs=16),
+        ValueError,
+        ["length", ">= 64", "62"],
+    ),
+    "MQAR(65)": (lambda: probes.MQAR(65), ValueError, ["length", "even", "65"]),
+    "MQAR(power=0)": (lambda: probes.MQAR(power=0), ValueError, ["power", "above 0", "0"]),
+    "MQAR of few tokens": (
+        lambda: probes.MQAR(vocabulary=8),
+        ValueError,
+        ["vocabulary", ">= 10", "8"],
+    ),
+    "Parity(0)": (lambda: probes.Parity(0), ValueError, ["length", ">= 1", "0"]),
+    "RandomPermutation(symbols=2)": (
+        lambda: probes.RandomPermutation(symbols=2),
+        ValueError,
+        ["symbols", ">= 3", "2"],
+    ),
     "lag 0": (
         lambda: probes.DelayedRecall(9).sample(KEY, 2, 0),
         ValueError,
