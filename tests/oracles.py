@@ -15,6 +15,14 @@ def adding_urnn(probe, xs):
     return [(length - 1, numbers[first] + numbers[second])]
 
 
+def character_lm(probe, xs, tokens):
+    """xs: [T, V], one-hot characters of a text in which each window stands once."""
+    window, text = bytes(np.argmax(xs, axis=1).tolist()), bytes(np.asarray(tokens).tolist())
+    assert text.count(window) == 1
+    after = text.index(window) + 1
+    return [(t, text[after + t]) for t in range(len(xs))]
+
+
 def delayed_match(probe, xs):
     """xs: [T + 1, D], one-hot: cues, distractors."""
     symbols = np.argmax(xs, axis=1)
@@ -70,3 +78,13 @@ def random_permutation(probe, xs):
     symbols = np.argmax(xs, axis=1)[np.any(xs != 0, axis=1)]
     assert np.all(symbols[1:] >= 2)
     return [(len(symbols) - 1, symbols[0])]
+
+
+def sequential_images(probe, xs, images, labels):
+    """xs: [T, 1], pixels of one of the images, in the order of the probe."""
+    values = np.round(xs[:, 0] * {64: 16, 784: 255}[len(xs)])
+    if probe.permutation_seed is not None:
+        places = np.random.RandomState(probe.permutation_seed).permutation(len(xs))
+        values = values[np.argsort(places)]
+    (at,) = np.flatnonzero(np.all(images.reshape(len(images), -1) == values, axis=1))
+    return [(len(xs) - 1, labels[at])]

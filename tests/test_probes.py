@@ -30,8 +30,27 @@ class Case(NamedTuple):
     data: tuple[Any, ...] = ()  # arrays that `sample` draws from, where it does
 
 
+def markov(states, many):
+    """Letters of which each depends on the one before it."""
+    rng = np.random.default_rng(0)
+    law, letters = rng.dirichlet(np.ones(states), size=states), [0]
+    for draw in rng.random(many - 1):
+        letters.append(int(np.searchsorted(np.cumsum(law[letters[-1]])[:-1], draw)))
+    return "".join("abcdefgh"[letter] for letter in letters)
+
+
+def digits(side, white):
+    """Five random images a digit."""
+    images = np.random.default_rng(0).integers(0, white + 1, (50, side, side), dtype="uint8")
+    return images, np.arange(50, dtype="uint8") % 10
+
+
+TEXT = markov(4, 20_000)
+LM = probes.CharacterLM.of(TEXT, length=40)
+
 CASES = {
     "adding_urnn": Case(probes.AddingURNN(11), {"length": 8}, oracles.adding_urnn),
+    "character_lm": Case(LM, {}, oracles.character_lm, (LM.encode(TEXT),)),
     "delayed_match": Case(
         probes.DelayedMatch(9, cues=5, distractors=3), {"gap": 4}, oracles.delayed_match
     ),
@@ -45,9 +64,16 @@ CASES = {
     "random_permutation": Case(
         probes.RandomPermutation(9, symbols=12), {"length": 6}, oracles.random_permutation
     ),
+    "sequential_digits": Case(
+        probes.SequentialDigits(), {}, oracles.sequential_images, digits(8, 16)
+    ),
+    "sequential_mnist": Case(
+        probes.SequentialMNIST(permutation_seed=3), {}, oracles.sequential_images, digits(28, 255)
+    ),
 }
 BASELINES = {  # as the papers print them, or as they follow
     probes.AddingURNN(100): 1 / 6,
+    probes.CharacterLM.of("aabc"): 1.5 * math.log(2),
     probes.DelayedMatch(100): math.log(2),
     probes.DelayedRecall(100): math.log(8),
     probes.DelayedXOR(100): math.log(2),
@@ -57,6 +83,8 @@ BASELINES = {  # as the papers print them, or as they follow
     probes.MQAR(512, pairs=64, vocabulary=8192): math.log(64),
     probes.Parity(40): math.log(2),
     probes.RandomPermutation(100): math.log(2),
+    probes.SequentialDigits(): math.log(10),
+    probes.SequentialMNIST(0): math.log(10),
 }
 
 
