@@ -20,6 +20,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = ["seqcells", *(m.name for m in pkgutil.walk_packages(sc.__path__, "seqcells."))]
 WITH_EXAMPLES = ["cells.gru", "cells.rnn", "_unroll", "_summary", "nnx", "train"]
 WITH_EXAMPLES += ["diagnostics._jacobian", "diagnostics._lag"]
+WITH_EXAMPLES += ["probes.character_lm"]
 WITH_EXAMPLES += ["interop.file", "interop.onnx", "interop.torch"]
 
 

@@ -16,6 +16,8 @@ PARAMS = GRU.init(KEY, D)
 XS = jnp.ones((T, B, D))
 TOTAL = sc.FunctionCell(lambda p, c, x: (c + x, c), jnp.zeros_like)
 
+LM = probes.CharacterLM.of("abab", length=5)
+
 
 def unroll(xs=XS, carry=None, cell=GRU, params=PARAMS, **flags):
     return sc.unroll(cell, params, xs, carry, **flags)
@@ -441,6 +443,134 @@ CALLS = {
         lambda: probes.DelayedRecall(cues=1),
         ValueError,
         ["cues", ">= 2", "1"],
+    ),
+    "a text of one character": (
+        lambda: probes.CharacterLM.of("aaa"),
+        ValueError,
+        ["text", "2 different", "'aaa'"],
+    ),
+    "CharacterLM of characters twice": (
+        lambda: probes.CharacterLM("aba", (1, 1, 1), 0.1),
+        ValueError,
+        ["vocabulary", "sorted", "'aba'"],
+    ),
+    "CharacterLM of too few counts": (
+        lambda: probes.CharacterLM("ab", (1,), 0.1),
+        ValueError,
+        ["counts", "each character", "(1,)"],
+    ),
+    "a character that is not in the text": (
+        lambda: LM.encode("abbx"),
+        ValueError,
+        ["text", "vocabulary", "'x' at 3"],
+    ),
+    "a text too short for a window": (
+        lambda: LM.sample(KEY, 2, np.zeros(5, int)),
+        ValueError,
+        ["tokens", "6 or more", "[5]"],
+    ),
+    "a text too short for its streams": (
+        lambda: LM.streams(np.zeros(10, int), 2),
+        ValueError,
+        ["tokens", "11 or more", "[10]"],
+    ),
+    "tokens of another text": (
+        lambda: LM.sample(KEY, 2, np.arange(9)),
+        ValueError,
+        ["tokens", "0 to 1", "0 to 8", "encode"],
+    ),
+    "a text instead of tokens": (
+        lambda: LM.sample(KEY, 2, np.zeros((9, 2))),
+        ValueError,
+        ["tokens", "integer array", "[9, 2]"],
+    ),
+    "a split that leaves nothing": (
+        lambda: LM.split(np.arange(9), 0.5, 0.5),
+        ValueError,
+        ["valid", "below 1", "0.5 + 0.5"],
+    ),
+    "a split of -1": (
+        lambda: LM.split(np.arange(9), 0.1, -1),
+        ValueError,
+        ["test", "0 to below 1", "-1"],
+    ),
+    "no streams": (
+        lambda: LM.streams(np.zeros(99, int), 0),
+        ValueError,
+        ["batch_size", ">= 1", "0"],
+    ),
+    "images that are scaled already": (
+        lambda: probes.SequentialDigits().sample(KEY, 2, np.ones((3, 8, 8)), np.arange(3)),
+        ValueError,
+        ["images", "integers [M, 8, 8]", "float"],
+    ),
+    "images of another size": (
+        lambda: probes.SequentialMNIST().whole(np.ones((3, 8, 8), int), np.arange(3)),
+        ValueError,
+        ["images", "integers [M, 28, 28]", "[3, 8, 8]"],
+    ),
+    "labels of other images": (
+        lambda: probes.SequentialDigits().whole(np.ones((3, 8, 8), int), np.arange(4)),
+        ValueError,
+        ["labels", "integers [3]", "[4]"],
+    ),
+    "no images": (
+        lambda: probes.SequentialDigits().whole(np.ones((0, 8, 8), int), np.arange(0)),
+        ValueError,
+        ["labels", "integers [1]", "[0]"],
+    ),
+    "a label of 10": (
+        lambda: probes.SequentialDigits().whole(np.ones((3, 8, 8), int), np.array([0, 9, 10])),
+        ValueError,
+        ["labels", "0 to 9", "10"],
+    ),
+    "permutation_seed=-1": (
+        lambda: probes.SequentialMNIST(-1),
+        ValueError,
+        ["permutation_seed", ">= 0", "-1"],
+    ),
+    "an IDX file that is not there": (
+        lambda: probes.load_idx("no/such/file"),
+        FileNotFoundError,
+        ["path", "no/such/file", "nothing there"],
+    ),
+    "DelayedMatch(cues=1)": (
+        lambda: probes.DelayedMatch(cues=1),
+        ValueError,
+        ["cues", ">= 2", "1"],
+    ),
+    "a gap above the length": (
+        lambda: probes.DelayedMatch(9).sample(KEY, 2, 10),
+        ValueError,
+        ["gap", "1 to 9", "10"],
+    ),
+    "DelayedXOR(20, delay=10)": (
+        lambda: probes.DelayedXOR(20, delay=10),
+        ValueError,
+        ["length", ">= 21", "20"],
+    ),
+    "GroupWords('S5')": (
+        lambda: probes.GroupWords("S5"),
+        ValueError,
+        ["group", "'Z60', 'A4xZ5', 'A5'", "'S5'"],
+    ),
+    "MQAR of too many pairs": (
+        lambda: probes.MQAR(62, pairs=16),
+        ValueError,
+        ["length", ">= 64", "62"],
+    ),
+    "MQAR(65)": (lambda: probes.MQAR(65), ValueError, ["length", "even", "65"]),
+    "MQAR(power=0)": (lambda: probes.MQAR(power=0), ValueError, ["power", "above 0", "0"]),
+    "MQAR of few tokens": (
+        lambda: probes.MQAR(vocabulary=8),
+        ValueError,
+        ["vocabulary", ">= 10", "8"],
+    ),
+    "Parity(0)": (lambda: probes.Parity(0), ValueError, ["length", ">= 1", "0"]),
+    "RandomPermutation(symbols=2)": (
+        lambda: probes.RandomPermutation(symbols=2),
+        ValueError,
+        ["symbols", ">= 3", "2"],
     ),
     "lag 0": (
         lambda: probes.DelayedRecall(9).sample(KEY, 2, 0),

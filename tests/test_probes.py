@@ -26,17 +26,33 @@ class Case(NamedTuple):
 
     probe: Probe
     knobs: dict[str, Any]  # of `sample`, none of them at its default
-    oracle: Any  # (probe, xs [T, D]) -> [(step, answer)]
+    oracle: Any  # (probe, xs [T, D], *data) -> [(step, answer)]
+    data: tuple[Any, ...] = ()  # arrays that `sample` draws from, where it does
 
+
+def markov(states, many):
+    """Letters of which each depends on the one before it."""
+    rng = np.random.default_rng(0)
+    law, letters = rng.dirichlet(np.ones(states), size=states), [0]
+    for draw in rng.random(many - 1):
+        letters.append(int(np.searchsorted(np.cumsum(law[letters[-1]])[:-1], draw)))
+    return "".join("abcdefgh"[letter] for letter in letters)
+
+
+def digits(side, white):
+    """Five random images a digit."""
+    images = np.random.default_rng(0).integers(0, white + 1, (50, side, side), dtype="uint8")
+    return images, np.arange(50, dtype="uint8") % 10
+
+
+TEXT = markov(4, 20_000)
+LM = probes.CharacterLM.of(TEXT, length=40)
 
 CASES = {
     "adding_pascanu": Case(probes.AddingPascanu(29), {"length": 14}, oracles.adding_pascanu),
     "adding_tcn": Case(probes.AddingTCN(11), {"length": 8}, oracles.adding_tcn),
     "adding_urnn": Case(probes.AddingURNN(11), {"length": 8}, oracles.adding_urnn),
     "copy": Case(probes.Copy(7, symbols=3, count=4), {"length": 3}, oracles.copy),
-    "delayed_recall": Case(
-        probes.DelayedRecall(9, cues=5, distractors=3), {"lag": 4}, oracles.delayed_recall
-    ),
     "memorization": Case(
         probes.Memorization(6, symbols=3, count=2), {"length": 1}, oracles.memorization
     ),
@@ -49,13 +65,32 @@ CASES = {
     "variable_copy": Case(
         probes.VariableCopy(7, symbols=3, count=4), {"length": 3}, oracles.variable_copy
     ),
+    "character_lm": Case(LM, {}, oracles.character_lm, (LM.encode(TEXT),)),
+    "delayed_match": Case(
+        probes.DelayedMatch(9, cues=5, distractors=3), {"gap": 4}, oracles.delayed_match
+    ),
+    "delayed_recall": Case(
+        probes.DelayedRecall(9, cues=5, distractors=3), {"lag": 4}, oracles.delayed_recall
+    ),
+    "delayed_xor": Case(probes.DelayedXOR(11, delay=3), {}, oracles.delayed_xor),
+    "group_words": Case(probes.GroupWords("A5", 6), {}, oracles.group_words),
+    "mqar": Case(probes.MQAR(22, pairs=3, vocabulary=16), {}, oracles.mqar),
+    "parity": Case(probes.Parity(7), {}, oracles.parity),
+    "random_permutation": Case(
+        probes.RandomPermutation(9, symbols=12), {"length": 6}, oracles.random_permutation
+    ),
+    "sequential_digits": Case(
+        probes.SequentialDigits(), {}, oracles.sequential_images, digits(8, 16)
+    ),
+    "sequential_mnist": Case(
+        probes.SequentialMNIST(permutation_seed=3), {}, oracles.sequential_images, digits(28, 255)
+    ),
 }
 BASELINES = {  # as the papers print them, or as they follow
     probes.AddingPascanu(100): 1 / 24,
     probes.AddingTCN(100): 1 / 6,
     probes.AddingURNN(100): 1 / 6,
     probes.Copy(1000): 10 * math.log(8) / 1020,
-    probes.DelayedRecall(100): math.log(8),
     probes.Memorization(100): 5 * math.log(2) / 110,
     probes.Memorization(100, symbols=5, count=10): 10 * math.log(5) / 120,
     probes.Multiplication(100): 7 / 144,
@@ -63,12 +98,24 @@ BASELINES = {  # as the papers print them, or as they follow
     probes.TemporalOrder(100): math.log(4),
     probes.TemporalOrder(100, symbols=3): math.log(8),
     probes.VariableCopy(500): math.log(8),
+    probes.CharacterLM.of("aabc"): 1.5 * math.log(2),
+    probes.DelayedMatch(100): math.log(2),
+    probes.DelayedRecall(100): math.log(8),
+    probes.DelayedXOR(100): math.log(2),
+    probes.GroupWords("A4xZ5"): math.log(60),
+    probes.GroupWords("A5"): math.log(60),
+    probes.GroupWords("Z60"): math.log(60),
+    probes.MQAR(512, pairs=64, vocabulary=8192): math.log(64),
+    probes.Parity(40): math.log(2),
+    probes.RandomPermutation(100): math.log(2),
+    probes.SequentialDigits(): math.log(10),
+    probes.SequentialMNIST(0): math.log(10),
 }
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def sample(probe, key, batch_size, **knobs):
-    return probe.sample(key, batch_size, **knobs)
+def sample(probe, key, batch_size, *data, **knobs):
+    return probe.sample(key, batch_size, *data, **knobs)
 
 
 @jax.jit
@@ -103,7 +150,9 @@ def test_every_probe_is_here():
 
 @over_cases
 def test_a_sample_is_a_pure_function_of_its_key(case):
-    one, two, other = (sample(case.probe, jax.random.key(seed), BATCH) for seed in (0, 0, 1))
+    one, two, other = (
+        sample(case.probe, jax.random.key(seed), BATCH, *case.data) for seed in (0, 0, 1)
+    )
     assert isinstance(one, Sample)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -114,7 +163,7 @@ def test_a_sample_is_a_pure_function_of_its_key(case):
 @over_cases
 @over_settings
 def test_sizes_and_dtypes_are_those_that_the_probe_names(case, with_knobs):
-    drawn = sample(case.probe, KEY, BATCH, **(case.knobs if with_knobs else {}))
+    drawn = sample(case.probe, KEY, BATCH, *case.data, **(case.knobs if with_knobs else {}))
     T, N, D = drawn.xs.shape
     assert N == BATCH
     assert case.probe.input_size == D
@@ -134,7 +183,7 @@ def test_sizes_and_dtypes_are_those_that_the_probe_names(case, with_knobs):
 @over_cases
 @over_settings
 def test_what_comes_after_the_last_answer_is_zero(case, with_knobs):
-    drawn = sample(case.probe, KEY, BATCH, **(case.knobs if with_knobs else {}))
+    drawn = sample(case.probe, KEY, BATCH, *case.data, **(case.knobs if with_knobs else {}))
     after = np.arange(len(drawn.xs))[:, None] >= np.asarray(drawn.lengths)
     assert not np.any(np.asarray(drawn.xs)[after])
 
@@ -142,11 +191,11 @@ def test_what_comes_after_the_last_answer_is_zero(case, with_knobs):
 @over_cases
 @over_settings
 def test_an_oracle_gives_the_same_answers(case, with_knobs):
-    drawn = sample(case.probe, KEY, BATCH, **(case.knobs if with_knobs else {}))
+    drawn = sample(case.probe, KEY, BATCH, *case.data, **(case.knobs if with_knobs else {}))
     xs, targets, steps = map(np.asarray, drawn)
     for i in range(BATCH):
         asked = list(zip(steps[:, i].tolist(), targets[:, i].tolist(), strict=True))
-        np.testing.assert_allclose(asked, case.oracle(case.probe, xs[:, i]), rtol=1e-6)
+        np.testing.assert_allclose(asked, case.oracle(case.probe, xs[:, i], *case.data), rtol=1e-6)
 
 
 @over_cases
@@ -156,7 +205,7 @@ def test_the_trivial_answer_costs_the_baseline(case, with_knobs):
     knobs = case.knobs if with_knobs else {}
     found = []
     for seed in range(10):
-        drawn = sample(case.probe, jax.random.key(seed), MANY // 10, **knobs)
+        drawn = sample(case.probe, jax.random.key(seed), MANY // 10, *case.data, **knobs)
         found.append(losses(case.probe, case.probe.guess(drawn), drawn.targets))
     found = np.concatenate(found).astype(float)
     error = found.std(ddof=1) / math.sqrt(len(found))
@@ -165,7 +214,7 @@ def test_the_trivial_answer_costs_the_baseline(case, with_knobs):
 
 @over_cases
 def test_no_answer_near_the_trivial_one_costs_less(case):
-    drawn = sample(case.probe, KEY, 20_000)
+    drawn = sample(case.probe, KEY, 20_000, *case.data)
     best = case.probe.guess(drawn)
     least = float(score(case.probe, best, drawn.targets).loss)
     for nudge in (-0.1, 0.1):
@@ -180,7 +229,7 @@ def test_a_baseline_is_the_one_that_is_printed(probe, loss):
 
 @over_cases
 def test_the_right_answers_solve_it_and_guessing_does_not(case):
-    probe, drawn = case.probe, sample(case.probe, KEY, 10_000)
+    probe, drawn = case.probe, sample(case.probe, KEY, 10_000, *case.data)
     scored = score(probe, perfect(probe, drawn.targets), drawn.targets)
     assert float(scored.loss) == pytest.approx(0, abs=1e-6)
     assert (float(scored.accuracy), float(scored.exact)) == (1, 1)
@@ -199,21 +248,23 @@ def test_solved_is_to_pass_the_bound(case):
 @over_cases
 def test_one_program_serves_all_knobs(case):
     for name, value in case.knobs.items():
-        traced = jax.jit(lambda v, name=name: case.probe.sample(KEY, 8, **{name: v}))(value)
-        alone = sample(case.probe, KEY, 8, **{name: value})
+        traced = jax.jit(lambda v, name=name: case.probe.sample(KEY, 8, *case.data, **{name: v}))(
+            value
+        )
+        alone = sample(case.probe, KEY, 8, *case.data, **{name: value})
         for a, b in zip(traced, alone, strict=True):
             np.testing.assert_array_equal(a, b)
-        assert np.any(alone.xs != sample(case.probe, KEY, 8).xs)
+        assert np.any(alone.xs != sample(case.probe, KEY, 8, *case.data).xs)
 
 
 @over_cases
 def test_a_knob_out_of_range_is_refused_and_a_traced_one_brought_back(case):
     for name in case.knobs:
-        drawn = jax.jit(lambda v, name=name: case.probe.sample(KEY, 8, **{name: v}).xs)
-        np.testing.assert_array_equal(drawn(10_000), case.probe.sample(KEY, 8).xs)
+        drawn = jax.jit(lambda v, name=name: case.probe.sample(KEY, 8, *case.data, **{name: v}).xs)
+        np.testing.assert_array_equal(drawn(10_000), case.probe.sample(KEY, 8, *case.data).xs)
         for wrong in (-1, 10_000):
             with pytest.raises(ValueError, match=f"{name}: expected"):
-                case.probe.sample(KEY, 8, **{name: wrong})
+                case.probe.sample(KEY, 8, *case.data, **{name: wrong})
 
 
 @over_cases
@@ -229,9 +280,9 @@ def test_a_probe_is_a_static_value(case):
 def test_an_empty_batch_and_a_key_that_is_none_are_refused(case):
     """A mean of nothing would be NaN, and a loss of NaN says nothing of why."""
     with pytest.raises(ValueError, match="batch_size"):
-        case.probe.sample(KEY, 0)
+        case.probe.sample(KEY, 0, *case.data)
     with pytest.raises(TypeError, match="key"):
-        case.probe.sample(1, 2)
+        case.probe.sample(1, 2, *case.data)
 
 
 @over_cases

@@ -1,5 +1,6 @@
 """Tasks that measure memory, one a file."""
 
+from seqcells.probes._idx import load_idx as load_idx
 from seqcells.probes._probe import Classes as Classes
 from seqcells.probes._probe import Numbers as Numbers
 from seqcells.probes._probe import Probe as Probe
@@ -9,10 +10,20 @@ from seqcells.probes._probe import Success as Success
 from seqcells.probes.adding_pascanu import AddingPascanu as AddingPascanu
 from seqcells.probes.adding_tcn import AddingTCN as AddingTCN
 from seqcells.probes.adding_urnn import AddingURNN as AddingURNN
+from seqcells.probes.character_lm import CharacterLM as CharacterLM
+from seqcells.probes.character_lm import Streams as Streams
 from seqcells.probes.copy import Copy as Copy
+from seqcells.probes.delayed_match import DelayedMatch as DelayedMatch
 from seqcells.probes.delayed_recall import DelayedRecall as DelayedRecall
+from seqcells.probes.delayed_xor import DelayedXOR as DelayedXOR
+from seqcells.probes.group_words import GroupWords as GroupWords
 from seqcells.probes.memorization import Memorization as Memorization
+from seqcells.probes.mqar import MQAR as MQAR
 from seqcells.probes.multiplication import Multiplication as Multiplication
+from seqcells.probes.parity import Parity as Parity
+from seqcells.probes.random_permutation import RandomPermutation as RandomPermutation
 from seqcells.probes.selective_copy import SelectiveCopy as SelectiveCopy
+from seqcells.probes.sequential_digits import SequentialDigits as SequentialDigits
+from seqcells.probes.sequential_mnist import SequentialMNIST as SequentialMNIST
 from seqcells.probes.temporal_order import TemporalOrder as TemporalOrder
 from seqcells.probes.variable_copy import VariableCopy as VariableCopy

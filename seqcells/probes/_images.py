@@ -1,0 +1,115 @@
+"""What tasks of images share: a pixel a step, in order or in one that is drawn once."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells.probes._probe import Classes, Sample, Success, check_draw
+
+
+@dataclasses.dataclass(frozen=True)
+class SequentialImages(Classes):
+    """Name the class of an image that is shown one pixel a step, at its last step.
+
+    The images are arguments of `sample`, not fields: they pass into a jitted function as arrays.
+    """
+
+    SIDE: ClassVar[int]  # pixels
+    WHITE: ClassVar[int]  # the largest value of a pixel
+
+    permutation_seed: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.permutation_seed is not None:
+            _check.size("permutation_seed", self.permutation_seed, least=0)
+
+    @property
+    def order(self) -> np.ndarray:
+        """int[T], the pixel that is shown at each step, counted along the rows of the image."""
+        pixels = np.arange(self.SIDE**2)
+        if self.permutation_seed is None:
+            return pixels
+        # The numbers of a RandomState are frozen; those of newer generators may change some day.
+        return np.random.RandomState(self.permutation_seed).permutation(pixels)
+
+    @property
+    def input_size(self) -> int:
+        """One pixel."""
+        return 1
+
+    @property
+    def output_size(self) -> int:
+        """One logit a digit."""
+        return 10
+
+    @property
+    def baseline(self) -> float:
+        """Cross-entropy of taking all digits for equally likely, nats."""
+        return math.log(10)
+
+    @property
+    def success(self) -> Success:
+        """An accuracy above 0.95, on the test images."""
+        return Success("accuracy", 0.95)
+
+    def sample(
+        self, key: jax.Array, batch_size: int, images: ArrayLike, labels: ArrayLike
+    ) -> Sample:
+        """Draw images with replacement: inputs [T, N, 1] with one answer each.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+            images: int[M, side, side], pixels as they stand in the file.
+            labels: int[M], 0 to 9.
+        """
+        check_draw(key, batch_size)
+        images, labels = self._check_data(images, labels)
+        chosen = jax.random.randint(key, (batch_size,), 0, len(labels))
+        return self._show(images[chosen], labels[chosen])
+
+    def whole(self, images: ArrayLike, labels: ArrayLike) -> Sample:
+        """Show all images, in order: a test set, each image once.
+
+        Args:
+            images: int[M, side, side], pixels as they stand in the file.
+            labels: int[M], 0 to 9.
+        """
+        return self._show(*self._check_data(images, labels))
+
+    def _show(self, images: jax.Array, labels: jax.Array) -> Sample:
+        pixels = images.reshape(len(labels), -1).T[self.order]
+        xs = pixels.astype(jnp.float32)[..., None] / self.WHITE
+        steps = jnp.full((1, len(labels)), len(xs) - 1)
+        return Sample(xs, labels.astype(jnp.int32)[None], steps)
+
+    def _check_data(self, images: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
+        side = (self.SIDE, self.SIDE)
+        if not _is_integer(images) or jnp.shape(images)[1:] != side:
+            raise ValueError(
+                f"images: expected integers [M, {self.SIDE}, {self.SIDE}], as they stand in the "
+                f"file, got {_check.describe_one(jnp.asarray(images))}"
+            )
+        count = jnp.shape(images)[0]
+        if not _is_integer(labels) or jnp.shape(labels) != (count,) or not count:
+            came = _check.describe_one(jnp.asarray(labels))
+            raise ValueError(
+                f"labels: expected integers [{max(count, 1)}], one an image, got {came}"
+            )
+        if not isinstance(labels, Tracer) and not np.all(np.isin(labels, np.arange(10))):
+            came = sorted(set(np.unique(np.asarray(labels)).tolist()) - set(range(10)))[0]
+            raise ValueError(f"labels: expected 0 to 9, got {came}")
+        return jnp.asarray(images), jnp.asarray(labels)
+
+
+def _is_integer(array: ArrayLike) -> bool:
+    return jnp.issubdtype(jnp.result_type(array), jnp.integer)

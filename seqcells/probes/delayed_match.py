@@ -1,0 +1,81 @@
+"""Delayed match: are two cues the same, with a gap between them?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells.probes._probe import Classes, Sample, Success, check_draw, knob
+
+
+@dataclasses.dataclass(frozen=True)
+class DelayedMatch(Classes):
+    """Say whether a cue is the one that was shown `gap` steps ago (delayed match to sample).
+
+    Symbols are one-hot. Steps 0 to T show distractors drawn from an alphabet of their own, but step
+    T - gap shows a cue and step T another: the same one with probability 1/2, else any of the rest,
+    all alike. At step T the answer is 1 for the same and 0 for another. Either cue by itself says
+    nothing of the answer (were the two drawn independently, "another" would be right in all but
+    one case of `cues`). Guessing costs ln 2; an accuracy above 0.99 solves it.
+
+    Args:
+        length: T, the longest gap in steps; sequences have T + 1 steps. At least 1.
+        cues: number of cues, at least 2.
+        distractors: number of distractors, at least 1.
+    """
+
+    length: int = 100
+    cues: int = 8
+    distractors: int = 8
+
+    def __post_init__(self) -> None:
+        _check.size("length", self.length, least=1)
+        _check.size("cues", self.cues, least=2)
+        _check.size("distractors", self.distractors, least=1)
+
+    @property
+    def input_size(self) -> int:
+        """Cues, then distractors."""
+        return self.cues + self.distractors
+
+    @property
+    def output_size(self) -> int:
+        """One logit for another cue, one for the same."""
+        return 2
+
+    @property
+    def baseline(self) -> float:
+        """Cross-entropy of guessing, nats."""
+        return math.log(2)
+
+    @property
+    def success(self) -> Success:
+        """An accuracy above 0.99."""
+        return Success("accuracy", 0.99)
+
+    def sample(self, key: jax.Array, batch_size: int, gap: ArrayLike | None = None) -> Sample:
+        """Draw inputs [T + 1, N, D] with one answer each.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+            gap: int[], steps from the first cue to the second, 1 to T; may be traced. T where None.
+        """
+        check_draw(key, batch_size)
+        gap = knob("gap", gap, 1, self.length)
+        k_first, k_same, k_turn, k_noise = jax.random.split(key, 4)
+        first = jax.random.randint(k_first, (batch_size,), 0, self.cues)
+        same = jax.random.bernoulli(k_same, shape=(batch_size,))
+        turn = jax.random.randint(k_turn, (batch_size,), 1, self.cues)
+        second = jnp.where(same, first, (first + turn) % self.cues)
+        noise = jax.random.randint(k_noise, (self.length + 1, batch_size), 0, self.distractors)
+        times = jnp.arange(self.length + 1)[:, None]
+        symbols = jnp.where(times == self.length - gap, first, noise + self.cues)
+        symbols = jnp.where(times == self.length, second, symbols)
+        xs = jax.nn.one_hot(symbols, self.input_size)
+        return Sample(xs, same.astype(jnp.int32)[None], jnp.full((1, batch_size), self.length))

@@ -1,0 +1,69 @@
+"""Delayed XOR: two bits of the past, at every step."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells.probes._probe import Classes, Sample, Success, check_draw
+
+
+@dataclasses.dataclass(frozen=True)
+class DelayedXOR(Classes):
+    """Give s(t-d) XOR s(t-2d) at every step t from 2d on, for random bits s (a task of our own).
+
+    Bits are one-hot. Neither bit alone says anything of the answer, so a net that keeps one of them
+    is no better than chance; and since every step is asked, it has to keep 2d bits at a time.
+    Guessing costs ln 2; an accuracy above 0.99 solves it. The delay is static, where that of
+    `DelayedRecall` is data, because it says how many answers there are: their number is a shape.
+
+    Args:
+        length: T, steps; more than 2d.
+        delay: d, steps; at least 1.
+    """
+
+    length: int = 100
+    delay: int = 10
+
+    def __post_init__(self) -> None:
+        _check.size("delay", self.delay, least=1)
+        _check.size("length", self.length, least=2 * self.delay + 1)
+
+    @property
+    def input_size(self) -> int:
+        """A bit, one-hot."""
+        return 2
+
+    @property
+    def output_size(self) -> int:
+        """One logit a value of a bit."""
+        return 2
+
+    @property
+    def baseline(self) -> float:
+        """Cross-entropy of guessing, nats."""
+        return math.log(2)
+
+    @property
+    def success(self) -> Success:
+        """An accuracy above 0.99."""
+        return Success("accuracy", 0.99)
+
+    def sample(self, key: jax.Array, batch_size: int) -> Sample:
+        """Draw inputs [T, N, 2] with T - 2d answers each.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+        """
+        check_draw(key, batch_size)
+        bits = jax.random.randint(key, (self.length, batch_size), 0, 2)
+        targets = bits[self.delay : -self.delay] ^ bits[: -2 * self.delay]
+        steps = jnp.arange(2 * self.delay, self.length, dtype=jnp.int32)
+        return Sample(
+            jax.nn.one_hot(bits, 2), targets, jnp.broadcast_to(steps[:, None], targets.shape)
+        )

@@ -1,0 +1,117 @@
+"""Group words: the running product of the elements of a group."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+import math
+from typing import Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqcells import _check
+from seqcells.probes._probe import Classes, Sample, Success, check_draw
+
+GROUPS = ("Z60", "A4xZ5", "A5")
+
+
+@dataclasses.dataclass(frozen=True)
+class GroupWords(Classes):
+    """Give the product g_1 g_2 ... g_t at every step (Merrill, Petty & Sabharwal 2024).
+
+    Elements are drawn uniformly and shown one-hot. Three groups of order 60 that a net of bounded
+    depth finds increasingly hard: the cyclic "Z60"; "A4xZ5", which does not commute but is
+    solvable; and "A5", the smallest that is not solvable. A recurrent net can do all three in one
+    layer; a linear one with diagonal transitions cannot do A5 at every length, unless TC0 = NC1.
+    Guessing costs ln 60, at step 0 too, though there the element itself is the answer. An accuracy
+    above 0.9, Merrill's bar, solves it. Score at 2 to 10 times the length of training as well, by
+    `dataclasses.replace(probe, length=200)`: at its own length a net may have learned words instead
+    of the group.
+
+    Args:
+        group: "Z60", "A4xZ5" or "A5".
+        length: T, steps; at least 1.
+    """
+
+    group: Literal["Z60", "A4xZ5", "A5"] = "A5"
+    length: int = 20
+
+    def __post_init__(self) -> None:
+        _check.choice("group", self.group, GROUPS)
+        _check.size("length", self.length, least=1)
+
+    @property
+    def table(self) -> np.ndarray:
+        """int32[60, 60], the product of elements a and b at [a, b]; element 0 is the identity."""
+        return _table(self.group)
+
+    @property
+    def input_size(self) -> int:
+        """All elements."""
+        return len(self.table)
+
+    @property
+    def output_size(self) -> int:
+        """One logit an element."""
+        return len(self.table)
+
+    @property
+    def baseline(self) -> float:
+        """Cross-entropy of guessing, nats."""
+        return math.log(len(self.table))
+
+    @property
+    def success(self) -> Success:
+        """An accuracy above 0.9."""
+        return Success("accuracy", 0.9)
+
+    def sample(self, key: jax.Array, batch_size: int) -> Sample:
+        """Draw inputs [T, N, 60] with an answer a step.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+        """
+        check_draw(key, batch_size)
+        table = jnp.asarray(self.table)
+        elements = jax.random.randint(key, (self.length, batch_size), 0, len(table))
+        targets = jax.lax.associative_scan(lambda a, b: table[a, b], elements)
+        steps = jnp.arange(self.length, dtype=jnp.int32)
+        return Sample(
+            jax.nn.one_hot(elements, len(table)),
+            targets,
+            jnp.broadcast_to(steps[:, None], targets.shape),
+        )
+
+
+@functools.cache
+def _table(group: str) -> np.ndarray:
+    """The multiplication table of a group, int32, read-only because it is shared."""
+    if group == "A4xZ5":
+        first, second = _alternating(4), _cyclic(5)
+        a, b = np.divmod(np.arange(60), 5)
+        table = first[a[:, None], a] * 5 + second[b[:, None], b]
+    else:
+        table = _cyclic(60) if group == "Z60" else _alternating(5)
+    table = table.astype(np.int32)
+    table.flags.writeable = False
+    return table
+
+
+def _cyclic(order: int) -> np.ndarray:
+    return np.add.outer(np.arange(order), np.arange(order)) % order
+
+
+def _alternating(points: int) -> np.ndarray:
+    """Even permutations in the dictionary's order; of a product the right factor acts first."""
+    even = [p for p in itertools.permutations(range(points)) if _is_even(p)]
+    at = {p: i for i, p in enumerate(even)}
+    return np.array([[at[tuple(p[i] for i in q)] for q in even] for p in even])
+
+
+def _is_even(permutation: tuple[int, ...]) -> bool:
+    pairs = itertools.combinations(permutation, 2)
+    return sum(left > right for left, right in pairs) % 2 == 0

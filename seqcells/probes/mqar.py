@@ -1,0 +1,111 @@
+"""Multi-query associative recall: pairs to keep, and each key to be answered later."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqcells import _check
+from seqcells.probes._probe import Classes, Sample, Success, check_draw
+
+
+@dataclasses.dataclass(frozen=True)
+class MQAR(Classes):
+    """Give the value that was shown with a key (Arora et al. 2023, "Zoology").
+
+    Steps 0 to 2K-1 show K keys, each followed by its value: k_1 v_1 ... k_K v_K. Keys differ, and
+    so do values; the two alphabets are disjoint. Then each key is shown once more, at step 2K + 2g,
+    where its value is asked for; between queries stands a blank. The gaps g differ, and are drawn
+    one key after another with probability proportional to (g + 1)^(power - 1), so early keys tend
+    to come back early. Taking the values that were shown for equally likely, which is to remember
+    them and not their keys, costs ln K. An accuracy above 0.99 solves it (the bar is ours).
+
+    Tokens are one-hot: a net's input weights are then the embedding that the paper's nets learn,
+    which one drawn at random would not be. It costs T x V floats a sequence, so the vocabulary is
+    1,024 unless one asks for the paper's 8,192 (2 MB a sequence of 64 steps); the paper advises
+    more than 1,000, as a small one is too easy. Answers are logits over the values alone.
+
+    Args:
+        length: T, steps; even, and at least 4 times `pairs`.
+        pairs: K, pairs of key and value; the paper has 4, 8, 16, 64 at lengths 64, 128, 256, 512.
+        vocabulary: V, tokens, even: the blank, V/2 - 1 keys, V/2 values.
+        power: exponent of the gaps' law, above 0; 1 makes all gaps alike.
+    """
+
+    LENGTHS: ClassVar[tuple[int, ...]] = (64, 128, 256, 512)
+
+    length: int = 64
+    pairs: int = 4
+    vocabulary: int = 1024
+    power: float = 0.01
+
+    def __post_init__(self) -> None:
+        _check.size("pairs", self.pairs, least=1)
+        _check.size("length", self.length, least=4 * self.pairs)
+        _check.size("vocabulary", self.vocabulary, least=2 * (self.pairs + 1))
+        for name in ("length", "vocabulary"):
+            if getattr(self, name) % 2:
+                raise ValueError(f"{name}: expected an even int, got {getattr(self, name)}")
+        if not 0 < self.power < math.inf:
+            raise ValueError(f"power: expected a number above 0, got {self.power!r}")
+
+    @property
+    def input_size(self) -> int:
+        """The blank, then keys, then values."""
+        return self.vocabulary
+
+    @property
+    def output_size(self) -> int:
+        """One logit a value."""
+        return self.vocabulary // 2
+
+    @property
+    def baseline(self) -> float:
+        """Cross-entropy of taking the values that were shown for equally likely, nats."""
+        return math.log(self.pairs)
+
+    @property
+    def success(self) -> Success:
+        """An accuracy above 0.99."""
+        return Success("accuracy", 0.99)
+
+    def sample(self, key: jax.Array, batch_size: int) -> Sample:
+        """Draw inputs [T, N, V] with K answers each.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+        """
+        check_draw(key, batch_size)
+        keys = jax.random.split(key, batch_size)
+        tokens, targets, steps = jax.vmap(self._sequence, out_axes=1)(keys)
+        times = jnp.arange(self.length)[:, None]
+        tokens = jnp.where(times <= steps[-1], tokens, -1)  # which one_hot makes zero
+        return Sample(jax.nn.one_hot(tokens, self.vocabulary), targets, steps)
+
+    def guess(self, sample: Sample) -> jax.Array:
+        """Take the values that were shown for equally likely; each of them is asked for once."""
+        shown = jnp.max(jax.nn.one_hot(sample.targets, self.output_size), axis=0)
+        logits = jnp.where(shown > 0, 0.0, -1e9)
+        return jnp.broadcast_to(logits, (*sample.targets.shape, self.output_size))
+
+    def _sequence(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Tokens int32[T], and int32[K] answers and their steps in the order of time."""
+        half, start = self.vocabulary // 2, 2 * self.pairs
+        slots = (self.length - start) // 2
+        law = np.arange(1, slots + 1) ** (self.power - 1)
+        k_key, k_value, k_gap = jax.random.split(key, 3)
+        draw = jax.random.choice
+        keys = draw(k_key, half - 1, (self.pairs,), replace=False) + 1
+        values = draw(k_value, half, (self.pairs,), replace=False)
+        p = jnp.asarray(law / law.sum(), jnp.float32)
+        gaps = draw(k_gap, slots, (self.pairs,), replace=False, p=p)
+        shown = jnp.stack([keys, values + half], axis=1).ravel()
+        queries = jnp.zeros(self.length - start, jnp.int32).at[2 * gaps].set(keys)
+        order = jnp.argsort(gaps)
+        return jnp.concatenate([shown, queries]), values[order], start + 2 * gaps[order]

@@ -1,0 +1,80 @@
+"""Random permutation: the first symbol is the last, among many that say nothing."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells.probes._probe import Classes, Sample, Success, check_draw, knob
+
+
+@dataclasses.dataclass(frozen=True)
+class RandomPermutation(Classes):
+    """Name the first symbol at the last step (Martens & Sutskever 2011, as in Pascanu et al. 2013).
+
+    Symbols are one-hot. Step 0 shows symbol 0 or 1, each with probability 1/2, and it comes again
+    as the one that follows step T-1, where it is asked for: the lag is T-1 steps. Between them
+    stand symbols 2 and up, drawn with replacement: in spite of its name nothing is permuted (it
+    goes back to the second experiment of Hochreiter & Schmidhuber 1997). No sign tells the last
+    step from others. The loss is taken there alone, and over the two symbols that may come;
+    Pascanu's net has all 100 to choose from, of which it first has to learn that 98 never do.
+    Guessing costs ln 2; fewer than 1 % wrong solves it.
+
+    Args:
+        length: T, steps; at least 2.
+        symbols: number of symbols, at least 3.
+    """
+
+    LENGTHS: ClassVar[tuple[int, ...]] = (50, 100, 150, 200)
+
+    length: int = 100
+    symbols: int = 100
+
+    def __post_init__(self) -> None:
+        _check.size("length", self.length, least=2)
+        _check.size("symbols", self.symbols, least=3)
+
+    @property
+    def input_size(self) -> int:
+        """All symbols."""
+        return self.symbols
+
+    @property
+    def output_size(self) -> int:
+        """One logit for each of the two symbols that may come first."""
+        return 2
+
+    @property
+    def baseline(self) -> float:
+        """Cross-entropy of guessing, nats."""
+        return math.log(2)
+
+    @property
+    def success(self) -> Success:
+        """Fewer than 1 % wrong."""
+        return Success("accuracy", 0.99)
+
+    def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
+        """Draw inputs [T, N, D] with one answer each.
+
+        Args:
+            key: one random key.
+            batch_size: N.
+            length: int[], steps of these sequences, 2 to T; may be traced. T where None.
+        """
+        check_draw(key, batch_size)
+        length = knob("length", length, 2, self.length)
+        k_first, k_others = jax.random.split(key)
+        first = jax.random.randint(k_first, (batch_size,), 0, 2)
+        others = jax.random.randint(k_others, (self.length, batch_size), 2, self.symbols)
+        times = jnp.arange(self.length)[:, None]
+        symbols = jnp.where(times == 0, first, others)
+        symbols = jnp.where(times < length, symbols, -1)  # which one_hot makes zero
+        steps = jnp.full((1, batch_size), length - 1)
+        return Sample(jax.nn.one_hot(symbols, self.symbols), first[None], steps)
