@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = ["seqcells", *(m.name for m in pkgutil.walk_packages(sc.__path__, "seqcells."))]
 WITH_EXAMPLES = ["cells.gru", "cells.rnn", "_unroll", "_summary", "nnx", "train"]
-WITH_EXAMPLES += ["diagnostics._jacobian", "diagnostics._lag"]
+WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("gates", "jacobian", "lag", "memory")]
+WITH_EXAMPLES += ["diagnostics._singular", "diagnostics._snr"]
 WITH_EXAMPLES += ["interop.file", "interop.onnx", "interop.torch"]
 
 
