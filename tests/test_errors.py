@@ -347,7 +347,11 @@ CALLS = {
         ValueError,
         ["mask", "bool[5, 2]", "(5, 2, 3)"],
     ),
-    "a whole number for z": (lambda: diagnostics.timescales(1), TypeError, ["z", "floating", "int32"]),
+    "a whole number for z": (
+        lambda: diagnostics.timescales(1),
+        TypeError,
+        ["z", "floating", "int32"],
+    ),
     "a bound for a GRU": (
         lambda: diagnostics.pascanu_bound(GRU, PARAMS),
         TypeError,
@@ -372,6 +376,21 @@ CALLS = {
         lambda: diagnostics.curse_of_memory(0),
         TypeError,
         ["decay", "floating", "int"],
+    ),
+    "recurrences of an int": (
+        lambda: diagnostics.recurrences(3, PARAMS, XS),
+        TypeError,
+        ["net", "Layer", "Stack(", "3"],
+    ),
+    "recurrences of another size": (
+        lambda: diagnostics.recurrences(sc.Stack((GRU,)), (PARAMS,), XS[..., :2]),
+        ValueError,
+        ["params", "[2, 12]", "[3, 12]"],
+    ),
+    "a number in float64": (
+        lambda: diagnostics.in_float64(1.5),
+        TypeError,
+        ["function", "gradient_by_lag", "1.5"],
     ),
     # training
     "a metric that is no scalar": (

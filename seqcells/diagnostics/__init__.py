@@ -1,5 +1,7 @@
 """Where a gradient goes in time: pure functions, safe under jit and vmap."""
 
+from seqcells.diagnostics import plot as plot
+from seqcells.diagnostics._float64 import in_float64 as in_float64
 from seqcells.diagnostics._gates import GateShares as GateShares
 from seqcells.diagnostics._gates import Timescales as Timescales
 from seqcells.diagnostics._gates import gate_shares as gate_shares
@@ -11,6 +13,9 @@ from seqcells.diagnostics._lag import RateAndHorizon as RateAndHorizon
 from seqcells.diagnostics._lag import carry_gradient as carry_gradient
 from seqcells.diagnostics._lag import gradient_by_lag as gradient_by_lag
 from seqcells.diagnostics._lag import rate_and_horizon as rate_and_horizon
+from seqcells.diagnostics._layers import Recurrence as Recurrence
+from seqcells.diagnostics._layers import layer_gradients_by_lag as layer_gradients_by_lag
+from seqcells.diagnostics._layers import recurrences as recurrences
 from seqcells.diagnostics._memory import CurseOfMemory as CurseOfMemory
 from seqcells.diagnostics._memory import curse_of_memory as curse_of_memory
 from seqcells.diagnostics._singular import JacobianByLag as JacobianByLag
