@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import seqcells as sc
+from seqcells.cells._dense import ACTIVATIONS
 from seqcells.diagnostics import jacobian_by_lag, pascanu_bound, step_jacobians
+from seqcells.diagnostics._singular import STEEPEST
 from tests.helpers import CASES, FAMILIES, B, D, H, T, assert_close, draw
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
@@ -120,3 +122,10 @@ def test_a_bound_is_reached_by_a_symmetric_linear_net():
     largest = by_lag(cell, params, np.ones((20, D))).log_singular_values[:, 0]
     assert_close(np.exp(largest), bound(cell, params, np.arange(21.0)), 1e-10)
     assert_close(np.exp(largest), 0.9 ** np.arange(21.0), 1e-10)
+
+
+@pytest.mark.parametrize("name", sorted({*ACTIVATIONS, *STEEPEST}))
+def test_no_activation_is_steeper_than_the_bound_takes_it_to_be(name):
+    act = ACTIVATIONS.get(name, getattr(jax.nn, name, None))
+    slopes = jax.vmap(jax.grad(act))(jnp.linspace(-10, 10, 2001))
+    assert float(jnp.max(jnp.abs(slopes))) == pytest.approx(STEEPEST[name], rel=1e-12)

@@ -24,7 +24,7 @@ class JacobianByLag(NamedTuple):
 
 
 def jacobian_by_lag(
-    cell: Cell, params: Params, xs: ArrayLike, carry: Carry = None
+    cell: Cell, params: Params, xs: jax.Array, carry: Carry = None
 ) -> JacobianByLag:
     """Measure dh_T/dh_{T-k} = J_T J_{T-1} ... J_{T-k+1} at every lag k, all its singular values.
 
@@ -102,6 +102,7 @@ def pascanu_bound(cell: Cell, params: Params, lag: ArrayLike = 1) -> jax.Array:
     [1.0, 0.5, 0.25]
     """
     _check.instance("cell", cell, (RNN, IndRNN), "RNN(64)")
+    assert isinstance(cell, RNN | IndRNN)
     _check.instance("params", params, (RNNParams, IndRNNParams), "cell.init(key, input_size)")
     w = jnp.asarray(params.w_hh)
     norm = jnp.max(jnp.abs(w)) if w.ndim == 1 else jnp.linalg.norm(w, 2)

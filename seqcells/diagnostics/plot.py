@@ -66,8 +66,8 @@ def singular_values_by_lag(
     rows = np.where(np.isfinite(rows), rows, np.nan)
     lags = np.arange(len(rows))
     for low, high, label, alpha in ((0, 100, "all", 0.15), (25, 75, "middle half", 0.35)):
-        edges = (_over(np.nanpercentile, rows, q) for q in (low, high))
-        ax.fill_between(lags, *edges, color=OKABE_ITO[0], alpha=alpha, lw=0, label=label)
+        lower, upper = (_over(np.nanpercentile, rows, q) for q in (low, high))
+        ax.fill_between(lags, lower, upper, color=OKABE_ITO[0], alpha=alpha, lw=0, label=label)
     ax.plot(lags, _over(np.nanmedian, rows), color=OKABE_ITO[0], label="median")
     if bound is not None:
         limit = np.asarray(bound, float)
@@ -247,8 +247,8 @@ def _over(statistic: Any, rows: np.ndarray, *args: Any) -> np.ndarray:
 def _band(ax: Axes, rows: np.ndarray, middle: np.ndarray, colour: str, name: str) -> None:
     lags = np.arange(len(rows))
     if rows.shape[1] > 1:
-        edges = _over(np.nanmin, rows), _over(np.nanmax, rows)
-        ax.fill_between(lags, *edges, color=colour, alpha=0.2, lw=0)
+        lower, upper = _over(np.nanmin, rows), _over(np.nanmax, rows)
+        ax.fill_between(lags, lower, upper, color=colour, alpha=0.2, lw=0)
     ax.plot(lags, middle, color=colour, lw=1.5, label=name)
 
 
