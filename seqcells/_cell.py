@@ -67,6 +67,23 @@ class Cell(Static, abc.ABC):
         carry = cell.recur(params, carry, cell.project(params, x))
         return carry, cell.output(params, carry)
 
+    def gates(
+        self, params: Params, carry: Carry, drive: Drive, mixed: Any = None
+    ) -> dict[str, jax.Array]:
+        """Compute the gates of a step, for diagnostics: what `recur` uses and does not return.
+
+        Args:
+            params: the cell's parameters.
+            carry: the memory before the step; any leading axes.
+            drive: what `project` made of its input, with the same axes.
+            mixed: the recurrent product, where it is another than `mix(params, carry)`.
+
+        Returns:
+            Values from 0 to 1 by the gate's name in the cell's equations, float[*B, H] each; none
+            for a cell without gates.
+        """
+        return {}
+
     def resolve(self, x: jax.Array) -> Cell:
         """Return the cell with nothing left open that depends on the input's dtype."""
         return self

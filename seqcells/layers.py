@@ -151,12 +151,16 @@ class Recurrent(Layer):
     ) -> tuple[Carry, jax.Array]:
         """Unroll the cell."""
         flags = flags.backward() if self.reverse else flags
-        start = None
-        if self.learned_carry:
-            fresh = fresh_carry(self.cell, xs)
-            start = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), params.carry, fresh)
-            params = params.cell
+        params, start = self.start(params, xs)
         return run(self.cell, params, xs, carry, flags, start, self.engine, key)
+
+    def start(self, params: Params, xs: jax.Array) -> tuple[Params, Carry]:
+        """Return the parameters of the cell, and the learned carry [*B, ...] or None."""
+        if not self.learned_carry:
+            return params, None
+        fresh = fresh_carry(self.cell, xs)
+        carry = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), params.carry, fresh)
+        return params.cell, carry
 
 
 class Both(NamedTuple):

@@ -46,6 +46,12 @@ class _Wrapper(Cell):
         """Read the output of the cell within."""
         return self.cell.output(params, carry)
 
+    def gates(
+        self, params: Params, carry: Carry, drive: Drive, mixed: Any = None
+    ) -> dict[str, jax.Array]:
+        """Compute the gates of the cell within."""
+        return self.cell.gates(params, carry, drive, mixed)
+
     def resolve(self, x: jax.Array) -> Self:
         """Resolve the cell within."""
         return dataclasses.replace(self, cell=self.cell.resolve(x))
@@ -260,6 +266,13 @@ class LayerNorm(SplitCell, _Wrapper):
     def gate(self, carry: Carry, drive: Drive, mixed: Any) -> Carry:
         """Compute the next carry as the cell within."""
         return self._split.gate(carry, drive, mixed)
+
+    def gates(
+        self, params: LayerNormParams, carry: Carry, drive: Drive, mixed: Any = None
+    ) -> dict[str, jax.Array]:
+        """Compute the gates of the cell within from what is normalised."""
+        mixed = self.mix(params, carry) if mixed is None else mixed
+        return self.cell.gates(params.cell, carry, drive, mixed)
 
     def output(self, params: LayerNormParams, carry: Carry) -> Any:
         """Read the output of the cell within."""

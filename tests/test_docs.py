@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = ["seqcells", *(m.name for m in pkgutil.walk_packages(sc.__path__, "seqcells."))]
 WITH_EXAMPLES = ["cells.gru", "cells.rnn", "_unroll", "_summary", "nnx", "train"]
-WITH_EXAMPLES += ["diagnostics._jacobian", "diagnostics._lag"]
+WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("float64", "gates", "jacobian", "lag")]
+WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("layers", "memory", "singular", "snr")]
 WITH_EXAMPLES += ["probes.character_lm"]
 WITH_EXAMPLES += ["interop.file", "interop.onnx", "interop.torch"]
 
@@ -77,7 +78,7 @@ def methods(cls):
 
 
 FRAMEWORKS = ("torch", "keras", "linen", "nnx", "haiku", "equinox", "onnx")
-OPEN = [sc, debug, diagnostics, initializers, interop, linen, nnx, probes, train]
+OPEN = [sc, debug, diagnostics, diagnostics.plot, initializers, interop, linen, nnx, probes, train]
 OPEN += [getattr(interop, name) for name in FRAMEWORKS]
 DOCUMENTED = {name: value for module in OPEN for name, value in public(module).items()}
 
@@ -115,9 +116,10 @@ def test_every_module_has_a_docstring():
 def test_the_core_imports_jax_alone_and_the_rest_what_it_needs():
     code = """
 import sys, seqcells as sc
-def brought(): return [name for name in ("flax", "optax", "chex") if name in sys.modules]
+def brought(*more):
+    return [name for name in ("flax", "optax", "chex", *more) if name in sys.modules]
 sc.diagnostics, sc.initializers, sc.summary(sc.GRU(2), 1)
-print(brought())
+print(brought("matplotlib"))
 sc.interop.torch, sc.interop.linen
 print(brought() + [name for name in ("safetensors", "torch") if name in sys.modules])
 sc.train, sc.probes

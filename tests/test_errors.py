@@ -334,6 +334,71 @@ CALLS = {
         ValueError,
         ["carry", "float32[2, 4]", "float32[4]"],
     ),
+    "gates of a cell without": (
+        lambda: diagnostics.gate_values(RNN, RNN.init(KEY, D), XS),
+        TypeError,
+        ["cell", "GRU(64)", "RNN(4", "`gates`"],
+    ),
+    "integer gates": (
+        lambda: diagnostics.gate_shares(jnp.ones((3, H), int)),
+        TypeError,
+        ["values", "floating", "int32"],
+    ),
+    "a mask of numbers for shares": (
+        lambda: diagnostics.gate_shares(XS, jnp.ones((T, B))),
+        TypeError,
+        ["mask", "bool[5, 2]", "float32"],
+    ),
+    "a mask of features for saturation": (
+        lambda: diagnostics.saturation(XS, mask=XS > 0),
+        ValueError,
+        ["mask", "bool[5, 2]", "(5, 2, 3)"],
+    ),
+    "a whole number for z": (
+        lambda: diagnostics.timescales(1),
+        TypeError,
+        ["z", "floating", "int32"],
+    ),
+    "a bound for a GRU": (
+        lambda: diagnostics.pascanu_bound(GRU, PARAMS),
+        TypeError,
+        ["cell", "RNN", "IndRNN", "GRU(4)"],
+    ),
+    "a bound for other params": (
+        lambda: diagnostics.pascanu_bound(RNN, PARAMS),
+        TypeError,
+        ["params", "RNNParams", "cell.init", "GRUParams"],
+    ),
+    "one gradient": (
+        lambda: diagnostics.gradient_snr({"w": jnp.ones((1, 3))}),
+        ValueError,
+        ["gradients", "N >= 2", "[1, 3]", "jax.vmap"],
+    ),
+    "integer gradients": (
+        lambda: diagnostics.gradient_snr([jnp.ones(3, int)]),
+        TypeError,
+        ["gradients", "floating", "int"],
+    ),
+    "an integer decay": (
+        lambda: diagnostics.curse_of_memory(0),
+        TypeError,
+        ["decay", "floating", "int"],
+    ),
+    "recurrences of an int": (
+        lambda: diagnostics.recurrences(3, PARAMS, XS),
+        TypeError,
+        ["net", "Layer", "Stack(", "3"],
+    ),
+    "recurrences of another size": (
+        lambda: diagnostics.recurrences(sc.Stack((GRU,)), (PARAMS,), XS[..., :2]),
+        ValueError,
+        ["params", "[2, 12]", "[3, 12]"],
+    ),
+    "a number in float64": (
+        lambda: diagnostics.in_float64(1.5),
+        TypeError,
+        ["function", "gradient_by_lag", "1.5"],
+    ),
     # training
     "a metric that is no scalar": (
         lambda: fit(steps=1, loss=lambda p, k, h: (p, {"v": jnp.ones(3)})),

@@ -22,6 +22,7 @@ class GatedCell(DenseCell):
     """A cell with h_t = (1 - z_t) * h_{t-1} + z_t * n_t, whose candidate n reads r_t and h."""
 
     PARAMS: ClassVar[type]  # a NamedTuple of w_ih, w_hh, b_ih and b_hh
+    NAMES: ClassVar[tuple[str, ...]]  # of the gates that differ, the candidate left out
 
     reset: str = "after"
     bias: str = "double"
@@ -67,6 +68,13 @@ class GatedCell(DenseCell):
         r, z = self.reset_and_write(_sums(drive, mixed))
         n = jnp.tanh(drive[-1] + r * mixed[-1])
         return (1 - z) * carry + z * n
+
+    def gates(
+        self, params: Any, carry: jax.Array, drive: Gates, mixed: Gates | None = None
+    ) -> dict[str, jax.Array]:
+        """Compute r and z, or the one gate that is both."""
+        mixed = self.mix(params, carry) if mixed is None else mixed
+        return dict(zip(self.NAMES, self.reset_and_write(_sums(drive, mixed)), strict=False))
 
     def why_not_split(self) -> str | None:
         """Say why reset="before" is no split cell."""

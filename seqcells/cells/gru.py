@@ -58,6 +58,7 @@ class GRU(GatedCell):
 
     GATES: ClassVar[int] = 3
     PARAMS: ClassVar[type] = GRUParams
+    NAMES: ClassVar[tuple[str, ...]] = ("r", "z")
 
     def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:
         """Compute r and z, elementwise."""

@@ -130,11 +130,27 @@ class LSTM(DenseCell):
         """Compute h_t and c_t."""
         if params.p is None:
             return super().recur(params, carry, drive)
+        *_, o, c = self._peep(params, carry, drive, self.mix(params, carry))
+        return LSTMCarry(o * jnp.tanh(c), c)
+
+    def gates(
+        self, params: LSTMParams, carry: LSTMCarry, drive: Gates, mixed: Gates | None = None
+    ) -> dict[str, jax.Array]:
+        """Compute i, f and o."""
+        mixed = self.mix(params, carry) if mixed is None else mixed
+        if params.p is not None:
+            return dict(zip("ifo", self._peep(params, carry, drive, mixed), strict=False))
+        i, f, _, o = (jax.nn.sigmoid(d + m) for d, m in zip(drive, mixed, strict=True))
+        return {"i": i, "f": f, "o": o}
+
+    def _peep(self, params: LSTMParams, carry: LSTMCarry, drive: Gates, mixed: Gates) -> Gates:
+        """Compute i, f, o and c_t with peepholes."""
+        assert params.p is not None
         p_i, p_f, p_o = gates(params.p.astype(carry.c.dtype), 3)
-        i, f, g, o = (d + m for d, m in zip(drive, self.mix(params, carry), strict=True))
-        kept = jax.nn.sigmoid(f + p_f * carry.c) * carry.c
-        c = kept + jax.nn.sigmoid(i + p_i * carry.c) * jnp.tanh(g)
-        return LSTMCarry(jax.nn.sigmoid(o + p_o * c) * jnp.tanh(c), c)
+        i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
+        i, f = jax.nn.sigmoid(i + p_i * carry.c), jax.nn.sigmoid(f + p_f * carry.c)
+        c = f * carry.c + i * jnp.tanh(g)
+        return i, f, jax.nn.sigmoid(o + p_o * c), c
 
     def output(self, params: LSTMParams, carry: LSTMCarry) -> jax.Array:
         """Return h in the dtype of computation."""

@@ -53,6 +53,7 @@ class MGU(GatedCell):
 
     GATES: ClassVar[int] = 2
     PARAMS: ClassVar[type] = MGUParams
+    NAMES: ClassVar[tuple[str, ...]] = ("f",)
 
     reset: str = "before"
     bias: str = "single"

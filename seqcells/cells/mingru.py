@@ -66,6 +66,12 @@ class MinGRU(ActivatedCell, LinearCell):
         """Compute W x + b, gate by gate. x: float[*B, D]."""
         return gates(affine(x, params.w_ih, params.b, self.compute_dtype(x)), 2)
 
+    def gates(
+        self, params: MinGRUParams, carry: jax.Array, drive: Gates, mixed: None = None
+    ) -> dict[str, jax.Array]:
+        """Compute z, which reads the input alone."""
+        return {"z": jax.nn.sigmoid(drive[0])}
+
     def coefficients(self, params: MinGRUParams, drive: Gates) -> tuple[jax.Array, jax.Array]:
         """Compute 1 - z_t and z_t * n_t, elementwise."""
         return jax.nn.sigmoid(-drive[0]), jax.nn.sigmoid(drive[0]) * self.act(drive[1])

@@ -47,10 +47,10 @@ def carry_gradient(
     """
     xs, _ = time_first(xs)
     cell, carry, flags = prepare(cell, params, xs, carry, Flags())
-    still = jax.tree.map(lambda a: jnp.broadcast_to(jnp.zeros_like(a), (len(xs), *a.shape)), carry)
+    still = no_nudges(carry, len(xs))
 
     def perturbed(nudges: Carry) -> jax.Array:
-        return loss(engine_run(Scan(), _Nudged(cell), params, (xs, nudges), carry, flags)[1])
+        return loss(engine_run(Scan(), Nudged(cell), params, (xs, nudges), carry, flags)[1])
 
     return jax.grad(perturbed)(still)
 
@@ -82,13 +82,7 @@ def gradient_by_lag(
     [1.0, 0.5, 0.25, 0.125]
     """
     gradient = carry_gradient(cell, params, xs, loss, carry)
-
-    steps = jnp.shape(xs)[:-1]
-    leaves = [
-        leaf.reshape(*steps, math.prod(leaf.shape[len(steps) :]))
-        for leaf in jax.tree.leaves(gradient)
-    ]
-    return jnp.flip(_norm(jnp.concatenate(leaves, axis=-1)), axis=0)
+    return norms_by_lag(gradient, jnp.shape(xs)[:-1])
 
 
 def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) -> RateAndHorizon:
@@ -133,6 +127,20 @@ def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) ->
     return RateAndHorizon(jnp.exp(slope), horizon)
 
 
+def no_nudges(carry: Carry, steps: int) -> Carry:
+    """Make zeros as a carry [*B, ...], with time first."""
+    return jax.tree.map(lambda a: jnp.broadcast_to(jnp.zeros_like(a), (steps, *a.shape)), carry)
+
+
+def norms_by_lag(gradient: Carry, steps: tuple[int, ...]) -> jax.Array:
+    """Take the norm of a gradient by carries over all leaves, [*steps], the last step first."""
+    leaves = [
+        leaf.reshape(*steps, math.prod(leaf.shape[len(steps) :]))
+        for leaf in jax.tree.leaves(gradient)
+    ]
+    return jnp.flip(_norm(jnp.concatenate(leaves, axis=-1)), axis=0)
+
+
 def _norm(flat: jax.Array) -> jax.Array:
     """Euclidean norm over the last axis, whose square does not underflow, differentiable at 0."""
     peak = jnp.max(jnp.abs(flat), axis=-1, initial=0)
@@ -143,7 +151,7 @@ def _norm(flat: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Nudged(Cell):
+class Nudged(Cell):
     """A cell that reads (x, e) and adds e to its carry after every step."""
 
     cell: Cell

@@ -1,0 +1,167 @@
+"""What the gates of a cell do: their values, how many are shut, and how long they remember."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells._cell import Carry, Cell, Params
+from seqcells._flags import Flags
+from seqcells._unroll import prepare, time_first, trajectory
+
+
+class GateShares(NamedTuple):
+    """How open the gate of each unit is, over time and batch."""
+
+    closed: jax.Array  # [H], share of values < 0.05
+    open: jax.Array  # [H], share of values > 0.95
+    mean: jax.Array  # [H]
+
+
+class Timescales(NamedTuple):
+    """How long a unit remembers that writes a share z of its carry at every step."""
+
+    exact: jax.Array  # as z, steps in which a value falls by e: -1 / ln(1 - z)
+    tallec: jax.Array  # as z, steps: 1 / z (Tallec & Ollivier 2018)
+
+
+def gate_values(
+    cell: Cell, params: Params, xs: ArrayLike, carry: Carry = None
+) -> dict[str, jax.Array]:
+    """Compute the gates of every step.
+
+    Args:
+        cell: a cell with gates, such as `GRU`, `LSTM`, `MGU` or `MinGRU`, also within a wrapper; of
+            your own cell, one that defines `gates`.
+        params: its parameters.
+        xs: float[T, *B, D].
+        carry: the initial carry; a fresh one where None.
+
+    Returns:
+        float[T, *B, H] by the gate's name in the cell's equations: r and z for GRU, i, f and o for
+        LSTM, f for MGU, z for MinGRU. z, and MGU's f, is the share that is WRITTEN; LSTM's f the
+        share that is kept.
+
+    Raises:
+        TypeError: for a cell without gates.
+        ValueError: as `unroll`.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> cell = sc.GRU(3)
+    >>> values = gate_values(cell, cell.init(jax.random.key(0), 2), jnp.zeros((4, 2)))
+    >>> {name: value.shape for name, value in values.items()}
+    {'r': (4, 3), 'z': (4, 3)}
+    """
+    xs, _ = time_first(xs)
+    after = trajectory(cell, params, xs, carry)
+    cell, carry, _ = prepare(cell, params, xs, carry, Flags())
+    before = jax.tree.map(lambda first, a: jnp.concatenate([first[None], a[:-1]]), carry, after)
+    values = cell.gates(params, before, cell.project(params, xs))
+    if not values:
+        raise TypeError(
+            f"cell: expected a cell with gates, as GRU(64) is, got {cell}; "
+            "a cell of your own says what they are in `gates`"
+        )
+    return values
+
+
+def gate_shares(values: ArrayLike, mask: ArrayLike | None = None) -> GateShares:
+    """Count how often each unit's gate is shut or wide open, and average it.
+
+    Args:
+        values: float[*A, H]; one gate, as `gate_values` gives it, over time and batch.
+        mask: bool[*A]; False = a step that does not count.
+
+    Returns:
+        The share of values below 0.05, of those above 0.95, and the mean, [H] each; NaN where
+        nothing counts.
+
+    Raises:
+        TypeError: on values that are not floating, or a mask that is not bool.
+        ValueError: on a mask of another shape.
+
+    >>> import jax.numpy as jnp
+    >>> shares = gate_shares(jnp.array([[0.01, 0.5], [0.99, 0.5]]))
+    >>> [round(float(share), 2) for share in shares.closed]
+    [0.5, 0.0]
+    """
+    values = _floats("values", values)
+    return GateShares(
+        _mean(values < 0.05, mask, values), _mean(values > 0.95, mask, values), _mean(values, mask)
+    )
+
+
+def saturation(
+    carries: ArrayLike, threshold: float = 0.95, mask: ArrayLike | None = None
+) -> jax.Array:
+    """Compute the share of |h| > threshold a unit, over time and batch.
+
+    Args:
+        carries: float[*A, H], as `trajectory` or `unroll` gives them.
+        threshold: of |h|, dimensionless; 0.95 is near the end of tanh, whose slope there is 0.1.
+        mask: bool[*A]; False = a step that does not count.
+
+    Returns:
+        float[H], from 0 to 1; NaN where nothing counts.
+
+    Raises:
+        TypeError: on carries that are not floating, or a mask that is not bool.
+        ValueError: on a mask of another shape.
+    """
+    carries = _floats("carries", carries)
+    return _mean(jnp.abs(carries) > threshold, mask, carries)
+
+
+def timescales(z: ArrayLike) -> Timescales:
+    """Compute the steps in which a unit forgets that writes a share z of its carry at every step.
+
+    Of data these are the gates of every step; of the bias alone, those at zero input and a fresh
+    carry, which the example computes. For an LSTM, z = 1 - f.
+
+    Args:
+        z: float[...], from 0 to 1; the share that is WRITTEN.
+
+    Returns:
+        -1 / ln(1 - z), in which a value falls by e, and 1 / z, the mean age of what is written
+        (Tallec & Ollivier 2018), in steps; inf at z = 0.
+
+    Raises:
+        TypeError: on z that is not floating.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> cell = sc.GRU(3, b_ih_init=(sc.initializers.zeros, lambda k, s, d: jnp.full(s, -2.0, d),
+    ...                             sc.initializers.zeros))
+    >>> params = cell.init(jax.random.key(0), input_size=2)
+    >>> z = gate_values(cell, params, jnp.zeros((1, 2)))["z"][0]
+    >>> [round(float(steps[0]), 2) for steps in timescales(z)]
+    [7.88, 8.39]
+    """
+    z = _floats("z", z)
+    return Timescales(-1 / jnp.log1p(-z), 1 / z)
+
+
+def _floats(name: str, values: ArrayLike) -> jax.Array:
+    """Return an array of floating numbers, or raise."""
+    array = _check.array(name, values, "an array")
+    _check.floating(name, array.dtype, "cast it")
+    return array
+
+
+def _mean(values: jax.Array, mask: ArrayLike | None, like: jax.Array | None = None) -> jax.Array:
+    """Average over all axes but the last, where the mask lets count, in the dtype of `like`."""
+    values = values if like is None else values.astype(like.dtype)
+    if mask is None:
+        return jnp.mean(values, axis=tuple(range(values.ndim - 1)))
+    mask = jnp.asarray(mask)
+    if mask.dtype != jnp.bool_:
+        raise TypeError(f"mask: expected bool{list(values.shape[:-1])}, got dtype {mask.dtype}")
+    if mask.shape != values.shape[:-1]:
+        raise ValueError(
+            f"mask: expected bool{list(values.shape[:-1])}, the axes without the last, "
+            f"got shape {mask.shape}"
+        )
+    return jnp.mean(values, axis=tuple(range(values.ndim - 1)), where=mask[..., None])

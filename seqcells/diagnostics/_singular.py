@@ -1,0 +1,110 @@
+"""How far a change of the carry reaches: dh_T/dh_{T-k} by its lag k, and a bound of it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells._cell import Carry, Cell, Params
+from seqcells.cells import RNN, IndRNN, IndRNNParams, RNNParams
+from seqcells.diagnostics._jacobian import step_jacobians
+
+STEEPEST = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}  # max |act'|
+
+
+class JacobianByLag(NamedTuple):
+    """The size of dh_T/dh_{T-k} by lag, in logarithms, which neither under- nor overflow."""
+
+    log_singular_values: jax.Array  # [T+1, *B, S], nats, the largest first; -inf for 0
+    log_norm: jax.Array  # [T+1, *B], nats; of the Frobenius norm
+
+
+def jacobian_by_lag(
+    cell: Cell, params: Params, xs: jax.Array, carry: Carry = None
+) -> JacobianByLag:
+    """Measure dh_T/dh_{T-k} = J_T J_{T-1} ... J_{T-k+1} at every lag k, all its singular values.
+
+    The product is scaled anew at every step. What is lost is lost to rounding alone: singular
+    values below eps times the largest of the same lag are noise, and the Lyapunov spectrum, which
+    is accurate there, tells their slope.
+
+    Args:
+        cell: any cell with a real carry; one of several leaves is taken as one vector of S entries.
+        params: its parameters.
+        xs: float[T, *B, D].
+        carry: the initial carry, h_0; a fresh one where None.
+
+    Returns:
+        Logarithms of the singular values [T+1, *B, S] and of the Frobenius norm [T+1, *B], in nats.
+        Row k is for a lag of k steps: row 0 is the identity's, row T that of dh_T/dh_0.
+
+    Raises:
+        TypeError: as `unroll`.
+        ValueError: as `unroll`.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> cell = sc.RNN(3, "identity", w_hh_init=sc.initializers.Orthogonal(0.5))
+    >>> params = cell.init(jax.random.key(0), input_size=2)
+    >>> logs = jacobian_by_lag(cell, params, jnp.ones((4, 2))).log_singular_values
+    >>> [round(float(log[0]), 4) for log in jnp.exp(logs)]
+    [1.0, 0.5, 0.25, 0.125, 0.0625]
+    """
+    jacobians = step_jacobians(cell, params, xs, carry)
+    one = jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape[1:])
+    start = one, jnp.zeros(jacobians.shape[1:-2], jacobians.dtype)
+
+    def back(product: tuple, jacobian: jax.Array) -> tuple[tuple, tuple]:
+        """Go one lag further: multiply from the right, and take the scale out."""
+        unit, log_scale = product
+        unit = unit @ jacobian
+        peak = jnp.max(jnp.abs(unit), axis=(-2, -1))
+        peak = jnp.where(peak > 0, peak, jnp.ones_like(peak))
+        product = unit / peak[..., None, None], log_scale + jnp.log(peak)
+        return product, product
+
+    _, further = jax.lax.scan(back, start, jacobians, reverse=True)
+    units, log_scales = (  # the scan's rows stand in the order of time, the longest lag first
+        jnp.concatenate([first[None], jnp.flip(rest, 0)])
+        for first, rest in zip(start, further, strict=True)
+    )
+    values = jnp.linalg.svd(units, compute_uv=False)
+    norms = jnp.sqrt(jnp.sum(jnp.square(units), axis=(-2, -1)))
+    return JacobianByLag(log_scales[..., None] + jnp.log(values), log_scales + jnp.log(norms))
+
+
+def pascanu_bound(cell: Cell, params: Params, lag: ArrayLike = 1) -> jax.Array:
+    """Compute the bound ||dh_t/dh_{t-k}||_2 <= (||W||_2 max |act'|)^k (Pascanu et al. 2013).
+
+    W is the recurrent matrix, or diag(u) for IndRNN; max |act'| is 1 for tanh, ReLU and the
+    identity, 1/4 for the logistic function. A bound below 1 means that gradients vanish for
+    certain, one above 1 nothing.
+
+    Args:
+        cell: an `RNN` or an `IndRNN`.
+        params: its parameters.
+        lag: k, number[...] >= 0, in steps.
+
+    Returns:
+        The bound, float[...] as lag, dimensionless. `lag * log(pascanu_bound(cell, params))` is its
+        logarithm where it would under- or overflow.
+
+    Raises:
+        TypeError: for another cell.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> cell = sc.RNN(3, w_hh_init=sc.initializers.Orthogonal(0.5))
+    >>> bound = pascanu_bound(cell, cell.init(jax.random.key(0), 2), jnp.arange(3))
+    >>> [round(float(b), 4) for b in bound]
+    [1.0, 0.5, 0.25]
+    """
+    _check.instance("cell", cell, (RNN, IndRNN), "RNN(64)")
+    assert isinstance(cell, RNN | IndRNN)
+    _check.instance("params", params, (RNNParams, IndRNNParams), "cell.init(key, input_size)")
+    w = jnp.asarray(params.w_hh)
+    norm = jnp.max(jnp.abs(w)) if w.ndim == 1 else jnp.linalg.norm(w, 2)
+    factor = norm * STEEPEST[cell.activation]
+    return factor ** jnp.asarray(lag, factor.dtype)

@@ -1,0 +1,261 @@
+"""Pictures of the diagnostics, with Matplotlib, which is imported when a picture is drawn.
+
+Every function draws on `ax`, or on new axes where None, and returns the axes. Colours are those of
+Okabe & Ito (2008), which colour-blind readers tell apart.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jax.typing import ArrayLike
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+GREY = "#808080"
+BEST = {"loc": "best"}
+ABOVE = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 4}  # of full axes
+
+Curves = Mapping[str, ArrayLike] | ArrayLike
+
+
+def gradient_by_lag(norms: Curves, ax: Axes | None = None) -> Axes:
+    """Draw gradient norms by lag on a logarithmic axis; the band is the range over a batch.
+
+    Args:
+        norms: float[T, *B] by lag, as `gradient_by_lag` makes it; or several by name. Over a batch
+            the curve is the geometric mean. What has underflowed is left out.
+        ax: where to draw; new axes where None.
+
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax)
+    for colour, name, values in _curves(norms):
+        rows = _rows("norms", values)
+        logs = np.log(np.where(rows > 0, rows, np.nan))
+        _band(ax, np.exp(logs), np.exp(_over(np.nanmean, logs)), colour, name)
+    ax.set_yscale("log")
+    _label(ax, "lag k (steps)", r"$\|\partial L/\partial h_{T-1-k}\|_2$")
+    return ax
+
+
+def singular_values_by_lag(
+    log_values: ArrayLike, bound: ArrayLike | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the singular values of dh_T/dh_{T-k} by lag: median, quartiles, and extremes.
+
+    Args:
+        log_values: float[T+1, *B, S], nats, as `jacobian_by_lag` makes it.
+        bound: float[T+1], `pascanu_bound` of the lags 0 to T, to be drawn over it.
+        ax: where to draw; new axes where None.
+
+    Returns:
+        The axes, with the logarithm to base 10 as ordinate, which neither under- nor overflows.
+
+    Raises:
+        ValueError: on a bound for other lags.
+    """
+    ax = _axes(ax)
+    rows = _rows("log_values", log_values) / np.log(10)
+    rows = np.where(np.isfinite(rows), rows, np.nan)
+    lags = np.arange(len(rows))
+    for low, high, label, alpha in ((0, 100, "all", 0.15), (25, 75, "middle half", 0.35)):
+        lower, upper = (_over(np.nanpercentile, rows, q) for q in (low, high))
+        ax.fill_between(lags, lower, upper, color=OKABE_ITO[0], alpha=alpha, lw=0, label=label)
+    ax.plot(lags, _over(np.nanmedian, rows), color=OKABE_ITO[0], label="median")
+    if bound is not None:
+        limit = np.asarray(bound, float)
+        if limit.shape != lags.shape:
+            raise ValueError(f"bound: expected float[{len(lags)}], got {list(limit.shape)}")
+        logs = np.log10(np.where(limit > 0, limit, np.nan))
+        ax.plot(lags, logs, color=OKABE_ITO[1], ls="--", label="Pascanu's bound")
+    _label(ax, "lag k (steps)", r"$\log_{10}\,\sigma\,(\partial h_T/\partial h_{T-k})$")
+    return ax
+
+
+def gates(values: Curves, ax: Axes | None = None) -> Axes:
+    """Draw how often each gate takes which value: shares in 40 equal bins of 0 to 1.
+
+    Args:
+        values: float[...], a gate, or several by name, as `gate_values` makes them.
+        ax: where to draw; new axes where None.
+
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax)
+    for colour, name, one in _curves(values):
+        flat = np.ravel(np.asarray(one, float))
+        shares, edges = np.histogram(flat, bins=40, range=(0, 1))
+        shares = shares / max(flat.size, 1)
+        ax.stairs(shares, edges, color=colour, fill=True, alpha=0.2)
+        ax.stairs(shares, edges, color=colour, lw=1.5, label=name)
+    ax.set(xlim=(0, 1), ylim=(0, None))
+    _label(ax, "gate value", "share of steps and units")
+    return ax
+
+
+def gate_means(values: Curves, ax: Axes | None = None) -> Axes:
+    """Draw E[gate] of every unit, sorted, with the range between its deciles over time and batch.
+
+    Args:
+        values: float[*A, H], a gate, or several by name, as `gate_values` makes them.
+        ax: where to draw; new axes where None.
+
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax)
+    for colour, name, one in _curves(values):
+        units = np.asarray(one, float)
+        units = units.reshape(-1, units.shape[-1])
+        units = units[:, np.argsort(units.mean(axis=0))]
+        ranks = np.arange(1, units.shape[1] + 1)
+        low, high = np.percentile(units, (10, 90), axis=0)
+        ax.vlines(ranks, low, high, color=colour, alpha=0.35)
+        ax.plot(ranks, units.mean(axis=0), "o", ms=4, color=colour, label=name)
+    ax.set_ylim(-0.02, 1.02)
+    _label(ax, "unit, by its mean", "gate value: mean, 1st to 9th decile", ABOVE)
+    return ax
+
+
+def timescales(steps: Curves, ax: Axes | None = None) -> Axes:
+    """Draw which share of units, or of units and steps, remembers for at most so many steps.
+
+    Args:
+        steps: float[...], steps, or several by name, as `timescales` makes them.
+        ax: where to draw; new axes where None.
+
+    Returns:
+        The axes, with time on a logarithmic one.
+    """
+    ax = _axes(ax)
+    for colour, name, one in _curves(steps):
+        ranked = np.sort(np.ravel(np.asarray(one, float)))
+        shares = np.arange(1, ranked.size + 1) / ranked.size
+        ax.step(ranked, shares, where="post", color=colour, label=name)
+    ax.set_xscale("log")
+    ax.set_ylim(0, 1.02)
+    _label(ax, "timescale (steps)", "share at or below")
+    return ax
+
+
+def lyapunov_spectrum(exponents: Curves, ax: Axes | None = None) -> Axes:
+    """Draw Lyapunov exponents in falling order, and the line at 0 that parts growth from decay.
+
+    Args:
+        exponents: float[S], nats a step; or several by name.
+        ax: where to draw; new axes where None.
+
+    Returns:
+        The axes.
+    """
+    ax = _axes(ax)
+    ax.axhline(0, color=GREY, lw=1)
+    for colour, name, one in _curves(exponents):
+        ranked = np.sort(np.ravel(np.asarray(one, float)))[::-1]
+        ranks = np.arange(1, ranked.size + 1)
+        ax.plot(ranks, ranked, "o-", ms=3, lw=1, color=colour, label=name)
+    _label(ax, "index i", r"Lyapunov exponent $\lambda_i$ (nats a step)")
+    return ax
+
+
+def trainability(
+    x: ArrayLike,
+    y: ArrayLike,
+    share: ArrayLike,
+    labels: tuple[str, str],
+    theory: ArrayLike | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw which share of runs succeeded over two hyperparameters.
+
+    Args:
+        x: float[X], ascending; where the columns stand.
+        y: float[Y], ascending; where the rows stand.
+        share: float[Y, X], 0 to 1; the share of runs that succeeded, NaN where none was made.
+        labels: what x and y are, with their units.
+        theory: float[X], y as a function of x, such as a predicted depth scale; drawn over it.
+        ax: where to draw; new axes where None.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: on shapes that do not fit.
+    """
+    x, y, share = (np.asarray(a, float) for a in (x, y, share))
+    if share.shape != (*y.shape, *x.shape) or share.ndim != 2:
+        raise ValueError(
+            f"share: expected float[Y, X], {[*y.shape, *x.shape]} for these x and y, "
+            f"got {list(share.shape)}"
+        )
+    ax = _axes(ax)
+    ax.set_facecolor("white")  # shows where no run was made, whatever the style
+    mesh = ax.pcolormesh(x, y, share, shading="nearest", cmap="cividis", vmin=0, vmax=1)
+    ax.figure.colorbar(mesh, ax=ax, label="share of runs that succeeded")
+    if theory is not None:
+        limits = ax.get_ylim()
+        ax.plot(x, np.asarray(theory, float), color=OKABE_ITO[1], lw=2.5, label="theory")
+        ax.set_ylim(limits)
+        ax.legend()
+    ax.set(xlabel=labels[0], ylabel=labels[1])
+    return ax
+
+
+def _axes(ax: Axes | None) -> Axes:
+    if ax is not None:
+        return ax
+    try:
+        import matplotlib.pyplot as plt
+    except ImportError as error:
+        raise ImportError(
+            "plot: expected Matplotlib to be installed; pip install seqcells[plot]"
+        ) from error
+    return plt.subplots(figsize=(5.2, 3.4), layout="constrained")[1]
+
+
+def _curves(curves: Curves) -> Iterator[tuple[str, str, Any]]:
+    """Yield a colour, a name and the values of every curve; the name of a single one is empty."""
+    named = curves if isinstance(curves, Mapping) else {"": curves}
+    for colour, (name, values) in zip(itertools.cycle(OKABE_ITO), named.items(), strict=False):
+        yield colour, name, values
+
+
+def _rows(name: str, values: Any) -> np.ndarray:
+    """Return float[T, N] for [T, ...]."""
+    array = np.asarray(values, float)
+    if array.ndim < 1 or array.size == 0:
+        raise ValueError(f"{name}: expected float[T, ...] by lag, got {list(array.shape)}")
+    return array.reshape(len(array), -1)
+
+
+def _over(statistic: Any, rows: np.ndarray, *args: Any) -> np.ndarray:
+    """Apply a statistic that leaves NaN out to every row; NaN, without a warning, where all are."""
+    out = np.full(len(rows), np.nan)
+    some = ~np.all(np.isnan(rows), axis=1)
+    out[some] = statistic(rows[some], *args, axis=1)
+    return out
+
+
+def _band(ax: Axes, rows: np.ndarray, middle: np.ndarray, colour: str, name: str) -> None:
+    lags = np.arange(len(rows))
+    if rows.shape[1] > 1:
+        lower, upper = _over(np.nanmin, rows), _over(np.nanmax, rows)
+        ax.fill_between(lags, lower, upper, color=colour, alpha=0.2, lw=0)
+    ax.plot(lags, middle, color=colour, lw=1.5, label=name)
+
+
+def _label(ax: Axes, x: str, y: str, legend: Mapping[str, Any] = BEST) -> None:
+    """Label the axes, and the curves where they have names."""
+    ax.set(xlabel=x, ylabel=y)
+    ax.grid(color=GREY, alpha=0.2, lw=0.5)
+    ax.set_axisbelow(True)
+    if ax.get_legend_handles_labels()[1]:
+        ax.legend(frameon=False, **legend)

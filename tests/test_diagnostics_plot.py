@@ -1,0 +1,158 @@
+"""What the pictures show: the data they were given, on labelled axes."""
+
+import sys
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from matplotlib.colors import to_hex
+
+from seqcells.diagnostics import plot
+
+RNG = np.random.default_rng(0)
+GATES = {"r": RNG.uniform(size=(20, 3, 5)), "z": np.full((20, 3, 5), 0.1)}
+SURFACE = (np.arange(4.0), np.arange(3.0), RNG.uniform(size=(3, 4)), ("gain", "length T (steps)"))
+DRAWN = {  # what is drawn of what, and what its axes say
+    "gradient_by_lag": (
+        {"a": np.ones((9, 2)), "b": np.ones(9)},
+        ("lag k (steps)", r"$\|\partial L/\partial h_{T-1-k}\|_2$"),
+    ),
+    "singular_values_by_lag": (
+        np.zeros((9, 2, 4)),
+        ("lag k (steps)", r"$\log_{10}\,\sigma\,(\partial h_T/\partial h_{T-k})$"),
+    ),
+    "gates": (GATES, ("gate value", "share of steps and units")),
+    "gate_means": (GATES, ("unit, by its mean", "gate value: mean, 1st to 9th decile")),
+    "timescales": ({"a": np.ones((9, 2)), "b": [2.0]}, ("timescale (steps)", "share at or below")),
+    "lyapunov_spectrum": (
+        {"a": np.ones(3), "b": np.zeros(2)},
+        ("index i", r"Lyapunov exponent $\lambda_i$ (nats a step)"),
+    ),
+}
+
+
+@pytest.fixture(autouse=True)
+def _no_window():
+    plt.switch_backend("Agg")
+    yield
+    plt.close("all")
+
+
+def data(line):
+    return np.asarray(line.get_ydata(), float)
+
+
+def legend(ax):
+    return [text.get_text() for text in ax.get_legend().get_texts()]
+
+
+@pytest.mark.parametrize("name", DRAWN)
+def test_axes_are_labelled_and_a_users_own_are_drawn_on(name):
+    given, labels = DRAWN[name]
+    ours = getattr(plot, name)(given)
+    assert (ours.get_xlabel(), ours.get_ylabel()) == labels
+    _, theirs = plt.subplots()
+    assert getattr(plot, name)(given, ax=theirs) is theirs
+    assert (theirs.get_xlabel(), theirs.get_ylabel()) == labels
+    assert theirs.figure is not ours.figure
+    ours.figure.canvas.draw()  # every label is one that can be set
+    if isinstance(given, dict):
+        assert legend(ours) == list(given)
+        alone = getattr(plot, name)(next(iter(given.values())))
+        assert alone.get_legend() is None
+
+
+def test_gradients_are_drawn_by_lag_with_the_range_of_a_batch():
+    norms = np.stack([0.5 ** np.arange(9.0), 2 * 0.5 ** np.arange(9.0)], axis=1)
+    ax = plot.gradient_by_lag({"both": norms, "one": norms[:, 0]})
+    assert ax.get_yscale() == "log"
+    np.testing.assert_allclose(data(ax.lines[0]), np.sqrt(2) * 0.5 ** np.arange(9.0))
+    np.testing.assert_allclose(data(ax.lines[1]), norms[:, 0])
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), np.arange(9))
+    (band,) = ax.collections
+    heights = band.get_paths()[0].vertices[:, 1]
+    np.testing.assert_allclose((heights.min(), heights.max()), (0.5**8, 2))
+
+
+@pytest.mark.parametrize("lost", [0.0, np.nan])
+def test_what_has_underflowed_is_left_out_without_a_warning(lost):
+    norms = np.array([[1.0, 1.0], [0.1, lost], [lost, lost]])
+    np.testing.assert_allclose(data(plot.gradient_by_lag(norms).lines[0]), [1, 0.1, np.nan])
+
+
+def test_singular_values_are_drawn_in_powers_of_ten_beneath_their_bound():
+    logs = np.log(10) * np.stack([np.arange(4.0) - k for k in range(5)], axis=1)
+    logs[3] = -np.inf
+    ax = plot.singular_values_by_lag(logs, bound=10.0 ** np.arange(4))
+    np.testing.assert_allclose(data(ax.lines[0]), [-2, -1, 0, np.nan])
+    np.testing.assert_allclose(data(ax.lines[1]), np.arange(4), atol=1e-12)
+    assert legend(ax) == ["all", "middle half", "median", "Pascanu's bound"]
+    for band, (low, high) in zip(ax.collections, [(-4, 2), (-3, 1)], strict=True):
+        heights = band.get_paths()[0].vertices[:, 1]
+        np.testing.assert_allclose((heights.min(), heights.max()), (low, high))
+    with pytest.raises(ValueError, match=r"^bound: expected float\[4\], got \[3\]"):
+        plot.singular_values_by_lag(logs, np.ones(3))
+
+
+def test_gates_are_shares_of_equal_bins():
+    ax = plot.gates({"z": np.array([0.01, 0.99, 0.98, 1.0])})
+    shares = ax.patches[-1].get_data().values
+    assert (shares[0], shares[-1], shares.sum()) == (0.25, 0.75, 1)
+    assert ax.get_xlim() == (0, 1)
+
+
+def test_gate_means_are_sorted():
+    values = np.array([[[0.9, 0.1, 0.5]], [[0.7, 0.3, 0.5]]])
+    ax = plot.gate_means(values)
+    np.testing.assert_allclose(data(ax.lines[0]), [0.2, 0.5, 0.8])
+    ends = [segment[:, 1] for segment in ax.collections[0].get_segments()]
+    np.testing.assert_allclose(ends[0], [0.12, 0.28])
+
+
+def test_timescales_are_a_cumulative_share():
+    ax = plot.timescales(np.array([[3.0, 1.0], [10.0, 2.0]]))
+    assert ax.get_xscale() == "log"
+    np.testing.assert_allclose(ax.lines[0].get_xdata(), [1, 2, 3, 10])
+    np.testing.assert_allclose(data(ax.lines[0]), [0.25, 0.5, 0.75, 1])
+
+
+def test_exponents_fall_and_zero_is_marked():
+    ax = plot.lyapunov_spectrum(np.array([-1.0, 0.5, -0.2]))
+    zero, curve = ax.lines
+    np.testing.assert_allclose(data(zero), [0, 0])
+    np.testing.assert_allclose(data(curve), [0.5, -0.2, -1])
+    np.testing.assert_allclose(curve.get_xdata(), [1, 2, 3])
+
+
+def test_a_surface_has_its_shares_where_x_and_y_say():
+    x, y, share, labels = SURFACE
+    ax = plot.trainability(*SURFACE, theory=100 * x)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == labels
+    np.testing.assert_allclose(ax.collections[0].get_array(), share)
+    assert ax.collections[0].get_clim() == (0, 1)
+    corners = ax.collections[0].get_coordinates()
+    np.testing.assert_allclose(corners[0, :, 0], [-0.5, 0.5, 1.5, 2.5, 3.5])
+    np.testing.assert_allclose(data(ax.lines[0]), 100 * x)
+    assert ax.get_ylim() == (-0.5, 2.5)  # a curve beyond the surface does not stretch it
+    assert legend(ax) == ["theory"]
+    assert ax.figure.axes[1].get_ylabel() == "share of runs that succeeded"
+    assert plot.trainability(*SURFACE).get_legend() is None
+    with pytest.raises(ValueError, match=r"^share: expected float\[Y, X\], \[3, 4\].*\[4, 3\]"):
+        plot.trainability(x, y, share.T, labels)
+
+
+def test_more_curves_than_colours_are_all_drawn_in_colours_of_okabe_and_ito():
+    ax = plot.gradient_by_lag({str(i): np.ones(3) for i in range(10)})
+    assert len(ax.lines) == 10
+    assert [to_hex(line.get_color()).upper() for line in ax.lines[:8]] == list(plot.OKABE_ITO)
+
+
+def test_nothing_to_draw_is_refused():
+    with pytest.raises(ValueError, match=r"^norms: expected float\[T, \.\.\.\] by lag, got \[0\]"):
+        plot.gradient_by_lag([])
+
+
+def test_without_matplotlib_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ImportError, match=r"^plot: expected Matplotlib.*seqcells\[plot\]"):
+        plot.gates(GATES)
