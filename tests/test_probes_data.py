@@ -68,7 +68,7 @@ BROKEN = {
     "a huge header": (b"\0\0\x0e\x03" + b"\xff" * 12, ["cut short"]),
     "half a gzip": (gzip.compress(WHOLE)[:-400], ["gzip", "fetch it again"]),
     "a changed gzip": (gzip.compress(WHOLE)[:-8] + bytes(8), ["gzip", "fetch it again"]),
-    "a torn gzip": (gzip.compress(WHOLE)[:30] + b"?" * 500, ["gzip", "fetch it again"]),
+    "a torn gzip": (gzip.compress(WHOLE)[:10] + b"\xff" * 500, ["gzip", "fetch it again"]),
 }
 
 
@@ -200,9 +200,23 @@ def test_digits_come_from_scikit_learn(monkeypatch):
 
 
 def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sklearn", types.ModuleType("sklearn"))
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ModuleNotFoundError, match=r"^sklearn: .*pip install scikit-learn.*`data`"):
         SequentialDigits.load()
+
+
+def test_what_scikit_learn_itself_misses_is_not_taken_for_it(monkeypatch, tmp_path):
+    """Its own message names what has to be installed."""
+    (tmp_path / "sklearn").mkdir()
+    (tmp_path / "sklearn" / "__init__.py").write_text("")
+    (tmp_path / "sklearn" / "datasets.py").write_text("import what_it_needs")
+    for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="what_it_needs"):
+        SequentialDigits.load()
+    sys.modules.pop("sklearn", None)
 
 
 def test_the_real_digits():

@@ -43,7 +43,9 @@ class SequentialDigits(SequentialImages):
         _check.choice("split", split, ("train", "test"))
         try:
             datasets = importlib.import_module("sklearn.datasets")  # no dependency of ours
-        except ModuleNotFoundError:
+        except ModuleNotFoundError as error:
+            if error.name not in ("sklearn", "sklearn.datasets"):
+                raise  # it is there, and lacks something itself
             raise ModuleNotFoundError(
                 "sklearn: expected scikit-learn, with which the digits come, and it is not "
                 "installed; pip install scikit-learn, or seqcells with its extra `data`"
