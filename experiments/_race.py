@@ -1,10 +1,10 @@
-"""Studies of who solves what: run the trials, count, judge what was claimed, draw and report."""
+"""Studies: run what they list, count who solved it, judge what was claimed, draw and report."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +16,6 @@ from rich.text import Text
 from experiments import _study
 from experiments._check import BadInput
 from experiments._report import Table, decimal, print_table, say, short, wilson, write_page
-from experiments._trial import Trials
 
 Frame = Any  # pandas.DataFrame of runs, a row each; a type checker cannot follow its columns
 
@@ -101,66 +100,6 @@ def _places(rows: Frame) -> list[str]:
     return [*rows.columns[: rows.columns.get_loc("learning_rate")], "learning_rate"]
 
 
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """A study made of trials; its module calls `run` and `report` by their names.
-
-    Attributes:
-        name: as it is typed.
-        title: of the page.
-        lead: what is asked, and how it was measured.
-        groups: settings -> the trials.
-        claims: settings as they were run -> what is judged.
-        draw: (rows, path) -> draws the picture.
-    """
-
-    name: str
-    title: str
-    lead: str
-    groups: Callable[[Any], list[Trials]]
-    claims: Callable[[dict[str, Any]], list[Claim]]
-    draw: Callable[[Frame, Path], None]
-
-    def run(self, settings: Any, out: Path, console: Console, command: str = "") -> None:
-        """Measure what is not finished yet, then report."""
-        groups = self.groups(settings)
-        runs, steps = sum(len(g.runs) for g in groups), sum(len(g.runs) * g.steps for g in groups)
-        say(console, f"{self.title}: {runs} runs, at most {steps:,} steps of training in all.")
-        about = {"command": command, "settings": dataclasses.asdict(settings)}
-        _study.measure(groups, out, console, about)
-        self.report(out, console)
-
-    def report(self, out: Path, console: Console) -> None:
-        """Draw the picture, write the page, print the verdicts; from the files in `out` alone."""
-        rows, told = read(out, self.name), _study.about(out)
-        picture = out / f"{self.name}.png"
-        self.draw(rows, picture)
-        claims = [(claim, claim.judge(rows)) for claim in self.claims(told.get("settings", {}))]
-        verdicts, places = verdict_table(claims), place_table(rows)
-        names = told.get("unfinished", [])
-        alarm = f"Not finished: {', '.join(names)}. The same command goes on." if names else ""
-        write_page(
-            out / "report.html",
-            picture,
-            title=self.title,
-            alarm=alarm,
-            alt=self.title,
-            caption=self.lead,
-            headlines=[f"{claim.text}: {word(v)}. {v.found}." for claim, v in claims],
-            tables=[table for table in (verdicts, places) if table.rows],
-            findings=[],
-            made=made(told),
-            footer="Every number is computed from results.csv, beside this page; what the run was "
-            "told stands in run.json.",
-        )
-        print_table(console, places)
-        for claim, verdict in claims:
-            console.print(Text(f"- {claim.text}: {word(verdict)}. {verdict.found}."))
-        if alarm:
-            say(console, alarm)
-        say(console, f"\nPicture: {picture}\nReport:  {out / 'report.html'}")
-
-
 def read(out: Path, name: str) -> Frame:
     """Read the rows of a run; raise an error that says what to do where there are none."""
     path = out / "results.csv"
@@ -168,7 +107,7 @@ def read(out: Path, name: str) -> Frame:
         rows = pd.read_csv(path)
     except (FileNotFoundError, ValueError):
         rows = pd.DataFrame()
-    if rows.empty or "solved_at" not in rows:
+    if rows.empty:
         raise BadInput(
             f"out: expected results.csv with rows in {out}, found none; "
             f"make it with python -m experiments run {name}"
@@ -179,6 +118,13 @@ def read(out: Path, name: str) -> Frame:
 def word(verdict: Verdict) -> str:
     """Say whether a claim holds."""
     return {True: "holds", False: "does not hold", None: "not measured"}[verdict.holds]
+
+
+def summary(verdicts: Sequence[Verdict]) -> str:
+    """Say how many claims hold."""
+    judged = [verdict.holds for verdict in verdicts if verdict.holds is not None]
+    left = f"; {len(verdicts) - len(judged)} were not measured" * (len(judged) < len(verdicts))
+    return f"Of {len(judged)} claims, {sum(judged)} hold{left}."
 
 
 def verdict_table(claims: list[tuple[Claim, Verdict]]) -> Table:
@@ -223,3 +169,75 @@ def made(told: dict[str, Any]) -> dict[str, str]:
     settings = {k.replace("_", " "): str(v) for k, v in told.get("settings", {}).items()}
     machines = [", ".join(f"{k} {v}" for k, v in m.items()) for m in told.get("made_with", [])]
     return {"command": told.get("command", ""), **settings, "made with": "; ".join(machines)}
+
+
+def trial_cost(groups: Sequence[Any]) -> str:
+    """Say what trials cost before they run."""
+    runs, steps = sum(len(g.runs) for g in groups), sum(len(g.runs) * g.steps for g in groups)
+    return f"{runs} runs, at most {steps:,} steps of training in all"
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """A study: its module calls `run` and `report` by their names.
+
+    Attributes:
+        name: as it is typed.
+        title: of the page.
+        lead: what is asked, and how it was measured.
+        groups: settings -> what is measured in one go, such as `Trials`.
+        claims: settings as they were run -> what is judged.
+        draw: (rows, path) -> draws the picture.
+        tables: rows -> the tables of all there is; the first is printed, too.
+        cost: groups -> what they cost, said before they run.
+        minutes: what its settings took on two cores of an AMD EPYC (Zen 4).
+    """
+
+    name: str
+    title: str
+    lead: str
+    groups: Callable[[Any], Sequence[Any]]
+    claims: Callable[[dict[str, Any]], list[Claim]]
+    draw: Callable[[Frame, Path], None]
+    tables: Callable[[Frame], list[Table]] = lambda rows: [place_table(rows)]
+    cost: Callable[[Sequence[Any]], str] = trial_cost
+    minutes: dict[Any, float] = dataclasses.field(default_factory=dict)
+
+    def run(self, settings: Any, out: Path, console: Console, command: str = "") -> None:
+        """Measure what is not finished yet, then report."""
+        groups, minutes = self.groups(settings), self.minutes.get(settings)
+        took = f"; it took {minutes:g} minutes on two cores of an AMD EPYC" if minutes else ""
+        say(console, f"{self.title}: {self.cost(groups)}{took}.")
+        about = {"command": command, "settings": dataclasses.asdict(settings)}
+        _study.measure(groups, out, console, about)
+        self.report(out, console)
+
+    def report(self, out: Path, console: Console) -> None:
+        """Draw the picture, write the page, print the verdicts; from the files in `out` alone."""
+        rows, told = read(out, self.name), _study.about(out)
+        picture = out / f"{self.name}.png"
+        self.draw(rows, picture)
+        claims = [(claim, claim.judge(rows)) for claim in self.claims(told.get("settings", {}))]
+        tables = [verdict_table(claims), *self.tables(rows)]
+        names = told.get("unfinished", [])
+        alarm = f"Not finished: {', '.join(names)}. The same command goes on." if names else ""
+        write_page(
+            out / "report.html",
+            picture,
+            title=self.title,
+            alarm=alarm,
+            alt=self.title,
+            caption=self.lead,
+            headlines=[summary([verdict for _, verdict in claims])],
+            tables=[table for table in tables if table.rows],
+            findings=[],
+            made=made(told),
+            footer="Every number is computed from results.csv, beside this page; what the run was "
+            "told stands in run.json.",
+        )
+        print_table(console, tables[1])
+        for claim, verdict in claims:
+            console.print(Text(f"- {claim.text}: {word(verdict)}. {verdict.found}."))
+        if alarm:
+            say(console, alarm)
+        say(console, f"\nPicture: {picture}\nReport:  {out / 'report.html'}")

@@ -1,0 +1,315 @@
+"""The beginner's guide, measured: what it says of RNN and GRU, claim by claim.
+
+The guide's table calls the memory of an RNN weak and a GRU's strong, an RNN slower, simpler and
+poor on long sequences. Here each claim meets numbers, at equal width and at equal parameters, and
+the condition under which its verdict turns.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import jax
+
+import seqcells as sc
+from experiments import _check
+from experiments._arms import CHRONO, GRU, TANH, Arm
+from experiments._model import Reader, Task
+from experiments._picture import draw_success
+from experiments._race import Claim, Count, Frame, Study, Verdict, count, pick
+from experiments._report import Table, short, words
+from experiments._trial import Run, Trials
+from seqcells import probes
+
+SOURCE = "the guide's table"
+RNN_WIDE = "tanh as large"  # as many parameters as the GRU
+RNN_NAMES = {"at equal width": TANH.name, "at equal parameters": RNN_WIDE}
+RECALL, ADDING = "recall", "adding"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of the study."""
+
+    seeds: int = 5
+    lags: tuple[int, ...] = (5, 10, 20, 40, 80)  # of delayed recall, steps
+    lengths: tuple[int, ...] = (25, 50, 100, 200)  # of adding, steps
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # learning rates; each cell has its best
+    steps: int = 1000
+    hidden_size: int = 64
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        _check.all_of(self)
+
+
+QUICK = Settings(seeds=3, lags=(5, 20), lengths=(20, 40), rates=(3e-3, 1e-2), hidden_size=32)
+
+
+def parameters(cell: Any, input_size: int) -> int:
+    """Count the parameters of a cell."""
+    shapes = jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
+    return sc.param_count(shapes)
+
+
+def as_large(hidden_size: int, input_size: int) -> int:
+    """Return the width at which an RNN has about as many parameters as a GRU."""
+    wanted = parameters(sc.GRU(hidden_size), input_size)
+    widths = range(hidden_size, 3 * hidden_size)
+    return min(widths, key=lambda width: abs(parameters(sc.RNN(width), input_size) - wanted))
+
+
+def _trials(
+    s: Settings, arm: Arm, probe: probes.Probe, lengths: dict[int, dict[str, int]]
+) -> Trials:
+    task = RECALL if isinstance(probe, probes.DelayedRecall) else ADDING
+    width = s.hidden_size
+    width = as_large(width, probe.input_size) if arm.name == RNN_WIDE else width
+    cell, longest = arm.run(width), max(lengths)
+    sizes = {"width": width, "parameters": parameters(cell, probe.input_size)}
+    runs = tuple(
+        Run(
+            {"task": task, "arm": arm.name, "length": length, **sizes},
+            arm.start(width, longest),
+            seed,
+            {"learning_rate": rate},
+            knobs,
+        )
+        for length, knobs in lengths.items()
+        for rate in s.rates
+        for seed in range(s.seeds)
+    )
+    model = Task(Reader(cell, probe.output_size), probe, s.batch_size)
+    return Trials(f"{task} {arm.name} {longest}", model, runs, s.steps)
+
+
+def groups(s: Settings) -> list[Trials]:
+    """List the trials: the lag of recall is data, the length of adding is not, for its cost."""
+    arms = (TANH, TANH._replace(name=RNN_WIDE), GRU, CHRONO)
+    lags = {lag: {"lag": lag} for lag in s.lags}
+    recall = probes.DelayedRecall(max(s.lags))
+    return [
+        *(_trials(s, arm, recall, lags) for arm in arms),
+        *(
+            _trials(s, arm, probes.AddingURNN(length), {length: {}})
+            for length in s.lengths
+            for arm in arms
+        ),
+    ]
+
+
+def best(rows: Frame) -> Frame:
+    """Keep, of rows that differ in learning rate and seed, those of the rate that solves most."""
+
+    def key(rate: float) -> tuple[int, float]:
+        found = count(pick(rows, learning_rate=rate))
+        return -found.k, found.median
+
+    return pick(rows, learning_rate=min(sorted(set(rows["learning_rate"])), key=key))
+
+
+def counts(rows: Frame, task: str, arm: str) -> dict[int, Count]:
+    """Count who solved a task, by length, each at its best learning rate."""
+    mine = pick(rows, task=task, arm=arm)
+    return {int(n): count(best(pick(mine, length=n))) for n in sorted(set(mine["length"]))}
+
+
+def reach(rows: Frame, task: str, arm: str) -> int:
+    """Return the length up to which most seeds solve a task at every length; 0 for none."""
+    good = 0
+    for length, found in counts(rows, task, arm).items():
+        if 2 * found.k <= found.n:
+            break
+        good = length
+    return good
+
+
+def seconds(rows: Frame, task: str, arm: str, length: int) -> float:
+    """Return the seconds of training by which half of the seeds solve a task, or inf."""
+    mine = best(pick(rows, task=task, arm=arm, length=length))
+    return count(mine).median * float(mine["seconds_per_step"].median())
+
+
+Judge = Callable[[Frame, str], Verdict]  # (rows, the RNN that stands beside the GRU)
+
+
+def _reaches_further(rows: Frame, rnn: str, task: str) -> Verdict:
+    """Whether the GRU solves a task over more steps, and up to where the two are alike."""
+    far = {arm: reach(rows, task, arm) for arm in (rnn, GRU.name, CHRONO.name)}
+    at = max(counts(rows, task, rnn))
+    told = [f"{arm} {counts(rows, task, arm)[at].text}" for arm in (rnn, GRU.name)]
+    return Verdict(
+        far[GRU.name] > far[rnn],
+        f"most seeds solve {task} up to {far[rnn] or 'no'} steps with {rnn}, "
+        f"{far[GRU.name] or 'no'} with the default GRU and {far[CHRONO.name] or 'no'} with one "
+        f"that starts slow; over {at} steps {words(told)}",
+    )
+
+
+def _steps_faster(rows: Frame, rnn: str) -> Verdict:
+    """Whether a training step of the GRU takes less time."""
+    ratios = {}
+    for length in sorted(set(pick(rows, task=ADDING)["length"])):
+        mine = pick(rows, task=ADDING, length=length)
+        one, other = (
+            float(pick(mine, arm=arm)["seconds_per_step"].median()) for arm in (GRU.name, rnn)
+        )
+        ratios[length] = one / other
+    told = words([f"{ratio:.2f} times over {n} steps" for n, ratio in ratios.items()])
+    return Verdict(
+        max(ratios.values()) < 1, f"a training step of the GRU takes {told} that of {rnn}"
+    )
+
+
+def _learns_faster(rows: Frame, rnn: str) -> Verdict:
+    """Whether the GRU solves tasks in less time of training, and where not."""
+    faster, slower = [], []
+    for task in (RECALL, ADDING):
+        for length in sorted(set(pick(rows, task=task)["length"])):
+            gru, other = (seconds(rows, task, arm, length) for arm in (GRU.name, rnn))
+            if math.isinf(gru) and math.isinf(other):
+                continue
+            name = f"{task} over {length} ({_time(gru)} against {_time(other)})"
+            (faster if gru < other else slower).append(name)
+    told = [
+        *([f"sooner on {words(faster)}"] if faster else []),
+        *([f"not on {words(slower)}"] if slower else []),
+    ]
+    found = f"with the GRU half of the seeds are done {'; '.join(told)}" if told else "neither is"
+    return Verdict(bool(faster) and not slower, found)
+
+
+def _time(value: float) -> str:
+    return "never" if math.isinf(value) else f"{short(value)} s"
+
+
+def _is_larger(rows: Frame, rnn: str) -> Verdict:
+    """Whether the GRU has more parameters."""
+    mine = pick(rows, task=RECALL)
+    one, other = (int(pick(mine, arm=arm)["parameters"].iloc[0]) for arm in (GRU.name, rnn))
+    return Verdict(
+        one > 1.1 * other,
+        f"the GRU has {one} parameters, {rnn} {other}, so {one / other:.2f} times as many",
+    )
+
+
+def _rnn_does_for_short(rows: Frame, rnn: str) -> Verdict:
+    """Whether most seeds of the RNN solve both tasks at their shortest, and sooner than a GRU."""
+    found, told = [], []
+    for task in (RECALL, ADDING):
+        length, alike = next(iter(counts(rows, task, rnn).items()))
+        times = [seconds(rows, task, arm, length) for arm in (rnn, GRU.name)]
+        found.append(2 * alike.k > alike.n and times[0] <= times[1])
+        told.append(
+            f"{task} over {length} steps {alike.text}, half in {_time(times[0])} of training, "
+            f"with the GRU in {_time(times[1])}"
+        )
+    return Verdict(all(found), "; ".join(told))
+
+
+CLAIMS: tuple[tuple[str, Judge], ...] = (
+    ("Memory: a GRU's is strong, an RNN's weak", functools.partial(_reaches_further, task=RECALL)),
+    (
+        "Long sequences: a GRU is good on them, an RNN poor",
+        functools.partial(_reaches_further, task=ADDING),
+    ),
+    ("Speed: a GRU is faster, a step of training", _steps_faster),
+    ("Faster training: a GRU solves tasks in less time", _learns_faster),
+    ("Complexity: an RNN is simple, a GRU moderate", _is_larger),
+    ("Use an RNN for short sequences and low resources", _rnn_does_for_short),
+)
+
+
+def claims(settings: dict[str, Any]) -> list[Claim]:
+    """Say what is judged: each claim at equal width and at equal parameters."""
+
+    def judge(rows: Frame, one: Judge, rnn: str) -> Verdict:
+        there = {(task, arm) for task, arm in zip(rows["task"], rows["arm"], strict=True)}
+        needed = {(task, arm) for task in (RECALL, ADDING) for arm in (rnn, GRU.name, CHRONO.name)}
+        return one(rows, rnn) if needed <= there else Verdict(None, "not run")
+
+    return [
+        Claim(f"{text}, {how}", SOURCE, functools.partial(judge, one=one, rnn=rnn))
+        for text, one in CLAIMS
+        for how, rnn in RNN_NAMES.items()
+    ]
+
+
+def choice(rows: Frame) -> Table:
+    """What to use, by task and length: who solves it, soonest first."""
+    arms, lines = list(dict.fromkeys(rows["arm"])), []
+    for task in dict.fromkeys(rows["task"]):
+        for length in sorted(set(pick(rows, task=task)["length"])):
+            times = {arm: seconds(rows, task, arm, length) for arm in arms}
+            solved = sorted((t, arm) for arm, t in times.items() if not math.isinf(t))
+            first = solved[0][1] if solved else "none of these"
+            lines.append([task, first, str(length), *(_time(times[arm]) for arm in arms)])
+    return Table(
+        title="What to use",
+        caption="Seconds of training by which half of the seeds solve a task, each cell at the "
+        "best of the learning rates tried; to use: the soonest. On other hardware the times are "
+        "others. With less time than the soonest needs, none will do.",
+        head=["task", "use", "steps", *arms],
+        rows=lines,
+        texts=2,
+    )
+
+
+def reaches(rows: Frame) -> Table:
+    """Who solved what, at the best learning rate."""
+    lines = []
+    for task in dict.fromkeys(rows["task"]):
+        for arm in dict.fromkeys(rows["arm"]):
+            for length, found in counts(rows, task, arm).items():
+                mine = best(pick(rows, task=task, arm=arm, length=length))
+                step = short(1e3 * float(mine["seconds_per_step"].median()))
+                size = f"{mine['width'].iloc[0]}", f"{mine['parameters'].iloc[0]}"
+                rate = f"{mine['learning_rate'].iloc[0]:g}"
+                lines.append([task, arm, *size, str(length), rate, found.text, found.when, step])
+    return Table(
+        title="Who solved what",
+        caption="At the best of the learning rates that were tried. Steps: between symbol and "
+        "report, or of the sequence. Median steps: of training, by which half of the seeds had "
+        "solved it. Time: ms of a training step of one run, among others.",
+        head=[
+            "task",
+            "cell",
+            "units",
+            "parameters",
+            "steps",
+            "rate",
+            "solved",
+            "median steps",
+            "ms",
+        ],
+        rows=lines,
+        texts=2,
+    )
+
+
+def draw(rows: Frame, path: Path) -> None:
+    """Draw the share that solves each task, each at its best learning rate."""
+    kept = [best(group).index for _, group in rows.groupby(["task", "arm", "length"], sort=False)]
+    chosen = rows.loc[[i for index in kept for i in index]]
+    draw_success(chosen, path, x="length", panel="task", label="steps to remember, or to add over")
+
+
+STUDY = Study(
+    name="guide",
+    title="GRU or RNN? The guide, measured",
+    lead="Delayed recall: a symbol is shown once and must be named some steps later; how many, is "
+    "the memory that is needed. Adding: the sum of two marked numbers of a sequence. Every cell "
+    "learns at several rates and stands here with its best. A tanh RNN is beside a GRU of the same "
+    "width, and of as many parameters; a GRU that starts slow (chrono) has the bias of its update "
+    "gate set for the length of the task.",
+    groups=groups,
+    claims=claims,
+    draw=draw,
+    tables=lambda rows: [choice(rows), reaches(rows)],
+)
+run, report = STUDY.run, STUDY.report

@@ -1,0 +1,197 @@
+"""Mean field: how fast the gradient of a wide tanh net decays, predicted and measured.
+
+Chen, Pennington & Schoenholz (2018) compute from the variances of weights and input how large the
+sums of a driven net get, q, and by which factor chi the square of a gradient changes a step.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+
+import seqcells as sc
+from experiments import _check, _study, _trial
+from experiments._picture import COLOURS, STYLE
+from experiments._race import Claim, Frame, Study, Verdict
+from experiments._report import Table
+
+COLUMNS = [
+    *("weight_std", "input_variance", "width", "nets"),
+    *("q", "q_error", "q_theory", "chi", "chi_error", "chi_theory"),
+]
+SETTLED, LAGS = 30, 25  # steps before anything is measured; lags over which chi is fitted
+CODE = (*_trial.CODE, Path(__file__))
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of the study."""
+
+    weight_stds: tuple[float, ...] = (0.6, 0.9, 1.2, 1.5, 1.8)  # of a sum over units of variance 1
+    input_variances: tuple[float, ...] = (0.1, 0.5)
+    width: int = 1024
+    nets: int = 32
+
+    def __post_init__(self) -> None:
+        _check.all_of(self)
+
+
+QUICK = Settings(width=512, nets=8)
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Nets of one size and two variances."""
+
+    weight_std: float
+    input_variance: float
+    width: int
+    nets: int
+
+    @property
+    def name(self) -> str:
+        """For people."""
+        return f"weights {self.weight_std:g} input {self.input_variance:g}"
+
+    @property
+    def steps(self) -> int:
+        """Nets to draw."""
+        return self.nets
+
+    def part(self, out: Path) -> _study.Part:
+        """Where the row is kept."""
+        name = self.name.replace(" ", "-")
+        columns = {"results": COLUMNS}
+        return _study.Part(out / "parts", name, dataclasses.asdict(self), columns, CODE)
+
+    def measure(self, progress: Callable[[int], None]) -> _study.Rows:
+        """Draw the nets, one after another, and measure what they do."""
+        q, squares = [], []
+        for seed in range(self.nets):
+            found = _drive(self, jax.random.key(seed))
+            q.append(float(found[0]))
+            squares.append(np.asarray(found[1], float))
+            progress(seed + 1)
+        theory = sc.diagnostics.mean_field(self.weight_std, self.input_variance)
+        without = [_chi(squares[:i] + squares[i + 1 :]) for i in range(self.nets)]
+        row = {
+            **dataclasses.asdict(self),
+            **{"q": np.mean(q), "q_error": _error(q), "q_theory": float(theory.q)},
+            **{"chi": _chi(squares), "chi_theory": float(theory.chi)},
+            "chi_error": (self.nets - 1) * _error(without),  # the jackknife
+        }
+        return {"results": [row]}
+
+
+@jax.jit
+def _drive(group: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Drive a net with white noise: the variance of its sums, and squares of gradients by lag."""
+    k_w, k_x, k_loss = jax.random.split(key, 3)
+    init = sc.initializers.Normal(group.weight_std / group.width**0.5)
+    w_hh = init(k_w, (group.width, group.width), jnp.float32)
+    params = sc.RNNParams(group.input_variance**0.5 * jnp.eye(group.width), w_hh, None)
+    cell = sc.RNN(group.width, bias=False)
+    xs = jax.random.normal(k_x, (SETTLED + LAGS + 15, group.width))
+    carries = sc.trajectory(cell, params, xs)
+    sums = cell.project(params, xs[1:]) + cell.mix(params, carries[:-1])
+    reading = jax.random.normal(k_loss, (group.width,))
+    norms = sc.diagnostics.gradient_by_lag(cell, params, xs, lambda ys: ys[-1] @ reading)
+    return jnp.mean(jnp.square(sums[SETTLED:])), jnp.square(norms[:LAGS])
+
+
+def _chi(squares: Sequence[np.ndarray]) -> float:
+    """Fit the factor a step of the mean square of a gradient."""
+    return float(sc.diagnostics.rate_and_horizon(np.mean(squares, axis=0)).rate)
+
+
+def _error(values: Sequence[float]) -> float:
+    """The standard error of a mean."""
+    return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
+
+
+def groups(s: Settings) -> list[Group]:
+    """List the nets."""
+    places = itertools.product(s.input_variances, s.weight_stds)
+    return [Group(std, variance, s.width, s.nets) for variance, std in places]
+
+
+def _near(name: str, within: float) -> Callable[[Frame], Verdict]:
+    def judge(rows: Frame) -> Verdict:
+        if rows.empty:
+            return Verdict(None, "not run")
+        off = (rows[name] / rows[f"{name}_theory"] - 1).abs()
+        return Verdict(
+            bool((off <= within).all()), f"at most {100 * off.max():.1f} % off, {len(rows)} places"
+        )
+
+    return judge
+
+
+def claims(settings: dict[str, Any]) -> list[Claim]:
+    """Say what is judged."""
+    source = "Chen, Pennington & Schoenholz 2018"
+    return [
+        Claim("q is within 3 % of the theory everywhere", source, _near("q", 0.03)),
+        Claim("chi is within 3 % of the theory everywhere", source, _near("chi", 0.03)),
+    ]
+
+
+def table(rows: Frame) -> Table:
+    """Every place, with its standard errors."""
+    return Table(
+        title="Every place",
+        caption="Measured, with the standard error over nets, and the theory. q: variance of a "
+        "unit's sum; chi: factor a step of the mean square of a gradient.",
+        head=["weights", "input", "q", "error", "theory", "chi", "error", "theory"],
+        rows=[
+            [f"{row[name]:.3g}" for name in COLUMNS[:2]]
+            + [f"{row[name]:.4f}" for name in COLUMNS[4:]]
+            for row in rows.to_dict("records")
+        ],
+        texts=0,
+    )
+
+
+@matplotlib.rc_context(STYLE)
+def draw(rows: Frame, path: Path) -> None:
+    """Draw the theory as lines, and what was measured as marks with bars of two errors."""
+    figure = Figure(figsize=(10.5, 4.6), dpi=140, layout="constrained")
+    line = np.linspace(0.05, 1.05 * rows["weight_std"].max(), 200)
+    names = {"q": "q, variance of a unit's sum", "chi": r"$\chi$, factor a step of gradient$^2$"}
+    for axes, (name, label) in zip(figure.subplots(1, 2), names.items(), strict=True):
+        for colour, (variance, part) in zip(COLOURS, rows.groupby("input_variance"), strict=False):
+            theory = sc.diagnostics.mean_field(line, variance)
+            axes.plot(line, getattr(theory, name), color=colour, linewidth=1.4)
+            axes.errorbar(
+                *(part["weight_std"], part[name], 2 * part[f"{name}_error"]),
+                **{"color": colour, "marker": "o", "linestyle": "none", "capsize": 3},
+                label=f"input variance {variance:g}",
+            )
+        axes.set(xlabel="standard deviation of a sum over units of variance 1", ylabel=label)
+    axes.axhline(1, color="#999999", linewidth=0.8)
+    axes.legend(frameon=False)
+    figure.savefig(path)
+
+
+STUDY = Study(
+    name="mean_field",
+    title="How fast gradients of a wide net decay, predicted and measured",
+    lead="Tanh nets driven by white noise, at initialisation. Lines are the theory, in the limit "
+    "of an infinite width; marks are means over nets, with two standard errors.",
+    groups=groups,
+    claims=claims,
+    draw=draw,
+    tables=lambda rows: [table(rows)],
+    cost=lambda groups: f"{sum(g.nets for g in groups)} nets of {groups[0].width} units",
+)
+run, report = STUDY.run, STUDY.report
