@@ -13,13 +13,24 @@ from pathlib import Path
 import pytest
 
 import seqcells as sc
-from seqcells import debug, diagnostics, initializers, interop, linen, nnx, probes, train
+from seqcells import (
+    debug,
+    diagnostics,
+    initializers,
+    interop,
+    linen,
+    nnx,
+    probes,
+    remedies,
+    train,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 MODULES = ["seqcells", *(m.name for m in pkgutil.walk_packages(sc.__path__, "seqcells."))]
 WITH_EXAMPLES = ["cells.gru", "cells.rnn", "_unroll", "_summary", "nnx", "train"]
 WITH_EXAMPLES += ["diagnostics._jacobian", "diagnostics._lag"]
+WITH_EXAMPLES += ["_mean_field", "diagnostics._lyapunov", "remedies"]
 WITH_EXAMPLES += ["interop.file", "interop.onnx", "interop.torch"]
 
 
@@ -76,7 +87,7 @@ def methods(cls):
 
 
 FRAMEWORKS = ("torch", "keras", "linen", "nnx", "haiku", "equinox", "onnx")
-OPEN = [sc, debug, diagnostics, initializers, interop, linen, nnx, probes, train]
+OPEN = [sc, debug, diagnostics, initializers, interop, linen, nnx, probes, remedies, train]
 OPEN += [getattr(interop, name) for name in FRAMEWORKS]
 DOCUMENTED = {name: value for module in OPEN for name, value in public(module).items()}
 
@@ -119,7 +130,7 @@ sc.diagnostics, sc.initializers, sc.summary(sc.GRU(2), 1)
 print(brought())
 sc.interop.torch, sc.interop.linen
 print(brought() + [name for name in ("safetensors", "torch") if name in sys.modules])
-sc.train, sc.probes
+sc.train, sc.probes, sc.remedies
 print("flax" in brought(), "optax" in brought())
 sc.nnx, sc.linen
 print("flax" in brought())
