@@ -85,6 +85,7 @@ def omega(
         raise ValueError(f"cell: expected one that can be split, as GRU(64) is: {cell}: {why_not}")
     xs, _ = time_first(xs)
     cell, carry, _ = prepare(cell, params, xs, carry, Flags())
+    assert isinstance(cell, SplitCell)  # settling a dtype does not change that
     held, xs, carry = jax.lax.stop_gradient((params, xs, carry))
     signal = jax.lax.stop_gradient(carry_gradient(cell, held, xs, loss, carry))
     after = trajectory(cell, held, xs, carry)
@@ -93,18 +94,13 @@ def omega(
     counts = size >= max(_FORMS[form].least, float(jnp.finfo(size.dtype).tiny))
     # Of unit length, so that no square underflows where the gradient has all but vanished.
     unit = jax.tree.map(lambda a: _times(a, 1 / jnp.where(counts, size, 1)), signal)
-    ratio = norm(_rows(_step_back(cell, params, before, xs, unit), xs.ndim - 1))
-    return _total(_FORMS[form], ratio, counts)
-
-
-def _step_back(cell: Any, params: Params, before: Carry, xs: jax.Array, signal: Carry) -> Carry:
-    """Compute d_t J_t of all steps at once; a function of the recurrent weights alone."""
-    held = jax.lax.stop_gradient(params)
     drive = cell.project(held, xs)
     _, through_gate = jax.vjp(lambda c, m: cell.gate(c, drive, m), before, cell.mix(held, before))
-    past_weights, to_weights = jax.lax.stop_gradient(through_gate(signal))
-    _, through_weights = jax.vjp(lambda c: cell.mix(params, c), before)
-    return jax.tree.map(jnp.add, past_weights, through_weights(to_weights)[0])
+    past_weights, to_weights = through_gate(unit)
+    _, through_weights = jax.vjp(lambda c: cell.mix(params, c), before)  # not held: the one place
+    back = jax.tree.map(jnp.add, past_weights, through_weights(to_weights)[0])
+    ratio = norm(_rows(back, xs.ndim - 1))
+    return _total(_FORMS[form], ratio, counts)
 
 
 def _total(form: _Form, ratio: jax.Array, counts: jax.Array) -> jax.Array:
@@ -199,7 +195,7 @@ def project_spectral_norm(
     if isinstance(max_norm, (int, float)) and not max_norm > 0:
         raise ValueError(f"max_norm: expected a number above 0, got {max_norm!r}")
 
-    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> Any:
+    def update(updates: Any, state: Any, params: Any = None) -> Any:
         if params is None:
             raise ValueError("params: expected the parameters, got None; update(g, state, params)")
         _check_where(where, params)
