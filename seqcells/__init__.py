@@ -1,7 +1,7 @@
 """Recurrent sequence models in JAX, and a laboratory for their gradients.
 
 Imports jax alone. The Flax wrappers are `seqcells.nnx` and `seqcells.linen`, training is
-`seqcells.train`; they are imported when first asked for.
+`seqcells.train`, with `seqcells.remedies`; they are imported when first asked for.
 """
 
 import importlib
@@ -49,11 +49,12 @@ if TYPE_CHECKING:
     from seqcells import linen as linen
     from seqcells import nnx as nnx
     from seqcells import probes as probes
+    from seqcells import remedies as remedies
     from seqcells import train as train
 
 __version__ = "0.1.0"
 
-_LAZY = ("interop", "linen", "nnx", "probes", "train")
+_LAZY = ("interop", "linen", "nnx", "probes", "remedies", "train")
 
 __all__ = [
     "GRU",
@@ -100,6 +101,7 @@ __all__ = [
     "nnx",
     "param_count",
     "probes",
+    "remedies",
     "select_engine",
     "summary",
     "train",

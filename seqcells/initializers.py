@@ -16,9 +16,11 @@ import jax.numpy as jnp
 from jax.nn import initializers as jax_init
 
 from seqcells._linear import wide
+from seqcells._mean_field import critical_weight_std
 
 __all__ = [
     "Chrono",
+    "Critical",
     "Glorot",
     "Identity",
     "Lecun",
@@ -187,6 +189,30 @@ class Chrono:
         """Draw an array of `shape` and `dtype`."""
         u = jax.random.uniform(key, shape, wide(dtype), minval=1.0, maxval=self.t_max - 1.0)
         return -jnp.log(u).astype(dtype)
+
+
+@dataclasses.dataclass(frozen=True)
+class Critical:
+    """Normal entries N(0, sw^2 / in), at the sw at which gradients of a tanh RNN keep their norm.
+
+    By mean-field theory (Chen, Pennington & Schoenholz 2018), so on average and in wide nets:
+    `seqcells.diagnostics.critical_weight_std` says at which sw. It is for `RNN(H, "tanh")`.
+
+    Args:
+        input_var: variance of what the input and the bias add to a unit's sum, W_x x_t + b; at
+            least 0. With `Lecun`, the default, it is the mean square of the input's features.
+    """
+
+    input_var: float
+
+    def __post_init__(self) -> None:
+        if not self.input_var >= 0:
+            raise ValueError(f"input_var: expected at least 0, got {self.input_var!r}")
+
+    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+        """Draw an array of `shape` and `dtype`."""
+        std = critical_weight_std(jnp.asarray(self.input_var, wide(dtype))) / shape[0] ** 0.5
+        return (std * jax.random.normal(key, shape, wide(dtype))).astype(dtype)
 
 
 def per_gate(

@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 import seqcells as sc
-from seqcells import debug, diagnostics, initializers, interop, linen, nnx, probes, train
+from seqcells import (
+    debug,
+    diagnostics,
+    initializers,
+    interop,
+    linen,
+    nnx,
+    probes,
+    remedies,
+    train,
+)
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -22,6 +32,7 @@ WITH_EXAMPLES = ["cells.gru", "cells.rnn", "_unroll", "_summary", "nnx", "train"
 WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("float64", "gates", "jacobian", "lag")]
 WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("layers", "memory", "singular", "snr")]
 WITH_EXAMPLES += ["probes.character_lm"]
+WITH_EXAMPLES += ["_mean_field", "diagnostics._lyapunov", "remedies"]
 WITH_EXAMPLES += ["interop.file", "interop.onnx", "interop.torch"]
 
 
@@ -78,7 +89,8 @@ def methods(cls):
 
 
 FRAMEWORKS = ("torch", "keras", "linen", "nnx", "haiku", "equinox", "onnx")
-OPEN = [sc, debug, diagnostics, diagnostics.plot, initializers, interop, linen, nnx, probes, train]
+OPEN = [sc, debug, diagnostics, diagnostics.plot, initializers, interop, linen, nnx, probes]
+OPEN += [remedies, train]
 OPEN += [getattr(interop, name) for name in FRAMEWORKS]
 DOCUMENTED = {name: value for module in OPEN for name, value in public(module).items()}
 
@@ -122,7 +134,7 @@ sc.diagnostics, sc.initializers, sc.summary(sc.GRU(2), 1)
 print(brought("matplotlib"))
 sc.interop.torch, sc.interop.linen
 print(brought() + [name for name in ("safetensors", "torch") if name in sys.modules])
-sc.train, sc.probes
+sc.train, sc.probes, sc.remedies
 print("flax" in brought(), "optax" in brought())
 sc.nnx, sc.linen
 print("flax" in brought())

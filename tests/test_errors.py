@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import seqcells as sc
-from seqcells import diagnostics, initializers, probes, train
+from seqcells import diagnostics, initializers, probes, remedies, train
 
 T, B, D, H = 5, 2, 3, 4
 KEY = jax.random.key(0)
@@ -34,6 +34,14 @@ def loss(params, key, hparams):
 def fit(loss=loss, **options):
     state = train.init(jnp.float32(1), train.HParams(), KEY)
     return train.fit(loss, state, train.HParams(), **options)
+
+
+def exponents(**options):
+    return diagnostics.lyapunov_exponents(RNN, RNN.init(KEY, D), XS, **options)
+
+
+def project(updates, params, **options):
+    return remedies.project_spectral_norm(**options).update(updates, optax.EmptyState(), params)
 
 
 CALLS = {
@@ -398,6 +406,90 @@ CALLS = {
         lambda: diagnostics.in_float64(1.5),
         TypeError,
         ["function", "gradient_by_lag", "1.5"],
+    ),
+    "no exponents": (lambda: exponents(k=0), ValueError, ["k", "1 to 4", "0"]),
+    "more exponents than directions": (lambda: exponents(k=5), ValueError, ["k", "1 to 4", "5"]),
+    "half an exponent": (lambda: exponents(k=1.5), TypeError, ["k", "int", "1.5"]),
+    "a warm-up without an end": (
+        lambda: exponents(warmup=T),
+        ValueError,
+        ["warmup", "the 5 steps", "5"],
+    ),
+    "a warm-up before the start": (
+        lambda: exponents(warmup=-1),
+        ValueError,
+        ["warmup", ">= 0", "-1"],
+    ),
+    "weights of an integer size": (
+        lambda: diagnostics.mean_field(1, 0.1),
+        TypeError,
+        ["weight_std", "floating", "int32", "1.0 for 1"],
+    ),
+    "weights of a negative size": (
+        lambda: diagnostics.mean_field(-1.2, 0.1),
+        ValueError,
+        ["weight_std", "at least 0", "-1.2"],
+    ),
+    "an input of negative variance": (
+        lambda: diagnostics.critical_weight_std(-0.1),
+        ValueError,
+        ["input_var", "at least 0", "-0.1"],
+    ),
+    "an input whose variance is no number": (
+        lambda: initializers.Critical(float("nan")),
+        ValueError,
+        ["input_var", "at least 0", "nan"],
+    ),
+    # remedies
+    "a form of nobody": (
+        lambda: remedies.omega(RNN, RNN.init(KEY, D), XS, jnp.sum, form="both"),
+        ValueError,
+        ["form", "'paper', 'code'", "'both'"],
+    ),
+    "omega of products in sequence": (
+        lambda: remedies.omega(sc.GRU(H, "before"), PARAMS, XS, jnp.sum),
+        ValueError,
+        ["cell", "GRU(64)", 'reset="before"'],
+    ),
+    "omega of a function": (
+        lambda: remedies.omega(TOTAL, jnp.ones(D), XS, jnp.sum),
+        ValueError,
+        ["cell", "SplitCell", "FunctionCell"],
+    ),
+    "omega of an int": (
+        lambda: remedies.omega(3, PARAMS, XS, jnp.sum),
+        TypeError,
+        ["cell", "GRU(64)", "3"],
+    ),
+    "flossing without a step": (
+        lambda: remedies.flossing(GRU, PARAMS, XS, warmup=T),
+        ValueError,
+        ["warmup", "the 5 steps", "5"],
+    ),
+    "a spectral norm of 0": (
+        lambda: remedies.project_spectral_norm(0),
+        ValueError,
+        ["max_norm", "above 0", "0"],
+    ),
+    "a projection that sees no parameters": (
+        lambda: project(PARAMS, None),
+        ValueError,
+        ["params", "None", "update(g, state, params)"],
+    ),
+    "a projection of what is not there": (
+        lambda: project(PARAMS, PARAMS, where="hh"),
+        ValueError,
+        ["where", "w_ih, w_hh", "'hh'"],
+    ),
+    "a projection of what is not recurrent": (
+        lambda: project(*[sc.GRU(5).init(KEY, 2)] * 2, where="w_ih"),
+        ValueError,
+        ["where", "[H, G*H]", "w_ih [2, 15]"],
+    ),
+    "a projection of many nets": (
+        lambda: project(*[jax.tree.map(lambda a: jnp.stack([a, a]), PARAMS)] * 2),
+        ValueError,
+        ["where", "[H, G*H]", "w_hh [2, 4, 12]", "vmap"],
     ),
     # training
     "a metric that is no scalar": (

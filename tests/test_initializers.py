@@ -25,6 +25,7 @@ VALUES = [
     inits.Glorot(),
     inits.Lecun(),
     inits.Chrono(10.0),
+    inits.Critical(0.1),
 ]
 over_values = pytest.mark.parametrize("init", VALUES, ids=lambda init: type(init).__name__)
 

@@ -1,5 +1,8 @@
 """Where a gradient goes in time: pure functions, safe under jit and vmap."""
 
+from seqcells._mean_field import MeanField as MeanField
+from seqcells._mean_field import critical_weight_std as critical_weight_std
+from seqcells._mean_field import mean_field as mean_field
 from seqcells.diagnostics import plot as plot
 from seqcells.diagnostics._float64 import in_float64 as in_float64
 from seqcells.diagnostics._gates import GateShares as GateShares
@@ -16,6 +19,7 @@ from seqcells.diagnostics._lag import rate_and_horizon as rate_and_horizon
 from seqcells.diagnostics._layers import Recurrence as Recurrence
 from seqcells.diagnostics._layers import layer_gradients_by_lag as layer_gradients_by_lag
 from seqcells.diagnostics._layers import recurrences as recurrences
+from seqcells.diagnostics._lyapunov import lyapunov_exponents as lyapunov_exponents
 from seqcells.diagnostics._memory import CurseOfMemory as CurseOfMemory
 from seqcells.diagnostics._memory import curse_of_memory as curse_of_memory
 from seqcells.diagnostics._singular import JacobianByLag as JacobianByLag
