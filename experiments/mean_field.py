@@ -168,7 +168,8 @@ def draw(rows: Frame, path: Path) -> None:
     figure = Figure(figsize=(10.5, 4.6), dpi=140, layout="constrained")
     line = np.linspace(0.05, 1.05 * rows["weight_std"].max(), 200)
     names = {"q": "q, variance of a unit's sum", "chi": r"$\chi$, factor a step of gradient$^2$"}
-    for axes, (name, label) in zip(figure.subplots(1, 2), names.items(), strict=True):
+    both = figure.subplots(1, 2)
+    for axes, (name, label) in zip(both, names.items(), strict=True):
         for colour, (variance, part) in zip(COLOURS, rows.groupby("input_variance"), strict=False):
             theory = sc.diagnostics.mean_field(line, variance)
             axes.plot(line, getattr(theory, name), color=colour, linewidth=1.4)
@@ -178,8 +179,8 @@ def draw(rows: Frame, path: Path) -> None:
                 label=f"input variance {variance:g}",
             )
         axes.set(xlabel="standard deviation of a sum over units of variance 1", ylabel=label)
-    axes.axhline(1, color="#999999", linewidth=0.8)
-    axes.legend(frameon=False)
+    both[1].axhline(1, color="#999999", linewidth=0.8)
+    both[1].legend(frameon=False)
     figure.savefig(path)
 
 
