@@ -158,6 +158,8 @@ def test_a_sample_is_a_pure_function_of_its_key(case):
         np.testing.assert_array_equal(a, b)
     assert np.any(one.xs != other.xs)
     assert np.any(one.targets != other.targets)
+    drawn = np.any(one.steps != one.steps[:, :1])
+    assert not drawn or np.any(one.steps != other.steps)
 
 
 @over_cases

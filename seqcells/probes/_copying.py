@@ -94,7 +94,8 @@ class AtEveryStep(Symbols):
         length = knob("length", length, 1, self.length)
         symbols = self._draw(key, batch_size)
         blanks = jnp.full((self._steps, batch_size), self.symbols)
-        shown = jax.lax.dynamic_update_slice(blanks, symbols, (self.length - length, 0))
+        missing = self.length - length
+        shown = jax.lax.dynamic_update_slice_in_dim(blanks, symbols, missing, axis=0)
         shown = shown.at[self._steps - self.count - self.SIGN].set(self.symbols + 1)
         answers = blanks.at[-self.count :].set(symbols)
         steps = jnp.broadcast_to(jnp.arange(self._steps)[:, None], answers.shape)

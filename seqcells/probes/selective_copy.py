@@ -57,13 +57,14 @@ class SelectiveCopy(AtTheEnd):
         length = knob("length", length, self.count, self.length)
         k_symbols, k_place = jax.random.split(key)
         symbols = self._draw(k_symbols, batch_size)
+        places = self._place(k_place, length, batch_size)
         times = jnp.arange(self.length + self.count)[:, None]
         shown = jnp.where(times < length, self.symbols, self.symbols + 1)
         shown = jnp.where(times < length + self.count, shown, -1)
         shown = jnp.broadcast_to(shown, (len(times), batch_size))
-        shown = shown.at[self._place(k_place, length, batch_size), jnp.arange(batch_size)]
+        shown = shown.at[places, jnp.arange(batch_size)].set(symbols)
         steps = jnp.broadcast_to(length + jnp.arange(self.count)[:, None], symbols.shape)
-        return Sample(jax.nn.one_hot(shown.set(symbols), self.input_size), symbols, steps)
+        return Sample(jax.nn.one_hot(shown, self.input_size), symbols, steps)
 
     def _place(self, key: jax.Array, length: jax.Array, batch_size: int) -> jax.Array:
         """Draw `count` distinct steps below `length`, rising: those with the least of T numbers."""
