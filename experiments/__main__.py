@@ -21,10 +21,12 @@ from experiments._machine import cores
 from experiments._report import say
 
 STUDIES = (
+    "guide",
     "horizon",
     "adding",
     "chrono",
     "pascanu",
+    "mean_field",
 )  # modules: Settings, run(...), report(...), perhaps QUICK
 COMMANDS = ("list", "run", "report")
 PROGRAM = "python -m experiments"

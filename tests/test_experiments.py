@@ -98,7 +98,7 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
     [
         (["run", "horizn"], 2, ["study", "'horizn'", "Did you mean horizon?"]),
         (["run", "[/x]"], 2, ["study", "'[/x]'", "horizon"]),
-        (["run"], 2, ["run: expected the name of a study: horizon"]),
+        (["run"], 2, ["run: expected the name of a study: guide, horizon"]),
         (["reprot", "horizon"], 2, ["'reprot'", "Did you mean report?"]),
         (["horizon"], 2, ["Did you mean: python -m experiments run horizon"]),
         (["list", "horizon"], 2, ["list", "'horizon'"]),

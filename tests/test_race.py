@@ -10,34 +10,61 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from experiments import _race
+import seqcells as sc
+from experiments import _race, guide, mean_field
 from experiments.__main__ import STUDIES, main
 from experiments._check import BadInput
 from experiments._race import count, place_table, share_at_least, share_at_most
 
 MODULES = {name: importlib.import_module(f"experiments.{name}") for name in STUDIES}
-RACES = {name: module for name, module in MODULES.items() if hasattr(module, "STUDY")}
-over_races = pytest.mark.parametrize("module", RACES.values(), ids=list(RACES))
+ALL = {name: module for name, module in MODULES.items() if hasattr(module, "STUDY")}
+TRIALS = {name: module for name, module in ALL.items() if module is not mean_field}
+over_all = pytest.mark.parametrize("module", ALL.values(), ids=list(ALL))
+over_trials = pytest.mark.parametrize("module", TRIALS.values(), ids=list(TRIALS))
 
 
-def rows_of(module, settings, solved, loss):
-    """The rows of a run in which all seeds did the same."""
-    found = {"solved": solved, "loss": loss, "accuracy": float(solved), "exact": float(solved)}
-    return pd.DataFrame(
-        [
-            {
-                **run.labels,
-                "learning_rate": run.hparams["learning_rate"],
-                "seed": run.seed,
-                "steps": group.steps,
-                "solved_at": 50.0 if solved else math.nan,
-                **found,
-                "seconds_per_step": 0.001,
-            }
-            for group in module.STUDY.groups(settings)
-            for run in group.runs
-        ]
-    )
+def trial_rows(module, settings, good=lambda labels: True):
+    """The rows of a run in which all seeds did the same: well, and in no time, or not at all."""
+    rows = []
+    for group in module.STUDY.groups(settings):
+        for run in group.runs:
+            solved = bool(good(run.labels))
+            rows.append(
+                {
+                    **run.labels,
+                    "learning_rate": run.hparams["learning_rate"],
+                    "seed": run.seed,
+                    "steps": group.steps,
+                    "solved_at": 50.0 if solved else math.nan,
+                    "solved": solved,
+                    "loss": 0.0 if solved else group.task.probe.baseline,
+                    **{"accuracy": float(solved), "exact": float(solved)},
+                    "seconds_per_step": 0.001 if solved else 0.1,
+                }
+            )
+    return pd.DataFrame(rows)
+
+
+def field_rows(off):
+    """The rows of nets that are so far from the theory."""
+    row = {"weight_std": 1.2, "input_variance": 0.1, "width": 512, "nets": 8}
+    for name, value in (("q", 0.5), ("chi", 0.9)):
+        row |= {name: value * off, f"{name}_error": 0.01, f"{name}_theory": value}
+    return pd.DataFrame([row, {**row, "weight_std": 1.5}])
+
+
+def worlds(module, settings):
+    """Rows of runs that came out in contrary ways."""
+    if module is mean_field:
+        return [field_rows(1.02), field_rows(0.96)]
+    cells = [lambda labels, kind=kind: kind in labels["arm"] for kind in ("GRU", "tanh")]
+    goods = (lambda _: True, lambda _: False, *cells)
+    made = [trial_rows(module, settings, good) for good in goods]
+    if module is guide:  # and one where a GRU is small, and one where it is large
+        for sizes in ((5, 50), (50, 5)):
+            size = made[0]["arm"].map(lambda arm, sizes=sizes: sizes["GRU" not in arm])
+            made.append(made[0].assign(parameters=size))
+    return made
 
 
 def verdicts(module, settings, rows):
@@ -45,24 +72,19 @@ def verdicts(module, settings, rows):
     return {claim.text: claim.judge(rows) for claim in claims}
 
 
-@over_races
+@over_all
 @pytest.mark.parametrize("form", ["QUICK", "Settings"])
 def test_contrary_numbers_give_the_contrary_verdict(module, form):
     settings = module.QUICK if form == "QUICK" else module.Settings()
-    baseline = module.STUDY.groups(settings)[0].task.probe.baseline
-    good, bad = (
-        verdicts(module, settings, rows_of(module, settings, *found))
-        for found in ((True, 0.0), (False, baseline))
-    )
-    assert good
-    for text in good:
-        assert {good[text].holds, bad[text].holds} == {True, False}, text
-        assert good[text].found != bad[text].found
-    none = verdicts(module, settings, rows_of(module, settings, True, 0.0).iloc[:0])
+    found = [verdicts(module, settings, rows) for rows in worlds(module, settings)]
+    for text in found[0]:
+        assert {world[text].holds for world in found} == {True, False}, text
+        assert len({world[text].found for world in found}) > 1
+    none = verdicts(module, settings, worlds(module, settings)[0].iloc[:0])
     assert all(verdict == (None, "not run") for verdict in none.values())
 
 
-@over_races
+@over_trials
 def test_runs_differ_and_those_of_a_group_run_alike(module):
     groups = module.STUDY.groups(module.QUICK)
     assert len({group.name for group in groups}) == len(groups)
@@ -139,28 +161,70 @@ def test_a_table_has_a_line_for_every_place():
     ]
 
 
-@over_races
+@over_all
 def test_a_folder_without_rows_is_told_how_to_get_some(module, tmp_path):
     with pytest.raises(BadInput, match=f"experiments run {module.STUDY.name}"):
         module.report(tmp_path, Console(file=io.StringIO()))
 
 
-@over_races
+@over_all
 def test_a_report_is_made_of_rows_alone(module, tmp_path):
-    rows = rows_of(module, module.QUICK, True, 0.001)
+    rows = worlds(module, module.QUICK)[0]
     rows.to_csv(tmp_path / "results.csv", index=False)
-    console = Console(file=io.StringIO(), width=200)
+    console = Console(file=io.StringIO(), width=250)
     module.report(tmp_path, console)
     page = (tmp_path / "report.html").read_text()
     assert (tmp_path / f"{module.STUDY.name}.png").read_bytes()[:4] == b"\x89PNG"
-    for arm in set(rows["arm"]):
-        assert arm in page
-        assert arm in console.file.getvalue()
+    named = set(rows["arm"]) if "arm" in rows else {"1.2", "1.5"}
+    for text in named:
+        assert text in page
+        assert text in console.file.getvalue()
 
 
-def test_a_study_runs_from_the_command_line_and_does_not_repeat_itself(
-    tmp_path, capfd, monkeypatch
-):
+def recalled(solved_at):
+    """Rows of recall, {(arm, length): steps by which each seed had solved it}."""
+    rows = [
+        some(at, task="recall", arm=arm, length=length, width=4, parameters=9)
+        for (arm, length), at in solved_at.items()
+    ]
+    return pd.concat(rows, ignore_index=True)
+
+
+def test_a_memory_reaches_to_where_most_seeds_first_fail():
+    nan = math.nan
+    rows = recalled({("a", 5): [1.0, 1.0, nan], ("a", 10): [1.0, nan, nan], ("a", 20): [1.0] * 3})
+    assert guide.reach(rows, "recall", "a") == 5
+    assert guide.reach(recalled({("a", 5): [nan, nan, 1.0]}), "recall", "a") == 0
+
+
+def test_a_cell_stands_with_the_rate_that_solves_most_and_soonest():
+    slow, fast, luck = (
+        recalled({("a", 5): at}).assign(learning_rate=rate)
+        for rate, at in ((0.1, [90.0, 90.0]), (0.2, [50.0, 50.0]), (0.3, [10.0, math.nan]))
+    )
+    rows = pd.concat([slow, fast, luck], ignore_index=True)
+    assert set(guide.best(rows)["learning_rate"]) == {0.2}
+    assert guide.seconds(rows, "recall", "a", 5) == pytest.approx(50 * 0.002)
+
+
+def test_an_rnn_as_large_as_a_gru_has_as_many_parameters():
+    for size in (8, 32, 64):
+        width = guide.as_large(size, 17)
+        gru, rnn = guide.parameters(sc.GRU(size), 17), guide.parameters(sc.RNN(width), 17)
+        assert abs(rnn / gru - 1) < 0.05
+        assert gru == 3 * (size * size + 17 * size + 2 * size)
+
+
+@over_all
+def test_a_setting_out_of_range_is_told(module):
+    for field in dataclasses.fields(module.Settings):
+        several = isinstance(field.default, tuple)
+        for wrong in [(), (0,), ("a",)] if several else [0, -1, "a", None]:
+            with pytest.raises(BadInput, match=f"{field.name}: expected"):
+                dataclasses.replace(module.Settings(), **{field.name: wrong})
+
+
+def test_a_second_run_from_the_command_line_repeats_nothing(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr("experiments.__main__.use_all_cores", lambda: None)
     command = ["run", "pascanu", "--quick", "--out", str(tmp_path)]
     command += ["--seeds", "1", "--lengths", "10", "--steps", "3", "--hidden-size", "4"]
