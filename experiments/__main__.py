@@ -20,13 +20,17 @@ from experiments._check import BadInput
 from experiments._machine import cores
 from experiments._report import say
 
-STUDIES = (
+STUDIES = (  # modules of this package: Settings, QUICK, run(...), report(...)
+    *("guide", "horizon", "adding", "chrono", "pascanu", "mean_field"),
+    "selective_copy",
+)
     "guide",
     "horizon",
     "adding",
     "chrono",
     "pascanu",
     "mean_field",
+    "selective_copy",
 )  # modules: Settings, run(...), report(...), perhaps QUICK
 COMMANDS = ("list", "run", "report")
 PROGRAM = "python -m experiments"

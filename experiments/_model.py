@@ -22,17 +22,22 @@ class ReaderParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """A cell, and a linear readout of its output wherever an answer is due."""
+    """A cell or a layer, and a linear readout of its output wherever an answer is due."""
 
-    cell: Any  # with a `hidden_size`
+    cell: Any
     output_size: int
+
+    @property
+    def net(self) -> sc.Layer:
+        """The cell as a layer."""
+        return self.cell if isinstance(self.cell, sc.Layer) else sc.Recurrent(self.cell)
 
     def init(self, key: jax.Array, input_size: int) -> ReaderParams:
         """Make parameters; the cell's initialisers are its own."""
         k_cell, k_out = jax.random.split(key)
-        shape = (self.cell.hidden_size, self.output_size)
+        shape = (self.net.output_size(input_size), self.output_size)
         w = sc.initializers.Lecun()(k_out, shape, jnp.float32)
-        return ReaderParams(self.cell.init(k_cell, input_size), w, jnp.zeros(self.output_size))
+        return ReaderParams(self.net.init(k_cell, input_size), w, jnp.zeros(self.output_size))
 
     def read(self, params: ReaderParams, y: jax.Array) -> jax.Array:
         """Answer float[S, N, O] from the cell's outputs float[S, N, H]."""
@@ -40,7 +45,7 @@ class Reader:
 
     def __call__(self, params: ReaderParams, sample: probes.Sample) -> jax.Array:
         """Answer float[S, N, O]."""
-        _, ys = sc.unroll(self.cell, params.cell, sample.xs)
+        _, ys = self.net.apply(params.cell, sample.xs)
         return self.read(params, sample.pick(ys))
 
 

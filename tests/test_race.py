@@ -57,7 +57,7 @@ def worlds(module, settings):
     """Rows of runs that came out in contrary ways."""
     if module is mean_field:
         return [field_rows(1.02), field_rows(0.96)]
-    cells = [lambda labels, kind=kind: kind in labels["arm"] for kind in ("GRU", "tanh")]
+    cells = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]
     goods = (lambda _: True, lambda _: False, *cells)
     made = [trial_rows(module, settings, good) for good in goods]
     if module is guide:  # and one where a GRU is small, and one where it is large
