@@ -24,14 +24,6 @@ STUDIES = (  # modules of this package: Settings, QUICK, run(...), report(...)
     *("guide", "horizon", "adding", "chrono", "pascanu", "mean_field"),
     "selective_copy",
 )
-    "guide",
-    "horizon",
-    "adding",
-    "chrono",
-    "pascanu",
-    "mean_field",
-    "selective_copy",
-)  # modules: Settings, run(...), report(...), perhaps QUICK
 COMMANDS = ("list", "run", "report")
 PROGRAM = "python -m experiments"
 USAGE = f"""\
