@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+
 import seqcells as sc
 from seqcells import initializers
+
+Make = Callable[[int], Any]  # units -> a cell or a layer
 
 
 class Arm(NamedTuple):
@@ -17,7 +21,7 @@ class Arm(NamedTuple):
 
     name: str
     start: Callable[[int, int], Any]
-    run: Callable[[int], Any]
+    run: Make
 
 
 def _irnn(hidden_size: int) -> sc.RNN:
@@ -33,3 +37,20 @@ TANH = Arm("tanh orthogonal", lambda size, _: sc.RNN(size), sc.RNN)
 IRNN = Arm("IRNN identity", lambda size, _: _irnn(size), _irnn)
 GRU = Arm("GRU default", lambda size, _: sc.GRU(size), sc.GRU)
 CHRONO = Arm("GRU chrono", _chrono, sc.GRU)
+
+
+def parameters(net: Any, input_size: int) -> int:
+    """Count the parameters of a cell or a layer."""
+    return sc.param_count(jax.eval_shape(lambda: net.init(jax.random.key(0), input_size)))
+
+
+def as_large(make: Make, input_size: int, wanted: int) -> int:
+    """Return the number of units with which a net has about so many parameters."""
+    low, high = 1, 2
+    while parameters(make(high), input_size) < wanted:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        fewer = parameters(make(middle), input_size) < wanted
+        low, high = (middle, high) if fewer else (low, middle)
+    return min(low, high, key=lambda units: abs(parameters(make(units), input_size) - wanted))

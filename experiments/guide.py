@@ -14,11 +14,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import jax
-
 import seqcells as sc
 from experiments import _check
-from experiments._arms import CHRONO, GRU, TANH, Arm
+from experiments._arms import CHRONO, GRU, TANH, Arm, as_large, parameters
 from experiments._model import Reader, Task
 from experiments._picture import draw_success
 from experiments._race import Claim, Count, Frame, Study, Verdict, count, pick
@@ -51,25 +49,14 @@ class Settings:
 QUICK = Settings(seeds=3, lags=(5, 20), lengths=(20, 40), rates=(3e-3, 1e-2), hidden_size=32)
 
 
-def parameters(cell: Any, input_size: int) -> int:
-    """Count the parameters of a cell."""
-    shapes = jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
-    return sc.param_count(shapes)
-
-
-def as_large(hidden_size: int, input_size: int) -> int:
-    """Return the width at which an RNN has about as many parameters as a GRU."""
-    wanted = parameters(sc.GRU(hidden_size), input_size)
-    widths = range(hidden_size, 3 * hidden_size)
-    return min(widths, key=lambda width: abs(parameters(sc.RNN(width), input_size) - wanted))
-
-
 def _trials(
     s: Settings, arm: Arm, probe: probes.Probe, lengths: dict[int, dict[str, int]]
 ) -> Trials:
     task = RECALL if isinstance(probe, probes.DelayedRecall) else ADDING
     width = s.hidden_size
-    width = as_large(width, probe.input_size) if arm.name == RNN_WIDE else width
+    if arm.name == RNN_WIDE:
+        wanted = parameters(sc.GRU(width), probe.input_size)
+        width = as_large(sc.RNN, probe.input_size, wanted)
     cell, longest = arm.run(width), max(lengths)
     sizes = {"width": width, "parameters": parameters(cell, probe.input_size)}
     runs = tuple(

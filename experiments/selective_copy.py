@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any
-
-import jax
 
 import seqcells as sc
 from experiments import _check
+from experiments._arms import Make, as_large, parameters
 from experiments._model import Reader, Task
 from experiments._picture import draw_success
 from experiments._race import Claim, Frame, Study, Verdict, count, pick
 from experiments._trial import Run, Trials
 from seqcells import probes
-
-Make = Callable[[int], Any]  # units -> a cell or a layer
 
 
 def _stack(make: Make, layers: int, units: int) -> sc.Stack:
@@ -56,20 +52,6 @@ class Settings:
 
 
 QUICK = Settings(seeds=2, lengths=(16,), count=2, rates=(3e-3,), steps=1000)
-
-
-def parameters(net: Any, input_size: int) -> int:
-    """Count the parameters of a cell or a layer."""
-    return sc.param_count(jax.eval_shape(lambda: net.init(jax.random.key(0), input_size)))
-
-
-def as_large(make: Make, input_size: int, wanted: int) -> int:
-    """Return the number of units with which a net has about so many parameters."""
-    low, high = 1, 2
-    while parameters(make(high), input_size) < wanted:
-        low, high = high, 2 * high
-    sizes = range(low, high + 1)
-    return min(sizes, key=lambda units: abs(parameters(make(units), input_size) - wanted))
 
 
 def _trials(s: Settings, arm: str, length: int) -> Trials:

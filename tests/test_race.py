@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import seqcells as sc
-from experiments import _race, guide, mean_field
+from experiments import _arms, _race, guide, mean_field, selective_copy
 from experiments.__main__ import STUDIES, main
 from experiments._check import BadInput
 from experiments._race import count, place_table, share_at_least, share_at_most
@@ -207,12 +207,14 @@ def test_a_cell_stands_with_the_rate_that_solves_most_and_soonest():
     assert guide.seconds(rows, "recall", "a", 5) == pytest.approx(50 * 0.002)
 
 
-def test_an_rnn_as_large_as_a_gru_has_as_many_parameters():
-    for size in (8, 32, 64):
-        width = guide.as_large(size, 17)
-        gru, rnn = guide.parameters(sc.GRU(size), 17), guide.parameters(sc.RNN(width), 17)
-        assert abs(rnn / gru - 1) < 0.05
-        assert gru == 3 * (size * size + 17 * size + 2 * size)
+@pytest.mark.parametrize("make", [sc.RNN, sc.MinGRU, selective_copy.ARMS["minGRU, 3 layers"]])
+def test_a_net_as_large_as_a_gru_has_as_many_parameters(make):
+    for size in (8, 64):
+        wanted = _arms.parameters(sc.GRU(size), 17)
+        assert wanted == 3 * (size * size + 17 * size + 2 * size)
+        units = _arms.as_large(make, 17, wanted)
+        off = [abs(_arms.parameters(make(n), 17) - wanted) for n in (units - 1, units, units + 1)]
+        assert off[1] == min(off)
 
 
 @over_all
