@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterable
 from benchmarks import compare, machine
 from benchmarks.peers import OURS, PEERS
 from benchmarks.sweep import KEYS
-from benchmarks.tables import NONE, Row, between, digits, made_with, markdown
+from benchmarks.tables import NONE, Row, between, digits, made_with
 from benchmarks.timing import slope
+from experiments._markdown import markdown
 
 Group = list[Row]
 

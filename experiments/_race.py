@@ -15,7 +15,17 @@ from rich.text import Text
 
 from experiments import _study
 from experiments._check import BadInput
-from experiments._report import Table, decimal, print_table, say, short, wilson, write_page
+from experiments._report import (
+    Table,
+    as_text,
+    decimal,
+    print_table,
+    say,
+    short,
+    wilson,
+    write_page,
+)
+from experiments._study import write_whole
 
 Frame = Any  # pandas.DataFrame of runs, a row each; a type checker cannot follow its columns
 
@@ -235,6 +245,8 @@ class Study:
             footer="Every number is computed from results.csv, beside this page; what the run was "
             "told stands in run.json.",
         )
+        text = [f"![{self.title}]({picture.name})", self.lead, *map(as_text, tables)]
+        write_whole(out / "results.md", "\n\n".join([f"# {self.title}", *text, ""]))
         print_table(console, tables[1])
         for claim, verdict in claims:
             console.print(Text(f"- {claim.text}: {word(verdict)}. {verdict.found}."))

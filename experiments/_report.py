@@ -17,6 +17,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 from scipy import stats
 
+from experiments._markdown import markdown
 from experiments._study import write_whole
 
 
@@ -87,6 +88,11 @@ def _cut(table: Table, shown: int) -> RichTable:
 def _width(console: Console, table: RichTable) -> int:
     wide = console.options.update_width(10_000)
     return Measurement.get(console, wide, table).maximum
+
+
+def as_text(table: Table) -> str:
+    """Write a table for a page of text."""
+    return f"## {table.title}\n\n{table.caption}\n\n{markdown(table.head, table.rows, table.texts)}"
 
 
 def write_page(path: Path, picture: Path, **content: Any) -> None:

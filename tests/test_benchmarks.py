@@ -18,6 +18,7 @@ from benchmarks.peers import OURS, PEERS, Built, Naive
 from benchmarks.problem import CELLS, SHAPES, Shape, draw_inputs, parse_shape
 from experiments import _machine
 from experiments._check import BadInput
+from experiments._markdown import markdown
 
 ROOT = Path(__file__).parents[1]
 TINY = Shape("tiny", 2, 5, 3, 4)
@@ -114,7 +115,7 @@ def test_numbers_are_written_with_digits_that_count(value, text):
 
 
 def test_a_markdown_table_is_aligned():
-    lines = tables.markdown(["who", "ms"], [["naive", "1.5"], ["b", "-"]], texts=1).splitlines()
+    lines = markdown(["who", "ms"], [["naive", "1.5"], ["b", "-"]], texts=1).splitlines()
     assert lines == ["| who   |  ms |", "| ----- | --: |", "| naive | 1.5 |", "| b     |   - |"]
 
 

@@ -174,11 +174,13 @@ def test_a_report_is_made_of_rows_alone(module, tmp_path):
     console = Console(file=io.StringIO(), width=250)
     module.report(tmp_path, console)
     page = (tmp_path / "report.html").read_text()
+    text_page = (tmp_path / "results.md").read_text()
     assert (tmp_path / f"{module.STUDY.name}.png").read_bytes()[:4] == b"\x89PNG"
     named = set(rows["arm"]) if "arm" in rows else {"1.2", "1.5"}
     for text in named:
         assert text in page
         assert text in console.file.getvalue()
+        assert text in text_page
 
 
 def recalled(solved_at):
