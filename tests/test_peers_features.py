@@ -43,6 +43,10 @@ DENIED = {
     "cuDNN": r"cudnn",
     "weights of other frameworks": r"interop|(from|load)_(torch|keras|flax|haiku|equinox|onnx)",
     "gradient by lag": r"by_lag|diagnos",
+    "singular values by lag, Lyapunov exponents": r"jacobian|singular|lyapunov",
+    "gates, timescales, saturation": r"timescale|^saturation|gate_values",
+    "Omega, flossing, spectral-norm projection": r"^omega|floss|project_spectral",
+    "tasks that measure memory": r"^probes?$|^adding|_tasks?$",
     "check of a cell of one's own": r"check_(cell|rnn)|^laws$",
     "table of parameters": r"summary|tabulate",
 }
