@@ -20,7 +20,7 @@ from seqcells._flags import Flags
 from seqcells._linear import wide
 from seqcells._unroll import prepare, time_first, trajectory
 from seqcells.diagnostics import carry_gradient, lyapunov_exponents
-from seqcells.diagnostics._lag import _norm as norm
+from seqcells.diagnostics._lag import norm
 
 __all__ = ["flossing", "omega", "project_spectral_norm"]
 

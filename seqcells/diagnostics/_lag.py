@@ -138,10 +138,10 @@ def norms_by_lag(gradient: Carry, steps: tuple[int, ...]) -> jax.Array:
         leaf.reshape(*steps, math.prod(leaf.shape[len(steps) :]))
         for leaf in jax.tree.leaves(gradient)
     ]
-    return jnp.flip(_norm(jnp.concatenate(leaves, axis=-1)), axis=0)
+    return jnp.flip(norm(jnp.concatenate(leaves, axis=-1)), axis=0)
 
 
-def _norm(flat: jax.Array) -> jax.Array:
+def norm(flat: jax.Array) -> jax.Array:
     """Euclidean norm over the last axis, whose square does not underflow, differentiable at 0."""
     peak = jnp.max(jnp.abs(flat), axis=-1, initial=0)
     some = peak > 0

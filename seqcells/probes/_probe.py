@@ -22,9 +22,9 @@ class Sample(NamedTuple):
     after the last of them is padding, and zero.
     """
 
-    xs: jax.Array  # float32[T, N, D]
-    targets: jax.Array  # [S, N], int32 classes or float32 numbers
-    steps: jax.Array  # int32[S, N], the step at which each answer is due, rising along S
+    xs: jax.Array  # float[T, N, D], as all here in JAX's default dtype: float32, int32
+    targets: jax.Array  # [S, N], int classes or float numbers
+    steps: jax.Array  # int[S, N], the step at which each answer is due, rising along S
 
     @property
     def lengths(self) -> jax.Array:
