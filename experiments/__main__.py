@@ -22,7 +22,7 @@ from experiments._report import say
 
 STUDIES = (  # modules of this package: Settings, QUICK, run(...), report(...)
     *("guide", "horizon", "adding", "chrono", "pascanu", "mean_field"),
-    "selective_copy",
+    *("selective_copy", "trainability"),
 )
 COMMANDS = ("list", "run", "report")
 PROGRAM = "python -m experiments"

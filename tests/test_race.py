@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 import seqcells as sc
-from experiments import _arms, _race, guide, mean_field, selective_copy
+from experiments import _arms, _race, guide, mean_field, selective_copy, trainability
 from experiments.__main__ import STUDIES, main
 from experiments._check import BadInput
 from experiments._race import count, place_table, share_at_least, share_at_most
@@ -60,6 +60,8 @@ def worlds(module, settings):
     cells = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]
     goods = (lambda _: True, lambda _: False, *cells)
     made = [trial_rows(module, settings, good) for good in goods]
+    if module is trainability:
+        made.append(trial_rows(module, settings, lambda labels: 0.9 < labels["gain"] < 1.5))
     if module is guide:  # and one where a GRU is small, and one where it is large
         for sizes in ((5, 50), (50, 5)):
             size = made[0]["arm"].map(lambda arm, sizes=sizes: sizes["GRU" not in arm])
