@@ -19,7 +19,7 @@ default_role = "code"  # `x` in a docstring is code
 
 def _literal_shapes(app, what, name, obj, options, lines):
     """Let a shape such as [T, *B, D] be read as it stands: a star is no emphasis here."""
-    lines[:] = [re.sub(r"\*(?=[BK]\b|shape)", r"\\*", line) for line in lines]
+    lines[:] = [re.sub(r"\*(?=[ABKS]\b|shape)", r"\\*", line) for line in lines]
 
 
 def _is_field(app, what, name, obj, skip, options):

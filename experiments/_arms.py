@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -44,6 +45,7 @@ def parameters(net: Any, input_size: int) -> int:
     return sc.param_count(jax.eval_shape(lambda: net.init(jax.random.key(0), input_size)))
 
 
+@functools.lru_cache(maxsize=256)
 def as_large(make: Make, input_size: int, wanted: int) -> int:
     """Return the number of units with which a net has about so many parameters."""
     low, high = 1, 2

@@ -1,6 +1,7 @@
 """The runs of a study: what is trained, when it ends, and what stands in their rows."""
 
 import dataclasses
+import functools
 import math
 
 import jax
@@ -41,17 +42,28 @@ def measured(group):
     return group.measure(lambda steps: None)["results"]
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def step(group, state, member):
+    return train.train_step(group.task, state, member, group.optimizer)[0]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def evaluate(group, params, key, member):
+    return group.task.evaluate(params, key, member, group.eval_size)
+
+
 def by_hand(run, group):
     """Train one run by itself with a loop, and score it."""
     k_init, k_train, k_eval = jax.random.split(jax.random.key(run.seed), 3)
     reader = dataclasses.replace(group.task.reader, cell=run.start)
     params = reader.init(k_init, PROBE.input_size)
-    member = Member(train.HParams()._replace(**run.hparams), run.knobs)
+    hparams = jax.tree.map(jnp.float32, train.HParams()._replace(**run.hparams))
+    member = Member(hparams, jax.tree.map(jnp.int32, run.knobs))
     state = train.init(params, member, k_train, group.optimizer)
-    step = jax.jit(lambda state: train.train_step(group.task, state, member, group.optimizer)[0])
+    fixed = dataclasses.replace(group, runs=())  # what these programs depend on
     for _ in range(group.steps):
-        state = step(state)
-    return group.task.evaluate(state.params, k_eval, member, group.eval_size)
+        state = step(fixed, state, member)
+    return evaluate(fixed, state.params, k_eval, member)
 
 
 @pytest.mark.parametrize("options", [{}, {"optimizer": sgd}], ids=["adamw", "sgd"])

@@ -98,11 +98,11 @@ def gate_shares(values: ArrayLike, mask: ArrayLike | None = None) -> GateShares:
 def saturation(
     carries: ArrayLike, threshold: float = 0.95, mask: ArrayLike | None = None
 ) -> jax.Array:
-    """Compute the share of |h| > threshold a unit, over time and batch.
+    """Compute the share of `|h| > threshold` a unit, over time and batch.
 
     Args:
         carries: float[*A, H], as `trajectory` or `unroll` gives them.
-        threshold: of |h|, dimensionless; 0.95 is near the end of tanh, whose slope there is 0.1.
+        threshold: of `|h|`, dimensionless; 0.95 is near the end of tanh, whose slope is 0.1 there.
         mask: bool[*A]; False = a step that does not count.
 
     Returns:

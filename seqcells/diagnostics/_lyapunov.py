@@ -31,7 +31,7 @@ def lyapunov_exponents(
         Q_t R_t = J_t Q_{t-1}        lambda_i = mean of ln |R_t[i, i]| over the steps
 
     Gradients fall as exp(lambda_1 t) going back in time: exponents of 0 are what training wants.
-    All of them add up to the mean of ln |det J_t|. They are differentiable, by the parameters too.
+    All of them add up to the mean of `ln |det J_t|`. They are differentiable, also by parameters.
 
     J_t Q is k derivatives along columns, so J_t itself is not formed. Q starts with k fixed
     directions in general position, and turns towards the fastest during the warm-up; without one

@@ -33,7 +33,7 @@ def curse_of_memory(decay: ArrayLike) -> CurseOfMemory:
         decay: l, float[...].
 
     Returns:
-        Variance and sensitivity, each as l; inf where |l| >= 1, which has no stationary state.
+        Variance and sensitivity, each as l; inf where `|l| >= 1`, which has no stationary state.
 
     Raises:
         TypeError: on a decay that is not floating.

@@ -77,9 +77,9 @@ def jacobian_by_lag(
 
 
 def pascanu_bound(cell: Cell, params: Params, lag: ArrayLike = 1) -> jax.Array:
-    """Compute the bound ||dh_t/dh_{t-k}||_2 <= (||W||_2 max |act'|)^k (Pascanu et al. 2013).
+    """Compute the bound `||dh_t/dh_{t-k}||_2 <= (||W||_2 max |act'|)^k` (Pascanu et al. 2013).
 
-    W is the recurrent matrix, or diag(u) for IndRNN; max |act'| is 1 for tanh, ReLU and the
+    W is the recurrent matrix, or diag(u) for IndRNN; `max |act'|` is 1 for tanh, ReLU and the
     identity, 1/4 for the logistic function. A bound below 1 means that gradients vanish for
     certain, one above 1 nothing.
 
