@@ -17,8 +17,9 @@ from tests import oracles
 pytestmark = pytest.mark.usefixtures("strict")
 
 KEY = jax.random.key(0)
-MANY = 100_000  # sequences by which a baseline is checked
-BATCH = 400  # sequences that an oracle reads
+MANY = 5  # batches by which a baseline is checked: 100,000 sequences
+BATCH = 20_000  # one size, so that each probe compiles once
+READ = 400  # sequences that an oracle reads
 
 
 class Case(NamedTuple):
@@ -195,7 +196,7 @@ def test_what_comes_after_the_last_answer_is_zero(case, with_knobs):
 def test_an_oracle_gives_the_same_answers(case, with_knobs):
     drawn = sample(case.probe, KEY, BATCH, *case.data, **(case.knobs if with_knobs else {}))
     xs, targets, steps = map(np.asarray, drawn)
-    for i in range(BATCH):
+    for i in range(READ):
         asked = list(zip(steps[:, i].tolist(), targets[:, i].tolist(), strict=True))
         np.testing.assert_allclose(asked, case.oracle(case.probe, xs[:, i], *case.data), rtol=1e-6)
 
@@ -206,8 +207,8 @@ def test_the_trivial_answer_costs_the_baseline(case, with_knobs):
     """Which is a closed form; here it stands beside the mean over many sequences."""
     knobs = case.knobs if with_knobs else {}
     found = []
-    for seed in range(10):
-        drawn = sample(case.probe, jax.random.key(seed), MANY // 10, *case.data, **knobs)
+    for seed in range(MANY):
+        drawn = sample(case.probe, jax.random.key(seed), BATCH, *case.data, **knobs)
         found.append(losses(case.probe, case.probe.guess(drawn), drawn.targets))
     found = np.concatenate(found).astype(float)
     error = found.std(ddof=1) / math.sqrt(len(found))
@@ -216,7 +217,7 @@ def test_the_trivial_answer_costs_the_baseline(case, with_knobs):
 
 @over_cases
 def test_no_answer_near_the_trivial_one_costs_less(case):
-    drawn = sample(case.probe, KEY, 20_000, *case.data)
+    drawn = sample(case.probe, KEY, BATCH, *case.data)
     best = case.probe.guess(drawn)
     least = float(score(case.probe, best, drawn.targets).loss)
     for nudge in (-0.1, 0.1):
@@ -231,7 +232,7 @@ def test_a_baseline_is_the_one_that_is_printed(probe, loss):
 
 @over_cases
 def test_the_right_answers_solve_it_and_guessing_does_not(case):
-    probe, drawn = case.probe, sample(case.probe, KEY, 10_000, *case.data)
+    probe, drawn = case.probe, sample(case.probe, KEY, BATCH, *case.data)
     scored = score(probe, perfect(probe, drawn.targets), drawn.targets)
     assert float(scored.loss) == pytest.approx(0, abs=1e-6)
     assert (float(scored.accuracy), float(scored.exact)) == (1, 1)
