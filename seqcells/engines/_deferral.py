@@ -147,7 +147,9 @@ class _Product(Function):
 
     def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
         params, turned, carry, d_carry = jax.tree.unflatten(self.structure, args)
-        params = jax.tree.map(jnp.transpose, turned) if self.back else params
+        if self.back:  # what differs from step to step keeps the transposing from being hoisted
+            turned, carry = jax.lax.optimization_barrier((turned, carry))
+            params = jax.tree.map(jnp.transpose, turned)
         return tuple(jax.tree.leaves(_push(self.cell, params, carry, d_carry)))
 
     def turning(self) -> Function:
