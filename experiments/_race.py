@@ -246,6 +246,7 @@ class Study:
             "told stands in run.json.",
         )
         text = [f"![{self.title}]({picture.name})", self.lead, *map(as_text, tables)]
+        text += ["\n".join(f"- {name}: {value}" for name, value in made(told).items() if value)]
         write_whole(out / "results.md", "\n\n".join([f"# {self.title}", *text, ""]))
         print_table(console, tables[1])
         for claim, verdict in claims:
