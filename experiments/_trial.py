@@ -136,7 +136,7 @@ class Trials:
                 "learning_rate": run.hparams.get("learning_rate", math.nan),
                 "seed": run.seed,
                 "steps": at,
-                "solved_at": solved_at(values[i], success, self.segment, at),
+                "solved_at": solved_at(values[i], success, self.segment, at, bool(solved[i])),
                 "solved": bool(solved[i]),
                 **{name: float(getattr(score, name)[i]) for name in ("loss", "accuracy", "exact")},
                 "seconds_per_step": seconds,
@@ -172,10 +172,17 @@ def passed(values: np.ndarray, success: probes.Success, strictness: float = 1.0)
     return 1 - values < (1 - success.bound) / strictness
 
 
-def solved_at(values: np.ndarray, success: probes.Success, segment: int, steps: int) -> float:
-    """Return the step by which the average of a segment first passes; NaN where none does."""
+def solved_at(
+    values: np.ndarray, success: probes.Success, segment: int, steps: int, in_the_end: bool = False
+) -> float:
+    """Return the step by which the average of a segment first passes.
+
+    Where none does: the last step for a run that is scored as solved in the end, NaN for others.
+    """
     good = np.flatnonzero(passed(values, success))
-    return float(min((good[0] + 1) * segment, steps)) if len(good) else math.nan
+    if len(good):
+        return float(min((good[0] + 1) * segment, steps))
+    return float(steps) if in_the_end else math.nan
 
 
 def fit(

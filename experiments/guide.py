@@ -175,6 +175,10 @@ def _time(value: float) -> str:
     return "never" if math.isinf(value) else f"{short(value)} s"
 
 
+def _done(value: float) -> str:
+    return "never" if math.isinf(value) else f"after {_time(value)} of training"
+
+
 def _is_larger(rows: Frame, rnn: str) -> Verdict:
     """Whether the GRU has more parameters."""
     mine = pick(rows, task=RECALL)
@@ -193,8 +197,8 @@ def _rnn_does_for_short(rows: Frame, rnn: str) -> Verdict:
         times = [seconds(rows, task, arm, length) for arm in (rnn, GRU.name)]
         found.append(2 * alike.k > alike.n and times[0] <= times[1])
         told.append(
-            f"{task} over {length} steps {alike.text}, half in {_time(times[0])} of training, "
-            f"with the GRU in {_time(times[1])}"
+            f"{task} over {length} steps {alike.text}, half {_done(times[0])}, "
+            f"with the GRU {_done(times[1])}"
         )
     return Verdict(all(found), "; ".join(told))
 

@@ -109,6 +109,12 @@ def test_it_is_solved_at_the_end_of_the_first_segment_that_passes(success, value
     np.testing.assert_equal(solved_at(np.array(values), success, 50, 130), expected)
 
 
+def test_what_is_solved_in_the_end_alone_is_solved_at_the_last_step():
+    values = np.array([0.5, 0.02])
+    assert solved_at(values, LOSS, 50, 80, in_the_end=True) == 80
+    assert np.isnan(solved_at(values, LOSS, 50, 80, in_the_end=False))
+
+
 def test_to_pass_by_twice_as_much_is_half_the_loss_or_half_of_what_is_wrong():
     values = np.array([0.004, 0.006, 0.011])
     assert passed(values, LOSS, strictness=2).tolist() == [True, False, False]
