@@ -117,8 +117,11 @@ def reach(rows: Frame, task: str, arm: str) -> int:
 
 
 def seconds(rows: Frame, task: str, arm: str, length: int) -> float:
-    """Return the seconds of training by which half of the seeds solve a task, or inf."""
-    mine = best(pick(rows, task=task, arm=arm, length=length))
+    """Return the seconds of training by which half solve a task: inf for never, NaN if not run."""
+    mine = pick(rows, task=task, arm=arm, length=length)
+    if mine.empty:
+        return math.nan
+    mine = best(mine)
     return count(mine).median * float(mine["seconds_per_step"].median())
 
 
@@ -128,7 +131,7 @@ Judge = Callable[[Frame, str], Verdict]  # (rows, the RNN that stands beside the
 def _reaches_further(rows: Frame, rnn: str, task: str) -> Verdict:
     """Whether the GRU solves a task over more steps, and up to where the two are alike."""
     far = {arm: reach(rows, task, arm) for arm in (rnn, GRU.name, CHRONO.name)}
-    at = max(counts(rows, task, rnn))
+    at = max(set(counts(rows, task, rnn)) & set(counts(rows, task, GRU.name)))
     told = [f"{arm} {counts(rows, task, arm)[at].text}" for arm in (rnn, GRU.name)]
     return Verdict(
         far[GRU.name] > far[rnn],
@@ -146,7 +149,8 @@ def _steps_faster(rows: Frame, rnn: str) -> Verdict:
         one, other = (
             float(pick(mine, arm=arm)["seconds_per_step"].median()) for arm in (GRU.name, rnn)
         )
-        ratios[length] = one / other
+        if not math.isnan(one / other):
+            ratios[length] = one / other
     told = words([f"{ratio:.2f} times over {n} steps" for n, ratio in ratios.items()])
     return Verdict(
         max(ratios.values()) < 1, f"a training step of the GRU takes {told} that of {rnn}"
@@ -159,7 +163,7 @@ def _learns_faster(rows: Frame, rnn: str) -> Verdict:
     for task in (RECALL, ADDING):
         for length in sorted(set(pick(rows, task=task)["length"])):
             gru, other = (seconds(rows, task, arm, length) for arm in (GRU.name, rnn))
-            if math.isinf(gru) and math.isinf(other):
+            if math.isnan(gru + other) or gru == other == math.inf:
                 continue
             name = f"{task} over {length} ({_time(gru)} against {_time(other)})"
             (faster if gru < other else slower).append(name)
@@ -172,6 +176,8 @@ def _learns_faster(rows: Frame, rnn: str) -> Verdict:
 
 
 def _time(value: float) -> str:
+    if math.isnan(value):
+        return "-"
     return "never" if math.isinf(value) else f"{short(value)} s"
 
 
@@ -237,7 +243,7 @@ def choice(rows: Frame) -> Table:
     for task in dict.fromkeys(rows["task"]):
         for length in sorted(set(pick(rows, task=task)["length"])):
             times = {arm: seconds(rows, task, arm, length) for arm in arms}
-            solved = sorted((t, arm) for arm, t in times.items() if not math.isinf(t))
+            solved = sorted((t, arm) for arm, t in times.items() if math.isfinite(t))
             first = solved[0][1] if solved else "none of these"
             lines.append([task, first, str(length), *(_time(times[arm]) for arm in arms)])
     return Table(

@@ -194,6 +194,16 @@ def recalled(solved_at):
     return pd.concat(rows, ignore_index=True)
 
 
+def test_the_guide_tells_of_what_is_not_run_yet(tmp_path):
+    rows = trial_rows(guide, guide.QUICK)
+    last = (rows["task"] == "adding") & (rows["length"] == 40) & rows["arm"].str.contains("GRU")
+    rows[~last].to_csv(tmp_path / "results.csv", index=False)
+    guide.report(tmp_path, Console(file=io.StringIO()))
+    assert np.isnan(guide.seconds(rows[~last], "adding", "GRU default", 40))
+    (line,) = [row for row in guide.choice(rows[~last]).rows if row[::2][:2] == ["adding", "40"]]
+    assert line[3:] == ["0.05 s", "0.05 s", "-", "-"]
+
+
 def test_a_memory_reaches_to_where_most_seeds_first_fail():
     nan = math.nan
     rows = recalled({("a", 5): [1.0, 1.0, nan], ("a", 10): [1.0, nan, nan], ("a", 20): [1.0] * 3})
