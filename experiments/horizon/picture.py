@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import matplotlib
 import numpy as np
@@ -15,16 +14,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
+from experiments._picture import COLOURS, MARKERS, STYLE
 from experiments._report import decimal, short, wilson
 from experiments.horizon.numbers import WHEN, Numbers
 from seqcells import probes
 
-COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73")  # Okabe and Ito's, safe for colour blindness
-MARKERS = ("o", "s", "v", "^")
-STYLE: dict[Any, Any] = {
-    **{"font.size": 12, "axes.titlesize": 13, "axes.titlelocation": "left"},
-    **{"axes.spines.top": False, "axes.spines.right": False},
-}
 TIMES = "\N{MULTIPLICATION SIGN}"
 DEEPEST = 20  # decades that a gradient is shown over, at most, to each side of 1
 

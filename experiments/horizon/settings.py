@@ -10,8 +10,8 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 import tyro
 
 import seqcells as sc
+from experiments._arms import CHRONO, GRU, IRNN, TANH
 from experiments._check import BadInput, positive, several, whole
-from seqcells import initializers
 
 Name = Literal["tanh orthogonal", "IRNN identity", "GRU default", "GRU chrono"]  # of CONTENDERS
 _Factors = Annotated[  # or the help would show a third with sixteen digits
@@ -94,18 +94,9 @@ class Contender(NamedTuple):
         return f"{self.cell} {self.init}"
 
 
-def _irnn(hidden_size: int, longest: int = 0) -> sc.RNN:
-    return sc.RNN(hidden_size, "relu", w_hh_init=initializers.Identity())
-
-
-def _chrono(hidden_size: int, longest: int) -> sc.GRU:
-    slow = initializers.Chrono(longest)
-    return sc.GRU(hidden_size, b_ih_init=(initializers.zeros, slow, initializers.zeros))
-
-
 CONTENDERS = (
-    Contender("tanh", "orthogonal", "tanh", lambda h, _: sc.RNN(h), sc.RNN),
-    Contender("IRNN", "identity", "irnn", _irnn, _irnn),
-    Contender("GRU", "default", "gru", lambda h, _: sc.GRU(h), sc.GRU),
-    Contender("GRU", "chrono", "gru", _chrono, sc.GRU),
+    Contender("tanh", "orthogonal", "tanh", TANH.start, TANH.run),
+    Contender("IRNN", "identity", "irnn", IRNN.start, IRNN.run),
+    Contender("GRU", "default", "gru", GRU.start, GRU.run),
+    Contender("GRU", "chrono", "gru", CHRONO.start, CHRONO.run),
 )

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments import _study, _trial
+from experiments import _arms, _study, _trial
 from experiments._members import over_members, pad
 from experiments._model import Member, Reader, Task, optimizer
 from experiments._trial import QUICK, evaluate, fit
@@ -24,7 +24,11 @@ from experiments.horizon.settings import CONTENDERS, Budget, Contender, Settings
 from seqcells import probes, train
 
 TASKS = ("recall", "adding")
-CODE = (*_trial.CODE, Path(str(_settings.__file__)), Path(__file__))
+CODE = (
+    *_trial.CODE,
+    *(Path(str(module.__file__)) for module in (_arms, _settings)),
+    Path(__file__),
+)
 
 
 class Place(NamedTuple):

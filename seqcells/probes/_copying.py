@@ -47,11 +47,6 @@ class AtTheEnd(Symbols):
         return self.symbols
 
     @property
-    def baseline(self) -> float:
-        """Cross-entropy of guessing, nats a token."""
-        return math.log(self.symbols)
-
-    @property
     def success(self) -> Success:
         """More than 99 % of the sequences right, every token of them."""
         return Success("exact", 0.99)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import ClassVar
 
 import jax
@@ -50,11 +49,6 @@ class SequentialImages(Classes):
     def output_size(self) -> int:
         """One logit a digit."""
         return 10
-
-    @property
-    def baseline(self) -> float:
-        """Cross-entropy of taking all digits for equally likely, nats."""
-        return math.log(10)
 
     @property
     def success(self) -> Success:

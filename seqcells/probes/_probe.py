@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import jax
@@ -111,6 +112,11 @@ class Probe(Static, abc.ABC):
 
 class Classes(Probe):
     """A probe whose answers are logits, scored by cross-entropy in nats."""
+
+    @property
+    def baseline(self) -> float:
+        """Cross-entropy of taking all classes for equally likely, nats."""
+        return math.log(self.output_size)
 
     def guess(self, sample: Sample) -> jax.Array:
         """Take all classes for equally likely."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -47,11 +46,6 @@ class DelayedMatch(Classes):
     def output_size(self) -> int:
         """One logit for another cue, one for the same."""
         return 2
-
-    @property
-    def baseline(self) -> float:
-        """Cross-entropy of guessing, nats."""
-        return math.log(2)
 
     @property
     def success(self) -> Success:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import ClassVar
 
 import jax
@@ -49,11 +48,6 @@ class DelayedRecall(Classes):
     def output_size(self) -> int:
         """One logit a cue."""
         return self.cues
-
-    @property
-    def baseline(self) -> float:
-        """Cross-entropy of guessing, nats."""
-        return math.log(self.cues)
 
     @property
     def success(self) -> Success:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -42,11 +41,6 @@ class DelayedXOR(Classes):
     def output_size(self) -> int:
         """One logit a value of a bit."""
         return 2
-
-    @property
-    def baseline(self) -> float:
-        """Cross-entropy of guessing, nats."""
-        return math.log(2)
 
     @property
     def success(self) -> Success:

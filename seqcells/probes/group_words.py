@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import math
 from typing import Literal
 
 import jax
@@ -57,11 +56,6 @@ class GroupWords(Classes):
     def output_size(self) -> int:
         """One logit an element."""
         return len(self.table)
-
-    @property
-    def baseline(self) -> float:
-        """Cross-entropy of guessing, nats."""
-        return math.log(len(self.table))
 
     @property
     def success(self) -> Success:

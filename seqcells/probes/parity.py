@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 
 import jax
 import jax.numpy as jnp
@@ -41,11 +40,6 @@ class Parity(Classes):
     def output_size(self) -> int:
         """Even, odd."""
         return 2
-
-    @property
-    def baseline(self) -> float:
-        """Cross-entropy of guessing, nats."""
-        return math.log(2)
 
     @property
     def success(self) -> Success:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import ClassVar
 
 import jax
@@ -49,11 +48,6 @@ class RandomPermutation(Classes):
     def output_size(self) -> int:
         """One logit for each of the two symbols that may come first."""
         return 2
-
-    @property
-    def baseline(self) -> float:
-        """Cross-entropy of guessing, nats."""
-        return math.log(2)
 
     @property
     def success(self) -> Success:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 from typing import ClassVar
 
 import jax
@@ -54,11 +53,6 @@ class TemporalOrder(Classes):
     def output_size(self) -> int:
         """One logit an order: AA, AB, BA, BB, or AAA, AAB, ... BBB."""
         return 2**self.symbols
-
-    @property
-    def baseline(self) -> float:
-        """Cross-entropy of guessing, nats."""
-        return math.log(self.output_size)
 
     @property
     def success(self) -> Success:
