@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ class Table:
     texts: int = 1  # columns that hold text, from the left; the others hold numbers
 
 
+@functools.cache
 def wilson(k: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson interval of a share, k of n."""
     interval = stats.binomtest(k, n).proportion_ci(method="wilson")

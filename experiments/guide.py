@@ -19,7 +19,7 @@ from experiments import _check
 from experiments._arms import CHRONO, GRU, TANH, Arm, as_large, parameters
 from experiments._model import Reader, Task
 from experiments._picture import draw_success
-from experiments._race import Claim, Count, Frame, Study, Verdict, count, pick
+from experiments._race import Claim, Count, Frame, Study, Verdict, at_best, best, count, pick
 from experiments._report import Table, short, words
 from experiments._trial import Run, Trials
 from seqcells import probes
@@ -88,16 +88,6 @@ def groups(s: Settings) -> list[Trials]:
             for arm in arms
         ),
     ]
-
-
-def best(rows: Frame) -> Frame:
-    """Keep, of rows that differ in learning rate and seed, those of the rate that solves most."""
-
-    def key(rate: float) -> tuple[int, float]:
-        found = count(pick(rows, learning_rate=rate))
-        return -found.k, found.median
-
-    return pick(rows, learning_rate=min(sorted(set(rows["learning_rate"])), key=key))
 
 
 def counts(rows: Frame, task: str, arm: str) -> dict[int, Count]:
@@ -291,9 +281,9 @@ def reaches(rows: Frame) -> Table:
 
 def draw(rows: Frame, path: Path) -> None:
     """Draw the share that solves each task, each at its best learning rate."""
-    kept = [best(group).index for _, group in rows.groupby(["task", "arm", "length"], sort=False)]
-    chosen = rows.loc[[i for index in kept for i in index]]
-    draw_success(chosen, path, x="length", panel="task", label="steps to remember, or to add over")
+    draw_success(
+        at_best(rows), path, x="length", panel="task", label="steps to remember, or to add over"
+    )
 
 
 STUDY = Study(
