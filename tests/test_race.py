@@ -286,8 +286,17 @@ def test_the_guide_tells_of_what_is_not_run_yet(tmp_path):
     rows[~last].to_csv(tmp_path / "results.csv", index=False)
     guide.report(tmp_path, Console(file=io.StringIO()))
     assert np.isnan(guide.seconds(rows[~last], "adding", "GRU default", 40))
-    (line,) = [row for row in guide.choice(rows[~last]).rows if row[::2][:2] == ["adding", "40"]]
-    assert line[3:] == ["0.05 s", "0.05 s", "-", "-"]
+    lines = {(row[0], row[3]): row for row in guide.choice(rows[~last]).rows}
+    assert lines["adding", "40"][4:] == ["0.05 s", "0.05 s", "-", "-"]
+
+
+def test_what_to_use_is_the_soonest_or_the_smallest_that_solves_it():
+    rows = recalled({("a", 5): [9.0], ("b", 5): [2.0], ("c", 5): [math.nan]})
+    sizes = {"a": 10, "b": 20, "c": 5}
+    (line,) = guide.choice(rows.assign(parameters=rows["arm"].map(sizes))).rows
+    assert line[:4] == ["recall", "b", "a", "5"]
+    (line,) = guide.choice(recalled({("a", 5): [math.nan]})).rows
+    assert line[:4] == ["recall", guide.NONE, guide.NONE, "5"]
 
 
 def test_a_memory_reaches_to_where_most_seeds_first_fail():
