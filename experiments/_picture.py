@@ -13,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from experiments._report import wilson
+from seqcells.diagnostics.plot import OKABE_ITO
 
-COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "v", "^", "D", "P", "X")  # colours: Okabe and Ito's, safe for colour blindness
+COLOURS = OKABE_ITO[:7]
+MARKERS = ("o", "s", "v", "^", "D", "P", "X")
 STYLE: dict[Any, Any] = {
     **{"font.size": 12, "axes.titlesize": 13, "axes.titlelocation": "left"},
     **{"axes.spines.top": False, "axes.spines.right": False},

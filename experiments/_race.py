@@ -19,6 +19,8 @@ from experiments._report import (
     Table,
     as_text,
     decimal,
+    interval,
+    made,
     print_table,
     say,
     short,
@@ -61,8 +63,7 @@ class Count(NamedTuple):
     @property
     def text(self) -> str:
         """Say k of n, with the interval of the share."""
-        low, high = self.interval
-        return f"{self.k} of {self.n} (95 % interval {low:.2f} to {high:.2f})"
+        return f"{self.k} of {self.n} (95 % interval {interval(self.k, self.n)})"
 
     @property
     def when(self) -> str:
@@ -224,9 +225,8 @@ def place_table(rows: Frame) -> Table:
     lines = []
     for place, group in rows.groupby(names, sort=False):
         c = count(group)
-        low, high = c.interval
         labels = [decimal(v) if isinstance(v, float) else str(v) for v in place]
-        counted = [f"{c.k} of {c.n}", f"{low:.2f} to {high:.2f}", c.when, str(c.steps)]
+        counted = [f"{c.k} of {c.n}", interval(c.k, c.n), c.when, str(c.steps)]
         loss = short(float(group["loss"].median()))
         time = short(1e3 * float(group["seconds_per_step"].median()))
         lines.append([*labels, *counted, loss, time])
@@ -240,15 +240,6 @@ def place_table(rows: Frame) -> Table:
         rows=lines,
         texts=len(names) - 1,
     )
-
-
-def made(told: dict[str, Any]) -> dict[str, str]:
-    """How a run was made, by name."""
-    if not told:
-        return {"run.json": "not there, so nothing is known of how this was made"}
-    settings = {k.replace("_", " "): str(v) for k, v in told.get("settings", {}).items()}
-    machines = [", ".join(f"{k} {v}" for k, v in m.items()) for m in told.get("made_with", [])]
-    return {"command": told.get("command", ""), **settings, "made with": "; ".join(machines)}
 
 
 def trial_cost(groups: Sequence[Any]) -> str:
