@@ -35,8 +35,8 @@ def import_orbax() -> ModuleType:
 
 def versions() -> dict[str, str]:
     """Of what writes a checkpoint."""
-    names = {"seqcells": "seqcells", "jax": "jax", "orbax": import_orbax().__name__}
-    return {key: importlib.import_module(name).__version__ for key, name in names.items()}
+    modules = {"seqcells": "seqcells", "jax": "jax", "orbax": import_orbax().__name__}
+    return {key: importlib.import_module(name).__version__ for key, name in modules.items()}
 
 
 def write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
