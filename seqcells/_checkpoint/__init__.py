@@ -179,12 +179,12 @@ class Checkpoints:
     def _clean(self) -> None:
         """Remove what a run that was killed has left."""
         for path in self.folder.glob(f"generation-*{_PART}"):
-            shutil.rmtree(path)
+            _files.remove(path)
 
 
 def _remove(generation: Path) -> None:
     """Remove a generation, which is whole until it is none."""
-    shutil.rmtree(generation.rename(generation.with_suffix(_PART)))
+    _files.remove(generation.rename(generation.with_suffix(_PART)))
 
 
 def _canonical(value: Any) -> str:
