@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import random
@@ -21,6 +22,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -36,7 +38,7 @@ from rich.progress import track
 from seqcells._checkpoint import CheckpointError, Checkpoints
 
 VICTIM = str(Path(__file__).with_name("_victim.py"))
-PATIENCE = 60.0  # seconds for a process to say its next line
+PATIENCE = 120.0  # seconds that a process may live
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,26 +110,31 @@ class Victim:
     def __init__(self, *arguments: object, before: tuple[str, ...] = ()) -> None:
         command = [*before, sys.executable, VICTIM, *map(str, arguments)]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
+        self.bound = threading.Timer(PATIENCE, self.process.kill)
+        self.bound.start()
         self.lines: list[str] = []
 
-    def until(self, word: str) -> str:
-        """Read lines until one begins with `word`; return the rest of it."""
+    def read(self) -> Iterator[str]:
+        """Lines as they are said, until it has ended."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             self.lines.append(line.strip())
-            if line.split()[0] == word:
-                return line.strip().removeprefix(word).strip()
-        self.process.wait(PATIENCE)
-        assert self.process.stderr is not None
-        raise RuntimeError(f"ended before {word!r}: {self.lines}\n{self.process.stderr.read()}")
+            yield line.strip()
+
+    def until(self, word: str) -> str:
+        """Read lines until one begins with `word`; return the rest of it."""
+        for line in self.read():
+            if line.split()[:1] == [word]:
+                return line.removeprefix(word).strip()
+        raise RuntimeError("\n".join([f"ended before it said {word!r}:", *self.lines]))
 
     def end(self) -> int:
-        """Wait until it has ended, read what is left, and return the exit code."""
-        out, err = self.process.communicate(timeout=PATIENCE)
-        self.lines += out.splitlines() + err.splitlines()
-        return self.process.returncode
+        """Wait until it has ended, and return the exit code."""
+        for _ in self.read():
+            pass
+        return self.process.wait()
 
     def said(self, word: str) -> list[str]:
         """What followed `word`, every time."""
@@ -135,8 +142,9 @@ class Victim:
 
     def stop(self) -> None:
         """End it if it has not."""
+        self.bound.cancel()
         self.process.kill()
-        self.process.communicate()
+        self.end()
 
 
 @contextlib.contextmanager
@@ -152,6 +160,7 @@ def victim(*arguments: object, before: tuple[str, ...] = ()) -> Iterator[Victim]
 # --- The rows.
 
 
+@functools.cache
 def unbroken() -> tuple[str, float]:
     """Hash of a run that nobody hurts, and its seconds without the imports."""
     with tempfile.TemporaryDirectory() as folder, victim("run", folder) as one:
@@ -348,7 +357,7 @@ def changed(options: Annotated[Options, tyro.conf.OmitArgPrefixes]) -> bool:
             [
                 (CONFIG | {"segment": number}, f"segment: 5 -> {number}"),
                 (CONFIG | {"new": [number]}, f"new: absent -> [{number}]"),
-                (CONFIG | {"cell": CONFIG["cell"] | {"name": "RNN"}}, 'cell.name: "GRU" -> "RNN"'),
+                (CONFIG | {"cell": CONFIG["cell"] | {"name": "GRU"}}, 'cell.name: "RNN" -> "GRU"'),
                 ({k: v for k, v in CONFIG.items() if k != "segment"}, "segment: 5 -> absent"),
             ]
         )
