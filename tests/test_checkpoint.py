@@ -221,6 +221,15 @@ def test_a_manifest_of_rubbish_is_refused(saved, text):
         saved.load(TREE)
 
 
+@pytest.mark.parametrize(("was", "is_now"), [('"step": 2', '"step": 3'), ("{", "{ ")])
+def test_a_changed_manifest_is_refused(saved, was, is_now):
+    _, new = generations(saved)
+    text = (new / "manifest.json").read_text()
+    (new / "manifest.json").write_text(text.replace(was, is_now))
+    with pytest.warns(UserWarning, match=r"manifest.json is not what was written"):
+        assert saved.load(TREE).step == 1
+
+
 def test_files_that_do_not_belong_there_are_refused(saved):
     old, new = generations(saved)
     (new / "arrays" / "code.py").write_text("raise SystemExit")
