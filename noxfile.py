@@ -33,6 +33,13 @@ def coverage(session: nox.Session) -> None:
 
 
 @nox.session
+def browser(session: nox.Session) -> None:
+    """Every report in Chromium, which must be there; what was seen is left in tests/artefacts."""
+    session.install("-e", ".[exp,test]", "selenium")
+    session.run("python", "-m", "pytest", "-m", "browser", "-n", "0", *session.posargs)
+
+
+@nox.session
 def horizon(session: nox.Session) -> None:
     """The whole study: about two and a half minutes on two cores."""
     session.install("-e", ".[exp]")

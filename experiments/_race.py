@@ -16,6 +16,7 @@ from rich.text import Text
 from experiments import _study
 from experiments._check import BadInput
 from experiments._report import (
+    VERDICTS,
     Table,
     as_text,
     decimal,
@@ -198,24 +199,31 @@ def read(out: Path, name: str) -> Frame:
 
 def word(verdict: Verdict) -> str:
     """Say whether a claim holds."""
-    return {True: "holds", False: "does not hold", None: "not measured"}[verdict.holds]
+    return VERDICTS[verdict.holds][0]
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
     """Say how many claims hold."""
     judged = [verdict.holds for verdict in verdicts if verdict.holds is not None]
+    if not judged:
+        return "No claim was measured."
     left = f"; {len(verdicts) - len(judged)} were not measured" * (len(judged) < len(verdicts))
     return f"Of {len(judged)} claims, {sum(judged)} hold{left}."
 
 
 def verdict_table(claims: list[tuple[Claim, Verdict]]) -> Table:
-    """Each claim, what was found, and the verdict."""
+    """Each claim, what was found, and the verdict; a source that all share is told once."""
+    sources = sorted({claim.source for claim, _ in claims})
+    many = len(sources) > 1
+    common = "" if many else "".join(f"Source: {source}. " for source in sources)
     return Table(
         title="What was claimed, and what was found",
-        caption="Computed from the rows. Counts are of seeds, with 95 % Wilson intervals.",
-        head=["claim", "source", "verdict", "found"],
-        rows=[[claim.text, claim.source, word(v), v.found] for claim, v in claims],
-        texts=4,
+        caption=f"{common}Verdicts are computed from the rows. A seed is one training, from its "
+        "own random start; a count of seeds stands with its 95 % Wilson interval, the shares that "
+        "so few seeds leave open.",
+        head=["claim", *["source"] * many, "verdict", "found"],
+        rows=[[c.text, *[c.source] * many, word(v), v.found] for c, v in claims],
+        texts=3 + many,
     )
 
 
@@ -242,6 +250,10 @@ def place_table(rows: Frame) -> Table:
     )
 
 
+def _listed(named: dict[str, str]) -> str:
+    return "\n".join(f"- {name}: {text}" for name, text in named.items())
+
+
 def trial_cost(groups: Sequence[Any]) -> str:
     """Say what trials cost before they run."""
     runs, steps = sum(len(g.runs) for g in groups), sum(len(g.runs) * g.steps for g in groups)
@@ -256,9 +268,11 @@ class Study:
         name: as it is typed.
         title: of the page.
         lead: what is asked, and how it was measured.
+        terms: what words of the picture and the tables mean.
         groups: settings -> what is measured in one go, such as `Trials`.
         claims: settings as they were run -> what is judged.
         draw: (rows, path) -> draws the picture.
+        answers: rows -> what the page says first, a sentence each.
         tables: rows -> the tables of all there is; the first is printed, too.
         cost: groups -> what they cost, said before they run.
         minutes: what its settings took on two cores of an AMD EPYC (Zen 4).
@@ -270,6 +284,8 @@ class Study:
     groups: Callable[[Any], Sequence[Any]]
     claims: Callable[[dict[str, Any]], list[Claim]]
     draw: Callable[[Frame, Path], None]
+    terms: dict[str, str] = dataclasses.field(default_factory=dict)
+    answers: Callable[[Frame], list[str]] = lambda rows: []
     tables: Callable[[Frame], list[Table]] = lambda rows: [place_table(rows)]
     cost: Callable[[Sequence[Any]], str] = trial_cost
     minutes: dict[Any, float] = dataclasses.field(default_factory=dict)
@@ -298,17 +314,19 @@ class Study:
             title=self.title,
             alarm=alarm,
             alt=self.title,
-            caption=self.lead,
-            headlines=[summary([verdict for _, verdict in claims])],
+            lead=self.lead,
+            terms=self.terms,
+            headlines=[*self.answers(rows), summary([verdict for _, verdict in claims])],
             tables=[table for table in tables if table.rows],
             findings=[],
             made=made(told),
             footer="Every number is computed from results.csv, beside this page; what the run was "
             "told stands in run.json.",
         )
-        text = [f"![{self.title}]({picture.name})", self.lead, *map(as_text, tables)]
-        text += ["\n".join(f"- {name}: {value}" for name, value in made(told).items() if value)]
-        write_whole(out / "results.md", "\n\n".join([f"# {self.title}", *text, ""]))
+        text = [f"![{self.title}]({picture.name})", self.lead, _listed(self.terms)]
+        text += [*map(as_text, tables), _listed(made(told))]
+        text = [f"# {self.title}", *filter(None, text), ""]
+        write_whole(out / "results.md", "\n\n".join(text))
         print_table(console, tables[1])
         for claim, verdict in claims:
             console.print(Text(f"- {claim.text}: {word(verdict)}. {verdict.found}."))

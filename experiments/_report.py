@@ -11,6 +11,7 @@ from typing import Any
 
 import jinja2
 from markupsafe import Markup
+from PIL import Image
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
@@ -20,6 +21,8 @@ from scipy import stats
 
 from experiments._markdown import markdown
 from experiments._study import write_whole
+
+VERDICTS = {True: ("holds", "✓"), False: ("does not hold", "✗"), None: ("not measured", "?")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,5 +133,7 @@ def write_page(path: Path, picture: Path, **content: Any) -> None:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text())
     encoded = base64.b64encode(picture.read_bytes()).decode()
-    text = Markup(' class="text"')
-    write_whole(path, template.render(picture=encoded, text=text, **content))
+    with Image.open(picture) as image:
+        inches = image.width / image.info["dpi"][0]
+    fixed = {"text": Markup(' class="text"'), "marks": dict(VERDICTS.values())}
+    write_whole(path, template.render(picture=encoded, inches=inches, **fixed, **content))

@@ -249,6 +249,25 @@ def test_a_table_has_a_line_for_every_place():
     ]
 
 
+def test_a_source_that_all_claims_share_is_told_once():
+    one, other = (_race.Claim("it grows", source, lambda rows: None) for source in ("A", "B"))
+    held, not_run = _race.Verdict(True, "3 %"), _race.Verdict(None, "not run")
+    alike = _race.verdict_table([(one, held), (one, not_run)])
+    assert alike.rows == [["it grows", "holds", "3 %"], ["it grows", "not measured", "not run"]]
+    assert alike.caption.startswith("Source: A. ")
+    both = _race.verdict_table([(one, held), (other, held)])
+    assert [row[1] for row in both.rows] == ["A", "B"]
+    assert "Source" not in both.caption
+    assert {table.texts == len(table.head) for table in (alike, both)} == {True}
+
+
+def test_claims_that_hold_are_counted_among_those_that_were_judged():
+    held, failed, not_run = (_race.Verdict(holds, "") for holds in (True, False, None))
+    assert _race.summary([held, failed, held]) == "Of 3 claims, 2 hold."
+    assert _race.summary([held, not_run]) == "Of 1 claims, 1 hold; 1 were not measured."
+    assert _race.summary([not_run]) == "No claim was measured."
+
+
 @over_all
 def test_a_folder_without_rows_is_told_how_to_get_some(module, tmp_path):
     with pytest.raises(BadInput, match=f"experiments run {module.STUDY.name}"):
@@ -297,6 +316,19 @@ def test_what_to_use_is_the_soonest_or_the_smallest_that_solves_it():
     assert line[:4] == ["recall", "b", "a", "5"]
     (line,) = guide.choice(recalled({("a", 5): [math.nan]})).rows
     assert line[:4] == ["recall", guide.NONE, guide.NONE, "5"]
+
+
+def test_the_guide_says_first_who_is_soonest():
+    at = {
+        ("a", 5): [9.0],
+        ("b", 5): [1.0],
+        ("a", 10): [9.0],
+        ("b", 10): [1.0],
+        ("b", 20): [math.nan],
+    }
+    assert guide.answers(recalled(at)) == [
+        f"Soonest to solve recall: b over 5 and 10 steps; {guide.NONE} over 20 steps."
+    ]
 
 
 def test_a_memory_reaches_to_where_most_seeds_first_fail():
