@@ -1,0 +1,204 @@
+"""Checkpoints that are whole or do not exist, and are checked to the byte before they are used."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import shutil
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from seqcells import _check
+from seqcells._checkpoint import _files, _generation, _leaves, _orbax
+from seqcells._checkpoint._files import BrokenError, CheckpointError
+from seqcells._checkpoint._generation import Saved
+from seqcells._checkpoint._lock import RunLocked, hold
+
+__all__ = ["CheckpointError", "Checkpoints", "RunLocked", "Saved"]
+
+_PART = ".part"  # ends the name of a generation that is half written, or half removed
+_MOST = 1 << 18  # bytes of a configuration, and of what is said about a generation
+
+
+class Checkpoints:
+    """The checkpoints of one run: `keep` generations in a folder, each whole or not there.
+
+    A generation is written beside the others, synced, and renamed last. It holds the arrays as
+    Orbax writes them, and a manifest: SHA-256, shape and dtype of every leaf, size and SHA-256 of
+    every file, the versions, the configuration, and the manifest's own SHA-256. Nothing in it is
+    code, and no more is read than the tree that `load` is to fill has room for.
+
+    Every process of a run that has several needs a folder of its own. A POSIX system is needed,
+    and Orbax (the extra `sweep`). One thread at a time.
+
+    Args:
+        folder: of the run; made when it is first needed.
+        config: everything that the run depends on, as JSON has it; another one is refused.
+        keep: generations to keep, at least 1; with 1 there is none to fall back to.
+
+    >>> import tempfile, jax, jax.numpy as jnp
+    >>> checkpoints = Checkpoints(tempfile.mkdtemp(), {"learning_rate": 0.1})
+    >>> with checkpoints.lock():
+    ...     checkpoints.save(100, {"w": jnp.ones(3), "key": jax.random.key(0)})
+    >>> saved = checkpoints.load(like={"w": jnp.zeros(3), "key": jax.random.key(1)})
+    >>> saved.step, saved.tree["w"]
+    (100, Array([1., 1., 1.], dtype=float32))
+    """
+
+    def __init__(
+        self, folder: str | os.PathLike[str], config: dict[str, Any], keep: int = 2
+    ) -> None:
+        self.folder = Path(folder)
+        self.config = _as_json("config", config)
+        self.keep = _check.size("keep", keep, least=1)
+        self._held = False
+        self._broken: set[Path] = set()  # generations that load found so
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Hold the folder, so that no other run uses it; `save` and `delete` hold it anyway.
+
+        Raises:
+            RunLocked: at once, naming the holder, where another run holds it.
+            CheckpointError: where the folder cannot be written to.
+        """
+        if self._held:
+            yield
+            return
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(hold(self.folder))
+            except OSError as error:
+                raise CheckpointError(f"{self.folder}: cannot be locked ({error})") from error
+            stack.callback(setattr, self, "_held", False)
+            self._held = True
+            yield
+
+    def save(self, step: int, tree: Any, about: dict[str, Any] | None = None) -> None:
+        """Write a generation; return when it is on the disk.
+
+        Args:
+            step: of the run.
+            tree: of arrays, typed random keys, numbers and None.
+            about: further facts, as JSON has them.
+
+        Raises:
+            CheckpointError: where it cannot be written (a full disk); those before it stay.
+            RunLocked: where another run holds the folder.
+            ModuleNotFoundError: without Orbax.
+        """
+        said = {
+            "step": _check.size("step", step, least=0),
+            "about": _as_json("about", about or {}),
+            "config": self.config,
+            "config_sha256": hashlib.sha256(_canonical(self.config).encode()).hexdigest(),
+            "versions": _orbax.versions(),
+        }
+        leaves, hosts = _leaves.fetch_all(tree)
+        with self.lock():
+            self._clean()
+            self._write(said, leaves, hosts)
+            self._prune()
+
+    def load(self, like: Any) -> Saved | None:
+        """Read the newest generation that is whole; warn of newer ones that are not.
+
+        Args:
+            like: a tree of arrays or of `jax.ShapeDtypeStruct`, with the shapes, dtypes and
+                shardings that are wanted.
+
+        Returns:
+            The generation, or None if there has been none.
+
+        Raises:
+            CheckpointError: where none is whole, or where it is of another configuration, or of
+                another tree than `like`.
+            ModuleNotFoundError: without Orbax.
+        """
+        broken: list[str] = []
+        for generation in reversed(self._generations()):
+            try:
+                saved = _generation.read(generation, like, self.config)
+            except BrokenError as error:
+                self._broken.add(generation)
+                broken.append(f"{generation}: {error}")
+                continue
+            if broken:
+                came = f"step {saved.step} of {generation}"
+                warnings.warn(f"going back to {came}, as {'; '.join(broken)}", stacklevel=2)
+            return saved
+        if broken:
+            raise CheckpointError(
+                f"expected a checkpoint that is whole, got {'; '.join(broken)}; put back a copy of "
+                "one, or start anew after delete()"
+            )
+        return None
+
+    def delete(self) -> None:
+        """Remove all generations; the folder and its lock stay."""
+        with self.lock():
+            for generation in self._generations():
+                _remove(generation)
+            self._clean()
+
+    def _generations(self) -> list[Path]:
+        """All that have been written whole, oldest first."""
+        found = self.folder.glob("generation-*")
+        return sorted(path for path in found if re.fullmatch(r"generation-\d{8}", path.name))
+
+    def _write(self, said: dict[str, Any], leaves: Any, hosts: _generation.Hosts) -> None:
+        last = self._generations()[-1:]
+        number = int(last[0].name.split("-")[1]) + 1 if last else 0
+        whole = self.folder / f"generation-{number:08d}"
+        part = whole.with_suffix(_PART)
+        try:
+            _generation.write(part, said, leaves, hosts)
+            part.rename(whole)
+            _files.sync(self.folder)
+        except Exception as error:  # Orbax says nowhere what it raises when a disk is full
+            shutil.rmtree(part, ignore_errors=True)
+            before = f"{last[0]} is as it was" if last else "there is none before it"
+            raise CheckpointError(
+                f"{part}: step {said['step']} could not be written ({error}); {before}; make room "
+                "on the disk, or give another folder"
+            ) from error
+
+    def _prune(self) -> None:
+        """Remove all but the newest, and those that are known to be broken."""
+        generations = self._generations()
+        kept = [path for path in generations if path not in self._broken][-self.keep :]
+        for path in generations:
+            if path not in kept:
+                _remove(path)
+
+    def _clean(self) -> None:
+        """Remove what a run that was killed has left."""
+        for path in self.folder.glob(f"generation-*{_PART}"):
+            _files.remove(path)
+
+
+def _remove(generation: Path) -> None:
+    """Remove a generation, which is whole until it is none."""
+    _files.remove(generation.rename(generation.with_suffix(_PART)))
+
+
+def _canonical(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _as_json(name: str, value: Any) -> dict[str, Any]:
+    """Return a dict as it comes back from JSON."""
+    if not isinstance(value, dict):
+        raise TypeError(f"{name}: expected a dict, got {_check.describe_one(value)}")
+    try:
+        text = _canonical(value)
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"{name}: expected what JSON can say, got {error}") from None
+    if len(text) > _MOST:
+        raise ValueError(f"{name}: expected at most {_MOST} bytes of JSON, got {len(text)}")
+    return json.loads(text)
