@@ -172,14 +172,18 @@ def _trial(static: dict[str, Any], hparams: dict[str, float]) -> Trial:
 
 
 def _product(fields: dict[str, tuple[Any, ...]]) -> list[dict[str, Any]]:
-    return [dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values())]
+    return [
+        dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values())
+    ]
 
 
 def _draw(fields: dict[str, Any], samples: int | None, draw: int) -> list[dict[str, float]]:
     """Draw by a hash, which unlike a generator is the same for ever."""
     if (samples is None) == bool(fields):
         came = f"distributions {list(fields)}" if fields else "no distribution"
-        raise ValueError(f"samples: expected a number with distributions only, got {samples}, {came}")
+        raise ValueError(
+            f"samples: expected a number with distributions only, got {samples}, {came}"
+        )
 
     def share(name: str, i: int) -> float:
         return int(hashlib.sha256(f"{draw}/{name}/{i}".encode()).hexdigest()[:12], 16) / 16**12
@@ -205,7 +209,9 @@ def _numbers(name: str, values: Any) -> tuple[float, ...]:
     if hasattr(values, "tolist"):
         values = values.tolist()
     values = _values(name, values)
-    values = tuple(v.item() if hasattr(v, "item") and not hasattr(v, "__len__") else v for v in values)
+    values = tuple(
+        v.item() if hasattr(v, "item") and not hasattr(v, "__len__") else v for v in values
+    )
     kinds = {type(value) for value in values}
     if kinds not in ({bool}, {int}, {float}, {int, float}):
         raise TypeError(
