@@ -1,7 +1,8 @@
 """Recurrent sequence models in JAX, and a laboratory for their gradients.
 
 Imports jax alone. The Flax wrappers are `seqcells.nnx` and `seqcells.linen`, training is
-`seqcells.train`, with `seqcells.remedies`, and sweeps `seqcells.sweep`; they are imported when first asked for.
+`seqcells.train`, with `seqcells.remedies` and `seqcells.sweep`; they are imported when first asked
+for.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""Some members of a bucket, trained together: who is alive, what each has reached, who is pruned."""
+"""Some members of a bucket, trained together: who is alive, and what each has reached."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from seqcells.sweep._program import Program, power_of_two
@@ -158,7 +159,7 @@ def words(trials: Sequence[Trial]) -> np.ndarray:
 
 def _rows(a: jax.Array, take: np.ndarray) -> Any:
     """Take rows on the host: sliced in place, devices would wait for one another."""
-    if jax.dtypes.issubdtype(a.dtype, jax.dtypes.prng_key):
-        data = np.asarray(jax.random.key_data(a))[take]
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        data = jnp.asarray(np.asarray(jax.random.key_data(a))[take])
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
     return np.asarray(a)[take]

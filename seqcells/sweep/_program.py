@@ -47,9 +47,10 @@ def build(
     rows = NamedSharding(mesh, PartitionSpec("members"))
 
     def over_members(f: Callable[..., Any]) -> Callable[..., Any]:
-        specs = {"in_specs": rows.spec, "out_specs": rows.spec}
         # Nothing is shared, so how values vary need not be checked: any scan of a user's passes.
-        return jax.shard_map(jax.vmap(f), mesh=mesh, check_vma=False, **specs)
+        return jax.shard_map(
+            jax.vmap(f), mesh=mesh, in_specs=rows.spec, out_specs=rows.spec, check_vma=False
+        )
 
     def init(hparams: dict[str, jax.Array], words: jax.Array) -> Any:
         return task.init(hparams, jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1]))
@@ -92,8 +93,8 @@ def fitting(build: Callable[[int], Program], width: int, *, fixed: bool) -> Prog
             some = f"chunk of {width} members" if fixed else "member"
             do = "take chunk='auto' or a smaller one" if fixed else "make the task smaller"
             raise ValueError(
-                f"chunk: expected a {some} that fits into {free / GB:.3g} GB a device, got one that "
-                f"needs {program.bytes / GB:.3g} GB; {do}"
+                f"chunk: expected a {some} that fits into {free / GB:.3g} GB a device, got one "
+                f"that needs {program.bytes / GB:.3g} GB; {do}"
             )
         width = max(least, min(width // 2, shared(_power_below(width * free / program.bytes))))
 

@@ -140,7 +140,7 @@ class Space:
 
 
 def canonical(value: Any) -> Any:
-    """Return what a static value is known by: itself if JSON has it, else text without addresses."""
+    """Return what a static value is known by: itself if JSON has it, else its text."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, (tuple, list)):
@@ -149,12 +149,11 @@ def canonical(value: Any) -> Any:
         parts = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
         inner = ", ".join(f"{name}={part}" for name, part in parts.items())
         return f"{type(value).__name__}({inner})"
-    if callable(value) and hasattr(value, "__qualname__"):
-        return f"{value.__module__}.{value.__qualname__}"
-    text = repr(value)
-    if " at 0x" in text:
+    named = callable(value) and hasattr(value, "__qualname__")
+    text = value.__qualname__ if named else repr(value)  # modules move from version to version
+    if " at 0x" in text or "<lambda>" in text:
         raise TypeError(
-            f"static: expected values with a repr that names them, got {text}, which no other "
+            f"static: expected values that have a name, got {text}, which no other "
             "process knows again; pass a string and look it up in make"
         )
     return text

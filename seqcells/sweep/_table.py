@@ -139,9 +139,6 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
 
 
 def _flat(trial: Trial, row: Row, names: Sequence[str]) -> Row:
-    taken = [name for name in names if name in trial.fields]
-    if taken:
-        raise ValueError(f"space: expected fields that no metric is named like, got {taken}")
     metrics = {name: row["metrics"].get(name, math.nan) for name in names}
     head = {"id": trial.id, **trial.fields, "status": row["status"], "steps": row["steps"]}
     return {**head, **metrics, "seconds": row["seconds"]}

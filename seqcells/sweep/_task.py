@@ -40,8 +40,8 @@ def adamw(hparams: HParams) -> optax.GradientTransformation:
     """
     if "learning_rate" not in hparams:
         raise ValueError(
-            f"optimizer: expected a field learning_rate in the space, got {', '.join(hparams)}; name "
-            "it so, or pass an optimizer such as lambda hparams: optax.adam(hparams['lr'])"
+            f"optimizer: expected a field learning_rate in the space, got {', '.join(hparams) or 'none'}; "
+            "name it so, or pass an optimizer such as lambda hparams: optax.adam(hparams['lr'])"
         )
     return train.adamw(
         train.HParams(**{n: hparams[n] for n in train.HParams._fields if n in hparams})
