@@ -37,16 +37,20 @@ def space(boom=(-1,), seeds=4, **further):
     return sweep.Space(**(grid | further))
 
 
+_programs = {}
+
+
 def compile_once(monkeypatch):
-    """Compile a program once for all sweeps of a test; what it is given makes it what it is."""
-    build, kept = _bucket.build, {}
+    """Compile a program of `make()` once for all tests of a process."""
+    build = _bucket.build
 
     @functools.wraps(build)
     def cached(task, hparams, width, segment, metric, key):
-        at = (width, segment, metric, tuple(np.asarray(jax.random.key_data(key)).tolist()))
-        if at not in kept:
-            kept[at] = build(task, hparams, width, segment, metric, key)
-        return kept[at]
+        data = tuple(np.asarray(jax.random.key_data(key)).tolist())
+        at = (*hparams, width, segment, metric, data)
+        if at not in _programs:
+            _programs[at] = build(task, hparams, width, segment, metric, key)
+        return _programs[at]
 
     monkeypatch.setattr(_bucket, "build", cached)
 

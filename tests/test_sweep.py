@@ -93,10 +93,11 @@ def test_one_program_a_bucket_and_width_is_compiled():
 
     def counted(size):
         made.append(size)
-        return make(size, traced if size == 2 else chex.assert_max_traces(n=3))
+        return make(size, traced if size == 2 else chex.assert_max_traces(n=4))
 
     few = space(seeds=8, lr=[0.1], static={"size": [2]})
     sweep.run(counted, few, 30, segment=10, chunk=4)  # two chunks
+    chex.clear_trace_counter()
     few = space(seeds=8, lr=[0.1], static={"size": [3]})
     sweep.run(counted, few, 40, segment=10, halving=sweep.Halving(10))  # widths 8, 4, 2, 1
     assert made == [2, 3]
@@ -212,7 +213,10 @@ def test_the_table_is_written_as_csv_and_parquet(tmp_path, once, monkeypatch):
     pandas = pytest.importorskip("pandas")
     result = sweep.run(make, space(boom=(-1, 3)), 10, segment=10)
     result.to_csv(tmp_path / "a.csv")
-    read = pandas.read_csv(tmp_path / "a.csv", converters={"id": str, "status": str})
+    nan = {"loss": ["nan"], "largest": ["nan"]}  # the status "nan" is a word
+    read = pandas.read_csv(
+        tmp_path / "a.csv", dtype={"id": str}, keep_default_na=False, na_values=nan
+    )
     pandas.testing.assert_frame_equal(read, result.to_pandas())
     pytest.importorskip("pyarrow")
     result.to_parquet(tmp_path / "a.parquet")
