@@ -286,7 +286,7 @@ def broken(**parts):
             r"segment: expected loss as float\[10\], got float32\[\]",
         ),
         (
-            {"make": lambda: sweep.from_loss(lambda *_: (0.0, {}), lambda *_: 1.0)},
+            {"make": lambda: sweep.from_loss(lambda *_: (jnp.float32(0), {}), lambda *_: 1.0)},
             ValueError,
             "optimizer: expected a field learning_rate in the space, got boom, gain, lr, seed;",
         ),

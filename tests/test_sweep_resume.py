@@ -94,14 +94,14 @@ def test_it_goes_on_from_its_checkpoint(tmp_path):
     """Of the segments before the kill only the one that was not saved is trained again."""
 
     def stop_at(progress):
-        if progress.step == 20 and progress.finished == 4:
+        if progress.step == 20:
             raise Killed
 
     with pytest.raises(Killed):
         run(tmp_path, on_segment=stop_at)
     steps = []
     run(tmp_path, on_segment=lambda progress: steps.append((progress.finished, progress.step)))
-    assert steps == [(4, 20), (4, 30)]
+    assert steps == [(0, 20), (0, 30), (4, 10), (4, 20)]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -115,7 +115,7 @@ def test_a_signal_ends_the_segment_and_saves(tmp_path, number):
     ends = SystemExit if number == signal.SIGTERM else KeyboardInterrupt
     with pytest.raises(ends) as caught:
         run(tmp_path / "out", on_segment=on_segment, save_seconds=1000)
-    assert number == signal.SIGINT or caught.value.code == 143
+    assert getattr(caught.value, "code", 130) == 128 + number
     assert signal.getsignal(number) == before
     table = (tmp_path / "out" / "results.csv").read_text()
     assert table.count("unfinished") == len(whole.rows)
