@@ -39,8 +39,9 @@ def adamw(hparams: HParams) -> optax.GradientTransformation:
         ValueError: the space has no `learning_rate`.
     """
     if "learning_rate" not in hparams:
+        came = ", ".join(hparams) or "none"
         raise ValueError(
-            f"optimizer: expected a field learning_rate in the space, got {', '.join(hparams) or 'none'}; "
+            f"optimizer: expected a field learning_rate in the space, got {came}; "
             "name it so, or pass an optimizer such as lambda hparams: optax.adam(hparams['lr'])"
         )
     return train.adamw(
