@@ -296,3 +296,14 @@ def test_what_cannot_be_swept_is_refused(changed, error, says):
     given = {"make": make, "space": space(), "steps": 20, "segment": 10} | changed
     with pytest.raises(error, match=says):
         sweep.run(**given)
+
+
+def test_a_seed_that_ended_in_nan_ranks_below_what_was_pruned_early():
+    row = {"status": "done", "steps": 30, "loss": 0.1}
+    rows = (
+        row | {"lr": 1.0, "seed": 0},
+        row | {"lr": 1.0, "seed": 1, "status": "nan", "loss": np.nan},
+        row | {"lr": 0.1, "seed": 0, "status": "pruned", "steps": 10, "loss": 0.5},
+    )
+    ranks = sweep.Result(rows, (), ("lr", "seed"), "loss", "min").ranked()
+    assert [(rank["lr"], rank["n"], rank["nan"]) for rank in ranks] == [(0.1, 1, 0), (1.0, 1, 1)]
