@@ -21,8 +21,8 @@ from experiments._machine import cores
 from experiments._report import say
 
 STUDIES = (  # modules of this package: Settings, QUICK, run(...), report(...)
-    *("guide", "horizon", "adding", "chrono", "pascanu", "mean_field"),
-    *("selective_copy", "trainability"),
+    *("guide", "horizon", "adding", "chrono", "pascanu", "mean_field", "selective_copy"),
+    *("trainability", "initialisation", "remedies", "tcn"),
 )
 COMMANDS = ("list", "run", "report")
 PROGRAM = "python -m experiments"

@@ -34,6 +34,15 @@ def _chrono(hidden_size: int, longest: int) -> sc.GRU:
     return sc.GRU(hidden_size, b_ih_init=(initializers.zeros, slow, initializers.zeros))
 
 
+def rnn(name: str, activation: str, w_hh_init: Any, **inits: Any) -> Arm:
+    """Make an arm of an RNN that starts with these recurrent weights."""
+
+    def start(size: int, _: int) -> sc.RNN:
+        return sc.RNN(size, activation, w_hh_init=w_hh_init, **inits)
+
+    return Arm(name, start, functools.partial(sc.RNN, activation=activation))
+
+
 TANH = Arm("tanh orthogonal", lambda size, _: sc.RNN(size), sc.RNN)
 IRNN = Arm("IRNN identity", lambda size, _: _irnn(size), _irnn)
 GRU = Arm("GRU default", lambda size, _: sc.GRU(size), sc.GRU)

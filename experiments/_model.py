@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -56,27 +57,77 @@ class Member(NamedTuple):
     knobs: dict[str, jax.Array]  # arguments of the probe's `sample`, such as {"lag": int[]}
 
 
+class Penalty(Protocol):
+    """What is added to a loss, as a value: (cell, its parameters, xs, loss of ys) -> float[]."""
+
+    def __call__(
+        self, cell: Any, params: Any, xs: jax.Array, loss: Callable[[Any], jax.Array]
+    ) -> jax.Array: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Omega:
+    """Pascanu's: gradients are to keep their norm on the way back."""
+
+    weight: float  # alpha
+    form: str = "paper"
+
+    def __call__(self, cell: Any, params: Any, xs: jax.Array, loss: Any) -> jax.Array:
+        """Weigh `seqcells.remedies.omega`."""
+        return self.weight * sc.remedies.omega(cell, params, xs, loss, form=self.form)
+
+
+@dataclasses.dataclass(frozen=True)
+class Flossing:
+    """Engelken's: the leading Lyapunov exponents are to be 0."""
+
+    weight: float
+    k: int  # how many exponents
+
+    def __call__(self, cell: Any, params: Any, xs: jax.Array, loss: Any) -> jax.Array:
+        """Weigh `seqcells.remedies.flossing`."""
+        return self.weight * sc.remedies.flossing(cell, params, xs, self.k)
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A model and a probe; as a loss for `seqcells.train` it is a value, and compiles once."""
+    """A model and a probe; as a loss for `seqcells.train` it is a value, and compiles once.
+
+    A penalty is added to what is trained, never to what is scored.
+    """
 
     reader: Reader
     probe: probes.Probe
     batch_size: int
+    penalty: Penalty | None = None
 
     def __call__(
         self, params: ReaderParams, key: jax.Array, member: Member
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Score a fresh batch: the loss, and what else a score tells beside it."""
-        score = self.score(params, key, member, self.batch_size)
-        return score.loss, {"accuracy": score.accuracy, "exact": score.exact}
+        """Score a fresh batch: what is trained on it, and the measure of its success."""
+        sample = self.probe.sample(key, self.batch_size, **member.knobs)
+        score = self._score(params, sample)
+        further = {"measure": getattr(score, self.probe.success.measure)}
+        if self.penalty is None:
+            return score.loss, further
+        cell = self.reader.cell
+        return score.loss + self.penalty(
+            cell, params.cell, sample.xs, lambda ys: self._of_outputs(params, sample, ys).loss
+        ), further
+
+    def _score(self, params: ReaderParams, sample: probes.Sample) -> probes.Score:
+        return self.probe.score(self.reader(params, sample), sample.targets)
+
+    def _of_outputs(
+        self, params: ReaderParams, sample: probes.Sample, ys: jax.Array
+    ) -> probes.Score:
+        return self.probe.score(self.reader.read(params, sample.pick(ys)), sample.targets)
 
     def score(
         self, params: ReaderParams, key: jax.Array, member: Member, size: int
     ) -> probes.Score:
         """Score `size` fresh samples."""
-        sample = self.probe.sample(key, size, **member.knobs)
-        return self.probe.score(self.reader(params, sample), sample.targets)
+        return self._score(params, self.probe.sample(key, size, **member.knobs))
 
     def evaluate(
         self, params: ReaderParams, key: jax.Array, member: Member, size: int
@@ -93,8 +144,7 @@ class Task:
         sample = self.probe.sample(key, size, **member.knobs)
 
         def loss(ys: jax.Array) -> jax.Array:
-            answers = self.reader.read(params, sample.pick(ys))
-            return size * self.probe.score(answers, sample.targets).loss
+            return size * self._of_outputs(params, sample, ys).loss
 
         norms = sc.diagnostics.gradient_by_lag(self.reader.cell, params.cell, sample.xs, loss)
         return jnp.mean(norms, axis=1)

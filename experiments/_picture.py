@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from experiments._report import wilson
+from seqcells.diagnostics.plot import OKABE_ITO
 
-COLOURS = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000")
-MARKERS = ("o", "s", "v", "^", "D", "P", "X")  # colours: Okabe and Ito's, safe for colour blindness
+COLOURS = OKABE_ITO[:7]
+MARKERS = ("o", "s", "v", "^", "D", "P", "X")
 STYLE: dict[Any, Any] = {
     **{"font.size": 12, "axes.titlesize": 13, "axes.titlelocation": "left"},
     **{"axes.spines.top": False, "axes.spines.right": False},
@@ -79,3 +81,32 @@ def _draw_arm(axes: Axes, rows: Any, x: str, places: list[Any], i: int, arms: in
         linewidth=1.6,
         linestyle="-" if len(places) > 1 else "none",
     )
+
+
+@matplotlib.rc_context(STYLE)
+def draw_grid(frame: Any, path: Path) -> None:
+    """Draw which share of runs solved each task, a row an arm, a column a task and length.
+
+    Args:
+        frame: pandas rows of runs, with the columns arm, task, length and solved.
+        path: the file.
+    """
+    arms = list(dict.fromkeys(frame["arm"]))
+    places = list(dict.fromkeys(zip(frame["task"], frame["length"], strict=True)))
+    by_place = {at: part["solved"] for at, part in frame.groupby(["arm", "task", "length"])}
+    solved = [[by_place.get((arm, *place)) for place in places] for arm in arms]
+    share = np.array([[math.nan if one is None else one.mean() for one in row] for row in solved])
+    figure = Figure(figsize=(3.4 + 1.25 * len(places), 1.6 + 0.45 * len(arms)), dpi=140)
+    figure.set_layout_engine("constrained")
+    axes = figure.subplots()
+    image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    figure.colorbar(image, ax=axes, label="share of seeds that solve it")
+    for (i, j), value in np.ndenumerate(share):
+        one, colour = solved[i][j], "black" if value > 0.6 else "white"
+        text = "-" if one is None else f"{int(one.sum())} of {len(one)}"
+        axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=11)
+    axes.set_xticks(range(len(places)), [f"{task}\n{length} steps" for task, length in places])
+    axes.set_yticks(range(len(arms)), arms)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    figure.savefig(path)

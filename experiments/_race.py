@@ -19,6 +19,8 @@ from experiments._report import (
     Table,
     as_text,
     decimal,
+    interval,
+    made,
     print_table,
     say,
     short,
@@ -54,10 +56,14 @@ class Count(NamedTuple):
     steps: int  # of training, at most
 
     @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % Wilson interval of the share."""
+        return wilson(self.k, self.n)
+
+    @property
     def text(self) -> str:
         """Say k of n, with the interval of the share."""
-        low, high = wilson(self.k, self.n)
-        return f"{self.k} of {self.n} (95 % interval {low:.2f} to {high:.2f})"
+        return f"{self.k} of {self.n} (95 % interval {interval(self.k, self.n)})"
 
     @property
     def when(self) -> str:
@@ -101,6 +107,71 @@ def _share(
             rows = rows.assign(solved=rows["solved"] & (rows["solved_at"] <= within))
         counts = [count(group) for _, group in rows.groupby(_places(rows), sort=False)]
         return Verdict(all(good(c.k / c.n) for c in counts), "; ".join(f"{c.text}" for c in counts))
+
+    return judge
+
+
+def best(rows: Frame) -> Frame:
+    """Keep, of rows that differ in learning rate and seed, those of the rate that solves most."""
+
+    def key(rate: float) -> tuple[int, float]:
+        found = count(pick(rows, learning_rate=rate))
+        return -found.k, found.median
+
+    return pick(rows, learning_rate=min(sorted(set(rows["learning_rate"])), key=key))
+
+
+def at_best(rows: Frame) -> Frame:
+    """Keep the rows of every arm at its best learning rate, at each task and length."""
+    kept = [best(group).index for _, group in rows.groupby(["task", "arm", "length"], sort=False)]
+    return rows.loc[[i for index in kept for i in index]]
+
+
+def ahead(arm: str, other: str, **where: Any) -> Callable[[Frame], Verdict]:
+    """Judge that an arm solves tasks more often than another: somewhere, and nowhere less often.
+
+    Both stand at their best learning rate. More often is what 95 % intervals that lie apart say.
+    """
+    return _compared(arm, other, where, lambda more, less: bool(more) and not less)
+
+
+def not_behind(arm: str, other: str, **where: Any) -> Callable[[Frame], Verdict]:
+    """Judge that an arm solves no task less often than another; see `ahead`."""
+    return _compared(arm, other, where, lambda more, less: not less)
+
+
+def _compared(
+    arm: str, other: str, where: dict[str, Any], judge: Callable[[list[str], list[str]], bool]
+) -> Callable[[Frame], Verdict]:
+    def verdict(rows: Frame) -> Verdict:
+        rows, more, less, told, enough = pick(rows, **where), [], [], [], False
+        for (task, length), place in rows.groupby(["task", "length"], sort=False):
+            one, two = pick(place, arm=arm), pick(place, arm=other)
+            if one.empty or two.empty:
+                continue
+            a, b = count(best(one)), count(best(two))
+            told.append(f"{task} {length}: {a.k} of {a.n} against {b.k} of {b.n}")
+            more += told[-1:] * (a.interval[0] > b.interval[1])
+            less += told[-1:] * (a.interval[1] < b.interval[0])
+            enough = enough or wilson(0, a.n)[1] < wilson(b.n, b.n)[0]
+        if not told:
+            return Verdict(None, "not run")
+        few = "" if enough else "; too few seeds to tell"
+        return Verdict(judge(more, less) if enough else None, "; ".join(told) + few)
+
+    return verdict
+
+
+def loss_between(low: float, high: float, **where: Any) -> Callable[[Frame], Verdict]:
+    """Judge that the median seed's loss, at the learning rate where it is least, lies between."""
+
+    def judge(rows: Frame) -> Verdict:
+        rows = pick(rows, **where)
+        if rows.empty:
+            return Verdict(None, "not run")
+        medians = rows.groupby("learning_rate")["loss"].median()
+        told = ", ".join(f"{loss:.3g} at {rate:g}" for rate, loss in medians.items())
+        return Verdict(bool(low <= medians.min() <= high), f"median loss {told}")
 
     return judge
 
@@ -154,9 +225,8 @@ def place_table(rows: Frame) -> Table:
     lines = []
     for place, group in rows.groupby(names, sort=False):
         c = count(group)
-        low, high = wilson(c.k, c.n)
         labels = [decimal(v) if isinstance(v, float) else str(v) for v in place]
-        counted = [f"{c.k} of {c.n}", f"{low:.2f} to {high:.2f}", c.when, str(c.steps)]
+        counted = [f"{c.k} of {c.n}", interval(c.k, c.n), c.when, str(c.steps)]
         loss = short(float(group["loss"].median()))
         time = short(1e3 * float(group["seconds_per_step"].median()))
         lines.append([*labels, *counted, loss, time])
@@ -170,15 +240,6 @@ def place_table(rows: Frame) -> Table:
         rows=lines,
         texts=len(names) - 1,
     )
-
-
-def made(told: dict[str, Any]) -> dict[str, str]:
-    """How a run was made, by name."""
-    if not told:
-        return {"run.json": "not there, so nothing is known of how this was made"}
-    settings = {k.replace("_", " "): str(v) for k, v in told.get("settings", {}).items()}
-    machines = [", ".join(f"{k} {v}" for k, v in m.items()) for m in told.get("made_with", [])]
-    return {"command": told.get("command", ""), **settings, "made with": "; ".join(machines)}
 
 
 def trial_cost(groups: Sequence[Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import functools
 import math
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,17 @@ class Table:
     texts: int = 1  # columns that hold text, from the left; the others hold numbers
 
 
+@functools.cache
 def wilson(k: int, n: int) -> tuple[float, float]:
     """Return the 95 % Wilson interval of a share, k of n."""
     interval = stats.binomtest(k, n).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
+
+
+def interval(k: int, n: int) -> str:
+    """Write the 95 % Wilson interval of a share."""
+    low, high = wilson(k, n)
+    return f"{low:.2f} to {high:.2f}"
 
 
 def words(items: list[str]) -> str:
@@ -93,6 +101,28 @@ def _width(console: Console, table: RichTable) -> int:
 def as_text(table: Table) -> str:
     """Write a table for a page of text."""
     return f"## {table.title}\n\n{table.caption}\n\n{markdown(table.head, table.rows, table.texts)}"
+
+
+def made(run: dict[str, Any]) -> dict[str, str]:
+    """Tell how a run was made, by name."""
+    if not run:
+        return {"run.json": "not there, so nothing is known of how this was made"}
+    settings = {k: v for k, v in run.get("settings", {}).items() if not isinstance(v, dict)}
+    machines = [
+        ", ".join(f"{k} {v}" for k, v in machine.items()) for machine in run.get("made_with", [])
+    ]
+    told = {
+        **{name: run.get(name, "") for name in ("command", "optimiser")},
+        **{name.replace("_", " "): _tell(value) for name, value in settings.items()},
+        "made with": "; ".join(machines),
+    }
+    return {name: text for name, text in told.items() if text}
+
+
+def _tell(value: Any) -> str:
+    if isinstance(value, list):
+        return ", ".join(map(_tell, value))
+    return decimal(value) if isinstance(value, float) else str(value)
 
 
 def write_page(path: Path, picture: Path, **content: Any) -> None:

@@ -126,7 +126,7 @@ class Trials:
         self, runs: Sequence[Run], curve: train.Metrics, score: probes.Score, seconds: float
     ) -> list[dict[str, Any]]:
         success = self.task.probe.success
-        values = by_segment(curve[success.measure], self.segment)
+        values = by_segment(curve["measure"], self.segment)
         at = np.asarray(curve["loss"]).shape[-1]
         score = jax.tree.map(np.asarray, score)
         solved = np.asarray(self.task.probe.solved(score))
@@ -202,7 +202,7 @@ def fit(
     marks, success = [(0, time.perf_counter())], task.probe.success
 
     def look(state: train.TrainState, metrics: train.Metrics) -> bool:
-        values = np.asarray(metrics[success.measure]).mean(axis=-1)
+        values = np.asarray(metrics["measure"]).mean(axis=-1)
         marks.append((int(np.asarray(state.step)[0]), time.perf_counter()))
         progress(marks[-1][0])
         return bool(passed(values, success, strictness=2).all())

@@ -19,7 +19,7 @@ from experiments import _check
 from experiments._arms import CHRONO, GRU, TANH, Arm, as_large, parameters
 from experiments._model import Reader, Task
 from experiments._picture import draw_success
-from experiments._race import Claim, Count, Frame, Study, Verdict, count, pick
+from experiments._race import Claim, Count, Frame, Study, Verdict, at_best, best, count, pick
 from experiments._report import Table, short, words
 from experiments._trial import Run, Trials
 from seqcells import probes
@@ -28,6 +28,7 @@ SOURCE = "the guide's table"
 RNN_WIDE = "tanh as large"  # as many parameters as the GRU
 RNN_NAMES = {"at equal width": TANH.name, "at equal parameters": RNN_WIDE}
 RECALL, ADDING = "recall", "adding"
+NONE = "none of these"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,16 +91,6 @@ def groups(s: Settings) -> list[Trials]:
     ]
 
 
-def best(rows: Frame) -> Frame:
-    """Keep, of rows that differ in learning rate and seed, those of the rate that solves most."""
-
-    def key(rate: float) -> tuple[int, float]:
-        found = count(pick(rows, learning_rate=rate))
-        return -found.k, found.median
-
-    return pick(rows, learning_rate=min(sorted(set(rows["learning_rate"])), key=key))
-
-
 def counts(rows: Frame, task: str, arm: str) -> dict[int, Count]:
     """Count who solved a task, by length, each at its best learning rate."""
     mine = pick(rows, task=task, arm=arm)
@@ -135,10 +126,14 @@ def _reaches_further(rows: Frame, rnn: str, task: str) -> Verdict:
     told = [f"{arm} {counts(rows, task, arm)[at].text}" for arm in (rnn, GRU.name)]
     return Verdict(
         far[GRU.name] > far[rnn],
-        f"most seeds solve {task} up to {far[rnn] or 'no'} steps with {rnn}, "
-        f"{far[GRU.name] or 'no'} with the default GRU and {far[CHRONO.name] or 'no'} with one "
-        f"that starts slow; over {at} steps {words(told)}",
+        f"most seeds solve {task} {_up_to(far[rnn])} with {rnn}, {_up_to(far[GRU.name])} with the "
+        f"default GRU and {_up_to(far[CHRONO.name])} with one that starts slow; over {at} steps "
+        f"{words(told)}",
     )
+
+
+def _up_to(steps: int) -> str:
+    return f"up to {steps} steps" if steps else "at no length"
 
 
 def _steps_faster(rows: Frame, rnn: str) -> Verdict:
@@ -238,22 +233,26 @@ def claims(settings: dict[str, Any]) -> list[Claim]:
 
 
 def choice(rows: Frame) -> Table:
-    """What to use, by task and length: who solves it, soonest first."""
+    """What to use, by task and length: who solves it, soonest first, and with the smallest net."""
     arms, lines = list(dict.fromkeys(rows["arm"])), []
+    sizes = {arm: int(pick(rows, arm=arm)["parameters"].iloc[0]) for arm in arms}
     for task in dict.fromkeys(rows["task"]):
         for length in sorted(set(pick(rows, task=task)["length"])):
             times = {arm: seconds(rows, task, arm, length) for arm in arms}
-            solved = sorted((t, arm) for arm, t in times.items() if math.isfinite(t))
-            first = solved[0][1] if solved else "none of these"
-            lines.append([task, first, str(length), *(_time(times[arm]) for arm in arms)])
+            solved = [arm for arm in arms if math.isfinite(times[arm])]
+            first = min(solved, key=lambda arm: times[arm], default=NONE)
+            small = min(solved, key=lambda arm: (sizes[arm], times[arm]), default=NONE)
+            lines.append([task, first, small, str(length), *(_time(times[arm]) for arm in arms)])
     return Table(
         title="What to use",
         caption="Seconds of training by which half of the seeds solve a task, each cell at the "
-        "best of the learning rates tried; to use: the soonest. On other hardware the times are "
-        "others. With less time than the soonest needs, none will do.",
-        head=["task", "use", "steps", *arms],
+        "best of the learning rates tried. Soonest: where time is short. Smallest: of the nets "
+        "that solve it the one with the fewest parameters, where memory is short. A budget below "
+        "the time of a cell rules it out. Times are those of the machine that is named below; on "
+        "other hardware they are others, and the counts of steps in the next table stay.",
+        head=["task", "soonest", "smallest", "steps", *arms],
         rows=lines,
-        texts=2,
+        texts=3,
     )
 
 
@@ -291,9 +290,9 @@ def reaches(rows: Frame) -> Table:
 
 def draw(rows: Frame, path: Path) -> None:
     """Draw the share that solves each task, each at its best learning rate."""
-    kept = [best(group).index for _, group in rows.groupby(["task", "arm", "length"], sort=False)]
-    chosen = rows.loc[[i for index in kept for i in index]]
-    draw_success(chosen, path, x="length", panel="task", label="steps to remember, or to add over")
+    draw_success(
+        at_best(rows), path, x="length", panel="task", label="steps to remember, or to add over"
+    )
 
 
 STUDY = Study(

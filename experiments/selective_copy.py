@@ -15,7 +15,7 @@ from experiments import _check
 from experiments._arms import Make, as_large, parameters
 from experiments._model import Reader, Task
 from experiments._picture import draw_success
-from experiments._race import Claim, Frame, Study, Verdict, count, pick
+from experiments._race import Claim, Study, ahead
 from experiments._trial import Run, Trials
 from seqcells import probes
 
@@ -51,7 +51,7 @@ class Settings:
         _check.all_of(self)
 
 
-QUICK = Settings(seeds=2, lengths=(16,), count=2, rates=(3e-3,), steps=1000)
+QUICK = Settings(seeds=4, lengths=(16,), count=2, rates=(3e-3,), steps=600)
 
 
 def _trials(s: Settings, arm: str, length: int) -> Trials:
@@ -79,28 +79,13 @@ def groups(s: Settings) -> list[Trials]:
     return [_trials(s, arm, length) for length in s.lengths for arm in ARMS]
 
 
-def _ahead(rows: Frame, arm: str, length: int) -> Verdict:
-    """Whether more seeds solve it with a GRU than with another net, each at its best rate."""
-    found = {}
-    for name in ("GRU", arm):
-        mine = pick(rows, arm=name, length=length)
-        if mine.empty:
-            return Verdict(None, "not run")
-        counts = [count(part) for _, part in mine.groupby("learning_rate")]
-        found[name] = max(counts, key=lambda c: (c.k, -c.median))
-    return Verdict(
-        found["GRU"].k > found[arm].k,
-        "; ".join(f"{name} {c.text}, half by {c.when} steps" for name, c in found.items()),
-    )
-
-
 def claims(settings: dict[str, Any]) -> list[Claim]:
     """Say what is judged."""
     return [
         Claim(
             f"At as many parameters, more seeds of a GRU solve it than of {arm}, {length} steps",
             "a comparison that was missing",
-            functools.partial(_ahead, arm=arm, length=length),
+            ahead("GRU", arm, length=length),
         )
         for length in settings.get("lengths", ())
         for arm in ARMS

@@ -1,27 +1,35 @@
-"""Trainability: over which lags a tanh net learns, by the size of its recurrent weights.
+"""Trainability: over which lags nets learn, by the size of weights, learning rate and timescale.
 
-Mean field predicts that gradients decay over a depth that is finite unless the weights are of
-critical size. Success of delayed recall over lag and gain stands beside that depth.
+Mean field predicts that gradients of a tanh net decay over a depth that is finite unless the
+weights are of critical size, and chrono initialisation gives a GRU timescales up to a longest one.
+Success of delayed recall over lag and each of these stands beside what the theory says.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import seqcells as sc
 from experiments import _check
+from experiments._arms import CHRONO
 from experiments._model import Reader, Task
-from experiments._picture import STYLE
-from experiments._race import Claim, Frame, Study, Verdict
+from experiments._picture import COLOURS, STYLE
+from experiments._race import Claim, Frame, Study, Verdict, count, pick
 from experiments._trial import Run, Trials
 from seqcells import initializers, probes
 
+GAIN = 1.0  # where the learning rate differs
 DEPTHS = 6  # depths over which nets were found to be trainable (Schoenholz et al. 2017)
 
 
@@ -29,38 +37,100 @@ DEPTHS = 6  # depths over which nets were found to be trainable (Schoenholz et a
 class Settings:
     """Settings of the study."""
 
-    seeds: int = 5
-    gains: tuple[float, ...] = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 2.4)  # sd of a sum of units
+    seeds: int = 3
     lags: tuple[int, ...] = (5, 10, 15, 20, 30, 40, 60)  # steps
-    learning_rate: float = 1e-3
-    steps: int = 1000
-    hidden_size: int = 128
+    gains: tuple[float, ...] = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 2.4)  # sd of a sum of units
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates
+    longest: tuple[int, ...] = (2, 5, 10, 20, 40, 80, 160)  # T_max of chrono, steps
+    learning_rate: float = 1e-3  # where the gain differs
+    chrono_rate: float = 3e-3  # where T_max differs
+    steps: int = 800
+    hidden_size: int = 64
     batch_size: int = 32
 
     def __post_init__(self) -> None:
         _check.all_of(self)
 
 
-QUICK = Settings(seeds=2, gains=(0.6, 1.0, 1.4, 2.0), lags=(5, 10, 20), steps=500, hidden_size=64)
+QUICK = Settings(
+    seeds=2,
+    lags=(5, 10, 30),
+    gains=(0.6, 1.0, 1.4, 2.0),
+    longest=(2, 10, 40),
+    rates=(3e-4, 3e-3, 3e-2),
+    steps=500,
+    hidden_size=48,
+)
+
+
+def _tanh(gain: float, size: int) -> sc.RNN:
+    return sc.RNN(size, w_hh_init=initializers.Normal(gain / size**0.5))
+
+
+class Surface(NamedTuple):
+    """Success over lag and one thing more."""
+
+    label: str  # of the thing, with its unit
+    arm: str
+    values: Callable[[Settings], tuple[float, ...]]  # of the thing
+    start: Callable[[Settings, float], Any]  # a value -> the cell that it starts from
+    rate: Callable[[Settings, float], float]  # a value -> the learning rate
+    to_axis: Callable[[Any], Any] = np.asarray  # where values stand along it
+    to_value: Callable[[Any], Any] = np.asarray  # and back
+
+
+SURFACES = {
+    "gain": Surface(
+        "gain: standard deviation of a sum over units of variance 1",
+        "tanh",
+        lambda s: s.gains,
+        lambda s, gain: _tanh(gain, s.hidden_size),
+        lambda s, _: s.learning_rate,
+    ),
+    "rate": Surface(
+        f"learning rate, at a gain of {GAIN:g}",
+        "tanh",
+        lambda s: s.rates,
+        lambda s, _: _tanh(GAIN, s.hidden_size),
+        lambda _, rate: rate,
+        np.log10,
+        lambda a: 10.0**a,
+    ),
+    "longest": Surface(
+        r"$T_{max}$ of the update gate, steps",
+        "GRU chrono",
+        lambda s: s.longest,
+        lambda s, longest: CHRONO.start(s.hidden_size, int(longest)),
+        lambda s, _: s.chrono_rate,
+        np.log2,
+        np.exp2,
+    ),
+}
 
 
 def groups(s: Settings) -> list[Trials]:
-    """List the trials: lag and gain are data, so they are one program."""
-    probe, size = probes.DelayedRecall(max(s.lags)), s.hidden_size
-    runs = tuple(
-        Run(
-            {"task": "recall", "arm": f"gain {gain:g}", "gain": gain, "length": lag},
-            sc.RNN(size, w_hh_init=initializers.Normal(gain / size**0.5)),
-            seed,
-            {"learning_rate": s.learning_rate},
-            {"lag": lag},
+    """List the trials: lag and value are data, so a surface is one program."""
+    probe, made = probes.DelayedRecall(max(s.lags)), []
+    for name, surface in SURFACES.items():
+        runs = tuple(
+            Run(
+                {
+                    **{"task": name, "arm": surface.arm, "units": s.hidden_size},
+                    **{"value": value, "length": lag},
+                },
+                surface.start(s, value),
+                seed,
+                {"learning_rate": surface.rate(s, value)},
+                {"lag": lag},
+            )
+            for value in surface.values(s)
+            for lag in s.lags
+            for seed in range(s.seeds)
         )
-        for gain in s.gains
-        for lag in s.lags
-        for seed in range(s.seeds)
-    )
-    task = Task(Reader(sc.RNN(size), probe.output_size), probe, s.batch_size)
-    return [Trials("tanh", task, runs, s.steps)]
+        cell = (sc.GRU if surface.arm == CHRONO.name else sc.RNN)(s.hidden_size)
+        task = Task(Reader(cell, probe.output_size), probe, s.batch_size)
+        made.append(Trials(f"{name} {surface.arm}", task, runs, s.steps))
+    return made
 
 
 def input_variance() -> float:
@@ -73,11 +143,34 @@ def depth(gains: Any) -> np.ndarray:
     return 1 / np.abs(np.log(np.asarray(sc.diagnostics.mean_field(gains, input_variance()).chi)))
 
 
+@functools.partial(jax.jit, static_argnums=1)
+def exponents(gains: jax.Array, size: int) -> jax.Array:
+    """Return the largest Lyapunov exponent of nets of this size as they start, float[X]."""
+    cell, probe = _tanh(1.0, size), probes.DelayedRecall(300)
+
+    def largest(gain: jax.Array, key: jax.Array) -> jax.Array:
+        k_init, k_data = jax.random.split(key)
+        params = cell.init(k_init, probe.input_size)
+        params = params._replace(w_hh=gain * params.w_hh)
+        xs = probe.sample(k_data, 1).xs[:, 0]
+        return sc.diagnostics.lyapunov_exponents(cell, params, xs, 1, warmup=50)[0]
+
+    nets = jax.random.split(jax.random.key(0), 8)
+    each = jax.vmap(jax.vmap(largest, (None, 0)), (0, None))(gains, nets)
+    return jnp.mean(each, axis=1)
+
+
+def horizon(gains: Any, size: int) -> np.ndarray:
+    """Return `depth` as the exponents of nets of this size have it."""
+    return 1 / (2 * np.abs(np.asarray(exponents(jnp.asarray(gains), size))))
+
+
 def _best_is_critical(rows: Frame) -> Verdict:
     """Whether the gain that solves most is the one of the grid that is nearest the critical."""
+    rows = pick(rows, task="gain")
     if rows.empty:
         return Verdict(None, "not run")
-    shares = rows.groupby("gain")["solved"].mean()
+    shares = rows.groupby("value")["solved"].mean()
     critical = float(sc.diagnostics.critical_weight_std(input_variance()))
     gains = np.array(shares.index, float)
     step = float(np.max(np.diff(gains))) if len(gains) > 1 else 0.0
@@ -89,38 +182,100 @@ def _best_is_critical(rows: Frame) -> Verdict:
     )
 
 
+def _no_rate_reaches_further(rows: Frame) -> Verdict:
+    """Whether most runs fail beyond so many depths, whatever their learning rate."""
+    limit = DEPTHS * float(depth(GAIN))
+    rows = pick(rows, task="rate")
+    rows = rows[rows["length"] > limit]
+    if rows.empty:
+        return Verdict(None, "not run")
+    found = {rate: count(group) for rate, group in rows.groupby("learning_rate")}
+    told = ", ".join(f"{c.k} of {c.n} at {rate:g}" for rate, c in found.items())
+    return Verdict(
+        all(2 * c.k < c.n for c in found.values()), f"beyond {limit:.0f} steps solved {told}"
+    )
+
+
+def _within_is_learned(rows: Frame) -> Verdict:
+    """Whether lags up to T_max are learned more often than longer ones."""
+    rows = pick(rows, task="longest")
+    inside = rows["length"] <= rows["value"]
+    if rows.empty or inside.all() or not inside.any():
+        return Verdict(None, "not run")
+    near, far = count(rows[inside]), count(rows[~inside])
+    return Verdict(
+        near.interval[0] > far.interval[1], f"up to T_max {near.text}, beyond it {far.text}"
+    )
+
+
 def claims(settings: dict[str, Any]) -> list[Claim]:
     """Say what is judged."""
     source = "Chen, Pennington & Schoenholz 2018"
     return [
-        Claim("The best gain is that of the grid beside the critical", source, _best_is_critical)
+        Claim("The best gain is that of the grid beside the critical", source, _best_is_critical),
+        Claim(
+            f"At a gain of {GAIN:g}, no learning rate reaches beyond {DEPTHS} depths of the "
+            "gradient in most runs",
+            "Schoenholz et al. 2017, for deep nets",
+            _no_rate_reaches_further,
+        ),
+        Claim(
+            "A GRU learns lags up to the longest timescale it starts with, T_max, more often than "
+            "longer ones",
+            "Tallec & Ollivier 2018",
+            _within_is_learned,
+        ),
     ]
+
+
+def _curves(name: str, values: np.ndarray, size: int) -> dict[str, np.ndarray]:
+    """What theory says of the lags that are reached, by value."""
+    if name == "longest":
+        return {r"$T_{max}$": values}
+    if name == "rate":
+        return {f"{DEPTHS} depths": np.full(len(values), DEPTHS * float(depth(GAIN)))}
+    return {
+        f"{DEPTHS} depths, mean field": DEPTHS * depth(values),
+        f"{DEPTHS} depths, Lyapunov": DEPTHS * horizon(values, size),
+    }
 
 
 @matplotlib.rc_context(STYLE)
 def draw(rows: Frame, path: Path) -> None:
-    """Draw success over gain and lag, with the theory's depth over it."""
-    figure = Figure(figsize=(8.4, 5.2), dpi=140, layout="constrained")
-    share = rows.pivot_table(index="length", columns="gain", values="solved", aggfunc="mean")
-    gains, lags = np.array(share.columns, float), np.array(share.index, float)
-    labels = ("gain: standard deviation of a sum over units of variance 1", "lag, steps")
-    axes = sc.diagnostics.plot.trainability(gains, lags, share, labels, ax=figure.subplots())
-    limits, fine = axes.get_ylim(), np.linspace(gains[0], gains[-1], 300)
-    colour = {"color": "#D55E00", "linewidth": 2.5}
-    axes.plot(
-        fine, DEPTHS * depth(fine), label=f"theory: {DEPTHS} depths of the gradient", **colour
-    )
-    axes.set_ylim(limits)
-    figure.legend(loc="outside upper center", frameon=False)
+    """Draw success over lag and value, with what theory says over it."""
+    names = [name for name in SURFACES if name in set(rows["task"])]
+    figure = Figure(figsize=(1 + 6 * len(names), 5.2), dpi=120, layout="constrained")
+    for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
+        _draw(axes, pick(rows, task=name), name)
     figure.savefig(path)
+
+
+def _draw(axes: Axes, rows: Frame, name: str) -> None:
+    surface = SURFACES[name]
+    share = rows.pivot_table(index="length", columns="value", values="solved", aggfunc="mean")
+    values, lags = np.array(share.columns, float), np.array(share.index, float)
+    labels = (surface.label, "lag, steps")
+    sc.diagnostics.plot.trainability(surface.to_axis(values), lags, share, labels, ax=axes)
+    limits = axes.get_ylim()
+    ends = surface.to_axis(values)[[0, -1]]
+    fine = np.linspace(ends[0], ends[1], 41)
+    curves = _curves(name, surface.to_value(fine), int(rows["units"].iloc[0]))
+    for colour, (text, curve) in zip(COLOURS[2:], curves.items(), strict=False):
+        axes.plot(fine, curve, color=colour, linewidth=2.5, label=text)
+    axes.set_ylim(limits)
+    axes.set_xticks(surface.to_axis(values), [f"{value:g}" for value in values])
+    axes.set_title(surface.arm)
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=2)
 
 
 STUDY = Study(
     name="trainability",
-    title="Over which lags a tanh net learns, by the size of its weights",
-    lead="Delayed recall by tanh nets whose recurrent weights start as independent normals. The "
-    f"curve is {DEPTHS} times the depth 1 / |ln chi| of the mean-field theory for this input: the "
-    "steps in which the square of a gradient falls, or to the right grows, by e.",
+    title="Over which lags nets learn, by weights, learning rate and timescale",
+    lead="Delayed recall by tanh nets whose recurrent weights start as independent normals, over "
+    "their size and over the learning rate, and by GRUs whose timescales start uniform on 2 to "
+    "T_max steps. A depth is 1 / |ln chi|: the steps in which the square of a gradient falls, or "
+    "beyond the critical gain grows, by e; chi is that of mean-field theory for this input, or "
+    "exp(2 lambda) of the largest Lyapunov exponent of nets as they start.",
     groups=groups,
     claims=claims,
     draw=draw,

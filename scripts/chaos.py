@@ -132,8 +132,7 @@ class Victim:
 
     def end(self) -> int:
         """Wait until it has ended, and return the exit code."""
-        for _ in self.read():
-            pass
+        list(self.read())
         return self.process.wait()
 
     def said(self, word: str) -> list[str]:
@@ -144,7 +143,8 @@ class Victim:
         """End it if it has not."""
         self.bound.cancel()
         self.process.kill()
-        self.end()
+        with self.process:  # closes its pipe and waits
+            pass
 
 
 @contextlib.contextmanager

@@ -96,6 +96,8 @@ def test_the_tasks_are_as_long_as_the_longest_lag():
 class Echo:
     """A probe whose loss is the lag, and its accuracy the number of samples."""
 
+    success = probes.Success("accuracy", 0.5)
+
     def sample(self, key, size, lag):
         return probes.Sample(jnp.full((size,), lag), jnp.zeros(size), None)
 
@@ -109,7 +111,7 @@ def test_a_member_is_trained_and_scored_at_its_own_lag():
     )
     member, key = Member(train.HParams(), {"lag": 3}), jax.random.key(0)
     loss, further = task(2.0, key, member)
-    assert (loss, further["accuracy"]) == (6, SMALL.batch_size)
+    assert (loss, further["measure"]) == (6, SMALL.batch_size)
     assert task.score(2.0, key, member, 7) == (6, 7, 1)
     assert task.evaluate(2.0, key, member, 1200) == (6, 500, 1)  # at a time
 

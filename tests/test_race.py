@@ -1,6 +1,7 @@
 """Studies made of trials: what is counted, what is judged, and that a verdict can be the other."""
 
 import dataclasses
+import functools
 import importlib
 import io
 import math
@@ -14,7 +15,16 @@ import seqcells as sc
 from experiments import _arms, _race, guide, mean_field, selective_copy, trainability
 from experiments.__main__ import STUDIES, main
 from experiments._check import BadInput
-from experiments._race import count, place_table, share_at_least, share_at_most
+from experiments._race import (
+    ahead,
+    at_best,
+    count,
+    loss_between,
+    not_behind,
+    place_table,
+    share_at_least,
+    share_at_most,
+)
 
 MODULES = {name: importlib.import_module(f"experiments.{name}") for name in STUDIES}
 ALL = {name: module for name, module in MODULES.items() if hasattr(module, "STUDY")}
@@ -23,26 +33,34 @@ over_all = pytest.mark.parametrize("module", ALL.values(), ids=list(ALL))
 over_trials = pytest.mark.parametrize("module", TRIALS.values(), ids=list(TRIALS))
 
 
+@functools.cache
+def run_rows(module, settings):
+    """A row for every run, with what is known of it before it is made."""
+    return pd.DataFrame(
+        {
+            **run.labels,
+            "learning_rate": run.hparams["learning_rate"],
+            "seed": run.seed,
+            "steps": group.steps,
+            "loss": group.task.probe.baseline,
+        }
+        for group in module.STUDY.groups(settings)
+        for run in group.runs
+    )
+
+
 def trial_rows(module, settings, good=lambda labels: True):
     """The rows of a run in which all seeds did the same: well, and in no time, or not at all."""
-    rows = []
-    for group in module.STUDY.groups(settings):
-        for run in group.runs:
-            solved = bool(good(run.labels))
-            rows.append(
-                {
-                    **run.labels,
-                    "learning_rate": run.hparams["learning_rate"],
-                    "seed": run.seed,
-                    "steps": group.steps,
-                    "solved_at": 50.0 if solved else math.nan,
-                    "solved": solved,
-                    "loss": 0.0 if solved else group.task.probe.baseline,
-                    **{"accuracy": float(solved), "exact": float(solved)},
-                    "seconds_per_step": 0.001 if solved else 0.1,
-                }
-            )
-    return pd.DataFrame(rows)
+    rows = run_rows(module, settings)
+    solved = np.array([bool(good(labels)) for labels in rows.to_dict("records")])
+    return rows.assign(
+        solved_at=np.where(solved, 50.0, math.nan),
+        solved=solved,
+        loss=np.where(solved, 0.0, rows["loss"]),
+        accuracy=1.0 * solved,
+        exact=1.0 * solved,
+        seconds_per_step=np.where(solved, 0.001, 0.1),
+    )
 
 
 def field_rows(off):
@@ -57,11 +75,16 @@ def worlds(module, settings):
     """Rows of runs that came out in contrary ways."""
     if module is mean_field:
         return [field_rows(1.02), field_rows(0.96)]
-    cells = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]
-    goods = (lambda _: True, lambda _: False, *cells)
-    made = [trial_rows(module, settings, good) for good in goods]
+    names = sorted(set(run_rows(module, settings)["arm"]))
+    alone = [lambda labels, name=name: labels["arm"] == name for name in names]
+    kinds = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]
+    goods = [lambda _: True, lambda _: False, *kinds, *alone]
     if module is trainability:
-        made.append(trial_rows(module, settings, lambda labels: 0.9 < labels["gain"] < 1.5))
+        goods += [
+            lambda labels: 0.9 < labels["value"] < 1.5,
+            lambda labels: labels["length"] <= labels["value"],
+        ]
+    made = [trial_rows(module, settings, good) for good in goods]
     if module is guide:  # and one where a GRU is small, and one where it is large
         for sizes in ((5, 50), (50, 5)):
             size = made[0]["arm"].map(lambda arm, sizes=sizes: sizes["GRU" not in arm])
@@ -145,6 +168,69 @@ def test_a_share_is_judged_at_every_place_by_itself():
     assert share_at_least(0.5, arm="c")(rows).holds is None
 
 
+def raced(**solved):
+    """Rows of 20 seeds an arm and length, so many of which solved it: arm_length=count."""
+    parts = []
+    for name, k in solved.items():
+        arm, length = name.split("_")
+        part = some([10.0] * k + [math.nan] * (20 - k), task="t", arm=arm, length=int(length))
+        parts.append(part)
+    return pd.concat(parts, ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("rows", "is_ahead", "is_not_behind"),
+    [
+        (raced(a_5=20, b_5=0), True, True),
+        (raced(a_5=0, b_5=20), False, False),
+        (raced(a_5=11, b_5=9), False, True),  # as chance has it
+        (raced(a_5=20, b_5=0, a_9=8, b_9=10), True, True),
+        (raced(a_5=20, b_5=0, a_9=0, b_9=20), False, False),  # somewhere more, somewhere less
+    ],
+)
+def test_one_is_ahead_where_intervals_lie_apart(rows, is_ahead, is_not_behind):
+    assert ahead("a", "b")(rows).holds is is_ahead
+    assert not_behind("a", "b")(rows).holds is is_not_behind
+
+
+def test_one_is_compared_at_its_best_rate_and_where_both_were_run():
+    rows = raced(a_5=20, b_5=0)
+    worse = raced(a_5=0, b_5=0, b_9=20).assign(learning_rate=0.5)
+    verdict = ahead("a", "b")(pd.concat([rows, worse], ignore_index=True))
+    assert verdict == (True, "t 5: 20 of 20 against 0 of 20")
+    assert ahead("a", "c")(rows).holds is None
+    assert ahead("a", "b", length=9)(rows).holds is None
+
+
+@pytest.mark.parametrize(("seeds", "holds"), [(3, None), (4, True)])
+def test_of_too_few_seeds_nothing_is_said(seeds, holds):
+    rows = pd.concat(
+        [
+            some([10.0] * seeds, task="t", arm="a", length=5),
+            some([math.nan] * seeds, task="t", arm="b", length=5),
+        ],
+        ignore_index=True,
+    )
+    assert ahead("a", "b")(rows).holds is holds
+    assert ("too few" in ahead("a", "b")(rows).found) is (holds is None)
+
+
+def test_a_loss_is_judged_where_it_is_least():
+    rows = some([10.0, 20.0, 30.0], arm="a").assign(loss=[0.1, 0.2, 0.9])
+    rows = pd.concat([rows, rows.assign(loss=0.7, learning_rate=0.3)])
+    assert loss_between(0.15, 0.25)(rows) == (True, "median loss 0.2 at 0.1, 0.7 at 0.3")
+    assert not loss_between(0.0, 0.15)(rows).holds
+    assert not loss_between(0.3, 0.8)(rows).holds
+    assert loss_between(0.0, 1.0, arm="b")(rows).holds is None
+
+
+def test_rows_at_the_best_rate_are_those_of_one_rate_a_place():
+    rows = raced(a_5=20, a_9=3)
+    rows = pd.concat([rows, raced(a_5=7, a_9=11).assign(learning_rate=0.3)], ignore_index=True)
+    found = at_best(rows).groupby("length")["learning_rate"].unique()
+    assert {n: list(rates) for n, rates in found.items()} == {5: [0.1], 9: [0.3]}
+
+
 def test_who_solved_it_too_late_did_not():
     rows = some([10.0, 60.0])
     assert share_at_least(1.0, 60)(rows).holds
@@ -200,8 +286,17 @@ def test_the_guide_tells_of_what_is_not_run_yet(tmp_path):
     rows[~last].to_csv(tmp_path / "results.csv", index=False)
     guide.report(tmp_path, Console(file=io.StringIO()))
     assert np.isnan(guide.seconds(rows[~last], "adding", "GRU default", 40))
-    (line,) = [row for row in guide.choice(rows[~last]).rows if row[::2][:2] == ["adding", "40"]]
-    assert line[3:] == ["0.05 s", "0.05 s", "-", "-"]
+    lines = {(row[0], row[3]): row for row in guide.choice(rows[~last]).rows}
+    assert lines["adding", "40"][4:] == ["0.05 s", "0.05 s", "-", "-"]
+
+
+def test_what_to_use_is_the_soonest_or_the_smallest_that_solves_it():
+    rows = recalled({("a", 5): [9.0], ("b", 5): [2.0], ("c", 5): [math.nan]})
+    sizes = {"a": 10, "b": 20, "c": 5}
+    (line,) = guide.choice(rows.assign(parameters=rows["arm"].map(sizes))).rows
+    assert line[:4] == ["recall", "b", "a", "5"]
+    (line,) = guide.choice(recalled({("a", 5): [math.nan]})).rows
+    assert line[:4] == ["recall", guide.NONE, guide.NONE, "5"]
 
 
 def test_a_memory_reaches_to_where_most_seeds_first_fail():
@@ -217,7 +312,7 @@ def test_a_cell_stands_with_the_rate_that_solves_most_and_soonest():
         for rate, at in ((0.1, [90.0, 90.0]), (0.2, [50.0, 50.0]), (0.3, [10.0, math.nan]))
     )
     rows = pd.concat([slow, fast, luck], ignore_index=True)
-    assert set(guide.best(rows)["learning_rate"]) == {0.2}
+    assert set(_race.best(rows)["learning_rate"]) == {0.2}
     assert guide.seconds(rows, "recall", "a", 5) == pytest.approx(50 * 0.002)
 
 
@@ -242,15 +337,15 @@ def test_a_setting_out_of_range_is_told(module):
 
 def test_a_second_run_from_the_command_line_repeats_nothing(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr("experiments.__main__.use_all_cores", lambda: None)
-    command = ["run", "pascanu", "--quick", "--out", str(tmp_path)]
-    command += ["--seeds", "1", "--lengths", "10", "--steps", "3", "--hidden-size", "4"]
+    command = ["run", "adding", "--quick", "--out", str(tmp_path), "--seeds", "2"]
+    command += ["--lengths", "10", "--gru-steps", "3", "--tanh-steps", "3", "--hidden-size", "4"]
     assert main(command) == 0
     rows = pd.read_csv(tmp_path / "results.csv")
-    assert len(rows) == 6
+    assert len(rows) == 8
     assert np.all(rows["steps"] == 3)
     first = capfd.readouterr().out
-    assert "6 runs, at most 18 steps of training" in first
+    assert "8 runs, at most 24 steps of training" in first
     assert "does not hold" in first
     assert main(command) == 0
     assert capfd.readouterr().out.count("kept") == 3
-    assert _race.read(tmp_path, "pascanu").equals(rows)
+    assert _race.read(tmp_path, "adding").equals(rows)

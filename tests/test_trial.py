@@ -13,7 +13,7 @@ from scipy import stats
 
 import seqcells as sc
 from experiments import _trial
-from experiments._model import Member, Reader, Task
+from experiments._model import Flossing, Member, Omega, Reader, Task
 from experiments._trial import Run, Trials, by_segment, fit, pace, passed, solved_at
 from seqcells import initializers, probes, train
 
@@ -133,7 +133,7 @@ def test_training_ends_when_all_members_have_learned_and_not_before(success, mon
             state = state._replace(step=state.step + 2)
             values = wrong / 2 * np.multiply.outer(parts, [0.5, 1.5])  # the mean counts
             values = values if success.measure == "loss" else 1 - values
-            learned.append(on_segment(state, {success.measure: values}))
+            learned.append(on_segment(state, {"measure": values}))
         return state, {}
 
     monkeypatch.setattr(train, "fit", fake)
@@ -163,3 +163,31 @@ def test_the_seeds_of_a_group_start_apart():
     rows = measured(trials())
     assert stats.describe([row["loss"] for row in rows]).variance > 0
     assert len({row["loss"] for row in rows}) == len(rows)
+
+
+@pytest.mark.parametrize(
+    "penalty", [Omega(3.0), Omega(3.0, "code"), Flossing(0.5, k=2)], ids=["omega", "code", "floss"]
+)
+def test_a_penalty_is_added_to_what_is_trained_and_not_to_what_is_scored(penalty):
+    cell = sc.RNN(3)
+    plain = Task(Reader(cell, 1), PROBE, 8)
+    held = dataclasses.replace(plain, penalty=penalty)
+    k_init, key = jax.random.split(jax.random.key(0))
+    params, member = plain.reader.init(k_init, PROBE.input_size), Member(train.HParams(), {})
+    sample = PROBE.sample(key, 8)
+
+    def loss(ys):
+        answers = sample.pick(ys) @ params.w + params.b
+        return PROBE.score(answers, sample.targets).loss
+
+    if isinstance(penalty, Omega):
+        omega = sc.remedies.omega(cell, params.cell, sample.xs, loss, form=penalty.form)
+        expected = penalty.weight * omega
+    else:
+        expected = penalty.weight * sc.remedies.flossing(cell, params.cell, sample.xs, penalty.k)
+    (bare, measure), (value, same) = plain(params, key, member), held(params, key, member)
+    assert float(expected) > 0
+    assert float(value) == pytest.approx(float(bare + expected), rel=1e-5)
+    assert measure == same == {"measure": bare}
+    assert plain.score(params, key, member, 8) == held.score(params, key, member, 8)
+    assert hash(held) != hash(plain)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 
-from experiments._report import decimal, short, wilson, words
+from experiments._report import decimal, interval, short, words
 from experiments.horizon.numbers import WHEN, Numbers
 
 
@@ -23,12 +23,6 @@ def findings(numbers: Numbers) -> list[str]:
         *_added(numbers),
         *_flattered(numbers),
     ]
-
-
-def interval(k: int, n: int) -> str:
-    """The 95 % Wilson interval of a share."""
-    low, high = wilson(k, n)
-    return f"{low:.2f} to {high:.2f}"
 
 
 def _recalled(numbers: Numbers) -> list[str]:

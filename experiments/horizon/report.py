@@ -9,9 +9,18 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from experiments._report import Table, decimal, print_table, say, short, write_page
+from experiments._report import (
+    Table,
+    decimal,
+    interval,
+    made,
+    print_table,
+    say,
+    short,
+    write_page,
+)
 from experiments._study import about
-from experiments.horizon.findings import findings, headlines, interval
+from experiments.horizon.findings import findings, headlines
 from experiments.horizon.numbers import WHEN, Numbers
 from experiments.horizon.picture import draw
 from seqcells import probes
@@ -36,7 +45,7 @@ def report(out: Path, console: Console) -> None:
         headlines=headlines(numbers),
         tables=[table for table in tables if table.rows],
         findings=findings(numbers),
-        made=_made(run),
+        made=made(run),
         footer="Every number is computed from results.csv and gradients.csv, beside this page; "
         "what the run was told stands in run.json.",
     )
@@ -157,23 +166,3 @@ def budgets(run: dict[str, Any]) -> Table:
         head=["cell", "rate, recall", "rate, adding", "steps at most"],
         rows=rows,
     )
-
-
-def _made(run: dict[str, Any]) -> dict[str, str]:
-    """How the run was made, by name."""
-    if not run:
-        return {"run.json": "not there, so nothing is known of how this was made"}
-    settings = {k: v for k, v in run.get("settings", {}).items() if not isinstance(v, dict)}
-    machines = [", ".join(f"{k} {v}" for k, v in made.items()) for made in run.get("made_with", [])]
-    told = {
-        **{name: run.get(name, "") for name in ("command", "optimiser")},
-        **{name.replace("_", " "): _tell(value) for name, value in settings.items()},
-        "made with": "; ".join(machines),
-    }
-    return {name: text for name, text in told.items() if text}
-
-
-def _tell(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_tell, value))
-    return decimal(value) if isinstance(value, float) else str(value)

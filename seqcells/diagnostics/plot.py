@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-OKABE_ITO = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+OKABE_ITO = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
 GREY = "#808080"
 BEST = {"loc": "best"}
 ABOVE = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 4}  # of full axes
@@ -74,7 +74,7 @@ def singular_values_by_lag(
         if limit.shape != lags.shape:
             raise ValueError(f"bound: expected float[{len(lags)}], got {list(limit.shape)}")
         logs = np.log10(np.where(limit > 0, limit, np.nan))
-        ax.plot(lags, logs, color=OKABE_ITO[1], ls="--", label="Pascanu's bound")
+        ax.plot(lags, logs, color=OKABE_ITO[2], ls="--", label="Pascanu's bound")
     _label(ax, "lag k (steps)", r"$\log_{10}\,\sigma\,(\partial h_T/\partial h_{T-k})$")
     return ax
 
@@ -202,7 +202,7 @@ def trainability(
     ax.figure.colorbar(mesh, ax=ax, label="share of runs that succeeded")
     if theory is not None:
         limits = ax.get_ylim()
-        ax.plot(x, np.asarray(theory, float), color=OKABE_ITO[1], lw=2.5, label="theory")
+        ax.plot(x, np.asarray(theory, float), color=OKABE_ITO[2], lw=2.5, label="theory")
         ax.set_ylim(limits)
         ax.legend()
     ax.set(xlabel=labels[0], ylabel=labels[1])

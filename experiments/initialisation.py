@@ -1,0 +1,148 @@
+"""Initialisation against task: which start of an RNN or a GRU learns what.
+
+Recurrent weights that start orthogonal, as the identity or of the critical size, and update gates
+that start slow, each on tasks of memory, of arithmetic and of order.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from experiments import _check
+from experiments._arms import CHRONO, GRU, IRNN, TANH, Arm, rnn
+from experiments._model import Reader, Task
+from experiments._picture import draw_grid
+from experiments._race import Claim, Study, ahead, at_best, not_behind
+from experiments._trial import Run, Trials
+from seqcells import initializers, probes
+
+LECUN, GLOROT, CRITICAL = "tanh Lecun", "tanh Glorot", "tanh critical"
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of the study."""
+
+    seeds: int = 5
+    recall: tuple[int, ...] = (20, 60)  # lags, steps
+    order: tuple[int, ...] = (40,)  # of the sequence
+    adding: tuple[int, ...] = (60,)
+    parity: tuple[int, ...] = (10,)
+    rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each start has its best
+    steps: int = 1000
+    hidden_size: int = 48
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        _check.all_of(self)
+
+
+QUICK = Settings(
+    seeds=4,
+    recall=(15,),
+    order=(20,),
+    adding=(20,),
+    parity=(5,),
+    rates=(3e-3,),
+    steps=500,
+    hidden_size=32,
+)
+TASKS = {
+    "recall": probes.DelayedRecall,
+    "order": probes.TemporalOrder,
+    "adding": probes.AddingURNN,
+    "parity": probes.Parity,
+}
+
+
+def arms(probe: probes.Probe) -> list[Arm]:
+    """List the starts; what is critical depends on the input."""
+    xs = probe.sample(jax.random.key(0), 1000).xs
+    critical = initializers.Critical(float(jnp.mean(jnp.square(xs))))
+    return [
+        rnn(LECUN, "tanh", initializers.Lecun()),
+        rnn(GLOROT, "tanh", initializers.Glorot()),
+        TANH,
+        rnn(CRITICAL, "tanh", critical),
+        IRNN,
+        GRU,
+        CHRONO,
+    ]
+
+
+def _trials(s: Settings, task: str, length: int) -> Iterable[Trials]:
+    """List the trials of a task: starts of one cell are one program."""
+    probe = TASKS[task](length)
+    by_cell: dict[Any, list[Arm]] = {}
+    for arm in arms(probe):
+        by_cell.setdefault(arm.run(s.hidden_size), []).append(arm)
+    for cell, some in by_cell.items():
+        runs = tuple(
+            Run(
+                {"task": task, "arm": arm.name, "length": length},
+                arm.start(s.hidden_size, length),
+                seed,
+                {"learning_rate": rate},
+            )
+            for arm in some
+            for rate in s.rates
+            for seed in range(s.seeds)
+        )
+        model = Task(Reader(cell, probe.output_size), probe, s.batch_size)
+        yield Trials(f"{task} {length} {some[0].name}", model, runs, s.steps)
+
+
+def groups(s: Settings) -> list[Trials]:
+    """List the trials."""
+    return [
+        trials
+        for task in TASKS
+        for length in getattr(s, task)
+        for trials in _trials(s, task, length)
+    ]
+
+
+def claims(settings: dict[str, Any]) -> list[Claim]:
+    """Say what is judged."""
+    return [
+        Claim(
+            "Orthogonal weights learn more than those of independent normals, and nothing less",
+            "Saxe et al. 2014; Henaff et al. 2016",
+            ahead(TANH.name, LECUN),
+        ),
+        Claim(
+            "Weights of the critical size learn more than those of Lecun, and nothing less",
+            "Chen, Pennington & Schoenholz 2018",
+            ahead(CRITICAL, LECUN),
+        ),
+        Claim(
+            "The identity under ReLU learns to add at least as often as tanh that is orthogonal",
+            "Le, Jaitly & Hinton 2015",
+            not_behind(IRNN.name, TANH.name, task="adding"),
+        ),
+        Claim(
+            "A GRU that starts slow learns more than the default, and nothing less",
+            "Tallec & Ollivier 2018",
+            ahead(CHRONO.name, GRU.name),
+        ),
+    ]
+
+
+STUDY = Study(
+    name="initialisation",
+    title="Initialisation against task",
+    lead="Recall: a symbol shown once is named so many steps later. Order: which two symbols came, "
+    "and in which order. Adding: the sum of two marked numbers. Parity: whether the ones so far "
+    "are even, at every step. Lecun: independent normals of variance 1 / units; Glorot: uniform; "
+    "critical: normals of the size at which gradients keep their norm for this input. Adam, each "
+    "start at its best learning rate, gradients clipped to a global norm of 1.",
+    groups=groups,
+    claims=claims,
+    draw=lambda rows, path: draw_grid(at_best(rows), path),
+)
+run, report = STUDY.run, STUDY.report

@@ -1,0 +1,136 @@
+"""Remedies compared: what is done about gradients that vanish or explode, on one task.
+
+A tanh net whose recurrent weights start as independent normals has to recall a symbol over more
+and more steps. Beside it stands each remedy by itself: clipping, a penalty on gradients that lose
+their norm or on Lyapunov exponents, another start, weights held within a norm, and other cells.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import optax
+
+from experiments import _check
+from experiments._arms import CHRONO, GRU, IRNN, TANH, Arm, rnn
+from experiments._model import Flossing, Member, Omega, Penalty, Reader, Task, optimizer
+from experiments._picture import draw_grid
+from experiments._race import Claim, Study, ahead, at_best, not_behind
+from experiments._trial import Run, Trials
+from seqcells import initializers, probes, remedies
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of the study."""
+
+    seeds: int = 5
+    lags: tuple[int, ...] = (10, 20, 40)  # of delayed recall, steps
+    rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each remedy has its best
+    steps: int = 1000
+    hidden_size: int = 48
+    batch_size: int = 32
+
+    def __post_init__(self) -> None:
+        _check.all_of(self)
+
+
+QUICK = Settings(seeds=4, lags=(10, 20), rates=(3e-3,), steps=300, hidden_size=24, batch_size=16)
+
+
+def projected(member: Member) -> optax.GradientTransformation:
+    """AdamW, then the nearest recurrent weights of a spectral norm of at most 1."""
+    return optax.chain(optimizer(member), remedies.project_spectral_norm(1.0))
+
+
+class Remedy(NamedTuple):
+    """A net, how it is trained, and who says that it helps."""
+
+    arm: Arm
+    source: str = ""
+    max_norm: float = 1.0  # to which gradients are clipped
+    penalty: Penalty | None = None
+    optimizer: Callable[[Member], Any] = optimizer
+
+
+PLAIN = rnn("tanh", "tanh", initializers.Lecun())
+NOTHING, CLIPPED = "nothing", "clipping"
+PASCANU = "Pascanu, Mikolov & Bengio 2013"
+REMEDIES = {
+    NOTHING: Remedy(PLAIN, max_norm=math.inf),
+    CLIPPED: Remedy(PLAIN, PASCANU),
+    "Omega": Remedy(PLAIN, PASCANU, penalty=Omega(4.0, "paper")),
+    "Omega, their code": Remedy(PLAIN, PASCANU, penalty=Omega(2.0, "code")),
+    "flossing": Remedy(PLAIN, "Engelken 2023", penalty=Flossing(1.0, k=8)),
+    "spectral norm": Remedy(PLAIN, "as Miyato et al. 2018 have it", optimizer=projected),
+    "orthogonal": Remedy(TANH, "Saxe et al. 2014"),
+    "critical": Remedy(
+        rnn("critical", "tanh", initializers.Critical(1 / probes.DelayedRecall().input_size)),
+        "Chen, Pennington & Schoenholz 2018",
+    ),
+    "identity, ReLU": Remedy(IRNN, "Le, Jaitly & Hinton 2015"),
+    "GRU": Remedy(GRU, "the guide"),
+    "GRU chrono": Remedy(CHRONO, "Tallec & Ollivier 2018"),
+}
+
+
+def _trials(s: Settings, names: list[str]) -> Trials:
+    probe, first = probes.DelayedRecall(max(s.lags)), REMEDIES[names[0]]
+    runs = tuple(
+        Run(
+            {"task": "recall", "arm": name, "length": lag},
+            REMEDIES[name].arm.start(s.hidden_size, max(s.lags)),
+            seed,
+            {"learning_rate": rate, "max_norm": REMEDIES[name].max_norm},
+            {"lag": lag},
+        )
+        for name in names
+        for lag in s.lags
+        for rate in s.rates
+        for seed in range(s.seeds)
+    )
+    reader = Reader(first.arm.run(s.hidden_size), probe.output_size)
+    task = Task(reader, probe, s.batch_size, first.penalty)
+    return Trials(names[0], task, runs, s.steps, first.optimizer)
+
+
+def groups(s: Settings) -> list[Trials]:
+    """List the trials: remedies that differ in their data alone are one program."""
+    alike: dict[Any, list[str]] = {}
+    for name, remedy in REMEDIES.items():
+        key = remedy.arm.run(s.hidden_size), remedy.penalty, remedy.optimizer
+        alike.setdefault(key, []).append(name)
+    return [_trials(s, names) for names in alike.values()]
+
+
+def claims(settings: dict[str, Any]) -> list[Claim]:
+    """Say what is judged: clipping beside nothing, and each remedy beside clipping."""
+    clipped = Claim(
+        "Clipping does no harm: as many learn as without it",
+        PASCANU,
+        not_behind(CLIPPED, NOTHING),
+    )
+    return [clipped] + [
+        Claim(
+            f"{name} helps: more learn than by clipping alone", remedy.source, ahead(name, CLIPPED)
+        )
+        for name, remedy in REMEDIES.items()
+        if name not in (NOTHING, CLIPPED)
+    ]
+
+
+STUDY = Study(
+    name="remedies",
+    title="Remedies for gradients that vanish or explode",
+    lead="Delayed recall: a symbol shown once is named so many steps later. A tanh net that starts "
+    "with independent normals, and one remedy each; all but the first clip gradients to a global "
+    "norm of 1. Omega is weighted by 4, by 2 as its authors' code has it; flossing by 1, of 8 "
+    "exponents, all through training. Adam, each at its best learning rate.",
+    groups=groups,
+    claims=claims,
+    draw=lambda rows, path: draw_grid(at_best(rows), path),
+)
+run, report = STUDY.run, STUDY.report
