@@ -15,8 +15,8 @@ from seqcells.sweep._program import Program, power_of_two
 from seqcells.sweep._space import Trial
 from seqcells.sweep._store import Row
 
-STATUSES = ("unfinished", "done", "pruned", "nan")
-UNFINISHED, DONE, PRUNED, NAN = range(4)
+STATUSES = ("unfinished", "done", "pruned", "diverged")
+UNFINISHED, DONE, PRUNED, DIVERGED = range(4)
 
 
 class Record(NamedTuple):
@@ -83,7 +83,7 @@ class Chunk:
         for name, values in means.items():
             record.metrics[name][rows] = np.where(np.isfinite(values), values, math.nan)
         record.steps[rows[alive]] = self.step
-        record.status[rows[~alive]] = NAN
+        record.status[rows[~alive]] = DIVERGED
         record.seconds[rows] += (time.perf_counter() - start) / len(rows)
         return [
             {"id": f"{record.ids[row]:012x}", "step": self.step, "metrics": self._metrics(row)}

@@ -112,6 +112,6 @@ def run(
             if out is not None:
                 result().to_csv(Path(out) / "results.csv")
     table = result()
-    if all(row["status"] == "nan" for row in table.rows):
+    if all(row["status"] == "diverged" for row in table.rows):
         raise AllFailed(table)
     return table

@@ -39,10 +39,10 @@ class Result:
     """What the trials of a sweep have reached.
 
     Attributes:
-        rows: a dict a trial: `id`, the fields of the space, `status` ("done", "pruned", "nan" or
-            "unfinished"), `steps` (at which it was pruned, or up to which it was finite), metrics
-            (means over its last segment) and `seconds` (of the machine, shared by the members that
-            were alive; compiling does not count).
+        rows: a dict a trial: `id`, the fields of the space, `status` ("done", "pruned",
+            "diverged" or "unfinished"), `steps` (at which it was pruned, or up to which it was
+            finite), metrics (means over its last segment) and `seconds` (of the machine, shared by
+            the members that were alive; compiling does not count).
         history: a dict a trial and segment: `id`, `step` and `metrics`, means over the segment.
         fields: names of the space.
         metric: by which trials are ranked.
@@ -84,7 +84,7 @@ class Result:
         Returns:
             A dict a configuration, the best first: `rank`, its fields, `mean` of the metric over
             those that are finite, `n` of them, the 95 % interval of Student's t from `low` to
-            `high` (NaN for n = 1), `nan` (how many ended so) and `steps`, their mean.
+            `high` (NaN for n = 1), `diverged` (how many ended so) and `steps`, their mean.
         """
         names = [name for name in self.fields if name != over]
         groups: dict[tuple[Any, ...], list[Row]] = {}
@@ -94,19 +94,19 @@ class Result:
         sign = 1 if self.mode == "min" else -1
         ranks = [dict(zip(names, at, strict=True)) | self._group(of) for at, of in groups.items()]
         ranks.sort(
-            key=lambda r: (r["nan"] > 0, math.isnan(r["mean"]), -r["steps"], sign * r["mean"])
+            key=lambda r: (r["diverged"] > 0, math.isnan(r["mean"]), -r["steps"], sign * r["mean"])
         )
         return [{"rank": i, **row} for i, row in enumerate(ranks, 1)]
 
     def _group(self, rows: Sequence[Row]) -> Row:
-        values = np.asarray([row[self.metric] for row in rows if row["status"] != "nan"])
+        values = np.asarray([row[self.metric] for row in rows if row["status"] != "diverged"])
         mean, half = interval(values)
         return {
             "mean": mean,
             "low": mean - half,
             "high": mean + half,
             "n": len(values),
-            "nan": len(rows) - len(values),
+            "diverged": len(rows) - len(values),
             "steps": float(np.mean([row["steps"] for row in rows])),
         }
 
