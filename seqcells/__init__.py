@@ -1,7 +1,8 @@
 """Recurrent sequence models in JAX, and a laboratory for their gradients.
 
 Imports jax alone. The Flax wrappers are `seqcells.nnx` and `seqcells.linen`, training is
-`seqcells.train`, with `seqcells.remedies`; they are imported when first asked for.
+`seqcells.train`, with `seqcells.remedies` and `seqcells.sweep`; they are imported when first asked
+for.
 """
 
 import importlib
@@ -50,11 +51,12 @@ if TYPE_CHECKING:
     from seqcells import nnx as nnx
     from seqcells import probes as probes
     from seqcells import remedies as remedies
+    from seqcells import sweep as sweep
     from seqcells import train as train
 
 __version__ = "0.1.0"
 
-_LAZY = ("interop", "linen", "nnx", "probes", "remedies", "train")
+_LAZY = ("interop", "linen", "nnx", "probes", "remedies", "sweep", "train")
 
 __all__ = [
     "GRU",
@@ -104,6 +106,7 @@ __all__ = [
     "remedies",
     "select_engine",
     "summary",
+    "sweep",
     "train",
     "trajectory",
     "unroll",

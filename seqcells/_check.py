@@ -94,7 +94,7 @@ def key(name: str, value: Any) -> None:
 def describe_one(value: Any) -> str:
     """Say what came: dtype and shape of an array, else the value, cut short."""
     if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"{jnp.dtype(value.dtype)}{list(value.shape)}"
+        return f"{value.dtype}{list(value.shape)}"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
 

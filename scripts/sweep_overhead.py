@@ -1,0 +1,77 @@
+"""What segments cost a sweep, against one long scan: `python scripts/sweep_overhead.py`.
+
+Trains GRUs on a sequence of sines with `sweep.from_loss`, as one program: all steps in one segment,
+and in many, with the host's look and the log in a folder between them. The two take turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+import seqcells as sc
+from seqcells import sweep
+from seqcells.sweep._chunk import Chunk, columns
+from seqcells.sweep._program import build
+from seqcells.sweep._store import Folder
+
+
+def task(hidden_size: int) -> sweep.Task:
+    """Predict the next value of a sine from those before it."""
+    cell = sc.GRU(hidden_size)
+
+    def loss(params: sc.GRUParams, key: jax.Array, _: object) -> tuple[jax.Array, dict]:
+        phase = jax.random.uniform(key, (8,)) * 6
+        xs = jnp.sin(jnp.arange(33)[:, None, None] / 3 + phase[:, None])
+        _, ys = sc.unroll(cell, params, xs[:-1])
+        return jnp.mean(jnp.square(ys[..., :1] - xs[1:])), {}
+
+    return sweep.from_loss(loss, lambda key, _: cell.init(key, 1))
+
+
+def measure(steps: int, segment: int, members: int, repeats: int) -> tuple[float, float]:
+    """Return the median seconds of one long scan, and those of the segments."""
+    trials = sweep.Space(learning_rate=sweep.log(1e-4, 1e-2, members)).trials()
+
+    def timed(length: int) -> Callable[[], float]:
+        args = (columns(trials), members, length, "loss", jax.random.key(0))
+        program = build(task(16), *args)
+
+        def once() -> float:
+            with tempfile.TemporaryDirectory() as folder:
+                store, chunk = Folder(folder, {}), Chunk.begin(program, trials)
+                jax.block_until_ready(chunk.state)
+                start = time.perf_counter()
+                while chunk.step < steps:
+                    store.log(chunk.advance(length))
+                return time.perf_counter() - start
+
+        return once
+
+    pair = timed(steps), timed(segment)
+    seconds = np.asarray([[one() for one in pair] for _ in range(repeats + 1)][1:])
+    return statistics.median(seconds[:, 0]), statistics.median(seconds[:, 1])
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name, default in (("steps", 2000), ("segment", 100), ("members", 32), ("repeats", 7)):
+        parser.add_argument(f"--{name}", type=int, default=default)
+    args = parser.parse_args()
+    whole, parts = measure(**vars(args))
+    print(
+        f"{args.members} members, {args.steps} steps: one scan {whole:.3f} s, segments of "
+        f"{args.segment} {parts:.3f} s, {100 * (parts / whole - 1):+.1f} %"
+    )
+
+
+if __name__ == "__main__":
+    main()

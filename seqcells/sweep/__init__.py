@@ -1,0 +1,26 @@
+"""Sweeps over hyperparameters: hundreds of runs as one program, which may be killed and resumed."""
+
+from seqcells.sweep._chunk import STATUSES
+from seqcells.sweep._plan import Halving
+from seqcells.sweep._run import Progress, run
+from seqcells.sweep._space import Space, Trial, linear, log, log_uniform, uniform
+from seqcells.sweep._table import AllFailed, Result
+from seqcells.sweep._task import Task, adamw, from_loss
+
+__all__ = [
+    "STATUSES",
+    "AllFailed",
+    "Halving",
+    "Progress",
+    "Result",
+    "Space",
+    "Task",
+    "Trial",
+    "adamw",
+    "from_loss",
+    "linear",
+    "log",
+    "log_uniform",
+    "run",
+    "uniform",
+]

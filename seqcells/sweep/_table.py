@@ -1,0 +1,153 @@
+"""Results as a table: a row a trial, and a rank a configuration over its seeds."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import importlib
+import io
+import math
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import special
+
+from seqcells.sweep._space import Trial
+from seqcells.sweep._store import Row, write_whole
+
+
+class AllFailed(RuntimeError):
+    """No trial of a sweep has a finite metric.
+
+    Attributes:
+        result: the table.
+    """
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(
+            f"all {len(result.rows)} trials ended with a {result.metric} that is not finite; lower "
+            "the learning rate, or look at the first steps in result.history"
+        )
+        self.result = result
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What the trials of a sweep have reached.
+
+    Attributes:
+        rows: a dict a trial: `id`, the fields of the space, `status` ("done", "pruned",
+            "diverged" or "unfinished"), `steps` (at which it was pruned, or up to which it was
+            finite), metrics (means over its last segment) and `seconds` (of the machine, shared by
+            the members that were alive; compiling does not count).
+        history: a dict a trial and segment: `id`, `step` and `metrics`, means over the segment.
+        fields: names of the space.
+        metric: by which trials are ranked.
+        mode: "min" or "max".
+    """
+
+    rows: tuple[Row, ...]
+    history: tuple[Row, ...]
+    fields: tuple[str, ...]
+    metric: str
+    mode: str
+
+    @classmethod
+    def of(
+        cls,
+        trials: Sequence[Trial],
+        kept: Mapping[str, Row],
+        history: Sequence[Row],
+        metric: str,
+        mode: str,
+    ) -> Result:
+        """Join trials with what the store has of them."""
+        names = list(dict.fromkeys(name for row in kept.values() for name in row["metrics"]))
+        blank = {"status": "unfinished", "steps": 0, "metrics": {}, "seconds": 0.0}
+        rows = tuple(_flat(trial, kept.get(trial.id, blank), names) for trial in trials)
+        ids = {trial.id for trial in trials}
+        lines = tuple(line for line in history if line["id"] in ids)
+        return cls(rows, lines, tuple(trials[0].fields), metric, mode)
+
+    def ranked(self, over: str = "seed") -> list[Row]:
+        """Rank configurations by the mean metric over seeds.
+
+        Those with a seed that ended in NaN come last; before that, what has been trained for more
+        steps comes first, so that the metric is compared at equal steps under halving.
+
+        Args:
+            over: the field whose values are repetitions of one configuration.
+
+        Returns:
+            A dict a configuration, the best first: `rank`, its fields, `mean` of the metric over
+            those that are finite, `n` of them, the 95 % interval of Student's t from `low` to
+            `high` (NaN for n = 1), `diverged` (how many ended so) and `steps`, their mean.
+        """
+        names = [name for name in self.fields if name != over]
+        groups: dict[tuple[Any, ...], list[Row]] = {}
+        for row in self.rows:
+            if row["status"] != "unfinished":
+                groups.setdefault(tuple(row[name] for name in names), []).append(row)
+        sign = 1 if self.mode == "min" else -1
+        ranks = [dict(zip(names, at, strict=True)) | self._group(of) for at, of in groups.items()]
+        ranks.sort(
+            key=lambda r: (r["diverged"] > 0, math.isnan(r["mean"]), -r["steps"], sign * r["mean"])
+        )
+        return [{"rank": i, **row} for i, row in enumerate(ranks, 1)]
+
+    def _group(self, rows: Sequence[Row]) -> Row:
+        values = np.asarray([row[self.metric] for row in rows if row["status"] != "diverged"])
+        mean, half = interval(values)
+        return {
+            "mean": mean,
+            "low": mean - half,
+            "high": mean + half,
+            "n": len(values),
+            "diverged": len(rows) - len(values),
+            "steps": float(np.mean([row["steps"] for row in rows])),
+        }
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows as CSV, whole or not at all."""
+        text = io.StringIO()
+        writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_whole(Path(path), text.getvalue())
+
+    def to_pandas(self) -> Any:
+        """Return the rows as a pandas DataFrame."""
+        return _extra("pandas").DataFrame(list(self.rows))
+
+    def to_parquet(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows as Parquet."""
+        _extra("pyarrow")
+        self.to_pandas().to_parquet(path, engine="pyarrow", index=False)
+
+
+def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return the mean and half the width of Student's interval for it; NaN where there is none."""
+    n = len(values)
+    mean = float(np.mean(values)) if n else math.nan
+    if n < 2:
+        return mean, math.nan
+    quantile = float(special.stdtrit(n - 1, (1 + level) / 2))
+    return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(n)
+
+
+def _flat(trial: Trial, row: Row, names: Sequence[str]) -> Row:
+    metrics = {name: row["metrics"].get(name, math.nan) for name in names}
+    head = {"id": trial.id, **trial.fields, "status": row["status"], "steps": row["steps"]}
+    return {**head, **metrics, "seconds": row["seconds"]}
+
+
+def _extra(name: str) -> Any:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(
+            f"{name} is needed for this; pip install 'seqcells[sweep]'"
+        ) from error

@@ -1,0 +1,60 @@
+"""A small task for the tests of sweeps, and a sweep whose programs are compiled once for all."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from seqcells import sweep
+from seqcells.sweep import _bucket
+
+
+def make(size=2, traced=lambda f: f):
+    """A noisy descent to zero; `boom` is the step at which a member's loss becomes NaN."""
+
+    def init(hparams, key):
+        w = hparams["gain"] * jax.random.normal(key, (size,))
+        return {"w": w, "key": key, "t": jnp.int32(0), "hparams": hparams}
+
+    @traced
+    def segment(state, n):
+        def step(state, _):
+            key, t, hparams = state["key"], state["t"], state["hparams"]
+            w = state["w"] - hparams["lr"] * jnp.sin(state["w"])
+            w = w + 0.01 * jax.random.normal(jax.random.fold_in(key, t), w.shape)
+            loss = jnp.where(t == hparams["boom"], jnp.nan, jnp.mean(jnp.square(w)))
+            state = state | {"w": jnp.where(jnp.isnan(loss), jnp.nan, w), "t": t + 1}
+            return state, {"loss": loss, "largest": jnp.max(jnp.abs(w))}
+
+        return jax.lax.scan(step, state, length=n)
+
+    return sweep.Task(init, segment)
+
+
+def space(boom=(-1,), seeds=4, **further):
+    grid = {"lr": [0.01, 0.1], "gain": [1.0], "boom": boom, "seed": range(seeds)}
+    return sweep.Space(**(grid | further))
+
+
+_programs = {}
+
+
+def compile_once(monkeypatch):
+    """Compile a program of `make()` once for all tests of a process."""
+    build = _bucket.build
+
+    @functools.wraps(build)
+    def cached(task, hparams, width, segment, metric, key):
+        data = tuple(np.asarray(jax.random.key_data(key)).tolist())
+        at = (*hparams, width, segment, metric, data)
+        if at not in _programs:
+            _programs[at] = build(task, hparams, width, segment, metric, key)
+        return _programs[at]
+
+    monkeypatch.setattr(_bucket, "build", cached)
+
+
+def plain(rows):
+    """Rows without the time they took, NaN as text, so that they can be compared."""
+    return [{n: str(v) for n, v in row.items() if n != "seconds"} for row in rows]

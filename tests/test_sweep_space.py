@@ -1,0 +1,106 @@
+"""Laws of spaces: what is tried does not depend on how it is written down."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+import seqcells as sc
+from seqcells import sweep
+from seqcells.sweep import Space
+
+ANY: Any = sweep  # to be called as no type checker lets one
+
+
+def ids(space):
+    return [trial.id for trial in space.trials()]
+
+
+def test_a_space_is_the_product_of_its_fields_with_buckets_together():
+    space = Space(lr=[0.1, 0.2], seed=range(3), static={"size": [8, 16], "kind": ["a"]})
+    trials = space.trials()
+    assert len(trials) == len(set(ids(space))) == 12
+    assert [t.static["size"] for t in trials] == [8] * 6 + [16] * 6
+    assert trials[4].hparams == {"lr": 0.2, "seed": 1}
+    assert trials[0].fields == {"size": 8, "kind": "a", "lr": 0.1, "seed": 0}
+
+
+def test_an_id_depends_on_the_configuration_alone():
+    one = Space(lr=[0.1, 0.3], seed=range(2), static={"size": [8, 16]})
+    other = Space(static={"size": (16, 8)}, seed=np.arange(2), lr=np.asarray([0.3, 0.1, 0.2]))
+    assert set(ids(one)) < set(ids(other))
+    changed = [Space(lr=[0.1], seed=[1]), Space(lr=[1], seed=[0.1]), Space(lr=[0.1], seed=[1.0])]
+    changed += [Space(lr=[0.1], static={"seed": [1]}), Space(lr=[0.1], seed=[True])]
+    assert len({ids(space)[0] for space in changed}) == 5
+
+
+def test_an_id_is_the_same_in_every_process_and_version():
+    code = """from seqcells import sweep, GRU; import json
+print(json.dumps([t.id for t in sweep.Space(lr=sweep.log(1e-4, 1e-1, 3), gain=sweep.uniform(0, 1),
+    samples=1, static={"cell": [GRU(8)]}).trials()]))"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout) == ["c76687801d37", "05fdca703adc", "a4442ea5ec2a"]
+
+
+def test_grids_are_even_and_reach_both_ends():
+    np.testing.assert_allclose(sweep.log(1e-4, 1e-1, 16), np.geomspace(1e-4, 1e-1, 16), 1e-8)
+    np.testing.assert_allclose(sweep.linear(-1, 2, 7), np.linspace(-1, 2, 7), atol=1e-8)
+
+
+def test_samples_follow_their_distribution_and_stay_as_the_space_grows():
+    low = Space(a=sweep.uniform(2, 4), b=sweep.log_uniform(1e-4, 1), samples=400)
+    a, b = ([t.hparams[name] for t in low.trials()] for name in "ab")
+    assert 2 <= min(a) < 2.05 < 3.95 < max(a) < 4
+    np.testing.assert_allclose(np.quantile(a, [0.25, 0.5, 0.75]), [2.5, 3, 3.5], atol=0.2)
+    np.testing.assert_allclose(np.quantile(np.log10(b), [0.25, 0.5, 0.75]), [-3, -2, -1], atol=0.4)
+    assert abs(np.corrcoef(a, np.log(b))[0, 1]) < 0.15
+    fewer = Space(c=[1], a=sweep.uniform(2, 4), samples=3, seed=range(2)).trials()
+    assert [t.hparams["a"] for t in fewer] == [value for value in a[:3] for _ in range(2)]
+    other = Space(a=sweep.uniform(2, 4), samples=3, draw=1).trials()
+    assert not {t.hparams["a"] for t in other} & set(a)
+
+
+def test_cells_and_functions_are_known_by_what_they_are():
+    space = Space(static={"cell": [sc.GRU(8), sc.RNN(8)], "f": [np.tanh, json.dumps]})
+    assert space.trials()[1].fields["f"] == "dumps"
+    assert "hidden_size=8" in space.trials()[0].fields["cell"]
+    assert len(set(ids(space))) == 4
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: ANY.Space(lr=0.1), TypeError, r"lr: expected a list .* got 0.1; write lr=\[...\]"),
+        (lambda: ANY.Space(lr=["a"]), TypeError, r"lr: expected numbers, .*static=dict\(lr="),
+        (lambda: ANY.Space(lr="ab"), TypeError, "lr: expected a list"),
+        (
+            lambda: ANY.Space(lr=[]),
+            ValueError,
+            "lr: expected one or more different values, got none",
+        ),
+        (lambda: ANY.Space(lr=[0.1, 0.1]), ValueError, "lr: .* got 1 twice"),
+        (lambda: ANY.Space(lr=[1, 1.0]), ValueError, "lr: .* got 1 twice"),
+        (lambda: ANY.Space(static={"n": [1, 1]}), ValueError, "n: .* got 1 twice"),
+        (lambda: ANY.Space(static=[1]), TypeError, "static: expected a dict"),
+        (
+            lambda: ANY.Space(static={"f": [object()]}),
+            TypeError,
+            "static: expected values that have",
+        ),
+        (lambda: ANY.Space(static={"f": [lambda x: x]}), TypeError, "static: .* in make"),
+        (lambda: ANY.Space(n=[1], static={"n": [1]}), ValueError, "n: expected a name of its own"),
+        (lambda: ANY.Space(status=[1]), ValueError, "status: expected a name of its own"),
+        (lambda: ANY.Space(a=sweep.uniform(0, 1)), ValueError, r"samples: .* got None, .*\['a'\]"),
+        (lambda: ANY.Space(a=[1], samples=3), ValueError, "samples: .* got 3, no distribution"),
+        (lambda: ANY.log(0, 1, 3), ValueError, "expected 0 < low < high, finite, got 0, 1"),
+        (lambda: ANY.linear(1, 1, 3), ValueError, "expected low < high, finite, got 1, 1"),
+        (lambda: ANY.linear("a", 1, 3), TypeError, "low: expected a number, got 'a'"),
+        (lambda: ANY.log(1, 2, 1), ValueError, "count: expected an int >= 2, got 1"),
+    ],
+)
+def test_what_is_no_space_is_refused(make, error, says):
+    with pytest.raises(error, match=says):
+        make()
