@@ -214,12 +214,12 @@ def prepare(
     if reset_carry is not None:
         fresh = _like("reset_carry", reset_carry, fresh, xs)
     carry = fresh if carry is None else _like("carry", carry, fresh, xs)
-    fresh, carry = _varying((fresh, carry), (params, xs, flags, carry))
+    fresh, carry = varying((fresh, carry), (params, xs, flags, carry))
     return cell, carry, dataclasses.replace(flags, fresh=fresh)
 
 
-def _varying(carries: Any, others: Any) -> Any:
-    """Within a checked shard_map: let carries vary over every axis over which anything varies.
+def varying(carries: Any, others: Any) -> Any:
+    """Within a checked shard_map: let carries vary over every axis over which others vary.
 
     A loop's carry does not become varying by itself, and weights may vary where inputs do not.
     """

@@ -93,9 +93,37 @@ for name, engine, reverse in ROWS:
     near(compiled(place(over, many), xs, flags), jax.jit(all_of)(many, xs, flags))
 """
 
+DIAGNOSED = """
+# Every device diagnoses members of its own; what loops carry is checked as above.
+GRU, RNN = CASES["gru-after-double"], CASES["rnn-tanh-bias"]
+
+def squares(ys):
+    return jnp.sum(jnp.square(ys))
+
+MEASURES = {
+    "step_jacobians": (RNN, sc.diagnostics.step_jacobians),
+    "jacobian_by_lag": (RNN, lambda *args: sc.diagnostics.jacobian_by_lag(*args)[1]),
+    "lyapunov_exponents": (GRU, sc.diagnostics.lyapunov_exponents),
+    "flossing": (RNN, lambda cell, *args: jax.grad(sc.remedies.flossing, 1)(cell, *args, 2)),
+    "omega": (RNN, lambda cell, *args: jax.grad(sc.remedies.omega, 1)(cell, *args, squares)),
+    "gate_values": (GRU, sc.diagnostics.gate_values),
+    "gradient_by_lag": (GRU, lambda *args: sc.diagnostics.gradient_by_lag(*args, squares)),
+}
+for name, (case, measure) in MEASURES.items():
+    drawn = draw(case, (4,))
+    params, xs = jax.tree.map(jnp.float32, (drawn.params, drawn.xs))
+    many = jax.tree.map(lambda a: jnp.stack([a, a / 2, -a, a / 3]), params)
+    all_of = jax.vmap(lambda params: measure(case.cell, params, xs))
+    mapped = jax.shard_map(all_of, mesh=mesh, in_specs=over, out_specs=over)
+    try:
+        near(jax.jit(mapped)(place(over, many)), jax.jit(all_of)(many))
+    except Exception as error:
+        raise AssertionError(name) from error
+"""
+
 
 def test_of_a_sharded_batch_the_gradients_of_the_weights_meet_and_of_a_sweep_nothing(pytestconfig):
-    run = [sys.executable, "-c", HEAD + AUTO + SHARD_MAP + SWEEP]
+    run = [sys.executable, "-c", HEAD + AUTO + SHARD_MAP + SWEEP + DIAGNOSED]
     env = os.environ | {"JAX_PLATFORMS": "cpu"}
     root = pytestconfig.rootpath
     done = subprocess.run(run, capture_output=True, text=True, env=env, cwd=root)

@@ -12,7 +12,7 @@ from jax.flatten_util import ravel_pytree
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
-from seqcells._unroll import prepare, time_first
+from seqcells._unroll import prepare, time_first, varying
 
 
 def lyapunov_exponents(
@@ -67,7 +67,7 @@ def lyapunov_exponents(
     batch = xs.ndim - 2
     leaves = jax.tree.leaves(carry)
     size = sum(math.prod(leaf.shape[batch:]) for leaf in leaves)
-    columns = _columns(size, k, jnp.result_type(*leaves))
+    columns = varying(_columns(size, k, jnp.result_type(*leaves)), carry)
 
     def step(
         state: tuple[Carry, jax.Array], x: jax.Array

@@ -11,6 +11,7 @@ from jax.typing import ArrayLike
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 from seqcells.cells import RNN, IndRNN, IndRNNParams, RNNParams
+from seqcells._unroll import varying
 from seqcells.diagnostics._jacobian import step_jacobians
 
 STEEPEST = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}  # max |act'|
@@ -55,7 +56,7 @@ def jacobian_by_lag(
     """
     jacobians = step_jacobians(cell, params, xs, carry)
     one = jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape[1:])
-    start = one, jnp.zeros(jacobians.shape[1:-2], jacobians.dtype)
+    start = varying((one, jnp.zeros(jacobians.shape[1:-2], jacobians.dtype)), jacobians)
 
     def back(product: tuple, jacobian: jax.Array) -> tuple[tuple, tuple]:
         """Go one lag further: multiply from the right, and take the scale out."""

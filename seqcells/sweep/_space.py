@@ -108,7 +108,7 @@ class Space:
     >>> len(space.trials())
     12
     >>> space.trials()[0]
-    Trial(id='a7ce4d1dbf09', static={'hidden_size': 8}, hparams={'lr': 0.001, 'seed': 0})
+    Trial(id='cc3c1211062e', static={'hidden_size': 8}, hparams={'lr': 0.001, 'seed': 0})
     """
 
     def __init__(
