@@ -49,6 +49,7 @@ def _fresh_trace_counter():
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "laws(name): a column of the table of laws")
+    config.addinivalue_line("markers", "slow: what CI leaves to nox")
     config.addinivalue_line("markers", "browser: opens pages in Chromium, where there is one")
     if config.option.markexpr == "laws":
         os.environ["SEQCELLS_LAWS"] = (

@@ -187,6 +187,7 @@ class WrongGradient(Naive):
         return Built(lambda p, xs: 0.5 * (forward(p, xs) + half(forward(p, xs))), params)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("peer", "what", "told"),
     [(Wrong(), "forward", "outputs differ"), (WrongGradient(), "training", "gradients differ")],
@@ -232,6 +233,7 @@ def finished(tmp_path_factory):
     return out, done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_row_a_contestant_and_a_page(finished):
     out, told = finished
     frame = pd.read_csv(out / "peers-cpu-1core.csv")
@@ -273,6 +275,7 @@ def test_collectives_are_found_in_a_program():
     assert sweep.collectives("%e = f32[2] add(%a, %c)") == []
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(_machine.cores() < 2, reason="takes a core a device")
 def test_a_sweep_is_spread_over_devices(tmp_path):
     line = ["sweep", "--members", "2", "--hidden", "4", "--devices", "2", "--seconds", "0.01"]
@@ -297,6 +300,7 @@ def test_the_page_of_speed_shows_what_the_table_says():
         assert cells == [found[shape, *key] for key in order]
 
 
+@pytest.mark.slow
 def test_flags_say_the_same_and_are_timed_beside_none(tmp_path):
     shape = Shape("tiny", 3, 6, 2, 4)
     drawn = flags.draw(shape)

@@ -12,6 +12,7 @@ from seqcells import debug
 from tests.helpers import CASES, H
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gru-after-double"])
 def test_cells_of_the_library_are_lawful(name):
     case = CASES[name]

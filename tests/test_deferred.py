@@ -135,6 +135,7 @@ def test_vmap_on_either_side_is_that_of_the_plain_scan(way, axes):
     assert_close(*(jax.jit(lambda w=w: all_of(w))() for w in (way, None)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["kept", "batched"])
 def test_second_derivatives_of_many_members_are_those_of_the_plain_scan(way):
     def all_of(way):

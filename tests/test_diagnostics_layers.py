@@ -163,6 +163,7 @@ def decay_by_lag(params):
     return gradient_by_lag(DECAY, params, xs, lambda ys: ys[-1, 0])
 
 
+@pytest.mark.slow
 def test_what_underflows_in_single_does_not_in_double():
     params = DECAY.init(KEY, 1)
     assert float(decay_by_lag(params)[59]) == 0

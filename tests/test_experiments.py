@@ -45,6 +45,7 @@ def finished(tmp_path_factory):
     return out, done.stdout
 
 
+@pytest.mark.slow
 def test_a_run_leaves_a_row_a_member_and_a_gradient_a_lag(finished):
     out, _ = finished
     results, gradients = pd.read_csv(out / "results.csv"), pd.read_csv(out / "gradients.csv")

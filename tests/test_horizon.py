@@ -145,6 +145,7 @@ def test_the_score_is_that_of_the_trained_parameters(monkeypatch, untraced):
     np.testing.assert_allclose([row["loss"] for row in rows], np.log(8), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_the_members_of_the_longest_lag(monkeypatch, padded, unscored):
     """Initial parameters before, trained ones after, and L the loss of one sample."""
     monkeypatch.setattr(study.train, "fit", fit_that(lambda a: 0.5 * a))
@@ -197,6 +198,7 @@ def test_seconds_are_shared_out_among_the_members():
     assert [row["seconds"] for row in rows] == pytest.approx([0.04 * 170 / 2] * 2)
 
 
+@pytest.mark.slow
 def test_learning_rates_are_those_that_train(monkeypatch, untraced, unscored):
     """The first step of Adam moves a parameter by the learning rate."""
     moved, real = [], study.train.fit
@@ -213,6 +215,7 @@ def test_learning_rates_are_those_that_train(monkeypatch, untraced, unscored):
     np.testing.assert_allclose(moved, [place[2] for place in PLACES["recall"]], rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_what_can_be_learned_is_solved(untraced):
     easy = dataclasses.replace(
         SMALL,

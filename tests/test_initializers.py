@@ -120,6 +120,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_many_cells_drawn_at_once_end():
     """A batched QR decomposition (jaxlib 0.10.2, two cores) waits for ever within 400 calls."""
     command = [sys.executable, "-c", MANY]

@@ -16,7 +16,7 @@ import seqcells as sc
 from seqcells import interop
 from tests.interop import BEFORE, GRU, LSTM, RELU, RNN, SINGLE_BIAS, D, H, deep, drawn
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
 T, B = 5, 2
 LENGTHS = np.array([5, 3])

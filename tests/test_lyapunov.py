@@ -100,6 +100,7 @@ def test_narrow_inputs_have_wide_exponents():
     assert exponents.dtype == "float32"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["rnn-tanh-bias", "gru-after-double", "lstm-bias"])
 def test_their_derivative_is_the_finite_difference(name):
     case = CASES[name]

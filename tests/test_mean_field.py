@@ -68,6 +68,7 @@ def test_without_an_input_the_critical_weights_are_one():
     assert float(critical_weight_std(0.0)) == pytest.approx(1, abs=1e-7)
 
 
+@pytest.mark.slow
 def test_they_may_be_jitted_and_mapped_and_keep_a_dtype():
     sw, su2 = jnp.float32([1.2, 0.5, 0.8]), jnp.float32([0.1, 0.3, 1.0])
     one = jax.jit(jax.vmap(mean_field, (0, None)))(sw, su2)
@@ -110,6 +111,7 @@ def simulated(init, key, su2):
     return jnp.mean(jnp.square(sums[SETTLED:])), jnp.square(norms[:LAGS])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("init", "sw", "su2"),
     [

@@ -39,6 +39,7 @@ class Linen:
         return self.module.apply(params, xs, seq_lengths=lengths)
 
 
+pytestmark = pytest.mark.slow
 PEERS = pytest.mark.parametrize("peer", [Nnx, Linen])
 
 

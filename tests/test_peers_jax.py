@@ -9,7 +9,7 @@ import seqcells as sc
 from tests import peers
 from tests.peers import BFLOAT16, LENGTHS, XS, B, D, H, Ours, T, Table, installed
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 HAIKU, EQUINOX, MEMAX = Table("Haiku"), Table("Equinox"), Table("memax")
 RESETS = jnp.zeros((B, T), bool).at[2, 3].set(True)

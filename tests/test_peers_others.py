@@ -9,7 +9,7 @@ import seqcells as sc
 from tests import peers
 from tests.peers import BAD, LENGTHS, XS, B, D, H, Ours, T, Table, installed
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 KERAS, TORCH = Table("Keras"), Table("PyTorch")
 VALID = np.arange(T) < np.asarray(LENGTHS)[:, None]

@@ -34,6 +34,7 @@ over_trials = pytest.mark.parametrize("module", TRIALS.values(), ids=list(TRIALS
 
 
 @functools.cache
+@functools.cache
 def run_rows(module, settings):
     """A row for every run, with what is known of it before it is made."""
     return pd.DataFrame(
@@ -98,7 +99,7 @@ def verdicts(module, settings, rows):
 
 
 @over_all
-@pytest.mark.parametrize("form", ["QUICK", "Settings"])
+@pytest.mark.parametrize("form", ["QUICK", pytest.param("Settings", marks=pytest.mark.slow)])
 def test_contrary_numbers_give_the_contrary_verdict(module, form):
     settings = module.QUICK if form == "QUICK" else module.Settings()
     found = [verdicts(module, settings, rows) for rows in worlds(module, settings)]
@@ -367,6 +368,7 @@ def test_a_setting_out_of_range_is_told(module):
                 dataclasses.replace(module.Settings(), **{field.name: wrong})
 
 
+@pytest.mark.slow
 def test_a_second_run_from_the_command_line_repeats_nothing(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr("experiments.__main__.use_all_cores", lambda: None)
     command = ["run", "adding", "--quick", "--out", str(tmp_path), "--seeds", "2"]

@@ -160,6 +160,7 @@ def test_omega_as_a_term_makes_gradients_go_further_back():
     assert float(values[-1]) < 0.5 * float(values[0])
 
 
+@pytest.mark.slow
 def test_omega_may_be_mapped_over_nets():
     problems = [draw(CASES["gru-after-double"], seed=seed) for seed in range(3)]
     cell, xs = sc.GRU(H), jnp.asarray(problems[0].xs)
@@ -199,6 +200,7 @@ def test_flossing_is_differentiated_by_the_parameters():
         assert float(along) == pytest.approx(float(up - down) / 2e-6, rel=1e-6)
 
 
+@pytest.mark.slow
 @by_optax
 def test_flossing_drives_exponents_to_zero():
     cell = sc.RNN(8, w_hh_init=sc.initializers.Normal(0.1), param_dtype="float64")

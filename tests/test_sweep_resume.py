@@ -72,6 +72,7 @@ def half_of(path, rows, sync=False):
         file.write(text[: len(text) * 2 // 3])
 
 
+@pytest.mark.slow
 def test_killed_at_any_instant_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         instants = Instants(patch)

@@ -44,6 +44,7 @@ def whole():
     return train.fit(loss, *start(), steps=200, segment=200)
 
 
+@pytest.mark.slow
 def test_segments_of_any_length_give_the_same_bits(whole):
     state, metrics = train.fit(loss, *start(), steps=200, segment=70)  # and a last one of 60
     assert int(state.step) == 200

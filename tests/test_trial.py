@@ -66,7 +66,11 @@ def by_hand(run, group):
     return evaluate(fixed, state.params, k_eval, member)
 
 
-@pytest.mark.parametrize("options", [{}, {"optimizer": sgd}], ids=["adamw", "sgd"])
+@pytest.mark.parametrize(
+    "options",
+    [pytest.param({}, marks=pytest.mark.slow), {"optimizer": sgd}],
+    ids=["adamw", "sgd"],
+)
 def test_a_row_is_that_of_its_run_trained_by_itself(options):
     group = trials(trials().runs[::3] if options else None, **options)
     rows = measured(group)
@@ -81,6 +85,7 @@ def test_a_row_is_that_of_its_run_trained_by_itself(options):
         assert row["solved"] is bool(PROBE.solved(score))
 
 
+@pytest.mark.slow
 def test_runs_may_come_in_any_order_and_rows_keep_what_is_theirs():
     group = trials()
     other = trials([*group.runs[4:], *group.runs[:4]][::-1])
@@ -159,6 +164,7 @@ def test_other_runs_are_another_file(tmp_path):
     assert trials().part(tmp_path).path == group.part(tmp_path).path
 
 
+@pytest.mark.slow
 def test_the_seeds_of_a_group_start_apart():
     rows = measured(trials())
     assert stats.describe([row["loss"] for row in rows]).variance > 0
