@@ -1,4 +1,4 @@
-"""The command line: `python -m experiments [list | run NAME | report NAME]`."""
+"""The command line: studies (`list`, `run`, `report`) and sweeps (`sweep`, `status`, `resume`)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,17 @@ import tyro
 from rich.console import Console
 
 import seqcells as sc
+from experiments import _sweep, _sweep_report
 from experiments._check import BadInput
 from experiments._machine import cores
 from experiments._report import say
+from experiments._sweep import PROBES
 
 STUDIES = (  # modules of this package: Settings, QUICK, run(...), report(...)
     *("guide", "horizon", "adding", "chrono", "pascanu", "mean_field", "selective_copy"),
     *("trainability", "initialisation", "remedies", "tcn"),
 )
-COMMANDS = ("list", "run", "report")
+COMMANDS = ("list", "run", "report", "sweep", "status", "resume")
 PROGRAM = "python -m experiments"
 USAGE = f"""\
 {PROGRAM}                 list the studies
@@ -32,6 +34,11 @@ USAGE = f"""\
 {PROGRAM} run NAME --quick  in a form of less than 3 minutes
 {PROGRAM} run NAME -h     what it can be told
 {PROGRAM} report NAME     draw its report again
+{PROGRAM} sweep PROBE     hyperparameters of a net on a probe, as one program
+{PROGRAM} sweep PROBE -h  what it can be told
+{PROGRAM} status OUT      how far a sweep in a folder is
+{PROGRAM} resume OUT      go on with it
+{PROGRAM} report OUT      draw its report again
 {PROGRAM} --version       the version of seqcells"""
 
 
@@ -43,7 +50,7 @@ def main(arguments: list[str]) -> int:
     if command in ("", "list", "-h", "--help", "--version") and not name:
         say(console, f"seqcells {sc.__version__}" if command == "--version" else _studies())
         return 0
-    if command in ("run", "report") and name in ("-h", "--help"):
+    if command in COMMANDS and name in ("-h", "--help"):
         say(console, _studies())
         return 0
     wrong = _wrong(command, name)
@@ -60,8 +67,8 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         say(
             errors,
-            "Stopped. What is finished is kept: the same command goes on with the group that it "
-            "was at, from that group's start.",
+            "Stopped. What is finished is kept, and the same command goes on: a study from the "
+            "start of the group that it was at, a sweep from its last checkpoint.",
         )
         return 130
     return 0
@@ -77,11 +84,19 @@ def _wrong(command: str, name: str) -> str:
         )
     if command == "list":
         return f"list: expected nothing after it, got {name!r}."
+    if command in ("status", "resume") or _is_sweep(command, name):
+        return "" if name else f"{command}: expected the folder of a sweep, got nothing."
+    kind, known = ("probe", tuple(PROBES)) if command == "sweep" else ("study", STUDIES)
     if not name:
-        return f"{command}: expected the name of a study: {', '.join(STUDIES)}."
-    if name not in STUDIES:
-        return f"study: expected {', '.join(STUDIES)}, got {name!r}." + _near(name, STUDIES)
+        return f"{command}: expected the name of a {kind}: {', '.join(known)}."
+    if name not in known:
+        return f"{kind}: expected {', '.join(known)}, got {name!r}." + _near(name, known)
     return ""
+
+
+def _is_sweep(command: str, name: str) -> bool:
+    """Whether a report is asked for of a folder, not of a study."""
+    return command == "report" and name not in STUDIES and Path(name).is_dir() and bool(name)
 
 
 def _near(came: str, known: tuple[str, ...]) -> str:
@@ -90,6 +105,36 @@ def _near(came: str, known: tuple[str, ...]) -> str:
 
 
 def _do(command: str, name: str, rest: list[str], console: Console) -> None:
+    """Do what was asked for, once the command and the name are known to be right."""
+    line = f"{PROGRAM} {shlex.join([command, name, *rest])}"
+    if command in ("run", "report") and not _is_sweep(command, name):
+        _do_study(command, name, rest, console, line)
+    else:
+        _do_sweep(command, name, rest, console, line)
+
+
+def _do_sweep(command: str, name: str, rest: list[str], console: Console, line: str) -> None:
+    """Run, resume or tell of a sweep."""
+    options = _options(command, name, rest)
+    if command == "sweep":
+        use_all_cores()
+        _sweep.run(name, options.settings, options.out, console, line)
+        _sweep_report.report(options.out, console)
+    elif command == "resume":
+        use_all_cores()
+        probe, settings, about = _sweep.told(Path(name))
+        _sweep.run(probe, settings, Path(name), console, about["command"])
+        _sweep_report.report(Path(name), console)
+    elif command == "status":
+        _sweep_report.status(Path(name), console)
+    else:
+        _sweep_report.report(Path(name), console)
+        if options.tensorboard:
+            count = _sweep_report.to_tensorboard(Path(name))
+            say(console, f"{count} runs: tensorboard --logdir {Path(name) / 'tensorboard'}")
+
+
+def _do_study(command: str, name: str, rest: list[str], console: Console, line: str) -> None:
     """Run or report one study, with its own options, from its full or its quick settings."""
     study = _module(name)
     folder = Annotated[Path, tyro.conf.arg(help="folder of the results")]
@@ -108,8 +153,27 @@ def _do(command: str, name: str, rest: list[str], console: Console) -> None:
         study.report(options.out, console)
         return
     use_all_cores()
-    line = f"{PROGRAM} {shlex.join([command, name, *rest])}"
     study.run(options.settings, options.out, console, line)
+
+
+def _options(command: str, name: str, rest: list[str]) -> Any:
+    """Read what stands behind a sweep's command."""
+    settings = Annotated[_sweep.Settings, tyro.conf.arg(name="")]
+    folder = Annotated[Path, tyro.conf.arg(help="folder of the sweep: a second run goes on in it")]
+    board = Annotated[bool, tyro.conf.arg(help="write the curves as TensorBoard reads them, too")]
+    fields: dict[str, list[Any]] = {
+        "sweep": [
+            ("out", folder, dataclasses.field(default=Path("runs") / name)),
+            ("settings", settings, dataclasses.field(default_factory=_sweep.Settings)),
+        ],
+        "report": [("tensorboard", board, dataclasses.field(default=False))],
+    }
+    return tyro.cli(
+        dataclasses.make_dataclass("Options", fields.get(command, [])),
+        args=rest,
+        prog=f"{PROGRAM} {command} {name}",
+        description=_sweep.__doc__,
+    )
 
 
 def _module(name: str) -> ModuleType:

@@ -86,17 +86,21 @@ class Part:
 
     def save(self, rows: Rows) -> None:
         """Write the rows, whole or not at all."""
-        made_with = {
-            "seqcells": sc.__version__,
-            "jax": jax.__version__,
-            "python": platform.python_version(),
-            "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-            "machine": _machine.processor(),
-            "date": _machine.today(),
-            "commit": _machine.commit("seqcells", ":(glob)experiments/**/*.py"),
-        }
-        content = {"settings": self.settings, "made_with": made_with, "rows": rows}
+        content = {"settings": self.settings, "made_with": made_with(), "rows": rows}
         write_whole(self.path, json.dumps(content, indent=1))
+
+
+def made_with() -> dict[str, Any]:
+    """Tell with what rows are made, and when."""
+    return {
+        "seqcells": sc.__version__,
+        "jax": jax.__version__,
+        "python": platform.python_version(),
+        "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
+        "machine": _machine.processor(),
+        "date": _machine.today(),
+        "commit": _machine.commit("seqcells", ":(glob)experiments/**/*.py"),
+    }
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -2,7 +2,7 @@
 
 from seqcells.sweep._chunk import STATUSES
 from seqcells.sweep._plan import Halving
-from seqcells.sweep._run import Progress, run
+from seqcells.sweep._run import Progress, load, run
 from seqcells.sweep._space import Space, Trial, linear, log, log_uniform, uniform
 from seqcells.sweep._table import AllFailed, Result
 from seqcells.sweep._task import Task, adamw, from_loss
@@ -19,6 +19,7 @@ __all__ = [
     "adamw",
     "from_loss",
     "linear",
+    "load",
     "log",
     "log_uniform",
     "run",

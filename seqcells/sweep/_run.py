@@ -16,7 +16,7 @@ from seqcells.sweep._bucket import Bucket, buckets
 from seqcells.sweep._chunk import Chunk
 from seqcells.sweep._plan import Halving, plan, settings
 from seqcells.sweep._space import Space
-from seqcells.sweep._store import Folder, Memory
+from seqcells.sweep._store import ABOUT, Folder, Memory, read
 from seqcells.sweep._table import AllFailed, Result
 
 
@@ -115,3 +115,22 @@ def run(
     if all(row["status"] == "diverged" for row in table.rows):
         raise AllFailed(table)
     return table
+
+
+def load(out: str | os.PathLike[str], space: Space) -> Result:
+    """Read what a run has kept in a folder, also while it goes on; nothing is written.
+
+    Args:
+        out: its folder.
+        space: what it tries, or a part of it.
+
+    Returns:
+        The table, in the order of `space.trials()`; `status` is "unfinished" where no row is yet.
+
+    Raises:
+        FileNotFoundError: there is no sweep in the folder.
+    """
+    config, rows, history = read(Path(out))
+    if not config:
+        raise FileNotFoundError(f"out: expected a folder of a sweep, with {ABOUT}, got {out}")
+    return Result.of(space.trials(), rows, history, config["metric"], config["mode"])

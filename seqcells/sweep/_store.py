@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 Row = dict[str, Any]
+ABOUT = "sweep.json"  # what the results in the folder depend on
 
 
 class Memory:
@@ -93,12 +94,13 @@ class Folder(Memory):
             ValueError: it is of another configuration.
         """
         with self._checkpoint.Checkpoints(self.folder, self.config).lock():
-            about = self.folder / "sweep.json"
+            about = self.folder / ABOUT
             kept = json.loads(about.read_text()) if about.exists() else {"config": self.config}
             _check_same(self.folder, kept["config"], self.config)
             self.widths = kept.get("widths", {})
-            self.rows = {row["id"]: row for row in _read(self.folder / "trials.jsonl")}
-            self.history = _read(self.folder / "metrics.jsonl")
+            _mend(self.folder / "trials.jsonl")
+            _mend(self.folder / "metrics.jsonl")
+            _, self.rows, self.history = read(self.folder)
             yield
 
     def begun(self, bucket: str) -> list[int]:
@@ -115,7 +117,7 @@ class Folder(Memory):
         """Keep the width of a bucket: results depend on it."""
         super().fix_width(bucket, width)
         content = {"config": self.config, "widths": self.widths}
-        write_whole(self.folder / "sweep.json", json.dumps(content, indent=1))
+        write_whole(self.folder / ABOUT, json.dumps(content, indent=1))
 
     def log(self, lines: Sequence[Row]) -> None:
         """Add to the history; a line is whole or is dropped when it is next read."""
@@ -181,15 +183,26 @@ def _append(path: Path, rows: Sequence[Row], sync: bool = False) -> None:
             os.fsync(file.fileno())
 
 
+def read(folder: Path) -> tuple[dict[str, Any], dict[str, Row], list[Row]]:
+    """Read what a folder holds, also while a run writes to it: configuration, rows and history."""
+    about = folder / ABOUT
+    config = json.loads(about.read_text())["config"] if about.exists() else {}
+    rows = {row["id"]: row for row in _read(folder / "trials.jsonl")}
+    return config, rows, _read(folder / "metrics.jsonl")
+
+
 def _read(path: Path) -> list[Row]:
-    """Read whole lines, and cut off half a one that a killed process has left."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
+    """Read whole lines."""
+    data = path.read_bytes() if path.exists() else b""
     whole = data.rfind(b"\n") + 1
-    if whole < len(data):
-        os.truncate(path, whole)
     return [_restored(json.loads(line)) for line in data[:whole].splitlines()]
+
+
+def _mend(path: Path) -> None:
+    """Cut off half a line that a killed process has left."""
+    if path.exists():
+        data = path.read_bytes()
+        os.truncate(path, data.rfind(b"\n") + 1)
 
 
 def _restored(row: Row) -> Row:

@@ -1,0 +1,272 @@
+"""What a sweep has found: its rank table, learning curves, slices and surface, from its folder."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from rich.console import Console
+
+from experiments import _sweep
+from experiments._markdown import markdown
+from experiments._picture import COLOURS, STYLE
+from experiments._race import Frame
+from experiments._report import Table, decimal, made, print_table, say, short, words, write_page
+from experiments._study import write_whole
+from seqcells import sweep
+
+BEST = 5  # configurations of which curves are drawn
+SHOWN = 20  # rows of the rank table on the page
+SEED = "seed"  # the field whose values are repetitions
+
+
+def status(out: Path, console: Console) -> None:
+    """Say how far a sweep is, without touching it."""
+    _, result, about = _sweep.load(out)
+    counts = Counter(row["status"] for row in result.rows)
+    told = ", ".join(f"{counts[name]} {name}" for name in counts)
+    say(console, f"{about['command']}\n{len(result.rows)} trials: {told}.")
+    if ranked := result.ranked():
+        print_table(console, rank_table(result, ranked[:5]))
+    if counts["unfinished"]:
+        say(console, f"It goes on with: python -m experiments resume {out}")
+
+
+def report(out: Path, console: Console) -> None:
+    """Draw the picture, write the page and the table; from the files in `out` alone."""
+    probe, result, about = _sweep.load(out)
+    ranked = result.ranked()
+    if not ranked:
+        raise _sweep.BadInput(f"out: expected a sweep with finished trials, got {out} with none")
+    picture = out / "sweep.png"
+    draw(result, ranked, picture)
+    table = rank_table(result, ranked[:SHOWN])
+    left = sum(row["status"] == "unfinished" for row in result.rows)
+    title = f"Sweep of {probe}"
+    write_page(
+        out / "report.html",
+        picture,
+        title=title,
+        alarm=f"{left} of {len(result.rows)} trials are not finished." if left else "",
+        alt=f"{title}: learning curves of the best, and the {result.metric} by each hyperparameter",
+        lead=f"{len(result.rows)} trials, ranked by their {result.metric} over the last segment.",
+        terms=TERMS,
+        headlines=[headline(result, ranked)],
+        tables=[table],
+        findings=[],
+        made=made({**about, "settings": {}}),
+        footer="Every number is computed from results.csv and metrics.jsonl, beside this page.",
+    )
+    text = [f"# {title}", headline(result, ranked), f"![{title}]({picture.name})"]
+    text += [markdown(table.head, table.rows, table.texts), ""]
+    write_whole(out / "results.md", "\n\n".join(text))
+    print_table(console, table)
+    say(console, f"{headline(result, ranked)}\nThe report: {out / 'report.html'}")
+
+
+TERMS = {
+    "trial": "one training, of one configuration from one seed",
+    "mean": "over the seeds whose training stayed finite, with Student's 95 % interval",
+    "diverged": "seeds whose loss was no longer finite; a configuration with one ranks last",
+    "pruned": "stopped early because others of its chunk were better",
+    "curves": "the mean over seeds, each a mean over a segment, in a band from the least to the "
+    "most; in the legend, the values in the order of the table",
+    "slices": "every trial by one hyperparameter, whatever the others were; the line joins the "
+    "best of each value",
+}
+
+
+def headline(result: sweep.Result, ranked: list[dict[str, Any]]) -> str:
+    """Say which configuration is the best, and whether its lead is more than chance."""
+    best = ranked[0]
+    if math.isnan(best["mean"]):
+        return f"No configuration has a finite {result.metric}."
+    names = varied(result)
+    where = words([f"{name} {_text(best[name])}" for name in names]) if names else "the only one"
+    found = f"Best: {where}, with a {result.metric} of {_interval(best)}."
+    rivals = [row for row in ranked[1:] if _overlap(best, row)]
+    if rivals:
+        several = len(rivals) > 1
+        found += (
+            f" {len(rivals)} other{'s' * several} cannot be told from it: "
+            f"{'their' if several else 'its'} intervals overlap."
+        )
+    return found
+
+
+def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    """Whether intervals overlap; with one seed alone there is none, and nothing can be told."""
+    ends = [one["low"], one["high"], other["low"], other["high"]]
+    same = other["diverged"] == 0 and other["steps"] == one["steps"]
+    return same and (any(map(math.isnan, ends)) or (ends[0] <= ends[3] and ends[2] <= ends[1]))
+
+
+def varied(result: sweep.Result) -> list[str]:
+    """The fields that have more than one value, but for the seed."""
+    return [n for n in result.fields if n != SEED and len({row[n] for row in result.rows}) > 1]
+
+
+def rank_table(result: sweep.Result, ranked: list[dict[str, Any]]) -> Table:
+    """The best configurations, and by how much."""
+    names = varied(result)
+    rows = [
+        [
+            *(_text(row[name]) for name in names),
+            short(row["mean"]),
+            f"{short(row['low'])} to {short(row['high'])}" if row["n"] > 1 else "one seed",
+            str(row["n"]),
+            str(row["diverged"]),
+            f"{row['steps']:.0f}",
+        ]
+        for row in ranked
+    ]
+    count = len({tuple(row[name] for name in names) for row in result.rows})
+    return Table(
+        title="The best configurations" if len(ranked) < count else "All configurations",
+        caption=f"{len(ranked)} of {count}, the best first: mean {result.metric} over the seeds "
+        "and its 95 % interval, seeds that stayed finite and those that diverged, and steps.",
+        head=[*names, result.metric, "interval", "seeds", "diverged", "steps"],
+        rows=rows,
+        texts=sum(isinstance(result.rows[0][name], str) for name in names),  # static: they lead
+    )
+
+
+def _text(value: Any) -> str:
+    return decimal(value) if isinstance(value, float) else str(value)
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if row["n"] < 2:
+        return f"{short(row['mean'])} (one seed)"
+    return f"{short(row['mean'])} (95 % interval {short(row['low'])} to {short(row['high'])})"
+
+
+@matplotlib.rc_context(STYLE)
+def draw(result: sweep.Result, ranked: list[dict[str, Any]], path: Path) -> None:
+    """Draw curves of the best, a slice for each field and a surface over the two widest."""
+    frame: Frame = result.to_pandas()
+    names = varied(result)
+    frame = frame[frame["status"] != "unfinished"]
+    wide = sorted((n for n in names if _numeric(frame[n])), key=lambda n: -frame[n].nunique())
+    pair = [n for n in wide if frame[n].nunique() > 2][:2]
+    panels = 1 + len(names) + (len(pair) == 2)
+    rows, columns = math.ceil(panels / 3), min(panels, 3)
+    figure = Figure(figsize=(5 * columns + 0.6, 4.3 * rows), dpi=140, layout="constrained")
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    _curves(axes[0], result, ranked[:BEST])
+    for one, name in zip(axes[1:], names, strict=False):
+        _slice(one, frame, name, result)
+    if len(pair) == 2:
+        _surface(axes[1 + len(names)], frame, pair, result)
+    for one in axes[panels:]:
+        one.remove()
+    figure.savefig(path)
+
+
+def _numeric(column: Frame) -> bool:
+    return pd.api.types.is_numeric_dtype(column)
+
+
+def _curves(axes: Axes, result: sweep.Result, ranked: list[dict[str, Any]]) -> None:
+    """Draw the mean over seeds, and a band from the least to the most."""
+    lines: Frame = pd.DataFrame(
+        {"id": h["id"], "step": h["step"], "y": h["metrics"][result.metric]} for h in result.history
+    )
+    lines = lines.merge(result.to_pandas()[["id", *varied(result)]], on="id")
+    for row, colour in zip(ranked, COLOURS, strict=False):
+        mine = lines
+        for name in varied(result):
+            mine = mine[mine[name] == row[name]]
+        over = mine.groupby("step")["y"]
+        label = ", ".join(_text(row[name]) for name in varied(result)) or "the configuration"
+        axes.plot(over.mean(), color=colour, label=label)
+        axes.fill_between(over.min().index, over.min(), over.max(), color=colour, alpha=0.15, lw=0)
+    _metric_axis(axes, lines["y"], result)
+    axes.set(title="The best, over training: mean, least, most", xlabel="step")
+    axes.legend(frameon=False, fontsize=10)
+
+
+def _slice(axes: Axes, frame: Frame, name: str, result: sweep.Result) -> None:
+    """Draw every trial by one field, and what is reached at each value at best."""
+    known = sorted(set(frame[name]))
+    numbers = _numeric(frame[name])
+    at = frame[name] if numbers else frame[name].map(known.index)
+    finite = frame["status"] != "diverged"
+    axes.plot(at[finite], frame[result.metric][finite], "o", color=COLOURS[0], alpha=0.35, ms=5)
+    best = frame[finite].groupby(at[finite])[result.metric].agg(result.mode)
+    axes.plot(best, color=COLOURS[1], label="the best trial")
+    lost = at[~finite]
+    if len(lost):
+        axes.plot(
+            *(lost, np.full(len(lost), 0.98)),
+            *("x",),
+            transform=axes.get_xaxis_transform(),
+            color=COLOURS[5],
+            label="diverged",
+        )
+    if numbers:
+        _number_axis(axes.set_xscale, known)
+    else:
+        axes.set_xticks(range(len(known)), [str(value) for value in known])
+        axes.set_xlim(-0.5, len(known) - 0.5)
+    _metric_axis(axes, frame[result.metric][finite], result)
+    axes.set(title=name.replace("_", " "), xlabel=name.replace("_", " "))
+    axes.legend(frameon=False, fontsize=10)
+
+
+def _surface(axes: Axes, frame: Frame, pair: list[str], result: sweep.Result) -> None:
+    """Draw the mean over all other fields, by two."""
+    x, y = pair
+    finite = frame[frame["status"] != "diverged"]
+    table = finite.pivot_table(result.metric, y, x, aggfunc="mean")
+    positive = bool((table.stack() > 0).all())
+    norm = "log" if positive and table.max().max() > 20 * table.min().min() else None
+    image = axes.imshow(
+        table, origin="lower", aspect="auto", cmap="cividis", norm=norm, interpolation="none"
+    )
+    axes.set_xticks(range(len(table.columns)), [*map(short, table.columns)], rotation=45)
+    axes.set_yticks(range(len(table.index)), [*map(short, table.index)])
+    axes.set(title=f"Mean {result.metric}", xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
+    axes.spines[:].set_visible(False)
+    axes.figure.colorbar(image, ax=axes, label=f"mean {result.metric}")
+
+
+def _metric_axis(axes: Axes, values: Frame, result: sweep.Result) -> None:
+    values = values[np.isfinite(values)]
+    _number_axis(axes.set_yscale, list(values))
+    axes.set_ylabel(result.metric)
+
+
+def _number_axis(scale: Any, values: list[float]) -> None:
+    """Take a logarithmic scale where values are positive and far apart."""
+    if values and min(values) > 0 and max(values) > 20 * min(values):
+        scale("log")
+
+
+def to_tensorboard(out: Path) -> int:
+    """Write the history as TensorBoard reads it, a run a trial; return how many."""
+    _, result, _ = _sweep.load(out)
+    try:
+        from tensorboardX import SummaryWriter
+    except ModuleNotFoundError:
+        raise _sweep.BadInput(
+            "tensorboard: expected the package tensorboardX; pip install 'seqcells[tensorboard]'"
+        ) from None
+    lines = sorted(result.history, key=lambda line: line["id"])
+    rows = {row["id"]: row for row in result.rows}
+    for name, mine in itertools.groupby(lines, key=lambda line: line["id"]):
+        with SummaryWriter(str(out / "tensorboard" / name)) as writer:
+            fields = {n: rows[name][n] for n in result.fields}
+            writer.add_hparams(fields, {f"final/{result.metric}": rows[name][result.metric]})
+            for line in mine:
+                for metric, value in line["metrics"].items():
+                    writer.add_scalar(metric, value, line["step"])
+    return len({line["id"] for line in lines})

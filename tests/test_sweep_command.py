@@ -1,0 +1,177 @@
+"""Sweeps from the command line: what is typed, what is run once, and what the report says."""
+
+import io
+import json
+
+import pytest
+from rich.console import Console
+
+from experiments import _sweep, _sweep_report
+from experiments.__main__ import main
+from experiments._check import BadInput
+from seqcells import sweep
+
+SMALL = ["--steps", "4", "--segment", "2", "--static.hidden-size", "4", "--static.batch-size", "3"]
+SPACE = ["--sweep.lr", "1e-3,1e-2", "--static.cell", "tanh", "gru", "--seeds", "2"]
+
+
+@pytest.fixture(autouse=True)
+def _one_device(monkeypatch):
+    monkeypatch.setattr("experiments.__main__.use_all_cores", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory):
+    out = tmp_path_factory.mktemp("swept")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("experiments.__main__.use_all_cores", lambda: None)
+        assert main(["sweep", "delayed_recall", *SPACE, *SMALL, "--out", str(out)]) == 0
+    return out
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.5", [0.5]),
+        ("1e-3,1e-2", [1e-3, 1e-2]),
+        ("log:1e-4:1e-2:3", [1e-4, 1e-3, 1e-2]),
+        ("linear:0:1:3", [0.0, 0.5, 1.0]),
+        ("uniform:0:2", sweep.uniform(0, 2)),
+        ("loguniform:1e-3:1", sweep.log_uniform(1e-3, 1)),
+    ],
+)
+def test_values_are_read_as_they_are_typed(text, expected):
+    found = _sweep.values("sweep.learning_rate", text)
+    assert found == pytest.approx(expected) if isinstance(expected, list) else found == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "log", "log:1", "log:0:1:3", "log:1:2:1.5:4", "grid:1:2"]
+)
+def test_what_are_no_values_is_refused_with_the_forms(text):
+    with pytest.raises(BadInput, match=r"^sweep.learning_rate: expected 1e-3,1e-2 or log:.*, got"):
+        _sweep.values("sweep.learning_rate", text)
+
+
+def test_every_probe_that_is_offered_is_made_of_a_length():
+    made = {name: make(30) for name, make in _sweep.PROBES.items()}
+    assert len({type(probe) for probe in made.values()}) == len(made)
+
+
+def test_every_cell_that_is_offered_trains():
+    task = _sweep.make("parity")
+    for name in _sweep.CELLS:
+        made = task(cell=name, hidden_size=4, length=5, batch_size=2)
+        space = sweep.Space(
+            learning_rate=[1e-3], init_gain=[1.0], max_norm=[1.0], weight_decay=[0.0], seed=[0]
+        )
+        (row,) = sweep.run(lambda made=made: made, space, 1).rows
+        assert row["status"] == "done", name
+
+
+def test_a_gain_scales_recurrent_weights_alone():
+    import jax
+
+    task = _sweep.make("parity")(cell="gru", hidden_size=4, length=5, batch_size=2)
+    other = {"learning_rate": 1e-3, "max_norm": 1.0, "weight_decay": 0.0}
+    one, two = (
+        task.init({"init_gain": gain, **other}, jax.random.key(0)).train.params.cell
+        for gain in (1.0, 2.0)
+    )
+    assert (two.w_hh == 2 * one.w_hh).all()
+    assert (two.w_ih == one.w_ih).all()
+
+
+def test_a_sweep_leaves_a_table_a_page_and_what_it_was_told(swept):
+    page = (swept / "report.html").read_text()
+    assert "learning_rate" in page
+    assert (swept / "sweep.png").read_bytes()[:4] == b"\x89PNG"
+    assert "| gru " in (swept / "results.md").read_text()
+    assert len((swept / "results.csv").read_text().splitlines()) == 1 + 2 * 2 * 2
+    about = json.loads((swept / "run.json").read_text())
+    assert about["probe"] == "delayed_recall"
+    assert about["command"].startswith("python -m experiments sweep delayed_recall --sweep.lr")
+
+
+def test_a_finished_sweep_runs_nothing_when_it_is_resumed(swept, monkeypatch):
+    lines = (swept / "metrics.jsonl").read_bytes()
+    monkeypatch.setattr(sweep.Task, "__new__", None)  # a task that is made would raise
+    assert main(["resume", str(swept)]) == 0
+    assert (swept / "metrics.jsonl").read_bytes() == lines
+
+
+def test_its_status_is_told_while_it_runs_and_touches_nothing(swept, tmp_path, capsys):
+    for name in ("run.json", "sweep.json", "metrics.jsonl"):
+        (tmp_path / name).write_bytes((swept / name).read_bytes())
+    whole = (swept / "trials.jsonl").read_bytes()
+    rows = whole.splitlines(keepends=True)
+    half = b"".join(rows[:3]) + rows[3][:20]  # a line that is being written
+    (tmp_path / "trials.jsonl").write_bytes(half)
+    assert main(["status", str(tmp_path)]) == 0
+    told = capsys.readouterr().out
+    assert "8 trials: 3 done, 5 unfinished." in " ".join(told.split())
+    assert f"python -m experiments resume {tmp_path}" in told
+    assert (tmp_path / "trials.jsonl").read_bytes() == half
+
+
+def test_a_folder_of_a_sweep_is_reported_again(swept, capsys):
+    (swept / "report.html").unlink()
+    assert main(["report", str(swept)]) == 0
+    assert (swept / "report.html").exists()
+    assert "Best: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        (["sweep"], "sweep: expected the name of a probe"),
+        (["sweep", "coppy"], "Did you mean copy?"),
+        (["status"], "status: expected the folder of a sweep"),
+        (["resume", "nowhere"], "out: expected the folder of a sweep"),
+        (["sweep", "copy", "--steps", "7", "--segment", "2"], "steps: expected a multiple of"),
+        (["sweep", "copy", "--seeds", "0"], "seeds: expected at least 1"),
+        (["sweep", "copy", "--static.length", "-3"], "static.length: copy refuses -3"),
+        (["sweep", "copy", "--sweep.lr", "uniform:0:1"], "samples: expected a number"),
+    ],
+)
+def test_a_wrong_command_says_what_was_expected(command, told, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(command) in (1, 2)
+    assert told in " ".join(capsys.readouterr().err.split())
+
+
+def ranked(*means, low=0.1, **more):
+    return [
+        {"lr": i, "mean": mean, "low": mean - low, "high": mean + low, "n": 3} | DONE | more
+        for i, mean in enumerate(means)
+    ]
+
+
+DONE = {"diverged": 0, "steps": 4.0}
+RESULT = sweep.Result(({"lr": 0}, {"lr": 1}), (), ("lr",), "loss", "min")
+
+
+def test_a_lead_that_may_be_chance_is_called_so():
+    assert "cannot be told" not in _sweep_report.headline(RESULT, ranked(1.0, 2.0))
+    assert "1 other cannot be told" in _sweep_report.headline(RESULT, ranked(1.0, 1.1))
+    assert "2 others cannot be told" in _sweep_report.headline(RESULT, ranked(1.0, 1.1, 1.2))
+    alone = ranked(1.0, 2.0, low=float("nan"), n=1)
+    assert "1 other cannot be told" in _sweep_report.headline(RESULT, alone)
+    assert "finite" in _sweep_report.headline(RESULT, ranked(float("nan")))
+
+
+def test_curves_are_written_for_tensorboard(swept, tmp_path):
+    pytest.importorskip("tensorboardX")
+    for path in swept.glob("*.json*"):
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    assert _sweep_report.to_tensorboard(tmp_path) == 8
+    assert len(list((tmp_path / "tensorboard").glob("*/events.*"))) >= 8
+
+
+def test_a_sweep_in_which_all_diverge_says_so_and_fails(tmp_path, capsys):
+    wild = ["--sweep.lr", "1e38", "--sweep.max-norm", "1e38", "--seeds", "1", *SMALL]
+    assert main(["sweep", "adding_tcn", *wild, "--out", str(tmp_path)]) == 1
+    assert "all 1 trials" in " ".join(capsys.readouterr().err.split())
+    told = io.StringIO()
+    _sweep_report.report(tmp_path, Console(file=told, width=200))
+    assert "No configuration has a finite loss." in told.getvalue()
