@@ -34,7 +34,7 @@ USAGE = f"""\
 {PROGRAM} run NAME --quick  in a form of less than 3 minutes
 {PROGRAM} run NAME -h     what it can be told
 {PROGRAM} report NAME     draw its report again
-{PROGRAM} sweep PROBE     hyperparameters of a net on a probe, as one program
+{PROGRAM} sweep PROBE     try hyperparameters on a probe
 {PROGRAM} sweep PROBE -h  what it can be told
 {PROGRAM} status OUT      how far a sweep in a folder is
 {PROGRAM} resume OUT      go on with it

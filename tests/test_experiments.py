@@ -159,7 +159,7 @@ def test_the_studies_and_the_commands_are_told_in_80_columns(line, capsys):
     assert "horizon: " in printed
     assert "report NAME" in printed
     usage = printed[printed.index(cli.PROGRAM) :].splitlines()
-    assert len(usage) == 6
+    assert len(usage) == 11
     assert max(map(len, usage)) < 80
 
 
@@ -193,7 +193,7 @@ def test_an_interrupt_and_a_full_disk_are_one_line(monkeypatch, capsys):
         monkeypatch.setattr(horizon, "run", run)
         assert cli.main(["run", "horizon"]) == code
     told = capsys.readouterr().err
-    assert "from that group's start" in told
+    assert "from the start of the group" in told
     assert "a.csv" in told
 
 
