@@ -1,4 +1,4 @@
-"""The command line: `python -m benchmarks [peers | sweep | scaling | flags | plot]`."""
+"""The command line: `python -m benchmarks COMMAND`, of which `-h` names all."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import benchmarks
-from benchmarks import compare, flags, machine, pages, scaling, sweep, tables
+from benchmarks import compare, configurations, flags, machine, pages, scaling, sweep, tables
 from benchmarks.peers import PEERS
 from benchmarks.problem import SHAPES, Shape, parse_shape
 from benchmarks.programs import What
@@ -48,6 +48,9 @@ class Table:
 TABLES = {
     "peers": Table("peers", compare.KEYS, compare.COLUMNS, pages.peers),
     "sweep": Table("sweep", sweep.KEYS, sweep.COLUMNS, pages.sweep),
+    "configurations": Table(
+        "configurations", configurations.KEYS, configurations.COLUMNS, pages.configurations
+    ),
     "scaling": Table("scaling", scaling.KEYS, scaling.COLUMNS, pages.scaling),
     "flags": Table("flags", flags.KEYS, flags.COLUMNS, pages.flags),
 }
@@ -131,6 +134,34 @@ class Sweep(Common):
 
     def _measure(self, members: int, hidden: int, say: Say) -> list[Row]:
         return sweep.measure(members, hidden, self.seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Configurations(Common):
+    """Measure whole trainings a second: a sweep, a loop over a jitted run, a program for each."""
+
+    configurations: tuple[int, ...] = (16, 64)
+    hidden: tuple[int, ...] = (32,)
+    steps: int = 100
+    """of each training"""
+
+    def run(self, console: Console) -> None:
+        """Measure every number of configurations at every hidden size."""
+        for name in ("configurations", "hidden"):
+            several(name, getattr(self, name), "32")
+            for value in getattr(self, name):
+                whole(name, value, least=2)
+        whole("steps", self.steps, least=1)
+        self.prepare(self.cores)
+        groups: Measured = [
+            (f"{count} configurations, H {hidden}", functools.partial(self._measure, count, hidden))
+            for count in self.configurations
+            for hidden in self.hidden
+        ]
+        run(TABLES["configurations"], groups, self, console)
+
+    def _measure(self, count: int, hidden: int, say: Say) -> list[Row]:
+        return configurations.measure(count, hidden, self.steps, self.seconds)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -263,6 +294,7 @@ def say(console: Console, text: str) -> None:
 Command = (
     Annotated[Peers, tyro.conf.subcommand("peers")]
     | Annotated[Sweep, tyro.conf.subcommand("sweep")]
+    | Annotated[Configurations, tyro.conf.subcommand("configurations")]
     | Annotated[Scaling, tyro.conf.subcommand("scaling")]
     | Annotated[Flags, tyro.conf.subcommand("flags")]
     | Annotated[Plot, tyro.conf.subcommand("plot")]

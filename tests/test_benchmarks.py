@@ -13,7 +13,17 @@ import pandas as pd
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import compare, flags, machine, pages, programs, sweep, tables, timing
+from benchmarks import (
+    compare,
+    configurations,
+    flags,
+    machine,
+    pages,
+    programs,
+    sweep,
+    tables,
+    timing,
+)
 from benchmarks.peers import OURS, PEERS, Built, Naive
 from benchmarks.problem import CELLS, SHAPES, Shape, draw_inputs, parse_shape
 from experiments import _machine
@@ -273,6 +283,15 @@ def test_collectives_are_found_in_a_program():
     text = "%a = f32[2] all-reduce(%b)\n%c = all-gather-start(%d)\n%e = f32[2] add(%a, %c)"
     assert sweep.collectives(text) == ["all-gather", "all-reduce"]
     assert sweep.collectives("%e = f32[2] add(%a, %c)") == []
+
+
+def test_every_way_to_train_configurations_ends_the_same():
+    ways = configurations.contestants(3, Shape("small", 2, 5, 3, 4), 4)
+    losses = [call() for call in ways.values()]
+    assert len(ways) == 3
+    assert len(set(losses[0])) == 3
+    np.testing.assert_allclose(losses, [losses[0]] * 3, rtol=1e-5)
+    assert len(configurations.contestants(17, Shape("small", 2, 5, 3, 4), 4)) == 2
 
 
 @pytest.mark.slow
