@@ -115,11 +115,8 @@ def _share(
 def best(rows: Frame) -> Frame:
     """Keep, of rows that differ in learning rate and seed, those of the rate that solves most."""
 
-    def key(rate: float) -> tuple[int, float]:
-        found = count(pick(rows, learning_rate=rate))
-        return -found.k, found.median
-
-    return pick(rows, learning_rate=min(sorted(set(rows["learning_rate"])), key=key))
+    found = {rate: count(group) for rate, group in rows.groupby("learning_rate")}  # in order
+    return pick(rows, learning_rate=min(found, key=lambda r: (-found[r].k, found[r].median)))
 
 
 def at_best(rows: Frame) -> Frame:
