@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from tests.helpers import B, assert_close, draw, over_families
+from tests.helpers import B, assert_close, draw, over_built_in
 
 WITHIN = {"float32": 1e-6, "float64": 1e-12, "bfloat16": 2e-2}
 
@@ -36,8 +36,7 @@ WAYS = {
     "loop": loop,
     "scan": scan,
     "eager": sc.unroll,
-    "vmap": mapped,
-    "jit of vmap": jax.jit(mapped),
+    "vmap": jax.jit(mapped),
     "members": lambda cell, params, *args: jax.tree.map(
         lambda a: a[1],
         jax.jit(jax.vmap(sc.unroll, (None, 0, None, None)))(cell, *two(params, args)),
@@ -52,7 +51,7 @@ def two(params, args):
 
 @pytest.mark.laws("agree")
 @pytest.mark.parametrize("dtype", WITHIN)
-@over_families
+@over_built_in
 def test_every_way_to_call_gives_the_same(case, dtype):
     with jax.enable_x64(dtype == "float64"):
         wide = np.float64 if dtype == "float64" else np.float32

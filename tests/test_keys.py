@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from seqcells import initializers, probes, sweep, train
-from tests.helpers import CASES, D, T
+from seqcells import initializers, sweep, train
+from tests.helpers import CASES, FAMILIES, D, T
 from tests.test_probes import CASES as PROBES
 
 KEY = jax.random.key(0)
@@ -29,7 +29,7 @@ def test_the_check_finds_a_key_that_is_used_twice():
         jax.jit(twice)(jax.random.key(0))
 
 
-LAYERS = {name: case.cell for name, case in CASES.items() if name != "function"}
+LAYERS = {name: CASES[name].cell for name in FAMILIES}
 LAYERS |= {
     "stack": sc.Stack((sc.GRU(3), sc.Bidirectional(sc.LSTM(3), sc.GRU(3)), sc.Residual(sc.RNN(6)))),
     "learned": sc.Recurrent(sc.LSTM(3), learned_carry=True),
