@@ -461,21 +461,6 @@ CALLS = {
         TypeError,
         ["cell", "GRU(64)", "3"],
     ),
-    "omega of no sequence": (
-        lambda: remedies.omega(GRU, PARAMS, XS[:, :0], jnp.sum),
-        ValueError,
-        ["xs", "one sequence", "(5, 0, 3)"],
-    ),
-    "omega of no step": (
-        lambda: remedies.omega(GRU, PARAMS, XS[:0], jnp.sum),
-        ValueError,
-        ["xs", "one step", "(0, 2, 3)"],
-    ),
-    "flossing of no sequence": (
-        lambda: remedies.flossing(GRU, PARAMS, XS[:, :0]),
-        ValueError,
-        ["xs", "one sequence", "(5, 0, 3)"],
-    ),
     "flossing without a step": (
         lambda: remedies.flossing(GRU, PARAMS, XS, warmup=T),
         ValueError,

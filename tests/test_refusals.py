@@ -151,7 +151,7 @@ def test_there_are_thirty_a_cell():
     assert len(FAMILIES) == 9  # and a cell of a user's functions
 
 
-@pytest.mark.parametrize("wrong", WRONG)
+@pytest.mark.parametrize("wrong", WRONG, ids=lambda wrong: wrong.replace(" ", "_"))
 @pytest.mark.parametrize("name", NAMES)
 def test_a_cell_refuses_it_by_the_name_of_the_argument(name, wrong):
     call, argument = WRONG[wrong]
