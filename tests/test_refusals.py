@@ -86,8 +86,10 @@ def step_x(x):
 
 
 WRONG = {
-    **{f"xs of {d}": (lambda c, d=d: unroll(c, XS.astype(d)), "xs") for d in ("int8", "int32")},
-    **{f"xs of {d}": (lambda c, d=d: unroll(c, XS.astype(d)), "xs") for d in ("uint8", "bool")},
+    "xs of int8": (lambda c: unroll(c, XS.astype("int8")), "xs"),
+    "xs of int32": (lambda c: unroll(c, XS.astype("int32")), "xs"),
+    "xs of uint8": (lambda c: unroll(c, XS.astype("uint8")), "xs"),
+    "xs of bool": (lambda c: unroll(c, XS > 0), "xs"),
     "xs of complex": (lambda c: unroll(c, XS + 1j), "xs"),
     "xs of text": (lambda c: unroll(c, [["word"]]), "xs"),
     "xs that are ragged": (lambda c: unroll(c, [[1.0], [1.0, 2.0]]), "xs"),

@@ -46,7 +46,7 @@ def test_every_row_is_there_in_order():
 @pytest.mark.parametrize(("number", "command", "tried", "survived"), ROWS)
 def test_a_row_has_a_command_that_is_there_and_nothing_was_lost(number, command, tried, survived):
     if command == LATER:
-        assert tried == survived == "–"
+        assert tried == survived == "-"
         return
     assert int(tried.replace(",", "")) > 0
     assert survived == tried
