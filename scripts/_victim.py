@@ -1,6 +1,7 @@
-"""What `chaos.py` hurts: `run FOLDER [STEPS]` and `fill FOLDER SIZE [limited]`, and what they are.
+"""What `chaos.py` hurts: a run, a sweep, and what fills a disk.
 
-Each says a line at every turn: ready, at STEP, saved STEP, refused WHY, loaded STEP, done HASH.
+`run FOLDER [STEPS]`, `sweep FOLDER [nan]` and `fill FOLDER SIZE [limited]` say a line at every
+turn: ready, at STEP, saved STEP, refused WHY, loaded STEP, done HASH.
 """
 
 from __future__ import annotations
@@ -88,6 +89,27 @@ def fill(folder: Path, size: int, limited: bool) -> int:
     return 0
 
 
+def sweep(folder: Path, scale: float) -> int:
+    """Train three chunks of eight trials with a loss of this scale; go on from what is there."""
+
+    def scaled(params: Any, key: jax.Array, hparams: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return scale * loss(params, key, hparams)[0], {}
+
+    def make() -> sc.sweep.Task:
+        return sc.sweep.from_loss(scaled, lambda key, _: CELL.init(key, input_size=2))
+
+    space = sc.sweep.Space(learning_rate=sc.sweep.log(1e-3, 1e-1, 6), seed=range(4))
+    options = {"segment": CONFIG["segment"], "chunk": 8, "save_seconds": 0}
+    say("ready")
+    result = sc.sweep.run(
+        make, space, 40, out=folder, on_segment=lambda p: say("at", p.step), **options
+    )
+    rows = [{n: v for n, v in row.items() if n != "seconds"} for row in result.rows]
+    lines = sorted(map(str, result.history))
+    say("done", hashlib.sha256(str((rows, lines)).encode()).hexdigest())
+    return 0
+
+
 def say(*words: object) -> None:
     """Print a line at once."""
     print(*words, flush=True)
@@ -98,6 +120,8 @@ if __name__ == "__main__":
         what, folder, *rest = sys.argv[1:]
         if what == "run":
             sys.exit(run(Path(folder), int(rest[0]) if rest else 100))
+        if what == "sweep":
+            sys.exit(sweep(Path(folder), float(rest[0]) if rest else 1.0))
         sys.exit(fill(Path(folder), int(rest[0]), rest[1:] == ["limited"]))
     except CheckpointError as error:
         say("refused", error)

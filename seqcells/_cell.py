@@ -105,7 +105,7 @@ class Cell(Static, abc.ABC):
     def check_params(self, params: Params, input_size: int) -> None:
         """Raise a ValueError unless `params` are of this cell and of this `input_size`."""
         expected = known_shapes(self, input_size)
-        if not _check.same_shapes(params, expected):
+        if not _check.same_shapes(params, expected) or not _check.same_kinds(params, expected):
             raise ValueError(
                 f"params: {self} on inputs of {input_size} features (the last axis of xs) expects "
                 f"{_check.describe(expected)}, got {_check.describe(params)}; make them with "
@@ -225,6 +225,8 @@ def _remedy(params: Params, expected: Params) -> str:
     """Guess what went wrong."""
     if isinstance(params, dict):
         return f", or {type(expected).__name__}(**params)"
+    if _check.same_shapes(params, expected):
+        return ", or cast them to a floating dtype"
     same = jax.tree.structure(params) == jax.tree.structure(expected)
     pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=False))
     if same and all(jnp.shape(a)[1:] == b.shape for a, b in pairs):

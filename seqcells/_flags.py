@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
+from jax.experimental import checkify
 from jax.typing import ArrayLike
 
 from seqcells import _check
@@ -156,7 +157,21 @@ def _lengths(lengths: ArrayLike, steps: tuple[int, ...]) -> jax.Array:
             raise ValueError(
                 f"lengths: expected values from 0 to T={steps[0]}, got values from {low} to {high}"
             )
+    if isinstance(lengths, Tracer) and n.size:
+        _check_traced(n, steps[0])
     return n
+
+
+def _check_traced(n: jax.Array, most: int) -> None:
+    """Raise as for concrete lengths, but only under `checkify`; elsewhere nothing is computed."""
+    low, high = jnp.min(n), jnp.max(n)
+    checkify.debug_check(
+        (low >= 0) & (high <= min(most, jnp.iinfo(n.dtype).max)),
+        "lengths: expected values from 0 to T={most}, got values from {low} to {high}",
+        most=jnp.int32(most),
+        low=low,
+        high=high,
+    )
 
 
 def _next_valid(restart: jax.Array, valid: jax.Array | None) -> jax.Array:

@@ -70,7 +70,7 @@ def omega(
         float[], dimensionless.
 
     Raises:
-        ValueError: for a cell that cannot be split, with the reason; on another form.
+        ValueError: for a cell that cannot be split, with the reason; on another form; on nothing.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.RNN(3, "identity", w_hh_init=sc.initializers.Identity(0.5))
@@ -83,7 +83,7 @@ def omega(
     why_not = cell.why_not_split() if isinstance(cell, SplitCell) else "it is no SplitCell"
     if why_not is not None:
         raise ValueError(f"cell: expected one that can be split, as GRU(64) is: {cell}: {why_not}")
-    xs, _ = time_first(xs)
+    xs = _some(xs)
     cell, carry, _ = prepare(cell, params, xs, carry, Flags())
     assert isinstance(cell, SplitCell)  # settling a dtype does not change that
     held, xs, carry = jax.lax.stop_gradient((params, xs, carry))
@@ -101,6 +101,14 @@ def omega(
     back = jax.tree.map(jnp.add, past_weights, through_weights(to_weights)[0])
     ratio = norm(_rows(back, xs.ndim - 1))
     return _total(_FORMS[form], ratio, counts)
+
+
+def _some(xs: jax.Array) -> jax.Array:
+    """Return sequences, if there are any to take a mean of."""
+    xs, _ = time_first(xs)
+    if 0 in xs.shape[:-1]:
+        raise ValueError(f"xs: expected one sequence of one step or more, got shape {xs.shape}")
+    return xs
 
 
 def _total(form: _Form, ratio: jax.Array, counts: jax.Array) -> jax.Array:
@@ -156,7 +164,7 @@ def flossing(
     >>> round(float(flossing(cell, params, jnp.ones((20, 2)), k=2)), 4)  # 2 (ln 0.5)^2
     0.9609
     """
-    exponents = lyapunov_exponents(cell, params, xs, k, warmup=warmup, carry=carry)
+    exponents = lyapunov_exponents(cell, params, _some(xs), k, warmup=warmup, carry=carry)
     return jnp.mean(jnp.sum(jnp.square(exponents), axis=-1))
 
 

@@ -14,8 +14,10 @@ for package in ("orbax.checkpoint", "tyro", "rich"):
     pytest.importorskip(package)
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 chaos = pytest.importorskip("chaos")
+tally = pytest.importorskip("_tally")
 
 TRIALS = {"kill": 1, "signals": 2, "full": 2, "flip": 16, "twice": 1, "changed": 8}
+TRIALS |= {"diverge": 1, "resume": 1}
 
 
 @pytest.mark.parametrize("row", TRIALS)
@@ -28,17 +30,17 @@ def test_nothing_is_lost(tmp_path, row, capsys):
 
 
 def test_a_row_in_which_one_was_lost_fails_and_the_same_command_goes_on(tmp_path, capsys):
-    first = chaos.Tally(4, 3, chaos.Options(out=tmp_path))
+    first = tally.Tally(4, 3, chaos.Options(out=tmp_path))
     assert list(first.trials()) == [0, 1, 2]
     first.add(True)
     first.add(False, why="lost")
-    again = chaos.Tally(4, 3, chaos.Options(out=tmp_path))
+    again = tally.Tally(4, 3, chaos.Options(out=tmp_path))
     assert list(again.trials()) == [2]
     assert not again.report()
     again.add(True)
     assert not again.report()
     assert "row 4: tried 3, survived 2" in capsys.readouterr().out
-    late = chaos.Tally(4, 3, chaos.Options(out=tmp_path, fresh=True, minutes=0))
+    late = tally.Tally(4, 3, chaos.Options(out=tmp_path, fresh=True, minutes=0))
     assert list(late.trials()) == []
 
 

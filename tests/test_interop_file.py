@@ -142,6 +142,20 @@ FOREIGN = [
     ({"config": '{"function": "eval"}', "input_size": "1"}, "config: expected one of zeros, ones"),
     ({"config": '{"class": "RNN", "size": 1}', "input_size": "1"}, "unexpected keyword"),
     ({"config": '{"class": "RNN", "hidden_size": 0}', "input_size": "1"}, "hidden_size: expected"),
+    (
+        {"config": '{"class": "RNN", "hidden_size": 4611686018427387904}', "input_size": "1"},
+        "out of bounds",
+    ),
+    ({"config": "[" * 10_000, "input_size": "1"}, "recursion"),
+    (
+        {
+            "config": '{"class": "Residual", "layer": ' * 500 + RNN1 + "}" * 500,
+            "input_size": "1",
+        },
+        "recursion",
+    ),
+    ({"config": RNN1, "input_size": "9" * 5000}, "Exceeds the limit"),
+    ({"config": RNN1, "input_size": str(1 << 62)}, "w_ih: expected an array of this name"),
     ({"config": "[1]", "input_size": "1"}, "config: expected a seqcells.Cell or seqcells.Layer"),
 ]
 
@@ -150,6 +164,12 @@ FOREIGN = [
 def test_a_foreign_file_is_refused_by_its_path(path, header, reason):
     foreign(path, **header)
     with pytest.raises(ValueError, match=rf"net\.safetensors: .*{reason}"):
+        sc.interop.load(path)
+
+
+def test_what_has_no_end_is_not_read(path):
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"net\.safetensors: expected a regular file"):
         sc.interop.load(path)
 
 

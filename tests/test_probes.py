@@ -286,6 +286,10 @@ def test_an_empty_batch_and_a_key_that_is_none_are_refused(case):
         case.probe.sample(KEY, 0, *case.data)
     with pytest.raises(TypeError, match="key"):
         case.probe.sample(1, 2, *case.data)
+    for empty in ((0, 2), (2, 0)):
+        answers, targets = jnp.zeros((*empty, case.probe.output_size)), jnp.zeros(empty, int)
+        with pytest.raises(ValueError, match=r"targets: expected one answer or more .* got shape"):
+            case.probe.score(answers, targets)
 
 
 @over_cases

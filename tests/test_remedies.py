@@ -336,3 +336,12 @@ def test_it_stands_last_in_a_chain():
     for _ in range(5):
         params, state = step(params, state)
         assert max(map(largest, gates(params.w_hh))) < 0.9 + 1e-6
+
+
+@pytest.mark.parametrize("shape", [(5, 0, 3), (0, 2, 3)], ids=["no sequence", "no step"])
+@pytest.mark.parametrize("term", [lambda *args: omega(*args, jnp.sum), flossing])
+def test_an_empty_batch_is_refused(term, shape):
+    """A mean of nothing would be NaN."""
+    cell = sc.GRU(4)
+    with pytest.raises(ValueError, match=r"^xs: expected one sequence of one step or more, got"):
+        term(cell, cell.init(jax.random.key(0), 3), jnp.zeros(shape))

@@ -184,13 +184,17 @@ def test_nothing_to_read_gives_empty_outputs_and_the_initial_carry(case, engine,
     assert_close(carry, fresh_rows(case, shape[1]))
     assert ys.shape == (*shape, H)
     assert ys.dtype == xs.dtype
+    given = jax.tree.map(jnp.asarray, draw(case, shape[1:]).carry)
+    kept, _ = sc.unroll(case.cell, params, xs, given, **flags, reverse=reverse, engine=engine)
+    assert_same_bits(kept, given)
 
 
 @over_built_in
 def test_an_input_without_features_is_one_that_says_nothing(case):
     params = draw(case).params
-    made = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), 0))
+    made = case.cell.init(jax.random.key(0), 0)
     assert made.w_ih.shape == (0, params.w_ih.shape[1])
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(made))
     silent = run(case.cell, params, np.zeros((T, B, D)))
     without = params._replace(w_ih=np.zeros((0, params.w_ih.shape[1])))
     assert_close(run(case.cell, without, np.zeros((T, B, 0))), silent)

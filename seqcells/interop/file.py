@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,7 @@ _CLASSES = {
     )
 }
 _FUNCTIONS = {"zeros": initializers.zeros, "ones": initializers.ones}
+_WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
 
 
@@ -92,6 +94,8 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Any]:
         ValueError: naming the path, where the file is cut short, or another program's.
     """
     tensors = _safetensors()
+    if not stat.S_ISREG(Path(path).stat().st_mode):
+        raise ValueError(f"{path}: expected a regular file, got a folder, a pipe or a device")
     data = Path(path).read_bytes()
     try:
         rows = dict(tensors.deserialize(data))
@@ -108,7 +112,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Any, Any]:
         _check.instance("config", layer, (Cell, Layer), "GRU(64)")
         expected = known_shapes(layer, int(said["input_size"]))
         return layer, _filled(expected, rows)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except _WRONG as error:
         raise ValueError(f"{path}: {error}") from error
 
 

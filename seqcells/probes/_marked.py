@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -38,7 +39,7 @@ class Marked(Numbers):
 
     @abc.abstractmethod
     def _place(
-        self, keys: jax.Array, length: jax.Array, batch_size: int
+        self, keys: Sequence[jax.Array], length: jax.Array, batch_size: int
     ) -> tuple[jax.Array, jax.Array]:
         """Draw where the marks stand, int32[2, N], and how long each sequence is, int32[N].
 
@@ -61,7 +62,7 @@ class Marked(Numbers):
         check_draw(key, batch_size)
         length = knob("length", length, self.SHORTEST, self.length)
         k_number, *k_places = jax.random.split(key, 4)
-        places, lengths = self._place(jnp.stack(k_places), length, batch_size)
+        places, lengths = self._place(k_places, length, batch_size)
         numbers = jax.random.uniform(k_number, (self._steps, batch_size))
         times = jnp.arange(self._steps)[:, None]
         marks = jnp.any(times == places[:, None], axis=0)
@@ -107,7 +108,7 @@ class MarkedEarly(Marked):
         return self.length + self.length // 10
 
     def _place(
-        self, keys: jax.Array, length: jax.Array, batch_size: int
+        self, keys: Sequence[jax.Array], length: jax.Array, batch_size: int
     ) -> tuple[jax.Array, jax.Array]:
         k_first, k_second, k_length = keys
         shape = (batch_size,)

@@ -105,6 +105,9 @@ class Probe(Static, abc.ABC):
     def _check_answers(self, answers: jax.Array, targets: jax.Array) -> None:
         if jnp.ndim(targets) != 2:
             raise ValueError(f"targets: expected shape (S, N), got {jnp.shape(targets)}")
+        if 0 in jnp.shape(targets):
+            came = jnp.shape(targets)
+            raise ValueError(f"targets: expected one answer or more (S, N), got shape {came}")
         expected = (*jnp.shape(targets), self.output_size)
         if jnp.shape(answers) != expected:
             raise ValueError(f"answers: expected shape {expected}, got {jnp.shape(answers)}")

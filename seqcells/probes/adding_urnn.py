@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import ClassVar
 
 import jax
@@ -34,7 +35,7 @@ class AddingURNN(MarkedSum):
         return Success("loss", 0.01)
 
     def _place(
-        self, keys: jax.Array, length: jax.Array, batch_size: int
+        self, keys: Sequence[jax.Array], length: jax.Array, batch_size: int
     ) -> tuple[jax.Array, jax.Array]:
         shape = (batch_size,)
         first = jax.random.randint(keys[0], shape, 0, length // 2)

@@ -59,7 +59,7 @@ def build(
         after, metrics = task.segment(state, segment)
         _check_segment(state, after, metrics, segment, metric)
         alive &= jnp.all(jnp.isfinite(metrics[metric]))
-        after = jax.tree.map(lambda new, old: jnp.where(alive, new, old), after, state)
+        after = jax.tree.map(lambda new, old: _choose(alive, new, old), after, state)
         return after, alive, {name: jnp.mean(values) for name, values in metrics.items()}
 
     def like(a: Any, dtype: Any = None) -> jax.ShapeDtypeStruct:
@@ -134,6 +134,14 @@ def _free_of_group() -> int:
         return int(most) - int(used)
     except (OSError, ValueError):  # no container, or one that grants "max"
         return 1 << 62
+
+
+def _choose(alive: jax.Array, new: Any, old: jax.Array) -> jax.Array:
+    """Take the new one of those alive. JAX takes a key for used when it stands on both sides."""
+    if not jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
+        return jnp.where(alive, new, old)
+    data = jnp.where(alive, jax.random.key_data(new), jax.random.key_data(old))
+    return jax.random.wrap_key_data(data, impl=jax.random.key_impl(old))
 
 
 def _power_below(width: float) -> int:
