@@ -1,7 +1,10 @@
-"""Several processes: `jax.distributed`, which they meet by, a short heartbeat and a watchdog.
+r"""Several processes: `jax.distributed`, which they meet by, a short heartbeat and a watchdog.
 
-    python -m seqcells.distributed train.py                     under Slurm, Open MPI, Kubernetes
-    python -m seqcells.distributed --coordinator host0:1234 --process-id 0 --num-processes 2 train.py
+Under Slurm, Open MPI 4 and Kubernetes, and elsewhere by hand:
+
+    python -m seqcells.distributed train.py
+    python -m seqcells.distributed \
+        --coordinator host0:1234 --process-id 0 --num-processes 2 train.py
 
 A process that dies ends the others within the heartbeat; one that hangs is named and ends, and so
 do they. Run again, they go on from what is on the disk.
@@ -121,7 +124,9 @@ def _check_given(coordinator: object, process_id: object, num_processes: object)
         raise ValueError(f"coordinator: expected 'host:port' of process 0, got {coordinator!r}")
     count = _check.size("num_processes", num_processes, least=1)
     if _check.size("process_id", process_id, least=0) >= count:
-        raise ValueError(f"process_id: expected an int below num_processes={count}, got {process_id}")
+        raise ValueError(
+            f"process_id: expected an int below num_processes={count}, got {process_id}"
+        )
 
 
 def _check_seconds(name: str, value: object) -> float:

@@ -1,4 +1,4 @@
-"""A watchdog: JAX's heartbeat is sent by a thread of its own, so a process that hangs still has one."""
+"""A watchdog: a process that hangs still has JAX's heartbeat, which a thread of its own sends."""
 
 from __future__ import annotations
 
