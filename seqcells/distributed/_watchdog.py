@@ -55,7 +55,9 @@ class Watchdog:
         self._end()
 
     def _end(self) -> None:
-        print(self._verdict(), file=sys.stderr, flush=True)
+        me = f"process {self.rank} of {self.count} (pid {os.getpid()} on {socket.gethostname()})"
+        _say(f"{me} has made no beat for {self.seconds:g} s, and asks process 0 who is behind")
+        _say(self._verdict())
         faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
         os._exit(1)
 
@@ -68,8 +70,11 @@ class Watchdog:
         behind = [str(rank) for rank, made in beats.items() if made == least]
         who = f"process {', '.join(behind)}" if len(behind) < self.count else "every process"
         return (
-            f"seqcells: {who} of {self.count} hangs at beat {least}: process {self.rank} "
-            f"(pid {os.getpid()} on {socket.gethostname()}) has waited for {self.seconds:g} s at "
-            f"beat {beats[self.rank]}, and ends; run all again to go on from the last checkpoint. "
-            "Where a segment or its compilation takes longer, raise hang_seconds"
+            f"{who} of {self.count} hangs at beat {least}, process {self.rank} is at beat "
+            f"{beats[self.rank]}; it ends: run all again, to go on from the last checkpoint. Where "
+            "a segment or its compilation takes longer, raise hang_seconds"
         )
+
+
+def _say(text: str) -> None:
+    print(f"seqcells: {text}", file=sys.stderr, flush=True)

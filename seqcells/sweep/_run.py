@@ -96,7 +96,7 @@ def run(
     made = plan(make, steps, segment, metric, mode, chunk, halving, key, save_seconds)
     if not isinstance(space, Space):
         raise TypeError(f"space: expected a sweep.Space, got {_check.describe_one(space)}")
-    trials, process = space.trials(), (jax.process_index(), jax.process_count())
+    trials, process = space.trials(), _process()
     share = trials[process[0] :: process[1]]  # whatever is finished, so that it stays the same
     store = _store(out, settings(made, config), process)
 
@@ -122,6 +122,11 @@ def run(
     if all(row["status"] == "diverged" for row in table.rows):
         raise AllFailed(table)
     return table
+
+
+def _process() -> tuple[int, int]:
+    """Which this is, of how many."""
+    return jax.process_index(), jax.process_count()
 
 
 def _store(out: Any, settings: dict[str, Any], process: tuple[int, int]) -> Memory:
