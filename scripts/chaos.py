@@ -29,6 +29,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
+import _cluster
 import jax.numpy as jnp
 import tyro
 from _victim import CONFIG, digest, start
@@ -369,8 +370,20 @@ def changed(options: Annotated[Options, tyro.conf.OmitArgPrefixes]) -> bool:
     return tally.report()
 
 
+def dead(options: Annotated[Options, tyro.conf.OmitArgPrefixes]) -> bool:
+    """Row 2: kill -9 one of two processes; all exit within 30 s, and run again end as unbroken."""
+    return _cluster.dead(Tally(2, 10, options))
+
+
+def hung(options: Annotated[Options, tyro.conf.OmitArgPrefixes]) -> bool:
+    """Row 3: one of two processes hangs; all exit within 60 s, and its rank is said."""
+    return _cluster.hung(Tally(3, 4, options))
+
+
 ROWS: dict[int, Callable[[Options], bool]] = {
     1: kill,
+    2: dead,
+    3: hung,
     4: signals,
     5: full,
     6: flip,
