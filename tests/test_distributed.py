@@ -104,7 +104,7 @@ def test_a_step_has_one_all_reduce_and_the_gradient_of_one_process(script):
     assert outs[0].endswith("trained\n")
 
 
-@pytest.mark.parametrize("cluster", [slurm, open_mpi])
+@pytest.mark.parametrize("cluster", [slurm, pytest.param(open_mpi, marks=pytest.mark.slow)])
 def test_members_are_shared_and_never_meet_by_the_same_command(script, tmp_path, cluster):
     count = 2
     with started(count, script(SWEPT), tmp_path / "out", cluster=cluster) as running:
@@ -220,6 +220,7 @@ time.sleep(100)
 """
 
 
+@pytest.mark.slow
 def test_who_fails_takes_the_others_along(script):
     with started(2, script(FAILS), options=("--heartbeat-seconds=2",)) as running:
         begun = time.monotonic()
