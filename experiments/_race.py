@@ -114,7 +114,6 @@ def _share(
 
 def best(rows: Frame) -> Frame:
     """Keep, of rows that differ in learning rate and seed, those of the rate that solves most."""
-
     found = {rate: count(group) for rate, group in rows.groupby("learning_rate")}  # in order
     return pick(rows, learning_rate=min(found, key=lambda r: (-found[r].k, found[r].median)))
 

@@ -4,9 +4,10 @@
     python scripts/chaos.py all --quick
     python scripts/chaos.py kill --count 100 --minutes 20
 
-kill (row 1), signals (4), full (5), flip (6), twice (7), changed (8), diverge (10) and resume (25)
-print what they tried and what survived, and exit with 1 unless that is all. Every trial is a line
-of OUT/row-N.jsonl: where it was stopped, the same command goes on; --fresh starts anew.
+kill (row 1), dead (2), hung (3), signals (4), full (5), flip (6), twice (7), changed (8), diverge
+(10) and resume (25) print what they tried and what survived, and exit with 1 unless that is all.
+Every trial is a line of OUT/row-N.jsonl: where it was stopped, the same command goes on; --fresh
+starts anew.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import sys
 from collections.abc import Callable
 
 import tyro
+from _chaos_cluster import dead, hung
 from _chaos_files import changed, flip, full
 from _chaos_processes import kill, signals, twice
 from _chaos_sweeps import diverge, resume
@@ -23,6 +25,8 @@ from _tally import Options
 
 ROWS: dict[int, Callable[[Options], bool]] = {
     1: kill,
+    2: dead,
+    3: hung,
     4: signals,
     5: full,
     6: flip,

@@ -46,6 +46,7 @@ from seqcells.layers import (
 from seqcells.wrappers import LayerNorm, LayerNormParams, VariationalDropout, Zoneout
 
 if TYPE_CHECKING:
+    from seqcells import distributed as distributed
     from seqcells import interop as interop
     from seqcells import linen as linen
     from seqcells import nnx as nnx
@@ -56,7 +57,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = ("interop", "linen", "nnx", "probes", "remedies", "sweep", "train")
+_LAZY = ("distributed", "interop", "linen", "nnx", "probes", "remedies", "sweep", "train")
 
 __all__ = [
     "GRU",
@@ -97,6 +98,7 @@ __all__ = [
     "Zoneout",
     "debug",
     "diagnostics",
+    "distributed",
     "initializers",
     "interop",
     "linen",

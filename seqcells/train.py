@@ -7,6 +7,7 @@ steps and then 100 more are the same bits as 200. `fit` is the loop on the host 
 from __future__ import annotations
 
 import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -14,8 +15,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.experimental import multihost_utils
+from jax.flatten_util import ravel_pytree
+from jax.sharding import PartitionSpec
 
-from seqcells import _check
+from seqcells import _check, distributed
 from seqcells._linear import wide
 
 Scalar = float | jax.Array  # float[]
@@ -23,6 +27,7 @@ HParamsTree = Any  # HParams, or any tree of arrays that the loss and the optimi
 Loss = Callable[[Any, jax.Array, HParamsTree], tuple[jax.Array, dict[str, jax.Array]]]
 Optimizer = Callable[[HParamsTree], optax.GradientTransformation]
 Metrics = dict[str, jax.Array]
+AxisName = str | tuple[str, ...]
 
 
 class HParams(NamedTuple):
@@ -84,7 +89,11 @@ def init(
 
 
 def train_step(
-    loss: Loss, state: TrainState, hparams: HParamsTree, optimizer: Optimizer = adamw
+    loss: Loss,
+    state: TrainState,
+    hparams: HParamsTree,
+    optimizer: Optimizer = adamw,
+    axis: AxisName | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Take one step of gradient descent.
 
@@ -93,17 +102,26 @@ def train_step(
         state: the state before the step.
         hparams: hyperparameters, read by `loss` and by `optimizer`.
         optimizer: hparams -> an Optax transformation.
+        axis: within a `shard_map`, the axis whose devices share the step: each has a key of its
+            own, folded with its index, and gradient, loss and further scalars are means over them,
+            by one all-reduce. State and hyperparameters are the same on all of them.
 
     Returns:
         The state after the step, and `loss`, `grad_norm` and the further scalars before it.
     """
-    key = jax.random.fold_in(state.key, state.step)
+    key, params = jax.random.fold_in(state.key, state.step), state.params
+    if axis is not None:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axis))
+        # Of parameters that do not vary the gradient is a sum over devices already, one a leaf.
+        params = jax.lax.pcast(params, axis, to="varying")
 
     def checked(params: Any) -> tuple[jax.Array, Metrics]:
         return _check_loss(loss(params, key, hparams))
 
-    (value, further), grads = jax.value_and_grad(checked, has_aux=True)(state.params)
+    (value, further), grads = jax.value_and_grad(checked, has_aux=True)(params)
     grads = _widen(grads)
+    if axis is not None:
+        value, further, grads = _mean((value, further, grads), axis)
     updates, opt_state = optimizer(hparams).update(grads, state.opt_state, _widen(state.params))
     params = optax.apply_updates(state.params, updates)
     metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **further}
@@ -123,13 +141,29 @@ def _check_loss(out: Any) -> tuple[jax.Array, Metrics]:
     return out
 
 
+def _mean(tree: Any, axis: AxisName) -> Any:
+    """Mean over devices, by one all-reduce of one flat vector; of integers, too, a float."""
+    flat, back = ravel_pytree(jax.tree.map(lambda a: jnp.asarray(a, _wide_float(a)), tree))
+    return back(jax.lax.pmean(flat, axis))
+
+
+def _wide_float(a: Any) -> Any:
+    dtype = jnp.result_type(a)
+    return wide(dtype) if jnp.issubdtype(dtype, jnp.inexact) else jnp.float32
+
+
 def _widen(tree: Any) -> Any:
     """Cast what is narrower to float32: an optimiser's memory, as a cell's, is not rounded."""
     return jax.tree.map(lambda a: a.astype(wide(a.dtype)), tree)
 
 
 def run(
-    loss: Loss, state: TrainState, hparams: HParamsTree, steps: int, optimizer: Optimizer = adamw
+    loss: Loss,
+    state: TrainState,
+    hparams: HParamsTree,
+    steps: int,
+    optimizer: Optimizer = adamw,
+    axis: AxisName | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Take `steps` steps as one scan; pure, so jit it, and vmap it over state and hparams.
 
@@ -139,6 +173,7 @@ def run(
         hparams: hyperparameters, read by `loss` and by `optimizer`.
         steps: how many, at least 0.
         optimizer: hparams -> an Optax transformation.
+        axis: within a `shard_map`, the axis whose devices share every step, as in `train_step`.
 
     Returns:
         The state after the steps, and the metrics of each, float[steps].
@@ -146,7 +181,7 @@ def run(
     steps = _check.size("steps", steps, least=0)
 
     def body(state: TrainState, _: None) -> tuple[TrainState, Metrics]:
-        return train_step(loss, state, hparams, optimizer)
+        return train_step(loss, state, hparams, optimizer, axis)
 
     return jax.lax.scan(body, state, length=steps)
 
@@ -161,6 +196,7 @@ def fit(
     optimizer: Optimizer = adamw,
     transform: Callable[[Any], Any] = lambda run: run,
     on_segment: Callable[[TrainState, Metrics], bool | None] | None = None,
+    mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Train in jitted segments, with a loop on the host between them.
 
@@ -178,6 +214,10 @@ def fit(
             `jax.vmap` trains a member for every row of state and hparams.
         on_segment: called with the state and the segment's metrics after each; training ends where
             it returns True.
+        mesh: devices that share every step, of all processes (`seqcells.distributed`): each takes
+            the loss with a key of its own, `fold_in(key, jax.lax.axis_index(mesh.axis_names))`, so
+            a loss that draws 32 sequences trains on 32 a device. State and hyperparameters are the
+            same on all; the mean of the gradients is the one all-reduce of a step.
 
     Returns:
         The state at the end, and the metrics of all steps taken, [steps], under vmap [M, steps].
@@ -193,12 +233,16 @@ def fit(
     """
     steps = _check.size("steps", steps, least=0)
     segment = _check.size("segment", segment, least=1)
+    if mesh is not None:
+        _check_mesh(mesh, state, hparams)
     history: list[Metrics] = []
     done = 0
     while done < steps or not history:
         length = min(segment, steps - done)
-        state, metrics = _segment(loss, length, optimizer, transform)(state, hparams)
+        distributed.beat()  # now in the program, in which devices wait for one another
+        state, metrics = _segment(loss, length, optimizer, transform, mesh)(state, hparams)
         history.append(jax.tree.map(np.asarray, metrics))
+        distributed.beat()  # now on the host
         done += length
         if on_segment is not None and on_segment(state, metrics):
             break
@@ -206,8 +250,39 @@ def fit(
 
 
 @functools.lru_cache(maxsize=64)
-def _segment(loss: Loss, steps: int, optimizer: Optimizer, transform: Callable[..., Any]) -> Any:
-    def segment(state: TrainState, hparams: HParamsTree) -> tuple[TrainState, Metrics]:
-        return run(loss, state, hparams, steps, optimizer)
+def _segment(
+    loss: Loss,
+    steps: int,
+    optimizer: Optimizer,
+    transform: Callable[..., Any],
+    mesh: jax.sharding.Mesh | None,
+) -> Any:
+    axis = None if mesh is None else mesh.axis_names
 
-    return jax.jit(transform(segment))
+    def segment(state: TrainState, hparams: HParamsTree) -> tuple[TrainState, Metrics]:
+        return run(loss, state, hparams, steps, optimizer, axis)
+
+    over = transform(segment)
+    if mesh is not None:  # that nothing which varies gets into the state is checked
+        over = jax.shard_map(over, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec())
+    return jax.jit(over)
+
+
+def _check_mesh(mesh: Any, state: TrainState, hparams: HParamsTree) -> None:
+    """Raise unless every process of the mesh begins with the same: nothing else would notice."""
+    if not isinstance(mesh, jax.sharding.Mesh):
+        came = _check.describe_one(mesh)
+        raise TypeError(f"mesh: expected a mesh, as jax.make_mesh((8,), ('data',)), got {came}")
+    ranks = {device.process_index for device in mesh.devices.flat}
+    if not 1 < len(ranks) == jax.process_count():
+        return
+    leaves = jax.tree.leaves((state._replace(key=jax.random.key_data(state.key)), hparams))
+    text = b"".join(np.asarray(leaf).tobytes() for leaf in leaves)
+    words = np.frombuffer(hashlib.sha256(text).digest(), np.uint32)
+    every = np.asarray(multihost_utils.process_allgather(words))
+    others = [rank for rank in range(len(every)) if np.any(every[rank] != every[0])]
+    if others:
+        raise ValueError(
+            f"state: expected the same state and hparams in every process, got another one in "
+            f"process {', '.join(map(str, others))} than in process 0; make them of the same seed"
+        )

@@ -16,6 +16,7 @@ import seqcells as sc
 from seqcells import (
     debug,
     diagnostics,
+    distributed,
     initializers,
     interop,
     linen,
@@ -90,7 +91,7 @@ def methods(cls):
 
 FRAMEWORKS = ("torch", "keras", "linen", "nnx", "haiku", "equinox", "onnx")
 OPEN = [sc, debug, diagnostics, diagnostics.plot, initializers, interop, linen, nnx, probes]
-OPEN += [remedies, train]
+OPEN += [distributed, remedies, train]
 OPEN += [getattr(interop, name) for name in FRAMEWORKS]
 DOCUMENTED = {name: value for module in OPEN for name, value in public(module).items()}
 

@@ -95,13 +95,16 @@ def test_what_asks_for_terabytes_is_refused_before_it_runs():
         sweep.run(make, sweep.Space(lr=[0.1, 0.2]), 10, segment=10)
 
 
+LAUNCHER = "seqcells/distributed/__main__.py"  # runs the script that it is given, as python does
 FORBIDDEN = {"pickle", "marshal", "shelve", "dill", "cloudpickle", "joblib", "runpy", "code"}
 CALLS = {"eval", "exec", "compile", "__import__"}
 READS = {"load", "fromfile", "loadtxt", "genfromtxt"}  # of NumPy: what it reads may be a pickle
 
 
 @pytest.mark.parametrize(
-    "path", sorted(Path(sc.__file__).parent.rglob("*.py")), ids=lambda p: p.stem
+    "path",
+    [p for p in sorted(Path(sc.__file__).parent.rglob("*.py")) if not p.match(LAUNCHER)],
+    ids=lambda p: p.stem,
 )
 def test_no_module_reads_what_may_be_code(path):
     for node in ast.walk(ast.parse(path.read_text())):

@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from seqcells import _check
+from seqcells import _check, distributed
 from seqcells._signals import Stop
 from seqcells.sweep._chunk import Chunk, blank, columns
 from seqcells.sweep._plan import Plan
@@ -73,7 +73,7 @@ class Bucket:
         if kept is not None and kept != shared(kept):
             raise ValueError(
                 f"out: expected a number of devices that shares {kept} members evenly, as those "
-                f"did that it was begun with, got {jax.device_count()}"
+                f"did that it was begun with, got {jax.local_device_count()}"
             )
         asked = power_of_two(len(self.trials)) if isinstance(chunk, str) else shared(chunk)
         fixed = kept is not None or not isinstance(chunk, str)
@@ -106,8 +106,10 @@ class Bucket:
         while chunk.step < plan.steps and chunk.alive.any():
             if stop:
                 self._save(chunk)
-                _heed(stop)
+                heed(stop)
+            distributed.beat()
             store.log(chunk.advance(plan.segment))
+            distributed.beat()
             narrower = self._rung(chunk)
             tell(chunk, self.static)
             if narrower or time.monotonic() - saved >= plan.save_seconds:
@@ -116,7 +118,7 @@ class Bucket:
         chunk.finish()
         store.record(chunk.rows())
         self._clear()
-        _heed(stop)
+        heed(stop)
 
     def _rung(self, chunk: Chunk) -> bool:
         """Prune, if it is time to; say whether the program is another now."""
@@ -151,6 +153,7 @@ def buckets(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
         yield list(bucket)
 
 
-def _heed(stop: Stop) -> None:
+def heed(stop: Stop) -> None:
+    """End the run if a signal has come."""
     if stop:
         raise KeyboardInterrupt if stop.exit_code == 130 else SystemExit(stop.exit_code)

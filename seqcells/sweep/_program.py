@@ -43,7 +43,10 @@ def build(
     keeps the state it had before that segment, and is alive no more. The state given to `advance`
     is donated.
     """
-    mesh = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
+    devices = jax.local_devices()  # other processes have members of their own
+    mesh = jax.make_mesh(
+        (len(devices),), ("members",), axis_types=(AxisType.Auto,), devices=devices
+    )
     rows = NamedSharding(mesh, PartitionSpec("members"))
 
     def over_members(f: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,7 +91,7 @@ def fitting(build: Callable[[int], Program], width: int, *, fixed: bool) -> Prog
         program, free = build(width), SHARE * available()
         if program.bytes <= free:
             return program
-        least = jax.device_count()
+        least = jax.local_device_count()
         if fixed or width == least:
             some = f"chunk of {width} members" if fixed else "member"
             do = "take chunk='auto' or a smaller one" if fixed else "make the task smaller"
@@ -101,7 +104,8 @@ def fitting(build: Callable[[int], Program], width: int, *, fixed: bool) -> Prog
 
 def shared(width: int) -> int:
     """Return the least width that devices can share evenly."""
-    return -(-width // jax.device_count()) * jax.device_count()
+    count = jax.local_device_count()
+    return -(-width // count) * count
 
 
 def power_of_two(width: int) -> int:

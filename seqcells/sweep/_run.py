@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from seqcells import _check
+from seqcells import _check, distributed
 from seqcells._signals import deferred
-from seqcells.sweep._bucket import Bucket, buckets
+from seqcells.sweep._bucket import Bucket, buckets, heed
 from seqcells.sweep._chunk import Chunk
 from seqcells.sweep._plan import Halving, plan, settings
 from seqcells.sweep._space import Space
@@ -26,8 +26,8 @@ class Progress(NamedTuple):
     static: dict[str, Any]  # of the bucket
     step: int  # that the chunk has reached
     alive: int  # members that are training
-    finished: int  # trials that have a row
-    total: int  # trials
+    finished: int  # trials that have a row, of
+    total: int  # this process's
     best: float  # mean metric of the chunk's best member; NaN if there is none
 
 
@@ -59,6 +59,10 @@ def run(
     with a row are not run again, and the space may grow. SIGTERM and SIGINT end the segment and
     save first.
 
+    Of several processes (`seqcells.distributed`) each trains every n-th trial on its own devices,
+    in its own folder in `out`, and none waits for another before the end. Bits depend on their
+    number, too: with another one finished trials are kept, and what is unfinished begins anew.
+
     Args:
         make: static fields by name -> a task (see `Task`), such as `from_loss` makes.
         space: what is tried.
@@ -66,7 +70,8 @@ def run(
         segment: steps between two looks at the host; at most `steps`.
         metric: by which trials are ranked and pruned.
         mode: "min" where less is better, else "max".
-        out: a folder for results and checkpoints; needs the extra `sweep`. None: memory alone.
+        out: a folder for results and checkpoints, which all processes see; needs the extra
+            `sweep`. None: memory alone, of one process.
         chunk: members to train together, rounded up to share out evenly among the devices; "auto":
             a whole bucket, or as many as fit into memory.
         halving: prunes the worst on the way.
@@ -91,25 +96,27 @@ def run(
     made = plan(make, steps, segment, metric, mode, chunk, halving, key, save_seconds)
     if not isinstance(space, Space):
         raise TypeError(f"space: expected a sweep.Space, got {_check.describe_one(space)}")
-    trials = space.trials()
-    store = Memory() if out is None else Folder(out, settings(made, config))
+    trials, process = space.trials(), _process()
+    share = trials[process[0] :: process[1]]  # whatever is finished, so that it stays the same
+    store = _store(out, settings(made, config), process)
 
     def tell(chunk: Chunk, static: dict[str, Any]) -> None:
         if on_segment is not None:
             values = made.sign * chunk.record.metrics[made.metric][chunk.slots[chunk.alive]]
             best = made.sign * min(values, default=math.nan)
-            finished = sum(trial.id in store.rows for trial in trials)
-            on_segment(Progress(static, chunk.step, len(values), finished, len(trials), best))
+            finished = sum(trial.id in store.rows for trial in share)
+            on_segment(Progress(static, chunk.step, len(values), finished, len(share), best))
 
     def result() -> Result:
-        return Result.of(trials, store.rows, store.history, metric, mode)
+        return Result.of(trials, *store.everything(), metric, mode)
 
     with deferred() as stop, store.open():
         try:
-            for bucket in buckets(trials):
+            for bucket in buckets(share):
                 Bucket(made, store, bucket).run(stop, tell)
+            distributed.wait("sweep", lambda: heed(stop))
         finally:
-            if out is not None:
+            if out is not None and process[0] == 0:
                 result().to_csv(Path(out) / "results.csv")
     table = result()
     if all(row["status"] == "diverged" for row in table.rows):
@@ -134,3 +141,19 @@ def load(out: str | os.PathLike[str], space: Space) -> Result:
     if not config:
         raise FileNotFoundError(f"out: expected a folder of a sweep, with {ABOUT}, got {out}")
     return Result.of(space.trials(), rows, history, config["metric"], config["mode"])
+
+
+def _process() -> tuple[int, int]:
+    """Which this is, of how many."""
+    return jax.process_index(), jax.process_count()
+
+
+def _store(out: Any, settings: dict[str, Any], process: tuple[int, int]) -> Memory:
+    if out is not None:
+        return Folder(out, settings, process)
+    if process[1] > 1:
+        raise ValueError(
+            f"out: expected a folder that all {process[1]} processes see, got None; they share "
+            "nothing else"
+        )
+    return Memory()

@@ -2,7 +2,8 @@
 
 A line of `metrics.jsonl` counts up to the step of its chunk's checkpoint, and a trial is finished
 when it has a row in `trials.jsonl`; the rows of a chunk are written before its checkpoint is
-removed. So at every moment a chunk is finished, or has a checkpoint, or begins anew.
+removed. So at every moment a chunk is finished, or has a checkpoint, or begins anew. Each of
+several processes has a folder of its own in it, and reads those of the others.
 """
 
 from __future__ import annotations
@@ -70,38 +71,61 @@ class Memory:
         for row in rows:
             self.rows.setdefault(row["id"], row)
 
+    def everything(self) -> tuple[dict[str, Row], list[Row]]:
+        """Rows and history, those of other processes too."""
+        return self.rows, self.history
+
 
 class Folder(Memory):
     """Results in a folder: `sweep.json`, `trials.jsonl`, `metrics.jsonl` and checkpoints.
 
+    Of several processes each has its own, `process-1-of-4`, in which all but the table is.
+
     Args:
-        folder: made where there is none.
+        out: made where there is none.
         config: what the results depend on, as JSON has it.
+        process: of how many this is which, from 0.
     """
 
-    def __init__(self, folder: str | os.PathLike[str], config: dict[str, Any]) -> None:
+    def __init__(
+        self, out: str | os.PathLike[str], config: dict[str, Any], process: tuple[int, int] = (0, 1)
+    ) -> None:
         super().__init__()
-        self.folder = Path(folder)
+        self.out, (self.rank, count) = Path(out), process
+        self.folder = self.out / f"process-{self.rank}-of-{count}" if count > 1 else self.out
         self.config = json.loads(json.dumps(config))
         self._checkpoint = importlib.import_module("seqcells._checkpoint")  # needs the extra
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Hold the folder and read it.
+        """Hold the folder and read it; process 0 holds all of `out`.
 
         Raises:
             RunLocked: another run holds it.
             ValueError: it is of another configuration.
         """
-        with self._checkpoint.Checkpoints(self.folder, self.config).lock():
-            about = self.folder / ABOUT
-            kept = json.loads(about.read_text()) if about.exists() else {"config": self.config}
-            _check_same(self.folder, kept["config"], self.config)
-            self.widths = kept.get("widths", {})
-            _mend(self.folder / "trials.jsonl")
-            _mend(self.folder / "metrics.jsonl")
-            _, self.rows, self.history = read(self.folder)
+        held = dict.fromkeys([self.out, self.folder] if self.rank == 0 else [self.folder])
+        with contextlib.ExitStack() as stack:
+            for folder in held:
+                stack.enter_context(self._checkpoint.Checkpoints(folder, self.config).lock())
+            for folder in _folders(self.out):
+                self._about(folder)
+            self.widths = self._about(self.folder).get("widths", {})
+            self.history = _read(self.folder / "metrics.jsonl", mend=True)
+            _read(self.folder / "trials.jsonl", mend=True)
+            self.rows = self.everything()[0]
             yield
+
+    def everything(self) -> tuple[dict[str, Row], list[Row]]:
+        """Rows and history of all folders."""
+        return read(self.out)[1:]
+
+    def _about(self, folder: Path) -> dict[str, Any]:
+        """What is said of a folder, if it is of this configuration."""
+        file = folder / ABOUT
+        kept = json.loads(file.read_text()) if file.exists() else {"config": self.config}
+        _check_same(folder, kept["config"], self.config)
+        return kept
 
     def begun(self, bucket: str) -> list[int]:
         """Widths that a chunk of this bucket has checkpoints of, the latest (narrowest) first."""
@@ -183,26 +207,42 @@ def _append(path: Path, rows: Sequence[Row], sync: bool = False) -> None:
             os.fsync(file.fileno())
 
 
-def read(folder: Path) -> tuple[dict[str, Any], dict[str, Row], list[Row]]:
-    """Read what a folder holds, also while a run writes to it: configuration, rows and history."""
-    about = folder / ABOUT
-    config = json.loads(about.read_text())["config"] if about.exists() else {}
-    rows = {row["id"]: row for row in _read(folder / "trials.jsonl")}
-    return config, rows, _read(folder / "metrics.jsonl")
+def read(out: Path) -> tuple[dict[str, Any], dict[str, Row], list[Row]]:
+    """Read what a folder holds, also while runs write to it: configuration, rows and history.
+
+    Of a trial in the folders of two processes, it is what the one says that has its row.
+    """
+    config: dict[str, Any] = {}
+    rows: dict[str, Row] = {}
+    home: dict[str, Path] = {}
+    for folder in _folders(out):
+        if (folder / ABOUT).exists():
+            config = json.loads((folder / ABOUT).read_text())["config"]
+        for row in _read(folder / "trials.jsonl"):
+            rows.setdefault(row["id"], row)
+            home.setdefault(row["id"], folder)
+    lines: dict[tuple[str, int], Row] = {}
+    for folder in _folders(out):
+        for line in _read(folder / "metrics.jsonl"):
+            if home.get(line["id"], folder) == folder:
+                lines.setdefault((line["id"], line["step"]), line)
+    return config, rows, list(lines.values())
 
 
-def _read(path: Path) -> list[Row]:
-    """Read whole lines."""
-    data = path.read_bytes() if path.exists() else b""
+def _folders(out: Path) -> list[Path]:
+    """Those that processes have, of whatever number there were."""
+    return [out, *sorted(out.glob("process-*-of-*"))]
+
+
+def _read(path: Path, mend: bool = False) -> list[Row]:
+    """Read whole lines; to mend is to cut off half a one that a killed process has left."""
+    if not path.exists():
+        return []
+    data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
+    if mend and whole < len(data):
+        os.truncate(path, whole)
     return [_restored(json.loads(line)) for line in data[:whole].splitlines()]
-
-
-def _mend(path: Path) -> None:
-    """Cut off half a line that a killed process has left."""
-    if path.exists():
-        data = path.read_bytes()
-        os.truncate(path, data.rfind(b"\n") + 1)
 
 
 def _restored(row: Row) -> Row:

@@ -1,0 +1,78 @@
+"""One of the processes that `chaos.py` hurts: `fit FOLDER` or `sweep FOLDER`, and how it hangs.
+
+HANG is never, sleep (Python's lock is free) or locked (it is not), RANK is who does, in the third
+segment. Each says a line at every turn: saved STEP, done HASH.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from _victim import CONFIG, digest, loss, say, start
+
+import seqcells as sc
+from seqcells._checkpoint import Checkpoints
+
+STEPS = 60
+
+
+def fit(folder: Path, hang: str, rank: int) -> None:
+    """Train one model in all processes; the first one saves."""
+    checkpoints, first = Checkpoints(folder, CONFIG), jax.process_index() == 0
+    state, hparams = start()
+    saved = checkpoints.load(like=state)
+    state = state if saved is None else saved.tree
+
+    def on_segment(state: sc.train.TrainState, _: Any) -> None:
+        if first:
+            checkpoints.save(int(state.step), state)
+        told(int(state.step), hang, rank)
+
+    left, mesh = STEPS - int(state.step), jax.make_mesh((jax.device_count(),), ("data",))
+    if left:
+        state, _ = sc.train.fit(
+            loss, state, hparams, left, segment=CONFIG["segment"], mesh=mesh, on_segment=on_segment
+        )
+    say("done", digest(state))
+
+
+def sweep(folder: Path, hang: str, rank: int) -> None:
+    """Train eight members, each in one of the processes."""
+
+    def make() -> sc.sweep.Task:
+        return sc.sweep.from_loss(loss, lambda key, hparams: start()[0].params)
+
+    result = sc.sweep.run(
+        make,
+        sc.sweep.Space(learning_rate=sc.sweep.log(1e-3, 1e-1, 4), seed=range(2)),
+        STEPS,
+        segment=CONFIG["segment"],
+        out=folder,
+        chunk=2,
+        save_seconds=0,
+        on_segment=lambda progress: told(progress.step, hang, rank),
+    )
+    table = [{n: str(v) for n, v in row.items() if n != "seconds"} for row in result.rows]
+    say("done", hashlib.sha256(json.dumps(table).encode()).hexdigest())
+
+
+def told(step: int, hang: str, rank: int) -> None:
+    """Say the step, and hang if it is time."""
+    say("saved", step)
+    if jax.process_index() == rank and step == 3 * CONFIG["segment"]:
+        if hang == "sleep":
+            time.sleep(1000)
+        if hang == "locked":
+            ctypes.PyDLL(None).sleep(1000)  # keeps Python's lock
+
+
+if __name__ == "__main__":
+    what, folder, how, who = sys.argv[1:]
+    {"fit": fit, "sweep": sweep}[what](Path(folder), how, int(who))
