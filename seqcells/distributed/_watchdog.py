@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import faulthandler
 import os
@@ -32,7 +33,10 @@ class Watchdog:
         self.client, self.rank, self.count, self.seconds = client, rank, count, seconds
         self.beats = 0
         self.beat()
-        threading.Thread(target=self._watch, name="seqcells-watchdog", daemon=True).start()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="seqcells-watchdog", daemon=True)
+        self._thread.start()
+        atexit.register(self.stop)  # a thread in JAX's client would abort an interpreter that ends
 
     def beat(self) -> None:
         """Go on."""
@@ -41,6 +45,12 @@ class Watchdog:
         faulthandler.dump_traceback_later(
             self.seconds + _GRACE, exit=True, file=sys.__stderr__ or sys.stderr
         )
+
+    def stop(self) -> None:
+        """Watch no more."""
+        self._over.set()
+        faulthandler.cancel_dump_traceback_later()
+        self._thread.join()
 
     def _watch(self) -> None:
         told = 0
@@ -51,7 +61,8 @@ class Watchdog:
                     self.client.key_value_set(
                         f"seqcells/beat/{self.rank}", f"{told}", allow_overwrite=True
                     )
-            time.sleep(min(0.5, self.seconds / 4))
+            if self._over.wait(min(0.5, self.seconds / 4)):
+                return
         self._end()
 
     def _end(self) -> None:
