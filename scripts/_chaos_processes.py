@@ -52,7 +52,7 @@ def kill(options: Options) -> bool:
 
 
 def signals(options: Options) -> bool:
-    """Row 4: SIGTERM and SIGINT; it saves and exits with 143 or 130 within 5 s."""
+    """Row 4: SIGTERM and SIGINT; it saves and exits with 143 or 130 within a segment and 5 s."""
     tally = Tally(4, 10, options)
     for trial in tally.trials():
         number = (signal.SIGTERM, signal.SIGINT)[trial % 2]
@@ -60,15 +60,19 @@ def signals(options: Options) -> bool:
         shutil.rmtree(folder, ignore_errors=True)
         with victim("run", folder, 100_000) as one:
             one.until("saved")
-            time.sleep(tally.random.uniform(0, 0.5))
+            begun = time.monotonic()
+            one.until("saved")
+            segment = time.monotonic() - begun
+            time.sleep(tally.random.uniform(0, segment))
             one.process.send_signal(number)
             begun = time.monotonic()
             code = one.end()
         seconds = time.monotonic() - begun
         found = latest(folder)
         saved = int(one.said("saved")[-1])
-        survived = code == 128 + number and seconds < 5 and found == saved
-        tally.add(survived, signal=number, code=code, seconds=round(seconds, 2), found=found)
+        survived = code == 128 + number and seconds < segment + 5 and found == saved
+        took = {"segment": round(segment, 2), "seconds": round(seconds, 2)}
+        tally.add(survived, signal=number, code=code, found=found, **took)
     return tally.report()
 
 
