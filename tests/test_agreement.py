@@ -8,6 +8,8 @@ import pytest
 import seqcells as sc
 from tests.helpers import B, assert_close, draw, over_built_in
 
+pytestmark = pytest.mark.slow
+
 WITHIN = {"float32": 1e-6, "float64": 1e-12, "bfloat16": 2e-2}
 
 

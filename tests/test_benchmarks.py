@@ -163,6 +163,7 @@ def imported(peer):
             pytest.skip(str(error))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", CELLS)
 @pytest.mark.parametrize("name", PEERS)
 def test_a_contestant_computes_what_seqcells_computes(name, kind):

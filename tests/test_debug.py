@@ -159,6 +159,7 @@ def test_a_law_that_is_not_there_is_refused():
         debug.check(sc.GRU(H), laws=["gravity"])
 
 
+@pytest.mark.slow
 def test_the_report_is_a_table_of_the_laws():
     text = str(debug.check(sc.GRU(H))).splitlines()
     assert text[0] == "The laws of GRU(3)"

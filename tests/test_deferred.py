@@ -97,10 +97,12 @@ def of_one_weight(loss):
 
 FORMS = (forward, linearized, backward, backward_of_backward, forward_of_backward)
 FORMS += (backward_of_forward, forward_of_forward, hessian, checkpointed, of_one_weight)
+DERIVED = [("gru-after-double", "kept")]
+DERIVED += [pytest.param("lstm-bias", "again", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
-@pytest.mark.parametrize(("name", "way"), [("gru-after-double", "kept"), ("lstm-bias", "again")])
+@pytest.mark.parametrize(("name", "way"), DERIVED)
 def test_every_derivative_is_that_of_the_plain_scan(name, way, form):
     assert_close(*(jax.jit(lambda w=w: form(Loss(name, w)))() for w in (way, None)))
 

@@ -49,7 +49,11 @@ def test_the_examples_of_a_module_run_and_show_what_they_say(name):
         assert result.attempted > 0
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=[pytest.mark.slow] * (p.name == "guide.md")) for p in PAGES],
+    ids=[page.name for page in PAGES],
+)
 def test_the_python_of_a_page_runs_and_its_comments_are_true(page):
     """A block that ends in `expression  # (3, 100)` claims that this is the value."""
     namespace = {"__name__": page.stem}

@@ -213,6 +213,7 @@ PARTIAL = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PARTIAL)
 def test_what_is_there_is_reported_and_what_is_not_finished_named(name, tmp_path, capsys):
     write(tmp_path, PARTIAL[name], unfinished=["recall C three", "adding B two"])

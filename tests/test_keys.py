@@ -10,6 +10,8 @@ from seqcells import initializers, sweep, train
 from tests.helpers import CASES, FAMILIES, D, T
 from tests.test_probes import CASES as PROBES
 
+pytestmark = pytest.mark.slow
+
 KEY = jax.random.key(0)
 NORMAL = initializers.Normal()
 

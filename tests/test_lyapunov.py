@@ -41,6 +41,7 @@ def test_all_exponents_add_up_to_the_logarithm_of_the_determinant(name, warmup):
     assert_close(jnp.sum(exponents, axis=-1), expected, 1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_a_few_are_the_first_of_all(name):
     case = CASES[name]
