@@ -26,7 +26,7 @@ def diverge(options: Options) -> bool:
         shutil.rmtree(folder, ignore_errors=True)
         with victim("sweep", folder, "nan") as one:
             code = one.end()
-        rows = list(csv.DictReader((folder / "results.csv").open()))
+        rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
         statuses = [row["status"] for row in rows]
         named = "AllFailed" in "".join(one.lines)
         survived = code != 0 and named and len(rows) > 0 and set(statuses) == {"diverged"}
@@ -77,7 +77,7 @@ def counts(folder: Path) -> dict[str, Any]:
         return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
     trials, history = lines("trials.jsonl"), lines("metrics.jsonl")
-    table = list(csv.DictReader((folder / "results.csv").open()))
+    table = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
     return {
         "trials.jsonl": (len(trials), len({row["id"] for row in trials})),
         "metrics.jsonl": (len(history), len({(row["id"], row["step"]) for row in history})),

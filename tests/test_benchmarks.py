@@ -267,6 +267,7 @@ def test_a_run_leaves_a_row_a_contestant_and_a_page(finished):
     assert "| RNN  | 2x5x3x4 | 2,5,3,4 |" in page
 
 
+@pytest.mark.slow
 def test_a_missing_framework_is_told_with_how_to_install_it(finished):
     _, told = finished
     assert "haiku is left out (No module named haiku); pip install dm-haiku" in told
@@ -286,6 +287,7 @@ def test_collectives_are_found_in_a_program():
     assert sweep.collectives("%e = f32[2] add(%a, %c)") == []
 
 
+@pytest.mark.slow
 def test_every_way_to_train_configurations_ends_the_same():
     ways = configurations.contestants(3, Shape("small", 2, 5, 3, 4), 4)
     losses = [call() for call in ways.values()]

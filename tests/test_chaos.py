@@ -20,7 +20,12 @@ TRIALS = {"kill": 1, "signals": 2, "full": 2, "flip": 16, "twice": 1, "changed":
 TRIALS |= {"diverge": 1, "resume": 1}
 
 
-@pytest.mark.parametrize("row", TRIALS)
+SLOW = ("signals", "twice", "diverge", "resume")
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(r, marks=[pytest.mark.slow] * (r in SLOW)) for r in TRIALS]
+)
 def test_nothing_is_lost(tmp_path, row, capsys):
     options = chaos.Options(out=tmp_path, count=TRIALS[row], seed=1)
     number = {row.__name__: number for number, row in chaos.ROWS.items()}[row]

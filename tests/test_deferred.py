@@ -119,6 +119,7 @@ def test_tangents_under_flags_are_those_of_the_plain_scan(name, way, reverse):
 AXES = {"weights": (0, None, None), "data": (None, 1, 0), "both": (0, 1, 0)}
 
 
+@pytest.mark.slow
 @over_engines
 @pytest.mark.parametrize("axes", AXES)
 def test_vmap_on_either_side_is_that_of_the_plain_scan(way, axes):

@@ -97,6 +97,7 @@ def script(tmp_path):
     return write
 
 
+@pytest.mark.slow
 def test_a_step_has_one_all_reduce_and_the_gradient_of_one_process(script):
     with started(4, script(TRAINED)) as running:
         codes, outs, errors = ended(running)

@@ -62,6 +62,7 @@ def test_a_run_leaves_a_row_a_member_and_a_gradient_a_lag(finished):
     assert (gradients["norm"] > 0).all()
 
 
+@pytest.mark.slow
 def test_the_page_holds_everything_and_the_terminal_three_sentences(finished):
     out, printed = finished
     page, flat = (out / "report.html").read_text(), " ".join(printed.split())

@@ -30,6 +30,7 @@ def test_a_linear_cell_with_an_orthogonal_matrix_has_the_logarithm_of_its_scale(
     assert_close(exponents, np.full((B, k or H), math.log(g)), 1e-10)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("warmup", [0, 4])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_all_exponents_add_up_to_the_logarithm_of_the_determinant(name, warmup):

@@ -149,6 +149,7 @@ def test_every_probe_is_here():
     assert there - abstract == {type(case.probe) for case in CASES.values()}
 
 
+@pytest.mark.slow
 @over_cases
 def test_a_sample_is_a_pure_function_of_its_key(case):
     one, two, other = (
@@ -248,6 +249,7 @@ def test_solved_is_to_pass_the_bound(case):
         assert bool(case.probe.solved(scored)) is ((factor > 1) is (measure != "loss"))
 
 
+@pytest.mark.slow
 @over_cases
 def test_one_program_serves_all_knobs(case):
     for name, value in case.knobs.items():
@@ -260,6 +262,7 @@ def test_one_program_serves_all_knobs(case):
         assert np.any(alone.xs != sample(case.probe, KEY, 8, *case.data).xs)
 
 
+@pytest.mark.slow
 @over_cases
 def test_a_knob_out_of_range_is_refused_and_a_traced_one_brought_back(case):
     for name in case.knobs:

@@ -275,6 +275,7 @@ def test_a_folder_without_rows_is_told_how_to_get_some(module, tmp_path):
         module.report(tmp_path, Console(file=io.StringIO()))
 
 
+@pytest.mark.slow
 @over_all
 def test_a_report_is_made_of_rows_alone(module, tmp_path):
     rows = worlds(module, module.QUICK)[0]

@@ -58,6 +58,7 @@ def test_every_probe_that_is_offered_is_made_of_a_length():
     assert len({type(probe) for probe in made.values()}) == len(made)
 
 
+@pytest.mark.slow
 def test_every_cell_that_is_offered_trains():
     task = _sweep.make("parity")
     for name in _sweep.CELLS:

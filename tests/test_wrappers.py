@@ -44,6 +44,7 @@ def test_a_key_makes_the_noise_and_no_key_makes_none(wrap, cell):
     assert np.abs(drawn[0] - still[0]).max() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["both", "normal"])
 def test_noise_is_that_of_the_key_whatever_the_engine(name):
     cell, flags = WRAPPED[name](sc.LSTM(H)), draw_flags()
