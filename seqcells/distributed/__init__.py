@@ -1,6 +1,6 @@
 r"""Several processes: `jax.distributed`, which they meet by, a short heartbeat and a watchdog.
 
-Under Slurm, Open MPI 4 and Kubernetes, and elsewhere by hand:
+Under Slurm, Open MPI 4 and Kubernetes, and elsewhere by hand::
 
     python -m seqcells.distributed train.py
     python -m seqcells.distributed \
