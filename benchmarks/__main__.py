@@ -72,6 +72,13 @@ class Common:
         positive("seconds", self.seconds, 10)
         machine.prepare(cores, devices)
 
+    def check_sizes(self, *names: str, least: int) -> None:
+        """Check settings that are several sizes each."""
+        for name in names:
+            several(name, getattr(self, name), "32")
+            for value in getattr(self, name):
+                whole(name, value, least=least)
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Peers(Common):
@@ -114,10 +121,7 @@ class Sweep(Common):
 
     def run(self, console: Console) -> None:
         """Measure every number of members at every hidden size."""
-        for name in ("members", "hidden"):
-            several(name, getattr(self, name), "32")
-            for value in getattr(self, name):
-                whole(name, value, least=1)
+        self.check_sizes("members", "hidden", least=1)
         for members in self.members:
             if members % self.devices:
                 raise BadInput(
@@ -147,10 +151,7 @@ class Configurations(Common):
 
     def run(self, console: Console) -> None:
         """Measure every number of configurations at every hidden size."""
-        for name in ("configurations", "hidden"):
-            several(name, getattr(self, name), "32")
-            for value in getattr(self, name):
-                whole(name, value, least=2)
+        self.check_sizes("configurations", "hidden", least=2)
         whole("steps", self.steps, least=1)
         self.prepare(self.cores)
         groups: Measured = [

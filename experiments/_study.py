@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import platform
 import tempfile
 import time
@@ -22,6 +21,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 import seqcells as sc
 from experiments import _machine
 from experiments._check import BadInput
+from seqcells.sweep._store import write_whole as write_whole
 
 Rows = dict[str, list[dict[str, Any]]]  # by table, such as "results"
 ABOUT = "run.json"  # beside the tables: what was run, with what, and what of it is finished
@@ -101,17 +101,6 @@ def made_with() -> dict[str, Any]:
         "date": _machine.today(),
         "commit": _machine.commit("seqcells", ":(glob)experiments/**/*.py"),
     }
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).chmod(0o644)
-    os.replace(name, path)
 
 
 class Group(Protocol):

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 
 from experiments import _sweep
+from experiments._check import BadInput
 from experiments._markdown import markdown
 from experiments._picture import COLOURS, STYLE
 from experiments._race import Frame
@@ -45,7 +46,7 @@ def report(out: Path, console: Console) -> None:
     probe, result, about = _sweep.load(out)
     ranked = result.ranked()
     if not ranked:
-        raise _sweep.BadInput(f"out: expected a sweep with finished trials, got {out} with none")
+        raise BadInput(f"out: expected a sweep with finished trials, got {out} with none")
     picture = out / "sweep.png"
     draw(result, ranked, picture)
     table = rank_table(result, ranked[:SHOWN])
@@ -257,7 +258,7 @@ def to_tensorboard(out: Path) -> int:
     try:
         from tensorboardX import SummaryWriter
     except ModuleNotFoundError:
-        raise _sweep.BadInput(
+        raise BadInput(
             "tensorboard: expected the package tensorboardX; pip install 'seqcells[tensorboard]'"
         ) from None
     lines = sorted(result.history, key=lambda line: line["id"])

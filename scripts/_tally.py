@@ -22,7 +22,7 @@ class _Options:
 
     Args:
         out: folder of the results.
-        count: trials; 0 is 20 kills, 10 signals, 4 full disks, 300 flips, 3 pairs, 20 changes.
+        count: trials; 0 is as many as a row usually has, 3 diverging sweeps to 300 flips.
         minutes: after which no trial is begun.
         quick: the short form, a tenth of the trials.
         fresh: forget what was tried before.
