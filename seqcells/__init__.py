@@ -33,7 +33,15 @@ from seqcells.cells import (
     MinGRUParams,
     RNNParams,
 )
-from seqcells.engines import AssociativeScan, Deferred, Engine, Scan, Truncated
+from seqcells.engines import (
+    AssociativeScan,
+    Deferred,
+    Engine,
+    PallasTPU,
+    PallasTriton,
+    Scan,
+    Truncated,
+)
 from seqcells.layers import (
     Bidirectional,
     Both,
@@ -86,6 +94,8 @@ __all__ = [
     "MGUParams",
     "MinGRU",
     "MinGRUParams",
+    "PallasTPU",
+    "PallasTriton",
     "RNNParams",
     "Recurrent",
     "RecurrentParams",

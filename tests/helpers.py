@@ -96,6 +96,8 @@ ENGINES = {
     "associative": sc.AssociativeScan(),
     "deferred": sc.Deferred(chunk=3, keep=(), ahead=True),  # T = 7: the last window overlaps
     "keeping": sc.Deferred(T, ("drive", "mixed"), ahead=False, one_by_one=False),
+    "triton": sc.PallasTriton(chunk=3, interpret=True),
+    "tpu": sc.PallasTPU("float32", interpret=True),
 }
 
 

@@ -19,6 +19,8 @@ ENGINES = {
     "again": sc.Deferred(chunk=2, keep=(), ahead=True),
     "kept": sc.Deferred(chunk=3, keep=("drive", "mixed"), ahead=False),
     "batched": sc.Deferred(chunk=STEPS, keep=("mixed",), one_by_one=False),
+    "lean": sc.Deferred(chunk=3, keep=(), ahead=True, one_by_one=False, unroll=2),
+    "kernels": sc.PallasTriton(chunk=3, interpret=True),
 }
 over_engines = pytest.mark.parametrize("way", ENGINES)
 
@@ -98,7 +100,8 @@ def of_one_weight(loss):
 FORMS = (forward, linearized, backward, backward_of_backward, forward_of_backward)
 FORMS += (backward_of_forward, forward_of_forward, hessian, checkpointed, of_one_weight)
 DERIVED = [("gru-after-double", "kept")]
-DERIVED += [pytest.param("lstm-bias", "again", marks=pytest.mark.slow)]
+DERIVED += [pytest.param("lstm-bias", way, marks=pytest.mark.slow) for way in ("again", "lean")]
+DERIVED += [pytest.param("gru-after-double", "kernels", marks=pytest.mark.slow)]
 
 
 @pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)

@@ -3,11 +3,15 @@
 from seqcells.engines._engine import Engine as Engine
 from seqcells.engines.associative import AssociativeScan as AssociativeScan
 from seqcells.engines.deferred import Deferred as Deferred
+from seqcells.engines.kernels import PallasTPU as PallasTPU
+from seqcells.engines.kernels import PallasTriton as PallasTriton
 from seqcells.engines.scan import Scan as Scan
 from seqcells.engines.truncated import Truncated as Truncated
 
 ENGINES: tuple[Engine, ...] = (
     AssociativeScan(),
+    PallasTriton(),
+    PallasTPU(),
     Deferred(),
     Scan(),
 )  # the last one runs everything

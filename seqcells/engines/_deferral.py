@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -12,8 +11,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells._cell import Carry, Params, SplitCell
-from seqcells._flags import select, silence, zeros_like
+from seqcells._flags import Flags, select, silence, zeros_like
 from seqcells.engines import _schedule, _slopes
+from seqcells.engines._engine import may_be_sharded
+from seqcells.engines._loops import Fixed, Loops, Moved, Push, Steps, add, one_step, pushed
 from seqcells.engines._operation import Function, Given, Operation
 from seqcells.engines._windows import Windows
 
@@ -27,9 +28,6 @@ class Problem(NamedTuple):
     fresh: Carry  # [*B, ...], None where there is no restart
     valid: jax.Array | None  # bool[T, *B]
     restart: jax.Array | None  # bool[T, *B]
-
-
-Push = Callable[[Carry, Carry], Any]  # (carry, its tangent) -> the tangent of `mixed`
 
 
 class Kept(NamedTuple):
@@ -52,6 +50,8 @@ class Forward(Function):
         ahead: whether inputs are projected `chunk` steps at a time, before the first of them.
         joined: whether the tangent makes one axis of steps and batch. Products over one axis are
             quicker on a CPU than over two; but where JAX has sharded the batch, it would gather it.
+        turns: whether matrices are transposed before the way back.
+        loops: the way through the steps of a window.
         recorded: whether what is kept is put out.
         spared: whether it is not, and computed again after all.
     """
@@ -63,6 +63,8 @@ class Forward(Function):
     keep: tuple[str, ...]
     ahead: bool
     joined: bool
+    turns: bool
+    loops: Loops
     recorded: bool = False
     spared: bool = False
 
@@ -70,30 +72,32 @@ class Forward(Function):
         p = jax.tree.unflatten(self.structure, args)
         keep = self.keep if self.recorded and not self.spared else ()
 
+        def kept(drive: Any, mixed: Any) -> Kept:
+            return Kept(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
+
         def step(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
             x, valid, restart = inputs
-            old = carry if restart is None else select(restart, p.fresh, carry)
-            drive = x if self.ahead else self.cell.project(p.params, silence(valid, x))
-            mixed = self.cell.mix(p.params, old)
-            new = self.cell.gate(old, drive, mixed)
-            new = new if valid is None else select(valid, new, old)
-            kept = Kept(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
-            return new, (new, kept)
-
-        def scan(function: Any, carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-            return jax.lax.scan(function, carry, inputs, reverse=self.reverse)
+            drive = self.cell.project(p.params, silence(valid, x))
+            mixed, carry = one_step(self.cell, p.params, p.fresh, carry, drive, valid, restart)
+            return carry, (carry, kept(drive, mixed))
 
         def window(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
             (xs, valid, restart), live = inputs
             valid, restart = _alive(live, xs, valid, restart)
             drive = self.cell.project(p.params, silence(valid, xs))
-            return scan(step, carry, (drive, valid, restart))
+            steps = Steps(p.params, carry, p.fresh, drive, valid, restart)
+            found = self.loops.carries(self.cell, steps, self.reverse, "mixed" in keep)
+            last, (carries, mixed) = found
+            return last, (carries, kept(drive, mixed))
+
+        def scan(function: Any, inputs: Any, unroll: int = 1) -> Any:
+            return jax.lax.scan(function, p.carry, inputs, reverse=self.reverse, unroll=unroll)[1]
 
         inputs = (p.xs, p.valid, p.restart)
         if not self.ahead:
-            return tuple(jax.tree.leaves(scan(step, p.carry, inputs)[1]))
+            return tuple(jax.tree.leaves(scan(step, inputs, self.loops.unroll)))
         windows = Windows(len(p.xs), min(self.chunk, len(p.xs)), self.reverse)
-        found = scan(window, p.carry, (windows.cut(inputs), windows.live))[1]
+        found = scan(window, (windows.cut(inputs), windows.live))
         return tuple(jax.tree.leaves(windows.join(found)))
 
     def recording(self) -> Function:
@@ -123,6 +127,51 @@ class Forward(Function):
         )
 
 
+def run(
+    cell: SplitCell,
+    params: Params,
+    xs: jax.Array,
+    carry: Carry,
+    flags: Flags,
+    schedule: _schedule.Schedule,
+    loops: Loops,
+    *,
+    turns: bool,
+    one_by_one: bool,
+) -> tuple[Carry, Any]:
+    """Run a cell over at least one step, as one operation.
+
+    Args:
+        cell: the cell.
+        params: its parameters.
+        xs: float[T, *B, D], T at least 1.
+        carry: the carry before the first step.
+        flags: lengths, masks, resets and direction.
+        schedule: how much is computed at once and kept.
+        loops: the way through the steps of a window.
+        turns: whether matrices are transposed before the way back.
+        one_by_one: whether a batch of weights is run one after another.
+
+    Returns:
+        The last carry and ys [T, *B, ...].
+    """
+    fresh = None if flags.restart is None else flags.fresh
+    problem = Problem(params, xs, carry, fresh, flags.valid, flags.restart)
+    args, structure = jax.tree.flatten(problem)
+    forward = Forward(
+        *(cell, structure, flags.reverse),
+        *(schedule.chunk, schedule.keep, schedule.ahead),
+        joined=not may_be_sharded(),
+        turns=turns,
+        loops=loops,
+    )
+    weights = len(jax.tree.leaves(params))
+    found = Operation(forward, len(args), weights, one_by_one)(*args)
+    carries = jax.tree.unflatten(jax.tree.structure(carry), found)
+    last = jax.tree.map(lambda a: a[0 if flags.reverse else -1], carries)
+    return last, silence(flags.valid, cell.output(params, carries))
+
+
 class _Window(NamedTuple):
     """What is read of some steps."""
 
@@ -150,7 +199,7 @@ class _Product(Function):
         if self.back:  # what differs from step to step keeps the transposing from being hoisted
             turned, carry = jax.lax.optimization_barrier((turned, carry))
             params = jax.tree.map(jnp.transpose, turned)
-        return tuple(jax.tree.leaves(_push(self.cell, params, carry, d_carry)))
+        return tuple(jax.tree.leaves(pushed(self.cell, params, carry, d_carry)))
 
     def turning(self) -> Function:
         return dataclasses.replace(self, back=True)
@@ -176,7 +225,11 @@ class _Tangent(Function):
         def window(d_carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
             start, live, d_xs = inputs
             part = self._read(windows, start, live, p, carries, kept)
-            return self._steps(p, d, part, d_xs, d_carry, push)
+            pushes, held, felt = self._linear(p, d, part, d_xs)
+            fixed = Fixed(p.params, held, felt, part.valid, part.restart)
+            fresh = d.fresh if part.restart is not None else None
+            moved = Moved(d_carry, fresh, pushes)
+            return f.loops.tangents(f.cell, fixed, moved, part.old, push, f.reverse)
 
         push = self._push(p)
         start = zeros_like(p.carry) if d.carry is None else d.carry
@@ -201,8 +254,8 @@ class _Tangent(Function):
     def _push(self, p: Problem) -> Push:
         """Return what pushes a tangent through the product of each step."""
         cell = self.forward.cell
-        if not _schedule.worth_turning(p.xs):
-            return functools.partial(_push, cell, p.params)
+        if not self.forward.turns:
+            return functools.partial(pushed, cell, p.params)
         turned = jax.tree.map(jnp.transpose, p.params)
         mixed = jax.tree.structure(_schedule.step_shapes(cell, p.xs).mixed)
 
@@ -214,32 +267,6 @@ class _Tangent(Function):
             return jax.tree.unflatten(mixed, product(*args))
 
         return push
-
-    def _steps(
-        self, p: Problem, d: Problem, part: _Window, d_xs: Any, d_carry: Carry, push: Push
-    ) -> tuple[Carry, Carry]:
-        """Take the steps of a window, for which all but the carry's tangent is given."""
-        structure = jax.tree.structure(d_carry)
-        pushes, held, felt = self._linear(p, d, part, d_xs)
-
-        def step(d_carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
-            pushes, held, felt, old, valid, restart = inputs
-            if restart is not None:
-                fresh = zeros_like(d_carry) if d.fresh is None else d.fresh
-                d_carry = select(restart, fresh, d_carry)
-            d_mixed = push(old, d_carry)
-            sums = [
-                _sum([*one, *_slopes.push(by_carry, d_carry), *_slopes.push(by_mixed, d_mixed)])
-                for one, by_carry, by_mixed in zip(pushes, held, felt, strict=True)
-            ]
-            pairs = zip(sums, jax.tree.leaves(d_carry), strict=True)
-            found = [one[0] if one else jnp.zeros_like(leaf) for one, leaf in pairs]
-            new = jax.tree.unflatten(structure, found)
-            new = new if valid is None else select(valid, new, d_carry)
-            return new, new
-
-        inputs = (pushes, held, felt, part.old, part.valid, part.restart)
-        return jax.lax.scan(step, d_carry, inputs, reverse=self.forward.reverse)
 
     def _linear(self, p: Problem, d: Problem, part: _Window, d_xs: Any) -> tuple[Any, Any, Any]:
         """Linearise all steps of a window at once.
@@ -264,7 +291,7 @@ class _Tangent(Function):
         pushes = []
         for row in table:
             terms = _slopes.push(row[one:two], d_drive) + _slopes.push(row[two:], d_mixed)
-            pushes.append(_sum(terms))
+            pushes.append(add(terms))
         held, felt = [row[:one] for row in table], [row[two:] for row in table]
         found = (pushes, held, felt)
         if self.forward.joined:
@@ -278,10 +305,6 @@ def _alive(live: Any, xs: jax.Array, valid: Any, restart: Any) -> tuple[Any, Any
         return valid, restart
     live = jnp.broadcast_to(live.reshape(-1, *[1] * (xs.ndim - 2)), xs.shape[:-1])
     return live if valid is None else valid & live, None if restart is None else restart & live
-
-
-def _push(cell: SplitCell, params: Params, carry: Carry, d_carry: Carry) -> Any:
-    return jax.jvp(lambda carry: cell.mix(params, carry), (carry,), (d_carry,))[1]
 
 
 def _spread(p: Problem, given: Given, tangents: tuple[jax.Array, ...]) -> Problem:
@@ -315,8 +338,3 @@ def _jvp(function: Any, args: tuple[Any, ...], tangents: tuple[Any, ...]) -> tup
 
     some, theirs = (tuple(tree[i] for i in moving) for tree in (args, tangents))
     return jax.jvp(moved, some, theirs)
-
-
-def _sum(terms: list[jax.Array]) -> list[jax.Array]:
-    """Add up to one term, or to none."""
-    return [functools.reduce(jnp.add, terms)] if terms else []

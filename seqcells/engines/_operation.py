@@ -59,6 +59,19 @@ class Function(Static, abc.ABC):
         """Return what to transpose in place of this: its equal, made for that."""
         return self
 
+    def turned(self, fixed: int, wanted: Given, avals: tuple[Any, ...]) -> Function:
+        """Return the transpose by some of the arguments in which this is linear.
+
+        Args:
+            fixed: how many arguments, the first ones, are not such.
+            wanted: which of the others are meant.
+            avals: the shapes of the others.
+
+        Returns:
+            A function of (*fixed arguments, *cotangents of the outputs), linear in the latter.
+        """
+        return Turned(self.turning(), fixed, wanted, avals)
+
 
 @dataclasses.dataclass(frozen=True)
 class Operation(Static):
@@ -117,8 +130,8 @@ class _Along(_Made):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Turned(_Made):
-    """The transpose of a function by some of the arguments in which it is linear."""
+class Turned(_Made):
+    """The transpose of a function of which nothing better is known."""
 
     fixed: int
     wanted: Given  # of the arguments after the fixed ones
@@ -196,7 +209,7 @@ def _transpose(cotangents: Any, *args: Any, operation: Operation) -> list[Any]:
     avals = tuple(
         arg.aval if one else jax.typeof(arg) for arg, one in zip(linear, wanted, strict=True)
     )
-    turned = operation.of(_Turned(operation.function.turning(), operation.fixed, wanted, avals))
+    turned = operation.of(operation.function.turned(operation.fixed, wanted, avals))
     found = turned(*fixed, *map(ad.instantiate_zeros, cotangents))
     return [None] * len(fixed) + _merge(wanted, found, [None] * len(linear))
 

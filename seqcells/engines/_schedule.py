@@ -1,6 +1,7 @@
 """How `Deferred` runs: chosen from what is known when a program is traced.
 
-Each rule was measured on a CPU; `python -m benchmarks peers` measures them again.
+The rules for a CPU were measured there; `python -m benchmarks peers` measures them again. Those for
+other devices follow from the kernels that a compiled program launches.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ KEPT_SIZE = 256  # of what is summed over: from here on a sum costs more than ke
 CHEAP_SIZE = 48  # of what is summed over: up to here it costs less, even in cache
 AHEAD_ENTRIES = 256  # of a step's carry: for fewer, two products a step take longer than their sums
 AHEAD_BYTES = 9 * 2**20  # of weights: more fall out of cache where every step reads them all
+DEVICE_BYTES = 64 * 2**20  # of a window elsewhere: its products are large, and memory stays bounded
+UNROLL = 8  # steps of a turn elsewhere: what one turn launches is one graph, and fewer kernels
 TURNED_ROWS = 2  # these go back 5 to 45 % faster, one row, no matrix product, 8 times slower
 
 
@@ -58,12 +61,11 @@ def choose(cell: SplitCell, xs: Any) -> Schedule:
     """Choose the schedule for inputs [T, *B, D] or their shape."""
     length, rows, input_size = xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1]
     step = step_shapes(cell, xs)
-    step_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(step))
+    step_bytes = _bytes(step)
     chunk = max(WINDOW_BYTES // max(step_bytes, 1), WINDOW_ROWS // max(rows, 1), 1)
     in_cache = length * step_bytes <= KEPT_BYTES
     hidden_size = max(leaf.size for leaf in jax.tree.leaves(step.carry)) // max(rows, 1)
-    shapes = jax.tree.leaves(known_shapes(cell, input_size))
-    weight_bytes = sum(leaf.size * leaf.dtype.itemsize for leaf in shapes)
+    weight_bytes = _bytes(known_shapes(cell, input_size))
     sums = {"drive": input_size, "mixed": hidden_size}
     least = {"drive": CHEAP_SIZE, "mixed": 0}
 
@@ -73,6 +75,12 @@ def choose(cell: SplitCell, xs: Any) -> Schedule:
     keep = tuple(name for name in sums if rows >= KEPT_ROWS and worth(name))
     ahead = (rows * hidden_size <= AHEAD_ENTRIES and in_cache) or weight_bytes >= AHEAD_BYTES
     return Schedule(even(length, chunk), keep, ahead)
+
+
+def choose_for_device(cell: SplitCell, xs: Any) -> Schedule:
+    """Choose the schedule where every kernel has to be launched."""
+    chunk = DEVICE_BYTES // max(_bytes(step_shapes(cell, xs)), 1)
+    return Schedule(even(xs.shape[0], max(chunk, 1)), (), ahead=True)
 
 
 def worth_turning(xs: Any) -> bool:
@@ -86,6 +94,10 @@ def even(length: int, chunk: int) -> int:
         return max(length, 1)
     near = [d for d in range(-(-chunk // 2), 2 * chunk + 1) if length % d == 0]
     return min(near, key=lambda d: max(d / chunk, chunk / d), default=chunk)
+
+
+def _bytes(tree: Any) -> int:
+    return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 @functools.lru_cache(maxsize=256)

@@ -5,15 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import jax
-
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params, SplitCell
-from seqcells._flags import Flags, silence
-from seqcells.engines import _schedule
-from seqcells.engines._deferral import Forward, Kept, Problem
-from seqcells.engines._engine import Engine, may_be_sharded, platform
-from seqcells.engines._operation import Operation
+from seqcells._flags import Flags
+from seqcells.engines import _deferral, _schedule
+from seqcells.engines._engine import Engine, platform
+from seqcells.engines._loops import Scans
 from seqcells.engines.scan import Scan
 
 
@@ -28,7 +25,9 @@ class Deferred(Engine):
     the schedule of cuDNN, and comes from a tangent of the same form, so forward mode works too.
 
     On a CPU a batch of weights, under `jax.vmap`, is run one member after another, which is faster
-    there than products with a batch of matrices.
+    there than products with a batch of matrices. On a GPU or TPU inputs are projected ahead, gates
+    are computed again, and a turn of the loop holds 8 steps: fewer kernels are launched so. That is
+    chosen by counting kernels in compiled programs; no device has measured it yet.
 
     Args:
         chunk: steps taken at a time, at least 1; need not divide T. Chosen by size where None.
@@ -37,9 +36,10 @@ class Deferred(Engine):
         ahead: whether inputs are projected `chunk` steps at a time, before the first of them.
             Chosen by size where None.
         one_by_one: whether a batch of weights is run one after another. Where None: on a CPU.
+        unroll: steps of one turn of the loop, at least 1. Where None: 1 on a CPU, elsewhere 8.
 
     Raises:
-        ValueError: on a chunk below 1, or something else to keep.
+        ValueError: on a chunk or an unroll below 1, or something else to keep.
         TypeError: on an argument of the wrong type.
     """
 
@@ -47,14 +47,16 @@ class Deferred(Engine):
     keep: tuple[str, ...] | None = None
     ahead: bool | None = None
     one_by_one: bool | None = None
+    unroll: int | None = None
 
     def __post_init__(self) -> None:
-        if self.chunk is not None:
-            _check.size("chunk", self.chunk, least=1)
+        for name in ("chunk", "unroll"):
+            if getattr(self, name) is not None:
+                _check.size(name, getattr(self, name), least=1)
         if self.keep is not None and not isinstance(self.keep, tuple):
             raise TypeError(f"keep: expected a tuple of names, got {self.keep!r}")
         for name in self.keep or ():
-            _check.choice("keep", name, Kept._fields)
+            _check.choice("keep", name, _deferral.Kept._fields)
         for name in ("ahead", "one_by_one"):
             if getattr(self, name) is not None:
                 _check.flag(name, getattr(self, name))
@@ -65,21 +67,14 @@ class Deferred(Engine):
             return "it is no SplitCell"
         return cell.why_not_split() or _schedule.why_not(cell, xs)
 
-    def why_slow(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
-        """Say that this is no CPU, or return None."""
-        return None if platform(xs) == "cpu" else "it has been measured on a CPU alone"
-
     def settled(self, cell: Cell, xs: Any) -> Deferred:
-        """Choose what is left open, by the sizes of the cell and of xs [T, *B, D]."""
+        """Choose what is left open, by the platform and the sizes of cell and xs [T, *B, D]."""
         assert isinstance(cell, SplitCell)
-        chosen = _schedule.choose(cell, xs)
-        one_by_one = platform(xs) == "cpu" if self.one_by_one is None else self.one_by_one
-        return Deferred(
-            chosen.chunk if self.chunk is None else self.chunk,
-            chosen.keep if self.keep is None else self.keep,
-            chosen.ahead if self.ahead is None else self.ahead,
-            one_by_one,
-        )
+        cpu = platform(xs) == "cpu"
+        chosen = _schedule.choose(cell, xs) if cpu else _schedule.choose_for_device(cell, xs)
+        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        found = chosen._asdict() | {"one_by_one": cpu, "unroll": 1 if cpu else _schedule.UNROLL}
+        return Deferred(**found | {n: value for n, value in said.items() if value is not None})
 
     def run(
         self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
@@ -89,19 +84,12 @@ class Deferred(Engine):
         if len(xs) == 0:
             return Scan().run(cell, params, xs, carry, flags)
         engine = self.settled(cell, xs)  # which it is, unless run is called directly
-        fresh = None if flags.restart is None else flags.fresh
-        args, structure = jax.tree.flatten(
-            Problem(params, xs, carry, fresh, flags.valid, flags.restart)
-        )
         assert engine.chunk is not None
         assert engine.keep is not None
-        forward = Forward(
-            *(cell, structure, flags.reverse, engine.chunk, engine.keep),
-            ahead=bool(engine.ahead),
-            joined=not may_be_sharded(),
+        return _deferral.run(
+            *(cell, params, xs, carry, flags),
+            _schedule.Schedule(engine.chunk, engine.keep, bool(engine.ahead)),
+            Scans(engine.unroll or 1),
+            turns=platform(xs) == "cpu" and _schedule.worth_turning(xs),
+            one_by_one=bool(engine.one_by_one),
         )
-        weights = len(jax.tree.leaves(params))
-        found = Operation(forward, len(args), weights, bool(engine.one_by_one))(*args)
-        carries = jax.tree.unflatten(jax.tree.structure(carry), found)
-        last = jax.tree.map(lambda a: a[0 if flags.reverse else -1], carries)
-        return last, silence(flags.valid, cell.output(params, carries))

@@ -1,0 +1,95 @@
+"""Calling a kernel: arrays padded to the sizes that it takes, cut into blocks, cropped again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+Shape = tuple[int, ...]
+
+
+class Blocks(NamedTuple):
+    """Trees of arrays, of their shapes or of blocks of them, by what they are cut along."""
+
+    steps: Any = None  # [C, N, H]: time and rows
+    code: Any = None  # int32[C, N, 1]: the same
+    rows: Any = None  # [N, H]: rows
+    whole: Any = None  # [G, H, H] or [G, H]: nothing
+
+
+class Sizes(NamedTuple):
+    """The sizes of a problem, or those that it is padded to."""
+
+    steps: int
+    rows: int
+    units: int
+
+    def of(self, kind: str, a: Any) -> Shape:
+        """Return the shape of an array of a kind."""
+        lead = {"steps": (self.steps, self.rows), "code": (self.steps, self.rows)}
+        lead |= {"rows": (self.rows,), "whole": (a.shape[0], *[self.units] * (a.ndim - 2))}
+        return (*lead[kind], 1 if kind == "code" else self.units)
+
+
+def call(
+    name: str,
+    kernel: Callable[..., None],
+    given: Blocks,
+    made: Blocks,
+    sizes: Sizes,
+    cut: dict[str, Callable[[Shape], pl.BlockSpec]],
+    **options: Any,
+) -> Blocks:
+    """Run a kernel.
+
+    Args:
+        name: as profilers show it.
+        kernel: takes the blocks of what is given and of what is made, and scratch.
+        given: the arrays that it reads.
+        made: the shapes and dtypes of the arrays that it makes.
+        sizes: those that it takes: what is given is padded to them with zeros.
+        cut: a block of a kind, of the shape that is cut.
+        options: those of `pallas_call`.
+    """
+
+    def padded(kind: str, a: jax.Array) -> jax.Array:
+        return jnp.pad(a, [(0, n - m) for n, m in zip(sizes.of(kind, a), a.shape, strict=True)])
+
+    def shape(kind: str, a: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes.of(kind, a), a.dtype)
+
+    def spec(kind: str, a: Any) -> pl.BlockSpec:
+        return cut[kind](sizes.of(kind, a))
+
+    leaves, reads = jax.tree.flatten(_map(padded, given))
+    shapes, writes = jax.tree.flatten(_map(shape, made))
+    ends = (len(leaves), len(leaves) + len(shapes))
+
+    def body(*refs: Any) -> None:
+        read = jax.tree.unflatten(reads, refs[: ends[0]])
+        write = jax.tree.unflatten(writes, refs[ends[0] : ends[1]])
+        kernel(read, write, *refs[ends[1] :])
+
+    found = pl.pallas_call(
+        body,
+        in_specs=jax.tree.leaves(_map(spec, given)),
+        out_specs=jax.tree.leaves(_map(spec, made)),
+        out_shape=shapes,
+        name=name,
+        **options,
+    )(*leaves)
+    cropped = [
+        a[tuple(map(slice, one.shape))] for a, one in zip(found, jax.tree.leaves(made), strict=True)
+    ]
+    return jax.tree.unflatten(writes, cropped)
+
+
+def _map(function: Callable[[str, Any], Any], blocks: Blocks) -> Blocks:
+    def one(kind: str, tree: Any) -> Any:
+        return jax.tree.map(lambda a: function(kind, a), tree)
+
+    return Blocks(*map(one, Blocks._fields, blocks))

@@ -1,0 +1,118 @@
+"""What the engines of this room share: a `Deferred` whose loops are kernels."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import math
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells._cell import Carry, Cell, Params, SplitCell
+from seqcells._flags import Flags
+from seqcells._linear import wide
+from seqcells.cells._dense import DenseCell
+from seqcells.engines import _deferral, _schedule
+from seqcells.engines._engine import Engine, may_be_sharded, platform
+from seqcells.engines.kernels import _products
+from seqcells.engines.kernels._loops import Kernels
+from seqcells.engines.scan import Scan
+
+ENTRIES = 2**31  # of an array: an index within it must fit an int32
+
+
+@dataclasses.dataclass(frozen=True)
+class KernelEngine(Engine):
+    """The base of engines whose loops over time run on the device, in one kernel each."""
+
+    PLATFORM: ClassVar[str]
+    PRECISIONS: ClassVar[tuple[str, ...]]
+
+    precision: str | None = None
+    chunk: int | None = None
+    interpret: bool = False
+
+    def __post_init__(self) -> None:
+        if self.precision is not None:
+            _check.choice("precision", self.precision, self.PRECISIONS)
+        if self.chunk is not None:
+            _check.size("chunk", self.chunk, least=1)
+        _check.flag("interpret", self.interpret)
+
+    def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
+        """Say which limit stands in the way, or return None."""
+        where = platform(xs)
+        if not self.interpret and where != self.PLATFORM:
+            return f"it is for a {self.PLATFORM.upper()}, and this runs on a {where.upper()}"
+        reason = _products.why_not(cell)
+        if reason is not None:
+            return reason
+        assert isinstance(cell, DenseCell)
+        reason = cell.why_not_split() or _schedule.why_not(cell, xs)
+        if reason is not None:
+            return reason
+        if may_be_sharded():
+            return "JAX may have cut arrays over devices, which it cannot see; use jax.shard_map"
+        if not self.interpret and wide(_dtype(cell, xs)) != jnp.float32:
+            return "it computes in float32 and narrower"
+        settled, rows = self.settled(cell, xs), math.prod(xs.shape[1:-1])
+        chunk = settled.chunk or 0
+        if chunk * rows * self.width(cell.hidden_size) >= ENTRIES:
+            return f"a window of {chunk} steps has 2^31 entries or more; give a smaller chunk"
+        return self.why_too_large(cell, settled)
+
+    def why_slow(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
+        """Say that no device has measured it."""
+        return "no device has measured it; name it to use it"
+
+    @abc.abstractmethod
+    def why_too_large(self, cell: DenseCell, settled: KernelEngine) -> str | None:
+        """Say why the cell's matrices do not fit, or return None."""
+
+    @abc.abstractmethod
+    def width(self, size: int) -> int:
+        """Return the units of the carry that a kernel computes for `size` of them."""
+
+    @abc.abstractmethod
+    def kernels(self) -> Kernels:
+        """Return the loops of this engine, which is settled."""
+
+    @abc.abstractmethod
+    def product(self, dtype: Any) -> str:
+        """Choose how operands are multiplied where they are computed in `dtype`."""
+
+    def settled(self, cell: Cell, xs: Any) -> KernelEngine:
+        """Choose what is left open."""
+        assert isinstance(cell, DenseCell)
+        chunk = _schedule.choose_for_device(cell, xs).chunk if self.chunk is None else self.chunk
+        precision = self.precision or self.product(_dtype(cell, xs))
+        return dataclasses.replace(self, precision=precision, chunk=chunk)
+
+    def run(
+        self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
+    ) -> tuple[Carry, Any]:
+        """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
+        assert isinstance(cell, SplitCell)
+        if len(xs) == 0 or math.prod(xs.shape[1:-1]) == 0:
+            return Scan().run(cell, params, xs, carry, flags)
+        engine = self.settled(cell, xs)
+        assert engine.chunk is not None
+        schedule = _schedule.Schedule(engine.chunk, (), ahead=True)
+        return _deferral.run(
+            *(cell, params, xs, carry, flags, schedule, engine.kernels()),
+            turns=False,
+            one_by_one=False,
+        )
+
+
+def _dtype(cell: DenseCell, xs: Any) -> Any:
+    return cell.dtype or xs.dtype
+
+
+def asked_for_float32() -> bool:
+    """Say whether `jax_default_matmul_precision` asks for products of float32 as such."""
+    said = getattr(jax.config, "jax_default_matmul_precision", None)
+    return said in ("float32", "highest", "F32_F32_F32")

@@ -1,0 +1,130 @@
+"""Kernels for a GPU in Pallas, by way of Triton: all of time in one launch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, ClassVar
+
+import jax
+import jax.numpy as jnp
+from jax.experimental import pallas as pl
+
+from seqcells.cells._dense import DenseCell
+from seqcells.engines.kernels import _blocks, _march
+from seqcells.engines.kernels._blocks import Blocks, Sizes
+from seqcells.engines.kernels._engine import KernelEngine, asked_for_float32
+from seqcells.engines.kernels._loops import Kernels, March, cast
+from seqcells.engines.kernels._tiles import Rule
+
+SHARED_BYTES = 225 * 1024  # of an H100's or H200's multiprocessor, for the matrices
+PRODUCTS = {  # the operands' dtype, how JAX is to multiply them, and the bytes of one in memory
+    "bfloat16": (jnp.bfloat16, None, 2),
+    "tf32": (jnp.float32, jax.lax.DotAlgorithmPreset.TF32_TF32_F32, 4),
+    "tf32x3": (jnp.float32, jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3, 8),
+    "float32": (jnp.float32, jax.lax.DotAlgorithmPreset.F32_F32_F32, 4),
+}
+LEAST = 16  # of rows and of units of a product
+MULTIPROCESSORS = 132  # of an H100 or H200: more tiles than these wait for one another
+
+
+@dataclasses.dataclass(frozen=True)
+class PallasTriton(KernelEngine):
+    """Run GRU, LSTM, MGU or RNN over all of time in one GPU kernel, and back in another.
+
+    A block of the kernel takes some rows of the batch through every step: the matrices of the
+    recurrence stay on its multiprocessor, so nothing is launched, and no block waits for another.
+    What is left, inputs before it and the gradients of weights after it, are single large products,
+    as in `Deferred`. Any batch, length and size that fits: what is smaller is padded. Forward-mode
+    derivatives, and second ones, take a scan.
+
+    It computes in float32 with a float32 carry, and multiplies as `precision` says.
+
+    Args:
+        precision: of the operands of the recurrent product: "float32", "tf32x3" (three products of
+            tf32, close to float32), "tf32" or "bfloat16". Where None: "bfloat16" for cells that
+            compute in it, else what `jax_default_matmul_precision` makes of float32 on a GPU.
+        chunk: steps of one launch, at least 1; need not divide T. Chosen by size where None.
+        interpret: whether the kernel is run in plain JAX operations instead, on any device: slow,
+            to check it.
+
+    Raises:
+        ValueError: on another precision, or a chunk below 1.
+        TypeError: on an argument of the wrong type.
+    """
+
+    PLATFORM: ClassVar[str] = "gpu"
+    PRECISIONS: ClassVar[tuple[str, ...]] = tuple(PRODUCTS)
+
+    def why_too_large(self, cell: DenseCell, settled: KernelEngine) -> str | None:
+        """Say that the matrices do not fit a multiprocessor, or return None."""
+        assert settled.precision is not None
+        width = self.width(cell.hidden_size)
+        needed = cell.GATES * width * width * PRODUCTS[settled.precision][2]
+        if needed <= SHARED_BYTES:
+            return None
+        return (
+            f"{cell.GATES} matrices of {width}x{width} in {settled.precision} take "
+            f"{needed // 1024} KiB of a multiprocessor's {SHARED_BYTES // 1024} KiB"
+        )
+
+    def width(self, size: int) -> int:
+        """Return the power of two that holds `size` units."""
+        return _width(size)
+
+    def product(self, dtype: Any) -> str:
+        """Choose how operands are multiplied."""
+        if jnp.finfo(dtype).bits < 32:
+            return "bfloat16"
+        return "float32" if asked_for_float32() else "tf32"
+
+    def kernels(self) -> Kernels:
+        """Return the loops of this engine."""
+        assert self.precision is not None
+        return _TritonLoops(self.precision, self.interpret)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TritonLoops(Kernels):
+    precision: str
+    interpret: bool
+
+    def launch(self, march: March, rule: Rule, read: Blocks, made: Blocks) -> Blocks:
+        """Run a kernel, a block for some rows and all steps."""
+        shape = made.steps[0]
+        length, rows, units = shape.shape
+        width = _width(units)
+        tile = LEAST if rows <= LEAST * MULTIPROCESSORS else 2 * LEAST
+        operand, precision, _ = PRODUCTS[self.precision]
+        if self.interpret:  # on a CPU, which has no tf32, and maybe in float64
+            precision, operand = None, operand if operand == jnp.bfloat16 else shape.dtype
+        rule = rule._replace(operand=operand, precision=precision)
+
+        def kernel(read: Blocks, made: Blocks) -> None:
+            state = march.steps(rule, read, made, march.start(read))
+            _march.store(made.rows, state if made.rows is not None else None)
+
+        return _blocks.call(
+            march.name,
+            kernel,
+            *(cast(read, operand), made),
+            Sizes(length, -(-rows // tile) * tile, width),
+            {
+                "steps": lambda shape: pl.BlockSpec((length, tile, width), lambda i: (0, i, 0)),
+                "code": lambda shape: pl.BlockSpec((length, tile, 1), lambda i: (0, i, 0)),
+                "rows": lambda shape: pl.BlockSpec((tile, width), lambda i: (i, 0)),
+                "whole": lambda shape: pl.BlockSpec(shape, lambda i: (0,) * len(shape)),
+            },
+            grid=(-(-rows // tile),),
+            interpret=self.interpret,
+            compiler_params=None if self.interpret else _compiler_params(width),
+        )
+
+
+def _width(size: int) -> int:
+    return max(LEAST, 1 << (size - 1).bit_length())
+
+
+def _compiler_params(width: int) -> Any:
+    from jax.experimental.pallas import triton  # deprecated, and the one that lowers loops of dots
+
+    return triton.CompilerParams(num_warps=4 if width <= 64 else 8, num_stages=1)

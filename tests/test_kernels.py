@@ -1,0 +1,210 @@
+"""Kernels of devices, run in plain JAX operations: what they compute, and what they refuse.
+
+That they equal NumPy under every flag is a law of all engines (`helpers.ENGINES`).
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from seqcells.engines import _engine, deferred
+from seqcells.engines.kernels import _blocks
+from seqcells.engines.kernels import _engine as kernel_engine
+from tests import reference
+from tests.helpers import assert_close
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+STEPS, BATCH, INPUTS, UNITS = 21, 19, 3, 37  # no multiple of any tile, and more than one of each
+KERNELS = {"triton": sc.PallasTriton, "tpu": sc.PallasTPU}
+CELLS = {"gru": (sc.GRU, reference.gru_step), "rnn": (sc.RNN, reference.rnn_step)}
+CELLS["lstm"] = (sc.LSTM, reference.lstm_step)
+over_kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+
+
+def problem(make, dtype="float32", size=UNITS):
+    cell = make(size, dtype=dtype)
+    params = cell.init(jax.random.key(0), INPUTS)
+    return cell, params, jax.random.normal(jax.random.key(1), (STEPS, BATCH, INPUTS), dtype)
+
+
+def loss(cell, engine, **flags):
+    def of(params, xs):
+        carry, ys = sc.unroll(cell, params, xs, engine=engine, **flags)
+        some = sum(jnp.sum(jnp.cos(a)) for a in jax.tree.leaves(carry))
+        return jnp.sum(jnp.sin(ys.astype(jnp.float32))) + some
+
+    return of
+
+
+FLAGS = {
+    "lengths": np.arange(BATCH) % (STEPS + 1),
+    "resets": np.arange(STEPS * BATCH).reshape(STEPS, BATCH) % 5 == 3,
+}
+
+
+@over_kernels
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(
+    "name", ["gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "lstm"))]
+)
+def test_any_size_is_padded_and_computed_as_the_plain_scan_does(kernel, name, reverse):
+    cell, params, xs = problem(CELLS[name][0])
+    engines = (kernel("float32", chunk=13, interpret=True), sc.Scan())
+    found, expected = (
+        jax.jit(jax.value_and_grad(loss(cell, engine, **FLAGS, reverse=reverse), (0, 1)))(
+            params, xs
+        )
+        for engine in engines
+    )
+    assert_close(found, expected, 1e-4)
+
+
+@over_kernels
+@pytest.mark.parametrize("name", CELLS)
+def test_in_bfloat16_the_carry_stays_in_float32(kernel, name):
+    make, step = CELLS[name]
+    cell, params, xs = problem(make, "bfloat16")
+    carry, ys = jax.jit(lambda: sc.unroll(cell, params, xs, engine=kernel(interpret=True)))()
+    assert ys.dtype == jnp.bfloat16
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(carry))
+    exact, xs = jax.tree.map(lambda a: np.asarray(a, np.float64), (params, xs))
+    fresh = jax.tree.map(lambda a: np.zeros(a.shape[1:]), carry)
+    for row in (0, BATCH - 1):
+        _, expected, _ = reference.unroll(step, exact, xs[:, row], fresh, fresh)
+        np.testing.assert_allclose(np.asarray(ys[:, row], np.float64), expected, atol=0.03)
+
+
+def test_a_carry_in_float32_adds_what_bfloat16_would_lose():
+    """A product of 1 + 2**-9 units and the identity: rounded to bfloat16, the sum stays at 256."""
+    cell = sc.RNN(1, "identity", bias=False, dtype="bfloat16")
+    params = sc.RNNParams(jnp.ones((1, 1)), jnp.ones((1, 1)), None)
+    xs = jnp.ones((300, 1, 1), jnp.bfloat16)
+    exact = sc.PallasTriton("float32", interpret=True)
+    assert float(sc.unroll(cell, params, xs, engine=exact)[0][0, 0]) == 300
+    rounded = sc.PallasTriton("bfloat16", interpret=True)
+    assert float(sc.unroll(cell, params, xs, engine=rounded)[0][0, 0]) < 300
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """The names of the kernels that are launched while something is traced."""
+    names, call = [], _blocks.call
+
+    def named(name, *args, **options):
+        names.append(name)
+        return call(name, *args, **options)
+
+    monkeypatch.setattr(_blocks, "call", named)
+    return names
+
+
+@over_kernels
+def test_a_gradient_takes_one_kernel_each_way_and_many_weights_take_no_more(kernel, launched):
+    cell, params, xs = problem(sc.GRU, size=4)
+    graded = jax.grad(loss(cell, kernel("float32", interpret=True), lengths=FLAGS["lengths"]))
+    many = jax.tree.map(lambda a: jnp.stack([a, -a, 0.5 * a]), params)
+    traced = jax.jit(jax.vmap(graded, (0, None))).trace(many, xs)
+    launched.clear()  # of tracing for shapes
+    found = traced.lower().compile()(many, xs)
+    assert launched == ["seqcells_forward", "seqcells_backward"]
+    plain = jax.grad(loss(cell, sc.Scan(), lengths=FLAGS["lengths"]))
+    one_by_one = [plain(jax.tree.map(lambda a, i=i: a[i], many), xs) for i in range(3)]
+    assert_close(found, jax.tree.map(lambda *a: jnp.stack(a), *one_by_one), 1e-4)
+
+
+@over_kernels
+@pytest.mark.parametrize("shape", [(5, 2), (5, 2, 3, 2), (0, 3, 2), (5, 0, 2)])
+def test_any_batch_axes_will_do_also_none_and_empty_ones(kernel, shape):
+    cell = sc.GRU(3)
+    params, xs = cell.init(jax.random.key(0), 2), jax.random.normal(jax.random.key(1), shape)
+    both = [
+        sc.unroll(cell, params, xs, engine=e)
+        for e in (kernel("float32", interpret=True), sc.Scan())
+    ]
+    assert_close(*both, 1e-5)
+
+
+XS = jax.ShapeDtypeStruct((100, 16, 8), "float32")
+WIDE = jax.ShapeDtypeStruct((2**20, 2**11, 8), "float32")
+REFUSED = [
+    pytest.param(sc.GRU(64), XS, sc.PallasTriton(), "for a GPU, and this runs on a CPU", id="cpu"),
+    pytest.param(sc.GRU(64), XS, sc.PallasTPU(), "for a TPU, and this runs on a CPU", id="tpu"),
+    pytest.param(sc.IndRNN(8), XS, sc.PallasTriton(interpret=True), "no IndRNN", id="cell"),
+    pytest.param(
+        sc.GRU(8, "before"), XS, sc.PallasTriton(interpret=True), "two products", id="reset"
+    ),
+    pytest.param(
+        sc.GRU(129),
+        XS,
+        sc.PallasTriton(interpret=True),
+        "3 matrices of 256x256 in tf32",
+        id="large",
+    ),
+    pytest.param(
+        sc.GRU(2048), XS, sc.PallasTPU(interpret=True), "3 matrices of 2048x2048", id="large-tpu"
+    ),
+    pytest.param(
+        sc.GRU(64),
+        WIDE,
+        sc.PallasTriton(chunk=2**20, interpret=True),
+        "give a smaller chunk",
+        id="entries",
+    ),
+]
+
+
+@pytest.mark.parametrize(("cell", "xs", "engine", "reason"), REFUSED)
+def test_a_kernel_says_which_limit_stands_in_the_way(cell, xs, engine, reason):
+    with pytest.raises(ValueError, match="engine: ") as error:
+        sc.select_engine(cell, xs, engine=engine)
+    assert reason in str(error.value)
+
+
+def test_a_kernel_refuses_what_jax_may_have_sharded(monkeypatch):
+    monkeypatch.setattr(kernel_engine, "may_be_sharded", lambda: True)
+    with pytest.raises(ValueError, match="shard_map"):
+        sc.select_engine(sc.GRU(8), XS, engine=sc.PallasTriton(interpret=True))
+
+
+@pytest.mark.parametrize("options", [{"precision": "tf31"}, {"chunk": 0}, {"interpret": 1}])
+@over_kernels
+def test_options_are_checked(kernel, options):
+    with pytest.raises((TypeError, ValueError), match=next(iter(options))):
+        kernel(**options)
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    for module in (_engine, deferred, kernel_engine):
+        monkeypatch.setattr(module, "platform", lambda xs: "gpu")
+
+
+PRECISIONS = [("float32", None, "tf32"), ("bfloat16", None, "bfloat16")]
+PRECISIONS += [("float32", "highest", "float32"), ("float32", "default", "tf32")]
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(("dtype", "asked", "precision"), PRECISIONS)
+def test_precision_follows_the_dtype_and_what_jax_was_told(dtype, asked, precision):
+    with jax.default_matmul_precision(asked):
+        engine = sc.select_engine(sc.GRU(64, dtype=dtype), XS, engine=sc.PallasTriton())
+    assert engine == sc.PallasTriton(precision, chunk=100)
+
+
+@pytest.mark.usefixtures("gpu", "x64")
+def test_a_device_computes_no_float64():
+    xs = jax.ShapeDtypeStruct((100, 16, 8), "float64")
+    with pytest.raises(ValueError, match="float32 and narrower"):
+        sc.select_engine(sc.GRU(64), xs, engine=sc.PallasTriton())
+
+
+@pytest.mark.usefixtures("gpu")
+def test_on_a_gpu_the_lean_scan_is_chosen_until_a_kernel_was_measured():
+    chosen = sc.select_engine(sc.GRU(64), XS)
+    assert chosen == sc.Deferred(100, (), ahead=True, one_by_one=False, unroll=8)
+    long = sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100_000, 16, 64), "float32"))
+    assert isinstance(long, sc.Deferred)
+    assert long.chunk < 10_000
