@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import os
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -15,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import benchmarks
-from benchmarks import compare, configurations, flags, machine, pages, scaling, sweep, tables
+from benchmarks import compare, configurations, flags, gpu, machine, pages, scaling, sweep, tables
 from benchmarks.peers import PEERS
 from benchmarks.problem import SHAPES, Shape, parse_shape
 from benchmarks.programs import What
@@ -32,6 +35,7 @@ Axis = Literal["T", "B", "H"]
 
 PROGRAM = "python -m benchmarks"
 RESULTS = Path("benchmarks") / "results"
+TESTS = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "device"]
 Measured = list[tuple[str, Callable[[Say], list[Row]]]]  # groups by name, and what measures them
 
 
@@ -53,6 +57,7 @@ TABLES = {
     ),
     "scaling": Table("scaling", scaling.KEYS, scaling.COLUMNS, pages.scaling),
     "flags": Table("flags", flags.KEYS, flags.COLUMNS, pages.flags),
+    "gpu": Table("gpu", gpu.KEYS, gpu.COLUMNS, pages.gpu),
 }
 
 
@@ -104,7 +109,7 @@ class Peers(Common):
             for kind in self.cells
             for shape in sizes or SHAPES.values()
         ]
-        run(TABLES["peers"], groups, self, console)
+        run(TABLES["peers"], groups, self.out, console)
 
     def _measure(self, kind: str, shape: Shape, peers: list[str], say: Say) -> list[Row]:
         return compare.measure(kind, shape, self.what, peers, self.seconds, say)
@@ -134,7 +139,7 @@ class Sweep(Common):
             for members in self.members
             for hidden in self.hidden
         ]
-        run(TABLES["sweep"], groups, self, console)
+        run(TABLES["sweep"], groups, self.out, console)
 
     def _measure(self, members: int, hidden: int, say: Say) -> list[Row]:
         return sweep.measure(members, hidden, self.seconds)
@@ -159,7 +164,7 @@ class Configurations(Common):
             for count in self.configurations
             for hidden in self.hidden
         ]
-        run(TABLES["configurations"], groups, self, console)
+        run(TABLES["configurations"], groups, self.out, console)
 
     def _measure(self, count: int, hidden: int, say: Say) -> list[Row]:
         return configurations.measure(count, hidden, self.steps, self.seconds)
@@ -184,7 +189,7 @@ class Scaling(Common):
             for value in scaling.VALUES[axis]
             if value <= self.most
         ]
-        run(TABLES["scaling"], groups, self, console)
+        run(TABLES["scaling"], groups, self.out, console)
 
     def _measure(self, axis: str, value: int, say: Say) -> list[Row]:
         return scaling.measure(axis, value, self.seconds)
@@ -209,10 +214,53 @@ class Flags(Common):
             for shape in self.shapes
             for what in self.what
         ]
-        run(TABLES["flags"], groups, self, console)
+        run(TABLES["flags"], groups, self.out, console)
 
     def _measure(self, kind: str, shape: ShapeName, what: What, say: Say) -> list[Row]:
         return flags.measure(kind, SHAPES[shape], what, self.seconds)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Gpu:
+    """Measure a GRU on a GPU, beside cuDNN and Flax, after the tests that need a device.
+
+    Cases that the table has are not measured again; so a second run goes on where time was up.
+    """
+
+    minutes: float = 8.0
+    """when to begin no other case"""
+    seconds: float = 0.4
+    """how long each case is timed; there are five rounds in any case"""
+    again: bool = False
+    """measure what the table has once more"""
+    tests: bool = True
+    """run the tests that are for a device before"""
+    out: Path = RESULTS
+    """folder of the tables"""
+
+    def run(self, console: Console) -> None:
+        """Measure every case that is missing, until time is up."""
+        positive("minutes", self.minutes, 8)
+        positive("seconds", self.seconds, 0.4)
+        end = time.monotonic() + 60 * self.minutes
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # others need memory too
+        device, driver = gpu.prepare()
+        failed = self.tests and subprocess.run(TESTS).returncode
+        about = {"device": device, "driver": driver} | machine.about()
+        stem = f"gpu-{'-'.join(device.lower().split())}"
+        known = tables.read(self.out / f"{stem}.csv", gpu.COLUMNS)
+        seen = set() if self.again else {tuple(row[key] for key in gpu.KEYS) for row in known}
+        groups: Measured = [
+            (
+                f"{case.dtype} {case.what} B,T,H {case.shape.name}",
+                functools.partial(gpu.measure, case, self.seconds, about),
+            )
+            for case in gpu.cases()
+            if tuple(case.group.values()) not in seen
+        ]
+        run(TABLES["gpu"], groups, self.out, console, stem=stem, end=end)
+        if failed:
+            raise BadInput("tests: expected those that need a device to pass; see above")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -261,21 +309,35 @@ def installed(names: tuple[str, ...], console: Console) -> list[str]:
     return found
 
 
-def run(table: Table, groups: Measured, settings: Common, console: Console) -> None:
+def run(
+    table: Table,
+    groups: Measured,
+    out: Path,
+    console: Console,
+    *,
+    stem: str | None = None,
+    end: float = math.inf,
+) -> None:
     """Measure groups with a bar; after each, write the table and its page.
 
     Args:
         table: which table the rows go to.
         groups: what to measure.
-        settings: says where the table is kept.
+        out: where the table is kept.
         console: where the bar and, at the end, the page of what was measured are printed.
+        stem: the file's name; that of the cores in use where None.
+        end: when no other group is begun, as `time.monotonic` tells time.
     """
-    path = writable(settings.out) / f"{machine.stem(table.command, _machine.cores())}.csv"
+    stem = machine.stem(table.command, _machine.cores()) if stem is None else stem
+    path = writable(out) / f"{stem}.csv"
     rows, fresh = tables.read(path, table.columns), []
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("", total=len(groups))
         for i, (name, measure) in enumerate(groups, 1):
+            if time.monotonic() > end:
+                say(console, f"Time is up: {len(groups) - i + 1} of {len(groups)} are left.")
+                break
             title = f"group {i} of {len(groups)}, {name}"
             bar.update(task, description=title, completed=i - 1)
             start = time.perf_counter()
@@ -298,6 +360,7 @@ Command = (
     | Annotated[Configurations, tyro.conf.subcommand("configurations")]
     | Annotated[Scaling, tyro.conf.subcommand("scaling")]
     | Annotated[Flags, tyro.conf.subcommand("flags")]
+    | Annotated[Gpu, tyro.conf.subcommand("gpu")]
     | Annotated[Plot, tyro.conf.subcommand("plot")]
 )
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 
 from benchmarks import compare, machine
 from benchmarks.configurations import KEYS as CONFIGURATION_KEYS
+from benchmarks.gpu import KEYS as GPU_KEYS
+from benchmarks.gpu import RATIOS
 from benchmarks.peers import OURS, PEERS
 from benchmarks.sweep import KEYS
 from benchmarks.tables import NONE, Row, between, digits, made_with
@@ -169,6 +171,46 @@ def flags(rows: list[Row]) -> str:
 FLAGS_TEXT = """\
 seqcells with lengths from T/2 to T, with the mask that says the same, and with a reset in one of a
 hundred steps, beside seqcells without. Medians over interleaved rounds, quartiles in brackets."""
+
+
+def gpu(rows: list[Row]) -> str:
+    """Tell the time of a step, and the ratios to cuDNN, Flax and the products alone."""
+    names = list(dict.fromkeys(row["contestant"] for row in rows))
+    parts = ["# A GRU on a GPU", GPU_TEXT, made_with(rows, ["device", "driver", *machine.COLUMNS])]
+    columns = {"microseconds a step": "us_step"}
+    columns |= {f"time over that of {other}": name for name, other in RATIOS.items()}
+    for dtype, what in dict.fromkeys((row["dtype"], row["what"]) for row in rows):
+        some = [row for row in rows if (row["dtype"], row["what"]) == (dtype, what)]
+        groups = sorted(_groups(some, GPU_KEYS), key=lambda g: [g[0][n] for n in "HBT"])
+        for title, column in columns.items():
+            shown = [name for name in names if RATIOS.get(column) != name]
+            lines = [
+                [
+                    *(str(group[0][n]) for n in "HBT"),
+                    *(_of(group, name, functools.partial(between, name=column)) for name in shown),
+                ]
+                for group in groups
+            ]
+            if any(cell != NONE for line in lines for cell in line[3:]):
+                parts += [
+                    f"## {dtype}, {what}: {title}",
+                    markdown([*"HBT", *shown], lines, texts=0),
+                ]
+    wrong = dict.fromkeys(
+        f"- {row['contestant']}, {row['dtype']} {row['what']}, B,T,H "
+        f"{row['B']},{row['T']},{row['H']}: {row['status']}"
+        for row in rows
+        if row["status"] != "ok"
+    )
+    parts += _listed("Not timed", wrong) if wrong else []
+    return "\n\n".join(parts) + "\n"
+
+
+GPU_TEXT = """\
+Forward pass, or value of mean(ys**2) and its gradient by weights and inputs; inputs are as wide as
+the carry. Medians over interleaved rounds, quartiles in brackets; below 1, a way is faster than
+what it is compared with. "Products alone" are the multiplications of the forward pass as two
+products, three times that for training. What differed from float64 was not timed."""
 
 
 def scaling(rows: list[Row]) -> str:

@@ -41,6 +41,7 @@ from seqcells.engines import (
     PallasTriton,
     Scan,
     Truncated,
+    gpu_compiler_options,
 )
 from seqcells.layers import (
     Bidirectional,
@@ -109,6 +110,7 @@ __all__ = [
     "debug",
     "diagnostics",
     "distributed",
+    "gpu_compiler_options",
     "initializers",
     "interop",
     "linen",

@@ -127,7 +127,7 @@ def select_engine(
 
     >>> import jax, seqcells as sc
     >>> sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100, 32, 8), "float32"))
-    Deferred(chunk=50, keep=('mixed',), ahead=False, one_by_one=True)
+    Deferred(chunk=50, keep=('mixed',), ahead=False, one_by_one=True, unroll=1)
     """
     if isinstance(xs, jax.ShapeDtypeStruct):
         axis = check_xs(xs, time_axis)

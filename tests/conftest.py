@@ -51,6 +51,9 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "laws(name): a column of the table of laws")
     config.addinivalue_line("markers", "slow: what CI leaves to nox")
     config.addinivalue_line("markers", "browser: opens pages in Chromium, where there is one")
+    config.addinivalue_line("markers", "device: needs a GPU or a TPU")
+    config.addinivalue_line("markers", "gpu_aot: compiles for an H200, where there is jax[cuda13]")
+    config.addinivalue_line("markers", "tpu_aot: compiles for a TPU v5e, where there is libtpu")
     if config.option.markexpr == "laws":
         os.environ["SEQCELLS_LAWS"] = (
             "every"  # before tests.helpers is imported, here and in workers

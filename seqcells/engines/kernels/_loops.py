@@ -119,8 +119,8 @@ class Kernels(Loops):
     ) -> tuple[Carry, tuple[Carry, Any]]:
         """Return the last carry, and of every step its carry; `mixed` is never kept."""
         assert not mixed
-        product = _products.product(cell, steps.params)
         rows = _Rows(steps.carry)
+        product = _products.product(cell, steps.params, rows.dtype)
         read = Read(
             *product,
             rows.flat(steps.carry),
@@ -142,7 +142,8 @@ class Kernels(Loops):
         rows = _Rows(moved.carry)
         slopes = (rows.flat_all(fixed.held), rows.flat_all(fixed.felt))
         code = rows.code(fixed.valid, fixed.restart)
-        sloped = Sloped(_products.product(cell, fixed.params).u, slopes, code)
+        u = _products.product(cell, fixed.params, rows.dtype).u
+        sloped = Sloped(u, slopes, code)
         fresh = None if moved.fresh is None else rows.flat(moved.fresh)
         pushed = Pushed(rows.flat(moved.carry), fresh, rows.flat_all(moved.pushes))
         args, structure = jax.tree.flatten((sloped, pushed))
@@ -173,6 +174,7 @@ class _Rows:
         leaves, self.structure = jax.tree.flatten(carry)
         self.lead = leaves[0].shape[:-1]
         self.number = math.prod(self.lead)
+        self.dtype = leaves[0].dtype
 
     def flat(self, tree: Any, before: int = 0) -> Leaves:
         """Return the leaves with one axis for the batch, which follows `before` others."""

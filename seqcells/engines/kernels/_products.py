@@ -37,10 +37,10 @@ def why_not(cell: Cell) -> str | None:
     return f"it knows {names}, and no {type(cell).__name__}"
 
 
-def product(cell: Cell, params: Params) -> Product:
-    """Return the matrices gate by gate."""
+def product(cell: Cell, params: Params, dtype: Any) -> Product:
+    """Return the matrices gate by gate, in the dtype of the carry, as `mix` multiplies them."""
     assert isinstance(cell, DenseCell)
     w, b = KNOWN[type(cell)](params)
     size, gates = cell.hidden_size, cell.GATES
-    u = jnp.moveaxis(w.reshape(size, gates, size), 1, 0)
-    return Product(u, None if b is None else b.reshape(gates, size))
+    u = jnp.moveaxis(w.reshape(size, gates, size), 1, 0).astype(dtype)
+    return Product(u, None if b is None else b.reshape(gates, size).astype(dtype))

@@ -17,11 +17,11 @@ from seqcells.engines.kernels._loops import Kernels, March, cast
 from seqcells.engines.kernels._tiles import Rule
 
 SHARED_BYTES = 225 * 1024  # of an H100's or H200's multiprocessor, for the matrices
-PRODUCTS = {  # the operands' dtype, how JAX is to multiply them, and the bytes of one in memory
+PRODUCTS = {  # the operands' dtype, how JAX is to multiply them, and the bytes that one takes
     "bfloat16": (jnp.bfloat16, None, 2),
     "tf32": (jnp.float32, jax.lax.DotAlgorithmPreset.TF32_TF32_F32, 4),
     "tf32x3": (jnp.float32, jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3, 8),
-    "float32": (jnp.float32, jax.lax.DotAlgorithmPreset.F32_F32_F32, 4),
+    "float32": (jnp.float32, jax.lax.DotAlgorithmPreset.F32_F32_F32, 16),  # through registers
 }
 LEAST = 16  # of rows and of units of a product
 MULTIPROCESSORS = 132  # of an H100 or H200: more tiles than these wait for one another
@@ -116,15 +116,15 @@ class _TritonLoops(Kernels):
             },
             grid=(-(-rows // tile),),
             interpret=self.interpret,
-            compiler_params=None if self.interpret else _compiler_params(width),
+            compiler_params=None if self.interpret else self._compiler_params(width),
         )
+
+    def _compiler_params(self, width: int) -> Any:
+        from jax.experimental.pallas import triton  # deprecated, and what lowers a loop of products
+
+        few = width <= 64 and self.precision != "float32"
+        return triton.CompilerParams(num_warps=4 if few else 8, num_stages=1)
 
 
 def _width(size: int) -> int:
     return max(LEAST, 1 << (size - 1).bit_length())
-
-
-def _compiler_params(width: int) -> Any:
-    from jax.experimental.pallas import triton  # deprecated, and the one that lowers loops of dots
-
-    return triton.CompilerParams(num_warps=4 if width <= 64 else 8, num_stages=1)

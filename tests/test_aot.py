@@ -1,0 +1,216 @@
+"""Programs compiled for an H200 and for a TPU v5e, on a machine that need have neither.
+
+`nox -s gpu_aot` and `nox -s tpu_aot` install the compilers.
+"""
+
+import functools
+import importlib.util
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.experimental import topologies
+from jax.sharding import SingleDeviceSharding
+
+import seqcells as sc
+from seqcells.engines import deferred
+from seqcells.engines.kernels import _engine
+
+TARGET = Path(__file__).parent / "targets" / "h200.txtpb"  # what XLA is to know of an H200
+SPILLED = 32  # bytes stored and loaded: four registers once, not an array
+STEPS, BATCH, INPUTS, UNROLL = 100, 19, 32, 8
+FLAGS = ("lengths", "resets")
+
+
+def missing(name):
+    return importlib.util.find_spec(name) is None
+
+
+def tpu():
+    os.environ |= {"TPU_SKIP_MDS_QUERY": "1", "TPU_ACCELERATOR_TYPE": "v5litepod-1"}
+    os.environ |= {"TPU_WORKER_HOSTNAMES": "localhost", "TPU_WORKER_ID": "0"}
+    return topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2")
+
+
+def gpu():
+    text = TARGET.read_text()
+    return topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=text)
+
+
+class Compiler:
+    """Compiles for a device that is described."""
+
+    def __init__(self, platform, describe, monkeypatch):
+        self.sharding = SingleDeviceSharding(describe().devices[0])
+        for module in (deferred, _engine):
+            monkeypatch.setattr(module, "platform", lambda xs: platform)
+
+    def shaped(self, tree):
+        def one(a):
+            return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=self.sharding)
+
+        return jax.tree.map(one, tree)
+
+    def compile(self, cell, engine, *, graded, flags=(), batch_major=False, options=None):
+        params = jax.eval_shape(lambda: cell.init(jax.random.key(0), INPUTS))
+        shape = (BATCH, STEPS, INPUTS) if batch_major else (STEPS, BATCH, INPUTS)
+        xs = jax.ShapeDtypeStruct(shape, cell.dtype or "float32")
+        given = {
+            "lengths": jax.ShapeDtypeStruct((BATCH,), "int32"),
+            "resets": jax.ShapeDtypeStruct((STEPS, BATCH), "bool"),
+        }
+        given = {name: given[name] for name in flags}
+
+        def run(params, xs, given):
+            said = given | {"time_axis": int(batch_major), "reverse": bool(flags)}
+            return sc.unroll(cell, params, xs, engine=engine, **said)[1]
+
+        def loss(params, xs, given):
+            return jnp.sum(jnp.sin(run(params, xs, given).astype(jnp.float32)))
+
+        function = jax.grad(loss, (0, 1)) if graded else run
+        args = self.shaped((params, xs, given))
+        return jax.jit(function, compiler_options=options).lower(*args).compile().as_text()
+
+
+@pytest.fixture
+def h200(monkeypatch):
+    if missing("jax_cuda13_plugin"):
+        pytest.skip("needs jax[cuda13]")
+    return Compiler("gpu", gpu, monkeypatch)
+
+
+@pytest.fixture
+def v5e(monkeypatch):
+    if missing("libtpu"):
+        pytest.skip("needs libtpu")
+    return Compiler("tpu", tpu, monkeypatch)
+
+
+def computations(text):
+    """The instructions of each computation of a program."""
+    found, name = {}, None
+    for line in text.splitlines():
+        head = re.match(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line)
+        if head:
+            name = head[1]
+            found[name] = []
+        elif name and " = " in line:
+            found[name].append(line.strip())
+    return found
+
+
+KINDS = "fusion|custom-call|copy|dot|dynamic-slice|dynamic-update-slice"
+LAUNCHED = re.compile(rf" = \S.*? ({KINDS})\(")
+
+
+def loops(text):
+    """For each loop, how often it turns and how many kernels a turn launches."""
+    parts, found = computations(text), []
+    for line in (line for lines in parts.values() for line in lines):
+        body = re.search(r" while\(.*body=%?([\w.\-]+)", line)
+        if body:
+            turns = int(re.search(r"known_trip_count\D*(\d+)", line)[1])
+            found.append((turns, sum(bool(LAUNCHED.search(one)) for one in parts[body[1]])))
+    return found
+
+
+aot_gpu = pytest.mark.gpu_aot
+aot_tpu = pytest.mark.tpu_aot
+over_gradients = pytest.mark.parametrize("graded", [False, True], ids=["forward", "gradient"])
+
+
+@aot_gpu
+@over_gradients
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_turn_of_the_lean_scan_launches_less_than_three_kernels_a_step(h200, dtype, graded):
+    compiled = functools.partial(h200.compile, sc.GRU(128, dtype=dtype), graded=graded)
+    lean, plain = (loops(compiled(engine)) for engine in (sc.Deferred(), sc.Scan()))
+    assert [turns for turns, _ in lean] == [STEPS // UNROLL] * (1 + graded)
+    assert [turns for turns, _ in plain] == [STEPS] * (1 + graded)
+    for (_, few), (_, many) in zip(lean, plain, strict=True):
+        assert few / UNROLL <= 2.5
+        assert few / UNROLL <= many / 2
+
+
+@aot_gpu
+@over_gradients
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_with_the_options_the_whole_program_is_one_graph(h200, tmp_path, dtype, graded):
+    dumped = {"xla_dump_to": str(tmp_path), "xla_dump_hlo_as_text": True}
+    for options, graph in (({}, False), (sc.gpu_compiler_options(), True)):
+        for old in tmp_path.iterdir():
+            old.unlink()
+        cell = sc.GRU(128, dtype=dtype)
+        h200.compile(cell, sc.Deferred(), graded=graded, options=dumped | options)
+        (path,) = tmp_path.glob("*thunk_sequence_after_thunk_passes.txt")
+        outermost = re.findall(r"^\d+: (\w+)", path.read_text(), re.MULTILINE)
+        assert (outermost == ["kCommandBuffer"]) == graph
+
+
+CELLS = {
+    "gru-64-tf32": (sc.GRU(64), "tf32"),
+    "gru-64-tf32x3": (sc.GRU(64), "tf32x3"),
+    "gru-64-float32": (sc.GRU(64), "float32"),
+    "gru-64-bfloat16": (sc.GRU(64, dtype="bfloat16"), None),
+    "gru-128-tf32": (sc.GRU(128), "tf32"),
+    "gru-100-bfloat16": (sc.GRU(100, dtype="bfloat16"), None),
+    "rnn-128-tf32": (sc.RNN(128), "tf32"),
+    "rnn-192-bfloat16": (sc.RNN(192, dtype="bfloat16"), None),
+    "lstm-64-tf32": (sc.LSTM(64), "tf32"),
+    "lstm-128-bfloat16": (sc.LSTM(128, dtype="bfloat16"), None),
+    "mgu-100-tf32": (sc.MGU(100, reset="after"), "tf32"),
+}
+
+
+def resources(folder):
+    """Of each kernel of ours: the bytes that registers spill, and the registers of a thread."""
+    root = Path(importlib.util.find_spec("nvidia").submodule_search_locations[0])
+    found = {}
+    for path in folder.glob("*.ptx"):
+        name = re.search(r"\.entry (seqcells_\w+)\(", path.read_text())
+        if name is None:
+            continue
+        command = [root / "cu13" / "bin" / "ptxas", "-v", "-arch=sm_90a", path, "-o", os.devnull]
+        said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        spilled = sum(map(int, re.findall(r"(\d+) bytes spill", said)))
+        found[name[1]] = (spilled, int(re.search(r"Used (\d+) registers", said)[1]))
+    return found
+
+
+@aot_gpu
+@pytest.mark.parametrize("flags", [(), FLAGS], ids=["plain", "flags"])
+@pytest.mark.parametrize("name", CELLS)
+def test_a_kernel_each_way_is_compiled_and_stays_in_registers(h200, tmp_path, name, flags):
+    cell, precision = CELLS[name]
+    options = {"xla_dump_to": str(tmp_path)}
+    text = h200.compile(cell, sc.PallasTriton(precision), graded=True, flags=flags, options=options)
+    assert text.count('custom_call_target="__gpu$xla.gpu.triton"') == 2
+    assert not loops(text)
+    found = resources(tmp_path)
+    assert set(found) == {"seqcells_forward", "seqcells_backward"}
+    assert {name: spilled for name, (spilled, _) in found.items() if spilled > SPILLED} == {}
+
+
+TPU_CELLS = {
+    "gru-64-float32": (sc.GRU(64), "float32"),
+    "gru-512-float32": (sc.GRU(512), "float32"),
+    "gru-1000-bfloat16": (sc.GRU(1000), "bfloat16"),
+    "gru-128-carry-in-float32": (sc.GRU(128, dtype="bfloat16"), None),
+    "rnn-64": (sc.RNN(64), None),
+    "lstm-768-bfloat16": (sc.LSTM(768), "bfloat16"),
+    "mgu-100": (sc.MGU(100, reset="after"), None),
+}
+
+
+@aot_tpu
+@pytest.mark.parametrize("flags", [(), FLAGS], ids=["plain", "flags"])
+@pytest.mark.parametrize("name", TPU_CELLS)
+def test_a_kernel_each_way_is_compiled_for_a_tpu(v5e, name, flags):
+    cell, precision = TPU_CELLS[name]
+    text = v5e.compile(cell, sc.PallasTPU(precision), graded=True, flags=flags)
+    assert text.count('custom_call_target="tpu_custom_call"') == 2

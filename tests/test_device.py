@@ -1,0 +1,110 @@
+"""What only a device can show; `python -m benchmarks gpu` runs these first.
+
+Everything is compared with the plain scan in float64, which the other tests hold to NumPy.
+"""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from seqcells._flags import Flags
+
+PLATFORM = jax.default_backend()
+pytestmark = [
+    pytest.mark.device,
+    pytest.mark.skipif(PLATFORM == "cpu", reason="needs a GPU or a TPU"),
+]
+KERNEL = {"gpu": sc.PallasTriton, "tpu": sc.PallasTPU}.get(PLATFORM, sc.PallasTriton)
+BOUNDS = {"float32": 2e-5, "tf32x3": 2e-5, "tf32": 3e-3, "bfloat16": 3e-2}  # of norms
+CELLS = (sc.GRU, sc.LSTM, sc.RNN)
+STEPS, BATCH, INPUTS = 67, 37, 5
+FLAGS = {
+    "lengths": np.arange(BATCH) % (STEPS + 1),
+    "resets": np.arange(STEPS * BATCH).reshape(STEPS, BATCH) % 11 == 3,
+}
+
+
+def problem(make, size, dtype="float32", steps=STEPS):
+    cell = make(size, dtype=dtype)
+    params = cell.init(jax.random.key(0), INPUTS)
+    return cell, params, jax.random.normal(jax.random.key(1), (steps, BATCH, INPUTS), dtype)
+
+
+def graded(make, size, dtype, engine, **flags):
+    cell = make(size, dtype=dtype)
+
+    def loss(params, xs):
+        carry, ys = sc.unroll(cell, params, xs, engine=engine, **flags)
+        some = sum(jnp.mean(jnp.square(a)) for a in jax.tree.leaves(carry))
+        wide = jnp.promote_types(ys.dtype, jnp.float32)
+        return jnp.mean(jnp.square(ys.astype(wide))) + some
+
+    return jax.value_and_grad(loss, (0, 1))
+
+
+def exact(make, size, params, xs, **flags):
+    with jax.enable_x64(True), jax.default_device(jax.devices("cpu")[0]):
+        args = jax.tree.map(lambda a: jnp.asarray(np.asarray(a).astype(np.float64)), (params, xs))
+        return jax.jit(graded(make, size, "float64", sc.Scan(), **flags))(*args)
+
+
+def assert_near(found, right, bound):
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
+        a, b = (np.asarray(one).astype(np.float64) for one in (a, b))
+        assert np.linalg.norm(a - b) <= bound * np.linalg.norm(b)
+
+
+def poison():
+    """Leave NaN in memory that is free: what a kernel forgets to write is seen then."""
+    for _ in range(4):
+        jnp.full((STEPS, BATCH, 512), jnp.nan).block_until_ready()
+
+
+@pytest.mark.parametrize("flags", [{}, FLAGS, FLAGS | {"reverse": True}], ids=["no", "yes", "back"])
+@pytest.mark.parametrize("precision", KERNEL.PRECISIONS)
+@pytest.mark.parametrize("size", [21, 64])
+@pytest.mark.parametrize("make", CELLS, ids=lambda make: make.__name__)
+def test_a_kernel_computes_what_float64_does(make, size, precision, flags):
+    dtype = "bfloat16" if precision == "bfloat16" else "float32"
+    cell, params, xs = problem(make, size, dtype)
+    engine = KERNEL(precision, chunk=30)
+    reason = engine.why_not(cell, xs, Flags())
+    if reason is not None:
+        pytest.skip(reason)
+    poison()
+    found = jax.jit(graded(make, size, dtype, engine, **flags))(params, xs)
+    assert_near(found, exact(make, size, params, xs, **flags), BOUNDS[precision])
+
+
+@pytest.mark.parametrize("options", [None, sc.gpu_compiler_options()], ids=["plain", "graph"])
+@pytest.mark.parametrize("make", CELLS, ids=lambda make: make.__name__)
+def test_the_chosen_engine_computes_what_float64_does(make, options):
+    if options and PLATFORM != "gpu":
+        pytest.skip("graphs are a GPU's")
+    _, params, xs = problem(make, 64)
+    poison()
+    with jax.default_matmul_precision("highest"):
+        f = jax.jit(graded(make, 64, "float32", None, **FLAGS), compiler_options=options)
+        found = f(params, xs)
+    assert_near(found, exact(make, 64, params, xs, **FLAGS), BOUNDS["float32"])
+
+
+def test_many_weights_are_a_grid_axis():
+    _, params, xs = problem(sc.GRU, 32)
+    many = jax.tree.map(lambda a: jnp.stack([a, -a, 0.5 * a]), params)
+    f = graded(sc.GRU, 32, "float32", KERNEL())
+    together = jax.jit(jax.vmap(f, (0, None)))(many, xs)
+    for i in range(3):
+        alone = jax.jit(f)(jax.tree.map(lambda a, i=i: a[i], many), xs)
+        assert_near(jax.tree.map(lambda a, i=i: a[i], together), alone, 1e-5)
+
+
+def test_more_than_a_window_of_steps_is_the_same():
+    _, params, xs = problem(sc.GRU, 64, steps=20_000)
+    whole, parts = (
+        jax.jit(graded(sc.GRU, 64, "float32", KERNEL(chunk=chunk)))(params, xs)
+        for chunk in (20_000, 3_000)
+    )
+    assert_near(parts, whole, 1e-4)
