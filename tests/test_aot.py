@@ -196,6 +196,19 @@ def test_a_kernel_each_way_is_compiled_and_stays_in_registers(h200, tmp_path, na
     assert {name: spilled for name, (spilled, _) in found.items() if spilled > SPILLED} == {}
 
 
+@aot_gpu
+@pytest.mark.parametrize("precision", ["bfloat16", "tf32", "tf32x3", "float32"])
+def test_products_are_multiplied_as_the_precision_says(h200, tmp_path, precision):
+    options = {"xla_dump_to": str(tmp_path)}
+    h200.compile(sc.GRU(64), sc.PallasTriton(precision), graded=True, options=options)
+    for path in tmp_path.glob("*.ptx"):
+        text = path.read_text()
+        if ".entry seqcells_" not in text:
+            continue
+        found = set(re.findall(r"mma\S*\.(bf16|tf32)\.", text))
+        assert found == {"bfloat16": {"bf16"}, "float32": set()}.get(precision, {"tf32"})
+
+
 TPU_CELLS = {
     "gru-64-float32": (sc.GRU(64), "float32"),
     "gru-512-float32": (sc.GRU(512), "float32"),

@@ -17,6 +17,7 @@ from benchmarks import (
     compare,
     configurations,
     flags,
+    gpu,
     machine,
     pages,
     programs,
@@ -381,3 +382,43 @@ def test_bad_input_is_named_before_anything_is_measured(
 
 def test_a_shape_is_named_by_its_sizes():
     assert parse_shape(" 2, 5,3,4") == Shape("2x5x3x4", 2, 5, 3, 4)
+
+
+@pytest.mark.parametrize("what", [pytest.param("forward", marks=pytest.mark.slow), "training"])
+@pytest.mark.parametrize("dtype", gpu.DTYPES)
+def test_every_way_on_a_gpu_is_checked_against_float64(what, dtype, monkeypatch):
+    case = gpu.Case(dtype, what, Shape("3x9x5", 3, 9, 5, 5))
+    about = {name: "?" for name in ("device", "driver", *machine.COLUMNS)}
+    rows = gpu.measure(case, 0.01, about, lambda _: None, interpret=True)
+    assert {row["contestant"]: row["status"] for row in rows} == {
+        name: "ok"
+        for name in (
+            *(gpu.NNX, "scan by hand", "lean scan", "lean scan, one graph"),
+            *(f"PallasTriton {precision}" for precision in gpu.PRECISIONS[dtype]),
+            gpu.FLOOR,
+        )
+    }
+    assert all(set(row) == set(gpu.COLUMNS) and row["rounds"] >= 5 for row in rows)
+    page = pages.gpu(rows)
+    assert f"## {dtype}, {what}: microseconds a step" in page
+    assert "time over that of torch" not in page  # which was not there
+
+    right = gpu.by_hand
+    monkeypatch.setattr(gpu, "by_hand", lambda params, xs: 0.9 * right(params, xs))
+    rows = gpu.measure(case, 0.01, about, lambda _: None, interpret=True)
+    assert all("differs from float64" in row["status"] for row in rows[2:-1])
+    assert "## Not timed" in pages.gpu(rows)
+
+
+def test_cases_on_a_gpu_begin_with_the_most_telling_and_fit_its_memory():
+    found = list(gpu.cases())
+    assert found[0] == gpu.Case("bfloat16", "forward", Shape("16x1024x128", 16, 1024, 128, 128))
+    assert len(set(found)) == len(found)
+    assert {case.shape.T for case in found} == set(gpu.SIZES["T"])
+    assert max(case.shape.T * case.shape.B * case.shape.H for case in found) == gpu.ENTRIES
+
+
+def test_without_a_gpu_it_says_so_before_anything_runs(capsys, monkeypatch):
+    monkeypatch.setattr(cli.subprocess, "run", pytest.fail)
+    assert cli.main(["gpu"]) == 1
+    assert "expected an NVIDIA GPU, and this is a cpu" in capsys.readouterr().err

@@ -19,6 +19,7 @@ pytestmark = pytest.mark.usefixtures("strict")
 
 STEPS, BATCH, INPUTS, UNITS = 21, 19, 3, 37  # no multiple of any tile, and more than one of each
 KERNELS = {"triton": sc.PallasTriton, "tpu": sc.PallasTPU}
+EXACT = {sc.PallasTriton: "tf32x3", sc.PallasTPU: "float32"}  # in interpret mode, float32
 CELLS = {"gru": (sc.GRU, reference.gru_step), "rnn": (sc.RNN, reference.rnn_step)}
 CELLS["lstm"] = (sc.LSTM, reference.lstm_step)
 over_kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
@@ -46,19 +47,26 @@ FLAGS = {
 
 
 @over_kernels
-@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("flags", [{}, FLAGS, FLAGS | {"reverse": True}], ids=["no", "yes", "back"])
 @pytest.mark.parametrize(
     "name", ["gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "lstm"))]
 )
-def test_any_size_is_padded_and_computed_as_the_plain_scan_does(kernel, name, reverse):
+def test_any_size_is_padded_and_computed_as_the_plain_scan_does(kernel, name, flags):
     cell, params, xs = problem(CELLS[name][0])
-    engines = (kernel("float32", chunk=13, interpret=True), sc.Scan())
+    engines = (kernel(EXACT[kernel], chunk=19, interpret=True), sc.Scan())
     found, expected = (
-        jax.jit(jax.value_and_grad(loss(cell, engine, **FLAGS, reverse=reverse), (0, 1)))(
-            params, xs
-        )
+        jax.jit(jax.value_and_grad(loss(cell, engine, **flags), (0, 1)))(params, xs)
         for engine in engines
     )
+    assert_close(found, expected, 1e-4)
+
+
+@over_kernels
+def test_windows_may_fill_no_block_of_steps(kernel):
+    cell, params, xs = problem(sc.GRU, size=5)
+    xs = jnp.concatenate([xs, xs])  # two windows of 21 steps, with no padding in either
+    engines = (kernel(EXACT[kernel], chunk=STEPS, interpret=True), sc.Scan())
+    found, expected = (jax.jit(jax.grad(loss(cell, engine)))(params, xs) for engine in engines)
     assert_close(found, expected, 1e-4)
 
 
