@@ -30,6 +30,7 @@ from experiments._trial import Run, Trials
 from seqcells import initializers, probes
 
 GAIN = 1.0  # where the learning rate differs
+LEAD = 20  # steps before the cue, at least: at rest, a chaotic net takes in what it later cannot
 DEPTHS = 6  # depths over which nets were found to be trainable (Schoenholz et al. 2017)
 
 
@@ -110,7 +111,7 @@ SURFACES = {
 
 def groups(s: Settings) -> list[Trials]:
     """List the trials: lag and value are data, so a surface is one program."""
-    probe, made = probes.DelayedRecall(max(s.lags)), []
+    probe, made = probes.DelayedRecall(max(s.lags) + LEAD), []
     for name, surface in SURFACES.items():
         runs = tuple(
             Run(

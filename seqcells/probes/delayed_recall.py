@@ -22,6 +22,9 @@ class DelayedRecall(Classes):
     answer lies exactly `lag` steps behind. The lag is an array, so one compiled program serves all
     lags. Guessing costs ln(cues); a cross-entropy below 0.05 nats solves it.
 
+    At a lag of T the cue comes first, to a net at rest; at any other it comes amid distractors,
+    which is harder for a net whose activity is chaotic. To compare lags, take a T beyond them all.
+
     Args:
         length: T, the longest lag in steps; sequences have T + 1 steps. At least 1.
         cues: number of cues, at least 2.
