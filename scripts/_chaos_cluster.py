@@ -7,15 +7,14 @@ import re
 import shutil
 import signal
 import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from _tally import Options, Tally
+from _watched import Watched, watched
 
 MEMBER = str(Path(__file__).with_name("_member.py"))
 COUNT = 2
@@ -24,60 +23,23 @@ PATIENCE = 240.0  # seconds that a process may live
 FORMS = ("fit", "sweep")
 
 
-class Member:
-    """One process, and the lines it has said."""
-
-    def __init__(self, rank: int, port: int, *arguments: object) -> None:
-        joins = (
-            *(f"--coordinator=localhost:{port}", f"--process-id={rank}"),
-            *(f"--num-processes={COUNT}", f"--heartbeat-seconds={HEARTBEAT}"),
-            f"--hang-seconds={HANG}",
-        )
-        command = [sys.executable, "-m", "seqcells.distributed", *joins, MEMBER]
-        self.process = subprocess.Popen(
-            [*command, *map(str, arguments)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-        self.lines: list[str] = []
-        self.saved = threading.Event()
-        self.ended = 0.0
-        self.bound = threading.Timer(PATIENCE, self.process.kill)
-        self.reader = threading.Thread(target=self._read)
-        self.bound.start()
-        self.reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append(line.strip())
-            if line.startswith("saved"):
-                self.saved.set()
-        self.process.wait()
-        self.ended = time.monotonic()
-        self.saved.set()  # it will say no more
-
-    def end(self) -> int:
-        """Wait until it has ended, and return the exit code."""
-        self.reader.join()
-        return self.process.wait()
-
-
 @contextlib.contextmanager
-def members(*arguments: object) -> Iterator[list[Member]]:
+def members(*arguments: object) -> Iterator[list[Watched]]:
     """The processes of one run, which do not outlive its trial."""
     with socket.socket() as one:
         one.bind(("localhost", 0))
         port = one.getsockname()[1]
-    running = [Member(rank, port, *arguments) for rank in range(COUNT)]
-    try:
+    joins = (f"--coordinator=localhost:{port}", f"--num-processes={COUNT}")
+    limits = (f"--heartbeat-seconds={HEARTBEAT}", f"--hang-seconds={HANG}")
+    launcher = (sys.executable, "-m", "seqcells.distributed", *joins, *limits)
+    commands = [[*launcher, f"--process-id={rank}", MEMBER, *arguments] for rank in range(COUNT)]
+    with watched(commands, PATIENCE) as running:
         yield running
-    finally:
-        for one in running:
-            one.bound.cancel()
-            one.process.kill()
-            one.end()
+
+
+def last(running: list[Watched]) -> float:
+    """When the last of them ended."""
+    return max(one.ended for one in running if one.ended is not None)
 
 
 def whole(form: str, folder: Path) -> list[str]:
@@ -98,12 +60,12 @@ def dead(options: Options) -> bool:
         form, rank = FORMS[trial % 2], trial // 2 % 2
         folder = _empty(tally.folder / f"run-{trial}")
         with members(form, folder, "never", 0) as running:
-            running[rank].saved.wait()
+            running[rank].until("saved")
             time.sleep(tally.random.uniform(0, 0.5))
             running[rank].process.send_signal(signal.SIGKILL)
             begun = time.monotonic()
             codes = [one.end() for one in running]
-        seconds = max(one.ended for one in running) - begun
+        seconds = last(running) - begun
         equal = whole(form, folder) == unbroken[form]
         survived = seconds < 30 and 0 not in codes and equal
         tally.add(
@@ -121,10 +83,10 @@ def hung(options: Options) -> bool:
         how, rank = kinds[trial % len(kinds)]
         folder = _empty(tally.folder / f"run-{trial}")
         with members(form, folder, how, rank) as running:
-            running[rank].saved.wait()
+            running[rank].until("saved")
             begun = time.monotonic()
             codes = [one.end() for one in running]
-        seconds = max(one.ended for one in running) - begun
+        seconds = last(running) - begun
         text = "\n".join(line for one in running for line in one.lines)
         named = re.findall(r"process ([\d, ]+) of 2 hangs", text)
         done = len(whole(form, folder)) == COUNT

@@ -9,7 +9,8 @@ from typing import Any
 
 from _tally import Options, Tally
 from _victim import CONFIG
-from _victims import Victim, latest, unbroken, victim
+from _victims import latest, unbroken, victim
+from _watched import Watched
 
 from seqcells._checkpoint import Checkpoints
 
@@ -21,7 +22,7 @@ def kill(options: Options) -> bool:
     whole, seconds = unbroken()
     equal: list[bool] = []
 
-    def live(moment: float | None) -> Victim:
+    def live(moment: float | None) -> Watched:
         """One process, killed at a moment or not."""
         with victim("run", folder) as one:
             if moment is not None:

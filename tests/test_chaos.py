@@ -17,10 +17,8 @@ chaos = pytest.importorskip("chaos")
 tally = pytest.importorskip("_tally")
 
 TRIALS = {"kill": 1, "signals": 2, "full": 2, "flip": 16, "twice": 1, "changed": 8}
-TRIALS |= {"diverge": 1, "resume": 1}
-
-
-SLOW = ("signals", "twice", "diverge", "resume")
+TRIALS |= {"diverge": 1, "resume": 1, "dead": 1, "hung": 1}
+SLOW = ("signals", "twice", "diverge", "resume", "dead", "hung")
 
 
 @pytest.mark.parametrize(
