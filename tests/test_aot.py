@@ -18,6 +18,7 @@ from jax.sharding import SingleDeviceSharding
 
 import seqcells as sc
 from seqcells.engines import deferred
+from seqcells.engines._schedule import DEVICE_BYTES
 from seqcells.engines.kernels import _engine
 
 TARGET = Path(__file__).parent / "targets" / "h200.txtpb"  # what XLA is to know of an H200
@@ -55,10 +56,9 @@ class Compiler:
 
         return jax.tree.map(one, tree)
 
-    def compile(self, cell, engine, *, graded, flags=(), batch_major=False, options=None):
+    def compile(self, cell, engine, *, graded, flags=(), steps=STEPS, options=None):
         params = jax.eval_shape(lambda: cell.init(jax.random.key(0), INPUTS))
-        shape = (BATCH, STEPS, INPUTS) if batch_major else (STEPS, BATCH, INPUTS)
-        xs = jax.ShapeDtypeStruct(shape, cell.dtype or "float32")
+        xs = jax.ShapeDtypeStruct((steps, BATCH, INPUTS), cell.dtype or "float32")
         given = {
             "lengths": jax.ShapeDtypeStruct((BATCH,), "int32"),
             "resets": jax.ShapeDtypeStruct((STEPS, BATCH), "bool"),
@@ -66,7 +66,7 @@ class Compiler:
         given = {name: given[name] for name in flags}
 
         def run(params, xs, given):
-            said = given | {"time_axis": int(batch_major), "reverse": bool(flags)}
+            said = given | {"reverse": bool(flags)}
             return sc.unroll(cell, params, xs, engine=engine, **said)[1]
 
         def loss(params, xs, given):
@@ -74,7 +74,7 @@ class Compiler:
 
         function = jax.grad(loss, (0, 1)) if graded else run
         args = self.shaped((params, xs, given))
-        return jax.jit(function, compiler_options=options).lower(*args).compile().as_text()
+        return jax.jit(function, compiler_options=options).lower(*args).compile()
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ over_gradients = pytest.mark.parametrize("graded", [False, True], ids=["forward"
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_a_turn_of_the_lean_scan_launches_less_than_three_kernels_a_step(h200, dtype, graded):
     compiled = functools.partial(h200.compile, sc.GRU(128, dtype=dtype), graded=graded)
-    lean, plain = (loops(compiled(engine)) for engine in (sc.Deferred(), sc.Scan()))
+    lean, plain = (loops(compiled(engine).as_text()) for engine in (sc.Deferred(), sc.Scan()))
     assert [turns for turns, _ in lean] == [STEPS // UNROLL] * (1 + graded)
     assert [turns for turns, _ in plain] == [STEPS] * (1 + graded)
     for (_, few), (_, many) in zip(lean, plain, strict=True):
@@ -188,12 +188,23 @@ def resources(folder):
 def test_a_kernel_each_way_is_compiled_and_stays_in_registers(h200, tmp_path, name, flags):
     cell, precision = CELLS[name]
     options = {"xla_dump_to": str(tmp_path)}
-    text = h200.compile(cell, sc.PallasTriton(precision), graded=True, flags=flags, options=options)
+    text = h200.compile(
+        cell, sc.PallasTriton(precision), graded=True, flags=flags, options=options
+    ).as_text()
     assert text.count('custom_call_target="__gpu$xla.gpu.triton"') == 2
     assert not loops(text)
     found = resources(tmp_path)
     assert set(found) == {"seqcells_forward", "seqcells_backward"}
     assert {name: spilled for name, (spilled, _) in found.items() if spilled > SPILLED} == {}
+
+
+@aot_gpu
+@pytest.mark.parametrize("engine", [sc.Deferred(), sc.PallasTriton()], ids=["lean", "kernel"])
+def test_memory_of_many_steps_is_that_of_the_outputs_and_of_a_window(h200, engine):
+    steps, size = 100_000, 64
+    compiled = h200.compile(sc.GRU(size), engine, graded=True, steps=steps)
+    outputs = steps * BATCH * size * 4  # the carries, and their cotangents
+    assert compiled.memory_analysis().temp_size_in_bytes <= 2 * outputs + 3 * DEVICE_BYTES
 
 
 @aot_gpu
@@ -225,5 +236,5 @@ TPU_CELLS = {
 @pytest.mark.parametrize("name", TPU_CELLS)
 def test_a_kernel_each_way_is_compiled_for_a_tpu(v5e, name, flags):
     cell, precision = TPU_CELLS[name]
-    text = v5e.compile(cell, sc.PallasTPU(precision), graded=True, flags=flags)
+    text = v5e.compile(cell, sc.PallasTPU(precision), graded=True, flags=flags).as_text()
     assert text.count('custom_call_target="tpu_custom_call"') == 2

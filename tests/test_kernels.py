@@ -109,18 +109,38 @@ def launched(monkeypatch):
     return names
 
 
+def within(f):
+    return jax.vmap(jax.grad(f), (0, None))
+
+
+def outside(f):
+    return jax.grad(lambda many, xs: jnp.sum(jax.vmap(f, (0, None))(many, xs)))
+
+
 @over_kernels
-def test_a_gradient_takes_one_kernel_each_way_and_many_weights_take_no_more(kernel, launched):
+@pytest.mark.parametrize("way", [within, outside], ids=lambda way: way.__name__)
+def test_a_gradient_takes_one_kernel_each_way_and_many_weights_take_no_more(kernel, way, launched):
     cell, params, xs = problem(sc.GRU, size=4)
-    graded = jax.grad(loss(cell, kernel("float32", interpret=True), lengths=FLAGS["lengths"]))
+    engine = kernel("float32", interpret=True)
     many = jax.tree.map(lambda a: jnp.stack([a, -a, 0.5 * a]), params)
-    traced = jax.jit(jax.vmap(graded, (0, None))).trace(many, xs)
+    traced = jax.jit(way(loss(cell, engine, lengths=FLAGS["lengths"]))).trace(many, xs)
     launched.clear()  # of tracing for shapes
     found = traced.lower().compile()(many, xs)
     assert launched == ["seqcells_forward", "seqcells_backward"]
     plain = jax.grad(loss(cell, sc.Scan(), lengths=FLAGS["lengths"]))
     one_by_one = [plain(jax.tree.map(lambda a, i=i: a[i], many), xs) for i in range(3)]
     assert_close(found, jax.tree.map(lambda *a: jnp.stack(a), *one_by_one), 1e-4)
+
+
+@over_kernels
+def test_many_inputs_share_the_gradient_of_their_weights(kernel):
+    cell, params, xs = problem(sc.GRU, size=4)
+
+    def graded(engine):
+        many = jax.vmap(loss(cell, engine), (None, 1))
+        return jax.jit(jax.grad(lambda *args: jnp.sum(many(*args)), (0, 1)))(params, xs)
+
+    assert_close(graded(kernel("float32", interpret=True)), graded(sc.Scan()), 1e-4)
 
 
 @over_kernels

@@ -165,6 +165,47 @@ class _Batched(_Made):
     def recording(self) -> Function:
         return dataclasses.replace(self, function=self.function.recording())
 
+    def turned(self, fixed: int, wanted: Given, avals: tuple[Any, ...]) -> Function:
+        whole = super().turned(fixed, wanted, avals)
+        axes = self.axes[fixed:]
+        one = tuple(
+            aval if axis is None else mapped_aval(aval.shape[axis], axis, aval)
+            for aval, axis in zip(avals, axes, strict=True)
+        )
+        each = self.function.turned(fixed, wanted, one)
+        if isinstance(each, Turned):  # which JAX would rather transpose as a batch
+            return whole
+        back = tuple(axis for axis, wanted in zip(axes, wanted, strict=True) if wanted)
+        return _TurnedBatch(each, whole, self.axes[:fixed], back)
+
+
+@dataclasses.dataclass(frozen=True)
+class _TurnedBatch(Function):
+    """The transpose of a batch, each member's by itself.
+
+    Attributes:
+        each: the transpose of one member.
+        whole: its equal, of which more is known.
+        axes: of the fixed arguments.
+        back: where the batch stands in what is found; None for what all members share.
+    """
+
+    each: Function
+    whole: Function
+    axes: tuple[int | None, ...]
+    back: tuple[int | None, ...]
+
+    def __call__(self, *args: jax.Array) -> Arrays:
+        axes = (*self.axes, *[0] * (len(args) - len(self.axes)))
+        found = zip(jax.vmap(self.each, axes)(*args), self.back, strict=True)
+        return tuple(a.sum(0) if axis is None else jnp.moveaxis(a, 0, axis) for a, axis in found)
+
+    def along(self, given: Given, outputs: int) -> Function:
+        return self.whole.along(given, outputs)
+
+    def turning(self) -> Function:
+        return self.whole.turning()
+
 
 def _merge(given: Given, some: Sequence[Any], others: Sequence[Any]) -> list[Any]:
     """Take the next of `some` where it is given, else the one of `others` that stands there."""
