@@ -39,7 +39,7 @@ def browser(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-m", "browser", "-n", "0", *session.posargs)
 
 
-@nox.session
+@nox.session(python=["3.11", "3.12"])
 def gpu_aot(session: nox.Session) -> None:
     """Compile every engine for an H200, on any machine: installs 4.4 GB of jax[cuda13]."""
     session.install("-e", ".[cuda,test]")
@@ -47,7 +47,7 @@ def gpu_aot(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-m", "gpu_aot", *session.posargs, env=env)
 
 
-@nox.session
+@nox.session(python=["3.11", "3.12"])
 def tpu_aot(session: nox.Session) -> None:
     """Compile the kernels for a TPU v5e, on any machine."""
     session.install("-e", ".[test]", "libtpu")

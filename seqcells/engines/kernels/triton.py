@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import warnings
 from typing import Any, ClassVar
 
 import jax
@@ -120,8 +121,10 @@ class _TritonLoops(Kernels):
         )
 
     def _compiler_params(self, width: int) -> Any:
-        from jax.experimental.pallas import triton  # deprecated, and what lowers a loop of products
+        from jax.experimental.pallas import triton
 
+        # Since jax 0.11, which has nothing else yet that lowers a loop of products.
+        warnings.filterwarnings("ignore", ".*Pallas Triton backend is dep", DeprecationWarning)
         few = width <= 64 and self.precision != "float32"
         return triton.CompilerParams(num_warps=4 if few else 8, num_stages=1)
 
