@@ -57,8 +57,12 @@ class Compiler:
 
         return jax.tree.map(one, tree)
 
-    def compile(self, cell, engine, *, graded, flags=(), steps=STEPS, options=None):
-        params = jax.eval_shape(lambda: cell.init(jax.random.key(0), INPUTS))
+    def compile(self, cell, engine, *, graded, flags=(), steps=STEPS, many=False, options=None):
+        def init(key):
+            return cell.init(key, INPUTS)
+
+        keys = jax.random.split(jax.random.key(0), 5)
+        params = jax.eval_shape(jax.vmap(init), keys) if many else jax.eval_shape(init, keys[0])
         xs = jax.ShapeDtypeStruct((steps, BATCH, INPUTS), cell.dtype or "float32")
         given = {
             "lengths": jax.ShapeDtypeStruct((BATCH,), "int32"),
@@ -74,6 +78,7 @@ class Compiler:
             return jnp.sum(jnp.sin(run(params, xs, given).astype(jnp.float32)))
 
         function = jax.grad(loss, (0, 1)) if graded else run
+        function = jax.vmap(function, (0, None, None)) if many else function
         args = self.shaped((params, xs, given))
         return jax.jit(function, compiler_options=options).lower(*args).compile()
 
@@ -225,6 +230,12 @@ def test_products_are_multiplied_as_the_precision_says(h200, tmp_path, precision
         assert found == {"bfloat16": {"bf16"}, "float32": set()}.get(precision, {"tf32"})
 
 
+@aot_gpu
+def test_many_weights_take_one_kernel_each_way(h200):
+    compiled = h200.compile(sc.GRU(64), sc.PallasTriton(), graded=True, many=True)
+    assert compiled.as_text().count('custom_call_target="__gpu$xla.gpu.triton"') == 2
+
+
 TPU_CELLS = {
     "gru-64-float32": (sc.GRU(64), "float32"),
     "gru-512-float32": (sc.GRU(512), "float32"),
@@ -243,3 +254,9 @@ def test_a_kernel_each_way_is_compiled_for_a_tpu(v5e, name, flags):
     cell, precision = TPU_CELLS[name]
     text = v5e.compile(cell, sc.PallasTPU(precision), graded=True, flags=flags).as_text()
     assert text.count('custom_call_target="tpu_custom_call"') == 2
+
+
+@aot_tpu
+def test_many_weights_take_one_kernel_each_way_of_a_tpu(v5e):
+    compiled = v5e.compile(sc.GRU(64), sc.PallasTPU(), graded=True, many=True)
+    assert compiled.as_text().count('custom_call_target="tpu_custom_call"') == 2
