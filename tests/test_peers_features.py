@@ -40,6 +40,7 @@ DENIED = {
     "checkpointed BPTT": r"^checkpoint_?(every|size)|sqrt",
     "truncated BPTT": r"trunc|window",
     "all steps of a linear cell at once": r"assoc|parallel_(scan|rnn)",
+    "a GPU kernel of all steps": r"pallas|triton|fused_(rnn|gru|lstm)",
     "cuDNN": r"cudnn",
     "weights of other frameworks": r"interop|(from|load)_(torch|keras|flax|haiku|equinox|onnx)",
     "gradient by lag": r"by_lag|diagnos",
