@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import seqcells as sc
+from seqcells._flags import Flags
 from seqcells.engines import _engine, deferred
-from seqcells.engines.kernels import _blocks
+from seqcells.engines.kernels import _blocks, triton
 from seqcells.engines.kernels import _engine as kernel_engine
 from tests import reference
 from tests.helpers import assert_close
@@ -195,6 +196,25 @@ def test_a_kernel_refuses_what_jax_may_have_sharded(monkeypatch):
     monkeypatch.setattr(kernel_engine, "may_be_sharded", lambda: True)
     with pytest.raises(ValueError, match="shard_map"):
         sc.select_engine(sc.GRU(8), XS, engine=sc.PallasTriton(interpret=True))
+
+
+GPUS = {
+    "7.5": "compute capability 8.0 or above, got '7.5'",
+    "gfx942": "got 'gfx942'",
+    "": "got ''",
+    "8.0": "192 KiB of a multiprocessor's 161 KiB",
+    "8.6": "3 matrices of 128x128 in tf32 take 192 KiB of a multiprocessor's 97 KiB",
+    "9.0": None,
+    "99.0": "a multiprocessor's 97 KiB",  # unknown yet: the least that any has
+}
+
+
+@pytest.mark.usefixtures("gpu")
+@pytest.mark.parametrize(("capability", "reason"), GPUS.items())
+def test_what_fits_depends_on_the_gpu(monkeypatch, capability, reason):
+    monkeypatch.setattr(triton, "_capability", lambda: capability)
+    found = sc.PallasTriton("tf32").why_not(sc.GRU(128), XS, Flags())
+    assert found is None if reason is None else reason in found
 
 
 @pytest.mark.parametrize("options", [{"precision": "tf31"}, {"chunk": 0}, {"interpret": 1}])

@@ -47,7 +47,7 @@ class KernelEngine(Engine):
         where = platform(xs)
         if not self.interpret and where != self.PLATFORM:
             return f"it is for a {self.PLATFORM.upper()}, and this runs on a {where.upper()}"
-        reason = _products.why_not(cell)
+        reason = self.why_not_device() or _products.why_not(cell)
         if reason is not None:
             return reason
         assert isinstance(cell, DenseCell)
@@ -67,6 +67,10 @@ class KernelEngine(Engine):
     def why_slow(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
         """Say that no device has measured it."""
         return "no device has measured it; name it to use it"
+
+    def why_not_device(self) -> str | None:
+        """Say why the device cannot run it, or return None."""
+        return None
 
     @abc.abstractmethod
     def why_too_large(self, cell: DenseCell, settled: KernelEngine) -> str | None:

@@ -17,7 +17,10 @@ from seqcells.engines.kernels._engine import KernelEngine, asked_for_float32
 from seqcells.engines.kernels._loops import Kernels, March, cast
 from seqcells.engines.kernels._tiles import Rule
 
-SHARED_BYTES = 225 * 1024  # of an H100's or H200's multiprocessor, for the matrices
+# KiB of a multiprocessor's memory that one block may use, by compute capability (NVIDIA's CUDA C++
+# Programming Guide, table of technical specifications).
+SHARED_KIB = {"8.0": 163, "8.6": 99, "8.7": 163, "8.9": 99, "9.0": 227, "10.0": 227, "12.0": 99}
+RESERVED_KIB = 2  # of it, for what is not the matrices
 PRODUCTS = {  # the operands' dtype, how JAX is to multiply them, and the bytes that one takes
     "bfloat16": (jnp.bfloat16, None, 2),
     "tf32": (jnp.float32, jax.lax.DotAlgorithmPreset.TF32_TF32_F32, 4),
@@ -56,16 +59,24 @@ class PallasTriton(KernelEngine):
     PLATFORM: ClassVar[str] = "gpu"
     PRECISIONS: ClassVar[tuple[str, ...]] = tuple(PRODUCTS)
 
+    def why_not_device(self) -> str | None:
+        """Say that this is no NVIDIA GPU of Ampere or later, or return None."""
+        capability = _capability()
+        if capability[:1].isdecimal() and float(capability) >= 8:
+            return None
+        return f"it needs an NVIDIA GPU of compute capability 8.0 or above, got {capability!r}"
+
     def why_too_large(self, cell: DenseCell, settled: KernelEngine) -> str | None:
         """Say that the matrices do not fit a multiprocessor, or return None."""
         assert settled.precision is not None
         width = self.width(cell.hidden_size)
         needed = cell.GATES * width * width * PRODUCTS[settled.precision][2]
-        if needed <= SHARED_BYTES:
+        kib = SHARED_KIB.get(_capability(), min(SHARED_KIB.values())) - RESERVED_KIB
+        if needed <= kib * 1024:
             return None
         return (
             f"{cell.GATES} matrices of {width}x{width} in {settled.precision} take "
-            f"{needed // 1024} KiB of a multiprocessor's {SHARED_BYTES // 1024} KiB"
+            f"{needed // 1024} KiB of a multiprocessor's {kib} KiB"
         )
 
     def width(self, size: int) -> int:
@@ -127,6 +138,16 @@ class _TritonLoops(Kernels):
         warnings.filterwarnings("ignore", ".*Pallas Triton backend is dep", DeprecationWarning)
         few = width <= 64 and self.precision != "float32"
         return triton.CompilerParams(num_warps=4 if few else 8, num_stages=1)
+
+
+def _capability() -> str:
+    """Return the compute capability of the GPU; that of an H100 or H200 where there is none.
+
+    There a kernel is interpreted, or compiled for a GPU that is only described.
+    """
+    if jax.default_backend() != "gpu":
+        return "9.0"
+    return str(getattr(jax.devices()[0], "compute_capability", ""))
 
 
 def _width(size: int) -> int:
