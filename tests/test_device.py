@@ -26,6 +26,13 @@ FLAGS = {
 }
 
 
+@pytest.fixture(autouse=True)
+def _exact_products():
+    """Outside of a kernel, which has a precision of its own: a GPU would multiply in tf32."""
+    with jax.default_matmul_precision("highest"):
+        yield
+
+
 def problem(make, size, dtype="float32", steps=STEPS):
     cell = make(size, dtype=dtype)
     params = cell.init(jax.random.key(0), INPUTS)
@@ -85,16 +92,15 @@ def test_the_chosen_engine_computes_what_float64_does(make, options):
         pytest.skip("graphs are a GPU's")
     _, params, xs = problem(make, 64)
     poison()
-    with jax.default_matmul_precision("highest"):
-        f = jax.jit(graded(make, 64, "float32", None, **FLAGS), compiler_options=options)
-        found = f(params, xs)
+    f = jax.jit(graded(make, 64, "float32", None, **FLAGS), compiler_options=options)
+    found = f(params, xs)
     assert_near(found, exact(make, 64, params, xs, **FLAGS), BOUNDS["float32"])
 
 
 def test_many_weights_are_a_grid_axis():
     _, params, xs = problem(sc.GRU, 32)
     many = jax.tree.map(lambda a: jnp.stack([a, -a, 0.5 * a]), params)
-    f = graded(sc.GRU, 32, "float32", KERNEL())
+    f = graded(sc.GRU, 32, "float32", KERNEL("float32"))
     together = jax.jit(jax.vmap(f, (0, None)))(many, xs)
     for i in range(3):
         alone = jax.jit(f)(jax.tree.map(lambda a, i=i: a[i], many), xs)
@@ -104,7 +110,7 @@ def test_many_weights_are_a_grid_axis():
 def test_more_than_a_window_of_steps_is_the_same():
     _, params, xs = problem(sc.GRU, 64, steps=20_000)
     whole, parts = (
-        jax.jit(graded(sc.GRU, 64, "float32", KERNEL(chunk=chunk)))(params, xs)
+        jax.jit(graded(sc.GRU, 64, "float32", KERNEL("float32", chunk=chunk)))(params, xs)
         for chunk in (20_000, 3_000)
     )
     assert_near(parts, whole, 1e-4)
