@@ -14,7 +14,7 @@ from seqcells import _check, _flags
 from seqcells._cell import Carry, Cell, Params, fresh_carry
 from seqcells._flags import Flags
 from seqcells.engines import ENGINES, Engine
-from seqcells.engines._engine import best
+from seqcells.engines._engine import best, varies_over
 
 
 def unroll(
@@ -223,14 +223,10 @@ def varying(carries: Any, others: Any) -> Any:
 
     A loop's carry does not become varying by itself, and weights may vary where inputs do not.
     """
-
-    def of(leaf: Any) -> frozenset[str]:
-        return getattr(getattr(jax.typeof(leaf), "manual_axis_type", None), "varying", frozenset())
-
-    axes = frozenset[str]().union(*map(of, jax.tree.leaves(others)))
+    axes = varies_over(others)
 
     def one(leaf: jax.Array) -> jax.Array:
-        missing = tuple(sorted(axes - of(leaf)))
+        missing = tuple(sorted(axes - varies_over(leaf)))
         return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
 
     return jax.tree.map(one, carries) if axes else carries

@@ -23,7 +23,7 @@ from seqcells.engines._schedule import DEVICE_BYTES
 from seqcells.engines.kernels import _engine
 
 TARGET = Path(__file__).parent / "targets" / "h200.txtpb"  # what XLA is to know of an H200
-SPILLED = 32  # bytes stored and loaded: four registers once, not an array
+SPILLED = 64  # bytes stored and loaded: eight registers once, not an array
 STEPS, BATCH, INPUTS, UNROLL = 100, 19, 32, 8
 FLAGS = ("lengths", "resets")
 
@@ -66,7 +66,7 @@ class Compiler:
         xs = jax.ShapeDtypeStruct((steps, BATCH, INPUTS), cell.dtype or "float32")
         given = {
             "lengths": jax.ShapeDtypeStruct((BATCH,), "int32"),
-            "resets": jax.ShapeDtypeStruct((STEPS, BATCH), "bool"),
+            "resets": jax.ShapeDtypeStruct((steps, BATCH), "bool"),
         }
         given = {name: given[name] for name in flags}
 
@@ -172,6 +172,7 @@ CELLS = {
     "rnn-128-tf32": (sc.RNN(128), "tf32"),
     "rnn-192-bfloat16": (sc.RNN(192, dtype="bfloat16"), None),
     "lstm-64-tf32": (sc.LSTM(64), "tf32"),
+    "lstm-64-tf32x3": (sc.LSTM(64), "tf32x3"),
     "lstm-128-bfloat16": (sc.LSTM(128, dtype="bfloat16"), None),
     "mgu-100-tf32": (sc.MGU(100, reset="after"), "tf32"),
 }
@@ -254,6 +255,13 @@ def test_a_kernel_each_way_is_compiled_for_a_tpu(v5e, name, flags):
     cell, precision = TPU_CELLS[name]
     text = v5e.compile(cell, sc.PallasTPU(precision), graded=True, flags=flags).as_text()
     assert text.count('custom_call_target="tpu_custom_call"') == 2
+
+
+@aot_tpu
+@pytest.mark.usefixtures("x64")
+def test_a_kernel_for_a_tpu_counts_in_int32_whatever_jax_computes_in(v5e):
+    compiled = v5e.compile(sc.GRU(64, dtype="float32"), sc.PallasTPU(), graded=True, flags=FLAGS)
+    assert compiled.as_text().count('custom_call_target="tpu_custom_call"') == 2
 
 
 @aot_tpu

@@ -70,3 +70,12 @@ def may_be_sharded() -> bool:
     mesh = jax.sharding.get_abstract_mesh()
     by_hand = not mesh.empty and mesh.are_all_axes_manual  # within a shard_map
     return jax.device_count() > 1 and not by_hand
+
+
+def varies_over(tree: Any) -> frozenset[str]:
+    """Return the axes of a checked shard_map over which some leaf varies; none elsewhere."""
+
+    def of(leaf: Any) -> frozenset[str]:
+        return getattr(getattr(jax.typeof(leaf), "manual_axis_type", None), "varying", frozenset())
+
+    return frozenset[str]().union(*map(of, jax.tree.leaves(tree)))

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from seqcells.engines._engine import varies_over
+
 Shape = tuple[int, ...]
 
 
@@ -42,6 +44,7 @@ def call(
     made: Blocks,
     sizes: Sizes,
     cut: dict[str, Callable[[Shape], pl.BlockSpec]],
+    interpret: bool,
     **options: Any,
 ) -> Blocks:
     """Run a kernel.
@@ -53,14 +56,18 @@ def call(
         made: the shapes and dtypes of the arrays that it makes.
         sizes: those that it takes: what is given is padded to them with zeros.
         cut: a block of a kind, of the shape that is cut.
+        interpret: whether it is run in plain operations.
         options: those of `pallas_call`.
     """
 
     def padded(kind: str, a: jax.Array) -> jax.Array:
         return jnp.pad(a, [(0, n - m) for n, m in zip(sizes.of(kind, a), a.shape, strict=True)])
 
+    varying = varies_over(given)
+    manual = jax.sharding.ManualAxisType(varying=varying) if varying else None
+
     def shape(kind: str, a: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(sizes.of(kind, a), a.dtype)
+        return jax.ShapeDtypeStruct(sizes.of(kind, a), a.dtype, manual_axis_type=manual)
 
     def spec(kind: str, a: Any) -> pl.BlockSpec:
         return cut[kind](sizes.of(kind, a))
@@ -74,14 +81,18 @@ def call(
         write = jax.tree.unflatten(writes, refs[ends[0] : ends[1]])
         kernel(read, write, *refs[ends[1] :])
 
-    found = pl.pallas_call(
+    called = pl.pallas_call(
         body,
         in_specs=jax.tree.leaves(_map(spec, given)),
         out_specs=jax.tree.leaves(_map(spec, made)),
         out_shape=shapes,
         name=name,
+        interpret=interpret,
         **options,
-    )(*leaves)
+    )
+    # Indices on a device are int32, whatever a program computes in.
+    with jax.enable_x64(jax.config.read("jax_enable_x64") and interpret):
+        found = called(*leaves)
     cropped = [
         a[tuple(map(slice, one.shape))] for a, one in zip(found, jax.tree.leaves(made), strict=True)
     ]

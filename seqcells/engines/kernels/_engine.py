@@ -21,7 +21,8 @@ from seqcells.engines.kernels import _products
 from seqcells.engines.kernels._loops import Kernels
 from seqcells.engines.scan import Scan
 
-ENTRIES = 2**31  # of an array: an index within it must fit an int32
+# What `jax_default_matmul_precision` says where the quickest product of a device will do.
+LEAST_EXACT = (None, "default", "fastest", "bfloat16", "BF16_BF16_F32")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +48,8 @@ class KernelEngine(Engine):
         where = platform(xs)
         if not self.interpret and where != self.PLATFORM:
             return f"it is for a {self.PLATFORM.upper()}, and this runs on a {where.upper()}"
-        reason = self.why_not_device() or _products.why_not(cell)
+        reason = None if self.interpret else self.why_not_device()
+        reason = reason or _products.why_not(cell)
         if reason is not None:
             return reason
         assert isinstance(cell, DenseCell)
@@ -58,11 +60,7 @@ class KernelEngine(Engine):
             return "JAX may have cut arrays over devices, which it cannot see; use jax.shard_map"
         if not self.interpret and wide(_dtype(cell, xs)) != jnp.float32:
             return "it computes in float32 and narrower"
-        settled, rows = self.settled(cell, xs), math.prod(xs.shape[1:-1])
-        chunk = settled.chunk or 0
-        if chunk * rows * self.width(cell.hidden_size) >= ENTRIES:
-            return f"a window of {chunk} steps has 2^31 entries or more; give a smaller chunk"
-        return self.why_too_large(cell, settled)
+        return self.why_too_large(cell, self.settled(cell, xs))
 
     def why_slow(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
         """Say that no device has measured it."""
@@ -75,10 +73,6 @@ class KernelEngine(Engine):
     @abc.abstractmethod
     def why_too_large(self, cell: DenseCell, settled: KernelEngine) -> str | None:
         """Say why the cell's matrices do not fit, or return None."""
-
-    @abc.abstractmethod
-    def width(self, size: int) -> int:
-        """Return the units of the carry that a kernel computes for `size` of them."""
 
     @abc.abstractmethod
     def kernels(self) -> Kernels:
@@ -116,7 +110,6 @@ def _dtype(cell: DenseCell, xs: Any) -> Any:
     return cell.dtype or xs.dtype
 
 
-def asked_for_float32() -> bool:
-    """Say whether `jax_default_matmul_precision` asks for products of float32 as such."""
-    said = getattr(jax.config, "jax_default_matmul_precision", None)
-    return said in ("float32", "highest", "F32_F32_F32")
+def default_precision() -> str | None:
+    """Return what JAX was told of products of float32."""
+    return getattr(jax.config, "jax_default_matmul_precision", None)

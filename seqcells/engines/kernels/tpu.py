@@ -12,7 +12,7 @@ from jax.experimental import pallas as pl
 from seqcells.cells._dense import DenseCell
 from seqcells.engines.kernels import _blocks, _march
 from seqcells.engines.kernels._blocks import Blocks, Sizes
-from seqcells.engines.kernels._engine import KernelEngine, asked_for_float32
+from seqcells.engines.kernels._engine import LEAST_EXACT, KernelEngine, default_precision
 from seqcells.engines.kernels._loops import Kernels, March, cast
 from seqcells.engines.kernels._tiles import STEP, Rule
 
@@ -37,8 +37,8 @@ class PallasTPU(KernelEngine):
 
     Args:
         precision: of the operands of the recurrent product: "float32" or "bfloat16". Where None:
-            "float32" where `jax_default_matmul_precision` asks for it of cells that compute in it,
-            else "bfloat16", as JAX does on a TPU.
+            "bfloat16" for cells that compute in it, and where `jax_default_matmul_precision` asks
+            for no more, as JAX does on a TPU; else "float32".
         chunk: steps of one launch, at least 1; need not divide T. Chosen by size where None.
         interpret: whether the kernel is run in plain JAX operations instead, on any device: slow,
             to check it.
@@ -54,7 +54,7 @@ class PallasTPU(KernelEngine):
     def why_too_large(self, cell: DenseCell, settled: KernelEngine) -> str | None:
         """Say that the matrices do not fit the core's memory, or return None."""
         assert settled.precision is not None
-        width = self.width(cell.hidden_size)
+        width = _width(cell.hidden_size)
         needed = cell.GATES * width * width * jnp.dtype(PRODUCTS[settled.precision][0]).itemsize
         if needed <= MATRIX_BYTES:
             return None
@@ -63,14 +63,10 @@ class PallasTPU(KernelEngine):
             f"{needed >> 10} KiB of a core's {MATRIX_BYTES >> 10} KiB"
         )
 
-    def width(self, size: int) -> int:
-        """Return the whole registers that hold `size` units."""
-        return -(-size // LANES) * LANES
-
     def product(self, dtype: Any) -> str:
-        """Choose how operands are multiplied."""
-        wide = jnp.finfo(dtype).bits >= 32 and asked_for_float32()
-        return "float32" if wide else "bfloat16"
+        """Choose how operands are multiplied: at least as exactly as JAX is asked to."""
+        low = dtype == jnp.bfloat16 or default_precision() in LEAST_EXACT
+        return "bfloat16" if low else "float32"
 
     def kernels(self) -> Kernels:
         """Return the loops of this engine."""
@@ -89,7 +85,7 @@ class _TPULoops(Kernels):
 
         shape = made.steps[0]
         length, rows, units = shape.shape
-        width = PallasTPU().width(units)
+        width = _width(units)
         row_bytes = 4 * width * len(jax.tree.leaves((read.steps, made.steps)))
         most = min(max(STEP_BYTES // row_bytes // ROWS[0], 1) * ROWS[0], ROWS[1])
         tile = min(-(-rows // ROWS[0]) * ROWS[0], most)
@@ -135,3 +131,8 @@ class _TPULoops(Kernels):
             if self.interpret
             else tpu.CompilerParams(dimension_semantics=("parallel", "arbitrary")),
         )
+
+
+def _width(size: int) -> int:
+    """Return the whole registers that hold `size` units."""
+    return -(-size // LANES) * LANES

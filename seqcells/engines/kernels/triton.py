@@ -13,22 +13,28 @@ from jax.experimental import pallas as pl
 from seqcells.cells._dense import DenseCell
 from seqcells.engines.kernels import _blocks, _march
 from seqcells.engines.kernels._blocks import Blocks, Sizes
-from seqcells.engines.kernels._engine import KernelEngine, asked_for_float32
+from seqcells.engines.kernels._engine import LEAST_EXACT, KernelEngine, default_precision
 from seqcells.engines.kernels._loops import Kernels, March, cast
 from seqcells.engines.kernels._tiles import Rule
 
 # KiB of a multiprocessor's memory that one block may use, by compute capability (NVIDIA's CUDA C++
 # Programming Guide, table of technical specifications).
 SHARED_KIB = {"8.0": 163, "8.6": 99, "8.7": 163, "8.9": 99, "9.0": 227, "10.0": 227, "12.0": 99}
-RESERVED_KIB = 2  # of it, for what is not the matrices
 PRODUCTS = {  # the operands' dtype, how JAX is to multiply them, and the bytes that one takes
     "bfloat16": (jnp.bfloat16, None, 2),
     "tf32": (jnp.float32, jax.lax.DotAlgorithmPreset.TF32_TF32_F32, 4),
     "tf32x3": (jnp.float32, jax.lax.DotAlgorithmPreset.TF32_TF32_F32_X3, 8),
     "float32": (jnp.float32, jax.lax.DotAlgorithmPreset.F32_F32_F32, 16),  # through registers
 }
-LEAST = 16  # of rows and of units of a product
-MULTIPROCESSORS = 132  # of an H100 or H200: more tiles than these wait for one another
+LEAST = 16  # of units of a product
+TILE = 16  # rows of a block, the least of a product: with more, registers do not suffice
+
+
+ASKED = {  # by `jax_default_matmul_precision`; whatever else it says, "float32"
+    "tf32": (*LEAST_EXACT, "high", "tensorfloat32", "TF32_TF32_F32"),
+    "tf32x3": ("bfloat16_3x", "BF16_BF16_F32_X3", "BF16_BF16_F32_X6", "TF32_TF32_F32_X3"),
+}
+H200 = "9.0"  # its compute capability
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +52,7 @@ class PallasTriton(KernelEngine):
     Args:
         precision: of the operands of the recurrent product: "float32", "tf32x3" (three products of
             tf32, close to float32), "tf32" or "bfloat16". Where None: "bfloat16" for cells that
-            compute in it, else what `jax_default_matmul_precision` makes of float32 on a GPU.
+            compute in it, else at least as exact as `jax_default_matmul_precision` says.
         chunk: steps of one launch, at least 1; need not divide T. Chosen by size where None.
         interpret: whether the kernel is run in plain JAX operations instead, on any device: slow,
             to check it.
@@ -69,9 +75,13 @@ class PallasTriton(KernelEngine):
     def why_too_large(self, cell: DenseCell, settled: KernelEngine) -> str | None:
         """Say that the matrices do not fit a multiprocessor, or return None."""
         assert settled.precision is not None
-        width = self.width(cell.hidden_size)
-        needed = cell.GATES * width * width * PRODUCTS[settled.precision][2]
-        kib = SHARED_KIB.get(_capability(), min(SHARED_KIB.values())) - RESERVED_KIB
+        width = _width(cell.hidden_size)
+        one = (
+            width * PRODUCTS[settled.precision][2] + TILE * 4
+        )  # a column of a matrix, of a product
+        needed = cell.GATES * width * one
+        capability = H200 if self.interpret else _capability()
+        kib = SHARED_KIB.get(capability, min(SHARED_KIB.values()))
         if needed <= kib * 1024:
             return None
         return (
@@ -79,15 +89,13 @@ class PallasTriton(KernelEngine):
             f"{needed // 1024} KiB of a multiprocessor's {kib} KiB"
         )
 
-    def width(self, size: int) -> int:
-        """Return the power of two that holds `size` units."""
-        return _width(size)
-
     def product(self, dtype: Any) -> str:
-        """Choose how operands are multiplied."""
-        if jnp.finfo(dtype).bits < 32:
+        """Choose how operands are multiplied: at least as exactly as JAX is asked to."""
+        if dtype == jnp.bfloat16:
             return "bfloat16"
-        return "float32" if asked_for_float32() else "tf32"
+        return next(
+            (name for name, asked in ASKED.items() if default_precision() in asked), "float32"
+        )
 
     def kernels(self) -> Kernels:
         """Return the loops of this engine."""
@@ -105,7 +113,6 @@ class _TritonLoops(Kernels):
         shape = made.steps[0]
         length, rows, units = shape.shape
         width = _width(units)
-        tile = LEAST if rows <= LEAST * MULTIPROCESSORS else 2 * LEAST
         operand, precision, _ = PRODUCTS[self.precision]
         if self.interpret:  # on a CPU, which has no tf32, and maybe in float64
             precision, operand = None, operand if operand == jnp.bfloat16 else shape.dtype
@@ -119,14 +126,14 @@ class _TritonLoops(Kernels):
             march.name,
             kernel,
             *(cast(read, operand), made),
-            Sizes(length, -(-rows // tile) * tile, width),
+            Sizes(length, -(-rows // TILE) * TILE, width),
             {
-                "steps": lambda shape: pl.BlockSpec((length, tile, width), lambda i: (0, i, 0)),
-                "code": lambda shape: pl.BlockSpec((length, tile, 1), lambda i: (0, i, 0)),
-                "rows": lambda shape: pl.BlockSpec((tile, width), lambda i: (i, 0)),
+                "steps": lambda shape: pl.BlockSpec((length, TILE, width), lambda i: (0, i, 0)),
+                "code": lambda shape: pl.BlockSpec((length, TILE, 1), lambda i: (0, i, 0)),
+                "rows": lambda shape: pl.BlockSpec((TILE, width), lambda i: (i, 0)),
                 "whole": lambda shape: pl.BlockSpec(shape, lambda i: (0,) * len(shape)),
             },
-            grid=(-(-rows // tile),),
+            grid=(-(-rows // TILE),),
             interpret=self.interpret,
             compiler_params=None if self.interpret else self._compiler_params(width),
         )
@@ -134,19 +141,17 @@ class _TritonLoops(Kernels):
     def _compiler_params(self, width: int) -> Any:
         from jax.experimental.pallas import triton
 
-        # Since jax 0.11, which has nothing else yet that lowers a loop of products.
+        # Since jax 0.11, which has nothing else yet that lowers a loop of products. It warns when a
+        # program is lowered, which is out of sight here.
         warnings.filterwarnings("ignore", ".*Pallas Triton backend is dep", DeprecationWarning)
         few = width <= 64 and self.precision != "float32"
         return triton.CompilerParams(num_warps=4 if few else 8, num_stages=1)
 
 
 def _capability() -> str:
-    """Return the compute capability of the GPU; that of an H100 or H200 where there is none.
-
-    There a kernel is interpreted, or compiled for a GPU that is only described.
-    """
+    """Return the compute capability of the GPU; where there is none, one is only described."""
     if jax.default_backend() != "gpu":
-        return "9.0"
+        return H200
     return str(getattr(jax.devices()[0], "compute_capability", ""))
 
 
