@@ -31,6 +31,7 @@ class KernelEngine(Engine):
 
     PLATFORM: ClassVar[str]
     PRECISIONS: ClassVar[tuple[str, ...]]
+    MEMORY: ClassVar[str]  # whose memory the matrices are in
 
     precision: str | None = None
     chunk: int | None = None
@@ -70,9 +71,20 @@ class KernelEngine(Engine):
         """Say why the device cannot run it, or return None."""
         return None
 
-    @abc.abstractmethod
     def why_too_large(self, cell: DenseCell, settled: KernelEngine) -> str | None:
         """Say why the cell's matrices do not fit, or return None."""
+        assert settled.precision is not None
+        width, needed, most = self.room(cell, settled.precision)
+        if needed <= most:
+            return None
+        return (
+            f"{cell.GATES} matrices of {width}x{width} in {settled.precision} take "
+            f"{needed >> 10} KiB of a {self.MEMORY}'s {most >> 10} KiB"
+        )
+
+    @abc.abstractmethod
+    def room(self, cell: DenseCell, precision: str) -> tuple[int, int, int]:
+        """Return the units that a kernel computes, the bytes of their matrices, and the most."""
 
     @abc.abstractmethod
     def kernels(self) -> Kernels:

@@ -50,18 +50,13 @@ class PallasTPU(KernelEngine):
 
     PLATFORM: ClassVar[str] = "tpu"
     PRECISIONS: ClassVar[tuple[str, ...]] = tuple(PRODUCTS)
+    MEMORY: ClassVar[str] = "core"
 
-    def why_too_large(self, cell: DenseCell, settled: KernelEngine) -> str | None:
-        """Say that the matrices do not fit the core's memory, or return None."""
-        assert settled.precision is not None
+    def room(self, cell: DenseCell, precision: str) -> tuple[int, int, int]:
+        """Return the units that a kernel computes, the bytes of their matrices, and the most."""
         width = _width(cell.hidden_size)
-        needed = cell.GATES * width * width * jnp.dtype(PRODUCTS[settled.precision][0]).itemsize
-        if needed <= MATRIX_BYTES:
-            return None
-        return (
-            f"{cell.GATES} matrices of {width}x{width} in {settled.precision} take "
-            f"{needed >> 10} KiB of a core's {MATRIX_BYTES >> 10} KiB"
-        )
+        item = jnp.dtype(PRODUCTS[precision][0]).itemsize
+        return width, cell.GATES * width * width * item, MATRIX_BYTES
 
     def product(self, dtype: Any) -> str:
         """Choose how operands are multiplied: at least as exactly as JAX is asked to."""

@@ -64,6 +64,7 @@ class PallasTriton(KernelEngine):
 
     PLATFORM: ClassVar[str] = "gpu"
     PRECISIONS: ClassVar[tuple[str, ...]] = tuple(PRODUCTS)
+    MEMORY: ClassVar[str] = "multiprocessor"
 
     def why_not_device(self) -> str | None:
         """Say that this is no NVIDIA GPU of Ampere or later, or return None."""
@@ -72,22 +73,13 @@ class PallasTriton(KernelEngine):
             return None
         return f"it needs an NVIDIA GPU of compute capability 8.0 or above, got {capability!r}"
 
-    def why_too_large(self, cell: DenseCell, settled: KernelEngine) -> str | None:
-        """Say that the matrices do not fit a multiprocessor, or return None."""
-        assert settled.precision is not None
+    def room(self, cell: DenseCell, precision: str) -> tuple[int, int, int]:
+        """Return the units that a kernel computes, the bytes of their matrices, and the most."""
         width = _width(cell.hidden_size)
-        one = (
-            width * PRODUCTS[settled.precision][2] + TILE * 4
-        )  # a column of a matrix, of a product
-        needed = cell.GATES * width * one
+        column = width * PRODUCTS[precision][2] + TILE * 4  # of a matrix, and of its product
         capability = H200 if self.interpret else _capability()
         kib = SHARED_KIB.get(capability, min(SHARED_KIB.values()))
-        if needed <= kib * 1024:
-            return None
-        return (
-            f"{cell.GATES} matrices of {width}x{width} in {settled.precision} take "
-            f"{needed // 1024} KiB of a multiprocessor's {kib} KiB"
-        )
+        return width, cell.GATES * width * column, kib * 1024
 
     def product(self, dtype: Any) -> str:
         """Choose how operands are multiplied: at least as exactly as JAX is asked to."""
