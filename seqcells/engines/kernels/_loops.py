@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from seqcells._cell import Carry, SplitCell
-from seqcells._flags import zeros_like
 from seqcells.cells._dense import DenseCell
 from seqcells.engines._loops import Fixed, Loops, Moved, Push, Steps
 from seqcells.engines._operation import Function, Given, Operation, Turned
 from seqcells.engines.kernels import _march, _products, _tiles
 from seqcells.engines.kernels._blocks import Blocks
+from seqcells.engines.kernels._march import March
 from seqcells.engines.kernels._tiles import Leaves, Rule, Slopes, Weights
 
 
@@ -60,15 +58,6 @@ class Pulled(NamedTuple):
     restarts: bool  # whether the cotangent of the fresh carry is wanted
 
 
-class March(NamedTuple):
-    """A kernel: what it does with blocks of steps and a state, which is blocks of rows."""
-
-    name: str  # as profilers show it
-    start: Callable[[Blocks], Any]  # what is read -> the state
-    steps: Callable[[Rule, Blocks, Blocks, Any], Any]  # rule, read, made, state -> the new state
-    back: bool  # whether time is read from the end
-
-
 class Kernels(Loops):
     """What computes the loops on a device."""
 
@@ -88,11 +77,7 @@ class Kernels(Loops):
         given = Blocks(read.drive, read.code, (read.carry, read.fresh), (read.u, read.c))
         length = len(read.drive[0])
         made = Blocks([jax.ShapeDtypeStruct((length, *a.shape), a.dtype) for a in read.carry])
-        start = lambda read: _march.load(read.rows[0])  # noqa: E731
-        steps = functools.partial(_march.forward, reverse)
-        return self.launch(
-            March("seqcells_forward", start, steps, reverse), rule, given, made
-        ).steps
+        return self.launch(_march.forward(reverse), rule, given, made).steps
 
     def backward(
         self, rule: Rule, pulled: Pulled, reverse: bool
@@ -105,13 +90,7 @@ class Kernels(Loops):
         given = Blocks(steps, pulled.code, pulled.last, pulled.turned)
         made = Blocks(pulled.carries, None, (pulled.last, pulled.last if pulled.restarts else None))
 
-        def start(read: Blocks) -> tuple[Leaves, Leaves | None]:
-            carry = _march.load(read.rows)
-            return carry, zeros_like(carry) if pulled.restarts else None
-
-        back = functools.partial(_march.backward, not reverse)
-        march = March("seqcells_backward", start, back, not reverse)
-        found = self.launch(march, rule, given, made)
+        found = self.launch(_march.backward(reverse, pulled.restarts), rule, given, made)
         return found.steps, *found.rows
 
     def carries(

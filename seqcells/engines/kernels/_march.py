@@ -1,50 +1,86 @@
-"""The bodies of kernels: what reads and writes blocks of steps around what `_tiles` computes."""
+"""The bodies of kernels: a way through steps, which every device takes in its own loop."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from seqcells._flags import zeros_like
 from seqcells.engines.kernels import _tiles
 from seqcells.engines.kernels._blocks import Blocks
 from seqcells.engines.kernels._tiles import Leaves, Rule, Weights
 
 
-def forward(back: bool, rule: Rule, read: Blocks, made: Blocks, carry: Leaves) -> Leaves:
-    """Take the steps of a block; write the carry after each, and return the last."""
-    u, c = read.whole
-    gates = range(u.shape[0])
-    weights = Weights([u[g] for g in gates], None if c is None else [c[g][None] for g in gates])
-    fresh = load(read.rows[1])
+class March(NamedTuple):
+    """A kernel: what it does with tiles of what it reads, and with a state, which is tiles too."""
 
-    def take(t: Any, carry: Leaves, drive: Leaves, code: Any) -> Leaves:
+    name: str  # as profilers show it
+    hold: Callable[[Blocks], Any]  # what is read -> what stays the same in all steps
+    start: Callable[[Blocks], Any]  # what is read -> the state before the first
+    take: Callable[[Rule, Any, Any, Any, Any], tuple[Any, Any]]
+    # ^ rule, what is held, state, steps and code of one step -> the new state, what is written
+    back: bool  # whether time is read from the end
+
+
+def forward(reverse: bool) -> March:
+    """Compute the carry after every step: it is the state, and what is written."""
+
+    def hold(read: Blocks) -> tuple[Weights, Leaves | None]:
+        u, c = read.whole
+        gates = range(u.shape[0])
+        biases = None if c is None else [c[g][None] for g in gates]
+        return Weights([u[g] for g in gates], biases), load(read.rows[1])
+
+    def take(rule: Rule, held: Any, carry: Leaves, drive: Leaves, code: Any) -> Any:
+        weights, fresh = held
         carry = _tiles.forward(rule, weights, fresh, carry, drive, code)
-        store(made.steps, carry, t)
-        return carry
+        return carry, carry
 
-    return _loop(read, back, take, carry)
+    return March("seqcells_forward", hold, lambda read: load(read.rows[0]), take, reverse)
 
 
-def backward(
-    back: bool, rule: Rule, read: Blocks, made: Blocks, state: tuple[Leaves, Leaves | None]
-) -> tuple[Leaves, Leaves | None]:
-    """Go through the steps of a block against their order; write what is pulled out of each.
+def backward(reverse: bool, restarts: bool) -> March:
+    """Pull cotangents out of steps, against their order.
 
     The state is the cotangent of the carry, and the sums of those of the fresh carry.
     """
-    turned = [read.whole[g] for g in range(read.whole.shape[0])]
 
-    def take(t: Any, state: Any, seen: Any, code: Any) -> Any:
+    def hold(read: Blocks) -> Leaves:
+        return [read.whole[g] for g in range(read.whole.shape[0])]
+
+    def start(read: Blocks) -> tuple[Leaves, Leaves | None]:
+        carry = load(read.rows)
+        return carry, zeros_like(carry) if restarts else None
+
+    def take(rule: Rule, turned: Leaves, state: Any, seen: Any, code: Any) -> Any:
         (carry, fresh), (cotangents, slopes) = state, seen
         carry = list(map(jnp.add, carry, cotangents))
         pushes, carry, fresh = _tiles.cotangent(rule, turned, fresh, carry, slopes, code)
-        store(made.steps, pushes, t)
-        return carry, fresh
+        return (carry, fresh), pushes
 
-    return _loop(read, back, take, state)
+    return March("seqcells_backward", hold, start, take, not reverse)
+
+
+def steps(march: March, rule: Rule, read: Blocks, made: Blocks, state: Any) -> Any:
+    """Take the steps of a block in order, each read while the one before is computed."""
+    count = jax.tree.leaves(read.steps)[0].shape[0]
+    held = march.hold(read)
+
+    def at(i: Any) -> Any:
+        return count - 1 - i if march.back else i
+
+    def body(i: Any, both: Any) -> Any:
+        state, seen = both
+        following = load((read.steps, read.code), at(jnp.minimum(i + 1, count - 1)))
+        state, written = march.take(rule, held, state, *seen)
+        store(made.steps, written, at(i))
+        return state, following
+
+    first = load((read.steps, read.code), at(0))
+    return jax.lax.fori_loop(0, count, body, (state, first))[0]
 
 
 def load(refs: Any, index: Any = ...) -> Any:
@@ -56,19 +92,3 @@ def store(refs: Any, values: Any, index: Any = ...) -> None:
     """Write blocks."""
     for ref, value in zip(jax.tree.leaves(refs), jax.tree.leaves(values), strict=True):
         ref[index] = value.astype(ref.dtype)
-
-
-def _loop(read: Blocks, back: bool, take: Callable[..., Any], state: Any) -> Any:
-    """Take steps in order, each read while the one before is computed."""
-    count = jax.tree.leaves(read.steps)[0].shape[0]
-
-    def at(i: Any) -> Any:
-        return count - 1 - i if back else i
-
-    def body(i: Any, both: Any) -> Any:
-        state, seen = both
-        following = load((read.steps, read.code), at(jnp.minimum(i + 1, count - 1)))
-        return take(at(i), state, *seen), following
-
-    first = load((read.steps, read.code), at(0))
-    return jax.lax.fori_loop(0, count, body, (state, first))[0]

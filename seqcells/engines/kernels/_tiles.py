@@ -6,6 +6,7 @@ Everything here works on whole batches too: in plain JAX it is what the kernels 
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -23,13 +24,29 @@ Leaves = list[jax.Array]
 Slopes = list[list[Any]]  # a row for each leaf of the new carry; None where it does not depend
 
 
+def dot(a: jax.Array, b: jax.Array, operand: Any = None, precision: Any = None) -> jax.Array:
+    """Multiply two tiles; the sum is in the dtype of the operands, or in float32.
+
+    Args:
+        a: [N, H].
+        b: [H, H].
+        operand: the dtype of the operands; their own where None.
+        precision: of the product, as JAX has it.
+    """
+    a, b = (one if operand is None else one.astype(operand) for one in (a, b))
+    return jax.lax.dot_general(
+        *(a, b, (((a.ndim - 1,), (0,)), ((), ()))),
+        precision=precision,
+        preferred_element_type=wide(a.dtype),
+    )
+
+
 class Rule(NamedTuple):
     """The static part of a step."""
 
     cell: SplitCell
     trees: tuple[Any, Any, Any]  # the structures of a carry, a drive and a mixed
-    operand: Any = None  # the dtype of operands of products, their own where None
-    precision: Any = None  # of products
+    dot: Callable[[jax.Array, Any], jax.Array] = dot  # what multiplies a tile by a matrix
 
 
 class Weights(NamedTuple):
@@ -58,7 +75,7 @@ def forward(
         code: int32[N, 1], what each row does; None where each takes a step.
     """
     old = carry if fresh is None else select(code == RESTART, fresh, carry)
-    mixed = [dot(rule, old[0], u) for u in weights.u]
+    mixed = [rule.dot(old[0], u) for u in weights.u]
     if weights.c is not None:
         mixed = list(map(jnp.add, mixed, weights.c))
     trees = zip(rule.trees, (old, drive, mixed), strict=True)
@@ -80,7 +97,7 @@ def tangent(
     old = carry
     if restarts:
         old = select(code == RESTART, zeros_like(carry) if fresh is None else fresh, carry)
-    mixed = [dot(rule, old[0], one) for one in u]
+    mixed = [rule.dot(old[0], one) for one in u]
     new = [
         total([*one, *push(held, old), *push(felt, mixed)], like)
         for one, held, felt, like in zip(pushes, *slopes, carry, strict=True)
@@ -112,7 +129,7 @@ def cotangent(
     held, felt = (list(zip(*table, strict=True)) for table in slopes)  # columns
     pulled = [push(column, carry) for column in held]
     mixed = [add(push(column, carry)) for column in felt]
-    pulled[0] += [dot(rule, m, u) for ms, u in zip(mixed, turned, strict=True) for m in ms]
+    pulled[0] += [rule.dot(m, u) for ms, u in zip(mixed, turned, strict=True) for m in ms]
     old = list(map(total, pulled, carry))
     if code is None:
         return carry, old, fresh
@@ -128,13 +145,3 @@ def cotangent(
 def total(terms: list[jax.Array], like: jax.Array) -> jax.Array:
     """Add up; nothing makes zeros."""
     return functools.reduce(jnp.add, terms) if terms else jnp.zeros_like(like)
-
-
-def dot(rule: Rule, a: jax.Array, b: jax.Array) -> jax.Array:
-    """Multiply two tiles; the sum is in the dtype of the first."""
-    a, b = (one if rule.operand is None else one.astype(rule.operand) for one in (a, b))
-    return jax.lax.dot_general(
-        *(a, b, (((a.ndim - 1,), (0,)), ((), ()))),
-        precision=rule.precision,
-        preferred_element_type=wide(a.dtype),
-    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import Any, ClassVar
 
 import jax
@@ -13,8 +14,9 @@ from seqcells.cells._dense import DenseCell
 from seqcells.engines.kernels import _blocks, _march
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._engine import LEAST_EXACT, KernelEngine, default_precision
-from seqcells.engines.kernels._loops import Kernels, March, cast
-from seqcells.engines.kernels._tiles import STEP, Rule
+from seqcells.engines.kernels._loops import Kernels, cast
+from seqcells.engines.kernels._march import March
+from seqcells.engines.kernels._tiles import STEP, Rule, dot
 
 LANES = 128  # units of a register
 ROWS = 8, 128  # of a tile: a multiple of the first, up to the second
@@ -91,7 +93,7 @@ class _TPULoops(Kernels):
         operand, precision = PRODUCTS[self.precision]
         if self.interpret and operand == jnp.float32:
             operand = shape.dtype
-        rule = rule._replace(operand=operand, precision=precision)
+        rule = rule._replace(dot=functools.partial(dot, operand=operand, precision=precision))
         state = jax.eval_shape(march.start, read)
 
         def kernel(read: Blocks, made: Blocks, *kept: Any) -> None:
@@ -100,7 +102,7 @@ class _TPULoops(Kernels):
                 _march.store(kept, march.start(read))
 
             start = jax.tree.unflatten(jax.tree.structure(state), _march.load(kept))
-            last = march.steps(rule, read, made, start)
+            last = _march.steps(march, rule, read, made, start)
             _march.store(kept, last)
             _march.store(made.rows, last if made.rows is not None else None)
 

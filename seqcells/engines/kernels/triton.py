@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import warnings
 from typing import Any, ClassVar
 
@@ -14,8 +15,9 @@ from seqcells.cells._dense import DenseCell
 from seqcells.engines.kernels import _blocks, _march
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._engine import LEAST_EXACT, KernelEngine, default_precision
-from seqcells.engines.kernels._loops import Kernels, March, cast
-from seqcells.engines.kernels._tiles import Rule
+from seqcells.engines.kernels._loops import Kernels, cast
+from seqcells.engines.kernels._march import March
+from seqcells.engines.kernels._tiles import Rule, dot
 
 # KiB of a multiprocessor's memory that one block may use, by compute capability (NVIDIA's CUDA C++
 # Programming Guide, table of technical specifications).
@@ -108,10 +110,10 @@ class _TritonLoops(Kernels):
         operand, precision, _ = PRODUCTS[self.precision]
         if self.interpret:  # on a CPU, which has no tf32, and maybe in float64
             precision, operand = None, operand if operand == jnp.bfloat16 else shape.dtype
-        rule = rule._replace(operand=operand, precision=precision)
+        rule = rule._replace(dot=functools.partial(dot, operand=operand, precision=precision))
 
         def kernel(read: Blocks, made: Blocks) -> None:
-            state = march.steps(rule, read, made, march.start(read))
+            state = _march.steps(march, rule, read, made, march.start(read))
             _march.store(made.rows, state if made.rows is not None else None)
 
         return _blocks.call(
