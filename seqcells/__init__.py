@@ -35,6 +35,7 @@ from seqcells.cells import (
 )
 from seqcells.engines import (
     AssociativeScan,
+    CUDACluster,
     Deferred,
     Engine,
     PallasTPU,
@@ -77,6 +78,7 @@ __all__ = [
     "AssociativeScan",
     "Bidirectional",
     "Both",
+    "CUDACluster",
     "Cell",
     "Deferred",
     "Engine",

@@ -3,6 +3,7 @@
 from seqcells.engines._engine import Engine as Engine
 from seqcells.engines.associative import AssociativeScan as AssociativeScan
 from seqcells.engines.deferred import Deferred as Deferred
+from seqcells.engines.kernels import CUDACluster as CUDACluster
 from seqcells.engines.kernels import PallasTPU as PallasTPU
 from seqcells.engines.kernels import PallasTriton as PallasTriton
 from seqcells.engines.options import gpu_compiler_options as gpu_compiler_options
@@ -12,6 +13,7 @@ from seqcells.engines.truncated import Truncated as Truncated
 ENGINES: tuple[Engine, ...] = (
     AssociativeScan(),
     PallasTriton(),
+    CUDACluster(),
     PallasTPU(),
     Deferred(),
     Scan(),

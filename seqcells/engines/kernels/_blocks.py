@@ -60,20 +60,11 @@ def call(
         options: those of `pallas_call`.
     """
 
-    def padded(kind: str, a: jax.Array) -> jax.Array:
-        return jnp.pad(a, [(0, n - m) for n, m in zip(sizes.of(kind, a), a.shape, strict=True)])
-
-    varying = varies_over(given)
-    manual = jax.sharding.ManualAxisType(varying=varying) if varying else None
-
-    def shape(kind: str, a: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(sizes.of(kind, a), a.dtype, manual_axis_type=manual)
-
     def spec(kind: str, a: Any) -> pl.BlockSpec:
         return cut[kind](sizes.of(kind, a))
 
-    leaves, reads = jax.tree.flatten(_map(padded, given))
-    shapes, writes = jax.tree.flatten(_map(shape, made))
+    leaves, reads = jax.tree.flatten(pad(given, sizes))
+    shapes, writes = jax.tree.flatten(padded(made, sizes, given))
     ends = (len(leaves), len(leaves) + len(shapes))
 
     def body(*refs: Any) -> None:
@@ -93,10 +84,32 @@ def call(
     # Indices on a device are int32, whatever a program computes in.
     with jax.enable_x64(jax.config.read("jax_enable_x64") and interpret):
         found = called(*leaves)
-    cropped = [
-        a[tuple(map(slice, one.shape))] for a, one in zip(found, jax.tree.leaves(made), strict=True)
-    ]
-    return jax.tree.unflatten(writes, cropped)
+    return crop(jax.tree.unflatten(writes, found), made)
+
+
+def pad(given: Blocks, sizes: Sizes) -> Blocks:
+    """Pad arrays with zeros."""
+
+    def one(kind: str, a: jax.Array) -> jax.Array:
+        return jnp.pad(a, [(0, n - m) for n, m in zip(sizes.of(kind, a), a.shape, strict=True)])
+
+    return _map(one, given)
+
+
+def padded(made: Blocks, sizes: Sizes, given: Blocks) -> Blocks:
+    """Return the padded shapes of what is made, varying over the axes over which `given` does."""
+    varying = varies_over(given)
+    manual = jax.sharding.ManualAxisType(varying=varying) if varying else None
+
+    def shape(kind: str, a: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(sizes.of(kind, a), a.dtype, manual_axis_type=manual)
+
+    return _map(shape, made)
+
+
+def crop(found: Blocks, made: Blocks) -> Blocks:
+    """Undo `pad`: arrays of the shapes of `made`."""
+    return jax.tree.map(lambda a, one: a[tuple(map(slice, one.shape))], found, made)
 
 
 def _map(function: Callable[[str, Any], Any], blocks: Blocks) -> Blocks:

@@ -59,7 +59,7 @@ class KernelEngine(Engine):
             return reason
         if may_be_sharded():
             return "JAX may have cut arrays over devices, which it cannot see; use jax.shard_map"
-        if not self.interpret and wide(_dtype(cell, xs)) != jnp.float32:
+        if not self.interpret and wide(computed_in(cell, xs)) != jnp.float32:
             return "it computes in float32 and narrower"
         return self.why_too_large(cell, self.settled(cell, xs))
 
@@ -98,7 +98,7 @@ class KernelEngine(Engine):
         """Choose what is left open."""
         assert isinstance(cell, DenseCell)
         chunk = _schedule.choose_for_device(cell, xs).chunk if self.chunk is None else self.chunk
-        precision = self.precision or self.product(_dtype(cell, xs))
+        precision = self.precision or self.product(computed_in(cell, xs))
         return dataclasses.replace(self, precision=precision, chunk=chunk)
 
     def run(
@@ -118,8 +118,9 @@ class KernelEngine(Engine):
         )
 
 
-def _dtype(cell: DenseCell, xs: Any) -> Any:
-    return cell.dtype or xs.dtype
+def computed_in(cell: Cell, xs: Any) -> Any:
+    """Return the dtype in which a cell computes on inputs."""
+    return getattr(cell, "dtype", None) or xs.dtype
 
 
 def default_precision() -> str | None:

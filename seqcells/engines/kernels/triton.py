@@ -12,16 +12,13 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from seqcells.cells._dense import DenseCell
-from seqcells.engines.kernels import _blocks, _march
+from seqcells.engines.kernels import _blocks, _march, _nvidia
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._engine import LEAST_EXACT, KernelEngine, default_precision
 from seqcells.engines.kernels._loops import Kernels, cast
 from seqcells.engines.kernels._march import March
 from seqcells.engines.kernels._tiles import Rule, dot
 
-# KiB of a multiprocessor's memory that one block may use, by compute capability (NVIDIA's CUDA C++
-# Programming Guide, table of technical specifications).
-SHARED_KIB = {"8.0": 163, "8.6": 99, "8.7": 163, "8.9": 99, "9.0": 227, "10.0": 227, "12.0": 99}
 PRODUCTS = {  # the operands' dtype, how JAX is to multiply them, and the bytes that one takes
     "bfloat16": (jnp.bfloat16, None, 2),
     "tf32": (jnp.float32, jax.lax.DotAlgorithmPreset.TF32_TF32_F32, 4),
@@ -36,7 +33,6 @@ ASKED = {  # by `jax_default_matmul_precision`; whatever else it says, "float32"
     "tf32": (*LEAST_EXACT, "high", "tensorfloat32", "TF32_TF32_F32"),
     "tf32x3": ("bfloat16_3x", "BF16_BF16_F32_X3", "BF16_BF16_F32_X6", "TF32_TF32_F32_X3"),
 }
-H200 = "9.0"  # its compute capability
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,18 +66,13 @@ class PallasTriton(KernelEngine):
 
     def why_not_device(self) -> str | None:
         """Say that this is no NVIDIA GPU of Ampere or later, or return None."""
-        capability = _capability()
-        if capability[:1].isdecimal() and float(capability) >= 8:
-            return None
-        return f"it needs an NVIDIA GPU of compute capability 8.0 or above, got {capability!r}"
+        return _nvidia.why_not(8.0)
 
     def room(self, cell: DenseCell, precision: str) -> tuple[int, int, int]:
         """Return the units that a kernel computes, the bytes of their matrices, and the most."""
         width = _width(cell.hidden_size)
         column = width * PRODUCTS[precision][2] + TILE * 4  # of a matrix, and of its product
-        capability = H200 if self.interpret else _capability()
-        kib = SHARED_KIB.get(capability, min(SHARED_KIB.values()))
-        return width, cell.GATES * width * column, kib * 1024
+        return width, cell.GATES * width * column, _nvidia.shared_bytes(self.interpret)
 
     def product(self, dtype: Any) -> str:
         """Choose how operands are multiplied: at least as exactly as JAX is asked to."""
@@ -140,13 +131,6 @@ class _TritonLoops(Kernels):
         warnings.filterwarnings("ignore", ".*Pallas Triton backend is dep", DeprecationWarning)
         few = width <= 64 and self.precision != "float32"
         return triton.CompilerParams(num_warps=4 if few else 8, num_stages=1)
-
-
-def _capability() -> str:
-    """Return the compute capability of the GPU; where there is none, one is only described."""
-    if jax.default_backend() != "gpu":
-        return H200
-    return str(getattr(jax.devices()[0], "compute_capability", ""))
 
 
 def _width(size: int) -> int:

@@ -1,0 +1,167 @@
+// A march (see _march.py) over all steps, in one launch. 16 rows of the batch are one cluster of
+// blocks, which share the recurrent matrices: each holds the columns of its own units, in registers
+// and, where those do not suffice, in its shared memory. What a step multiplies is exchanged through
+// the shared memory of all of them, in two buffers by turns, so that a step has one barrier.
+//
+// A warp computes 8 units of 16 rows; a lane two units of two rows, as `multiply` hands them out.
+//
+// Written by cluster.py before this: the sizes, PARAMETERS and lists of them, and of one unit of one
+// row the functions `begin` (the state before the first step), `operands` (what a step multiplies)
+// and `advance` (the new state, and what is written).
+
+constexpr int ROWS_OF_TILE = 16, SLICE = 16, UNITS_OF_WARP = 8;
+constexpr int WARPS = UNITS / BLOCKS / UNITS_OF_WARP, SLICES = UNITS / SLICE;
+constexpr int STRIDE = UNITS + 8;  // of a row, so that 8 rows of a fragment lie in 32 banks
+constexpr int BUFFER = OPERANDS * ROWS_OF_TILE * STRIDE;
+constexpr int OTHERS = SLICES - KEPT;  // slices that are not kept in registers
+
+extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 * WARPS, 1)
+    NAME(PARAMETERS) {
+  const float* const reads[] = {READ};
+  const float* const rows[] = {ROW};
+  const int* const codes = CODE;
+  const Half* const matrices = MATRICES;
+  const float* const biases = BIASES;
+  float* const writes[] = {WRITTEN};
+
+  SHARED(shared);
+  Half* const buffers = reinterpret_cast<Half*>(shared);  // [2][OPERANDS][16][STRIDE]
+  unsigned* const others = shared + BUFFER;               // [DOTS][OTHERS][WARPS][32][2]
+
+  const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, block = rank();
+  const int tile = blockIdx.x / BLOCKS % TILES, member = blockIdx.x / BLOCKS / TILES;
+  const int first = (block * WARPS + warp) * UNITS_OF_WARP;
+  const int unit = first + lane % 4 * 2;
+  const int line[2] = {lane / 4, lane / 4 + 8};
+  const int row[2] = {tile * ROWS_OF_TILE + line[0], tile * ROWS_OF_TILE + line[1]};
+  const bool live[2] = {row[0] < ROWS, row[1] < ROWS};
+
+  unsigned kept[DOTS][KEPT + 1][2];
+#pragma unroll
+  for (int g = 0; g < DOTS; ++g)
+#pragma unroll
+    for (int k = 0; k < SLICES; ++k)
+#pragma unroll
+      for (int i = 0; i < 2; ++i) {
+        const int from = k * SLICE + i * 8 + lane % 4 * 2;
+        const size_t at = (((size_t)member * DOTS + g) * UNITS + from) * UNITS + first + lane / 4;
+        const unsigned word = matrices[at] | (unsigned)matrices[at + UNITS] << 16;
+        if (k < KEPT)
+          kept[g][k][i] = word;
+        else
+          others[(((g * OTHERS + k - KEPT) * WARPS + warp) * 32 + lane) * 2 + i] = word;
+      }
+
+  float held[2][2][HELD], state[2][2][STATES], seen[2][2][READS], following[2][2][READS];
+  int code[2] = {STEP, STEP}, following_code[2] = {STEP, STEP};
+#pragma unroll
+  for (int i = 0; i < 2; ++i)
+#pragma unroll
+    for (int j = 0; j < 2; ++j) {
+#pragma unroll
+      for (int n = 0; n < HELD; ++n) {
+        const size_t at = ((size_t)member * ROWS + row[i]) * UNITS + unit + j;
+        if (n < HELD_ROWS)
+          held[i][j][n] = live[i] ? rows[n][at] : 0.0f;
+        else
+          held[i][j][n] = biases[((size_t)member * DOTS + n - HELD_ROWS) * UNITS + unit + j];
+      }
+      begin(held[i][j], state[i][j]);
+    }
+
+  auto look = [&](int step, float(&seen)[2][2][READS], int(&code)[2]) {
+    const int t = BACK ? STEPS - 1 - step : step;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const size_t at = ((size_t)member * STEPS + t) * ROWS + row[i];
+      if (CODED) code[i] = live[i] ? codes[at] : STEP;
+#pragma unroll
+      for (int n = 0; n < READS; ++n) {
+        float2 pair = {0.0f, 0.0f};
+        if (live[i]) pair = *reinterpret_cast<const float2*>(reads[n] + at * UNITS + unit);
+        seen[i][0][n] = pair.x;
+        seen[i][1][n] = pair.y;
+      }
+    }
+  };
+  look(0, seen, code);
+  arrive();
+  wait();  // no block stores to one that has not begun
+
+#pragma unroll 1
+  for (int step = 0; step < STEPS; ++step) {
+    Half* const buffer = buffers + step % 2 * BUFFER;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float out[2][OPERANDS];
+#pragma unroll
+      for (int j = 0; j < 2; ++j) operands(held[i][j], state[i][j], seen[i][j], code[i], out[j]);
+#pragma unroll
+      for (int o = 0; o < OPERANDS; ++o) {
+        const unsigned word = pack(out[0][o], out[1][o]);
+#pragma unroll
+        for (int b = 0; b < BLOCKS; ++b)
+          store(buffer + (o * ROWS_OF_TILE + line[i]) * STRIDE + unit, b, word);
+      }
+    }
+    arrive();
+    look(step + 1 < STEPS ? step + 1 : step, following, following_code);
+    wait();
+
+    float sums[DOTS][CHAINS][4] = {};
+#pragma unroll
+    for (int k = 0; k < SLICES; ++k) {
+      unsigned a[OPERANDS][4];
+#pragma unroll
+      for (int o = 0; o < OPERANDS; ++o)
+        load(a[o], buffer + (o * ROWS_OF_TILE + lane % 16) * STRIDE + k * SLICE + lane / 16 * 8);
+#pragma unroll
+      for (int g = 0; g < DOTS; ++g) {
+        unsigned b[2];
+#pragma unroll
+        for (int i = 0; i < 2; ++i)
+          b[i] = k < KEPT ? kept[g][k][i]
+                          : others[(((g * OTHERS + k - KEPT) * WARPS + warp) * 32 + lane) * 2 + i];
+        multiply(sums[g][k % CHAINS], a[OPERAND[g]], b);
+      }
+    }
+
+    const int t = BACK ? STEPS - 1 - step : step;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      float written[2][WRITES];
+#pragma unroll
+      for (int j = 0; j < 2; ++j) {
+        float products[DOTS], next[STATES];
+#pragma unroll
+        for (int g = 0; g < DOTS; ++g) {
+          products[g] = sums[g][0][2 * i + j];
+#pragma unroll
+          for (int n = 1; n < CHAINS; ++n) products[g] += sums[g][n][2 * i + j];
+        }
+        advance(held[i][j], state[i][j], seen[i][j], code[i], products, next, written[j]);
+#pragma unroll
+        for (int n = 0; n < STATES; ++n) state[i][j][n] = next[n];
+      }
+      const size_t at = (((size_t)member * STEPS + t) * ROWS + row[i]) * UNITS + unit;
+#pragma unroll
+      for (int n = 0; n < WRITES; ++n)
+        if (live[i])
+          *reinterpret_cast<float2*>(writes[n] + at) = {written[0][n], written[1][n]};
+      code[i] = following_code[i];
+#pragma unroll
+      for (int j = 0; j < 2; ++j)
+#pragma unroll
+        for (int n = 0; n < READS; ++n) seen[i][j][n] = following[i][j][n];
+    }
+  }
+
+#pragma unroll
+  for (int n = 0; n < LASTS; ++n)
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const size_t at = ((size_t)member * ROWS + row[i]) * UNITS + unit;
+      if (live[i])
+        *reinterpret_cast<float2*>(writes[WRITES + n] + at) = {state[i][0][n], state[i][1][n]};
+    }
+}

@@ -1,0 +1,142 @@
+"""Kernels of clusters: their CUDA, run on a CPU a lane at a time (`tests.emulator`)."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from seqcells.engines import _engine, deferred
+from seqcells.engines.kernels import _engine as kernel_engine
+from seqcells.engines.kernels import cluster
+from tests import emulator
+
+STEPS, BATCH, INPUTS = 6, 19, 3  # more than one tile of rows
+CELLS = {
+    "gru": sc.GRU,
+    "gru-single": lambda *args, **more: sc.GRU(*args, bias="single", **more),
+    "lstm": sc.LSTM,
+    "mgu": lambda *args, **more: sc.MGU(*args, reset="after", **more),
+    "relu": lambda *args, **more: sc.RNN(*args, activation="relu", **more),
+    "rnn": sc.RNN,
+}
+FLAGS = {
+    "lengths": np.arange(BATCH) % (STEPS + 1),
+    "resets": np.arange(STEPS * BATCH).reshape(STEPS, BATCH) % 5 == 3,
+}
+over_flags = pytest.mark.parametrize(
+    "flags", [{}, FLAGS, FLAGS | {"reverse": True}], ids=["no", "yes", "back"]
+)
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """A GPU that is a CPU; the kernels that are launched on it."""
+    if emulator.COMPILER is None:
+        pytest.skip("needs g++")
+    monkeypatch.setattr(cluster, "execute", emulator.execute)
+    monkeypatch.setattr(sc.CUDACluster, "why_not_device", lambda self: None)
+    for module in (_engine, deferred, kernel_engine):
+        monkeypatch.setattr(module, "platform", lambda xs: "gpu")
+    emulator.LAUNCHED.clear()
+    return emulator.LAUNCHED
+
+
+def problem(make, size):
+    cell = make(size)
+    params = cell.init(jax.random.key(0), INPUTS)
+    return cell, params, jax.random.normal(jax.random.key(1), (STEPS, BATCH, INPUTS))
+
+
+def loss(cell, engine, **flags):
+    def of(params, xs):
+        carry, ys = sc.unroll(cell, params, xs, engine=engine, **flags)
+        some = sum(jnp.sum(jnp.cos(a)) for a in jax.tree.leaves(carry))
+        return jnp.sum(jnp.sin(ys)) + some
+
+    return of
+
+
+def graded(cell, engine, **flags):
+    return jax.jit(jax.value_and_grad(loss(cell, engine, **flags), (0, 1)))
+
+
+def assert_near(found, right):
+    """Compare norms: a sum in another order is now and then rounded to another bfloat16."""
+    assert jax.tree.structure(found) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
+        assert a.dtype == b.dtype == jnp.float32
+        assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
+
+
+@over_flags
+@pytest.mark.parametrize("name", CELLS)
+def test_cuda_computes_what_a_scan_that_multiplies_in_bfloat16_does(name, flags, launched):
+    cell, params, xs = problem(CELLS[name], 40)
+    found = graded(cell, sc.CUDACluster("bfloat16", chunk=4), **flags)(params, xs)
+    expected = graded(cell, sc.CUDACluster("bfloat16", chunk=4, interpret=True), **flags)(
+        params, xs
+    )
+    assert {kernel.name for kernel in launched} == {"seqcells_forward", "seqcells_backward"}
+    assert_near(found, expected)
+
+
+# What a block holds: all in registers, of one block and of several; some in shared memory.
+SIZES = {"one-block": 20, "four-blocks": 100, "eight-blocks": 150, "shared-memory": 448}
+
+
+@pytest.mark.parametrize("name", SIZES)
+def test_cuda_is_right_for_clusters_of_any_size(name, launched):
+    cell, params, xs = problem(sc.GRU, SIZES[name])
+    found = graded(cell, sc.CUDACluster("bfloat16"), **FLAGS)(params, xs)
+    plans = {kernel.plan for kernel in launched}
+    assert {plan.blocks for plan in plans} == {{20: 1, 100: 4}.get(SIZES[name], 8)}
+    assert any(plan.kept < plan.units // 16 for plan in plans) == (name == "shared-memory")
+    assert_near(
+        found, graded(cell, sc.CUDACluster("bfloat16", interpret=True), **FLAGS)(params, xs)
+    )
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_gradient_takes_one_launch_each_way_and_many_weights_take_no_more(axis, launched):
+    cell, params, xs = problem(sc.GRU, 20)
+    many = jax.tree.map(lambda a: jnp.stack([a, -a, 0.5 * a, 2 * a]), params)
+    some = jax.tree.map(lambda a: jnp.stack([a[:2], a[2:]]), many)
+    engines = (sc.CUDACluster("bfloat16"), sc.CUDACluster("bfloat16", interpret=True))
+
+    def together(engine):
+        one = jax.grad(loss(cell, engine, lengths=FLAGS["lengths"]), (0, 1))
+        return jax.vmap(jax.vmap(one, (0, None)), (axis, None))
+
+    some = jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), some)
+    found = jax.block_until_ready(jax.jit(together(engines[0]))(some, xs))
+    assert [kernel.name for kernel in launched] == ["seqcells_forward", "seqcells_backward"]
+    assert_near(found, jax.jit(together(engines[1]))(some, xs))
+
+
+BROKEN = {
+    "one buffer": ("step % 2 * BUFFER", "0", "a race"),
+    "no barrier": ("    wait();\n\n    float sums", "    float sums", "a race|arrives twice"),
+    "begins at once": ("  arrive();\n  wait();  //", "  //", "a race|may not have begun"),
+    "one block waits": (
+        "    wait();\n\n    float",
+        "    if (block) wait();\n\n    float",
+        "a race|arrives twice",
+    ),
+    "overlaps": ("* STRIDE + unit, b, word)", "* STRIDE, b, word)", "a race"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_the_emulator_sees_what_a_gpu_would_do_only_sometimes(name, launched, monkeypatch):
+    old, new, failure = BROKEN[name]
+    execute = cluster.execute
+
+    def broken(kernel, *args):
+        assert old in kernel.source
+        return execute(kernel._replace(source=kernel.source.replace(old, new)), *args)
+
+    monkeypatch.setattr(cluster, "execute", broken)
+    cell, params, xs = problem(sc.GRU, 48)
+    with pytest.raises(Exception, match=f"emulator: ({failure})"):
+        jax.block_until_ready(sc.unroll(cell, params, xs, engine=sc.CUDACluster("bfloat16")))
