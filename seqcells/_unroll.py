@@ -14,7 +14,7 @@ from seqcells import _check, _flags
 from seqcells._cell import Carry, Cell, Params, fresh_carry
 from seqcells._flags import Flags
 from seqcells.engines import ENGINES, Engine
-from seqcells.engines._engine import best, varies_over
+from seqcells.engines._engine import best, varying
 
 
 def unroll(
@@ -216,20 +216,6 @@ def prepare(
     carry = fresh if carry is None else _like("carry", carry, fresh, xs)
     fresh, carry = varying((fresh, carry), (params, xs, flags, carry))
     return cell, carry, dataclasses.replace(flags, fresh=fresh)
-
-
-def varying(carries: Any, others: Any) -> Any:
-    """Within a checked shard_map: let carries vary over every axis over which others vary.
-
-    A loop's carry does not become varying by itself, and weights may vary where inputs do not.
-    """
-    axes = varies_over(others)
-
-    def one(leaf: jax.Array) -> jax.Array:
-        missing = tuple(sorted(axes - varies_over(leaf)))
-        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
-
-    return jax.tree.map(one, carries) if axes else carries
 
 
 def _like(name: str, carry: Carry, fresh: Carry, xs: jax.Array) -> Carry:

@@ -13,14 +13,16 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.experimental import topologies
-from jax.sharding import SingleDeviceSharding
+from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
+from jax.sharding import PartitionSpec as P
 
 import seqcells as sc
 from seqcells.engines import deferred
 from seqcells.engines._schedule import DEVICE_BYTES
-from seqcells.engines.kernels import _engine
+from seqcells.engines.kernels import _engine, _nvidia
 
 TARGET = Path(__file__).parent / "targets" / "h200.txtpb"  # what XLA is to know of an H200
 SPILLED = 64  # bytes stored and loaded: eight registers once, not an array
@@ -189,10 +191,11 @@ def assembly(folder):
     return found
 
 
-def spilled(path):
+def spilled(path, architecture="sm_90a"):
     """The bytes of registers that a kernel stores and loads again."""
     root = Path(importlib.util.find_spec("nvidia").submodule_search_locations[0])
-    command = [root / "cu13" / "bin" / "ptxas", "-v", "-arch=sm_90a", path, "-o", os.devnull]
+    command = [root / "cu13" / "bin" / "ptxas", "-v", f"-arch={architecture}", path]
+    command += ["-o", os.devnull]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
     return sum(map(int, re.findall(r"(\d+) bytes spill", said)))
 
@@ -210,6 +213,48 @@ def test_a_kernel_each_way_is_compiled_and_stays_in_registers(h200, tmp_path, na
     assert not loops(text)
     found = {name: spilled(path) for name, path in assembly(tmp_path).items()}
     assert {name: count for name, count in found.items() if count > SPILLED} == {}
+
+
+CLUSTER_CELLS = {  # the largest of each, and those that all registers hold
+    "gru-64": sc.GRU(64, dtype="bfloat16"),
+    "gru-256": sc.GRU(256, dtype="bfloat16"),
+    "gru-512": sc.GRU(512, dtype="bfloat16"),
+    "lstm-384": sc.LSTM(384, dtype="bfloat16"),
+    "mgu-640": sc.MGU(640, reset="after", dtype="bfloat16"),
+    "rnn-512": sc.RNN(512, dtype="bfloat16"),
+    "rnn-960": sc.RNN(960, dtype="bfloat16"),
+}
+
+
+@pytest.fixture
+def written(monkeypatch):
+    """The PTX of each kernel that is launched."""
+    found, compile_ptx = {}, _nvidia.compile_ptx
+
+    def noted(source):
+        ptx = compile_ptx(source)
+        found[re.search(r"\.entry (seqcells_\w+)\(", ptx)[1]] = ptx
+        return ptx
+
+    monkeypatch.setattr(_nvidia, "compile_ptx", noted)
+    return found
+
+
+@aot_gpu
+@pytest.mark.parametrize("flags", [(), FLAGS], ids=["plain", "flags"])
+@pytest.mark.parametrize("name", CLUSTER_CELLS)
+def test_a_cluster_each_way_is_compiled_and_stays_in_registers(
+    h200, tmp_path, written, name, flags
+):
+    compiled = h200.compile(CLUSTER_CELLS[name], sc.CUDACluster(), graded=True, flags=flags)
+    text = compiled.as_text()
+    assert text.count('custom_call_target="__gpu$xla.gpu.ptx"') == len(written) == 2
+    assert not loops(text)
+    path = tmp_path / "kernel.ptx"
+    for ptx in written.values():
+        path.write_text(ptx)
+        for architecture in ("sm_90", "sm_100", "sm_120"):  # Hopper, and both that came after
+            assert spilled(path, architecture) <= SPILLED
 
 
 @aot_gpu
@@ -232,9 +277,53 @@ def test_products_are_multiplied_as_the_precision_says(h200, tmp_path, precision
 
 
 @aot_gpu
-def test_many_weights_take_one_kernel_each_way(h200):
-    compiled = h200.compile(sc.GRU(64), sc.PallasTriton(), graded=True, many=True)
-    assert compiled.as_text().count('custom_call_target="__gpu$xla.gpu.triton"') == 2
+@pytest.mark.parametrize(
+    ("engine", "target"),
+    [(sc.PallasTriton(), "triton"), (sc.CUDACluster("bfloat16"), "ptx")],
+    ids=["triton", "cluster"],
+)
+def test_many_weights_take_one_kernel_each_way(h200, engine, target):
+    compiled = h200.compile(sc.GRU(64), engine, graded=True, many=True)
+    assert compiled.as_text().count(f'custom_call_target="__gpu$xla.gpu.{target}"') == 2
+
+
+SHARDED = {"triton": sc.PallasTriton(), "cluster": sc.CUDACluster("bfloat16")}
+
+
+def sharded(devices, cell, engine):
+    """A gradient whose batch is cut over devices by a checked shard_map."""
+    mesh = Mesh(np.array(devices), ("devices",))
+    batch = P(None, "devices")
+
+    def shaped(tree, spec):
+        def one(a):
+            return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=NamedSharding(mesh, spec))
+
+        return jax.tree.map(one, tree)
+
+    def graded(params, xs, lengths):
+        def loss(params, xs):
+            _, ys = sc.unroll(cell, params, xs, lengths=lengths, engine=engine)
+            return jax.lax.psum(jnp.sum(ys), "devices")
+
+        return jax.grad(loss, (0, 1))(params, xs)
+
+    specs = (P(), batch, P("devices"))
+    function = jax.shard_map(graded, mesh=mesh, in_specs=specs, out_specs=specs[:2])
+    params = jax.eval_shape(lambda key: cell.init(key, INPUTS), jax.random.key(0))
+    rows = 16 * len(devices)
+    xs = jax.ShapeDtypeStruct((STEPS, rows, INPUTS), "float32")
+    lengths = jax.ShapeDtypeStruct((rows,), "int32")
+    args = map(shaped, (params, xs, lengths), specs)
+    return jax.jit(function).lower(*args).compile().as_text()
+
+
+@aot_gpu
+@pytest.mark.parametrize("name", SHARDED)
+@pytest.mark.usefixtures("h200")
+def test_kernels_run_within_a_checked_shard_map(name):
+    text = sharded(gpu().devices, sc.GRU(64), SHARDED[name])
+    assert len(re.findall(r'custom_call_target="__gpu\$xla\.gpu\.(triton|ptx)"', text)) == 2
 
 
 TPU_CELLS = {
@@ -268,3 +357,11 @@ def test_a_kernel_for_a_tpu_counts_in_int32_whatever_jax_computes_in(v5e):
 def test_many_weights_take_one_kernel_each_way_of_a_tpu(v5e):
     compiled = v5e.compile(sc.GRU(64), sc.PallasTPU(), graded=True, many=True)
     assert compiled.as_text().count('custom_call_target="tpu_custom_call"') == 2
+
+
+@aot_tpu
+@pytest.mark.usefixtures("v5e")
+def test_a_kernel_of_a_tpu_runs_within_a_checked_shard_map_of_four():
+    text = sharded(tpu().devices, sc.GRU(64), sc.PallasTPU())
+    assert text.count('custom_call_target="tpu_custom_call"') == 2
+    assert len(re.findall(r" all-reduce(-start)?\(", text)) == 1  # of the gradients of all weights

@@ -12,7 +12,8 @@ from jax.flatten_util import ravel_pytree
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
-from seqcells._unroll import prepare, time_first, varying
+from seqcells._unroll import prepare, time_first
+from seqcells.engines._engine import varying
 
 
 def lyapunov_exponents(

@@ -79,3 +79,18 @@ def varies_over(tree: Any) -> frozenset[str]:
         return getattr(getattr(jax.typeof(leaf), "manual_axis_type", None), "varying", frozenset())
 
     return frozenset[str]().union(*map(of, jax.tree.leaves(tree)))
+
+
+def varying(tree: Any, others: Any) -> Any:
+    """Within a checked shard_map: let a tree vary over every axis over which others vary.
+
+    What JAX takes for the same on all devices, as a loop's carry or what a kernel made, does not
+    become varying by itself.
+    """
+    axes = varies_over(others)
+
+    def one(leaf: jax.Array) -> jax.Array:
+        missing = tuple(sorted(axes - varies_over(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(one, tree) if axes else tree

@@ -60,7 +60,7 @@ class Plan(NamedTuple):
     def kept(self) -> int:
         """Return the slices of the matrices that stay in registers."""
         file, most = REGISTERS
-        most = min(file // (32 * self.warps) // 8 * 8, most)
+        most = min(file // (32 * -(-self.warps // 4) * 4) // 8 * 8, most)  # 4 warps at a time
         sums = 4 * (self.dots * self.chains + self.operands)
         room = most - BASE_REGISTERS - sums - self.numbers
         return min(max(room // (2 * self.dots), 0), self.units // SLICE)

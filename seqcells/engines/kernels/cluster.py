@@ -14,6 +14,7 @@ import numpy as np
 from seqcells._cell import Cell
 from seqcells._flags import Flags
 from seqcells.cells._dense import DenseCell
+from seqcells.engines._engine import varying
 from seqcells.engines.kernels import _blocks, _march, _nvidia
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._cuda import Kernel, Plan, padded_units, write
@@ -104,7 +105,8 @@ class _ClusterLoops(Kernels):
         def members(*given: jax.Array) -> Sequence[jax.Array]:
             """Run on arrays with an axis before all others, one member of which is a run."""
             count = len(given[0])
-            return execute(kernel, count, given, [_with(count, one) for one in out])
+            out = [jax.ShapeDtypeStruct((count, *one.shape), one.dtype) for one in shapes]
+            return execute(kernel, count, given, out)
 
         @members.def_vmap
         def _(size: int, batched: Sequence[bool], *given: jax.Array) -> Any:
@@ -115,9 +117,11 @@ class _ClusterLoops(Kernels):
             found = members(*(a.reshape(-1, *a.shape[2:]) for a in whole))
             return [a.reshape(size, -1, *a.shape[1:]) for a in found], [True] * len(found)
 
-        out, structure = jax.tree.flatten(padded)
-        found = members(*(a[None] for a in jax.tree.leaves(given)))
-        return _blocks.crop(jax.tree.unflatten(structure, [a[0] for a in found]), made)
+        # A checked shard_map takes a result for the same on all devices, unless it is told.
+        shapes, structure = jax.tree.flatten(padded)
+        found = members(*varying([a[None] for a in jax.tree.leaves(given)], given))
+        found = jax.tree.unflatten(structure, varying([a[0] for a in found], given))
+        return _blocks.crop(found, made)
 
 
 def execute(
@@ -137,7 +141,3 @@ def execute(
         **{f"grid_{axis}": np.int32(n) for axis, n in blocks.items()},
         **{f"block_{axis}": np.int32(n) for axis, n in threads.items()},
     )
-
-
-def _with(count: int, one: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
-    return one.update(shape=(count, *one.shape))
