@@ -251,8 +251,8 @@ class Gpu:
         end = time.monotonic() + 60 * self.minutes
         about = {"device": device, "driver": driver} | machine.about()
         stem = f"gpu-{'-'.join(device.lower().split())}"
-        known = tables.read(self.out / f"{stem}.csv", gpu.COLUMNS)
-        seen = set() if self.again else {tuple(row[key] for key in gpu.KEYS) for row in known}
+        known = [] if self.again else tables.read(self.out / f"{stem}.csv", gpu.COLUMNS)
+        seen = gpu.seen(known)
         groups: Measured = [
             (
                 f"{case.dtype} {case.what} B,T,H {case.shape.name}",

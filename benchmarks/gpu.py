@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import importlib
 import itertools
@@ -36,7 +37,10 @@ SIZES: dict[str, tuple[int, ...]] = {  # in the order in which they are measured
 }
 DTYPES, WHATS = ("bfloat16", "float32"), ("forward", "training")
 ENTRIES = 2**28  # of xs: larger problems do not fit memory in every way
-PRECISIONS = {"bfloat16": ("bfloat16",), "float32": ("tf32", "tf32x3")}  # of the kernels
+KERNELS = {
+    "bfloat16": (sc.PallasTriton("bfloat16"), sc.CUDACluster("bfloat16")),
+    "float32": (sc.PallasTriton("tf32"), sc.PallasTriton("tf32x3")),
+}
 KEYS = ["dtype", "what", "B", "T", "H"]  # of a group
 RATIOS = {"to_cudnn": CUDNN, "to_nnx": NNX, "to_floor": FLOOR}
 SPREADS = ("us_step", *RATIOS)
@@ -67,7 +71,7 @@ class Way(NamedTuple):
     forward: Forward
     params: Any
     options: dict[str, Any] | None = None  # of the compiler
-    exact: bool = False  # whether its gradient by w_hh is compared, which peers add up in bfloat16
+    ours: bool = False  # then its gradient by w_hh is compared, which others add up in bfloat16
 
 
 def cases() -> Iterator[Case]:
@@ -76,6 +80,12 @@ def cases() -> Iterator[Case]:
         for dtype, what in itertools.product(DTYPES, WHATS):
             if T * B * H <= ENTRIES:
                 yield Case(dtype, what, Shape(f"{B}x{T}x{H}", B, T, H, H))
+
+
+def seen(rows: list[Row]) -> set[tuple[Any, ...]]:
+    """Return the groups of a table, without those that lack cuDNN where it is there now."""
+    least = {CUDNN} if has_cudnn() else {FLOOR}
+    return {tuple(row[key] for key in KEYS) for row in rows if row["contestant"] in least}
 
 
 def prepare() -> tuple[str, str]:
@@ -116,9 +126,8 @@ def ways(dtype: str, shape: Shape, interpret: bool = False) -> dict[str, Way | s
             chosen = sc.select_engine(cell, xs, engine=engine)
         except ValueError as error:
             return str(error)
-        return Way(
-            lambda params, xs: sc.unroll(cell, params, xs, engine=chosen)[1], params, options
-        )
+        forward: Forward = lambda params, xs: sc.unroll(cell, params, xs, engine=chosen)[1]  # noqa: E731
+        return Way(forward, params, options, ours=True)
 
     lean = sc.Deferred(keep=(), ahead=True, one_by_one=False, unroll=8)
     found: dict[str, Way | str] = {
@@ -127,9 +136,9 @@ def ways(dtype: str, shape: Shape, interpret: bool = False) -> dict[str, Way | s
         "lean scan": unrolled(lean),
         "lean scan, one graph": unrolled(lean, sc.gpu_compiler_options()),
     }
-    for precision in PRECISIONS[dtype]:
-        kernel = sc.PallasTriton(precision, interpret=interpret)
-        found[f"PallasTriton {precision}"] = unrolled(kernel)
+    for kernel in KERNELS[dtype]:
+        name = f"{type(kernel).__name__} {kernel.precision}"
+        found[name] = unrolled(dataclasses.replace(kernel, interpret=interpret))
     return found
 
 
@@ -183,12 +192,12 @@ def race(case: Case, seconds: float, about: Row, say: Say, interpret: bool) -> l
     calls: dict[str, Call] = {}
     told: dict[str, Row] = {}
 
-    def enter(name: str, make: Callable[[], Call], exact: bool = False) -> None:
+    def enter(name: str, make: Callable[[], Call], ours: bool = False) -> None:
         say(f"{name}: compiling")
         try:
             call = make()
             _poison(xs)
-            error = _error(_told(call(), shape.B)[: 1 + exact], right)
+            error = _error(_told(call(), shape.B, ours), right)
         except Exception as failure:  # whatever a compiler or a device says is told
             told[name] = {"status": _first_line(failure), "difference": math.nan}
             return
@@ -199,8 +208,8 @@ def race(case: Case, seconds: float, about: Row, say: Say, interpret: bool) -> l
     say("float64: compiling")
     right = _exact(dtype, shape, xs, train)
     for name, way in ways(dtype, shape, interpret).items():
-        exact = isinstance(way, Way) and way.exact
-        enter(name, functools.partial(_program, way, xs, train), exact)
+        ours = isinstance(way, Way) and way.ours
+        enter(name, functools.partial(_program, way, xs, train), ours)
     if has_cudnn():
         enter(CUDNN, functools.partial(_cudnn, dtype, shape, xs, train))
     told[FLOOR] = {"status": "ok", "difference": math.nan}
@@ -242,10 +251,10 @@ def _exact(dtype: str, shape: Shape, xs: jax.Array, train: bool) -> list[np.ndar
     with jax.enable_x64(True):
         args = jax.tree.map(jnp.asarray, (rounded, some.astype(np.float64)))
         right = jax.jit(graded(by_hand) if train else by_hand)(*args)
-        return _told(right, some.shape[1])[: 1 + (some.shape[1] == shape.B)]
+        return _told(right, some.shape[1], ours=some.shape[1] == shape.B)
 
 
-def _told(found: Any, rows: int) -> list[np.ndarray]:
+def _told(found: Any, rows: int, ours: bool) -> list[np.ndarray]:
     """Return what is compared: ys; or the gradient by xs, as if by the sum over rows, and by w_hh.
 
     The latter where it is laid out as ours, and of use where all rows were compared.
@@ -253,8 +262,8 @@ def _told(found: Any, rows: int) -> list[np.ndarray]:
     if not isinstance(found, tuple):
         return [_array(found[:, :CHECKED])]
     params, xs = found[1]
-    ours = [_array(rows * params.w_hh)] if isinstance(params, sc.GRUParams) else []
-    return [rows * _array(xs[:, :CHECKED]), *ours]
+    by_w_hh = [_array(rows * params.w_hh)] if ours else []
+    return [rows * _array(xs[:, :CHECKED]), *by_w_hh]
 
 
 def _array(a: Any) -> np.ndarray:

@@ -395,7 +395,7 @@ def test_every_way_on_a_gpu_is_checked_against_float64(what, dtype, monkeypatch)
         name: "ok"
         for name in (
             *(gpu.NNX, "scan by hand", "lean scan", "lean scan, one graph"),
-            *(f"PallasTriton {precision}" for precision in gpu.PRECISIONS[dtype]),
+            *(f"{type(k).__name__} {k.precision}" for k in gpu.KERNELS[dtype]),
             gpu.FLOOR,
         )
     }
@@ -417,6 +417,18 @@ def test_cases_on_a_gpu_begin_with_the_most_telling_and_fit_its_memory():
     assert len(set(found)) == len(found)
     assert {case.shape.T for case in found} == set(gpu.SIZES["T"])
     assert max(case.shape.T * case.shape.B * case.shape.H for case in found) == gpu.ENTRIES
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_a_case_that_lacks_cudnn_is_measured_again_where_it_is_there(there, monkeypatch):
+    monkeypatch.setattr(gpu, "has_cudnn", lambda: there)
+    with_it, without = ({"dtype": d, "what": "w", "B": 1, "T": 2, "H": 3} for d in gpu.DTYPES)
+    rows = [
+        *(with_it | {"contestant": name} for name in (gpu.NNX, gpu.CUDNN, gpu.FLOOR)),
+        *(without | {"contestant": name} for name in (gpu.NNX, gpu.FLOOR)),
+    ]
+    both = {tuple(one.values()) for one in (with_it, without)}
+    assert gpu.seen(rows) == ({tuple(with_it.values())} if there else both)
 
 
 def test_without_a_gpu_it_says_so_before_anything_runs(capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """Kernels of clusters: their CUDA, run on a CPU a lane at a time (`tests.emulator`)."""
 
+import ctypes
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,8 +10,8 @@ import pytest
 import seqcells as sc
 from seqcells.engines import _engine, deferred
 from seqcells.engines.kernels import _engine as kernel_engine
-from seqcells.engines.kernels import cluster
-from tests import emulator
+from seqcells.engines.kernels import _scalar, cluster
+from tests import emulator, reference
 
 STEPS, BATCH, INPUTS = 6, 19, 3  # more than one tile of rows
 CELLS = {
@@ -112,6 +114,84 @@ def test_a_gradient_takes_one_launch_each_way_and_many_weights_take_no_more(axis
     found = jax.block_until_ready(jax.jit(together(engines[0]))(some, xs))
     assert [kernel.name for kernel in launched] == ["seqcells_forward", "seqcells_backward"]
     assert_near(found, jax.jit(together(engines[1]))(some, xs))
+
+
+@pytest.mark.parametrize("name", ["gru", "rnn"])
+def test_cuda_computes_what_numpy_does(name, launched):
+    make, step = {"gru": (sc.GRU, reference.gru_step), "rnn": (sc.RNN, reference.rnn_step)}[name]
+    cell, params, xs = problem(make, 40)
+    _, ys = sc.unroll(cell, params, xs, engine=sc.CUDACluster("bfloat16"))
+    assert len(launched) == 1
+    exact, inputs = jax.tree.map(lambda a: np.asarray(a, np.float64), (params, xs))
+    fresh = np.zeros(40)
+    for row in (0, BATCH - 1):
+        _, expected, _ = reference.unroll(step, exact, inputs[:, row], fresh, fresh)
+        np.testing.assert_allclose(np.asarray(ys[:, row]), expected, atol=0.02)
+
+
+OPERATIONS = {
+    "abs": lambda x, y: jnp.abs(x),
+    "add": lambda x, y: x + y,
+    "and": lambda x, y: (x > 0) & (y > 0),
+    "div": lambda x, y: x / y,
+    "eq": lambda x, y: x == y,
+    "exp": lambda x, y: jnp.exp(x),
+    "ge": lambda x, y: x >= y,
+    "gt": lambda x, y: x > y,
+    "le": lambda x, y: x <= y,
+    "log1p": lambda x, y: jnp.log1p(jnp.abs(x)),
+    "logistic": lambda x, y: jax.nn.sigmoid(x),
+    "lt": lambda x, y: x < y,
+    "max": lambda x, y: jnp.maximum(x, y),
+    "min": lambda x, y: jnp.minimum(x, y),
+    "mul": lambda x, y: x * y,
+    "ne": lambda x, y: x != y,
+    "neg": lambda x, y: -x,
+    "not": lambda x, y: ~(x > y),
+    "or": lambda x, y: (x > 0) | (y > 0),
+    "select_n": lambda x, y: jnp.where(x > y, x, -jnp.inf),
+    "square": lambda x, y: jnp.square(x),
+    "sub": lambda x, y: x - y,
+    "tanh": lambda x, y: jnp.tanh(x),
+}
+
+
+def test_every_operation_is_written_in_c_as_jax_computes_it():
+    if emulator.COMPILER is None:
+        pytest.skip("needs g++")
+    assert set(OPERATIONS) == set(_scalar.WRITTEN) - set(_scalar.SAME)
+    numbers = np.array([0.0, 1.0, -1.0, 0.3, -2.5, 7.0, np.inf, -np.inf, np.nan], np.float32)
+    x, y = (a.ravel() for a in np.meshgrid(numbers, numbers))
+    one = jax.ShapeDtypeStruct((1, 1), "float32")
+    source = []
+    for name, operation in OPERATIONS.items():
+        as_float = lambda x, y, f=operation: f(x, y).astype(jnp.float32)  # noqa: E731
+        assert name in {str(e.primitive) for e in _every(jax.make_jaxpr(as_float)(one, one).jaxpr)}
+        lines, (value,) = _scalar.statements(as_float, (one, one), ["x", "y"])
+        body = " ".join([*lines, f"return {value};"])
+        source.append(f'extern "C" float run_{name}(float x, float y) {{ {body} }}')
+    library = emulator.build((emulator.HERE / "emulator.cuh").read_text() + "\n".join(source))
+    for name, operation in OPERATIONS.items():
+        run = getattr(library, f"run_{name}")
+        run.argtypes, run.restype = [ctypes.c_float] * 2, ctypes.c_float
+        found = [run(*pair) for pair in zip(x, y, strict=True)]
+        right = operation(jnp.asarray(x), jnp.asarray(y)).astype(jnp.float32)
+        np.testing.assert_allclose(found, right, 1e-6, err_msg=name)
+
+
+def _every(jaxpr):
+    for eqn in jaxpr.eqns:
+        yield eqn
+        within = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+        yield from () if within is None else _every(getattr(within, "jaxpr", within))
+
+
+def test_an_operation_that_c_does_not_have_is_named():
+    one = jax.ShapeDtypeStruct((1, 1), "float32")
+    with pytest.raises(NotImplementedError, match=r"erf: expected abs, add"):
+        _scalar.statements(jax.scipy.special.erf, (one,), ["x"])
+    with pytest.raises(NotImplementedError, match="constant: expected one number"):
+        _scalar.statements(lambda x: x + np.ones((1, 2), "float32"), (one,), ["x"])
 
 
 BROKEN = {

@@ -11,7 +11,7 @@ import pytest
 import seqcells as sc
 from seqcells._flags import Flags
 from seqcells.engines import _engine, deferred
-from seqcells.engines.kernels import _blocks, triton
+from seqcells.engines.kernels import _blocks, _nvidia
 from seqcells.engines.kernels import _engine as kernel_engine
 from tests import reference
 from tests.helpers import assert_close
@@ -24,6 +24,8 @@ EXACT = {sc.PallasTriton: "tf32x3", sc.PallasTPU: "float32"}  # in interpret mod
 CELLS = {"gru": (sc.GRU, reference.gru_step), "rnn": (sc.RNN, reference.rnn_step)}
 CELLS["lstm"] = (sc.LSTM, reference.lstm_step)
 over_kernels = pytest.mark.parametrize("kernel", KERNELS.values(), ids=KERNELS)
+ROUGH = KERNELS | {"cluster": sc.CUDACluster}  # the last multiplies in bfloat16 alone
+over_all_kernels = pytest.mark.parametrize("kernel", ROUGH.values(), ids=ROUGH)
 
 
 def problem(make, dtype="float32", size=UNITS):
@@ -71,7 +73,7 @@ def test_windows_may_fill_no_block_of_steps(kernel):
     assert_close(found, expected, 1e-4)
 
 
-@over_kernels
+@over_all_kernels
 @pytest.mark.parametrize("name", CELLS)
 def test_in_bfloat16_the_carry_stays_in_float32(kernel, name):
     make, step = CELLS[name]
@@ -190,27 +192,58 @@ def test_a_kernel_refuses_what_jax_may_have_sharded(monkeypatch):
         sc.select_engine(sc.GRU(8), XS, engine=sc.PallasTriton(interpret=True))
 
 
-GPUS = {
-    "7.5": "compute capability 8.0 or above, got '7.5'",
-    "gfx942": "got 'gfx942'",
-    "": "got ''",
-    "8.0": "216 KiB of a multiprocessor's 163 KiB",
-    "8.6": "3 matrices of 128x128 in tf32 take 216 KiB of a multiprocessor's 99 KiB",
-    "9.0": None,
-    "99.0": "a multiprocessor's 99 KiB",  # unknown yet: the least that any has
-}
+TRITON, CLUSTER = sc.PallasTriton("tf32"), sc.CUDACluster("bfloat16")
+GPUS = [
+    (TRITON, 128, "7.5", "compute capability 8.0 or above, got '7.5'"),
+    (TRITON, 128, "gfx942", "got 'gfx942'"),
+    (TRITON, 128, "", "got ''"),
+    (TRITON, 128, "8.0", "216 KiB of a multiprocessor's 163 KiB"),
+    (TRITON, 128, "8.6", "3 matrices of 128x128 in tf32 take 216 KiB of a multiprocessor's 99"),
+    (TRITON, 128, "9.0", None),
+    (TRITON, 128, "99.0", "a multiprocessor's 99 KiB"),  # unknown yet: the least that any has
+    (CLUSTER, 128, "8.9", "compute capability 9.0 or above, got '8.9'"),
+    (CLUSTER, 512, "9.0", None),
+    (CLUSTER, 513, "9.0", "of a multiprocessor's 227 KiB"),
+    (CLUSTER, 256, "12.0", None),
+    (CLUSTER, 512, "12.0", "of a multiprocessor's 99 KiB"),
+]
 
 
 @pytest.mark.usefixtures("gpu")
-@pytest.mark.parametrize(("capability", "reason"), GPUS.items())
-def test_what_fits_depends_on_the_gpu(monkeypatch, capability, reason):
-    monkeypatch.setattr(triton, "_capability", lambda: capability)
-    found = sc.PallasTriton("tf32").why_not(sc.GRU(128), XS, Flags())
+@pytest.mark.parametrize(("engine", "size", "capability", "reason"), GPUS)
+def test_what_fits_depends_on_the_gpu(monkeypatch, engine, size, capability, reason):
+    monkeypatch.setattr(_nvidia, "capability", lambda: capability)
+    monkeypatch.setattr(_nvidia, "why_no_compiler", lambda: None)
+    found = engine.why_not(sc.GRU(size), XS, Flags())
     assert found is None if reason is None else reason in found
 
 
+@pytest.mark.usefixtures("gpu")
+def test_a_cluster_needs_a_compiler_and_says_where_it_is_found(monkeypatch):
+    monkeypatch.setattr(_nvidia, "_library", lambda: None)
+    with pytest.raises(ValueError, match=r"needs NVRTC.*pip install 'jax\[cuda13\]'"):
+        sc.select_engine(sc.GRU(8, dtype="bfloat16"), XS, engine=sc.CUDACluster())
+
+
+@pytest.mark.parametrize(
+    ("dtype", "asked", "runs"),
+    [
+        ("bfloat16", None, True),
+        ("float32", None, False),
+        ("float32", "tensorfloat32", False),
+        ("float32", "bfloat16", True),
+    ],
+)
+def test_a_cluster_rounds_to_bfloat16_only_where_that_is_asked_for(dtype, asked, runs):
+    with jax.default_matmul_precision(asked):
+        cell, engine = sc.GRU(8, dtype=dtype), sc.CUDACluster(interpret=True)
+        reason = engine.why_not(cell, XS, Flags())
+        assert reason is None if runs else 'say precision="bfloat16"' in reason
+        assert sc.CUDACluster("bfloat16", interpret=True).why_not(cell, XS, Flags()) is None
+
+
 @pytest.mark.parametrize("options", [{"precision": "tf31"}, {"chunk": 0}, {"interpret": 1}])
-@over_kernels
+@over_all_kernels
 def test_options_are_checked(kernel, options):
     with pytest.raises((TypeError, ValueError), match=next(iter(options))):
         kernel(**options)

@@ -30,7 +30,7 @@ def execute(kernel, members, given, out):
         )
         words = plan.shared_bytes // 4
         clusters, threads, seed = members * kernel.tiles, 32 * plan.warps, len(kernel.source)
-        run = _compiled(kernel.source).run
+        run = _library(kernel.source).run
         run.restype = ctypes.c_char_p
         failure = run(clusters, threads, words, seed, pointers)
         if failure:
@@ -40,12 +40,16 @@ def execute(kernel, members, given, out):
     return jax.pure_callback(call, list(out), *given)
 
 
-def _compiled(source):
-    """Compile a kernel for a CPU, once."""
+def _library(source):
+    """Compile a kernel for a CPU."""
     device = (_cuda.HERE / "device.cuh").read_text()
     assert device in source
     source = source.replace(device, (HERE / "emulator.cuh").read_text())
-    source += (HERE / "entry.cu").read_text()
+    return build(source + (HERE / "entry.cu").read_text())
+
+
+def build(source):
+    """Compile C++, once."""
     name = hashlib.sha256(source.encode()).hexdigest()
     folder = Path(tempfile.gettempdir()) / f"seqcells-emulator-{name}"
     if not (folder / "kernel.so").exists():

@@ -19,7 +19,6 @@ SAME = ("broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze"
 WRITTEN = dict.fromkeys(SAME, "{0}") | {
     "abs": "fabsf({0})",
     "add": "{0} + {1}",
-    "add_any": "{0} + {1}",
     "and": "{0} && {1}",
     "div": "{0} / {1}",
     "eq": "{0} == {1}",
