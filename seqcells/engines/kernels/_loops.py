@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 import math
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from seqcells.engines._operation import Function, Given, Operation, Turned
 from seqcells.engines.kernels import _march, _products, _tiles
 from seqcells.engines.kernels._blocks import Blocks
 from seqcells.engines.kernels._march import March
-from seqcells.engines.kernels._tiles import Leaves, Rule, Slopes, Weights
+from seqcells.engines.kernels._tiles import Leaves, Rule, Slopes, Weights, dot
 
 
 class Read(NamedTuple):
@@ -138,6 +139,21 @@ def cast(read: Blocks, operand: Any) -> Blocks:
     """Return what a kernel reads with the matrices in the dtype in which they are multiplied."""
     matrices = lambda a: a.astype(operand) if a.ndim == 3 else a  # noqa: E731
     return read._replace(whole=jax.tree.map(matrices, read.whole))
+
+
+def multiplied(rule: Rule, operand: Any, precision: Any, interpreted: Any) -> tuple[Any, Rule]:
+    """Return the dtype of operands, and the rule that multiplies them so.
+
+    Args:
+        rule: the cell.
+        operand: the dtype that a device multiplies.
+        precision: how, as JAX has it.
+        interpreted: the dtype of the carry where plain operations take the place of a device's;
+            they multiply in it what a device would in float32. None on a device.
+    """
+    if interpreted is not None:
+        operand, precision = operand if operand == jnp.bfloat16 else interpreted, None
+    return operand, rule._replace(dot=functools.partial(dot, operand=operand, precision=precision))
 
 
 def _rule(cell: SplitCell, carry: Carry, drive: Any) -> Rule:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
@@ -19,9 +18,9 @@ from seqcells.engines.kernels import _blocks, _march, _nvidia
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._cuda import Kernel, Plan, padded_units, write
 from seqcells.engines.kernels._engine import KernelEngine, computed_in, default_precision
-from seqcells.engines.kernels._loops import Kernels, cast
+from seqcells.engines.kernels._loops import Kernels, cast, multiplied
 from seqcells.engines.kernels._march import March
-from seqcells.engines.kernels._tiles import Rule, dot
+from seqcells.engines.kernels._tiles import Rule
 
 ROUGH = ("bfloat16", "BF16_BF16_F32", "fastest")  # `jax_default_matmul_precision`
 
@@ -93,7 +92,7 @@ class _ClusterLoops(Kernels):
     def launch(self, march: March, rule: Rule, read: Blocks, made: Blocks) -> Blocks:
         """Run a kernel, a cluster for some rows and all steps."""
         if self.interpret:
-            rule = rule._replace(dot=functools.partial(dot, operand=jnp.bfloat16))
+            _, rule = multiplied(rule, jnp.bfloat16, None, made.steps[0].dtype)
             return _march.scanned(march, rule, read, made)
         length, rows, units = made.steps[0].shape
         sizes = Sizes(length, rows, padded_units(units))

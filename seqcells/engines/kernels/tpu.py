@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from typing import Any, ClassVar
 
 import jax
@@ -14,9 +13,9 @@ from seqcells.cells._dense import DenseCell
 from seqcells.engines.kernels import _blocks, _march
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._engine import LEAST_EXACT, KernelEngine, default_precision
-from seqcells.engines.kernels._loops import Kernels, cast
+from seqcells.engines.kernels._loops import Kernels, cast, multiplied
 from seqcells.engines.kernels._march import March
-from seqcells.engines.kernels._tiles import STEP, Rule, dot
+from seqcells.engines.kernels._tiles import STEP, Rule
 
 LANES = 128  # units of a register
 ROWS = 8, 128  # of a tile: a multiple of the first, up to the second
@@ -91,9 +90,9 @@ class _TPULoops(Kernels):
         if length % block and read.code is None:  # the steps that are added are padding
             read = read._replace(code=jnp.full((length, rows, 1), STEP, jnp.int32))
         operand, precision = PRODUCTS[self.precision]
-        if self.interpret and operand == jnp.float32:
-            operand = shape.dtype
-        rule = rule._replace(dot=functools.partial(dot, operand=operand, precision=precision))
+        operand, rule = multiplied(
+            rule, operand, precision, shape.dtype if self.interpret else None
+        )
         state = jax.eval_shape(march.start, read)
 
         def kernel(read: Blocks, made: Blocks, *kept: Any) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import warnings
 from typing import Any, ClassVar
 
@@ -15,9 +14,9 @@ from seqcells.cells._dense import DenseCell
 from seqcells.engines.kernels import _blocks, _march, _nvidia
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._engine import LEAST_EXACT, KernelEngine, default_precision
-from seqcells.engines.kernels._loops import Kernels, cast
+from seqcells.engines.kernels._loops import Kernels, cast, multiplied
 from seqcells.engines.kernels._march import March
-from seqcells.engines.kernels._tiles import Rule, dot
+from seqcells.engines.kernels._tiles import Rule
 
 PRODUCTS = {  # the operands' dtype, how JAX is to multiply them, and the bytes that one takes
     "bfloat16": (jnp.bfloat16, None, 2),
@@ -99,9 +98,9 @@ class _TritonLoops(Kernels):
         length, rows, units = shape.shape
         width = _width(units)
         operand, precision, _ = PRODUCTS[self.precision]
-        if self.interpret:  # on a CPU, which has no tf32, and maybe in float64
-            precision, operand = None, operand if operand == jnp.bfloat16 else shape.dtype
-        rule = rule._replace(dot=functools.partial(dot, operand=operand, precision=precision))
+        operand, rule = multiplied(
+            rule, operand, precision, shape.dtype if self.interpret else None
+        )
 
         def kernel(read: Blocks, made: Blocks) -> None:
             state = _march.steps(march, rule, read, made, march.start(read))
