@@ -3,6 +3,8 @@
 That they equal NumPy under every flag is a law of all engines (`helpers.ENGINES`).
 """
 
+import types
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -146,6 +148,18 @@ def test_many_inputs_share_the_gradient_of_their_weights(kernel):
     assert_close(graded(kernel("float32", interpret=True)), graded(sc.Scan()), 1e-4)
 
 
+@over_all_kernels
+def test_infinity_stays_infinite_beside_units_that_are_padding(kernel):
+    cell = sc.RNN(5, "relu", bias=False, dtype="bfloat16")
+    params = sc.RNNParams(jnp.ones((1, 5)), 1e30 * jnp.ones((5, 5)), None)
+    xs = jnp.ones((5, 2, 1)).at[:, 1].set(0)
+    found, right = (
+        sc.unroll(cell, params, xs, engine=e) for e in (kernel(interpret=True), sc.Scan())
+    )
+    assert not np.isfinite(right[1][-1, 0]).any()
+    np.testing.assert_array_equal(found[0], right[0])
+
+
 @over_kernels
 @pytest.mark.parametrize("shape", [(5, 2), (5, 2, 3, 2), (0, 3, 2), (5, 0, 2)])
 def test_any_batch_axes_will_do_also_none_and_empty_ones(kernel, shape):
@@ -193,6 +207,7 @@ def test_a_kernel_refuses_what_jax_may_have_sharded(monkeypatch):
 
 
 TRITON, CLUSTER = sc.PallasTriton("tf32"), sc.CUDACluster("bfloat16")
+SHARED = {"8.0": 163, "8.6": 99, "8.9": 99, "9.0": 227, "12.0": 99}  # KiB
 GPUS = [
     (TRITON, 128, "7.5", "compute capability 8.0 or above, got '7.5'"),
     (TRITON, 128, "gfx942", "got 'gfx942'"),
@@ -200,7 +215,12 @@ GPUS = [
     (TRITON, 128, "8.0", "216 KiB of a multiprocessor's 163 KiB"),
     (TRITON, 128, "8.6", "3 matrices of 128x128 in tf32 take 216 KiB of a multiprocessor's 99"),
     (TRITON, 128, "9.0", None),
-    (TRITON, 128, "99.0", "a multiprocessor's 99 KiB"),  # unknown yet: the least that any has
+    (
+        TRITON,
+        128,
+        "99.0",
+        "a multiprocessor's 99 KiB",
+    ),  # the least of any
     (CLUSTER, 128, "8.9", "compute capability 9.0 or above, got '8.9'"),
     (CLUSTER, 512, "9.0", None),
     (CLUSTER, 513, "9.0", "of a multiprocessor's 227 KiB"),
@@ -212,7 +232,10 @@ GPUS = [
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize(("engine", "size", "capability", "reason"), GPUS)
 def test_what_fits_depends_on_the_gpu(monkeypatch, engine, size, capability, reason):
-    monkeypatch.setattr(_nvidia, "capability", lambda: capability)
+    memory = {"shared_memory_per_block_optin": 1024 * SHARED.get(capability, 0)}
+    known = memory if capability in SHARED else {}
+    gpu = types.SimpleNamespace(compute_capability=capability, **known)
+    monkeypatch.setattr(_nvidia, "gpu", lambda: gpu)
     monkeypatch.setattr(_nvidia, "why_no_compiler", lambda: None)
     found = engine.why_not(sc.GRU(size), XS, Flags())
     assert found is None if reason is None else reason in found

@@ -16,21 +16,21 @@ HERE = Path(__file__).parent
 TILE = 16  # rows of a cluster
 SLICE = 16  # of a sum: what one product of the hardware adds up
 COLUMNS = 8  # units of a warp
-BLOCKS = {32: 1, 64: 2, 128: 4}  # of a cluster, by the units that they compute at most
-MOST_BLOCKS = 8  # that any GPU starts as one cluster
+CLUSTERS = {32: 1, 64: 2, 128: 4}  # blocks, by the units that they compute at most
+LARGEST = 8  # blocks, that any GPU starts as one cluster
 REGISTERS = 65536, 255  # of a multiprocessor, and of a thread at most
-BASE_REGISTERS = 48  # of a thread: addresses, counters and what is computed on the way
+BASE_REGISTERS = 48  # of a thread: addresses, counters; with fewer, ptxas spills (test_aot.py)
 CHAINED = 96  # registers of matrices, up to which sums are split in two chains of products
 
 
 def padded_units(size: int) -> int:
     """Return the units that a kernel computes for a cell of `size`: the same in each block."""
-    least = max(COLUMNS * _blocks(size), SLICE)
+    least = max(COLUMNS * _cluster(size), SLICE)
     return -(-size // least) * least
 
 
-def _blocks(units: int) -> int:
-    return next((n for most, n in BLOCKS.items() if units <= most), MOST_BLOCKS)
+def _cluster(units: int) -> int:
+    return next((n for most, n in CLUSTERS.items() if units <= most), LARGEST)
 
 
 class Plan(NamedTuple):
@@ -44,7 +44,7 @@ class Plan(NamedTuple):
     @property
     def blocks(self) -> int:
         """Return the blocks of a cluster."""
-        return _blocks(self.units)
+        return _cluster(self.units)
 
     @property
     def warps(self) -> int:
@@ -66,9 +66,14 @@ class Plan(NamedTuple):
         return min(max(room // (2 * self.dots), 0), self.units // SLICE)
 
     @property
+    def stride(self) -> int:
+        """Return the units of a row in memory: 8 rows of 8 units lie in different banks."""
+        return self.units + 8
+
+    @property
     def shared_bytes(self) -> int:
         """Return the bytes of a multiprocessor's memory: two buffers, and the other slices."""
-        buffers = 2 * self.operands * TILE * (self.units + 8) * 2
+        buffers = 2 * self.operands * TILE * self.stride * 2
         return buffers + (self.units // SLICE - self.kept) * self.dots * self.warps * 32 * 8
 
 
@@ -81,7 +86,7 @@ class Kernel(NamedTuple):
     plan: Plan
 
 
-def write(march: March, rule: Rule, read: Blocks, made: Blocks, sizes: Sizes) -> Kernel:
+def write(march: March, rule: Rule, read: Blocks, made: Blocks, sizes: Sizes, size: int) -> Kernel:
     """Write a march.
 
     Args:
@@ -90,6 +95,7 @@ def write(march: March, rule: Rule, read: Blocks, made: Blocks, sizes: Sizes) ->
         read: what it reads, padded.
         made: the shapes of what it makes.
         sizes: those of both.
+        size: the units that are no padding.
 
     Returns:
         A kernel that takes the leaves of `read` and makes those of `made`, each with an axis before
@@ -106,15 +112,15 @@ def write(march: March, rule: Rule, read: Blocks, made: Blocks, sizes: Sizes) ->
 
     def step(rows: Any, bias: Any, state: Any, seen: Any, code: Any, products: Any) -> Any:
         whole = jax.tree.map(lambda a: _Numbers(dots) if a.ndim == 3 else bias, read.whole)
-        multiplied: list[jax.Array] = []
+        multiplied: dict[int, jax.Array] = {}
 
         def dot(a: jax.Array, number: Any) -> jax.Array:
-            multiplied.append(a)
+            multiplied[number] = a
             return products[number]
 
         held = march.hold(Blocks(rows=rows, whole=whole))
         new, written = march.take(rule._replace(dot=dot), held, state, seen, code)
-        return multiplied, new, written
+        return [multiplied[number] for number in range(dots)], new, written
 
     state = jax.eval_shape(start, rows)
     args = (rows, bias, state, seen, code, products)
@@ -129,7 +135,12 @@ def write(march: March, rule: Rule, read: Blocks, made: Blocks, sizes: Sizes) ->
     plan = Plan(sizes.units, dots, len(operands), 8 * _count(seen) + 4 * _count((held, state)))
     tiles = -(-sizes.rows // TILE)
     constants = {
+        "TILE": TILE,
+        "SLICE": SLICE,
+        "COLUMNS": COLUMNS,
+        "SIZE": size,
         "UNITS": sizes.units,
+        "STRIDE": plan.stride,
         "ROWS": sizes.rows,
         "STEPS": sizes.steps,
         "TILES": tiles,
@@ -190,7 +201,7 @@ def _parameters(name: str, read: Blocks, made: Blocks) -> list[str]:
         "read": ("const float*", read.steps),
         "code": ("const int*", read.code),
         "row": ("const float*", read.rows),
-        "matrices": ("const Half*", [a for a in jax.tree.leaves(read.whole) if a.ndim == 3]),
+        "matrices": ("const Bfloat16*", [a for a in jax.tree.leaves(read.whole) if a.ndim == 3]),
         "biases": ("const float*", [a for a in jax.tree.leaves(read.whole) if a.ndim == 2]),
         "written": ("float*", (made.steps, made.rows)),
     }

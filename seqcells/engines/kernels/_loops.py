@@ -141,19 +141,23 @@ def cast(read: Blocks, operand: Any) -> Blocks:
     return read._replace(whole=jax.tree.map(matrices, read.whole))
 
 
-def multiplied(rule: Rule, operand: Any, precision: Any, interpreted: Any) -> tuple[Any, Rule]:
+def multiplied(
+    rule: Rule, operand: Any, precision: Any, like: jax.ShapeDtypeStruct, interpret: bool
+) -> tuple[Any, Rule]:
     """Return the dtype of operands, and the rule that multiplies them so.
 
     Args:
         rule: the cell.
         operand: the dtype that a device multiplies.
         precision: how, as JAX has it.
-        interpreted: the dtype of the carry where plain operations take the place of a device's;
-            they multiply in it what a device would in float32. None on a device.
+        like: a leaf of a carry [..., H].
+        interpret: whether plain operations take the place of a device's; they multiply in the dtype
+            of the carry what a device would in float32.
     """
-    if interpreted is not None:
-        operand, precision = operand if operand == jnp.bfloat16 else interpreted, None
-    return operand, rule._replace(dot=functools.partial(dot, operand=operand, precision=precision))
+    if interpret:
+        operand, precision = operand if operand == jnp.bfloat16 else like.dtype, None
+    options = {"operand": operand, "precision": precision, "units": like.shape[-1]}
+    return operand, rule._replace(dot=functools.partial(dot, **options))
 
 
 def _rule(cell: SplitCell, carry: Carry, drive: Any) -> Rule:

@@ -8,37 +8,42 @@ import functools
 import importlib.util
 import re
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import jax
 
-# KiB of a multiprocessor's memory that one block may use, by compute capability (NVIDIA's CUDA C++
-# Programming Guide, table of technical specifications).
-SHARED_KIB = {"8.0": 163, "8.6": 99, "8.7": 163, "8.9": 99, "9.0": 227, "10.0": 227, "12.0": 99}
-H200 = "9.0"  # its compute capability
 # The virtual architecture and the version of PTX that what is compiled needs, and no newer: the
 # driver that reads it may be older than the compiler that writes it.
 ARCHITECTURE, VERSION = "compute_90", "8.0"
 
 
-def capability() -> str:
-    """Return the compute capability of the GPU; where there is none, one is only described."""
-    if jax.default_backend() != "gpu":
-        return H200
-    return str(getattr(jax.devices()[0], "compute_capability", ""))
+class GPU(NamedTuple):
+    """What is asked of a GPU, as JAX's devices call it."""
+
+    compute_capability: str
+    shared_memory_per_block_optin: int  # bytes
+
+
+H200 = GPU("9.0", 227 * 1024)
+LEAST = 99 * 1024  # bytes of memory that a block may use on any GPU since Ampere
+
+
+def gpu() -> Any:
+    """Return the GPU; where there is none, an H200 is described."""
+    return jax.devices()[0] if jax.default_backend() == "gpu" else H200
 
 
 def why_not(least: float) -> str | None:
     """Say that this is no NVIDIA GPU of a compute capability or above, or return None."""
-    found = capability()
+    found = str(getattr(gpu(), "compute_capability", ""))
     if found[:1].isdecimal() and float(found) >= least:
         return None
     return f"it needs an NVIDIA GPU of compute capability {least} or above, got {found!r}"
 
 
-def shared_bytes(described: bool) -> int:
-    """Return the bytes of memory that a block may use, of an H200 where none is but described."""
-    found = H200 if described else capability()
-    return 1024 * SHARED_KIB.get(found, min(SHARED_KIB.values()))
+def shared_bytes() -> int:
+    """Return the bytes of a multiprocessor's memory that a block may use."""
+    return getattr(gpu(), "shared_memory_per_block_optin", LEAST)
 
 
 def why_no_compiler() -> str | None:
@@ -89,6 +94,11 @@ def _text(library: ctypes.CDLL, what: str, program: ctypes.c_void_p) -> str:
     return text.value.decode()
 
 
+def _version(path: str) -> tuple[int, ...]:
+    """Return the version with which the name of a library ends."""
+    return tuple(map(int, path.rsplit(".so.", 1)[1].split(".")))
+
+
 @functools.cache
 def _library() -> ctypes.CDLL | None:
     """Return the library of an installed package, or else the system's."""
@@ -96,7 +106,7 @@ def _library() -> ctypes.CDLL | None:
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
     found = [str(path) for folder in folders for path in Path(folder).glob("*/lib/libnvrtc.so.*")]
     system = ctypes.util.find_library("nvrtc")
-    for name in [*sorted(found, reverse=True), *([system] if system else [])]:
+    for name in [*sorted(found, key=_version, reverse=True), *([system] if system else [])]:
         try:
             return ctypes.CDLL(name)
         except OSError:

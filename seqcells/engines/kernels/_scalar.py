@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,35 +11,21 @@ import numpy as np
 Env = dict[Any, str]  # what a variable of a jaxpr is called in C
 
 TYPES = {"float32": "float", "int32": "int", "bool": "bool"}
-SPECIAL = {"inf": "1.0f / 0.0f", "-inf": "-1.0f / 0.0f", "nan": "0.0f / 0.0f"}
-SAME = ("broadcast_in_dim", "convert_element_type", "copy", "reshape", "squeeze", "stop_gradient")
-# How C writes an operation of JAX, by the names of its operands. The first change the shape of a
-# tile, or its dtype as C does by itself.
-WRITTEN = dict.fromkeys(SAME, "{0}") | {
-    "abs": "fabsf({0})",
+# How C writes an operation of JAX, by the names of its operands: those that gates and flags have.
+WRITTEN = {
     "add": "{0} + {1}",
-    "and": "{0} && {1}",
-    "div": "{0} / {1}",
+    "broadcast_in_dim": "{0}",
+    "convert_element_type": "{0}",
     "eq": "{0} == {1}",
-    "exp": "expf({0})",
-    "ge": "{0} >= {1}",
-    "gt": "{0} > {1}",
-    "le": "{0} <= {1}",
-    "log1p": "log1pf({0})",
     "logistic": "logistic({0})",
-    "lt": "{0} < {1}",
-    "max": "{0} > {1} || {0} != {0} ? {0} : {1}",
-    "min": "{0} < {1} || {0} != {0} ? {0} : {1}",
+    "max": "{0} > {1} || {0} != {0} ? {0} : {1}",  # NaN where either is
     "mul": "{0} * {1}",
     "ne": "{0} != {1}",
-    "neg": "-{0}",
-    "not": "!{0}",
-    "or": "{0} || {1}",
     "select_n": "{0} ? {2} : {1}",
-    "square": "{0} * {0}",
     "sub": "{0} - {1}",
     "tanh": "tanhf({0})",
 }
+CALLS = ("closed_call", "custom_jvp_call", "custom_vjp_call", "jit", "pjit")  # of another function
 
 
 class Statements(NamedTuple):
@@ -84,19 +69,22 @@ def _write(jaxpr: Any, env: Env, outputs: Sequence[Any], lines: list[str]) -> li
 
     for eqn in (eqn for eqn in jaxpr.eqns if needed.intersection(eqn.outvars)):
         operands = [name(atom) for atom in eqn.invars]
-        within = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
-        if within is not None:
+        kind = eqn.primitive.name
+        if kind in CALLS:
+            within = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
             inner = getattr(within, "jaxpr", within)
             given = dict(zip(inner.invars, operands, strict=True))
             given |= _constants(within)
             env.update(zip(eqn.outvars, _write(inner, given, inner.outvars, lines), strict=True))
             continue
-        (out,) = eqn.outvars
-        if eqn.primitive.name not in WRITTEN:
-            raise NotImplementedError(f"{eqn.primitive}: expected {', '.join(sorted(WRITTEN))}")
-        value = WRITTEN[eqn.primitive.name].format(*operands)
-        env[out] = f"v{len(lines)}"
-        lines.append(f"const {TYPES[str(out.aval.dtype)]} {env[out]} = {value};")
+        types = [str(atom.aval.dtype) for atom in (*eqn.invars, *eqn.outvars)]
+        if kind not in WRITTEN or not set(types) <= set(TYPES):
+            given = f"{kind} of {', '.join(types[:-1])}"
+            known = f"{', '.join(WRITTEN)} of {', '.join(TYPES)}"
+            raise NotImplementedError(f"gate: expected no operation but {known}, got {given}")
+        env[eqn.outvars[0]] = f"v{len(lines)}"
+        value = WRITTEN[kind].format(*operands)
+        lines.append(f"const {TYPES[types[-1]]} v{len(lines)} = {value};")
     return [name(atom) for atom in outputs]
 
 
@@ -111,6 +99,4 @@ def _literal(value: Any) -> str:
     if value.size != 1:
         raise NotImplementedError(f"constant: expected one number, got shape {value.shape}")
     one = value.item()
-    if not isinstance(one, float):
-        return f"({str(one).lower()})"
-    return f"({one!r}f)" if math.isfinite(one) else f"({SPECIAL[str(one)]})"
+    return f"({one!r}f)" if isinstance(one, float) else f"({str(one).lower()})"

@@ -24,7 +24,13 @@ Leaves = list[jax.Array]
 Slopes = list[list[Any]]  # a row for each leaf of the new carry; None where it does not depend
 
 
-def dot(a: jax.Array, b: jax.Array, operand: Any = None, precision: Any = None) -> jax.Array:
+def dot(
+    a: jax.Array,
+    b: jax.Array,
+    operand: Any = None,
+    precision: Any = None,
+    units: int | None = None,
+) -> jax.Array:
     """Multiply two tiles; the sum is in the dtype of the operands, or in float32.
 
     Args:
@@ -32,7 +38,11 @@ def dot(a: jax.Array, b: jax.Array, operand: Any = None, precision: Any = None) 
         b: [H, H].
         operand: the dtype of the operands; their own where None.
         precision: of the product, as JAX has it.
+        units: those of a that are no padding. What is computed in padding may be infinite, and
+            times a zero of b it would be NaN.
     """
+    if units is not None and units < a.shape[-1]:
+        a = jnp.where(jax.lax.broadcasted_iota(jnp.int32, (1, a.shape[-1]), 1) < units, a, 0)
     a, b = (one if operand is None else one.astype(operand) for one in (a, b))
     return jax.lax.dot_general(
         *(a, b, (((a.ndim - 1,), (0,)), ((), ()))),

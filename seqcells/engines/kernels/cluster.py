@@ -74,7 +74,7 @@ class CUDACluster(KernelEngine):
         gates, width = cell.GATES, padded_units(cell.hidden_size)
         reads = leaves * (1 + leaves + gates)  # a cotangent, and slopes of each leaf by all
         back = Plan(width, gates, gates, 8 * reads + 12 * leaves)
-        return width, back.shared_bytes, _nvidia.shared_bytes(self.interpret)
+        return width, back.shared_bytes, _nvidia.shared_bytes()
 
     def product(self, dtype: Any) -> str:
         """Choose how operands are multiplied."""
@@ -92,19 +92,22 @@ class _ClusterLoops(Kernels):
     def launch(self, march: March, rule: Rule, read: Blocks, made: Blocks) -> Blocks:
         """Run a kernel, a cluster for some rows and all steps."""
         if self.interpret:
-            _, rule = multiplied(rule, jnp.bfloat16, None, made.steps[0].dtype)
+            _, rule = multiplied(rule, jnp.bfloat16, None, made.steps[0], interpret=True)
             return _march.scanned(march, rule, read, made)
         length, rows, units = made.steps[0].shape
         sizes = Sizes(length, rows, padded_units(units))
         given = _blocks.pad(cast(read, jnp.bfloat16), sizes)
         padded = _blocks.padded(made, sizes, given)
-        kernel = write(march, rule, given, padded, sizes)
+        kernel = write(march, rule, given, padded, sizes, units)
+        shapes, structure = jax.tree.flatten(padded)
 
         @jax.custom_batching.custom_vmap
         def members(*given: jax.Array) -> Sequence[jax.Array]:
             """Run on arrays with an axis before all others, one member of which is a run."""
             count = len(given[0])
             out = [jax.ShapeDtypeStruct((count, *one.shape), one.dtype) for one in shapes]
+            if count == 0:
+                return [jnp.zeros(one.shape, one.dtype) for one in out]
             return execute(kernel, count, given, out)
 
         @members.def_vmap
@@ -113,11 +116,12 @@ class _ClusterLoops(Kernels):
                 a if one else jnp.broadcast_to(a, (size, *a.shape))
                 for a, one in zip(given, batched, strict=True)
             ]
-            found = members(*(a.reshape(-1, *a.shape[2:]) for a in whole))
-            return [a.reshape(size, -1, *a.shape[1:]) for a in found], [True] * len(found)
+            count = size * whole[0].shape[1]
+            found = members(*(a.reshape(count, *a.shape[2:]) for a in whole))
+            back = [a.reshape(whole[0].shape[:2] + a.shape[1:]) for a in found]
+            return back, [True] * len(found)
 
         # A checked shard_map takes a result for the same on all devices, unless it is told.
-        shapes, structure = jax.tree.flatten(padded)
         found = members(*varying([a[None] for a in jax.tree.leaves(given)], given))
         found = jax.tree.unflatten(structure, varying([a[0] for a in found], given))
         return _blocks.crop(found, made)

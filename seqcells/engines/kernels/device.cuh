@@ -1,6 +1,6 @@
 // What the hardware offers to march.cu, from compute capability 9.0 on (PTX ISA, version 8.0).
 
-typedef unsigned short Half;  // the bits of a bfloat16
+typedef unsigned short Bfloat16;  // its bits
 
 #define SHARED(name) extern __shared__ __align__(16) unsigned name[]
 
@@ -28,6 +28,18 @@ __device__ __forceinline__ void store(const void* place, int block, unsigned wor
   asm volatile("st.shared::cluster.u32 [%0], %1;" ::"r"(there), "r"(word) : "memory");
 }
 
+// A word of this block's shared memory.
+__device__ __forceinline__ unsigned get(const unsigned* place) { return *place; }
+
+__device__ __forceinline__ void put(unsigned* place, unsigned word) { *place = word; }
+
+// Two numbers of global memory, side by side.
+__device__ __forceinline__ void put(float* place, float low, float high) {
+  asm volatile("st.global.v2.f32 [%0], {%1, %2};" ::"l"(__cvta_generic_to_global(place)), "f"(low),
+               "f"(high)
+               : "memory");
+}
+
 // Two numbers rounded to bfloat16, the first in the lower half.
 __device__ __forceinline__ unsigned pack(float low, float high) {
   unsigned found;
@@ -47,12 +59,13 @@ __device__ __forceinline__ void load(unsigned (&a)[4], const void* row) {
 // Add the product of a tile of 16x16 and one of 16x8 to one of 16x8.
 __device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4],
                                          const unsigned (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
+  asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 "
       "{%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
+// With the quick exponential and quotient: off by 2 or 3 units in the last place.
 __device__ __forceinline__ float logistic(float x) {
   return __fdividef(1.0f, 1.0f + __expf(-x));
 }

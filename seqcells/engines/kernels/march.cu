@@ -5,14 +5,12 @@
 //
 // A warp computes 8 units of 16 rows; a lane two units of two rows, as `multiply` hands them out.
 //
-// Written by cluster.py before this: the sizes, PARAMETERS and lists of them, and of one unit of one
+// Written by _cuda.py before this: the sizes, PARAMETERS and lists of them, and of one unit of one
 // row the functions `begin` (the state before the first step), `operands` (what a step multiplies)
 // and `advance` (the new state, and what is written).
 
-constexpr int ROWS_OF_TILE = 16, SLICE = 16, UNITS_OF_WARP = 8;
-constexpr int WARPS = UNITS / BLOCKS / UNITS_OF_WARP, SLICES = UNITS / SLICE;
-constexpr int STRIDE = UNITS + 8;  // of a row, so that 8 rows of a fragment lie in 32 banks
-constexpr int BUFFER = OPERANDS * ROWS_OF_TILE * STRIDE;
+constexpr int WARPS = UNITS / BLOCKS / COLUMNS, SLICES = UNITS / SLICE;
+constexpr int BUFFER = OPERANDS * TILE * STRIDE;
 constexpr int OTHERS = SLICES - KEPT;  // slices that are not kept in registers
 
 extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 * WARPS, 1)
@@ -20,23 +18,27 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
   const float* const reads[] = {READ};
   const float* const rows[] = {ROW};
   const int* const codes = CODE;
-  const Half* const matrices = MATRICES;
+  const Bfloat16* const matrices = MATRICES;
   const float* const biases = BIASES;
   float* const writes[] = {WRITTEN};
 
   SHARED(shared);
-  Half* const buffers = reinterpret_cast<Half*>(shared);  // [2][OPERANDS][16][STRIDE]
+  Bfloat16* const buffers = reinterpret_cast<Bfloat16*>(shared);  // [2][OPERANDS][16][STRIDE]
   unsigned* const others = shared + BUFFER;               // [DOTS][OTHERS][WARPS][32][2]
 
   const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, block = rank();
   const int tile = blockIdx.x / BLOCKS % TILES, member = blockIdx.x / BLOCKS / TILES;
-  const int first = (block * WARPS + warp) * UNITS_OF_WARP;
+  const int first = (block * WARPS + warp) * COLUMNS;
   const int unit = first + lane % 4 * 2;
+  const bool real[2] = {unit < SIZE, unit + 1 < SIZE};
   const int line[2] = {lane / 4, lane / 4 + 8};
-  const int row[2] = {tile * ROWS_OF_TILE + line[0], tile * ROWS_OF_TILE + line[1]};
+  const int row[2] = {tile * TILE + line[0], tile * TILE + line[1]};
   const bool live[2] = {row[0] < ROWS, row[1] < ROWS};
 
-  unsigned kept[DOTS][KEPT + 1][2];
+  const auto other = [&](int g, int k, int i) {
+    return others + (((g * OTHERS + k - KEPT) * WARPS + warp) * 32 + lane) * 2 + i;
+  };
+  unsigned kept[DOTS][KEPT + 1][2];  // one more, as there may be none
 #pragma unroll
   for (int g = 0; g < DOTS; ++g)
 #pragma unroll
@@ -49,7 +51,7 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
         if (k < KEPT)
           kept[g][k][i] = word;
         else
-          others[(((g * OTHERS + k - KEPT) * WARPS + warp) * 32 + lane) * 2 + i] = word;
+          put(other(g, k, i), word);
       }
 
   float held[2][2][HELD], state[2][2][STATES], seen[2][2][READS], following[2][2][READS];
@@ -90,7 +92,7 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
 
 #pragma unroll 1
   for (int step = 0; step < STEPS; ++step) {
-    Half* const buffer = buffers + step % 2 * BUFFER;
+    Bfloat16* const buffer = buffers + step % 2 * BUFFER;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       float out[2][OPERANDS];
@@ -98,10 +100,11 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
       for (int j = 0; j < 2; ++j) operands(held[i][j], state[i][j], seen[i][j], code[i], out[j]);
 #pragma unroll
       for (int o = 0; o < OPERANDS; ++o) {
-        const unsigned word = pack(out[0][o], out[1][o]);
+        // What padding computes may be infinite; times a zero of the matrices it would be NaN.
+        const unsigned word = pack(real[0] ? out[0][o] : 0.0f, real[1] ? out[1][o] : 0.0f);
 #pragma unroll
         for (int b = 0; b < BLOCKS; ++b)
-          store(buffer + (o * ROWS_OF_TILE + line[i]) * STRIDE + unit, b, word);
+          store(buffer + (o * TILE + line[i]) * STRIDE + unit, b, word);
       }
     }
     arrive();
@@ -114,14 +117,13 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
       unsigned a[OPERANDS][4];
 #pragma unroll
       for (int o = 0; o < OPERANDS; ++o)
-        load(a[o], buffer + (o * ROWS_OF_TILE + lane % 16) * STRIDE + k * SLICE + lane / 16 * 8);
+        load(a[o], buffer + (o * TILE + lane % 16) * STRIDE + k * SLICE + lane / 16 * 8);
 #pragma unroll
       for (int g = 0; g < DOTS; ++g) {
         unsigned b[2];
 #pragma unroll
         for (int i = 0; i < 2; ++i)
-          b[i] = k < KEPT ? kept[g][k][i]
-                          : others[(((g * OTHERS + k - KEPT) * WARPS + warp) * 32 + lane) * 2 + i];
+          b[i] = k < KEPT ? kept[g][k][i] : get(other(g, k, i));
         multiply(sums[g][k % CHAINS], a[OPERAND[g]], b);
       }
     }
@@ -146,8 +148,7 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
       const size_t at = (((size_t)member * STEPS + t) * ROWS + row[i]) * UNITS + unit;
 #pragma unroll
       for (int n = 0; n < WRITES; ++n)
-        if (live[i])
-          *reinterpret_cast<float2*>(writes[n] + at) = {written[0][n], written[1][n]};
+        if (live[i]) put(writes[n] + at, written[0][n], written[1][n]);
       code[i] = following_code[i];
 #pragma unroll
       for (int j = 0; j < 2; ++j)
@@ -161,7 +162,6 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const size_t at = ((size_t)member * ROWS + row[i]) * UNITS + unit;
-      if (live[i])
-        *reinterpret_cast<float2*>(writes[WRITES + n] + at) = {state[i][0][n], state[i][1][n]};
+      if (live[i]) put(writes[WRITES + n] + at, state[i][0][n], state[i][1][n]);
     }
 }

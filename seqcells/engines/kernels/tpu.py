@@ -90,9 +90,7 @@ class _TPULoops(Kernels):
         if length % block and read.code is None:  # the steps that are added are padding
             read = read._replace(code=jnp.full((length, rows, 1), STEP, jnp.int32))
         operand, precision = PRODUCTS[self.precision]
-        operand, rule = multiplied(
-            rule, operand, precision, shape.dtype if self.interpret else None
-        )
+        operand, rule = multiplied(rule, operand, precision, shape, self.interpret)
         state = jax.eval_shape(march.start, read)
 
         def kernel(read: Blocks, made: Blocks, *kept: Any) -> None:

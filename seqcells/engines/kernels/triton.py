@@ -71,7 +71,7 @@ class PallasTriton(KernelEngine):
         """Return the units that a kernel computes, the bytes of their matrices, and the most."""
         width = _width(cell.hidden_size)
         column = width * PRODUCTS[precision][2] + TILE * 4  # of a matrix, and of its product
-        return width, cell.GATES * width * column, _nvidia.shared_bytes(self.interpret)
+        return width, cell.GATES * width * column, _nvidia.shared_bytes()
 
     def product(self, dtype: Any) -> str:
         """Choose how operands are multiplied: at least as exactly as JAX is asked to."""
@@ -98,9 +98,7 @@ class _TritonLoops(Kernels):
         length, rows, units = shape.shape
         width = _width(units)
         operand, precision, _ = PRODUCTS[self.precision]
-        operand, rule = multiplied(
-            rule, operand, precision, shape.dtype if self.interpret else None
-        )
+        operand, rule = multiplied(rule, operand, precision, shape, self.interpret)
 
         def kernel(read: Blocks, made: Blocks) -> None:
             state = _march.steps(march, rule, read, made, march.start(read))
