@@ -258,6 +258,14 @@ def test_a_cluster_each_way_is_compiled_and_stays_in_registers(
 
 
 @aot_gpu
+@pytest.mark.usefixtures("x64")
+def test_a_cluster_is_compiled_for_one_step_whatever_jax_computes_in(h200):
+    cell = sc.GRU(64, dtype="float32")
+    compiled = h200.compile(cell, sc.CUDACluster("bfloat16"), graded=True, flags=FLAGS, steps=1)
+    assert compiled.as_text().count('custom_call_target="__gpu$xla.gpu.ptx"') == 2
+
+
+@aot_gpu
 @pytest.mark.parametrize("engine", [sc.Deferred(), sc.PallasTriton()], ids=["lean", "kernel"])
 def test_memory_of_many_steps_is_that_of_the_outputs_and_of_a_window(h200, engine):
     steps, size = 100_000, 64

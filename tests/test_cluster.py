@@ -19,7 +19,9 @@ CELLS = {
     "gru-single": lambda *args, **more: sc.GRU(*args, bias="single", **more),
     "lstm": sc.LSTM,
     "mgu": lambda *args, **more: sc.MGU(*args, reset="after", **more),
+    "identity": lambda *args, **more: sc.RNN(*args, activation="identity", **more),
     "relu": lambda *args, **more: sc.RNN(*args, activation="relu", **more),
+    "sigmoid": lambda *args, **more: sc.RNN(*args, activation="sigmoid", **more),
     "rnn": sc.RNN,
 }
 FLAGS = {
@@ -127,6 +129,25 @@ def test_cuda_computes_what_numpy_does(name, launched):
     for row in (0, BATCH - 1):
         _, expected, _ = reference.unroll(step, exact, inputs[:, row], fresh, fresh)
         np.testing.assert_allclose(np.asarray(ys[:, row]), expected, atol=0.02)
+
+
+@pytest.mark.usefixtures("launched")
+def test_infinity_stays_infinite_beside_units_that_are_padding():
+    cell = sc.RNN(5, "relu", bias=False)
+    params = sc.RNNParams(jnp.ones((1, 5)), 1e30 * jnp.ones((5, 5)), None)
+    xs = jnp.ones((5, 2, 1)).at[:, 1].set(0)
+    found, right = (
+        sc.unroll(cell, params, xs, engine=e) for e in (sc.CUDACluster("bfloat16"), sc.Scan())
+    )
+    np.testing.assert_array_equal(found[0], right[0])
+
+
+def test_no_members_of_a_vmap_make_none(launched):
+    cell, params, xs = problem(sc.GRU, 20)
+    none = jax.tree.map(lambda a: jnp.zeros((0, *a.shape)), params)
+    run = jax.vmap(lambda p: sc.unroll(cell, p, xs, engine=sc.CUDACluster("bfloat16"))[1])
+    assert jax.jit(run)(none).shape == (0, STEPS, BATCH, 20)
+    assert not launched
 
 
 OPERATIONS = {
