@@ -222,7 +222,7 @@ CLUSTER_CELLS = {  # the largest of each, and those that all registers hold
     "lstm-384": sc.LSTM(384, dtype="bfloat16"),
     "mgu-640": sc.MGU(640, reset="after", dtype="bfloat16"),
     "rnn-512": sc.RNN(512, dtype="bfloat16"),
-    "rnn-960": sc.RNN(960, dtype="bfloat16"),
+    "rnn-896": sc.RNN(896, dtype="bfloat16"),
 }
 
 

@@ -19,7 +19,7 @@ COLUMNS = 8  # units of a warp
 CLUSTERS = {32: 1, 64: 2, 128: 4}  # blocks, by the units that they compute at most
 LARGEST = 8  # blocks, that any GPU starts as one cluster
 REGISTERS = 65536, 255  # of a multiprocessor, and of a thread at most
-BASE_REGISTERS = 48  # of a thread: addresses, counters; with fewer, ptxas spills (test_aot.py)
+BASE_REGISTERS = 56  # of a thread: addresses, counters; with fewer, ptxas spills (test_aot.py)
 CHAINED = 96  # registers of matrices, up to which sums are split in two chains of products
 
 
