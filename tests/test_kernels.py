@@ -215,12 +215,7 @@ GPUS = [
     (TRITON, 128, "8.0", "216 KiB of a multiprocessor's 163 KiB"),
     (TRITON, 128, "8.6", "3 matrices of 128x128 in tf32 take 216 KiB of a multiprocessor's 99"),
     (TRITON, 128, "9.0", None),
-    (
-        TRITON,
-        128,
-        "99.0",
-        "a multiprocessor's 99 KiB",
-    ),  # the least of any
+    (TRITON, 128, "99.0", "a multiprocessor's 99 KiB"),  # the least of any
     (CLUSTER, 128, "8.9", "compute capability 9.0 or above, got '8.9'"),
     (CLUSTER, 512, "9.0", None),
     (CLUSTER, 513, "9.0", "of a multiprocessor's 227 KiB"),
