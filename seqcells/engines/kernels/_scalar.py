@@ -78,7 +78,8 @@ def _write(jaxpr: Any, env: Env, outputs: Sequence[Any], lines: list[str]) -> li
             env.update(zip(eqn.outvars, _write(inner, given, inner.outvars, lines), strict=True))
             continue
         types = [str(atom.aval.dtype) for atom in (*eqn.invars, *eqn.outvars)]
-        if kind not in WRITTEN or not set(types) <= set(TYPES):
+        several = kind == "select_n" and types[0] != "bool"  # cases, not two
+        if kind not in WRITTEN or not set(types) <= set(TYPES) or several:
             given = f"{kind} of {', '.join(types[:-1])}"
             known = f"{', '.join(WRITTEN)} of {', '.join(TYPES)}"
             raise NotImplementedError(f"gate: expected no operation but {known}, got {given}")
@@ -96,7 +97,7 @@ def _constants(jaxpr: Any) -> Env:
 
 def _literal(value: Any) -> str:
     value = np.asarray(value)
-    if value.size != 1:
-        raise NotImplementedError(f"constant: expected one number, got shape {value.shape}")
+    if value.size != 1 or not np.isfinite(value).all():
+        raise NotImplementedError(f"constant: expected one finite number, got {value}")
     one = value.item()
     return f"({one!r}f)" if isinstance(one, float) else f"({str(one).lower()})"
