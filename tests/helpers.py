@@ -303,6 +303,17 @@ def weigh(problem: Problem, carry: Any, ys: jax.Array) -> jax.Array:
     return sum(jnp.vdot(a, b) for a, b in pairs) + jnp.vdot(ys, problem.weigh_ys)
 
 
+def loss(cell: Any, engine: sc.Engine, **flags: Any) -> Callable[[Any, Any], jax.Array]:
+    """A function of (params, xs) of all that `unroll` returns."""
+
+    def of(params, xs):
+        carry, ys = sc.unroll(cell, params, xs, engine=engine, **flags)
+        some = sum(jnp.sum(jnp.cos(a)) for a in jax.tree.leaves(carry))
+        return jnp.sum(jnp.sin(ys.astype(jnp.float32))) + some
+
+    return of
+
+
 def with_dtypes(cell: Any, **dtypes: Any) -> Any:
     """Set `dtype` and `param_dtype` of a cell, or of the one within a wrapper."""
     if hasattr(cell, "cell"):

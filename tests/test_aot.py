@@ -45,6 +45,15 @@ def gpu():
     return topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=text)
 
 
+def shaped(tree, sharding):
+    """The shapes of arrays that lie on devices."""
+
+    def one(a):
+        return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=sharding)
+
+    return jax.tree.map(one, tree)
+
+
 class Compiler:
     """Compiles for a device that is described."""
 
@@ -52,12 +61,6 @@ class Compiler:
         self.sharding = SingleDeviceSharding(describe().devices[0])
         for module in (deferred, _engine):
             monkeypatch.setattr(module, "platform", lambda xs: platform)
-
-    def shaped(self, tree):
-        def one(a):
-            return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=self.sharding)
-
-        return jax.tree.map(one, tree)
 
     def compile(self, cell, engine, *, graded, flags=(), steps=STEPS, many=False, options=None):
         def init(key):
@@ -81,7 +84,7 @@ class Compiler:
 
         function = jax.grad(loss, (0, 1)) if graded else run
         function = jax.vmap(function, (0, None, None)) if many else function
-        args = self.shaped((params, xs, given))
+        args = shaped((params, xs, given), self.sharding)
         return jax.jit(function, compiler_options=options).lower(*args).compile()
 
 
@@ -303,12 +306,6 @@ def sharded(devices, cell, engine):
     mesh = Mesh(np.array(devices), ("devices",))
     batch = P(None, "devices")
 
-    def shaped(tree, spec):
-        def one(a):
-            return jax.ShapeDtypeStruct(a.shape, a.dtype, sharding=NamedSharding(mesh, spec))
-
-        return jax.tree.map(one, tree)
-
     def graded(params, xs, lengths):
         def loss(params, xs):
             _, ys = sc.unroll(cell, params, xs, lengths=lengths, engine=engine)
@@ -322,7 +319,8 @@ def sharded(devices, cell, engine):
     rows = 16 * len(devices)
     xs = jax.ShapeDtypeStruct((STEPS, rows, INPUTS), "float32")
     lengths = jax.ShapeDtypeStruct((rows,), "int32")
-    args = map(shaped, (params, xs, lengths), specs)
+    placed = [NamedSharding(mesh, spec) for spec in specs]
+    args = map(shaped, (params, xs, lengths), placed)
     return jax.jit(function).lower(*args).compile().as_text()
 
 

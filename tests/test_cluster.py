@@ -12,6 +12,7 @@ from seqcells.engines import _engine, deferred
 from seqcells.engines.kernels import _engine as kernel_engine
 from seqcells.engines.kernels import _scalar, cluster
 from tests import emulator, reference
+from tests.helpers import loss
 
 STEPS, BATCH, INPUTS = 6, 19, 3  # more than one tile of rows
 CELLS = {
@@ -50,15 +51,6 @@ def problem(make, size):
     cell = make(size)
     params = cell.init(jax.random.key(0), INPUTS)
     return cell, params, jax.random.normal(jax.random.key(1), (STEPS, BATCH, INPUTS))
-
-
-def loss(cell, engine, **flags):
-    def of(params, xs):
-        carry, ys = sc.unroll(cell, params, xs, engine=engine, **flags)
-        some = sum(jnp.sum(jnp.cos(a)) for a in jax.tree.leaves(carry))
-        return jnp.sum(jnp.sin(ys)) + some
-
-    return of
 
 
 def graded(cell, engine, **flags):

@@ -110,7 +110,7 @@ def test_many_weights_are_a_grid_axis(kernel, precision):
     together = jax.jit(jax.vmap(f, (0, None)))(many, xs)
     for i in range(3):
         alone = jax.jit(f)(jax.tree.map(lambda a, i=i: a[i], many), xs)
-        assert_near(jax.tree.map(lambda a, i=i: a[i], together), alone, BOUNDS[precision])
+        assert_near(jax.tree.map(lambda a, i=i: a[i], together), alone, BOUNDS[precision] / 2)
 
 
 @pytest.mark.parametrize(("kernel", "precision"), BEST)

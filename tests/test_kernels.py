@@ -16,7 +16,7 @@ from seqcells.engines import _engine, deferred
 from seqcells.engines.kernels import _blocks, _nvidia
 from seqcells.engines.kernels import _engine as kernel_engine
 from tests import reference
-from tests.helpers import assert_close
+from tests.helpers import assert_close, loss
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -34,15 +34,6 @@ def problem(make, dtype="float32", size=UNITS):
     cell = make(size, dtype=dtype)
     params = cell.init(jax.random.key(0), INPUTS)
     return cell, params, jax.random.normal(jax.random.key(1), (STEPS, BATCH, INPUTS), dtype)
-
-
-def loss(cell, engine, **flags):
-    def of(params, xs):
-        carry, ys = sc.unroll(cell, params, xs, engine=engine, **flags)
-        some = sum(jnp.sum(jnp.cos(a)) for a in jax.tree.leaves(carry))
-        return jnp.sum(jnp.sin(ys.astype(jnp.float32))) + some
-
-    return of
 
 
 FLAGS = {

@@ -1,6 +1,7 @@
 """Kernels in CUDA run on a CPU, a lane at a time: `execute` takes the place of a launch."""
 
 import ctypes
+import functools
 import hashlib
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from seqcells.engines.kernels import _cuda
 
 HERE = Path(__file__).parent
 COMPILER = shutil.which("g++")
+FOLDER = tempfile.TemporaryDirectory(prefix="emulator-")  # of what is compiled, until the end
 LAUNCHED = []  # the kernels that ran
 LOCK = threading.Lock()
 
@@ -34,7 +36,7 @@ def execute(kernel, members, given, out):
         run.restype = ctypes.c_char_p
         with LOCK:
             LAUNCHED.append(kernel)
-            grid = members * kernel.tiles, 32 * plan.warps, plan.shared_bytes // 4, len(LAUNCHED)
+            grid = members * kernel.tiles, plan.threads, plan.shared_bytes // 4, len(LAUNCHED)
             failure = run(*grid, count, len(out), sizes, nbytes, pointers)
         if failure:
             raise RuntimeError(f"emulator: {failure.decode()}")
@@ -51,15 +53,12 @@ def _library(source):
     return build(source + (HERE / "entry.cu").read_text())
 
 
+@functools.cache
 def build(source):
     """Compile C++, once."""
-    name = hashlib.sha256(source.encode()).hexdigest()
-    folder = Path(tempfile.gettempdir()) / f"seqcells-emulator-{name}"
-    if not (folder / "kernel.so").exists():
-        folder.mkdir(exist_ok=True)
-        (folder / "kernel.cpp").write_text(source)
-        options = ["-std=c++17", "-O2", "-w", "-shared", "-fPIC", "-ffp-contract=off"]
-        files = [str(folder / "kernel.cpp"), "-o", str(folder / "building.so")]
-        subprocess.run([COMPILER, *options, *files], check=True)
-        (folder / "building.so").rename(folder / "kernel.so")
-    return ctypes.CDLL(str(folder / "kernel.so"))
+    stem = Path(FOLDER.name) / hashlib.sha256(source.encode()).hexdigest()
+    stem.with_suffix(".cpp").write_text(source)
+    options = ["-std=c++17", "-O2", "-w", "-shared", "-fPIC", "-ffp-contract=off"]
+    files = [stem.with_suffix(".cpp"), "-o", stem.with_suffix(".so")]
+    subprocess.run([COMPILER, *options, *files], check=True)
+    return ctypes.CDLL(str(stem.with_suffix(".so")))

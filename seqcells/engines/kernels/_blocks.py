@@ -64,7 +64,7 @@ def call(
         return cut[kind](sizes.of(kind, a))
 
     leaves, reads = jax.tree.flatten(pad(given, sizes))
-    shapes, writes = jax.tree.flatten(padded(made, sizes, given))
+    shapes, writes = jax.tree.flatten(padded(made, sizes, varies_over(given)))
     ends = (len(leaves), len(leaves) + len(shapes))
 
     def body(*refs: Any) -> None:
@@ -96,9 +96,8 @@ def pad(given: Blocks, sizes: Sizes) -> Blocks:
     return _map(one, given)
 
 
-def padded(made: Blocks, sizes: Sizes, given: Blocks) -> Blocks:
-    """Return the padded shapes of what is made, varying over the axes over which `given` does."""
-    varying = varies_over(given)
+def padded(made: Blocks, sizes: Sizes, varying: frozenset[str] = frozenset()) -> Blocks:
+    """Return the padded shapes of what is made, which may vary over axes of a shard_map."""
     manual = jax.sharding.ManualAxisType(varying=varying) if varying else None
 
     def shape(kind: str, a: Any) -> jax.ShapeDtypeStruct:

@@ -16,6 +16,7 @@ HERE = Path(__file__).parent
 TILE = 16  # rows of a cluster
 SLICE = 16  # of a sum: what one product of the hardware adds up
 COLUMNS = 8  # units of a warp
+WARP = 32  # threads
 CLUSTERS = {32: 1, 64: 2, 128: 4}  # blocks, by the units that they compute at most
 LARGEST = 8  # blocks, that any GPU starts as one cluster
 REGISTERS = 65536, 255  # of a multiprocessor, and of a thread at most
@@ -52,6 +53,11 @@ class Plan(NamedTuple):
         return self.units // self.blocks // COLUMNS
 
     @property
+    def threads(self) -> int:
+        """Return the threads of a block."""
+        return WARP * self.warps
+
+    @property
     def chains(self) -> int:
         """Return the sums that a product is split into, which do not wait for each other."""
         return 2 if 2 * self.dots * self.units // SLICE <= CHAINED else 1
@@ -60,7 +66,7 @@ class Plan(NamedTuple):
     def kept(self) -> int:
         """Return the slices of the matrices that stay in registers."""
         file, most = REGISTERS
-        most = min(file // (32 * -(-self.warps // 4) * 4) // 8 * 8, most)  # 4 warps at a time
+        most = min(file // (WARP * -(-self.warps // 4) * 4) // 8 * 8, most)  # 4 warps at a time
         sums = 4 * (self.dots * self.chains + self.operands)
         room = most - BASE_REGISTERS - sums - self.numbers
         return min(max(room // (2 * self.dots), 0), self.units // SLICE)
@@ -74,7 +80,7 @@ class Plan(NamedTuple):
     def shared_bytes(self) -> int:
         """Return the bytes of a multiprocessor's memory: two buffers, and the other slices."""
         buffers = 2 * self.operands * TILE * self.stride * 2
-        return buffers + (self.units // SLICE - self.kept) * self.dots * self.warps * 32 * 8
+        return buffers + (self.units // SLICE - self.kept) * self.dots * self.threads * 8
 
 
 class Kernel(NamedTuple):

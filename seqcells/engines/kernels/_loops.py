@@ -18,7 +18,7 @@ from seqcells.engines._operation import Function, Given, Operation, Turned
 from seqcells.engines.kernels import _march, _products, _tiles
 from seqcells.engines.kernels._blocks import Blocks
 from seqcells.engines.kernels._march import March
-from seqcells.engines.kernels._tiles import Leaves, Rule, Slopes, Weights, dot
+from seqcells.engines.kernels._tiles import Leaves, Rule, Slopes, dot
 
 
 class Read(NamedTuple):
@@ -90,7 +90,6 @@ class Kernels(Loops):
         steps = (pulled.carries, pulled.slopes)
         given = Blocks(steps, pulled.code, pulled.last, pulled.turned)
         made = Blocks(pulled.carries, None, (pulled.last, pulled.last if pulled.restarts else None))
-
         found = self.launch(_march.backward(reverse, pulled.restarts), rule, given, made)
         return found.steps, *found.rows
 
@@ -133,6 +132,22 @@ class Kernels(Loops):
         found = Operation(function, count, 1, one_by_one=False)(*args)
         half = len(found) // 2
         return rows.back(found[:half]), rows.back(found[half:], 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scanned(Kernels):
+    """The loops in plain operations: what kernels must equal, and what JAX differentiates."""
+
+    def launch(self, march: March, rule: Rule, read: Blocks, made: Blocks) -> Blocks:
+        """Take all steps of all rows in a scan."""
+        held = march.hold(read)
+
+        def step(state: Any, inputs: Any) -> Any:
+            return march.take(rule, held, state, *inputs)
+
+        inputs = (read.steps, read.code)
+        last, written = jax.lax.scan(step, march.start(read), inputs, reverse=march.back)
+        return Blocks(steps=written, rows=None if made.rows is None else last)
 
 
 def cast(read: Blocks, operand: Any) -> Blocks:
@@ -203,28 +218,19 @@ class _Rows:
 class _Carries(Function):
     """The carry after every step, by a kernel; by a scan where it is differentiated."""
 
-    kernels: Kernels | None
+    kernels: Kernels
     rule: Rule
     structure: Any  # that of `Read`
     reverse: bool
 
     def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
         read: Read = jax.tree.unflatten(self.structure, args)
-        if self.kernels is not None:
-            return tuple(self.kernels.forward(self.rule, read, self.reverse))
-        weights = Weights(list(read.u), None if read.c is None else list(read.c[:, None]))
-
-        def step(carry: Leaves, inputs: Any) -> tuple[Leaves, Leaves]:
-            carry = _tiles.forward(self.rule, weights, read.fresh, carry, *inputs)
-            return carry, carry
-
-        inputs = (read.drive, read.code)
-        return tuple(jax.lax.scan(step, read.carry, inputs, reverse=self.reverse)[1])
+        return tuple(self.kernels.forward(self.rule, read, self.reverse))
 
     def along(self, given: Given, outputs: int) -> Function:
-        if self.kernels is not None:
-            return dataclasses.replace(self, kernels=None).along(given, outputs)
-        return super().along(given, outputs)
+        if self.kernels == Scanned():
+            return super().along(given, outputs)
+        return dataclasses.replace(self, kernels=Scanned()).along(given, outputs)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,18 +83,6 @@ def steps(march: March, rule: Rule, read: Blocks, made: Blocks, state: Any) -> A
     return jax.lax.fori_loop(0, count, body, (state, first))[0]
 
 
-def scanned(march: March, rule: Rule, read: Blocks, made: Blocks) -> Blocks:
-    """Take all steps of all rows in a scan."""
-    held = march.hold(read)
-
-    def step(state: Any, inputs: Any) -> Any:
-        return march.take(rule, held, state, *inputs)
-
-    inputs = (read.steps, read.code)
-    last, written = jax.lax.scan(step, march.start(read), inputs, reverse=march.back)
-    return Blocks(steps=written, rows=None if made.rows is None else last)
-
-
 def load(refs: Any, index: Any = ...) -> Any:
     """Read blocks."""
     return jax.tree.map(lambda ref: ref[index], refs)

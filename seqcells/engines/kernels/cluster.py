@@ -14,11 +14,11 @@ from seqcells._cell import Cell
 from seqcells._flags import Flags
 from seqcells.cells._dense import DenseCell
 from seqcells.engines._engine import varying
-from seqcells.engines.kernels import _blocks, _march, _nvidia
+from seqcells.engines.kernels import _blocks, _nvidia
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._cuda import Kernel, Plan, padded_units, write
 from seqcells.engines.kernels._engine import KernelEngine, computed_in, default_precision
-from seqcells.engines.kernels._loops import Kernels, cast, multiplied
+from seqcells.engines.kernels._loops import Kernels, Scanned, cast, multiplied
 from seqcells.engines.kernels._march import March
 from seqcells.engines.kernels._tiles import Rule
 
@@ -93,11 +93,11 @@ class _ClusterLoops(Kernels):
         """Run a kernel, a cluster for some rows and all steps."""
         if self.interpret:
             _, rule = multiplied(rule, jnp.bfloat16, None, made.steps[0], interpret=True)
-            return _march.scanned(march, rule, read, made)
+            return Scanned().launch(march, rule, read, made)
         length, rows, units = made.steps[0].shape
         sizes = Sizes(length, rows, padded_units(units))
         given = _blocks.pad(cast(read, jnp.bfloat16), sizes)
-        padded = _blocks.padded(made, sizes, given)
+        padded = _blocks.padded(made, sizes)
         kernel = write(march, rule, given, padded, sizes, units)
         shapes, structure = jax.tree.flatten(padded)
 
@@ -134,7 +134,7 @@ def execute(
     plan = kernel.plan
     call = jax.ffi.ffi_call("__gpu$xla.gpu.ptx", out, custom_call_api_version=4)
     blocks = {"x": members * kernel.tiles * plan.blocks, "y": 1, "z": 1}
-    threads = {"x": 32 * plan.warps, "y": 1, "z": 1}
+    threads = {"x": plan.threads, "y": 1, "z": 1}
     return call(
         *given,
         name=kernel.name,

@@ -26,8 +26,6 @@ PRODUCTS = {  # the operands' dtype, how JAX is to multiply them, and the bytes 
 }
 LEAST = 16  # of units of a product
 TILE = 16  # rows of a block, the least of a product: with more, registers do not suffice
-
-
 ASKED = {  # by `jax_default_matmul_precision`; whatever else it says, "float32"
     "tf32": (*LEAST_EXACT, "high", "tensorfloat32", "TF32_TF32_F32"),
     "tf32x3": ("bfloat16_3x", "BF16_BF16_F32_X3", "BF16_BF16_F32_X6", "TF32_TF32_F32_X3"),
