@@ -35,7 +35,7 @@ Axis = Literal["T", "B", "H"]
 
 PROGRAM = "python -m benchmarks"
 RESULTS = Path("benchmarks") / "results"
-TESTS = [sys.executable, "-m", "pytest", "-q", "-n", "0", "tests/test_device.py"]
+TESTS = [sys.executable, "-m", "pytest", "-q", "-n", "0", "tests/engines/test_device.py"]
 Measured = list[tuple[str, Callable[[Say], list[Row]]]]  # groups by name, and what measures them
 
 

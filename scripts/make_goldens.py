@@ -1,4 +1,4 @@
-"""Run the real frameworks and keep what they compute, for `tests/test_interop.py`.
+"""Run the real frameworks and keep what they compute, for `tests/interop/test_goldens.py`.
 
     pip install torch keras dm-haiku equinox flax onnx onnxruntime
     python scripts/make_goldens.py [NAME ...]

@@ -56,13 +56,13 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "tpu_aot: compiles for a TPU v5e, where there is libtpu")
     if config.option.markexpr == "laws":
         os.environ["SEQCELLS_LAWS"] = (
-            "every"  # before tests.helpers is imported, here and in workers
+            "every"  # before tests.support.laws is imported, here and in workers
         )
 
 
 def pytest_collection_modifyitems(items):
     """Say in each report which cell of the table it is."""
-    from tests.helpers import CASES, ENGINES
+    from tests.support.laws import CASES, ENGINES
 
     cells = {id(case): name for name, case in CASES.items()}
     engines = {id(engine): name for name, engine in ENGINES.items()}

@@ -1,0 +1,264 @@
+"""Laws of one step: every cell equals its equations, and is a static value."""
+
+import dataclasses
+import itertools
+import math
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from tests.support.laws import (
+    BUILT_IN,
+    CASES,
+    B,
+    D,
+    H,
+    assert_close,
+    assert_same_bits,
+    draw,
+    dtypes,
+    expect,
+    expect_gradient,
+    over_built_in,
+    over_cells,
+    over_families,
+    weigh,
+    with_dtypes,
+)
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+DTYPES = [jnp.bfloat16, jnp.float16, jnp.float32]
+
+
+def one_step(case, batch=(B,)):
+    """Return a problem of one step, and that step's input [*B, D]."""
+    problem = draw(case, batch, steps=1)
+    return problem, problem.xs[0]
+
+
+@pytest.mark.laws("step")
+@over_cells
+@pytest.mark.usefixtures("x64")
+def test_a_step_and_its_gradient_equal_the_equations(case):
+    problem, x = one_step(case)
+
+    def loss(params, xs, carry):
+        carry, y = case.cell.step(params, carry, xs[0])
+        return weigh(problem, carry, y[None]), (carry, y)
+
+    inputs = (problem.params, jnp.asarray(x)[None], problem.carry)
+    gradient, (carry, y) = jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(*inputs)
+    expected_carry, expected_ys = expect(case, problem, {})
+    assert_close((carry, y), (expected_carry, expected_ys[0]))
+    assert_close(gradient, expect_gradient(case, problem, {}))
+
+
+@over_families
+@pytest.mark.parametrize("batch", [(), (1,), (2, 2)], ids=str)
+@pytest.mark.usefixtures("x64")
+def test_a_step_takes_any_number_of_batch_axes(case, batch):
+    problem, x = one_step(case, (4,))
+    count = math.prod(batch)
+
+    def take(a):
+        return jnp.asarray(a)[:count].reshape(*batch, *a.shape[1:])
+
+    step = jax.jit(lambda *args: case.cell.step(*args))
+    whole = step(problem.params, problem.carry, x)
+    got = step(problem.params, jax.tree.map(take, problem.carry), take(x))
+    assert_close(got, jax.tree.map(take, whole))
+
+
+@over_built_in
+@pytest.mark.usefixtures("x64")
+def test_a_step_is_project_then_recur_then_output(case):
+    problem, x = one_step(case)
+    cell, params, old = case.cell, problem.params, jax.tree.map(jnp.asarray, problem.carry)
+    expected = jax.jit(lambda *args: cell.step(*args))(params, old, x)
+    drive = cell.project(params, jnp.asarray(x))
+    carry = cell.recur(params, old, drive)
+    assert_close((carry, cell.output(params, carry)), expected)
+    if splits(cell):
+        assert_close(cell.gate(old, drive, cell.mix(params, old)), carry)
+    if isinstance(cell, sc.LinearCell):
+        a, b = cell.coefficients(params, drive)
+        assert_close(jax.tree.map(jnp.add, cell.times(a, old), b), carry)
+
+
+def test_cells_say_whether_they_can_be_split():
+    refused = {name for name, case in CASES.items() if not splits(case.cell)}
+    before = {name for name in CASES if name.startswith(("gru-before", "mgu-before"))}
+    linear = {name for name in CASES if isinstance(CASES[name].cell, sc.LinearCell)}
+    assert refused == before | linear | {"lstm-peep", "zoneout-lstm", "function"}
+
+
+def splits(cell):
+    return isinstance(cell, sc.SplitCell) and cell.why_not_split() is None
+
+
+@pytest.mark.parametrize("reset", ["after", "before"])
+@pytest.mark.parametrize(("bias_z", "written"), [(-40.0, 0.0), (40.0, 1.0), (0.0, 0.5)])
+def test_z_is_the_fraction_that_is_written(reset, bias_z, written):
+    bias = jnp.concatenate([jnp.zeros(H), jnp.full(H, bias_z), jnp.ones(H)])
+    params = sc.GRUParams(jnp.zeros((D, 3 * H)), jnp.zeros((H, 3 * H)), bias, jnp.zeros(3 * H))
+    old = jnp.array([-2.0, 0.5, 3.0])
+    new, _ = sc.GRU(H, reset).step(params, old, jnp.ones(D))
+    assert_close(new, (1 - written) * old + written * jnp.tanh(1.0), 1e-6)
+
+
+SHAPES = [
+    pytest.param(sc.RNN(H), ((D, H), (H, H), (H,)), id="rnn"),
+    pytest.param(sc.RNN(H, bias=False), ((D, H), (H, H), None), id="rnn-nobias"),
+    pytest.param(sc.GRU(H), ((D, 9), (H, 9), (9,), (9,)), id="gru-double"),
+    pytest.param(sc.GRU(H, bias="single"), ((D, 9), (H, 9), (9,), None), id="gru-single"),
+    pytest.param(sc.GRU(H, "before", "none"), ((D, 9), (H, 9), None, None), id="gru-none"),
+    pytest.param(sc.MGU(H), ((D, 6), (H, 6), (6,), None), id="mgu"),
+    pytest.param(sc.LSTM(H), ((D, 12), (H, 12), (12,), None), id="lstm"),
+    pytest.param(sc.LSTM(H, False, True), ((D, 12), (H, 12), None, (9,)), id="lstm-peep"),
+    pytest.param(sc.IndRNN(H), ((D, H), (H,), (H,)), id="indrnn"),
+    pytest.param(sc.MinGRU(H), ((D, 6), (6,)), id="mingru"),
+    pytest.param(sc.LRU(H, 5), ((D, 6), (H, 10), (H,), (H,), (H,)), id="lru"),
+]
+NAMES = {
+    sc.RNN: ("w_ih", "w_hh", "b"),
+    sc.GRU: ("w_ih", "w_hh", "b_ih", "b_hh"),
+    sc.MGU: ("w_ih", "w_hh", "b_ih", "b_hh"),
+    sc.LSTM: ("w_ih", "w_hh", "b", "p"),
+    sc.IndRNN: ("w_ih", "w_hh", "b"),
+    sc.MinGRU: ("w_ih", "b"),
+    sc.LRU: ("w_ih", "w_ho", "nu_log", "theta_log", "gamma_log"),
+}
+
+
+@pytest.mark.parametrize(("cell", "shapes"), SHAPES)
+def test_parameters_have_these_names_and_shapes(cell, shapes):
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), D))
+    assert params._fields == NAMES[type(cell)]
+    assert tuple(None if leaf is None else leaf.shape for leaf in params) == shapes
+
+
+def test_the_gru_of_the_guide_has_12864_parameters():
+    params = jax.eval_shape(lambda: sc.GRU(64).init(jax.random.key(0), 1))
+    assert sc.param_count(params) == 12_864
+
+
+@pytest.mark.laws("dtypes")
+@over_built_in
+@pytest.mark.parametrize(("x_dtype", "param_dtype"), list(itertools.product(DTYPES, repeat=2))[::2])
+@pytest.mark.parametrize("dtype", [None, "bfloat16", "float32"])
+def test_dtypes_of_params_carry_and_output(case, param_dtype, dtype, x_dtype):
+    cell = with_dtypes(case.cell, dtype=dtype, param_dtype=param_dtype)
+
+    def everything(key, x):
+        params, carry = cell.init(key, D), cell.init_carry(x)
+        return params, carry, cell.step(params, carry, x)
+
+    x = jax.ShapeDtypeStruct((B, D), x_dtype)
+    params, fresh, (carry, y) = jax.eval_shape(everything, jax.random.key(0), x)
+    assert dtypes(params) == {jnp.dtype(param_dtype)}
+    assert dtypes((fresh, carry)) == {jnp.dtype("float32")}  # memory is not rounded to 8 bits
+    assert y.dtype == (x_dtype if dtype is None else dtype)
+
+
+@over_built_in
+@pytest.mark.usefixtures("x64")
+def test_float64_stays_float64(case):
+    cell = with_dtypes(case.cell, param_dtype="float64")
+
+    def everything(x):
+        params = cell.init(jax.random.key(0), D)
+        return params, cell.step(params, cell.init_carry(x), x)
+
+    made = jax.eval_shape(everything, jax.ShapeDtypeStruct((B, D), jnp.float64))
+    assert dtypes(made) == {jnp.dtype("float64")}
+
+
+@over_cells
+def test_the_fresh_carry_is_that_of_the_table_whatever_the_input_holds(case):
+    for batch in ((), (B,), (2, 2)):
+        carry = case.cell.init_carry(jnp.full((*batch, D), jnp.nan))
+        rows = jax.tree.map(
+            lambda a, batch=batch: np.broadcast_to(a, (*batch, *a.shape)), case.fresh
+        )
+        assert_close(carry, rows)
+
+
+def test_keys_make_distinct_members_gates_and_matrices():
+    names = ("w_ih_init", "w_hh_init", "b_ih_init", "b_hh_init")
+    cell = sc.GRU(H, **dict.fromkeys(names, sc.initializers.Normal()))
+    many = jax.vmap(lambda key: cell.init(key, H))(jax.random.split(jax.random.key(0), 4))
+    blocks = jax.tree.leaves(many)
+    numbers = np.concatenate([np.asarray(block).ravel() for block in blocks])
+    assert len(np.unique(numbers)) == numbers.size
+    once, again = cell.init(jax.random.key(1), H), cell.init(jax.random.key(1), H)
+    assert_same_bits(once, again)
+
+
+def chrono():
+    return (sc.initializers.zeros, sc.initializers.Chrono(9), sc.initializers.ones)
+
+
+EQUAL = [
+    (sc.GRU(H), sc.GRU(np.int64(H), "after", bias="double")),
+    (sc.GRU(H, dtype="bfloat16"), sc.GRU(H, dtype=jnp.bfloat16)),
+    (sc.RNN(H, param_dtype=np.float32), sc.RNN(H, param_dtype=jnp.dtype("float32"))),
+    (sc.GRU(H, b_ih_init=chrono()), sc.GRU(H, b_ih_init=chrono())),
+    (CASES["function"].cell, dataclasses.replace(CASES["function"].cell)),
+    (sc.Scan(checkpoint="sqrt"), sc.Scan(1, "sqrt")),
+]
+
+
+@pytest.mark.parametrize(("one", "two"), EQUAL, ids=lambda value: type(value).__name__)
+def test_equal_configurations_are_equal_and_trace_once(one, two):
+    assert one is not two
+    assert one == two
+    assert hash(one) == hash(two)
+    traced = jax.jit(chex.assert_max_traces(lambda config, x: x + 1, n=1))
+    traced(one, jnp.ones(()))
+    traced(two, jnp.ones(()))
+    with pytest.raises(AssertionError, match="traced"):  # and another configuration does count
+        traced(sc.RNN(H + 1), jnp.ones(()))
+
+
+def test_no_two_cells_of_the_table_are_equal():
+    cells = [case.cell for case in CASES.values()]
+    assert len(set(cells)) == len(cells)
+
+
+@pytest.mark.parametrize("value", [*BUILT_IN, pytest.param(sc.Scan(), id="scan")])
+def test_configurations_hold_no_array_and_cannot_be_changed(value):
+    value = getattr(value, "cell", value)
+    assert jax.tree.leaves(value) == []
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        value.hidden_size = 4
+
+
+def test_a_cell_of_a_users_own_is_a_cell():
+    @dataclasses.dataclass(frozen=True)
+    class Sum(sc.Cell):
+        scale: float = 1.0
+
+        def init(self, key, input_size):
+            return jnp.ones(input_size)
+
+        def init_carry(self, x):
+            return jnp.zeros_like(x[..., 0])
+
+        def project(self, params, x):
+            return self.scale * jnp.sum(params * x, axis=-1)
+
+        def recur(self, params, carry, drive):
+            return carry + drive
+
+        def output(self, params, carry):
+            return carry[..., None]
+
+    xs = jnp.arange(12.0).reshape(4, 3)
+    carry, ys = jax.jit(sc.unroll)(Sum(2.0), jnp.ones(3), xs)
+    assert_close(ys[:, 0], 2 * jnp.cumsum(jnp.sum(xs, axis=-1)), 1e-6)
+    assert_close(carry, ys[-1, 0], 0)

@@ -1,0 +1,179 @@
+"""`debug.check` passes what is lawful, and finds what is not."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from seqcells import debug
+from tests.support.laws import CASES, H
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["gru-after-double"])
+def test_cells_of_the_library_are_lawful(name):
+    case = CASES[name]
+
+    def reference(params, carry, x):
+        params = jax.tree.map(np.float64, params)
+        return case.step(params, jax.tree.map(np.float64, carry), np.float64(x))
+
+    report = debug.check(case.cell, reference=reference)
+    assert [finding for finding in report.findings if finding.holds is False] == []
+    assert report.ok
+    spoken = {finding.law for finding in report.findings if finding.holds}
+    assert spoken >= set(debug.LAWS) - {"split"}
+
+
+def test_the_cell_of_these_tests_is_found_to_hold_a_narrow_carry():
+    report = debug.check(CASES["function"].cell, laws=["step", "dtype"])
+    assert [finding.holds for finding in report.findings] == [True, False]
+
+
+@dataclasses.dataclass(frozen=True)
+class Decay(sc.SplitCell):
+    """A lawful cell, of which each broken one below breaks a method."""
+
+    size: int = H
+
+    def init(self, key, input_size):
+        return 0.3 * jax.random.normal(key, (input_size, self.size))
+
+    def init_carry(self, x):
+        return jnp.zeros((*x.shape[:-1], self.size))
+
+    def project(self, params, x):
+        return x.astype(jnp.float32) @ params
+
+    def mix(self, params, carry):
+        return 0.9 * carry
+
+    def gate(self, carry, drive, mixed):
+        return mixed + drive
+
+    def output(self, params, carry):
+        return jnp.tanh(carry)
+
+
+def reference(params, carry, x):
+    carry = 0.9 * carry + x @ params
+    return carry, np.tanh(carry)
+
+
+class Unequal(Decay):
+    """Every copy is another."""
+
+    def __hash__(self):
+        return id(self)
+
+
+class Growing(Decay):
+    """The carry changes its dtype."""
+
+    def gate(self, carry, drive, mixed):
+        return (mixed + drive).astype(jnp.bfloat16)
+
+
+class Wrong(Decay):
+    """A sign is wrong."""
+
+    def gate(self, carry, drive, mixed):
+        return mixed - drive
+
+
+class Mixing(Decay):
+    """Sequences see each other."""
+
+    def gate(self, carry, drive, mixed):
+        return mixed + drive - jnp.mean(drive, axis=0)
+
+
+class Stopped(Decay):
+    """No gradient passes."""
+
+    def gate(self, carry, drive, mixed):
+        return mixed + drive + jnp.round(50 * drive) / 50
+
+
+class Singular(Decay):
+    """No derivative where x is zero, as at padding."""
+
+    def project(self, params, x):
+        return (x / jnp.linalg.norm(x, axis=-1, keepdims=True)).astype(jnp.float32) @ params
+
+
+class Remembering(Decay):
+    """No two fresh carries are alike."""
+
+    def init_carry(self, x):
+        return jnp.full((*x.shape[:-1], self.size), 0.1 * next(COUNT))
+
+
+class Split(Decay):
+    """recur is not what gate and mix say."""
+
+    def recur(self, params, carry, drive):
+        return 0.8 * carry + drive
+
+
+class Narrow(Decay):
+    """The carry is held in the dtype of the input."""
+
+    def init_carry(self, x):
+        return jnp.zeros((*x.shape[:-1], self.size), x.dtype)
+
+
+COUNT = iter(range(10**6))
+BROKEN = {
+    "static": Unequal(),
+    "step": Growing(),
+    "reference": Wrong(),
+    "batch": Mixing(),
+    "gradient": Stopped(),
+    "padding": Singular(),
+    "resets": Remembering(),
+    "split": Split(),
+    "dtype": Narrow(),
+}
+
+
+def test_a_lawful_cell_of_ones_own_passes():
+    report = debug.check(Decay(), reference=reference)
+    assert all(finding.holds for finding in report.findings), str(report)
+
+
+@pytest.mark.parametrize(("law", "cell"), BROKEN.items(), ids=BROKEN)
+def test_a_broken_law_is_found(law, cell):
+    report = debug.check(cell, reference=reference, laws=[law])
+    assert not report.ok
+    (found,) = report.findings
+    assert (found.law, found.holds) == (law, False)
+    assert found.detail
+
+
+def test_a_law_that_is_not_there_is_refused():
+    with pytest.raises(ValueError, match=r"laws: .*'padding'.*'gravity'"):
+        debug.check(sc.GRU(H), laws=["gravity"])
+
+
+@pytest.mark.slow
+def test_the_report_is_a_table_of_the_laws():
+    text = str(debug.check(sc.GRU(H))).splitlines()
+    assert text[0] == "The laws of GRU(3)"
+    assert [line.split()[0] for line in text[1:]] == list(debug.LAWS)
+    assert text[3].split(maxsplit=2) == ["reference", "-", "no reference was given"]
+    assert text[1].split() == ["static", "holds"]
+
+
+def test_what_is_no_cell_is_refused():
+    with pytest.raises(TypeError, match="cell: expected a seqcells"):
+        debug.check(3)
+
+
+def test_parameters_may_be_given():
+    case = CASES["gru-after-double"]
+    params = case.cell.init(jax.random.key(7), 5)
+    assert debug.check(case.cell, params=params, input_size=5, laws=["step", "scan"]).ok

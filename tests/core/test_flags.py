@@ -1,0 +1,278 @@
+"""Laws of lengths, masks, resets and direction, in float64."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from jax.experimental import checkify
+
+import seqcells as sc
+from tests.support.laws import (
+    CASES,
+    ENGINES,
+    B,
+    D,
+    H,
+    T,
+    all_flags,
+    assert_close,
+    assert_same_bits,
+    draw,
+    draw_flags,
+    expect,
+    expect_trajectory,
+    fresh_rows,
+    over_directions,
+    over_families,
+    over_pairs,
+    run,
+    run_gradient,
+    run_trajectory,
+    spoiled,
+)
+
+pytestmark = pytest.mark.usefixtures("strict", "x64")
+
+
+@pytest.mark.laws("packed")
+@over_pairs
+@over_directions
+def test_packed_with_resets_equals_separate_sequences(case, engine, reverse):
+    params, xs, fresh = draw(case).params, draw(case).xs, fresh_rows(case)
+    resets = np.zeros((T, B), bool)
+    resets[[0, 3, 4]] = True  # three sequences: of 3 steps, of 1 and of 3
+    _, ys = run(case.cell, params, xs, fresh, all_flags(resets=resets), reverse, engine)
+    for steps in (slice(0, 3), slice(4, 7)):
+        _, alone = run(case.cell, params, xs[steps], fresh, all_flags(steps=3), reverse)
+        assert_close(ys[steps], alone)
+    assert_close(ys[3], case.cell.step(params, fresh, jnp.asarray(xs[3]))[1])
+
+
+@pytest.mark.laws("lengths")
+@over_pairs
+def test_lengths_equal_truncation(case, engine):
+    n = 3
+    problem, lengths = draw(case), all_flags(lengths=np.full(B, n))
+    short = problem._replace(xs=problem.xs[:n], weigh_ys=problem.weigh_ys[:n])
+    got, gradient = run_gradient(case.cell, problem, lengths, engine=engine)
+    cut = run_gradient(case.cell, short, all_flags(steps=n))
+    (carry, ys), (d_params, d_xs, d_carry) = cut
+    assert_close(got, (carry, jnp.concatenate([ys, np.zeros((T - n, B, H))])))
+    padded = jnp.concatenate([d_xs, np.zeros((T - n, B, D))])
+    assert_close(gradient, (d_params, padded, d_carry))
+
+
+@pytest.mark.laws("mask")
+@over_pairs
+@over_directions
+def test_a_mask_equals_compression(case, engine, reverse):
+    problem = draw(case)
+    kept = np.array([False, True, False, False, True, True, False])
+    resets = np.zeros((T, B), bool)
+    resets[4] = True
+    flags = all_flags(mask=np.tile(kept[:, None], B), resets=resets)
+    args = (case.cell, problem.params)
+    carry, ys = run(*args, problem.xs, problem.carry, flags, reverse, engine)
+    flags = all_flags(steps=3, resets=resets[kept])
+    assert_close((carry, ys[kept]), run(*args, problem.xs[kept], problem.carry, flags, reverse))
+    assert not np.any(ys[~kept])
+
+
+@over_families
+def test_reverse_reads_every_sequence_from_its_own_last_valid_step(case):
+    problem, lengths = draw(case), np.array([T, 5, 2])
+    flipped = problem.xs.copy()
+    for b, n in enumerate(lengths):
+        flipped[:n, b] = problem.xs[:n, b][::-1]
+    params, carry, flags = problem.params, problem.carry, all_flags(lengths=lengths)
+    backward = run(case.cell, params, problem.xs, carry, flags, True, sc.Scan())
+    forward = run(case.cell, params, flipped, carry, flags, False, sc.Scan())
+    assert_close(backward[0], forward[0])
+    for b, n in enumerate(lengths):
+        assert_close(backward[1][:n, b], forward[1][:n, b][::-1])
+
+
+@pytest.mark.laws("zero")
+@over_pairs
+def test_a_length_of_zero_returns_the_initial_carry(case, engine):
+    problem, flags = draw(case), all_flags(lengths=np.zeros(B, int))
+    args = (case.cell, problem.params, problem.xs)
+    carry, ys = run(*args, problem.carry, flags, False, engine)
+    assert_same_bits(carry, jax.tree.map(jnp.asarray, problem.carry))
+    assert not np.any(ys)
+
+
+@pytest.mark.laws("compose")
+@over_pairs
+@settings(
+    max_examples=25,
+    deadline=None,
+    database=None,
+    derandomize=True,  # a red run must be red again
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
+)
+@given(
+    lengths=hnp.arrays(int, B, elements=st.integers(0, T)),
+    mask=hnp.arrays(bool, (T, B)),
+    resets=hnp.arrays(bool, (T, B)),
+    reverse=st.booleans(),
+)
+def test_lengths_masks_resets_and_reverse_compose(case, engine, lengths, mask, resets, reverse):
+    problem, flags = draw(case), {"lengths": lengths, "mask": mask, "resets": resets}
+    dirty, trash = spoiled(problem, flags)
+    got = run(case.cell, dirty.params, dirty.xs, dirty.carry, trash, reverse, engine)
+    assert_close(got, expect(case, problem, flags, reverse))
+
+
+@pytest.mark.laws("carries")
+@over_families
+@over_directions
+def test_a_trajectory_is_the_carry_after_every_step_held_at_padding(case, reverse):
+    problem, flags = draw(case), draw_flags()
+    dirty, trash = spoiled(problem, flags)
+    got = run_trajectory(case.cell, dirty.params, dirty.xs, dirty.carry, trash, reverse)
+    assert_close(got, expect_trajectory(case, problem, flags, reverse))
+
+
+@over_families
+def test_an_infinite_input_gives_what_the_equations_give(case):
+    problem = draw(case)
+    problem.xs[3, 1, 0], problem.xs[4, 2, 1] = np.inf, -np.inf
+    got = run(case.cell, problem.params, problem.xs, problem.carry)
+    with np.errstate(all="ignore"):
+        assert_close(got, expect(case, problem, {}))
+
+
+@pytest.mark.laws("nan")
+@over_pairs
+@over_directions
+def test_not_a_number_that_is_valid_is_not_hidden(case, engine, reverse):
+    problem, at = draw(case), 3
+    xs = problem.xs.copy()
+    xs[at, 1, 0] = np.nan
+    args = (case.cell, problem.params, xs, problem.carry)
+    carry, ys = run(*args, all_flags(), reverse, engine)
+    struck = np.zeros((T, B, H), bool)
+    struck[: at + 1 if reverse else T, 1] = True
+    if not reverse:
+        struck[:at] = False
+    np.testing.assert_array_equal(np.isnan(ys), struck)
+    for leaf in jax.tree.leaves(carry):
+        np.testing.assert_array_equal(np.isnan(leaf).reshape(B, -1).all(1), [False, True, False])
+
+
+@pytest.mark.laws("reset")
+@over_pairs
+def test_not_a_number_before_a_reset_stays_there(case, engine):
+    """In the first carry, and in a gap: values and gradients are those without it."""
+    problem = draw(case)
+    resets, mask = np.zeros((T, B), bool), np.ones((T, B), bool)
+    resets[[0, 4]], mask[2:4] = True, False
+    flags = all_flags(resets=resets, mask=mask)
+    xs = np.where(mask[..., None], problem.xs, np.nan)
+    carry = jax.tree.map(lambda a: np.full_like(a, np.nan), problem.carry)
+    dirty = problem._replace(xs=xs, carry=carry)
+    got = run_gradient(case.cell, dirty, flags, False, engine)
+    assert_close(got, run_gradient(case.cell, problem, flags, False, engine))
+    assert not any(np.any(leaf) for leaf in jax.tree.leaves(got[1][2]))  # dL/dcarry
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("gru-after-double", "scan"), ("lstm-bias", "sqrt"), ("mingru-identity-bias", "associative")],
+)
+def test_a_sequence_after_one_of_nan_is_as_if_alone(name, way):
+    case, engine = CASES[name], ENGINES[way]
+    problem, fresh = draw(case), fresh_rows(case)
+    resets = np.zeros((T, B), bool)
+    resets[3] = True
+    xs = problem.xs.copy()
+    xs[:3] = np.nan
+
+    def loss(xs, flags):
+        _, ys = sc.unroll(case.cell, problem.params, xs, fresh, **flags, engine=engine)
+        return jnp.sum(jnp.sin(ys[-4:])), ys[-4:]
+
+    graded = jax.jit(jax.grad(loss, has_aux=True))
+    gradient, ys = graded(xs, all_flags(resets=resets))
+    alone, expected = graded(xs[3:], all_flags(steps=4))
+    assert_close((gradient[3:], ys), (alone, expected))
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint32", "int64"])
+def test_lengths_are_integers_of_any_dtype(dtype):
+    case = CASES["gru-after-double"]
+    problem, flags = draw(case), {"lengths": np.array([T, 5, 0])}
+    got = run(
+        case.cell,
+        problem.params,
+        problem.xs,
+        problem.carry,
+        {"lengths": jnp.asarray(flags["lengths"], dtype)},
+    )
+    assert_close(got, expect(case, problem, flags))
+
+
+@pytest.mark.parametrize("kind", [jnp.array, np.array, list], ids=["jax", "numpy", "list"])
+def test_concrete_lengths_may_be_closed_over_under_jit_and_are_checked(kind):
+    """Inside jit every operation on them is traced, but they are not."""
+    case = CASES["gru-after-double"]
+    problem, lengths = draw(case), [T, 5, 0]
+    args = (case.cell, problem.params, problem.xs, problem.carry)
+
+    def closed(lengths):
+        return jax.jit(lambda *args: sc.unroll(case.cell, *args, lengths=lengths))(*args[1:])
+
+    assert_close(closed(kind(lengths)), run(*args, {"lengths": np.array(lengths)}))
+    with pytest.raises(ValueError, match=f"lengths: .* T={T}"):
+        closed(kind([T, T + 1, 0]))
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [("gru-after-double", way) for way in ("scan", "sqrt", "deferred")]
+    + [("mingru-identity-bias", "associative"), ("function", "unroll3")],
+)
+def test_checkify_finds_traced_lengths_that_cannot_be(name, way):
+    case = CASES[name]
+    problem = draw(case)
+    args = (case.cell, problem.params, problem.xs, problem.carry)
+
+    def mapped(lengths):
+        each = lambda n: run(*args, {"lengths": n}, engine=ENGINES[way])  # noqa: E731
+        return each(lengths[0]), jax.vmap(each)(lengths)
+
+    checked = checkify.checkify(jax.jit(mapped))
+    right = np.array([[T, 5, 0]])
+    error, got = checked(right)
+    error.throw()
+    assert_close(got, jax.jit(mapped)(right))
+    for wrong in ([T + 1, 5, 0], [T, 5, -1]):
+        error, _ = checked(np.array([wrong]))
+        low, high = min(wrong), max(wrong)
+        expected = f"lengths: expected values from 0 to T={T}, got values from {low} to {high}"
+        with pytest.raises(ValueError, match=expected):
+            error.throw()
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint32"])
+def test_checkify_knows_narrow_lengths(dtype):
+    params, xs = (np.ones((1, 1)), np.ones((1, 1)), None), np.ones((200, 2, 1))
+    cell = sc.RNN(1, "identity", False)
+    checked = checkify.checkify(
+        jax.jit(lambda n: sc.unroll(cell, sc.RNNParams(*params), xs, lengths=n)[0])
+    )
+    error, carry = checked(np.array([100, 7], dtype))
+    assert error.get() is None
+    assert carry.ravel().tolist() == [100, 7]
+
+
+def test_traced_lengths_count_as_the_nearest_that_can_be():
+    case = CASES["gru-after-double"]
+    problem = draw(case)
+    args = (case.cell, problem.params, problem.xs, problem.carry)
+    outside = run(*args, {"lengths": np.array([T + 5, -3, 4])})
+    assert_close(outside, run(*args, {"lengths": np.array([T, 0, 4])}))

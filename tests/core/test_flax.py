@@ -1,0 +1,160 @@
+"""Laws of the Flax wrappers: they hold parameters, and everything else is `unroll`."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import linen, nnx
+from flax.errors import ScopeParamShapeError
+
+import seqcells as sc
+from tests.support.laws import B, D, H, T, assert_close, assert_same_bits, over_cells, over_families
+
+XS = jnp.sin(jnp.arange(T * B * D, dtype="float32")).reshape(T, B, D)
+
+
+def in_nnx(cell, params):
+    """Wrap a cell and given parameters as an nnx module."""
+    rnn = sc.nnx.RNN(cell, input_size=D, rngs=nnx.Rngs(0))
+    rnn.params = nnx.data(jax.tree.map(nnx.Param, params))
+    return rnn
+
+
+def in_linen(cell, params):
+    """Wrap a cell and given parameters as a linen module and its variables."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    return sc.linen.RNN(cell), {"params": named}
+
+
+def both(cell, params):
+    """Return the two wrappers, each as a function of xs."""
+    rnn, (module, variables) = in_nnx(cell, params), in_linen(cell, params)
+    return rnn, lambda *args, **flags: module.apply(variables, *args, **flags)
+
+
+@over_cells
+def test_every_cell_can_be_wrapped(case):
+    shapes = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), D))
+    made = jax.eval_shape(lambda: sc.nnx.RNN(case.cell, D, rngs=nnx.Rngs(0)).values)
+    assert made == shapes
+    variables = jax.eval_shape(sc.linen.RNN(case.cell).init, jax.random.key(0), XS)
+    assert dict(variables) == in_linen(case.cell, shapes)[1]
+
+
+@pytest.mark.laws("flax")
+@over_families
+def test_wrappers_equal_the_function_to_the_bit(case):
+    params = case.cell.init(jax.random.key(3), D)
+    expected = sc.unroll(case.cell, params, XS)
+    for wrapped in both(case.cell, params):
+        assert_same_bits(wrapped(XS), expected)
+
+
+FLAGS = {
+    "lengths": jnp.array([T, 3, 0]),
+    "mask": jnp.arange(T * B).reshape(T, B) % 3 > 0,
+    "resets": jnp.arange(T * B).reshape(T, B) % 4 == 0,
+    "reverse": True,
+    "time_axis": 1,
+    "carry": jnp.ones((B, H)),
+}
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_every_argument_is_passed_on(name):
+    cell = sc.GRU(H)
+    params, flag = cell.init(jax.random.key(3), D), {name: FLAGS[name]}
+    xs = jnp.swapaxes(XS, 0, 1) if name == "time_axis" else XS
+    expected = sc.unroll(cell, params, xs, **flag)
+    if name != "time_axis":  # the flag says something
+        assert np.any(np.asarray(expected[1]) != np.asarray(sc.unroll(cell, params, xs)[1]))
+    for wrapped in both(cell, params):
+        assert_same_bits(wrapped(xs, **flag), expected)
+
+
+def test_the_engine_is_passed_on():
+    params = sc.GRU(H).init(jax.random.key(3), D)
+    for wrapped in both(sc.GRU(H), params):
+        with pytest.raises(TypeError, match="engine"):
+            wrapped(XS, engine="scan")
+
+
+def test_seeds_give_other_parameters_and_equal_seeds_equal_ones():
+    rnns = [sc.nnx.RNN(sc.GRU(H), D, rngs=nnx.Rngs(seed)) for seed in (0, 0, 1)]
+    one, same, other = (nnx.to_pure_dict(nnx.state(rnn)) for rnn in rnns)
+    assert_same_bits(one, same)
+    assert np.any(one["params"]["w_hh"] != other["params"]["w_hh"])
+
+
+def test_closures_over_an_nnx_module_may_be_jitted_and_mapped():
+    rnn = sc.nnx.RNN(sc.GRU(H), D, rngs=nnx.Rngs(0))
+    expected = rnn(XS)
+    assert_close(jax.jit(lambda xs: rnn(xs))(XS), expected, 1e-6)
+    mapped = jax.vmap(lambda xs: rnn(xs), in_axes=1, out_axes=(0, 1))(XS)
+    assert_close(mapped, expected, 1e-6)
+    assert_close(nnx.jit(lambda rnn, xs: rnn(xs))(rnn, XS), expected, 1e-6)
+
+
+@pytest.mark.laws("flaxgrad")
+@over_families
+def test_gradients_through_the_wrappers_are_those_of_the_function(case):
+    params = case.cell.init(jax.random.key(3), D)
+    lengths = np.array([T, 3, 0])
+
+    def loss(run):
+        return jnp.sum(jnp.square(run(XS, lengths=lengths)[1]))
+
+    by_function = jax.grad(lambda p: loss(lambda *a, **f: sc.unroll(case.cell, p, *a, **f)))
+    expected = jax.jit(by_function)(params)
+    rnn, (module, variables) = in_nnx(case.cell, params), in_linen(case.cell, params)
+    by_linen = jax.grad(lambda v: loss(lambda *a, **f: module.apply(v, *a, **f)))
+    through_nnx = nnx.to_pure_dict(nnx.jit(nnx.grad(loss))(rnn))
+    for gradient in (through_nnx, jax.jit(by_linen)(variables)):
+        leaves = jax.tree.leaves(gradient)  # in the order of names, also where those are nested
+        assert_close(leaves, jax.tree.leaves(in_linen(case.cell, expected)[1]), 1e-5)
+
+
+def test_an_nnx_module_can_be_split_and_merged():
+    rnn = sc.nnx.RNN(sc.GRU(H), D, rngs=nnx.Rngs(0))
+    graph, state = nnx.split(rnn)
+    assert_same_bits(nnx.merge(graph, state)(XS), rnn(XS))
+
+
+def test_linen_draws_by_its_key_and_also_where_apply_may_make_parameters():
+    module = sc.linen.RNN(sc.GRU(H))
+    one, two = (module.init(jax.random.key(seed), XS) for seed in (0, 1))
+    assert np.any(one["params"]["w_hh"] != two["params"]["w_hh"])
+    options = {"rngs": {"params": jax.random.key(0)}, "mutable": ["params"]}
+    out, made = module.apply({}, XS, **options)
+    assert_same_bits(made["params"], one["params"])
+    assert_same_bits(out, module.apply(one, XS))
+
+
+def test_tables_of_both_kinds_show_12864_parameters():
+    rnn = sc.nnx.RNN(sc.GRU(64), 1, rngs=nnx.Rngs(0))
+    xs = jnp.ones((T, B, 1))
+    module = sc.linen.RNN(sc.GRU(64))
+    for text in (nnx.tabulate(rnn, xs), module.tabulate(jax.random.key(0), xs)):
+        assert "12,864" in text
+
+
+def test_a_wrapped_cell_stands_in_a_larger_module():
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, xs):
+            _, ys = sc.linen.RNN(sc.GRU(H))(xs)
+            return linen.Dense(1)(ys[-1])
+
+    variables = Net().init(jax.random.key(0), XS)
+    assert Net().apply(variables, XS).shape == (B, 1)
+    assert {"RNN_0", "Dense_0"} == set(variables["params"])
+
+
+def test_inputs_of_another_size_are_refused():
+    wide = jnp.ones((T, B, D + 1))
+    in_nnx, in_linen = both(sc.GRU(H), sc.GRU(H).init(jax.random.key(0), D))
+    with pytest.raises(ValueError, match="params"):
+        in_nnx(wide)
+    with pytest.raises(ScopeParamShapeError):  # linen's own
+        in_linen(wide)

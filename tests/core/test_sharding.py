@@ -1,0 +1,130 @@
+"""Laws of a sharded batch, on two CPU devices in a process of their own."""
+
+import os
+import subprocess
+import sys
+
+HEAD = """
+import re, warnings
+warnings.simplefilter("error")
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import NamedSharding, PartitionSpec as P
+jax.config.update("jax_num_cpu_devices", 2)
+import seqcells as sc
+from tests.support.laws import CASES, draw, draw_flags
+
+mesh = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Auto,))
+flags = jax.tree.map(jnp.asarray, draw_flags(batch=4))
+specs = {"lengths": P("batch"), "mask": P(None, "batch"), "resets": P(None, "batch")}
+specs = (P(), P(None, "batch"), specs)  # of the parameters, the inputs and the flags
+ROWS = (
+    ("gru-after-double", sc.Scan(), True),
+    ("rnn-tanh-bias", sc.Scan(checkpoint="sqrt"), False),
+    ("lstm-bias", sc.Deferred(chunk=3, keep=("mixed",)), False),
+)
+
+def problem(name, engine, reverse):
+    cell, drawn = CASES[name].cell, draw(CASES[name], (4,))
+    params, xs = jax.tree.map(jnp.float32, (drawn.params, drawn.xs))
+
+    def loss(params, xs, flags):
+        carry, ys = sc.unroll(cell, params, xs, **flags, reverse=reverse, engine=engine)
+        return jnp.sum(jnp.square(ys)) + sum(map(jnp.sum, jax.tree.leaves(carry))), ys
+
+    args = (params, xs, flags)
+    split = jax.tree.map(place, specs, args, is_leaf=lambda a: isinstance(a, P))
+    return loss, args, split, jax.jit(jax.grad(loss, has_aux=True))
+
+def place(spec, tree):
+    return jax.tree.map(lambda a: jax.device_put(a, NamedSharding(mesh, spec)), tree)
+
+def near(got, expected):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, 1e-5, 1e-5)
+
+def collectives(compiled):
+    # All, and those that do not stand in the entry, where they are in a loop
+    one = r"(all-gather|all-reduce|all-to-all|collective-permute|reduce-scatter)(?:-start)?\\("
+    text = compiled.as_text()
+    return re.findall(one, text), re.findall(one, text[: text.index("\\nENTRY")])
+"""
+
+AUTO = """
+# The batch is sharded, and jit is left to find out what that means.
+for row in ROWS:
+    loss, args, split, graded = problem(*row)
+    forward = jax.jit(lambda *a: loss(*a)[1]).lower(*split).compile()
+    assert collectives(forward)[0] == [], row
+    compiled = graded.lower(*split).compile()
+    every, _ = collectives(compiled)
+    assert set(every) == {"all-reduce"}, (row, every)
+    assert len(every) <= len(jax.tree.leaves(args[0])), (row, every)
+    near(compiled(*split), graded(*args))
+"""
+
+SHARD_MAP = """
+# Every device runs sequences of its own, and that nothing varies unsaid is checked.
+for row in ROWS:
+    loss, args, split, graded = problem(*row)
+
+    def each(params, xs, flags):
+        params = jax.lax.pcast(params, "batch", to="varying")
+        gradient, ys = jax.grad(loss, has_aux=True)(params, xs, flags)
+        return jax.lax.psum(gradient, "batch"), ys
+
+    mapped = jax.shard_map(each, mesh=mesh, in_specs=specs, out_specs=(P(), P(None, "batch")))
+    compiled = jax.jit(mapped).lower(*split).compile()
+    every, inner = collectives(compiled)
+    assert set(every) == {"all-reduce"}, (row, every)
+    assert inner == [], (row, inner)
+    near(compiled(*split), graded(*args))
+"""
+
+SWEEP = """
+# Every device trains members of its own on the same data.
+for name, engine, reverse in ROWS:
+    loss, (params, xs, flags), _, graded = problem(name, engine, reverse)
+    many = jax.tree.map(lambda a: jnp.stack([a, a / 2, -a, a * 2]), params)
+    all_of = jax.vmap(jax.grad(loss, has_aux=True), (0, None, None))
+    over = P("batch")
+    mapped = jax.shard_map(all_of, mesh=mesh, in_specs=(over, P(), P()), out_specs=over)
+    compiled = jax.jit(mapped).lower(many, xs, flags).compile()
+    assert collectives(compiled)[0] == [], name
+    near(compiled(place(over, many), xs, flags), jax.jit(all_of)(many, xs, flags))
+"""
+
+DIAGNOSED = """
+# Every device diagnoses members of its own; what loops carry is checked as above.
+GRU, RNN = CASES["gru-after-double"], CASES["rnn-tanh-bias"]
+
+def squares(ys):
+    return jnp.sum(jnp.square(ys))
+
+MEASURES = {
+    "step_jacobians": (RNN, sc.diagnostics.step_jacobians),
+    "jacobian_by_lag": (RNN, lambda *args: sc.diagnostics.jacobian_by_lag(*args)[1]),
+    "lyapunov_exponents": (GRU, sc.diagnostics.lyapunov_exponents),
+    "flossing": (RNN, lambda cell, *args: jax.grad(sc.remedies.flossing, 1)(cell, *args, 2)),
+    "omega": (RNN, lambda cell, *args: jax.grad(sc.remedies.omega, 1)(cell, *args, squares)),
+    "gate_values": (GRU, sc.diagnostics.gate_values),
+    "gradient_by_lag": (GRU, lambda *args: sc.diagnostics.gradient_by_lag(*args, squares)),
+}
+for name, (case, measure) in MEASURES.items():
+    drawn = draw(case, (4,))
+    params, xs = jax.tree.map(jnp.float32, (drawn.params, drawn.xs))
+    many = jax.tree.map(lambda a: jnp.stack([a, a / 2, -a, a / 3]), params)
+    all_of = jax.vmap(lambda params: measure(case.cell, params, xs))
+    mapped = jax.shard_map(all_of, mesh=mesh, in_specs=over, out_specs=over)
+    try:
+        near(jax.jit(mapped)(place(over, many)), jax.jit(all_of)(many))
+    except Exception as error:
+        raise AssertionError(name) from error
+"""
+
+
+def test_of_a_sharded_batch_the_gradients_of_the_weights_meet_and_of_a_sweep_nothing(pytestconfig):
+    run = [sys.executable, "-c", HEAD + AUTO + SHARD_MAP + SWEEP + DIAGNOSED]
+    env = os.environ | {"JAX_PLATFORMS": "cpu"}
+    root = pytestconfig.rootpath
+    done = subprocess.run(run, capture_output=True, text=True, env=env, cwd=root)
+    assert done.returncode == 0, done.stderr[-3000:]

@@ -1,0 +1,152 @@
+"""What the documentation says runs, and everything public is documented."""
+
+import ast
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import seqcells as sc
+from seqcells import (
+    debug,
+    diagnostics,
+    distributed,
+    initializers,
+    interop,
+    linen,
+    nnx,
+    probes,
+    remedies,
+    train,
+)
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+MODULES = ["seqcells", *(m.name for m in pkgutil.walk_packages(sc.__path__, "seqcells."))]
+WITH_EXAMPLES = ["cells.gru", "cells.rnn", "_unroll", "_summary", "nnx", "train"]
+WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("float64", "gates", "jacobian", "lag")]
+WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("layers", "memory", "singular", "snr")]
+WITH_EXAMPLES += ["probes.character_lm"]
+WITH_EXAMPLES += ["_mean_field", "diagnostics._lyapunov", "remedies"]
+WITH_EXAMPLES += ["interop.file", "interop.onnx", "interop.torch"]
+
+
+def blocks(page, language="python"):
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_the_examples_of_a_module_run_and_show_what_they_say(name):
+    result = doctest.testmod(importlib.import_module(name))
+    assert result.failed == 0
+    if name.removeprefix("seqcells.") in WITH_EXAMPLES:
+        assert result.attempted > 0
+
+
+@pytest.mark.parametrize(
+    "page",
+    [pytest.param(p, marks=[pytest.mark.slow] * (p.name == "guide.md")) for p in PAGES],
+    ids=[page.name for page in PAGES],
+)
+def test_the_python_of_a_page_runs_and_its_comments_are_true(page):
+    """A block that ends in `expression  # (3, 100)` claims that this is the value."""
+    namespace = {"__name__": page.stem}
+    for i, code in enumerate(blocks(page)):
+        exec(compile(code, f"{page.name}, block {i}", "exec"), namespace)
+        claim = re.fullmatch(r"(\S.*?)\s+# (\(.*\)|[\d.]+|True)", code.rstrip().splitlines()[-1])
+        if claim:
+            assert eval(claim[1], namespace) == ast.literal_eval(claim[2])
+
+
+def test_the_readme_shows_code():
+    assert blocks(ROOT / "README.md")
+
+
+def test_the_readme_prints_the_summary_that_it_shows(capsys):
+    shown = [text for text in blocks(ROOT / "README.md", "text") if "Total parameters" in text]
+    assert shown == [sc.summary(sc.GRU(64), input_size=1) + "\n"]
+
+
+def public(module):
+    """The classes and functions that a module defines for others, by name."""
+    names = getattr(module, "__all__", None) or [name for name in vars(module) if name[0] != "_"]
+    return {
+        f"{module.__name__}.{name}": getattr(module, name)
+        for name in names
+        if callable(getattr(module, name))
+        and getattr(getattr(module, name), "__module__", "").startswith(module.__name__)
+    }
+
+
+def methods(cls):
+    """The public methods that a class adds to those that it inherits a description of."""
+    return {
+        name: member
+        for name, member in vars(cls).items()
+        if name[0] != "_" and (inspect.isfunction(member) or isinstance(member, property))
+    }
+
+
+FRAMEWORKS = ("torch", "keras", "linen", "nnx", "haiku", "equinox", "onnx")
+OPEN = [sc, debug, diagnostics, diagnostics.plot, initializers, interop, linen, nnx, probes]
+OPEN += [distributed, remedies, train]
+OPEN += [getattr(interop, name) for name in FRAMEWORKS]
+DOCUMENTED = {name: value for module in OPEN for name, value in public(module).items()}
+
+
+@pytest.mark.parametrize("name", DOCUMENTED)
+def test_every_public_name_and_method_is_documented(name):
+    value = DOCUMENTED[name]
+    assert inspect.getdoc(value)
+    own = value.__doc__ or ""
+    assert not own.startswith(f"{value.__name__}(")  # what dataclasses and NamedTuples make up
+    if inspect.isclass(value):
+        for method, function in methods(value).items():
+            assert inspect.getdoc(function), method
+
+
+def test_every_public_name_is_on_the_page_of_the_library():
+    page = (ROOT / "docs" / "api.md").read_text()
+    words = set(re.findall(r"\w+", page))
+    assert [name for name in DOCUMENTED if name.rsplit(".", 1)[1] not in words] == []
+
+
+def test_all_names_what_is_there():
+    assert sc.__all__ == sorted(set(sc.__all__), key=sc.__all__.index)
+    for name in sc.__all__:
+        assert getattr(sc, name) is not None
+    assert set(dir(sc)) >= set(sc.__all__)
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = sc.nonsense
+
+
+def test_every_module_has_a_docstring():
+    assert [name for name in MODULES if not importlib.import_module(name).__doc__] == []
+
+
+def test_the_core_imports_jax_alone_and_the_rest_what_it_needs():
+    code = """
+import sys, seqcells as sc
+def brought(*more):
+    return [name for name in ("flax", "optax", "chex", *more) if name in sys.modules]
+sc.diagnostics, sc.initializers, sc.summary(sc.GRU(2), 1)
+print(brought("matplotlib"))
+sc.interop.torch, sc.interop.linen
+print(brought() + [name for name in ("safetensors", "torch") if name in sys.modules])
+sc.train, sc.probes, sc.remedies
+print("flax" in brought(), "optax" in brought())
+sc.nnx, sc.linen
+print("flax" in brought())
+"""
+    assert python(code).split("\n") == ["[]", "[]", "False True", "True"]
+
+
+def python(code):
+    run = [sys.executable, "-W", "error", "-c", code]
+    return subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()

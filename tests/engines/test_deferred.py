@@ -1,0 +1,397 @@
+"""The engine of split cells: its derivative in every form, its schedule, and what it refuses."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from seqcells.engines import _schedule, _slopes
+from seqcells.engines._windows import Windows
+from tests.support.laws import CASES, assert_close, draw, draw_flags
+
+pytestmark = pytest.mark.usefixtures("strict", "x64")
+
+STEPS, BATCH = 5, 2
+ENGINES = {
+    "again": sc.Deferred(chunk=2, keep=(), ahead=True),
+    "kept": sc.Deferred(chunk=3, keep=("drive", "mixed"), ahead=False),
+    "batched": sc.Deferred(chunk=STEPS, keep=("mixed",), one_by_one=False),
+    "lean": sc.Deferred(chunk=3, keep=(), ahead=True, one_by_one=False, unroll=2),
+    "kernels": sc.PallasTriton(chunk=3, interpret=True),
+}
+over_engines = pytest.mark.parametrize("way", ENGINES)
+
+
+class Loss:
+    """A loss with curvature, of (params, xs, carry), and a direction in which to differentiate."""
+
+    def __init__(self, name, way=None, flags=None):
+        self.case, self.engine = CASES[name], sc.Scan() if way is None else ENGINES[way]
+        problem = draw(self.case, (BATCH,), steps=STEPS)
+        self.args = jax.tree.map(jnp.asarray, (problem.params, problem.xs, problem.carry))
+        self.along = jax.tree.map(
+            lambda a: jnp.cos(jnp.arange(float(a.size))).reshape(a.shape), self.args
+        )
+        self.flags = flags or {}
+
+    def __call__(self, *args):
+        carry, ys = sc.unroll(self.case.cell, *args, **self.flags, engine=self.engine)
+        return jnp.sum(jnp.sin(ys)) + sum(jnp.sum(jnp.cos(a)) for a in jax.tree.leaves(carry))
+
+    def whole(self, args):
+        return self(*args)
+
+
+def dot(a, b):
+    return sum(map(jnp.vdot, jax.tree.leaves(a), jax.tree.leaves(b)))
+
+
+def slope(f, loss):
+    return lambda args: jax.jvp(f, (args,), (loss.along,))[1]
+
+
+def forward(loss):
+    return jax.jvp(loss.whole, (loss.args,), (loss.along,))
+
+
+def linearized(loss):
+    return jax.linearize(loss.whole, loss.args)[1](loss.along)
+
+
+def backward(loss):
+    return jax.value_and_grad(loss.whole)(loss.args)
+
+
+def backward_of_backward(loss):
+    return jax.grad(lambda args: dot(jax.grad(loss.whole)(args), loss.along))(loss.args)
+
+
+def forward_of_backward(loss):
+    return slope(jax.grad(loss.whole), loss)(loss.args)
+
+
+def backward_of_forward(loss):
+    return jax.grad(slope(loss.whole, loss))(loss.args)
+
+
+def forward_of_forward(loss):
+    return slope(slope(loss.whole, loss), loss)(loss.args)
+
+
+def hessian(loss):
+    params, xs, carry = loss.args
+    return jax.hessian(lambda x0: loss(params, xs.at[0].set(x0), carry))(xs[0])
+
+
+def checkpointed(loss):
+    return jax.grad(jax.checkpoint(loss.whole))(loss.args)
+
+
+def of_one_weight(loss):
+    params, xs, carry = loss.args
+    first, rest = jax.tree.leaves(params)[0], jax.tree.leaves(params)[1:]
+    structure = jax.tree.structure(params)
+    return jax.grad(lambda w: loss(jax.tree.unflatten(structure, [w, *rest]), xs, carry))(first)
+
+
+FORMS = (forward, linearized, backward, backward_of_backward, forward_of_backward)
+FORMS += (backward_of_forward, forward_of_forward, hessian, checkpointed, of_one_weight)
+DERIVED = [("gru-after-double", "kept")]
+DERIVED += [pytest.param("lstm-bias", way, marks=pytest.mark.slow) for way in ("again", "lean")]
+DERIVED += [pytest.param("gru-after-double", "kernels", marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda form: form.__name__)
+@pytest.mark.parametrize(("name", "way"), DERIVED)
+def test_every_derivative_is_that_of_the_plain_scan(name, way, form):
+    assert_close(*(jax.jit(lambda w=w: form(Loss(name, w)))() for w in (way, None)))
+
+
+@pytest.mark.parametrize("name", ["lstm-bias", "layernorm-gru"])
+@pytest.mark.parametrize(("way", "reverse"), [("again", True), ("kept", False)])
+def test_tangents_under_flags_are_those_of_the_plain_scan(name, way, reverse):
+    flags = draw_flags(batch=BATCH)
+    flags = {"lengths": np.array([4, 1]), "resets": flags["resets"][:STEPS], "reverse": reverse}
+
+    assert_close(*(jax.jit(lambda w=w: forward(Loss(name, w, flags)))() for w in (way, None)))
+
+
+AXES = {"weights": (0, None, None), "data": (None, 1, 0), "both": (0, 1, 0)}
+
+
+@pytest.mark.slow
+@over_engines
+@pytest.mark.parametrize("axes", AXES)
+def test_vmap_on_either_side_is_that_of_the_plain_scan(way, axes):
+    def all_of(way):
+        loss = Loss("gru-after-double", way)
+        stack = lambda tree, axis: jax.tree.map(lambda a: jnp.stack([a, 0.5 * a, -a], axis), tree)  # noqa: E731
+        args = [
+            arg if axis is None else stack(arg, axis)
+            for arg, axis in zip(loss.args, AXES[axes], strict=True)
+        ]
+        within = jax.vmap(jax.value_and_grad(loss, (0, 1, 2)), AXES[axes])(*args)
+        outside = jax.grad(lambda args: jnp.sum(jax.vmap(loss, AXES[axes])(*args)))(args)
+        tangents = jax.vmap(lambda *args: jax.jvp(loss, args, args), AXES[axes])(*args)
+        return within, outside, tangents
+
+    assert_close(*(jax.jit(lambda w=w: all_of(w))() for w in (way, None)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["kept", "batched"])
+def test_second_derivatives_of_many_members_are_those_of_the_plain_scan(way):
+    def all_of(way):
+        loss = Loss("gru-after-double", way)
+        params, xs, carry = loss.args
+        stacked = jax.tree.map(lambda a: jnp.stack([a, -0.5 * a]), params)
+        graded = jax.grad(lambda params: loss(params, xs, carry))
+
+        def back(params):
+            return jax.grad(lambda params: dot(graded(params), loss.along[0]))(params)
+
+        forth = jax.vmap(lambda params: jax.jvp(graded, (params,), (loss.along[0],))[1])
+        outside = jax.grad(lambda many: dot(jax.vmap(graded)(many), many))
+        return jax.vmap(back)(stacked), forth(stacked), outside(stacked)
+
+    assert_close(*(jax.jit(lambda w=w: all_of(w))() for w in (way, None)))
+
+
+def test_a_learned_carry_has_its_gradient():
+    case = CASES["lstm-bias"]
+    problem = draw(case, (BATCH,), steps=STEPS)
+    resets = np.zeros((STEPS, BATCH), bool)
+    resets[3] = True
+
+    def loss(fresh, engine):
+        ys = sc.unroll(
+            case.cell, problem.params, problem.xs, resets=resets, reset_carry=fresh, engine=engine
+        )[1]
+        return jnp.sum(jnp.sin(ys))
+
+    graded = jax.jit(jax.grad(loss))
+    assert_close(*(graded(problem.carry, engine) for engine in (ENGINES["again"], sc.Scan())))
+
+
+def many(count=3):
+    return jax.vmap(lambda key: sc.GRU(4).init(key, 2))(jax.random.split(jax.random.key(0), count))
+
+
+def products(f, *args):
+    """The shapes of the products in a program."""
+    text = jax.jit(f).lower(*args).as_text()
+    return {line.split("->")[-1].strip() for line in text.splitlines() if "dot_general" in line}
+
+
+@pytest.mark.parametrize("one_by_one", [True, False])
+def test_a_batch_of_weights_is_run_one_after_another_where_asked_for(one_by_one):
+    engine, xs = sc.Deferred(one_by_one=one_by_one), jnp.ones((6, 5, 2), jnp.float32)
+
+    def loss(params):
+        return jnp.sum(sc.unroll(sc.GRU(4), params, xs, engine=engine)[1])
+
+    made = products(jax.vmap(jax.grad(loss)), jax.tree.map(jnp.float32, many(11)))
+    assert made
+    assert any("<11x" in shape for shape in made) is not one_by_one
+
+
+def test_a_batch_of_data_alone_is_one_batch():
+    params, xs = (
+        jax.tree.map(lambda a: jnp.float32(a[0]), many()),
+        jnp.ones((11, 6, 5, 2), jnp.float32),
+    )
+    engine = sc.Deferred(ahead=False)
+    run = jax.vmap(lambda xs: sc.unroll(sc.GRU(4), params, xs, engine=engine)[1])
+    assert products(run, xs) == {"tensor<11x5x12xf32>", "tensor<11x12x5xf32>"} & products(run, xs)
+    assert products(run, xs)
+
+
+@dataclasses.dataclass(frozen=True)
+class Own(sc.SplitCell):
+    """A split cell of one's own, with a kind of gate and a kind of carry."""
+
+    kind: str = "elementwise"
+
+    def init(self, key, input_size):
+        return jax.random.normal(key, (input_size, 3)), jnp.eye(3)
+
+    def init_carry(self, x):
+        zeros = jnp.zeros_like(x, shape=(*x.shape[:-1], 3))
+        return (zeros, jnp.zeros_like(zeros, dtype=int)) if self.kind == "counting" else zeros
+
+    def project(self, params, x):
+        return x @ params[0].astype(x.dtype)
+
+    def mix(self, params, carry):
+        h = carry[0] if self.kind == "counting" else carry
+        return h @ params[1].astype(h.dtype)
+
+    def gate(self, carry, drive, mixed):
+        if self.kind == "counting":
+            return jnp.tanh(drive + mixed), carry[1] + 1
+        new = jax.nn.relu(jnp.where(drive > 0, drive, mixed) * carry + jax.nn.softplus(mixed))
+        return new / (1 + jnp.sum(new, -1, keepdims=True)) if self.kind == "normal" else new
+
+    def output(self, params, carry):
+        return carry[0] if self.kind == "counting" else carry
+
+
+def test_a_split_cell_of_ones_own_is_taken():
+    cell, xs = Own(), jax.random.normal(jax.random.key(1), (7, 2, 2))
+    params = cell.init(jax.random.key(0), 2)
+    assert isinstance(sc.select_engine(cell, xs), sc.Deferred)
+
+    def loss(params, engine):
+        return jnp.sum(jnp.sin(sc.unroll(cell, params, xs, engine=engine)[1]))
+
+    graded = jax.jit(jax.grad(loss))
+    assert_close(*(graded(params, engine) for engine in (sc.Deferred(chunk=3), sc.Scan())))
+
+
+@pytest.mark.parametrize(
+    ("cell", "reason"),
+    [
+        (Own("normal"), "not elementwise: it has reduce_sum"),
+        (Own("counting"), "not real numbers"),
+        (sc.GRU(3, "before"), "two products in sequence"),
+        (sc.MinGRU(3), "no SplitCell"),
+    ],
+)
+def test_what_cannot_be_deferred_is_scanned_and_the_reason_told(cell, reason):
+    xs = jnp.ones((7, 2, 2))
+    assert sc.select_engine(cell, xs) == sc.Scan()
+    with pytest.raises(ValueError, match=reason):
+        sc.select_engine(cell, xs, engine=sc.Deferred())
+
+
+def test_slopes_are_there_only_where_a_leaf_depends_on_another():
+    h, c, *sums = (jnp.linspace(-1, 1, 6).reshape(2, 3) * 0.1 * i for i in range(10))
+    cell, carry = sc.LSTM(3), sc.LSTMCarry(h, c)
+    drive, mixed = tuple(sums[:4]), tuple(sums[4:])
+    table = _slopes.slopes(cell.gate, carry, drive, mixed)
+    there = [[slope is not None for slope in row] for row in table]
+    assert there == [[False, True, *[True] * 8], [False, True, *[True, True, True, False] * 2]]
+    i, f, g, _ = (np.asarray(a + b) for a, b in zip(drive, mixed, strict=True))
+    np.testing.assert_allclose(table[1][1], 1 / (1 + np.exp(-f)), 1e-12)  # dc / dc
+    np.testing.assert_allclose(table[1][4], (1 - np.tanh(g) ** 2) / (1 + np.exp(-i)), 1e-12)
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize(("length", "size"), [(12, 4), (13, 4), (7, 7), (5, 2), (1, 1)])
+def test_windows_read_every_step_once(length, size, reverse):
+    windows = Windows(length, size, reverse)
+    times = jnp.arange(length)
+    cut = windows.cut(times)
+    np.testing.assert_array_equal(windows.join(cut), times)
+    live = np.ones(cut.shape, bool) if windows.live is None else windows.live
+    np.testing.assert_array_equal(np.sort(np.asarray(cut)[live]), times)
+    order = slice(None, None, -1) if reverse else slice(None)
+    read = [
+        int(t)
+        for start, row in list(zip(windows.starts, live, strict=True))[order]
+        for t in np.asarray(windows.at(start, times))[order][row[order]]
+    ]
+    assert read == list(range(length))[order]
+    before = [int(windows.before(start, -1, times)) for start in windows.starts]
+    firsts = [-1, *windows.starts[1:] - 1]
+    lasts = [*windows.starts[:-1] + size, -1]
+    assert before == list(lasts if reverse else firsts)
+
+
+@pytest.mark.parametrize("length", [1, 2, 97, 100, 997, 1000])
+def test_a_chunk_is_a_divisor_where_one_is_near(length):
+    for chunk in (1, 3, 16, 30, 2000):
+        even = _schedule.even(length, chunk)
+        assert min(chunk, length) / 2 <= even <= min(2 * chunk, length)
+    assert _schedule.even(1000, 30) == 25
+    assert _schedule.even(997, 30) == 30
+
+
+def chosen(T, B, D, H):
+    return _schedule.choose(sc.GRU(H), jax.ShapeDtypeStruct((T, B, D), "float32"))
+
+
+def test_the_schedule_follows_the_sizes():
+    assert chosen(1000, 1, 32, 64) == (1000, (), True)  # one sequence: all at once, nothing kept
+    assert not chosen(100, 32, 2, 64).ahead  # steps are large enough
+    assert chosen(128, 16, 1024, 1024).ahead  # the weights of one product alone stay in cache
+    assert chosen(100, 32, 2, 64).keep == ("mixed",)  # in cache, and the inputs are few
+    assert chosen(100, 32, 64, 64).keep == ("drive", "mixed")
+    assert chosen(10_000, 8, 16, 32).keep == ()  # too much to keep
+    assert chosen(256, 16, 512, 512).keep == ("drive", "mixed")  # dear to compute again
+    assert chosen(500, 128, 10, 128).chunk < chosen(500, 32, 10, 128).chunk  # windows fit a cache
+    assert chosen(512, 16, 512, 512).chunk * 16 >= _schedule.WINDOW_ROWS
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"chunk": 0}, ValueError, "chunk: expected an int >= 1, got 0"),
+        ({"keep": "drive"}, TypeError, "keep: expected a tuple"),
+        ({"keep": ("gates",)}, ValueError, "keep: expected one of 'drive', 'mixed', got 'gates'"),
+        ({"ahead": "yes"}, TypeError, "ahead: expected True or False"),
+        ({"one_by_one": 1}, TypeError, "one_by_one: expected True or False"),
+    ],
+)
+def test_a_wrong_option_is_told(options, error, said):
+    with pytest.raises(error, match=said):
+        sc.Deferred(**options)
+
+
+def temp_bytes(engine, steps=2000, members=None):
+    cell = sc.GRU(16)
+
+    def loss(params, xs):
+        return jnp.sum(sc.unroll(cell, params, xs, engine=engine)[1])
+
+    def make():
+        keys = jax.random.split(jax.random.key(0), members or 1)
+        made = jax.vmap(lambda key: cell.init(key, 2))(keys)
+        return made if members else jax.tree.map(lambda a: a[0], made)
+
+    xs = jax.ShapeDtypeStruct((steps, 8, 2), "float32")
+    graded = jax.vmap(jax.grad(loss), (0, None)) if members else jax.grad(loss)
+    compiled = jax.jit(graded).lower(jax.eval_shape(make), xs).compile()
+    return compiled.memory_analysis().temp_size_in_bytes
+
+
+def test_what_is_kept_is_not_computed_again():
+    def count(keep):
+        cell, xs = sc.GRU(4), jax.ShapeDtypeStruct((6, 5, 2), "float32")
+
+        def loss(params, xs):
+            return jnp.sum(sc.unroll(cell, params, xs, engine=sc.Deferred(3, keep))[1])
+
+        params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 2))
+        text = jax.jit(jax.grad(loss)).lower(params, xs).compile().as_text()
+        return len([line for line in text.splitlines() if " dot(" in line])
+
+    assert (count(("mixed",)), count(("drive", "mixed"))) == (count(()) - 1, count(()) - 2)
+
+
+def test_of_a_long_sequence_little_more_than_the_carries_is_stored():
+    assert temp_bytes(sc.Deferred(chunk=100, keep=(), ahead=False)) < 0.4 * temp_bytes(sc.Scan())
+
+
+def test_of_many_members_nothing_is_kept_that_can_be_computed_again():
+    kept, again = (sc.Deferred(20, keep) for keep in (("mixed",), ()))
+    one, other = (temp_bytes(engine, steps=100, members=20) for engine in (kept, again))
+    assert one < 1.1 * other
+    assert temp_bytes(kept, steps=100) > 1.3 * temp_bytes(again, steps=100)  # as one alone does
+
+
+@pytest.mark.parametrize(("batch", "across"), [((5,), 0), ((), 1)])
+def test_no_matrix_is_read_across_going_back(batch, across):
+    cell = sc.GRU(4)
+
+    def loss(params, xs):
+        return jnp.sum(sc.unroll(cell, params, xs, engine=sc.Deferred(3, ()))[1])
+
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 2))
+    xs = jax.ShapeDtypeStruct((6, *batch, 2), "float32")
+    text = jax.jit(jax.grad(loss)).lower(params, xs).compile().as_text()
+    read = [line for line in text.splitlines() if "rhs_contracting_dims={1}" in line]
+    assert len(read) == across  # one row times a matrix is as quick either way

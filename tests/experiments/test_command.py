@@ -1,0 +1,301 @@
+"""Studies at large: the command line, what a run leaves behind, what a second run repeats."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import tyro
+from rich.console import Console
+
+from experiments import __main__ as cli
+from experiments import _study, horizon
+from experiments._check import BadInput
+from experiments._report import Table, decimal, print_table, short, wilson, words
+from experiments.horizon.findings import findings, headlines
+from experiments.horizon.numbers import COLUMNS, Numbers
+from experiments.horizon.settings import Settings
+
+CELLS = ["GRU default", "GRU chrono"]  # they share their programs, so half is compiled
+TINY = [
+    *("--cells", *CELLS),
+    *("--seeds", "1", "--lags", "2", "4", "--factors", "0.5", "--factor-seeds", "1"),
+    *("--hidden-size", "4", "--batch-size", "4", "--segment", "2", "--eval-size", "8"),
+    *("--gru.steps", "4"),
+]
+
+
+@pytest.fixture(autouse=True)
+def _one_device(monkeypatch):
+    """A test's process has its devices already."""
+    monkeypatch.setattr(cli, "use_all_cores", lambda: None)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run as a user makes it: it sets up devices, so in its own process."""
+    out = tmp_path_factory.mktemp("runs") / "[b] horizon [/b]"
+    line = [sys.executable, "-m", "experiments", "run", "horizon", "--out", str(out), *TINY]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(line, cwd=root, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+@pytest.mark.slow
+def test_a_run_leaves_a_row_a_member_and_a_gradient_a_lag(finished):
+    out, _ = finished
+    results, gradients = pd.read_csv(out / "results.csv"), pd.read_csv(out / "gradients.csv")
+    assert list(results) == COLUMNS["results"]
+    assert list(gradients) == COLUMNS["gradients"]
+    members = results.groupby(["task", "cell", "init"])["lag"].apply(sorted).to_dict()
+    lags = {"recall": [2, 4], "rates": [4], "adding": [4]}
+    assert members == {(task, *cell.split()): lags[task] for task in lags for cell in CELLS}
+    assert set(results["steps"]) == {4}
+    assert (results["seconds"] > 0).all()
+    reach = gradients.groupby(["cell", "init", "when"])["lag"].apply(list)
+    assert len(reach) == 2 * len(CELLS)
+    assert all(lags == [0, 1, 2, 3, 4] for lags in reach)
+    assert (gradients["norm"] > 0).all()
+
+
+@pytest.mark.slow
+def test_the_page_holds_everything_and_the_terminal_three_sentences(finished):
+    out, printed = finished
+    page, flat = (out / "report.html").read_text(), " ".join(printed.split())
+    sources = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'>]{0,30})""", page)
+    assert len(sources) == 1
+    assert sources[0].startswith("data:image/png;base64,")
+    assert not re.search(r"https?://|@import|url\(", page)
+    numbers = Numbers.read(out)
+    assert 1 <= len(headlines(numbers)) <= 3
+    assert all(sentence in page and sentence in flat for sentence in headlines(numbers))
+    assert all(sentence in page and sentence not in flat for sentence in findings(numbers))
+    assert printed.rstrip().endswith(f"Report:  {out / 'report.html'}")
+    for told in ("AdamW", "python -m experiments run horizon", "hidden size", "batch size", "jax"):
+        assert told in page
+    assert page.index("<img") < page.index(headlines(numbers)[0]) < page.index("<table")
+    assert "rates" not in re.findall(r"<td[^>]*>([^<]*)</td>", page)
+    assert "Not finished" not in page
+
+
+def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finished, capsys):
+    out, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
+    assert cli.main(["run", "horizon", "--out", str(out), *TINY]) == 0
+    assert capsys.readouterr().out.count("kept") == len(before) == 4
+    assert before == {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
+    for name in ("horizon.png", "report.html", "run.json"):
+        (out / name).unlink()
+    assert cli.main(["report", "horizon", "--out", str(out)]) == 0
+    assert (out / "horizon.png").read_bytes()[:4] == b"\x89PNG"
+    assert "nothing is known of how this was made" in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "told"),
+    [
+        (["run", "horizn"], 2, ["study", "'horizn'", "Did you mean horizon?"]),
+        (["run", "[/x]"], 2, ["study", "'[/x]'", "horizon"]),
+        (["run"], 2, ["run: expected the name of a study: guide, horizon"]),
+        (["reprot", "horizon"], 2, ["'reprot'", "Did you mean report?"]),
+        (["horizon"], 2, ["Did you mean: python -m experiments run horizon"]),
+        (["list", "horizon"], 2, ["list", "'horizon'"]),
+        (["run", "horizon", "--seeds", "0"], 1, ["seeds", "at least 1", "got 0"]),
+        (["run", "horizon", "--lags", "1"], 1, ["lags", "at least 2", "got 1"]),
+        (["run", "horizon", "--factors", "3", "1"], 1, ["factors", "others than 1", "leave it"]),
+        (["run", "horizon", "--gru.steps", "0"], 1, ["gru.steps", "at least 1", "got 0"]),
+        (["run", "horizon", "--out", __file__], 1, ["out", Path(__file__).name, "--out"]),
+        (["run", "horizon", "--out", f"{__file__}/[/b]"], 1, ["out", "/[/b]"]),
+        (["report", "horizon", "--out", "/nowhere/[/b]"], 1, ["out", "/[/b]", "run horizon"]),
+    ],
+)
+def test_bad_input_is_named_before_any_training(arguments, code, told, capsys, monkeypatch):
+    monkeypatch.setattr(horizon.study.Group, "measure", lambda *_: pytest.fail("it trained"))
+    assert cli.main(arguments) == code
+    shown = capsys.readouterr()
+    assert all(word in " ".join(shown.err.split()) for word in told), shown.err
+    assert not shown.out
+    assert "Traceback" not in shown.err
+
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("seeds", value) for value in (0, 2.5, True, "5")),
+        ("factor_seeds", 1.0),
+        *(("lags", value) for value in ((), (1,), (10, 2.5), 10)),
+        *(("factors", value) for value in ((), (0,), (-3,), (INF,), (NAN,), (1,), (3, 1.0))),
+        *(("cells", value) for value in ((), ("LSTM",))),
+        ("gru", 3),
+    ],
+)
+def test_settings_are_checked_and_named(name, value):
+    with pytest.raises(BadInput, match=rf"^{name}: expected .*, got .*; "):
+        Settings(**{name: value})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [(rate, x) for rate in ("recall", "adding") for x in (0, NAN, INF, "1")]
+    + [("steps", x) for x in (0, 1.5)],
+)
+@pytest.mark.parametrize("cell", ["tanh", "irnn", "gru"])
+def test_budgets_are_checked_and_named(cell, name, value):
+    budget = vars(getattr(Settings(), cell)) | {name: value}
+    with pytest.raises(BadInput, match=rf"^{cell}\.{name}: expected .*, got .*; give --{cell}"):
+        Settings(**{cell: horizon.settings.Budget(**budget)})
+
+
+@pytest.mark.parametrize("line", [[], ["list"], ["-h"], ["run", "--help"], ["report", "--help"]])
+def test_the_studies_and_the_commands_are_told_in_80_columns(line, capsys):
+    assert cli.main(line) == 0
+    printed = capsys.readouterr().out
+    assert "horizon: " in printed
+    assert "report NAME" in printed
+    usage = printed[printed.index(cli.PROGRAM) :].splitlines()
+    assert len(usage) == 11
+    assert max(map(len, usage)) < 80
+
+
+def test_the_help_of_a_study_shows_choices_and_short_numbers(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["run", "horizon", "--help"])
+    told = capsys.readouterr().out
+    assert "333" not in told
+    assert "a third" in told
+    assert told.count("GRU chrono") == 2  # a choice, and in the default
+    assert cli.main(["--version"]) == 0
+    assert re.fullmatch(r"seqcells \d+\.\d+\.\d+\n", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("error", [ValueError("a bug"), OSError("a bug")])
+def test_a_bug_is_not_taken_for_bad_input(error, monkeypatch):
+    def run(*_):
+        raise error
+
+    monkeypatch.setattr(horizon, "run", run)
+    with pytest.raises(type(error), match="a bug"):
+        cli.main(["run", "horizon"])
+
+
+def test_an_interrupt_and_a_full_disk_are_one_line(monkeypatch, capsys):
+    for error, code in ((KeyboardInterrupt(), 130), (OSError(28, "No space left", "a.csv"), 1)):
+
+        def run(*_, error=error):
+            raise error
+
+        monkeypatch.setattr(horizon, "run", run)
+        assert cli.main(["run", "horizon"]) == code
+    told = capsys.readouterr().err
+    assert "from the start of the group" in told
+    assert "a.csv" in told
+
+
+class Fake:
+    """A group of a study that counts how often it was measured."""
+
+    steps = 2
+
+    def __init__(self, name: str, error: BaseException | None = None) -> None:
+        self.name, self.error, self.measured = name, error, 0
+
+    def part(self, out: Path) -> _study.Part:
+        columns = {"results": ["who"]}
+        return _study.Part(out / "parts", self.name, {"name": self.name}, columns, ())
+
+    def measure(self, progress):
+        self.measured += 1
+        progress(1)
+        if self.error is not None:
+            raise self.error
+        return {"results": [{"who": self.name}]}
+
+
+def test_what_is_finished_outlives_an_interruption(tmp_path):
+    first, second = Fake("first"), Fake("second", KeyboardInterrupt())
+    with pytest.raises(KeyboardInterrupt):
+        _study.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
+    assert (tmp_path / "results.csv").read_text().split() == ["who", "first"]
+    assert _study.about(tmp_path)["unfinished"] == ["second"]
+    second.error = None
+    _study.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
+    assert (first.measured, second.measured) == (1, 2)
+    assert (tmp_path / "results.csv").read_text().split() == ["who", "first", "second"]
+    told = _study.about(tmp_path)
+    assert (told["command"], told["unfinished"], len(told["made_with"])) == ("x", [], 1)
+
+
+def test_a_folder_of_parts_that_takes_no_file_is_named_before_training(tmp_path):
+    (tmp_path / "parts").write_text("in the way")
+    group = Fake("first")
+    with pytest.raises(BadInput, match=r"^out: expected a folder .*parts"):
+        _study.measure([group], tmp_path, Console(quiet=True), {})
+    assert group.measured == 0
+
+
+def test_a_part_is_of_its_settings_and_of_its_code_and_whole(tmp_path):
+    code, package = tmp_path / "code.py", tmp_path / "package"
+    (package / "sub").mkdir(parents=True)
+    (package / "sub" / "a.py").write_text("1")
+    code.write_text("1")
+
+    def part(steps=1):
+        _study.fingerprint.cache_clear()
+        paths = (code, package)
+        return _study.Part(tmp_path, "part", {"steps": steps}, {"results": ["a"]}, paths)
+
+    part().save({"results": [{"a": 1}, {"a": 2}]})
+    assert part().load()["rows"] == {"results": [{"a": 1}, {"a": 2}]}
+    assert part(steps=2).load() is None
+    whole = part().path.read_text()
+    no_table = json.dumps({**json.loads(whole), "rows": {"gradients": []}})
+    no_column = whole.replace('"a": 1', '"b": 1')
+    bare = '{"rows": {"results": []}}'  # which does not say what it was made with
+    for text in (whole[:-9], "[]", "{}", bare, '{"rows": []}', no_table, no_column, "\xff"):
+        part().path.write_text(text, encoding="latin1")
+        assert part().load() is None, text
+    part().path.write_text(whole)
+    for file in (code, package / "sub" / "a.py"):
+        file.write_text("2")
+        assert part().load() is None
+        file.write_text("1")
+        assert part().load() is not None
+
+
+def test_a_table_loses_columns_and_no_letters_where_the_console_is_narrow(capsys):
+    table = Table("A title", "", ["cell", "first", "second"], [["a long name [/x]", "1", "2"]])
+    print_table(Console(width=60), table)
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("a long name [/x]", "second"))
+    print_table(Console(width=27), table)
+    shown = capsys.readouterr().out
+    assert all(text in shown for text in ("a long name [/x]", "first"))
+    assert "2" not in shown
+    assert "Too narrow here for second" in shown
+
+
+def test_wilson_and_words_and_numbers():
+    bounds = [round(bound, 2) for k, n in ((5, 5), (20, 20)) for bound in wilson(k, n)]
+    assert bounds == [0.57, 1.0, 0.84, 1.0]
+    assert words(["a"]) == "a"
+    assert words(["a", "b", "c"]) == "a, b and c"
+    numbers = {0: "0", 0.0123: "0.012", 386.2: "390", 3e-14: "3e-14", 1.74e-4: "1.7e-4"}
+    assert {x: short(x) for x in numbers} == numbers
+    assert (short(9.99e-4), short(99_600), short(NAN)) == ("0.001", "1e5", "not a number")
+    assert [decimal(x) for x in (0.0005, 1 / 6000, 3.0, 0.0125)] == [
+        *("0.0005", "0.000167"),
+        *("3", "0.0125"),
+    ]
+
+
+def test_the_choices_of_the_help_are_the_cells_that_there_are():
+    names = [contender.name for contender in horizon.settings.CONTENDERS]
+    assert list(Settings().cells) == names
+    assert tyro.cli(Settings, args=["--cells", *names]).cells == tuple(names)

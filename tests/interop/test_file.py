@@ -1,0 +1,181 @@
+"""Files of safetensors: what is saved comes back to the bit, and nothing else is read."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from seqcells import initializers
+from tests.support.interop import GRU, LSTM, H, drawn
+from tests.support.laws import CASES, assert_same_bits
+
+safetensors = pytest.importorskip("safetensors")
+pytest.importorskip("safetensors.numpy")
+
+LAYERS = {name: case.cell for name, case in CASES.items() if name != "function"}
+LAYERS |= {
+    "initialisers": sc.GRU(
+        H,
+        w_hh_init=(initializers.Identity(0.5), initializers.Normal(0.1), initializers.ones),
+        b_ih_init=(initializers.zeros, initializers.Chrono(20), initializers.zeros),
+    ),
+    "truncated": sc.Recurrent(GRU, engine=sc.Truncated(5, sc.Scan(checkpoint="sqrt"))),
+    "dtypes": sc.LSTM(H, dtype=jnp.bfloat16, param_dtype=jnp.float16),
+    "learned": sc.Recurrent(LSTM, reverse=True, learned_carry=True, engine=sc.Scan(checkpoint=3)),
+    "deep": sc.Stack((GRU, sc.Bidirectional(LSTM, sc.Recurrent(GRU), "concat")), 0.1, skip=True),
+    "residual": sc.Residual(sc.RNN(3)),
+    "wrapped": sc.Zoneout(sc.VariationalDropout(LSTM, 0.1, 0.2), (0.1, 0.05)),
+    "norm": sc.LayerNorm(sc.GRU(H, bias="none"), eps=1e-5),
+}
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "net.safetensors"
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
+def test_what_is_saved_comes_back_to_the_bit(name, dtype, path):
+    layer = LAYERS[name]
+    params = drawn(layer, dtype)
+    sc.interop.save(path, layer, params)
+    again, back = sc.interop.load(path)
+    assert again == layer
+    assert hash(again) == hash(layer)
+    assert_same_bits(back, params)
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_float64_is_kept_where_jax_has_it(path, x64):
+    sc.interop.save(path, GRU, drawn(GRU, jnp.float64))
+    assert sc.interop.load(path)[1].w_ih.dtype == jnp.float64
+
+
+def test_float64_is_refused_where_jax_would_round_it(path):
+    with jax.enable_x64(True):
+        sc.interop.save(path, GRU, drawn(GRU, jnp.float64))
+    with pytest.raises(
+        ValueError, match=r"net\.safetensors: \w+: expected float64 to be switched on"
+    ):
+        sc.interop.load(path)
+
+
+def test_any_reader_sees_names_shapes_dtypes_and_the_configuration(path):
+    sc.interop.save(path, sc.Bidirectional(GRU), drawn(sc.Bidirectional(GRU), jnp.bfloat16))
+    with safetensors.safe_open(path, framework="np") as file:
+        assert set(file.keys()) == {
+            f"{way}.{name}"
+            for way in ("forward", "backward")
+            for name in ("w_ih", "w_hh", "b_ih", "b_hh")
+        }
+        assert file.get_slice("forward.w_ih").get_shape() == [3, 12]
+        assert file.get_slice("forward.w_ih").get_dtype() == "BF16"
+        said = file.metadata()
+    assert json.loads(said["config"])["forward"]["hidden_size"] == H
+    assert said["input_size"] == "3"
+
+
+def own_init(key, shape, dtype):
+    return jnp.zeros(shape, dtype)
+
+
+def test_what_a_file_cannot_name_is_refused_and_nothing_is_written(path):
+    refused = {
+        r"cell_or_layer\.w_hh_init: expected a class of seqcells": sc.GRU(H, w_hh_init=own_init),
+        r"cell_or_layer\.merge: expected": sc.Bidirectional(GRU, merge=jnp.add),
+        r"cell_or_layer\.layers\[1\]: expected": sc.Stack((GRU, CASES["function"].cell)),
+    }
+    for reason, layer in refused.items():
+        with pytest.raises(ValueError, match=reason):
+            sc.interop.save(path, layer, ())
+    with pytest.raises(ValueError, match=r"params: GRU\(4\) expects"):
+        sc.interop.save(path, GRU, drawn(LSTM))
+    with pytest.raises(TypeError, match="cell_or_layer: expected"):
+        sc.interop.save(path, {}, ())
+    assert not list(path.parent.iterdir())
+
+
+class Mine(sc.GRU):
+    pass
+
+
+Mine.__name__ = "GRU"
+
+
+def test_a_class_of_the_same_name_is_not_taken_for_ours(path):
+    with pytest.raises(ValueError, match="cell_or_layer: expected a class of seqcells"):
+        sc.interop.save(path, Mine(H), drawn(GRU))
+
+
+@pytest.mark.parametrize("length", [0, 4, 8, 100, -1])
+def test_a_file_that_is_cut_short_is_refused_by_its_path(path, length):
+    sc.interop.save(path, GRU, drawn(GRU))
+    path.write_bytes(path.read_bytes()[:length])
+    with pytest.raises(ValueError, match=r"net\.safetensors: expected a whole safetensors file"):
+        sc.interop.load(path)
+
+
+def foreign(path, config=None, **more):
+    """Write a file of safetensors with a header of one's own."""
+    array = np.zeros(3, more.pop("dtype", "f"))
+    said = None if config is None else {"format": "seqcells-1", "config": config} | more
+    path.write_bytes(safetensors.numpy.save({"w": array}, said))
+
+
+RNN1 = json.dumps({"class": "RNN", "hidden_size": 1})
+FOREIGN = [
+    ({}, "expected a file of sc.interop.save"),
+    ({"config": "{"}, "Expecting"),
+    ({"config": RNN1}, "input_size"),
+    ({"config": RNN1, "input_size": "one"}, "invalid literal"),
+    ({"config": RNN1, "input_size": "1"}, "w_ih: expected an array of this name"),
+    ({"config": RNN1, "input_size": "1", "dtype": "int32"}, "w: expected one of F64, F32, .*I32"),
+    (
+        {"config": '{"class": "os.system", "command": "true"}', "input_size": "1"},
+        "config: expected",
+    ),
+    ({"config": '{"function": "eval"}', "input_size": "1"}, "config: expected one of zeros, ones"),
+    ({"config": '{"class": "RNN", "size": 1}', "input_size": "1"}, "unexpected keyword"),
+    ({"config": '{"class": "RNN", "hidden_size": 0}', "input_size": "1"}, "hidden_size: expected"),
+    (
+        {"config": '{"class": "RNN", "hidden_size": 4611686018427387904}', "input_size": "1"},
+        "out of bounds",
+    ),
+    ({"config": "[" * 10_000, "input_size": "1"}, "recursion"),
+    (
+        {
+            "config": '{"class": "Residual", "layer": ' * 500 + RNN1 + "}" * 500,
+            "input_size": "1",
+        },
+        "recursion",
+    ),
+    ({"config": RNN1, "input_size": "9" * 5000}, "Exceeds the limit"),
+    ({"config": RNN1, "input_size": str(1 << 62)}, "w_ih: expected an array of this name"),
+    ({"config": "[1]", "input_size": "1"}, "config: expected a seqcells.Cell or seqcells.Layer"),
+]
+
+
+@pytest.mark.parametrize(("header", "reason"), FOREIGN)
+def test_a_foreign_file_is_refused_by_its_path(path, header, reason):
+    foreign(path, **header)
+    with pytest.raises(ValueError, match=rf"net\.safetensors: .*{reason}"):
+        sc.interop.load(path)
+
+
+def test_what_has_no_end_is_not_read(path):
+    path.symlink_to("/dev/zero")
+    with pytest.raises(ValueError, match=r"net\.safetensors: expected a regular file"):
+        sc.interop.load(path)
+
+
+def test_what_is_missing_is_said(path, monkeypatch):
+    with pytest.raises(FileNotFoundError):
+        sc.interop.load(path)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'seqcells\[interop\]'"):
+        sc.interop.load(path)

@@ -1,0 +1,167 @@
+"""Weights from and to other frameworks: against what the real ones computed, and both ways."""
+
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from seqcells import interop
+from tests.support.interop import (
+    BEFORE,
+    GOLDENS,
+    GRU,
+    LAYERS,
+    LSTM,
+    RELU,
+    RNN,
+    SINGLE_BIAS,
+    H,
+    arrays_of,
+    deep,
+    drawn,
+    flat,
+    goldens,
+    parts,
+)
+from tests.support.laws import assert_same_bits, dtypes
+
+SINGLE = {("onnx", case) for case in LAYERS["onnx"] if not case.endswith("exact")}  # float32
+ROWS = [(name, case) for name, cases in LAYERS.items() for case in cases]
+over_goldens = pytest.mark.parametrize(("name", "case"), ROWS, ids=[f"{a}-{b}" for a, b in ROWS])
+
+
+def run(layer, params, xs, lengths=None):
+    layer = sc.Recurrent(layer) if isinstance(layer, sc.Cell) else layer
+    return jax.jit(layer.apply)(params, xs, lengths=lengths)
+
+
+def largest_error(name, case):
+    """The largest difference between ours and the framework's outputs and final carries."""
+    file, layer = goldens(name), LAYERS[name][case]
+    params = getattr(interop, name).load(arrays_of(name, case), layer)
+    carry, ys = run(layer, params, file["xs"], file.get(f"{case}|lengths"))
+    carries = list(parts(name, case, "carry").values())
+    got = [ys, *jax.tree.leaves(carry)] if carries else [ys]  # Sequential gives no carries
+    if file[f"{case}|ys"].shape[0] == 1:  # Keras's last output alone
+        got[0] = ys[-1:]
+    assert [a.shape for a in got] == [a.shape for a in (file[f"{case}|ys"], *carries)]
+    pairs = zip(got, (file[f"{case}|ys"], *carries), strict=True)
+    return max(float(np.max(np.abs(np.asarray(a) - b))) for a, b in pairs)
+
+
+@over_goldens
+def test_a_real_layer_computes_the_same(name, case, x64, record_property):
+    error = largest_error(name, case)
+    record_property("error", error)
+    assert error < (1e-6 if (name, case) in SINGLE else 1e-12)
+
+
+def test_every_golden_is_read_and_its_versions_are_known():
+    for name, cases in LAYERS.items():
+        assert {key.split("|")[0] for key in goldens(name)} - {"xs"} == set(cases)
+    assert {path.stem for path in GOLDENS.glob("*.npz")} == set(LAYERS)
+    assert json.loads((GOLDENS / "versions.json").read_text())
+    assert sum(path.stat().st_size for path in GOLDENS.iterdir()) < 300_000
+
+
+SECOND = {"torch": ("bias_ih", "bias_hh"), "haiku": ("linear/b", "linear_1/b")}
+
+
+def summed(name, case, arrays):
+    """Two biases that we hold as one come back as their sum, and zeros."""
+    out = dict(arrays)
+    if case.startswith("gru"):
+        return out
+    one, two = SECOND.get(name, ("no such", ""))
+    for key in arrays:
+        other = key.replace(one, two)
+        if one in key and other in arrays:
+            out[key], out[other] = arrays[key] + arrays[other], np.zeros_like(arrays[other])
+    if name == "onnx" and "B" in arrays:
+        first, second = np.split(arrays["B"], 2, axis=-1)
+        out["B"] = np.concatenate([first + second, np.zeros_like(second)], axis=-1)
+    return out
+
+
+@over_goldens
+def test_arrays_come_back_as_they_were(name, case, x64):
+    module, layer, arrays = getattr(interop, name), LAYERS[name][case], arrays_of(name, case)
+    back = flat(module.dump(layer, module.load(arrays, layer), like=arrays))
+    expected = summed(name, case, arrays)
+    assert list(back) == list(expected)
+    for key, array in expected.items():
+        assert back[key].dtype == array.dtype
+        np.testing.assert_array_equal(back[key], array)
+
+
+@over_goldens
+def test_params_come_back_to_the_bit(name, case, x64):
+    module, layer = getattr(interop, name), LAYERS[name][case]
+    for dtype in (jnp.float64, jnp.float32, jnp.bfloat16):
+        arrays = {key: a.astype(dtype) for key, a in arrays_of(name, case).items()}
+        params = module.load(arrays, layer)
+        assert dtypes(params) == {jnp.dtype(dtype)}
+        assert_same_bits(module.load(module.dump(layer, params), layer), params)
+
+
+FULL = [
+    *(("torch", layer) for layer in (GRU, LSTM, RELU, deep(GRU), sc.Recurrent(LSTM))),
+    *(("keras", layer) for layer in (GRU, BEFORE, LSTM, deep(RNN, 3))),
+    *(("keras", sc.Stack((sc.RNN(H, "identity"),) * 12)),),
+    *(("linen", layer) for layer in (SINGLE_BIAS, LSTM, deep(RNN))),
+    *(("nnx", layer) for layer in (SINGLE_BIAS, LSTM, deep(RNN))),
+    *(("haiku", layer) for layer in (BEFORE, RELU, sc.Stack((RELU, BEFORE, RELU)))),
+    *(("equinox", layer) for layer in (SINGLE_BIAS, LSTM, deep(LSTM))),
+    *(("onnx", layer) for layer in (GRU, sc.GRU(H, "before"), deep(GRU))),
+    *(("onnx", layer) for layer in (sc.LSTM(H, peepholes=True), sc.Recurrent(RNN, reverse=True))),
+]
+
+
+@pytest.mark.parametrize(("name", "layer"), FULL)
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16, jnp.float16])
+def test_any_params_come_back_to_the_bit(name, layer, dtype):
+    module, params = getattr(interop, name), drawn(layer, dtype)
+    arrays = module.dump(layer, params)
+    assert_same_bits(module.load(arrays, layer), params)
+    assert {a.dtype for a in flat(arrays).values()} == {jnp.dtype(dtype)}
+    assert not any(np.signbit(a[a == 0]).any() for a in flat(arrays).values())
+
+
+def test_haiku_adds_one_to_the_forget_gate_which_rounds():
+    params = drawn(LSTM)
+    back = interop.haiku.load(interop.haiku.dump(LSTM, params), LSTM)
+    assert_same_bits(back._replace(b=None), params._replace(b=None))
+    np.testing.assert_allclose(back.b, params.b, atol=2e-7)
+    bare = interop.haiku.dump(sc.LSTM(H, bias=False), drawn(sc.LSTM(H, bias=False)))
+    np.testing.assert_array_equal(bare["lstm/linear"]["b"].reshape(4, H)[:, 0], [0, 0, -1, 0])
+
+
+def test_a_table_in_its_own_order_for_each_field():
+    """Letters that are not ours would be dropped in silence."""
+    from seqcells.interop import _gates, equinox, haiku, keras, linen, nnx, onnx, torch
+
+    modules = (equinox, haiku, keras, linen, nnx, onnx, torch)
+    tables = [t for m in modules for t in vars(m).values() if isinstance(t, _gates.Table)]
+    tables += torch._TABLES.values()
+    assert len(tables) == 25
+    for table in tables:
+        kind = {"r": sc.GRU, "i": sc.LSTM, "h": sc.RNN}
+        whole = "".join(slot.gates for slot in table.slots)
+        cell = next(kind[g] for g in "rih" if g in whole)(H)
+        for slot in table.slots:
+            assert set(slot.gates) <= set(_gates.order(cell, slot.field)), slot
+        for field in ("w_ih", "w_hh"):
+            gates = "".join(slot.gates for slot in table.slots if slot.field == field)
+            assert sorted(gates) == sorted(_gates.order(cell, field)), table
+
+
+@pytest.mark.parametrize("name", ["torch", "keras", "linen", "onnx"])
+@pytest.mark.parametrize("some", [0.0, 1.0])
+def test_the_sign_of_a_zero_comes_back(name, some):
+    module, params = getattr(interop, name), drawn(LSTM)
+    params = params._replace(b=jnp.array([-0.0, some] * (2 * H)))
+    back = module.load(module.dump(LSTM, params), LSTM)
+    assert np.asarray(back.b).tobytes() == np.asarray(params.b).tobytes()

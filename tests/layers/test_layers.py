@@ -1,0 +1,276 @@
+"""Laws of layers: each is what its cells do, put together by hand."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import seqcells as sc
+from tests.support.laws import B, D, H, T, assert_close, assert_same_bits, draw_flags
+
+pytestmark = pytest.mark.usefixtures("strict")
+
+KEY = jax.random.key(0)
+XS = jnp.sin(jnp.arange(T * B * D, dtype="float32")).reshape(T, B, D)
+FLAGS = draw_flags()
+VALID = (FLAGS["mask"] & (np.arange(T)[:, None] < FLAGS["lengths"]))[..., None]
+NETS = {
+    "recurrent": sc.Recurrent(sc.GRU(H)),
+    "reverse": sc.Recurrent(sc.LSTM(H), reverse=True),
+    "learned": sc.Recurrent(sc.LSTM(H), learned_carry=True),
+    "bidirectional": sc.Bidirectional(sc.LSTM(H), sc.GRU(2)),
+    "residual": sc.Residual(sc.GRU(D)),
+    "stack": sc.Stack((sc.GRU(H), sc.Bidirectional(sc.LSTM(H)), sc.Residual(sc.RNN(2 * H)))),
+    "skip": sc.Stack((sc.GRU(H), sc.MinGRU(2)), skip=True),
+    "dropout": sc.Stack((sc.Zoneout(sc.GRU(H)), sc.GRU(H)), dropout=0.5),
+}
+over_nets = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+
+
+@over_nets
+def test_what_stands_in_the_padding_touches_nothing_and_padding_puts_out_zeros(net):
+    params = net.init(KEY, D)
+
+    def loss(params, xs):
+        carry, ys = net.apply(params, xs, **FLAGS, key=KEY)
+        return sum(jnp.sum(jnp.square(a)) for a in jax.tree.leaves((carry, ys))), (carry, ys)
+
+    graded = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
+    clean, dirty = (graded(params, jnp.where(VALID, XS, fill)) for fill in (0.0, jnp.nan))
+    assert_same_bits(dirty, clean)
+    (_, d_xs), (_, ys) = clean
+    assert not np.any(np.asarray(d_xs) * ~VALID)
+    assert not np.any(np.asarray(ys) * ~VALID)
+
+
+@over_nets
+def test_lengths_equal_truncation(net):
+    params = net.init(KEY, D)
+    apply = jax.jit(net.apply)
+    carry, ys = apply(params, XS, lengths=jnp.full(B, 3))
+    cut = apply(params, XS[:3])
+    assert_close((carry, ys[:3]), cut, 1e-6)
+
+
+@over_nets
+def test_time_may_stand_behind_the_batch(net):
+    params, flags = net.init(KEY, D), {"lengths": FLAGS["lengths"], "mask": FLAGS["mask"].T}
+    carry, ys = net.apply(params, jnp.swapaxes(XS, 0, 1), **flags, time_axis=1)
+    expected = net.apply(params, XS, lengths=FLAGS["lengths"], mask=FLAGS["mask"])
+    assert_close((carry, jnp.swapaxes(ys, 0, 1)), expected, 1e-6)
+
+
+@over_nets
+def test_the_number_of_outputs_is_known_beforehand(net):
+    ys = net.apply(net.init(KEY, D), XS)[1]
+    assert net.output_size(D) == ys.shape[-1]
+
+
+@over_nets
+def test_a_layer_is_a_static_value(net):
+    assert jax.tree.leaves(net) == []
+    assert hash(dataclasses.replace(net)) == hash(net)
+
+
+@pytest.mark.parametrize("name", ["learned", "bidirectional", "skip"])
+def test_a_call_may_be_mapped_over_parameters(name):
+    net = NETS[name]
+    many = jax.vmap(lambda key: net.init(key, D))(jax.random.split(KEY, 3))
+    mapped = jax.vmap(lambda net, p: net.apply(p, XS)[1], (None, 0))(net, many)
+    alone = net.apply(jax.tree.map(lambda a: a[1], many), XS)[1]
+    assert_close(mapped[1], alone, 1e-6)
+
+
+FORWARD = [name for name in NETS if name not in ("reverse", "bidirectional", "stack")]
+
+
+@pytest.mark.parametrize("name", FORWARD)
+def test_a_carry_goes_on_where_it_was(name):
+    net = NETS[name]
+    params = net.init(KEY, D)
+    carry, first = net.apply(params, XS[:3])
+    carry, second = net.apply(params, XS[3:], carry)
+    assert_close((carry, jnp.concatenate([first, second])), net.apply(params, XS), 1e-6)
+
+
+def test_a_recurrent_layer_is_its_cell():
+    cell = sc.GRU(H)
+    params = cell.init(KEY, D)
+    for reverse in (False, True):
+        layer = sc.Recurrent(cell, reverse)
+        expected = sc.unroll(cell, params, XS, **FLAGS, reverse=reverse)
+        assert_same_bits(layer.apply(params, XS, **FLAGS), expected)
+    assert_same_bits(layer.init(KEY, D), params)
+
+
+def test_a_learned_carry_starts_every_sequence_and_is_learned():
+    cell = sc.LSTM(H)
+    layer = sc.Recurrent(cell, learned_carry=True)
+    params = layer.init(KEY, D)
+    assert not any(np.any(leaf) for leaf in params.carry)  # it starts as the cell's own
+    own = sc.LSTMCarry(jnp.arange(1.0, H + 1), -jnp.arange(1.0, H + 1))
+    params = params._replace(carry=own)
+    rows = jax.tree.map(lambda a: jnp.broadcast_to(a, (B, H)), own)
+    expected = sc.unroll(cell, params.cell, XS, rows, **FLAGS, reset_carry=rows)
+    assert_same_bits(layer.apply(params, XS, **FLAGS), expected)
+    gradient = jax.grad(lambda p: jnp.sum(layer.apply(p, XS)[1]))(params)
+    assert all(np.all(leaf != 0) for leaf in gradient.carry)
+
+
+MERGES = {
+    "concat": lambda a, b: np.concatenate([a, b], axis=-1),
+    "sum": np.add,
+    "mean": lambda a, b: (a + b) / 2,
+    "mul": np.multiply,
+}
+
+
+@pytest.mark.parametrize("merge", [*MERGES, jnp.subtract], ids=str)
+def test_bidirectional_reads_from_both_ends(merge):
+    layer = sc.Bidirectional(sc.GRU(H), merge=merge)
+    params = layer.init(KEY, D)
+    assert np.any(params.forward.w_hh != params.backward.w_hh)
+    one, ahead = sc.unroll(sc.GRU(H), params.forward, XS, **FLAGS)
+    two, back = sc.unroll(sc.GRU(H), params.backward, XS, **FLAGS, reverse=True)
+    by_hand = MERGES[merge] if isinstance(merge, str) else np.subtract
+    expected = np.where(VALID, by_hand(ahead, back), 0)
+    assert_close(layer.apply(params, XS, **FLAGS), (sc.Both(one, two), expected), 1e-6)
+
+
+def test_a_merge_that_makes_something_of_nothing_still_puts_out_zeros():
+    layer = sc.Bidirectional(sc.GRU(H), merge=lambda a, b: a + b + 1)
+    _, ys = layer.apply(layer.init(KEY, D), XS, **FLAGS)
+    assert not np.any(np.asarray(ys) * ~VALID)
+
+
+def test_a_stack_is_one_on_the_other():
+    cells = (sc.GRU(H), sc.LSTM(2), sc.RNN(4))
+    net = sc.Stack(cells)
+    params, carries, ys = net.init(KEY, D), [], XS
+    for cell, p in zip(cells, params, strict=True):
+        carry, ys = sc.unroll(cell, p, ys, **FLAGS)
+        carries.append(carry)
+    assert_same_bits(net.apply(params, XS, **FLAGS), (tuple(carries), ys))
+
+
+def test_a_stack_of_one_cell_is_that_cell():
+    cell = sc.GRU(H)
+    params = cell.init(KEY, D)
+    (carry,), ys = sc.Stack((cell,)).apply((params,), XS)
+    assert_same_bits((carry, ys), sc.unroll(cell, params, XS))
+
+
+def test_skip_connections_show_the_input_to_all_and_put_out_all():
+    net = NETS["skip"]
+    one, two = net.init(KEY, D)
+    assert two.w_ih.shape == (H + D, 4)
+    _, first = sc.unroll(sc.GRU(H), one, XS)
+    _, second = sc.unroll(sc.MinGRU(2), two, jnp.concatenate([first, XS], axis=-1))
+    assert_close(net.apply((one, two), XS)[1], jnp.concatenate([first, second], axis=-1), 1e-6)
+
+
+def test_a_residual_layer_adds_its_input():
+    layer, cell = NETS["residual"], sc.GRU(D)
+    params = layer.init(KEY, D)
+    _, ys = sc.unroll(cell, params, XS, **FLAGS)
+    expected = ys + np.where(VALID, XS, 0)
+    assert_close(layer.apply(params, XS, **FLAGS)[1], expected, 1e-6)
+
+
+def test_dropout_between_layers_is_drawn_anew_at_every_step_and_keeps_the_mean():
+    """The first cell puts out ones, the second what it sees."""
+    size, rate = 500, 0.3
+    first, second = sc.RNN(size, "identity"), sc.RNN(size, "identity")
+    zeros, eye = jnp.zeros((size, size)), jnp.eye(size)
+    ones = sc.RNNParams(jnp.zeros((D, size)), zeros, jnp.ones(size))
+    net = sc.Stack((first, second), dropout=rate)
+    params = (ones, sc.RNNParams(eye, zeros, jnp.zeros(size)))
+    _, seen = net.apply(params, XS, key=KEY)
+    np.testing.assert_allclose(np.unique(seen), [0, 1 / (1 - rate)], rtol=1e-6)
+    assert np.mean(np.asarray(seen) == 0) == pytest.approx(rate, abs=0.02)
+    assert np.any(seen[0] != seen[1])
+    assert np.any(seen[:, 0] != seen[:, 1])
+    assert np.all(net.apply(params, XS)[1] == 1)  # evaluation
+    assert_same_bits(net.apply(params, XS, key=KEY)[1], seen)
+
+
+@over_nets
+def test_in_flax_a_layer_is_itself(net):
+    params = net.init(KEY, D)
+    expected = net.apply(params, XS, lengths=FLAGS["lengths"])
+    rnn = sc.nnx.RNN(net, D, rngs=nnx.Rngs(0))
+    rnn.load(params)
+    assert_same_bits(rnn(XS, lengths=FLAGS["lengths"]), expected)
+    assert_same_bits(rnn.values, params)
+    module = sc.linen.RNN(net)
+    variables = module.init(KEY, XS)
+    shapes = jax.tree.map(jnp.shape, jax.tree.leaves(params))
+    assert sorted(map(jnp.shape, jax.tree.leaves(variables))) == sorted(shapes)
+    names = [
+        jax.tree_util.keystr(path, simple=True, separator=".")
+        for path, _ in jax.tree_util.tree_leaves_with_path(params)
+    ]
+    given = {"params": dict(zip(names, jax.tree.leaves(params), strict=True))}
+    assert_same_bits(module.apply(given, XS, lengths=FLAGS["lengths"]), expected)
+
+
+def test_the_summary_of_a_stack_counts_all():
+    net = NETS["stack"]
+    text = sc.summary(net, D)
+    assert f"{sc.param_count(net.init(KEY, D)):,}" in text.splitlines()[-1]
+    assert f"(T, B, {2 * H})" in text
+    assert "1.backward.w_hh" in text
+
+
+BAD = {
+    "a stack of nothing": (lambda: sc.Stack(()), TypeError, "layers: .*tuple"),
+    "a stack of a cell": (lambda: sc.Stack(sc.GRU(H)), TypeError, "layers: .*tuple"),
+    "a stack of an int": (lambda: sc.Stack((3,)), TypeError, "layers: .*seqcells.Layer.*3"),
+    "dropout of 1": (lambda: sc.Stack((sc.GRU(H),), dropout=1), ValueError, "dropout: .*1"),
+    "a merge unknown": (
+        lambda: sc.Bidirectional(sc.GRU(H), merge="max"),
+        ValueError,
+        "merge: .*'concat'.*'max'",
+    ),
+    "two ways of a stack": (
+        lambda: sc.Bidirectional(sc.Stack((sc.GRU(H),))),
+        TypeError,
+        "forward, backward: .*Recurrent",
+    ),
+    "a residual of another size": (
+        lambda: sc.Residual(sc.GRU(H)).init(KEY, D),
+        ValueError,
+        "layer: .*3 outputs for 2 inputs",
+    ),
+    "params of another stack": (
+        lambda: NETS["stack"].apply((sc.GRU(H).init(KEY, D),), XS),
+        ValueError,
+        "params: expected a tuple of 3 .*got 1",
+    ),
+    "a carry of another stack": (
+        lambda: NETS["skip"].apply(NETS["skip"].init(KEY, D), XS, jnp.ones((B, H))),
+        ValueError,
+        "carry: expected a tuple of 2",
+    ),
+    "an engine that cannot": (
+        lambda: sc.Recurrent(sc.GRU(H), engine=sc.AssociativeScan()).apply(
+            sc.GRU(H).init(KEY, D), XS
+        ),
+        ValueError,
+        "engine: .*not linear",
+    ),
+    "lengths above T": (
+        lambda: NETS["skip"].apply(NETS["skip"].init(KEY, D), XS, lengths=np.full(B, T + 1)),
+        ValueError,
+        f"lengths: .*T={T}",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
+def test_a_wrong_layer_says_what_was_expected(call, error, message):
+    with pytest.raises(error, match=message):
+        call()

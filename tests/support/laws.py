@@ -1,0 +1,344 @@
+"""The tables of cells and engines that every law reads, and how a law is checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from seqcells._flags import Flags
+from tests.support import reference
+
+T, B, D, H = 7, 3, 2, 3
+
+
+class Case(NamedTuple):
+    """A cell and what it must equal."""
+
+    cell: sc.Cell
+    step: reference.Step  # the same cell for one sequence, in NumPy
+    fresh: Any  # the carry with which one sequence starts
+
+
+def pair_step(params, carry, x):
+    h, n = carry
+    h = params["a"] * jnp.tanh(h) + jnp.einsum("...d,dh->...h", x, params["w"])
+    n = n + jnp.sum(h * h, axis=-1)
+    return (h, n), h * x[..., :1] + 0.1 * n[..., None]
+
+
+def pair_carry(x):
+    zero = jnp.zeros_like(x[..., 0])  # not a carry of zeros: a fresh one must be asked for
+    return jnp.stack([zero + 0.5] * H, axis=-1), zero + 1
+
+
+def pair_init(key, input_size):
+    return {"w": jax.random.normal(key, (input_size, H)), "a": jnp.float32(0.5)}
+
+
+def _cases() -> dict[str, Case]:
+    cases = {}
+    for activation in ("tanh", "relu", "sigmoid", "identity"):
+        for bias in (True, False):
+            step = functools.partial(reference.rnn_step, activation=activation)
+            name = f"rnn-{activation}-{'bias' if bias else 'nobias'}"
+            cases[name] = Case(sc.RNN(H, activation, bias), step, np.zeros(H))
+    for reset in ("after", "before"):
+        for bias in ("double", "single", "none"):
+            step = functools.partial(reference.gru_step, reset=reset)
+            cases[f"gru-{reset}-{bias}"] = Case(sc.GRU(H, reset, bias), step, np.zeros(H))
+            step = functools.partial(reference.mgu_step, reset=reset)
+            cases[f"mgu-{reset}-{bias}"] = Case(sc.MGU(H, reset, bias), step, np.zeros(H))
+    fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H))
+    lstms = {"bias": sc.LSTM(H), "nobias": sc.LSTM(H, bias=False), "peep": sc.LSTM(H, True, True)}
+    for name, cell in lstms.items():
+        cases[f"lstm-{name}"] = Case(cell, reference.lstm_step, fresh)
+    for activation, bias in (("relu", True), ("tanh", False), ("identity", True)):
+        name = f"{activation}-{'bias' if bias else 'nobias'}"
+        step = functools.partial(reference.indrnn_step, activation=activation)
+        cases[f"indrnn-{name}"] = Case(sc.IndRNN(H, activation, bias), step, np.zeros(H))
+        step = functools.partial(reference.mingru_step, activation=activation)
+        cases[f"mingru-{name}"] = Case(sc.MinGRU(H, activation, bias), step, np.zeros(H))
+    normal = sc.LayerNorm(sc.GRU(H, bias="none"))
+    cases["layernorm-gru"] = Case(normal, reference.layernorm_gru_step, np.zeros(H))
+    rates = (0.1, 0.3)
+    step = functools.partial(reference.zoneout_lstm_step, rates=rates)
+    fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H))
+    cases["zoneout-lstm"] = Case(sc.Zoneout(sc.LSTM(H), rates), step, fresh)
+    fresh = sc.LRUCarry(np.zeros(H), np.zeros(H))
+    cases["lru"] = Case(sc.LRU(H), reference.lru_step, fresh)
+    pair = sc.FunctionCell(pair_step, pair_carry, pair_init)
+    cases["function"] = Case(pair, reference.pair_step, (np.full(H, 0.5), np.ones(())))
+    return cases
+
+
+CASES = _cases()
+FAMILIES = (  # one of each way to be a cell; `pytest -m laws` takes every cell for each law
+    "rnn-tanh-bias",
+    "gru-after-double",
+    "lstm-bias",
+    "mingru-identity-bias",
+    "function",
+)
+ENGINES = {
+    "scan": sc.Scan(),
+    "unroll3": sc.Scan(unroll=3),
+    "sqrt": sc.Scan(checkpoint="sqrt"),
+    "chunk3": sc.Scan(checkpoint=3),
+    "associative": sc.AssociativeScan(),
+    "deferred": sc.Deferred(chunk=3, keep=(), ahead=True),  # T = 7: the last window overlaps
+    "keeping": sc.Deferred(T, ("drive", "mixed"), ahead=False, one_by_one=False),
+    "triton": sc.PallasTriton(chunk=3, interpret=True),
+    "tpu": sc.PallasTPU("float32", interpret=True),
+}
+
+
+def ways(name: str) -> list[str]:
+    """The engines that run a cell, the plain scan first."""
+    cell, xs = CASES[name].cell, jax.ShapeDtypeStruct((T, B, D), "float32")
+    return [way for way in ENGINES if ENGINES[way].why_not(cell, xs, Flags()) is None]
+
+
+def _row(name: str, way: str | None = None) -> Any:
+    """One row of a table."""
+    values = (CASES[name],) if way is None else (CASES[name], ENGINES[way])
+    label = name if way is None else f"{name}-{way}"
+    return pytest.param(*values, id=label)
+
+
+EVERY = os.environ.get("SEQCELLS_LAWS") == "every"  # set by `pytest -m laws`
+if EVERY:
+    FAMILIES = tuple(CASES)
+CELLS = [_row(name) for name in CASES]
+ONE_A_FAMILY = [_row(name) for name in FAMILIES]
+BUILT_IN = [_row(name) for name in FAMILIES if name != "function"]
+# Every family with its own engines, and three with all: the scans do not look into a cell.
+ABLE = [
+    _row(name, way)
+    for name in FAMILIES
+    for way in ways(name)
+    if EVERY
+    or way in ("scan", "associative", "deferred")
+    or name in ("gru-after-double", "lstm-bias", "function")
+]
+BUILT_IN_ABLE = [_row(name, way) for name in FAMILIES if name != "function" for way in ways(name)]
+# The other cells with the plain scan: of their gradients the law of one step speaks.
+OTHERS = [_row(name, "scan") for name in CASES if name not in FAMILIES]
+# Every family once and every engine once: for laws that the two tables above check in full.
+PAIRS = [_row(name, "scan") for name in FAMILIES]
+PAIRS += [_row("gru-after-double", way) for way in ways("gru-after-double")[1:]]
+PAIRS += [_row("mingru-identity-bias", "associative")]
+PAIRS = ABLE if EVERY else PAIRS
+
+over_cells = pytest.mark.parametrize("case", CELLS)
+over_families = pytest.mark.parametrize("case", ONE_A_FAMILY)
+over_built_in = pytest.mark.parametrize("case", BUILT_IN)
+over_others = pytest.mark.parametrize(("case", "engine"), OTHERS)
+over_able = pytest.mark.parametrize(("case", "engine"), ABLE)
+over_pairs = pytest.mark.parametrize(("case", "engine"), PAIRS)
+over_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+
+
+class Problem(NamedTuple):
+    """What an unroll is given, in float64, and the weights of the loss taken of what comes out."""
+
+    params: Any
+    xs: np.ndarray  # [T, *B, D]
+    carry: Any  # [*B, ...]
+    weigh_carry: Any  # as carry
+    weigh_ys: np.ndarray  # [T, *B, H]
+
+
+def draw(case: Case, batch: tuple[int, ...] = (B,), seed: int = 0, steps: int = T) -> Problem:
+    """Draw a problem with weights that are small enough for no gate to saturate."""
+    rng = np.random.default_rng(seed)
+    shapes = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), D))
+    params = jax.tree.map(lambda a: 0.6 * rng.normal(size=a.shape), shapes)
+    xs = rng.normal(size=(steps, *batch, D))
+    carry, weigh_carry = (
+        jax.tree.map(lambda a: rng.normal(size=(*batch, *np.shape(a))), case.fresh)
+        for _ in range(2)
+    )
+    return Problem(params, xs, carry, weigh_carry, rng.normal(size=(steps, *batch, H)))
+
+
+def fresh_rows(case: Case, batch: int = B) -> Any:
+    """The table's fresh carry for a batch."""
+    return jax.tree.map(lambda a: np.broadcast_to(a, (batch, *a.shape)), case.fresh)
+
+
+def draw_flags(seed: int = 0, batch: int = B) -> dict[str, np.ndarray]:
+    """Draw lengths (0 and T among them), a mask and resets, some of which stand on padding."""
+    rng = np.random.default_rng(seed)
+    lengths = np.array([T, 5, 0, *rng.integers(0, T + 1, batch)])[:batch]
+    return {
+        "lengths": lengths,
+        "mask": rng.random((T, batch)) < 0.7,
+        "resets": rng.random((T, batch)) < 0.4,
+    }
+
+
+def all_flags(steps: int = T, batch: int = B, **given: Any) -> dict[str, np.ndarray]:
+    """Say with all three flags what some say: one compilation then serves many laws."""
+    blank = {
+        "lengths": np.full(batch, steps),
+        "mask": np.ones((steps, batch), bool),
+        "resets": np.zeros((steps, batch), bool),
+    }
+    return blank | given
+
+
+def valid_steps(flags: dict[str, np.ndarray]) -> np.ndarray:
+    """Where no padding is: bool[T, B]."""
+    return flags["mask"] & (np.arange(T)[:, None] < flags["lengths"])
+
+
+def spoiled(problem: Problem, flags: dict) -> tuple[Problem, dict]:
+    """Put NaN into the input at padding, and a reset flag too: neither may be read."""
+    valid = valid_steps(flags)
+    xs = np.where(valid[..., None], problem.xs, np.nan)
+    return problem._replace(xs=xs), flags | {"resets": flags["resets"] | ~valid}
+
+
+def expect(
+    case: Case, problem: Problem, flags: dict, reverse: bool = False, fresh: Any = None
+) -> Any:
+    """Return the reference's carry and ys [T, B, H], zero at padding; `fresh` is for resets."""
+    runs = _reference_runs(case, problem, flags, reverse, fresh)
+    ys = [[np.zeros(H) if y is None else y for y in ys] for _, ys, _ in runs]
+    return _stack([carry for carry, _, _ in runs]), np.stack(ys, axis=1)
+
+
+def expect_trajectory(case: Case, problem: Problem, flags: dict, reverse: bool) -> Any:
+    """Return the reference's carry after every step, time first."""
+    runs = _reference_runs(case, problem, flags, reverse)
+    return _stack([_stack(carries) for _, _, carries in runs], axis=1)
+
+
+def _reference_runs(
+    case: Case, problem: Problem, flags: dict, reverse: bool, fresh: Any = None
+) -> list[Any]:
+    runs = []
+    rows = fresh_rows(case, problem.xs.shape[1]) if fresh is None else fresh
+    for b in range(problem.xs.shape[1]):
+        mine = {name: flags[name][:, b] for name in ("mask", "resets") if name in flags}
+        length = flags["lengths"][b] if "lengths" in flags else None
+        carry, own = (jax.tree.map(lambda a, b=b: a[b], tree) for tree in (problem.carry, rows))
+        args = (case.step, problem.params, problem.xs[:, b], carry, own)
+        runs.append(reference.unroll(*args, length=length, reverse=reverse, **mine))
+    return runs
+
+
+def _stack(trees: list[Any], axis: int = 0) -> Any:
+    return jax.tree.map(lambda *a: np.stack(a, axis), *trees)
+
+
+def expect_gradient(case: Case, problem: Problem, flags: dict, reverse: bool = False) -> Any:
+    """Differentiate the reference's loss by (params, xs, carry), a complex step a coordinate."""
+    inputs = (problem.params, problem.xs, problem.carry)
+    flat, back = ravel(inputs)
+    gradient = np.zeros_like(flat)
+    for i in range(flat.size):
+        nudged = flat.astype(complex)
+        nudged[i] += 1e-30j
+        params, xs, carry = back(nudged)
+        moved = problem._replace(params=params, xs=xs, carry=carry)
+        carry, ys = expect(case, moved, flags, reverse)
+        pairs = zip(jax.tree.leaves(carry), jax.tree.leaves(problem.weigh_carry), strict=True)
+        loss = np.sum(ys * problem.weigh_ys) + sum(np.sum(a * b) for a, b in pairs)
+        gradient[i] = loss.imag / 1e-30
+    return back(gradient)
+
+
+def ravel(tree: Any) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
+    """Flatten a tree of NumPy arrays; also the way back, which keeps complex numbers."""
+    leaves, structure = jax.tree.flatten(tree)
+    ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
+
+    def back(flat: np.ndarray) -> Any:
+        parts = np.split(flat, ends)
+        shaped = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
+        return jax.tree.unflatten(structure, shaped)
+
+    return np.concatenate([leaf.ravel() for leaf in leaves]), back
+
+
+@functools.partial(jax.jit, static_argnames=("reverse", "time_axis"))
+def run(cell, params, xs, carry=None, flags=None, reverse=False, engine=sc.Scan(), time_axis=0):
+    """Unroll under jit; the flags are arrays, so one compilation serves all of their values."""
+    options = {"reverse": reverse, "engine": engine, "time_axis": time_axis}
+    return sc.unroll(cell, params, xs, carry, **(flags or {}), **options)
+
+
+@functools.partial(jax.jit, static_argnames=("reverse", "time_axis"))
+def run_trajectory(cell, params, xs, carry, flags, reverse=False, time_axis=0):
+    """Compute the trajectory under jit."""
+    return sc.trajectory(cell, params, xs, carry, **flags, reverse=reverse, time_axis=time_axis)
+
+
+@functools.partial(jax.jit, static_argnames="reverse")
+def run_gradient(cell, problem, flags, reverse=False, engine=sc.Scan()):
+    """Unroll; return (carry, ys) and the gradient of the loss by (params, xs, carry)."""
+
+    def loss(params, xs, carry):
+        out = sc.unroll(cell, params, xs, carry, **flags, reverse=reverse, engine=engine)
+        return weigh(problem, *out), out
+
+    inputs = (problem.params, problem.xs, problem.carry)
+    gradient, out = jax.grad(loss, argnums=(0, 1, 2), has_aux=True)(*inputs)
+    return out, gradient
+
+
+def weigh(problem: Problem, carry: Any, ys: jax.Array) -> jax.Array:
+    """The loss that `expect_gradient` differentiates."""
+    pairs = zip(jax.tree.leaves(carry), jax.tree.leaves(problem.weigh_carry), strict=True)
+    return sum(jnp.vdot(a, b) for a, b in pairs) + jnp.vdot(ys, problem.weigh_ys)
+
+
+def loss(cell: Any, engine: sc.Engine, **flags: Any) -> Callable[[Any, Any], jax.Array]:
+    """A function of (params, xs) of all that `unroll` returns."""
+
+    def of(params, xs):
+        carry, ys = sc.unroll(cell, params, xs, engine=engine, **flags)
+        some = sum(jnp.sum(jnp.cos(a)) for a in jax.tree.leaves(carry))
+        return jnp.sum(jnp.sin(ys.astype(jnp.float32))) + some
+
+    return of
+
+
+def with_dtypes(cell: Any, **dtypes: Any) -> Any:
+    """Set `dtype` and `param_dtype` of a cell, or of the one within a wrapper."""
+    if hasattr(cell, "cell"):
+        return dataclasses.replace(cell, cell=with_dtypes(cell.cell, **dtypes))
+    return dataclasses.replace(cell, **dtypes)
+
+
+def dtypes(tree: Any) -> set[Any]:
+    """The dtypes of a tree's leaves."""
+    return {leaf.dtype for leaf in jax.tree.leaves(tree)}
+
+
+def assert_close(got: Any, expected: Any, tol: float = 1e-12) -> None:
+    """Compare two trees, leaf by leaf."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for (path, a), b in zip(
+        jax.tree_util.tree_leaves_with_path(got), jax.tree.leaves(expected), strict=True
+    ):
+        where = jax.tree_util.keystr(path)
+        np.testing.assert_allclose(np.asarray(a), np.asarray(b), tol, tol, err_msg=where)
+
+
+def assert_same_bits(got: Any, expected: Any) -> None:
+    """Compare two trees bit by bit; NaN equals NaN."""
+    assert jax.tree.structure(got) == jax.tree.structure(expected)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        assert a.dtype == b.dtype
+        np.testing.assert_array_equal(np.asarray(a), np.asarray(b))

@@ -1,0 +1,185 @@
+"""Laws of a sweep that is killed: the same bits, no trial lost, none twice."""
+
+import functools
+import json
+import os
+import signal
+
+import jax
+import pytest
+
+from seqcells import sweep
+from seqcells._checkpoint import Checkpoints, RunLocked
+from seqcells.sweep import _store
+from tests.support.sweeps import compile_once, make, plain, space
+
+SWEEP = {"steps": 30, "segment": 10, "chunk": 4, "halving": sweep.Halving(10), "save_seconds": 0}
+SPACE = space(boom=(-1, 15), lr=[0.1], seeds=3)  # two chunks, and members that end in NaN
+
+
+@pytest.fixture(autouse=True)
+def _once(monkeypatch):
+    compile_once(monkeypatch)
+
+
+def run(out, some=None, **changed):
+    return sweep.run(make, some or SPACE, out=out, **(SWEEP | changed))
+
+
+def lines(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def history(result):
+    return sorted(map(str, result.history))
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
+class Instants:
+    """Ends the process at moment `at`: before, in the midst of or after what changes the folder."""
+
+    def __init__(self, monkeypatch, at=None):
+        self.at, self.seen = at, 0
+        for place, name in ((_store, "_append"), (_store, "write_whole")):
+            monkeypatch.setattr(place, name, self.around(getattr(place, name)))
+        for name in ("save", "delete"):
+            monkeypatch.setattr(Checkpoints, name, self.around(getattr(Checkpoints, name)))
+
+    def moment(self, then=lambda: None):
+        self.seen += 1
+        if self.seen == self.at:
+            then()
+            raise Killed
+
+    def around(self, call):
+        @functools.wraps(call)
+        def cut(*args, **named):
+            self.moment()
+            if call.__name__ == "_append" and args[1]:
+                self.moment(lambda: half_of(*args))
+            call(*args, **named)
+            self.moment()
+
+        return cut
+
+
+def half_of(path, rows, sync=False):
+    text = _store._lines(rows)
+    with path.open("a") as file:
+        file.write(text[: len(text) * 2 // 3])
+
+
+@pytest.mark.slow
+def test_killed_at_any_instant_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        instants = Instants(patch)
+        whole = run(tmp_path / "whole", steps=20)
+    assert instants.seen > 30
+    for at in range(1, instants.seen + 1):
+        out = tmp_path / str(at)
+        with monkeypatch.context() as patch:
+            Instants(patch, at)
+            with pytest.raises(Killed):
+                run(out, steps=20)
+        resumed = run(out, steps=20)
+        assert plain(resumed.rows) == plain(whole.rows), at
+        assert history(resumed) == history(whole), at
+        assert len(lines(out / "trials.jsonl")) == len(whole.rows)
+        assert len(lines(out / "metrics.jsonl")) == len(whole.history)
+
+
+def test_it_goes_on_from_its_checkpoint(tmp_path):
+    """Of the segments before the kill only the one that was not saved is trained again."""
+
+    def stop_at(progress):
+        if progress.step == 20:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, on_segment=stop_at)
+    steps = []
+    run(tmp_path, on_segment=lambda progress: steps.append((progress.finished, progress.step)))
+    assert steps == [(0, 20), (0, 30), (4, 10), (4, 20)]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_segment_and_saves(tmp_path, number):
+    whole = run(tmp_path / "whole")
+    before = signal.getsignal(number)
+
+    def on_segment(progress):
+        os.kill(os.getpid(), number)
+
+    ends = SystemExit if number == signal.SIGTERM else KeyboardInterrupt
+    with pytest.raises(ends) as caught:
+        run(tmp_path / "out", on_segment=on_segment, save_seconds=1000)
+    assert getattr(caught.value, "code", 130) == 128 + number
+    assert signal.getsignal(number) == before
+    table = (tmp_path / "out" / "results.csv").read_text()
+    assert table.count("unfinished") == len(whole.rows)
+    steps = []
+    resumed = run(tmp_path / "out", on_segment=lambda progress: steps.append(progress.step))
+    assert steps[0] == 20
+    assert plain(resumed.rows) == plain(whole.rows)
+
+
+def test_a_finished_sweep_runs_nothing_and_a_larger_one_what_is_new(tmp_path):
+    first = run(tmp_path)
+
+    def never(**_):
+        raise AssertionError("was made again")
+
+    again = sweep.run(never, SPACE, out=tmp_path, **SWEEP)
+    assert str(again.rows) == str(first.rows)
+    assert history(again) == history(first)
+    more = run(tmp_path, space(boom=(-1, 15), lr=[0.1], seeds=4))
+    assert str(more.rows[:3]) == str(first.rows[:3])
+    assert len(lines(tmp_path / "trials.jsonl")) == 8
+    fewer = run(tmp_path, space(boom=(15,), lr=[0.1], seeds=1))
+    assert str(fewer.rows[0]) == str(more.rows[4])
+
+
+def test_a_chunk_that_is_wanted_no_more_is_left(tmp_path):
+    def killed(_):
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, on_segment=killed)
+    with pytest.raises(Killed):
+        run(tmp_path, on_segment=lambda p: killed(p) if p.step == 20 else None)
+    other = space(lr=[0.1], seeds=1)
+    result = run(tmp_path, other)
+    assert plain(result.rows) == plain(run(tmp_path / "other", other).rows)
+    assert not list(tmp_path.glob("checkpoints/*/generation-*"))
+
+
+@pytest.mark.parametrize(
+    ("changed", "says"),
+    [
+        ({"steps": 40}, "steps: was 30, is 40"),
+        ({"segment": 5}, "segment: was 10, is 5"),
+        ({"metric": "largest"}, "metric: was 'loss', is 'largest'"),
+        ({"mode": "max"}, "mode: was 'min', is 'max'"),
+        ({"chunk": 8}, "chunk: was 4, is 8"),
+        ({"halving": None}, "halving: was {'every': 10, 'keep': 0.5}, is None"),
+        ({"key": jax.random.key(1)}, r"key: was \[0, 0\], is \[0, 1\]"),
+        ({"config": {"data": "b"}}, "config: was {'data': 'a'}, is {'data': 'b'}"),
+    ],
+)
+def test_another_configuration_is_refused_with_the_difference(tmp_path, changed, says):
+    config = {"data": "a"}
+    store = run(tmp_path, space(lr=[0.1], seeds=1), config=config)
+    with pytest.raises(ValueError, match=f"out: .*where {says}; take"):
+        run(tmp_path, space(lr=[0.1], seeds=2), **({"config": config} | changed))
+    assert run(tmp_path, space(lr=[0.1], seeds=1), config=config).rows == store.rows
+
+
+def test_a_folder_is_used_by_one_run_at_a_time(tmp_path):
+    def second(_):
+        with pytest.raises(RunLocked):
+            run(tmp_path)
+
+    run(tmp_path, space(lr=[0.1], seeds=1), on_segment=second)

@@ -1,0 +1,309 @@
+"""Laws of a sweep: who trains beside whom changes no bit, and what fails is told."""
+
+import functools
+import os
+import subprocess
+import sys
+
+import chex
+import flax.nnx as nnx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy import stats
+
+from seqcells import sweep
+from seqcells.sweep import _bucket, _program, _table
+from tests.support.sweeps import compile_once, make, plain, space
+
+
+@pytest.fixture
+def once(monkeypatch):
+    compile_once(monkeypatch)
+
+
+def by_id(result):
+    return {row["id"]: row for row in plain(result.rows)}
+
+
+def test_a_trial_has_the_same_bits_in_any_chunk_and_space(once):
+    whole = sweep.run(make, space(), 20, segment=10, chunk=4)
+    part = sweep.run(make, space(seeds=3, lr=[0.1]), 20, segment=10, chunk=4)
+    assert [row["status"] for row in whole.rows] == ["done"] * 8
+    assert by_id(part).items() <= by_id(whole).items()
+    assert len({row["loss"] for row in whole.rows}) == 8  # each has a key of its own
+    other = sweep.run(make, space(), 20, segment=10, chunk=4, key=jax.random.key(1))
+    assert not {row["loss"] for row in whole.rows} & {row["loss"] for row in other.rows}
+
+
+def test_a_row_is_what_a_plain_loop_says():
+    result = sweep.run(make, space(seeds=1), 20, segment=10)
+    for trial, row in zip(space(seeds=1).trials(), result.rows, strict=True):
+        words = int(trial.id[:6], 16), int(trial.id[6:], 16)
+        key = functools.reduce(jax.random.fold_in, words, jax.random.key(0))
+        task = make()
+        state = task.init({n: jnp.asarray(v) for n, v in trial.hparams.items()}, key)
+        _, metrics = task.segment(state, 20)
+        np.testing.assert_allclose(row["loss"], np.mean(metrics["loss"][10:]), 1e-6)
+        first, last = (line["metrics"] for line in result.history if line["id"] == trial.id)
+        np.testing.assert_allclose(first["largest"], np.mean(metrics["largest"][:10]), 1e-6)
+        assert last["largest"] == row["largest"]
+
+
+def test_one_member_of_64_that_ends_in_nan_changes_no_bit_of_the_others(once):
+    def run(boom):
+        some = sweep.Space(lr=[0.1], gain=[1.0], boom=[boom, *range(1000, 1063)])
+        return sweep.run(make, some, 20, segment=10)
+
+    broken, healthy = run(13), run(999)
+    assert plain(broken.rows[1:]) == plain(healthy.rows[1:])
+    row = broken.rows[0]
+    assert (row["status"], row["steps"], str(row["loss"])) == ("diverged", 10, "nan")
+    ranks = broken.ranked(over="none")
+    assert (ranks[-1]["boom"], ranks[-1]["diverged"], ranks[-1]["n"]) == (13, 1, 0)
+    assert [rank["mean"] for rank in ranks[:-1]] == sorted(rank["mean"] for rank in ranks[:-1])
+
+
+def test_a_nan_member_is_frozen_as_it_was_before_its_segment():
+    trials = space(boom=(3, -1), seeds=1).trials()
+    hparams = {n: np.asarray([t.hparams[n] for t in trials]) for n in trials[0].hparams}
+    hparams = {n: a.astype(jax.dtypes.canonicalize_dtype(a.dtype)) for n, a in hparams.items()}
+    program = _program.build(make(), hparams, 4, 5, "loss", jax.random.key(0))
+    begin = lambda: program.begin(hparams, np.zeros((4, 2), np.uint32))  # noqa: E731
+    state, alive, _ = program.advance(begin(), program.place(np.ones(4, bool)))
+    before = np.asarray(begin()["w"])
+    assert np.asarray(alive).tolist() == [t.hparams["boom"] == -1 for t in trials]
+    for i, is_alive in enumerate(np.asarray(alive)):
+        assert (np.asarray(state["w"])[i] == before[i]).all() == (not is_alive)
+        assert np.asarray(state["t"])[i] == (5 if is_alive else 0)
+
+
+def test_a_sweep_of_nan_alone_says_so_and_has_a_table(tmp_path):
+    with pytest.raises(sweep.AllFailed, match="all 8 trials ended with a loss") as caught:
+        sweep.run(make, space(boom=(3,)), 20, segment=10, out=tmp_path)
+    assert {row["status"] for row in caught.value.result.rows} == {"diverged"}
+    assert (tmp_path / "results.csv").read_text().count("diverged") == 8
+
+
+def test_one_program_a_bucket_and_width_is_compiled():
+    traced = chex.assert_max_traces(n=1)
+    made = []
+
+    def counted(size):
+        made.append(size)
+        return make(size, traced if size == 2 else chex.assert_max_traces(n=4))
+
+    few = space(seeds=8, lr=[0.1], static={"size": [2]})
+    sweep.run(counted, few, 30, segment=10, chunk=4)  # two chunks
+    chex.clear_trace_counter()
+    few = space(seeds=8, lr=[0.1], static={"size": [3]})
+    sweep.run(counted, few, 40, segment=10, halving=sweep.Halving(10))  # widths 8, 4, 2, 1
+    assert made == [2, 3]
+
+
+def test_halving_keeps_the_best_and_says_when_the_others_were_pruned(once):
+    few = space(seeds=5, lr=[0.1])
+    result = sweep.run(make, few, 30, segment=10, halving=sweep.Halving(10, keep=0.5))
+    at = {line["id"]: {} for line in result.history}
+    for line in result.history:
+        at[line["id"]][line["step"]] = line["metrics"]["loss"]
+    alive = list(at)
+    for step, count in ((10, 3), (20, 2)):
+        kept = sorted(alive, key=lambda id: at[id][step])[:count]
+        for row in result.rows:
+            if row["id"] in set(alive) - set(kept):
+                assert (row["status"], row["steps"], row["loss"]) == (
+                    "pruned",
+                    step,
+                    at[row["id"]][step],
+                )
+        alive = kept
+    assert {row["id"] for row in result.rows if row["status"] == "done"} == set(alive)
+    assert all(max(at[id]) == 30 for id in alive)
+    assert result.ranked(over="none")[0]["steps"] == 30
+    most = sweep.run(make, few, 30, segment=10, mode="max", halving=sweep.Halving(10, keep=0.5))
+    best = max(at, key=lambda id: at[id][10])
+    assert next(row for row in most.rows if row["id"] == best)["steps"] > 10
+
+
+def test_a_chunk_is_as_wide_as_memory_allows(monkeypatch, once):
+    full = sweep.run(make, space(), 10, segment=10)
+    need = {}
+
+    def available():
+        return int(need["bytes"] / _program.SHARE)
+
+    build = _bucket.build
+
+    def seen(*args):
+        return build(*args)._replace(bytes=100 + 10 * args[2])
+
+    monkeypatch.setattr(_bucket, "build", seen)
+    monkeypatch.setattr(_program, "available", available)
+    widths = []
+    for need["bytes"] in (145, 125):
+        result = sweep.run(
+            make, space(), 10, segment=10, on_segment=lambda p: widths.append(p.alive)
+        )
+        np.testing.assert_allclose(
+            [r["loss"] for r in result.rows], [r["loss"] for r in full.rows], 1e-5
+        )
+    assert widths == [4, 4] + [2] * 4
+    need["bytes"] = 100
+    refusal = "chunk: expected a member that fits into 1e-07 GB a device, .* needs 1.1e-07 GB"
+    with pytest.raises(ValueError, match=refusal):
+        sweep.run(make, space(), 10, segment=10)
+    with pytest.raises(
+        ValueError, match=r"chunk: expected a chunk of 4 members .*; take chunk='auto'"
+    ):
+        sweep.run(make, space(), 10, segment=10, chunk=4)
+
+
+def test_a_program_is_known_to_need_the_memory_of_its_state():
+    hparams = {"lr": np.ones(1, np.float32)}
+
+    def init(hparams, key):
+        return jnp.ones((1000, 1000)) * hparams["lr"]
+
+    task = sweep.Task(init, lambda a, n: (a + 1, {"loss": jnp.zeros(n)}))
+    small, big = (_program.build(task, hparams, w, 1, "loss", jax.random.key(0)) for w in (1, 4))
+    assert 3 * 4e6 <= big.bytes - small.bytes <= 4 * 3 * 4e6
+    assert 1e6 < _program.available() < 1e14
+
+
+def test_a_module_of_flax_and_an_optimiser_of_optax_are_swept():
+    xs = jnp.linspace(-1, 1, 16)[:, None]
+
+    def task(width):
+        def net(key):
+            return nnx.split(nnx.Linear(1, width, rngs=nnx.Rngs(params=key)), nnx.Param)
+
+        graph = nnx.split(nnx.eval_shape(lambda: nnx.Linear(1, width, rngs=nnx.Rngs(0))))[0]
+
+        def loss(params, key, hparams):
+            noise = hparams["noise"] * jax.random.normal(key, xs.shape)
+            return jnp.mean(jnp.square(nnx.merge(graph, params)(xs) - xs - noise)), {}
+
+        return sweep.from_loss(loss, lambda key, h: net(key)[1], lambda h: optax.sgd(h["lr"]))
+
+    some = sweep.Space(
+        lr=sweep.log(1e-3, 1, 8), noise=[0.0, 0.1], seed=range(4), static={"width": [3]}
+    )
+    result = sweep.run(task, some, 200)
+    assert len(result.rows) == 64
+    best = result.ranked()[0]
+    assert best["mean"] < 1e-3 < result.ranked()[-1]["mean"]
+    assert (best["n"], best["noise"]) == (4, 0.0)
+
+
+def test_ranks_are_over_seeds_with_the_interval_of_student(once):
+    result = sweep.run(make, space(boom=(-1, 3)), 10, segment=10)
+    best, _, *last = result.ranked()
+    values = [row["loss"] for row in result.rows if row["lr"] == best["lr"] and row["boom"] == -1]
+    interval = stats.t.interval(0.95, 3, np.mean(values), stats.sem(values))
+    np.testing.assert_allclose([best["low"], best["high"]], interval, 1e-6)
+    assert [rank["boom"] for rank in result.ranked()] == [-1, -1, 3, 3]
+    assert last[0]["diverged"] == 4
+    assert np.isnan(_table.interval(np.ones(1))[1])
+
+
+def test_the_table_is_written_as_csv_and_parquet(tmp_path, once, monkeypatch):
+    pandas = pytest.importorskip("pandas")
+    result = sweep.run(make, space(boom=(-1, 3)), 10, segment=10)
+    result.to_csv(tmp_path / "a.csv")
+    read = pandas.read_csv(tmp_path / "a.csv", dtype={"id": str})
+    pandas.testing.assert_frame_equal(read, result.to_pandas())
+    pytest.importorskip("pyarrow")
+    result.to_parquet(tmp_path / "a.parquet")
+    pandas.testing.assert_frame_equal(pandas.read_parquet(tmp_path / "a.parquet"), read)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ModuleNotFoundError, match=r"pip install 'seqcells\[sweep\]'"):
+        result.to_parquet(tmp_path / "b.parquet")
+
+
+TWO = """
+import jax, re
+jax.config.update("jax_num_cpu_devices", 2)
+from seqcells import sweep
+from seqcells.sweep import _bucket
+from tests.support.sweeps import make, plain, space
+programs, build = [], _bucket.build
+def seen(*args):
+    programs.append(build(*args))
+    return programs[-1]
+_bucket.build = seen
+halving = sweep.Halving(10)
+result = sweep.run(make, space(seeds=3), 30, segment=10, halving=halving)
+assert [p.width for p in programs] == [8, 4, 2], programs
+for program in programs:
+    text = program.advance.as_text() + program.init.as_text()
+    assert not re.search("all-gather|all-reduce|all-to-all|permute|reduce-scatter", text)
+    assert len(program.like["w"].sharding.device_set) == 2
+assert [row["steps"] for row in result.rows].count(30) == 2
+"""
+
+
+def test_members_share_the_devices_and_never_meet(pytestconfig):
+    env, root = os.environ | {"JAX_PLATFORMS": "cpu"}, pytestconfig.rootpath
+    run = [sys.executable, "-c", TWO]
+    done = subprocess.run(run, capture_output=True, text=True, env=env, cwd=root, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def broken(**parts):
+    return lambda size=2: make(size)._replace(**parts)
+
+
+@pytest.mark.parametrize(
+    ("changed", "error", "says"),
+    [
+        ({"make": 3}, TypeError, "make: expected a function"),
+        ({"make": lambda: 3}, TypeError, "make: expected to return a task with init and segment"),
+        ({"space": 3}, TypeError, "space: expected a sweep.Space, got 3"),
+        ({"steps": 25}, ValueError, "steps: expected a multiple of segment=10, got 25"),
+        ({"mode": "least"}, ValueError, "mode: expected one of 'min', 'max'"),
+        ({"chunk": 0}, ValueError, "chunk: expected an int >= 1, got 0"),
+        ({"chunk": "all"}, TypeError, "chunk: expected an int >= 1, got 'all'"),
+        ({"key": 0}, TypeError, "key: expected one random key"),
+        ({"metric": "accuracy"}, ValueError, r"metric: .* \(largest, loss\), got 'accuracy'"),
+        ({"space": space(largest=[1])}, ValueError, "segment: .* own id, .*, got largest"),
+        ({"halving": 2}, TypeError, "halving: expected a sweep.Halving, got 2"),
+        ({"halving": sweep.Halving(15)}, ValueError, "every: expected a multiple of segment=10"),
+        ({"halving": sweep.Halving(10, 1.0)}, ValueError, "keep: expected a share .* got 1.0"),
+        (
+            {"make": broken(segment=lambda s, n: (s["w"], {"loss": jnp.ones(n)}))},
+            ValueError,
+            "segment: expected a state like the one given, dict",
+        ),
+        (
+            {"make": broken(segment=lambda s, n: (s, {"loss": jnp.ones(())}))},
+            ValueError,
+            r"segment: expected loss as float\[10\], got float32\[\]",
+        ),
+        (
+            {"make": lambda: sweep.from_loss(lambda *_: (jnp.float32(0), {}), lambda *_: 1.0)},
+            ValueError,
+            "optimizer: expected a field learning_rate in the space, got boom, gain, lr, seed;",
+        ),
+    ],
+)
+def test_what_cannot_be_swept_is_refused(changed, error, says):
+    given = {"make": make, "space": space(), "steps": 20, "segment": 10} | changed
+    with pytest.raises(error, match=says):
+        sweep.run(**given)
+
+
+def test_a_seed_that_ended_in_nan_ranks_below_what_was_pruned_early():
+    row = {"status": "done", "steps": 30, "loss": 0.1}
+    rows = (
+        row | {"lr": 1.0, "seed": 0},
+        row | {"lr": 1.0, "seed": 1, "status": "diverged", "loss": np.nan},
+        row | {"lr": 0.1, "seed": 0, "status": "pruned", "steps": 10, "loss": 0.5},
+    )
+    ranks = sweep.Result(rows, (), ("lr", "seed"), "loss", "min").ranked()
+    assert [(rank["lr"], rank["n"], rank["diverged"]) for rank in ranks] == [
+        (0.1, 1, 0),
+        (1.0, 1, 1),
+    ]
