@@ -14,7 +14,7 @@ def tests(session: nox.Session) -> None:
 def laws(session: nox.Session) -> None:
     """Every law on every cell with every engine, and the table of them."""
     session.install("-e", ".[exp,test]")
-    session.run("python", "-m", "pytest", "-m", "laws", "-q", *session.posargs)
+    session.run("python", "-m", "pytest", "--laws", "-q", *session.posargs)
 
 
 @nox.session

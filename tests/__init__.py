@@ -1,1 +1,1 @@
-"""The tests: laws over the tables of `helpers`, against the loops of `reference`."""
+"""The tests, in folders that mirror the packages; `support` holds what is no test."""

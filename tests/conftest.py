@@ -1,6 +1,6 @@
 """Settings of the whole suite, and those that a test file asks for with `usefixtures`.
 
-`pytest -m laws` tries every law on every cell with every engine, and prints the table of them.
+`pytest --laws` tries every law on every cell with every engine, and prints the table of results.
 """
 
 import gc
@@ -47,23 +47,40 @@ def _fresh_trace_counter():
     chex.clear_trace_counter()
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--laws", action="store_true", help="run each law on every cell with every engine, alone"
+    )
+
+
 def pytest_configure(config):
+    config.addinivalue_line("markers", "over(table): runs on the rows of a table of support.laws")
     config.addinivalue_line("markers", "laws(name): a column of the table of laws")
     config.addinivalue_line("markers", "slow: what CI leaves to nox")
     config.addinivalue_line("markers", "browser: opens pages in Chromium, where there is one")
     config.addinivalue_line("markers", "device: needs a GPU or a TPU")
     config.addinivalue_line("markers", "gpu_aot: compiles for an H200, where there is jax[cuda13]")
     config.addinivalue_line("markers", "tpu_aot: compiles for a TPU v5e, where there is libtpu")
-    if config.option.markexpr == "laws":
-        os.environ["SEQCELLS_LAWS"] = (
-            "every"  # before tests.support.laws is imported, here and in workers
-        )
 
 
-def pytest_collection_modifyitems(items):
-    """Say in each report which cell of the table it is."""
+def pytest_generate_tests(metafunc):
+    """Run a test that is marked with a table of cells, or of cells and engines, on its rows."""
+    from tests.support.laws import tables
+
+    for mark in metafunc.definition.iter_markers("over"):
+        rows = tables(every=metafunc.config.getoption("laws"))[mark.args[0]]
+        names = [name for name in ("case", "engine") if name in metafunc.fixturenames]
+        metafunc.parametrize(names, rows)
+
+
+def pytest_collection_modifyitems(config, items):
+    """With `--laws`, keep the laws alone; note in each report which cell of their table it is."""
     from tests.support.laws import CASES, ENGINES
 
+    if config.getoption("laws"):
+        others = [item for item in items if item.get_closest_marker("laws") is None]
+        config.hook.pytest_deselected(items=others)
+        items[:] = [item for item in items if item.get_closest_marker("laws")]
     cells = {id(case): name for name, case in CASES.items()}
     engines = {id(engine): name for name, engine in ENGINES.items()}
     for item in items:
@@ -75,7 +92,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    if config.option.markexpr == "laws":
+    if config.getoption("laws"):
         terminalreporter.section("laws")
         terminalreporter.write_line(_table(terminalreporter.stats))
 

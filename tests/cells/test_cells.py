@@ -12,7 +12,6 @@ import pytest
 
 import seqcells as sc
 from tests.support.laws import (
-    BUILT_IN,
     CASES,
     B,
     D,
@@ -26,6 +25,7 @@ from tests.support.laws import (
     over_built_in,
     over_cells,
     over_families,
+    tables,
     weigh,
     with_dtypes,
 )
@@ -230,7 +230,9 @@ def test_no_two_cells_of_the_table_are_equal():
     assert len(set(cells)) == len(cells)
 
 
-@pytest.mark.parametrize("value", [*BUILT_IN, pytest.param(sc.Scan(), id="scan")])
+@pytest.mark.parametrize(
+    "value", [*tables(every=False)["built_in"], pytest.param(sc.Scan(), id="scan")]
+)
 def test_configurations_hold_no_array_and_cannot_be_changed(value):
     value = getattr(value, "cell", value)
     assert jax.tree.leaves(value) == []

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from tests.support.laws import CASES, EVERY, B, D, H, T
+from tests.support.laws import CASES, B, D, H, T
 
 KEY = jax.random.key(0)
 XS = np.ones((T, B, D), "float32")
 NAMES = [name for name in CASES if name != "function"]  # whose parameters are the user's own
 FAMILIES = {type(CASES[name].cell): name for name in reversed(NAMES)}
-NAMES = NAMES if EVERY else sorted(FAMILIES.values())
+NAMES = sorted(FAMILIES.values())
 
 
 @functools.cache

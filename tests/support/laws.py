@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -81,7 +80,7 @@ def _cases() -> dict[str, Case]:
 
 
 CASES = _cases()
-FAMILIES = (  # one of each way to be a cell; `pytest -m laws` takes every cell for each law
+FAMILIES = (  # one of each way to be a cell; `pytest --laws` takes every cell for each law
     "rnn-tanh-bias",
     "gru-after-double",
     "lstm-bias",
@@ -114,36 +113,41 @@ def _row(name: str, way: str | None = None) -> Any:
     return pytest.param(*values, id=label)
 
 
-EVERY = os.environ.get("SEQCELLS_LAWS") == "every"  # set by `pytest -m laws`
-if EVERY:
-    FAMILIES = tuple(CASES)
-CELLS = [_row(name) for name in CASES]
-ONE_A_FAMILY = [_row(name) for name in FAMILIES]
-BUILT_IN = [_row(name) for name in FAMILIES if name != "function"]
-# Every family with its own engines, and three with all: the scans do not look into a cell.
-ABLE = [
-    _row(name, way)
-    for name in FAMILIES
-    for way in ways(name)
-    if EVERY
-    or way in ("scan", "associative", "deferred")
-    or name in ("gru-after-double", "lstm-bias", "function")
-]
-BUILT_IN_ABLE = [_row(name, way) for name in FAMILIES if name != "function" for way in ways(name)]
-# The other cells with the plain scan: of their gradients the law of one step speaks.
-OTHERS = [_row(name, "scan") for name in CASES if name not in FAMILIES]
-# Every family once and every engine once: for laws that the two tables above check in full.
-PAIRS = [_row(name, "scan") for name in FAMILIES]
-PAIRS += [_row("gru-after-double", way) for way in ways("gru-after-double")[1:]]
-PAIRS += [_row("mingru-identity-bias", "associative")]
-PAIRS = ABLE if EVERY else PAIRS
+@functools.cache
+def tables(every: bool) -> dict[str, list[Any]]:
+    """Return the rows of each table by its name; `every` puts every cell into every table."""
+    families = tuple(CASES) if every else FAMILIES
+    built_in = [name for name in families if name != "function"]
+    able = [(name, way) for name in families for way in ways(name)]
+    pairs = [(name, "scan") for name in FAMILIES]
+    pairs += [("gru-after-double", way) for way in ways("gru-after-double")[1:]]
+    pairs += [("mingru-identity-bias", "associative")]
+    names: dict[str, list[tuple[str, ...]]] = {
+        "cells": [(name,) for name in CASES],
+        "families": [(name,) for name in families],
+        "built_in": [(name,) for name in built_in],
+        "built_in_able": [(name, way) for name, way in able if name in built_in],
+        # Every family with its own engines, and three with all: the scans do not look into a cell.
+        "able": [(name, way) for name, way in able if every or way in OWN or name in WITH_ALL],
+        # The other cells with the plain scan: the law of one step covers their gradients.
+        "others": [(name, "scan") for name in CASES if name not in families],
+        # Every family once and every engine once: for laws that other tables check in full.
+        "pairs": able if every else pairs,
+    }
+    return {table: [_row(*row) for row in rows] for table, rows in names.items()}
 
-over_cells = pytest.mark.parametrize("case", CELLS)
-over_families = pytest.mark.parametrize("case", ONE_A_FAMILY)
-over_built_in = pytest.mark.parametrize("case", BUILT_IN)
-over_others = pytest.mark.parametrize(("case", "engine"), OTHERS)
-over_able = pytest.mark.parametrize(("case", "engine"), ABLE)
-over_pairs = pytest.mark.parametrize(("case", "engine"), PAIRS)
+
+OWN = ("scan", "associative", "deferred")
+WITH_ALL = ("gru-after-double", "lstm-bias", "function")
+
+# Marks a test of `case`, or of `case` and `engine`, with the table that conftest.py reads.
+over_cells = pytest.mark.over("cells")
+over_families = pytest.mark.over("families")
+over_built_in = pytest.mark.over("built_in")
+over_built_in_able = pytest.mark.over("built_in_able")
+over_others = pytest.mark.over("others")
+over_able = pytest.mark.over("able")
+over_pairs = pytest.mark.over("pairs")
 over_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 
