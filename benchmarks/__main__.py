@@ -18,10 +18,13 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import benchmarks
-from benchmarks import compare, configurations, flags, gpu, machine, pages, scaling, sweep, tables
-from benchmarks.peers import PEERS
-from benchmarks.problem import SHAPES, Shape, parse_shape
-from benchmarks.programs import What
+from benchmarks import pages
+from benchmarks.harness import machine, tables
+from benchmarks.harness.contestants import PEERS
+from benchmarks.harness.problem import SHAPES, Shape, parse_shape
+from benchmarks.harness.programs import What
+from benchmarks.suites import configurations, flags, gpu, scaling, sweep
+from benchmarks.suites.peers import compare
 from experiments import _machine
 from experiments._check import BadInput, positive, several, whole
 from experiments._study import writable, write_whole
@@ -279,7 +282,7 @@ class Plot:
 
     def run(self, console: Console) -> None:
         """Draw a picture of each table that is there."""
-        from benchmarks import picture  # matplotlib is slow to import
+        from benchmarks.suites.peers import picture  # matplotlib is slow to import
 
         out, drawn = writable(self.out), 0
         pictures = {"peers": ("peers-speed.png", picture.draw_peers)}

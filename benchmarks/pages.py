@@ -6,14 +6,15 @@ import functools
 import math
 from collections.abc import Callable, Iterable
 
-from benchmarks import compare, machine
-from benchmarks.configurations import KEYS as CONFIGURATION_KEYS
-from benchmarks.gpu import KEYS as GPU_KEYS
-from benchmarks.gpu import RATIOS
-from benchmarks.peers import OURS, PEERS
-from benchmarks.sweep import KEYS
-from benchmarks.tables import NONE, Row, between, digits, made_with
-from benchmarks.timing import slope
+from benchmarks.harness import machine
+from benchmarks.harness.contestants import OURS, PEERS
+from benchmarks.harness.tables import NONE, Row, between, digits, made_with
+from benchmarks.harness.timing import slope
+from benchmarks.suites.configurations import KEYS as CONFIGURATION_KEYS
+from benchmarks.suites.gpu import KEYS as GPU_KEYS
+from benchmarks.suites.gpu import RATIOS
+from benchmarks.suites.peers import compare
+from benchmarks.suites.sweep import KEYS
 from experiments._markdown import markdown
 
 Group = list[Row]

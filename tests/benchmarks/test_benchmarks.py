@@ -13,20 +13,12 @@ import pandas as pd
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks import (
-    compare,
-    configurations,
-    flags,
-    gpu,
-    machine,
-    pages,
-    programs,
-    sweep,
-    tables,
-    timing,
-)
-from benchmarks.peers import OURS, PEERS, Built, Naive
-from benchmarks.problem import CELLS, SHAPES, Shape, draw_inputs, parse_shape
+from benchmarks import pages
+from benchmarks.harness import machine, programs, tables, timing
+from benchmarks.harness.contestants import OURS, PEERS, Built, Naive
+from benchmarks.harness.problem import CELLS, SHAPES, Shape, draw_inputs, parse_shape
+from benchmarks.suites import configurations, flags, gpu, scaling, sweep
+from benchmarks.suites.peers import compare
 from experiments import _machine
 from experiments._check import BadInput
 from experiments._markdown import markdown
@@ -343,13 +335,13 @@ def test_scaling_tells_slopes_and_is_drawn(tmp_path):
     rows = [
         {"axis": "T", "value": t, "B": 1, "T": t, "I": 2, "H": 3, "contestant": who}
         | {"ms": t * k, "ms_low": t * k, "ms_high": t * k}
-        | dict.fromkeys(cli.scaling.COLUMNS[10:], 1)
+        | dict.fromkeys(scaling.COLUMNS[10:], 1)
         for t in (64, 128, 256)
         for who, k in (("seqcells", 1.0), ("naive", 2.0))
     ]
     page = pages.scaling(rows)
     assert "- naive grows as T^1.00, at the end as T^1.00" in page
-    tables.write(tmp_path / "scaling-cpu-1core.csv", rows, cli.scaling.COLUMNS)
+    tables.write(tmp_path / "scaling-cpu-1core.csv", rows, scaling.COLUMNS)
     assert cli.main(["plot", "--results", str(tmp_path), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "scaling.png").read_bytes()[:4] == b"\x89PNG"
 

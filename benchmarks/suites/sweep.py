@@ -9,10 +9,10 @@ import jax
 from jax.sharding import AxisType, PartitionSpec
 
 import seqcells as sc
-from benchmarks import compare, machine, naive
-from benchmarks.problem import Shape, draw_inputs, draw_params
-from benchmarks.programs import training
-from benchmarks.timing import Call, interleave
+from benchmarks.harness import machine, naive
+from benchmarks.harness.problem import Shape, draw_inputs, draw_params
+from benchmarks.harness.programs import training
+from benchmarks.harness.timing import Call, interleave, time_columns
 
 Row = dict[str, Any]
 
@@ -48,7 +48,7 @@ def measure(members: int, hidden: int, seconds: float) -> list[Row]:
     times = interleave(contestants(members, sizes), seconds)
     group = {"members": members, "H": hidden, "devices": jax.device_count()}
     group |= {"B": sizes.B, "T": sizes.T, "I": sizes.D} | machine.about()
-    return [group | {"contestant": name} | compare.timed(times, name, OURS) for name in times]
+    return [group | {"contestant": name} | time_columns(times, name, OURS) for name in times]
 
 
 def contestants(members: int, sizes: Shape) -> dict[str, Call]:

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 
 import seqcells as sc
-from benchmarks import compare, machine
-from benchmarks.problem import Shape, draw_inputs
-from benchmarks.timing import Call, interleave
+from benchmarks.harness import machine
+from benchmarks.harness.problem import Shape, draw_inputs
+from benchmarks.harness.timing import Call, interleave, time_columns
 from seqcells import sweep, train
 
 Row = dict[str, Any]
@@ -43,7 +43,7 @@ def measure(configurations: int, hidden: int, steps: int, seconds: float) -> lis
 
 
 def _rates(times: dict[str, list[float]], name: str, configurations: int) -> Row:
-    timed = compare.timed(times, name, OURS)
+    timed = time_columns(times, name, OURS)
     ends = {"": "ms", "_low": "ms_high", "_high": "ms_low"}
     rates = {f"per_second{end}": 1e3 * configurations / timed[ms] for end, ms in ends.items()}
     return rates | {n: value for n, value in timed.items() if not n.startswith("ms")}

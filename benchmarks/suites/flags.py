@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 import seqcells as sc
-from benchmarks import compare, machine
-from benchmarks.problem import CELLS, Shape, draw_inputs, draw_params
-from benchmarks.programs import What, jax_program, training
-from benchmarks.timing import interleave
+from benchmarks.harness import machine
+from benchmarks.harness.problem import CELLS, Shape, draw_inputs, draw_params
+from benchmarks.harness.programs import What, jax_program, training
+from benchmarks.harness.timing import interleave, time_columns
 
 Row = dict[str, Any]
 
@@ -54,4 +54,4 @@ def measure(kind: str, shape: Shape, what: What, seconds: float) -> list[Row]:
     times = interleave(calls, seconds)
     group = {"cell": kind, "shape": shape.name, "what": what}
     group |= {"B": shape.B, "T": shape.T, "I": shape.D, "H": shape.H} | machine.about()
-    return [group | {"contestant": name} | compare.timed(times, name, NONE) for name in times]
+    return [group | {"contestant": name} | time_columns(times, name, NONE) for name in times]

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from benchmarks.problem import GATES, Shape
+from benchmarks.harness.problem import GATES, Shape
 
 What = Literal["forward", "training"]
 Forward = Callable[[Any, Any], Any]  # (params, xs) -> ys

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import compare, machine
-from benchmarks.peers import OURS, PEERS, Peer
-from benchmarks.problem import Shape, draw_inputs, draw_params
-from benchmarks.programs import Program
-from benchmarks.timing import interleave
+from benchmarks.harness import machine
+from benchmarks.harness.contestants import OURS, PEERS, Peer
+from benchmarks.harness.problem import Shape, draw_inputs, draw_params
+from benchmarks.harness.programs import Program
+from benchmarks.harness.timing import interleave, time_columns
 
 Row = dict[str, Any]
 
@@ -38,7 +38,7 @@ def measure(axis: str, value: int, seconds: float) -> list[Row]:
     times = interleave({name: program.call for name, program in programs.items()}, seconds)
     group = {"axis": axis, "value": value, "B": shape.B, "T": shape.T, "I": shape.D, "H": shape.H}
     group |= machine.about()
-    return [group | {"contestant": name} | compare.timed(times, name, OURS.name) for name in times]
+    return [group | {"contestant": name} | time_columns(times, name, OURS.name) for name in times]
 
 
 def _program(peer: Peer, shape: Shape) -> Program:

@@ -49,6 +49,18 @@ def fastest(times: Mapping[str, Sequence[float]], names: Iterable[str]) -> str |
     return min(medians, key=lambda name: medians[name]) if medians else None
 
 
+def time_columns(times: Times, name: str, ours: str) -> dict[str, float]:
+    """Return the columns of time of one contestant, empty where it was not timed."""
+    nothing = Spread(math.nan, math.nan, math.nan)
+    ms = spread(1e3 * t for t in times[name]) if name in times else nothing
+    over = ratio(times, name, ours) if name in times and ours in times else nothing
+    return {
+        **{"ms": ms.median, "ms_low": ms.low, "ms_high": ms.high},
+        **{"ratio": over.median, "ratio_low": over.low, "ratio_high": over.high},
+        "rounds": len(times.get(name, [])),
+    }
+
+
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
     """Return the exponent k of y ~ x**k, fitted on logarithms."""
     return float(np.polyfit(np.log(x), np.log(y), 1)[0])

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqcells as sc
-from benchmarks import machine, naive
-from benchmarks.problem import GATES, Shape, draw_params
-from benchmarks.timing import Call, Spread, Times, interleave, ratio, spread
+from benchmarks.harness import machine, naive
+from benchmarks.harness.problem import GATES, Shape, draw_params
+from benchmarks.harness.timing import Call, Spread, Times, interleave, ratio, spread
 from experiments._check import BadInput
 from seqcells import interop
 

@@ -12,11 +12,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from benchmarks import machine
-from benchmarks.peers import OURS, PEERS, Built, Peer
-from benchmarks.problem import Shape, draw_inputs, draw_params
-from benchmarks.programs import Program, What, gemm_program
-from benchmarks.timing import Spread, Times, fastest, interleave, ratio, spread
+from benchmarks.harness import machine
+from benchmarks.harness.contestants import OURS, PEERS, Built, Peer
+from benchmarks.harness.problem import Shape, draw_inputs, draw_params
+from benchmarks.harness.programs import Program, What, gemm_program
+from benchmarks.harness.timing import Times, fastest, interleave, time_columns
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
@@ -154,26 +154,14 @@ def _rows(
                 "temp_mib": program.temp_mib,
                 "compile_s": program.compile_seconds,
                 "compile_ratio": program.compile_seconds / base,
-                **timed(times, peer.name, OURS.name),
+                **time_columns(times, peer.name, OURS.name),
             }
         )
     limit = dict.fromkeys(("difference", "temp_mib", "compile_s", "compile_ratio"), math.nan)
     limit |= {"contestant": LIMIT, "version": machine.version("jax"), "computes": ""}
-    return [*rows, limit | {"status": "ok", "best": False} | timed(times, LIMIT, OURS.name)]
+    return [*rows, limit | {"status": "ok", "best": False} | time_columns(times, LIMIT, OURS.name)]
 
 
 def _sizeless(cell: Any) -> str:
     """Write a cell with H in place of its size."""
     return repr(cell).replace(f"({cell.hidden_size}", "(H", 1)
-
-
-def timed(times: Times, name: str, ours: str) -> Row:
-    """Return the columns of time of one contestant, empty where it was not timed."""
-    nothing = Spread(math.nan, math.nan, math.nan)
-    ms = spread(1e3 * t for t in times[name]) if name in times else nothing
-    over = ratio(times, name, ours) if name in times and ours in times else nothing
-    return {
-        **{"ms": ms.median, "ms_low": ms.low, "ms_high": ms.high},
-        **{"ratio": over.median, "ratio_low": over.low, "ratio_high": over.high},
-        "rounds": len(times.get(name, [])),
-    }

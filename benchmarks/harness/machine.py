@@ -49,7 +49,7 @@ def about() -> dict[str, Any]:
         _machine.processor(),
         _machine.cores(),
         _machine.today(),
-        _machine.commit("seqcells", ":(glob)benchmarks/*.py"),
+        _machine.commit("seqcells", ":(glob)benchmarks/**/*.py"),
         platform.python_version(),
         jax.__version__,
         sc.__version__,

@@ -17,9 +17,9 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqcells as sc
-from benchmarks import naive
-from benchmarks.problem import CELLS, Shape
-from benchmarks.programs import Forward, Program, What, jax_program, training
+from benchmarks.harness import naive
+from benchmarks.harness.problem import CELLS, Shape
+from benchmarks.harness.programs import Forward, Program, What, jax_program, training
 from experiments import _machine
 from seqcells import interop
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from benchmarks.peers import OURS, PEERS
+from benchmarks.harness.contestants import OURS, PEERS
 
 Row = dict[str, Any]
 

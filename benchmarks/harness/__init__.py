@@ -1,0 +1,1 @@
+"""What every benchmark uses: problems, programs, contestants, timing, tables and pages."""

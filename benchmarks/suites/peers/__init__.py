@@ -1,0 +1,1 @@
+"""seqcells beside its peers."""
