@@ -25,9 +25,8 @@ from benchmarks.harness.problem import SHAPES, Shape, parse_shape
 from benchmarks.harness.programs import What
 from benchmarks.suites import configurations, flags, gpu, scaling, sweep
 from benchmarks.suites.peers import compare
-from experiments import _machine
-from experiments._check import BadInput, positive, several, whole
-from experiments._study import writable, write_whole
+from experiments import lab
+from experiments.lab import BadInput, positive, several, whole, writable, write_whole
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
@@ -334,7 +333,7 @@ def run(
         stem: the file's name; that of the cores in use where None.
         end: when no other group is begun, as `time.monotonic` tells time.
     """
-    stem = machine.stem(table.command, _machine.cores()) if stem is None else stem
+    stem = machine.stem(table.command, lab.cores()) if stem is None else stem
     path = writable(out) / f"{stem}.csv"
     rows, fresh = tables.read(path, table.columns), []
     columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()

@@ -15,7 +15,7 @@ from benchmarks.suites.gpu import KEYS as GPU_KEYS
 from benchmarks.suites.gpu import RATIOS
 from benchmarks.suites.peers import compare
 from benchmarks.suites.sweep import KEYS
-from experiments._markdown import markdown
+from experiments.lab import markdown
 
 Group = list[Row]
 

@@ -16,11 +16,11 @@ import tyro
 from rich.console import Console
 
 import seqcells as sc
-from experiments import _sweep, _sweep_report
-from experiments._check import BadInput
-from experiments._machine import cores
-from experiments._report import say
-from experiments._sweep import PROBES
+from experiments.lab import BadInput, say
+from experiments.lab.machine import cores
+from experiments.sweep import command as _sweep
+from experiments.sweep import report as _sweep_report
+from experiments.sweep.command import PROBES
 
 STUDIES = (  # modules of this package: Settings, QUICK, run(...), report(...)
     *("guide", "horizon", "adding", "chrono", "pascanu", "mean_field", "selective_copy"),
@@ -177,7 +177,9 @@ def _options(command: str, name: str, rest: list[str]) -> Any:
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"experiments.{name}")
+    return importlib.import_module(
+        "experiments.horizon" if name == "horizon" else f"experiments.studies.{name}"
+    )
 
 
 def _studies() -> str:

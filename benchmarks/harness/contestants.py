@@ -20,7 +20,7 @@ import seqcells as sc
 from benchmarks.harness import naive
 from benchmarks.harness.problem import CELLS, Shape
 from benchmarks.harness.programs import Forward, Program, What, jax_program, training
-from experiments import _machine
+from experiments import lab
 from seqcells import interop
 
 Cells = dict[str, Callable[[int], sc.Cell]]
@@ -234,7 +234,7 @@ class Torch(Peer):
     def build(self, twin: Any, params: Any, shape: Shape) -> Built:
         """Make its model with the weights of its twin."""
         torch = self.load()
-        torch.set_num_threads(_machine.cores())  # it may have been imported before
+        torch.set_num_threads(lab.cores())  # it may have been imported before
         net = getattr(torch.nn, type(twin).__name__)(shape.D, shape.H)
         arrays = interop.torch.dump(sc.Recurrent(twin), params)
         net.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()})

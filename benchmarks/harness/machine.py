@@ -10,8 +10,8 @@ from typing import Any
 import jax
 
 import seqcells as sc
-from experiments import _machine
-from experiments._check import BadInput, whole
+from experiments import lab
+from experiments.lab import BadInput, whole
 
 COLUMNS = ["machine", "cores", "date", "commit", "python", "jax", "seqcells"]
 
@@ -46,10 +46,10 @@ def prepare(cores: int, devices: int = 1) -> None:
 def about() -> dict[str, Any]:
     """Say where and of what a row is made; the values of `COLUMNS`."""
     made = (
-        _machine.processor(),
-        _machine.cores(),
-        _machine.today(),
-        _machine.commit("seqcells", ":(glob)benchmarks/**/*.py"),
+        lab.processor(),
+        lab.cores(),
+        lab.today(),
+        lab.commit("seqcells", ":(glob)benchmarks/**/*.py"),
         platform.python_version(),
         jax.__version__,
         sc.__version__,

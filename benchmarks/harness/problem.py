@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 import seqcells as sc
-from experiments._check import BadInput
+from experiments.lab import BadInput
 
 
 class Shape(NamedTuple):

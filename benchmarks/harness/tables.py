@@ -9,8 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments._check import BadInput
-from experiments._study import write_whole
+from experiments.lab import BadInput, write_whole
 
 Row = dict[str, Any]
 NONE = "-"  # of a cell with no number

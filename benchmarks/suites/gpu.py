@@ -20,7 +20,7 @@ import seqcells as sc
 from benchmarks.harness import machine, naive
 from benchmarks.harness.problem import GATES, Shape, draw_params
 from benchmarks.harness.timing import Call, Spread, Times, interleave, ratio, spread
-from experiments._check import BadInput
+from experiments.lab import BadInput
 from seqcells import interop
 
 Row = dict[str, Any]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 
-from experiments._report import decimal, interval, short, words
 from experiments.horizon.numbers import WHEN, Numbers
+from experiments.lab import decimal, interval, short, words
 
 
 def headlines(numbers: Numbers) -> list[str]:

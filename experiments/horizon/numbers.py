@@ -11,8 +11,7 @@ import numpy as np
 import pandas as pd
 
 import seqcells as sc
-from experiments._check import BadInput
-from experiments._report import short
+from experiments.lab import BadInput, short
 
 COLUMNS = {
     "results": [

@@ -14,9 +14,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
-from experiments._picture import COLOURS, MARKERS, STYLE
-from experiments._report import decimal, short, wilson
 from experiments.horizon.numbers import WHEN, Numbers
+from experiments.lab import COLOURS, MARKERS, STYLE, decimal, short, wilson
 from seqcells import probes
 
 TIMES = "\N{MULTIPLICATION SIGN}"

@@ -9,8 +9,12 @@ import numpy as np
 from rich.console import Console
 from rich.text import Text
 
-from experiments._report import (
+from experiments.horizon.findings import findings, headlines
+from experiments.horizon.numbers import WHEN, Numbers
+from experiments.horizon.picture import draw
+from experiments.lab import (
     Table,
+    about,
     decimal,
     interval,
     made,
@@ -19,10 +23,6 @@ from experiments._report import (
     short,
     write_page,
 )
-from experiments._study import about
-from experiments.horizon.findings import findings, headlines
-from experiments.horizon.numbers import WHEN, Numbers
-from experiments.horizon.picture import draw
 from seqcells import probes
 
 TITLE = "Which memory reaches how far, and why"

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, get_args
 import tyro
 
 import seqcells as sc
-from experiments._arms import CHRONO, GRU, IRNN, TANH
-from experiments._check import BadInput, positive, several, whole
+from experiments.lab import CHRONO, GRU, IRNN, TANH, BadInput, positive, several, whole
 
 Name = Literal["tanh orthogonal", "IRNN identity", "GRU default", "GRU chrono"]  # of CONTENDERS
 _Factors = Annotated[  # or the help would show a third with sixteen digits

@@ -13,20 +13,30 @@ import jax.numpy as jnp
 import numpy as np
 from rich.console import Console
 
-from experiments import _arms, _study, _trial
-from experiments._members import over_members, pad
-from experiments._model import Member, Reader, Task, optimizer
-from experiments._trial import QUICK, evaluate, fit
 from experiments.horizon import settings as _settings
 from experiments.horizon.numbers import COLUMNS
 from experiments.horizon.report import report
 from experiments.horizon.settings import CONTENDERS, Budget, Contender, Settings
+from experiments.lab import (
+    FAST_COMPILE,
+    Member,
+    Reader,
+    Task,
+    arms,
+    cache,
+    evaluate,
+    fit,
+    optimizer,
+    over_members,
+    pad,
+    runs,
+)
 from seqcells import probes, train
 
 TASKS = ("recall", "adding")
 CODE = (
-    *_trial.CODE,
-    *(Path(str(module.__file__)) for module in (_arms, _settings)),
+    *runs.CODE,
+    *(Path(str(module.__file__)) for module in (arms, _settings)),
     Path(__file__),
 )
 
@@ -94,14 +104,14 @@ class Group:
         knobs = {} if self.task == "adding" else {"lag": lags}
         return pad((Member(hparams._replace(learning_rate=rates), knobs), seeds))
 
-    def part(self, out: Path) -> _study.Part:
+    def part(self, out: Path) -> cache.Part:
         """Where the rows of this group are kept."""
         names = ("hidden_size", "batch_size", "segment", "eval_size")
         settings = {name: getattr(self.settings, name) for name in names}
         settings |= {"task": self.task, "cell": self.contender.name}
         settings |= {"steps": self.steps, "places": self.places}
         name = f"{self.task}-{self.contender.name.replace(' ', '-')}"
-        return _study.Part(out / "parts", name, settings, COLUMNS, CODE)
+        return cache.Part(out / "parts", name, settings, COLUMNS, CODE)
 
     def measure(self, progress: Callable[[int], None]) -> dict[str, list[dict[str, Any]]]:
         """Train and measure. `progress` is called with the steps done."""
@@ -116,7 +126,7 @@ class Group:
             params = reader.init(k_init, task.probe.input_size)
             return train.init(params, member, k_train, optimizer), k_eval
 
-        state, keys = jax.jit(over_members(start), compiler_options=QUICK)(members, seeds)
+        state, keys = jax.jit(over_members(start), compiler_options=FAST_COMPILE)(members, seeds)
         before = state.params
         segment = self.settings.segment
         state, _, seconds = fit(task, state, members, self.steps, segment, progress)
@@ -189,5 +199,5 @@ def run(settings: Settings, out: Path, console: Console, command: str = "") -> N
         f"gradients clipped to a global norm of {hparams.max_norm:g}"
     )
     about = {"command": command, "settings": dataclasses.asdict(settings), "optimiser": optimiser}
-    _study.measure(groups(settings), out, console, about)
+    cache.measure(groups(settings), out, console, about)
     report(out, console)

@@ -19,9 +19,8 @@ from benchmarks.harness.contestants import OURS, PEERS, Built, Naive
 from benchmarks.harness.problem import CELLS, SHAPES, Shape, draw_inputs, parse_shape
 from benchmarks.suites import configurations, flags, gpu, scaling, sweep
 from benchmarks.suites.peers import compare
-from experiments import _machine
-from experiments._check import BadInput
-from experiments._markdown import markdown
+from experiments import lab
+from experiments.lab import BadInput, markdown
 
 ROOT = Path(__file__).parents[2]
 TINY = Shape("tiny", 2, 5, 3, 4)
@@ -291,7 +290,7 @@ def test_every_way_to_train_configurations_ends_the_same():
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(_machine.cores() < 2, reason="takes a core a device")
+@pytest.mark.skipif(lab.cores() < 2, reason="takes a core a device")
 def test_a_sweep_is_spread_over_devices(tmp_path):
     line = ["sweep", "--members", "2", "--hidden", "4", "--devices", "2", "--seconds", "0.01"]
     done = python(*line, "--out", tmp_path)
@@ -364,11 +363,11 @@ def test_bad_input_is_named_before_anything_is_measured(
     arguments, told, capsys, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(cli, "run", lambda *_: pytest.fail("it measured"))
-    before = _machine.cores()
+    before = lab.cores()
     assert cli.main([*arguments, "--out", str(tmp_path)]) == 1
     shown = capsys.readouterr()
     assert all(word in shown.err for word in told), shown.err
-    assert _machine.cores() == before
+    assert lab.cores() == before
     assert not list(tmp_path.iterdir())
 
 

@@ -5,7 +5,6 @@ Pictures of what was seen are left in `tests/artefacts`, or where SEQCELLS_ARTEF
 
 import base64
 import dataclasses
-import importlib
 import io
 import itertools
 import json
@@ -17,7 +16,7 @@ from typing import NamedTuple
 import pytest
 from rich.console import Console
 
-from experiments.__main__ import STUDIES
+from experiments.__main__ import STUDIES, _module
 from tests.experiments.test_horizon_report import TWO, write
 from tests.experiments.test_study import worlds
 
@@ -101,7 +100,7 @@ def browser():
 def page(request, tmp_path_factory):
     """The report of a study, of the kept results or else of made-up ones, and its claims."""
     name, out = request.param, tmp_path_factory.mktemp("report")
-    module, kept = importlib.import_module(f"experiments.{name}"), ROOT / "experiments/results"
+    module, kept = _module(name), ROOT / "experiments/results"
     settings = {"settings": dataclasses.asdict(module.QUICK)}
     if (kept / name / "results.csv").exists():
         shutil.copytree(kept / name, out, dirs_exist_ok=True)

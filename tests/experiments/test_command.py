@@ -12,12 +12,11 @@ import tyro
 from rich.console import Console
 
 from experiments import __main__ as cli
-from experiments import _study, horizon
-from experiments._check import BadInput
-from experiments._report import Table, decimal, print_table, short, wilson, words
+from experiments import horizon
 from experiments.horizon.findings import findings, headlines
 from experiments.horizon.numbers import COLUMNS, Numbers
 from experiments.horizon.settings import Settings
+from experiments.lab import BadInput, Table, cache, decimal, print_table, short, wilson, words
 
 CELLS = ["GRU default", "GRU chrono"]  # they share their programs, so half is compiled
 TINY = [
@@ -206,9 +205,9 @@ class Fake:
     def __init__(self, name: str, error: BaseException | None = None) -> None:
         self.name, self.error, self.measured = name, error, 0
 
-    def part(self, out: Path) -> _study.Part:
+    def part(self, out: Path) -> cache.Part:
         columns = {"results": ["who"]}
-        return _study.Part(out / "parts", self.name, {"name": self.name}, columns, ())
+        return cache.Part(out / "parts", self.name, {"name": self.name}, columns, ())
 
     def measure(self, progress):
         self.measured += 1
@@ -221,14 +220,14 @@ class Fake:
 def test_what_is_finished_outlives_an_interruption(tmp_path):
     first, second = Fake("first"), Fake("second", KeyboardInterrupt())
     with pytest.raises(KeyboardInterrupt):
-        _study.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
+        cache.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
     assert (tmp_path / "results.csv").read_text().split() == ["who", "first"]
-    assert _study.about(tmp_path)["unfinished"] == ["second"]
+    assert cache.about(tmp_path)["unfinished"] == ["second"]
     second.error = None
-    _study.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
+    cache.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
     assert (first.measured, second.measured) == (1, 2)
     assert (tmp_path / "results.csv").read_text().split() == ["who", "first", "second"]
-    told = _study.about(tmp_path)
+    told = cache.about(tmp_path)
     assert (told["command"], told["unfinished"], len(told["made_with"])) == ("x", [], 1)
 
 
@@ -236,7 +235,7 @@ def test_a_folder_of_parts_that_takes_no_file_is_named_before_training(tmp_path)
     (tmp_path / "parts").write_text("in the way")
     group = Fake("first")
     with pytest.raises(BadInput, match=r"^out: expected a folder .*parts"):
-        _study.measure([group], tmp_path, Console(quiet=True), {})
+        cache.measure([group], tmp_path, Console(quiet=True), {})
     assert group.measured == 0
 
 
@@ -247,9 +246,9 @@ def test_a_part_is_of_its_settings_and_of_its_code_and_whole(tmp_path):
     code.write_text("1")
 
     def part(steps=1):
-        _study.fingerprint.cache_clear()
+        cache.fingerprint.cache_clear()
         paths = (code, package)
-        return _study.Part(tmp_path, "part", {"steps": steps}, {"results": ["a"]}, paths)
+        return cache.Part(tmp_path, "part", {"steps": steps}, {"results": ["a"]}, paths)
 
     part().save({"results": [{"a": 1}, {"a": 2}]})
     assert part().load()["rows"] == {"results": [{"a": 1}, {"a": 2}]}

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from experiments._model import Member, Reader
 from experiments.horizon import study
 from experiments.horizon.settings import CONTENDERS, Budget, Settings
+from experiments.lab import Member, Reader
 from seqcells import probes, train
 
 SMALL = Settings(
@@ -278,7 +278,7 @@ def test_a_part_is_of_the_code_that_makes_its_rows():
     values = vars(study).values()
     names = [getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in values]
     mine = {name.split(".")[-1] for name in names if name.startswith("experiments")}
-    assert "_model" in mine
-    assert mine - {"report", "_study"} == {path.stem for path in study.CODE} - {"seqcells"}
+    assert "models" in mine
+    assert mine - {"report", "cache"} == {path.stem for path in study.CODE} - {"seqcells"}
     assert sc.__file__ == str(study.CODE[0] / "__init__.py")
     assert all(path.exists() for path in study.CODE)

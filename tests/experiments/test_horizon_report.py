@@ -8,12 +8,11 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from experiments._check import BadInput
-from experiments._report import wilson
 from experiments.horizon import picture
 from experiments.horizon.findings import findings, headlines
 from experiments.horizon.numbers import COLUMNS, WHEN, Numbers
 from experiments.horizon.report import every_place, gradients, reach, report
+from experiments.lab import BadInput, wilson
 
 LAGS = (2, 4)
 RATES = {"recall": 0.02, "low": 0.02 / 3, "high": 0.06, "adding": 0.005}

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import importlib
 import io
 import math
 
@@ -12,21 +11,24 @@ import pytest
 from rich.console import Console
 
 import seqcells as sc
-from experiments import _arms, _race, guide, mean_field, selective_copy, trainability
-from experiments.__main__ import STUDIES, main
-from experiments._check import BadInput
-from experiments._race import (
+from experiments.__main__ import STUDIES, _module, main
+from experiments.lab import (
+    BadInput,
     ahead,
+    as_large,
     at_best,
+    claims,
     count,
     loss_between,
     not_behind,
-    place_table,
+    parameters,
     share_at_least,
     share_at_most,
+    study,
 )
+from experiments.studies import guide, mean_field, selective_copy, trainability
 
-MODULES = {name: importlib.import_module(f"experiments.{name}") for name in STUDIES}
+MODULES = {name: _module(name) for name in STUDIES}
 ALL = {name: module for name, module in MODULES.items() if hasattr(module, "STUDY")}
 TRIALS = {name: module for name, module in ALL.items() if module is not mean_field}
 over_all = pytest.mark.parametrize("module", ALL.values(), ids=list(ALL))
@@ -240,7 +242,9 @@ def test_who_solved_it_too_late_did_not():
 
 
 def test_a_table_has_a_line_for_every_place():
-    table = place_table(pd.concat([some([10.0, math.nan, 20.0], arm="a"), some([5.0], arm="b")]))
+    table = study.place_table(
+        pd.concat([some([10.0, math.nan, 20.0], arm="a"), some([5.0], arm="b")])
+    )
     assert table.head == [
         *("arm", "rate", "solved", "interval", "median steps", "of", "loss", "ms")
     ]
@@ -251,22 +255,22 @@ def test_a_table_has_a_line_for_every_place():
 
 
 def test_a_source_that_all_claims_share_is_told_once():
-    one, other = (_race.Claim("it grows", source, lambda rows: None) for source in ("A", "B"))
-    held, not_run = _race.Verdict(True, "3 %"), _race.Verdict(None, "not run")
-    alike = _race.verdict_table([(one, held), (one, not_run)])
+    one, other = (claims.Claim("it grows", source, lambda rows: None) for source in ("A", "B"))
+    held, not_run = claims.Verdict(True, "3 %"), claims.Verdict(None, "not run")
+    alike = study.verdict_table([(one, held), (one, not_run)])
     assert alike.rows == [["it grows", "holds", "3 %"], ["it grows", "not measured", "not run"]]
     assert alike.caption.startswith("Source: A. ")
-    both = _race.verdict_table([(one, held), (other, held)])
+    both = study.verdict_table([(one, held), (other, held)])
     assert [row[1] for row in both.rows] == ["A", "B"]
     assert "Source" not in both.caption
     assert {table.texts == len(table.head) for table in (alike, both)} == {True}
 
 
 def test_claims_that_hold_are_counted_among_those_that_were_judged():
-    held, failed, not_run = (_race.Verdict(holds, "") for holds in (True, False, None))
-    assert _race.summary([held, failed, held]) == "Of 3 claims, 2 hold."
-    assert _race.summary([held, not_run]) == "Of 1 claims, 1 hold; 1 were not measured."
-    assert _race.summary([not_run]) == "No claim was measured."
+    held, failed, not_run = (claims.Verdict(holds, "") for holds in (True, False, None))
+    assert study.summary([held, failed, held]) == "Of 3 claims, 2 hold."
+    assert study.summary([held, not_run]) == "Of 1 claims, 1 hold; 1 were not measured."
+    assert study.summary([not_run]) == "No claim was measured."
 
 
 @over_all
@@ -346,17 +350,17 @@ def test_a_cell_stands_with_the_rate_that_solves_most_and_soonest():
         for rate, at in ((0.1, [90.0, 90.0]), (0.2, [50.0, 50.0]), (0.3, [10.0, math.nan]))
     )
     rows = pd.concat([slow, fast, luck], ignore_index=True)
-    assert set(_race.best(rows)["learning_rate"]) == {0.2}
+    assert set(claims.best(rows)["learning_rate"]) == {0.2}
     assert guide.seconds(rows, "recall", "a", 5) == pytest.approx(50 * 0.002)
 
 
 @pytest.mark.parametrize("make", [sc.RNN, sc.MinGRU, selective_copy.ARMS["minGRU, 3 layers"]])
 def test_a_net_as_large_as_a_gru_has_as_many_parameters(make):
     for size in (8, 64):
-        wanted = _arms.parameters(sc.GRU(size), 17)
+        wanted = parameters(sc.GRU(size), 17)
         assert wanted == 3 * (size * size + 17 * size + 2 * size)
-        units = _arms.as_large(make, 17, wanted)
-        off = [abs(_arms.parameters(make(n), 17) - wanted) for n in (units - 1, units, units + 1)]
+        units = as_large(make, 17, wanted)
+        off = [abs(parameters(make(n), 17) - wanted) for n in (units - 1, units, units + 1)]
         assert off[1] == min(off)
 
 
@@ -383,4 +387,4 @@ def test_a_second_run_from_the_command_line_repeats_nothing(tmp_path, capfd, mon
     assert "does not hold" in first
     assert main(command) == 0
     assert capfd.readouterr().out.count("kept") == 3
-    assert _race.read(tmp_path, "adding").equals(rows)
+    assert study.read(tmp_path, "adding").equals(rows)

@@ -6,9 +6,9 @@ import json
 import pytest
 from rich.console import Console
 
-from experiments import _sweep, _sweep_report
 from experiments.__main__ import main
-from experiments._check import BadInput
+from experiments.lab import BadInput
+from experiments.sweep import command, report
 from seqcells import sweep
 
 SMALL = ["--steps", "4", "--segment", "2", "--static.hidden-size", "4", "--static.batch-size", "3"]
@@ -41,7 +41,7 @@ def swept(tmp_path_factory):
     ],
 )
 def test_values_are_read_as_they_are_typed(text, expected):
-    found = _sweep.values("sweep.learning_rate", text)
+    found = command.values("sweep.learning_rate", text)
     assert found == pytest.approx(expected) if isinstance(expected, list) else found == expected
 
 
@@ -50,18 +50,18 @@ def test_values_are_read_as_they_are_typed(text, expected):
 )
 def test_what_are_no_values_is_refused_with_the_forms(text):
     with pytest.raises(BadInput, match=r"^sweep.learning_rate: expected 1e-3,1e-2 or log:.*, got"):
-        _sweep.values("sweep.learning_rate", text)
+        command.values("sweep.learning_rate", text)
 
 
 def test_every_probe_that_is_offered_is_made_of_a_length():
-    made = {name: make(30) for name, make in _sweep.PROBES.items()}
+    made = {name: make(30) for name, make in command.PROBES.items()}
     assert len({type(probe) for probe in made.values()}) == len(made)
 
 
 @pytest.mark.slow
 def test_every_cell_that_is_offered_trains():
-    task = _sweep.make("parity")
-    for name in _sweep.CELLS:
+    task = command.make("parity")
+    for name in command.CELLS:
         made = task(cell=name, hidden_size=4, length=5, batch_size=2)
         space = sweep.Space(
             learning_rate=[1e-3], init_gain=[1.0], max_norm=[1.0], weight_decay=[0.0], seed=[0]
@@ -73,7 +73,7 @@ def test_every_cell_that_is_offered_trains():
 def test_a_gain_scales_recurrent_weights_alone():
     import jax
 
-    task = _sweep.make("parity")(cell="gru", hidden_size=4, length=5, batch_size=2)
+    task = command.make("parity")(cell="gru", hidden_size=4, length=5, batch_size=2)
     other = {"learning_rate": 1e-3, "max_norm": 1.0, "weight_decay": 0.0}
     one, two = (
         task.init({"init_gain": gain, **other}, jax.random.key(0)).train.params.cell
@@ -153,19 +153,19 @@ RESULT = sweep.Result(({"lr": 0}, {"lr": 1}), (), ("lr",), "loss", "min")
 
 
 def test_a_lead_that_may_be_chance_is_called_so():
-    assert "cannot be told" not in _sweep_report.headline(RESULT, ranked(1.0, 2.0))
-    assert "1 other cannot be told" in _sweep_report.headline(RESULT, ranked(1.0, 1.1))
-    assert "2 others cannot be told" in _sweep_report.headline(RESULT, ranked(1.0, 1.1, 1.2))
+    assert "cannot be told" not in report.headline(RESULT, ranked(1.0, 2.0))
+    assert "1 other cannot be told" in report.headline(RESULT, ranked(1.0, 1.1))
+    assert "2 others cannot be told" in report.headline(RESULT, ranked(1.0, 1.1, 1.2))
     alone = ranked(1.0, 2.0, low=float("nan"), n=1)
-    assert "1 other cannot be told" in _sweep_report.headline(RESULT, alone)
-    assert "finite" in _sweep_report.headline(RESULT, ranked(float("nan")))
+    assert "1 other cannot be told" in report.headline(RESULT, alone)
+    assert "finite" in report.headline(RESULT, ranked(float("nan")))
 
 
 def test_curves_are_written_for_tensorboard(swept, tmp_path):
     pytest.importorskip("tensorboardX")
     for path in swept.glob("*.json*"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
-    assert _sweep_report.to_tensorboard(tmp_path) == 8
+    assert report.to_tensorboard(tmp_path) == 8
     assert len(list((tmp_path / "tensorboard").glob("*/events.*"))) >= 8
 
 
@@ -174,5 +174,5 @@ def test_a_sweep_in_which_all_diverge_says_so_and_fails(tmp_path, capsys):
     assert main(["sweep", "adding_tcn", *wild, "--out", str(tmp_path)]) == 1
     assert "all 1 trials" in " ".join(capsys.readouterr().err.split())
     told = io.StringIO()
-    _sweep_report.report(tmp_path, Console(file=told, width=200))
+    report.report(tmp_path, Console(file=told, width=200))
     assert "No configuration has a finite loss." in told.getvalue()

@@ -12,9 +12,8 @@ import pytest
 from scipy import stats
 
 import seqcells as sc
-from experiments import _trial
-from experiments._model import Flossing, Member, Omega, Reader, Task
-from experiments._trial import Run, Trials, by_segment, fit, pace, passed, solved_at
+from experiments.lab import Flossing, Member, Omega, Reader, Run, RunGroup, Task, training
+from experiments.lab.training import by_segment, fit, pace, passed, solved_at
 from seqcells import initializers, probes, train
 
 PROBE = probes.AddingURNN(4)
@@ -35,7 +34,7 @@ def trials(runs=None, **options):
     ]
     task = Task(Reader(sc.GRU(3), 1), PROBE, 8)
     options = {"steps": 5, "segment": 2, "eval_size": 600} | options
-    return Trials("small", task, tuple(runs), **options)
+    return RunGroup("small", task, tuple(runs), **options)
 
 
 def measured(group):
@@ -139,7 +138,7 @@ def test_training_ends_when_all_members_have_learned_and_not_before(success, mon
         return state, {}
 
     monkeypatch.setattr(train, "fit", fake)
-    monkeypatch.setattr(_trial, "pace", lambda marks, segment: told.append((marks, segment)))
+    monkeypatch.setattr(training, "pace", lambda marks, segment: told.append((marks, segment)))
     state = train.TrainState(jnp.zeros(2, jnp.int32), *[None] * 3)
     fit(task, state, None, 8, 2, steps.append)
     assert learned == [True, False, False, False]

@@ -11,12 +11,21 @@ import dataclasses
 import functools
 from typing import Any
 
-from experiments import _check
-from experiments._arms import CHRONO, GRU, Arm
-from experiments._model import Reader, Task
-from experiments._picture import draw_success
-from experiments._race import Claim, Study, share_at_least, share_at_most
-from experiments._trial import Run, Trials
+from experiments.lab import (
+    CHRONO,
+    GRU,
+    Arm,
+    Claim,
+    Reader,
+    Run,
+    RunGroup,
+    Study,
+    Task,
+    check_settings,
+    draw_success,
+    share_at_least,
+    share_at_most,
+)
 from seqcells import probes
 
 TASKS = {
@@ -38,13 +47,13 @@ class Settings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        _check.all_of(self)
+        check_settings(self)
 
 
 QUICK = Settings(seeds=4, lengths=(50,), default_steps=600)
 
 
-def _trials(s: Settings, task: str, arm: Arm, length: int, steps: int) -> Trials:
+def _trials(s: Settings, task: str, arm: Arm, length: int, steps: int) -> RunGroup:
     probe = TASKS[task](length)
     runs = tuple(
         Run(
@@ -56,10 +65,10 @@ def _trials(s: Settings, task: str, arm: Arm, length: int, steps: int) -> Trials
         for seed in range(s.seeds)
     )
     model = Task(Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size)
-    return Trials(f"{task} {length} {arm.name}", model, runs, steps)
+    return RunGroup(f"{task} {length} {arm.name}", model, runs, steps)
 
 
-def groups(s: Settings) -> list[Trials]:
+def groups(s: Settings) -> list[RunGroup]:
     """List the trials."""
     return [
         _trials(s, task, arm, length, steps)

@@ -15,13 +15,33 @@ from pathlib import Path
 from typing import Any
 
 import seqcells as sc
-from experiments import _check
-from experiments._arms import CHRONO, GRU, TANH, Arm, as_large, parameters
-from experiments._model import Reader, Task
-from experiments._picture import draw_success
-from experiments._race import Claim, Count, Frame, Study, Verdict, at_best, best, count, pick
-from experiments._report import Table, interval, short, words
-from experiments._trial import Run, Trials
+from experiments.lab import (
+    CHRONO,
+    GRU,
+    TANH,
+    Arm,
+    Claim,
+    Count,
+    Frame,
+    Reader,
+    Run,
+    RunGroup,
+    Study,
+    Table,
+    Task,
+    Verdict,
+    as_large,
+    at_best,
+    best,
+    check_settings,
+    count,
+    draw_success,
+    interval,
+    parameters,
+    pick,
+    short,
+    words,
+)
 from seqcells import probes
 
 SOURCE = "the guide's table"
@@ -44,7 +64,7 @@ class Settings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        _check.all_of(self)
+        check_settings(self)
 
 
 QUICK = Settings(seeds=3, lags=(5, 20), lengths=(20, 40), rates=(3e-3, 1e-2), hidden_size=32)
@@ -52,7 +72,7 @@ QUICK = Settings(seeds=3, lags=(5, 20), lengths=(20, 40), rates=(3e-3, 1e-2), hi
 
 def _trials(
     s: Settings, arm: Arm, probe: probes.Probe, lengths: dict[int, dict[str, int]]
-) -> Trials:
+) -> RunGroup:
     task = RECALL if isinstance(probe, probes.DelayedRecall) else ADDING
     width = s.hidden_size
     if arm.name == RNN_WIDE:
@@ -73,10 +93,10 @@ def _trials(
         for seed in range(s.seeds)
     )
     model = Task(Reader(cell, probe.output_size), probe, s.batch_size)
-    return Trials(f"{task} {arm.name} {longest}", model, runs, s.steps)
+    return RunGroup(f"{task} {arm.name} {longest}", model, runs, s.steps)
 
 
-def groups(s: Settings) -> list[Trials]:
+def groups(s: Settings) -> list[RunGroup]:
     """List the trials: the lag of recall is data, the length of adding is not, for its cost."""
     arms = (TANH, TANH._replace(name=RNN_WIDE), GRU, CHRONO)
     lags = {lag: {"lag": lag} for lag in s.lags}

@@ -17,11 +17,22 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 import seqcells as sc
-from experiments import _study
-from experiments._arms import CHRONO, GRU, IRNN, TANH
-from experiments._check import BadInput
-from experiments._model import Member, Reader, ReaderParams, Task
-from experiments._report import say, short
+from experiments.lab import (
+    CHRONO,
+    GRU,
+    IRNN,
+    TANH,
+    BadInput,
+    Member,
+    Reader,
+    ReaderParams,
+    Task,
+    cache,
+    say,
+    short,
+    writable,
+    write_whole,
+)
 from seqcells import probes, sweep, train
 
 PROBES: dict[str, Callable[[int], probes.Probe]] = {  # a length, as the probe counts it -> it
@@ -179,11 +190,9 @@ def run(probe: str, settings: Settings, out: Path, console: Console, command: st
         f"{probe}: {len(trials)} trials in {buckets} "
         f"program{'s' * (buckets > 1)}, at most {total:,} steps of training in all.",
     )
-    _study.writable(out)
+    writable(out)
     about = {"probe": probe, "command": command, "settings": dataclasses.asdict(settings)}
-    _study.write_whole(
-        out / _study.ABOUT, json.dumps(about | {"made_with": [_study.made_with()]}, indent=1)
-    )
+    write_whole(out / cache.ABOUT, json.dumps(about | {"made_with": [cache.made_with()]}, indent=1))
     every = settings.halve_every
     with _bar(console) as bar:
         try:
@@ -243,14 +252,14 @@ def _teller(bar: Progress, steps: int, total: int) -> Callable[[sweep.Progress],
 
 def told(out: Path) -> tuple[str, Settings, dict[str, Any]]:
     """Return the probe and the settings of a sweep, and all that its folder says of the run."""
-    about = _study.about(out)
+    about = cache.about(out)
     try:
         kept = about["settings"]
         parts = {"sweep": Swept(**kept["sweep"]), "static": Static(**_tuples(kept["static"]))}
         return about["probe"], Settings(**{**kept, **parts}), about
     except (KeyError, TypeError):
         raise BadInput(
-            f"out: expected the folder of a sweep, with {_study.ABOUT}, got {out}; "
+            f"out: expected the folder of a sweep, with {cache.ABOUT}, got {out}; "
             "make one with python -m experiments sweep PROBE"
         ) from None
 

@@ -10,12 +10,23 @@ import dataclasses
 import functools
 from typing import Any
 
-from experiments import _check
-from experiments._arms import GRU, IRNN, TANH, Arm
-from experiments._model import Reader, Task
-from experiments._picture import draw_success
-from experiments._race import Claim, Frame, Study, Verdict, share_at_least
-from experiments._trial import Run, Trials
+from experiments.lab import (
+    GRU,
+    IRNN,
+    TANH,
+    Arm,
+    Claim,
+    Frame,
+    Reader,
+    Run,
+    RunGroup,
+    Study,
+    Task,
+    Verdict,
+    check_settings,
+    draw_success,
+    share_at_least,
+)
 from seqcells import probes
 
 
@@ -34,13 +45,13 @@ class Settings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        _check.all_of(self)
+        check_settings(self)
 
 
 QUICK = Settings(seeds=4, lengths=(50,), tanh_rates=(1e-3, 1e-2), tanh_steps=1000)
 
 
-def _trials(s: Settings, arm: Arm, length: int, rates: tuple[float, ...], steps: int) -> Trials:
+def _trials(s: Settings, arm: Arm, length: int, rates: tuple[float, ...], steps: int) -> RunGroup:
     probe = probes.AddingURNN(length)
     task = Task(Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size)
     runs = tuple(
@@ -53,10 +64,10 @@ def _trials(s: Settings, arm: Arm, length: int, rates: tuple[float, ...], steps:
         for rate in rates
         for seed in range(s.seeds)
     )
-    return Trials(f"{arm.name} {length}", task, runs, steps)
+    return RunGroup(f"{arm.name} {length}", task, runs, steps)
 
 
-def groups(s: Settings) -> list[Trials]:
+def groups(s: Settings) -> list[RunGroup]:
     """List the trials."""
     return [
         *(_trials(s, GRU, length, (s.gru_rate,), s.gru_steps) for length in s.lengths),

@@ -13,12 +13,25 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from experiments import _check
-from experiments._arms import CHRONO, GRU, IRNN, TANH, Arm, rnn
-from experiments._model import Reader, Task
-from experiments._picture import draw_grid
-from experiments._race import Claim, Study, ahead, at_best, not_behind
-from experiments._trial import Run, Trials
+from experiments.lab import (
+    CHRONO,
+    GRU,
+    IRNN,
+    TANH,
+    Arm,
+    Claim,
+    Reader,
+    Run,
+    RunGroup,
+    Study,
+    Task,
+    ahead,
+    at_best,
+    check_settings,
+    draw_grid,
+    not_behind,
+    rnn,
+)
 from seqcells import initializers, probes
 
 LECUN, GLOROT, CRITICAL = "tanh Lecun", "tanh Glorot", "tanh critical"
@@ -39,7 +52,7 @@ class Settings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        _check.all_of(self)
+        check_settings(self)
 
 
 QUICK = Settings(
@@ -75,7 +88,7 @@ def arms(probe: probes.Probe) -> list[Arm]:
     ]
 
 
-def _trials(s: Settings, task: str, length: int) -> Iterable[Trials]:
+def _trials(s: Settings, task: str, length: int) -> Iterable[RunGroup]:
     """List the trials of a task: starts of one cell are one program."""
     probe = TASKS[task](length)
     by_cell: dict[Any, list[Arm]] = {}
@@ -94,10 +107,10 @@ def _trials(s: Settings, task: str, length: int) -> Iterable[Trials]:
             for seed in range(s.seeds)
         )
         model = Task(Reader(cell, probe.output_size), probe, s.batch_size)
-        yield Trials(f"{task} {length} {some[0].name}", model, runs, s.steps)
+        yield RunGroup(f"{task} {length} {some[0].name}", model, runs, s.steps)
 
 
-def groups(s: Settings) -> list[Trials]:
+def groups(s: Settings) -> list[RunGroup]:
     """List the trials."""
     return [
         trials

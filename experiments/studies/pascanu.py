@@ -15,12 +15,23 @@ from typing import Any, NamedTuple
 
 import optax
 
-from experiments import _check
-from experiments._arms import Arm, rnn
-from experiments._model import Member, Omega, Penalty, Reader, Task
-from experiments._picture import draw_success
-from experiments._race import Claim, Study, not_behind, share_at_least
-from experiments._trial import Run, Trials
+from experiments.lab import (
+    Arm,
+    Claim,
+    Member,
+    Omega,
+    Penalty,
+    Reader,
+    Run,
+    RunGroup,
+    Study,
+    Task,
+    check_settings,
+    draw_success,
+    not_behind,
+    rnn,
+    share_at_least,
+)
 from seqcells import initializers, probes
 
 
@@ -58,7 +69,7 @@ class Settings:
     batch_size: int = 20
 
     def __post_init__(self) -> None:
-        _check.all_of(self)
+        check_settings(self)
 
 
 QUICK = Settings(seeds=4, lengths=(10,), steps=3000)
@@ -70,7 +81,7 @@ def sgd(member: Member) -> optax.GradientTransformation:
     return optax.chain(clip, optax.sgd(member.hparams.learning_rate))
 
 
-def _trials(s: Settings, arm: Arm, length: int, names: Sequence[str]) -> Trials:
+def _trials(s: Settings, arm: Arm, length: int, names: Sequence[str]) -> RunGroup:
     probe = probes.TemporalOrder(length)
     runs = tuple(
         Run(
@@ -84,10 +95,10 @@ def _trials(s: Settings, arm: Arm, length: int, names: Sequence[str]) -> Trials:
     )
     reader = Reader(arm.run(s.hidden_size), probe.output_size)
     task = Task(reader, probe, s.batch_size, DESCENTS[names[0]].penalty)
-    return Trials(f"{arm.name} {length} {names[-1]}", task, runs, s.steps, sgd, segment=500)
+    return RunGroup(f"{arm.name} {length} {names[-1]}", task, runs, s.steps, sgd, segment=500)
 
 
-def groups(s: Settings) -> list[Trials]:
+def groups(s: Settings) -> list[RunGroup]:
     """List the trials: those with one penalty are one program."""
     by_penalty: dict[Penalty | None, list[str]] = {}
     for how, descent in DESCENTS.items():

@@ -11,12 +11,20 @@ import functools
 from typing import Any
 
 import seqcells as sc
-from experiments import _check
-from experiments._arms import Make, as_large, parameters
-from experiments._model import Reader, Task
-from experiments._picture import draw_success
-from experiments._race import Claim, Study, ahead
-from experiments._trial import Run, Trials
+from experiments.lab import (
+    Claim,
+    Make,
+    Reader,
+    Run,
+    RunGroup,
+    Study,
+    Task,
+    ahead,
+    as_large,
+    check_settings,
+    draw_success,
+    parameters,
+)
 from seqcells import probes
 
 
@@ -48,13 +56,13 @@ class Settings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        _check.all_of(self)
+        check_settings(self)
 
 
 QUICK = Settings(seeds=4, lengths=(16,), count=2, rates=(3e-3,), steps=600)
 
 
-def _trials(s: Settings, arm: str, length: int) -> Trials:
+def _trials(s: Settings, arm: str, length: int) -> RunGroup:
     probe = probes.SelectiveCopy(length, symbols=s.symbols, count=s.count)
     wanted = parameters(sc.GRU(s.hidden_size), probe.input_size)
     units = as_large(ARMS[arm], probe.input_size, wanted)
@@ -71,10 +79,10 @@ def _trials(s: Settings, arm: str, length: int) -> Trials:
         for seed in range(s.seeds)
     )
     task = Task(Reader(net, probe.output_size), probe, s.batch_size)
-    return Trials(f"{arm} {length}", task, runs, s.steps)
+    return RunGroup(f"{arm} {length}", task, runs, s.steps)
 
 
-def groups(s: Settings) -> list[Trials]:
+def groups(s: Settings) -> list[RunGroup]:
     """List the trials."""
     return [_trials(s, arm, length) for length in s.lengths for arm in ARMS]
 

@@ -21,12 +21,22 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import seqcells as sc
-from experiments import _check
-from experiments._arms import CHRONO
-from experiments._model import Reader, Task
-from experiments._picture import COLOURS, STYLE
-from experiments._race import Claim, Frame, Study, Verdict, count, pick
-from experiments._trial import Run, Trials
+from experiments.lab import (
+    CHRONO,
+    COLOURS,
+    STYLE,
+    Claim,
+    Frame,
+    Reader,
+    Run,
+    RunGroup,
+    Study,
+    Task,
+    Verdict,
+    check_settings,
+    count,
+    pick,
+)
 from seqcells import initializers, probes
 
 GAIN = 1.0  # where the learning rate differs
@@ -50,7 +60,7 @@ class Settings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        _check.all_of(self)
+        check_settings(self)
 
 
 QUICK = Settings(
@@ -109,7 +119,7 @@ SURFACES = {
 }
 
 
-def groups(s: Settings) -> list[Trials]:
+def groups(s: Settings) -> list[RunGroup]:
     """List the trials: lag and value are data, so a surface is one program."""
     probe, made = probes.DelayedRecall(max(s.lags) + LEAD), []
     for name, surface in SURFACES.items():
@@ -130,7 +140,7 @@ def groups(s: Settings) -> list[Trials]:
         )
         cell = (sc.GRU if surface.arm == CHRONO.name else sc.RNN)(s.hidden_size)
         task = Task(Reader(cell, probe.output_size), probe, s.batch_size)
-        made.append(Trials(f"{name} {surface.arm}", task, runs, s.steps))
+        made.append(RunGroup(f"{name} {surface.arm}", task, runs, s.steps))
     return made
 
 

@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import platform
-import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -19,26 +18,11 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import seqcells as sc
-from experiments import _machine
-from experiments._check import BadInput
-from seqcells.sweep._store import write_whole as write_whole
+from experiments.lab import machine
+from experiments.lab.files import writable, write_whole
 
 Rows = dict[str, list[dict[str, Any]]]  # by table, such as "results"
 ABOUT = "run.json"  # beside the tables: what was run, with what, and what of it is finished
-
-
-def writable(out: Path) -> Path:
-    """Make the folder; raise an error that names it if nothing can be written there."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise BadInput(
-            f"out: expected a folder to write to, got {out} ({error.strerror}); "
-            "give another with --out"
-        ) from None
-    return out
 
 
 @functools.cache
@@ -97,9 +81,9 @@ def made_with() -> dict[str, Any]:
         "jax": jax.__version__,
         "python": platform.python_version(),
         "device": f"{jax.device_count()} x {jax.devices()[0].device_kind}",
-        "machine": _machine.processor(),
-        "date": _machine.today(),
-        "commit": _machine.commit("seqcells", ":(glob)experiments/**/*.py"),
+        "machine": machine.processor(),
+        "date": machine.today(),
+        "commit": machine.commit("seqcells", ":(glob)experiments/**/*.py"),
     }
 
 

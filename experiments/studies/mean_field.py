@@ -19,17 +19,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import seqcells as sc
-from experiments import _check, _study, _trial
-from experiments._picture import COLOURS, STYLE
-from experiments._race import Claim, Frame, Study, Verdict
-from experiments._report import Table
+from experiments import lab
+from experiments.lab import COLOURS, STYLE, Claim, Frame, Study, Table, Verdict, check_settings
 
 COLUMNS = [
     *("weight_std", "input_variance", "width", "nets"),
     *("q", "q_error", "q_theory", "chi", "chi_error", "chi_theory"),
 ]
 SETTLED, LAGS = 30, 25  # steps before anything is measured; lags over which chi is fitted
-CODE = (*_trial.CODE, Path(__file__))
+CODE = (*lab.CODE, Path(__file__))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +40,7 @@ class Settings:
     nets: int = 32
 
     def __post_init__(self) -> None:
-        _check.all_of(self)
+        check_settings(self)
 
 
 QUICK = Settings(width=512, nets=8)
@@ -68,13 +66,13 @@ class Group:
         """Nets to draw."""
         return self.nets
 
-    def part(self, out: Path) -> _study.Part:
+    def part(self, out: Path) -> lab.Part:
         """Where the row is kept."""
         name = self.name.replace(" ", "-")
         columns = {"results": COLUMNS}
-        return _study.Part(out / "parts", name, dataclasses.asdict(self), columns, CODE)
+        return lab.Part(out / "parts", name, dataclasses.asdict(self), columns, CODE)
 
-    def measure(self, progress: Callable[[int], None]) -> _study.Rows:
+    def measure(self, progress: Callable[[int], None]) -> lab.Rows:
         """Draw the nets, one after another, and measure what they do."""
         q, squares = [], []
         for seed in range(self.nets):

@@ -32,7 +32,7 @@ def today() -> str:
 
 def commit(*paths: str) -> str:
     """Return the commit, with a + where these paths were changed since."""
-    root = Path(__file__).parents[1]
+    root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
         line = ["git", "-C", str(root), *arguments]

@@ -38,7 +38,7 @@ def several(name: str, values: Any, example: str) -> None:
         )
 
 
-def all_of(settings: Any) -> None:
+def check_settings(settings: Any) -> None:
     """Check every setting by the kind of its default: a count, a positive number, or several."""
     for field in dataclasses.fields(settings):
         value: Any = getattr(settings, field.name)

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
-import itertools
 import math
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,15 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 
 import seqcells as sc
-from experiments import _members, _model, _study
-from experiments._members import over_members, pad
-from experiments._model import Member, Task, optimizer
+from experiments.lab import cache, models, training
+from experiments.lab.models import Member, Task, optimizer
+from experiments.lab.training import by_segment, evaluate, fit, over_members, pad, solved_at
 from seqcells import probes, train
 
-QUICK = {"xla_backend_optimization_level": 0}  # what runs once compiles in a third of the time
+FAST_COMPILE = {
+    "xla_backend_optimization_level": 0
+}  # what runs once compiles in a third of the time
 CODE = (  # what rows are made by; what only reads them may change and leaves them true
     Path(sc.__file__).parent,
-    *(Path(str(module.__file__)) for module in (_members, _model)),
+    *(Path(str(module.__file__)) for module in (training, models)),
     Path(__file__),
 )
 COLUMNS = [
@@ -53,7 +52,7 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trials:
+class RunGroup:
     """Runs that one program trains: a group of a study.
 
     Attributes:
@@ -74,7 +73,7 @@ class Trials:
     segment: int = 50
     eval_size: int = 10_000
 
-    def part(self, out: Path) -> _study.Part:
+    def part(self, out: Path) -> cache.Part:
         """Where the rows are kept."""
         settings = {
             field.name: getattr(self, field.name)
@@ -85,9 +84,9 @@ class Trials:
         settings["optimizer"] = f"{self.optimizer.__module__}.{self.optimizer.__qualname__}"
         columns = {"results": [*self.runs[0].labels, *COLUMNS]}
         name = self.name.replace(" ", "-").replace("/", "-")
-        return _study.Part(out / "parts", name, settings, columns, CODE)
+        return cache.Part(out / "parts", name, settings, columns, CODE)
 
-    def measure(self, progress: Callable[[int], None]) -> _study.Rows:
+    def measure(self, progress: Callable[[int], None]) -> cache.Rows:
         """Train and score. `progress` is called with the steps done."""
         starts = list(dict.fromkeys(run.start for run in self.runs))
         runs = sorted(self.runs, key=lambda run: starts.index(run.start))
@@ -100,7 +99,7 @@ class Trials:
             _, k_train, k_eval = jax.random.split(jax.random.key(seed), 3)
             return train.init(params, member, k_train, self.optimizer), k_eval
 
-        begin = jax.jit(over_members(begin), compiler_options=QUICK)
+        begin = jax.jit(over_members(begin), compiler_options=FAST_COMPILE)
         state, keys = begin(params, members, seeds)
         state, curve, seconds = fit(
             self.task, state, members, self.steps, self.segment, progress, self.optimizer
@@ -118,7 +117,7 @@ class Trials:
                 k_init, _, _ = jax.random.split(jax.random.key(seed), 3)
                 return reader.init(k_init, self.task.probe.input_size)
 
-            init = jax.jit(jax.vmap(init), compiler_options=QUICK)
+            init = jax.jit(jax.vmap(init), compiler_options=FAST_COMPILE)
             made.append(jax.tree.map(np.asarray, init(jnp.asarray(some))))
         return jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *made)
 
@@ -155,82 +154,3 @@ def _members_of(runs: Sequence[Run]) -> tuple[Member, jax.Array]:
     hparams = column([plain | run.hparams for run in runs], jnp.float32)
     knobs = column([run.knobs for run in runs], jnp.int32)
     return Member(train.HParams(**hparams), knobs), jnp.asarray([run.seed for run in runs])
-
-
-def by_segment(values: Any, segment: int) -> np.ndarray:
-    """Average [M, steps] over segments, the last of which may be shorter: [M, segments]."""
-    values = np.asarray(values, float)
-    starts = np.arange(0, values.shape[-1], segment)
-    sizes = np.diff([*starts, values.shape[-1]])
-    return np.add.reduceat(values, starts, axis=-1) / sizes
-
-
-def passed(values: np.ndarray, success: probes.Success, strictness: float = 1.0) -> np.ndarray:
-    """Say whether averages pass what counts as solved; with a strictness of 2, by twice as much."""
-    if success.measure == "loss":
-        return values < success.bound / strictness
-    return 1 - values < (1 - success.bound) / strictness
-
-
-def solved_at(
-    values: np.ndarray, success: probes.Success, segment: int, steps: int, in_the_end: bool = False
-) -> float:
-    """Return the step by which the average of a segment first passes.
-
-    Where none does: the last step for a run that is scored as solved in the end, NaN for others.
-    """
-    good = np.flatnonzero(passed(values, success))
-    if len(good):
-        return float(min((good[0] + 1) * segment, steps))
-    return float(steps) if in_the_end else math.nan
-
-
-def fit(
-    task: Task,
-    state: train.TrainState,
-    members: Member,
-    steps: int,
-    segment: int,
-    progress: Callable[[int], None],
-    optimizer: Callable[[Any], Any] = optimizer,
-) -> tuple[train.TrainState, train.Metrics, float]:
-    """Train all members, until all have learned by twice as much as counts, or to the end.
-
-    Returns:
-        The state, the metrics [M, steps], and the seconds that a step of the whole group takes.
-    """
-    marks, success = [(0, time.perf_counter())], task.probe.success
-
-    def look(state: train.TrainState, metrics: train.Metrics) -> bool:
-        values = np.asarray(metrics["measure"]).mean(axis=-1)
-        marks.append((int(np.asarray(state.step)[0]), time.perf_counter()))
-        progress(marks[-1][0])
-        return bool(passed(values, success, strictness=2).all())
-
-    state, metrics = train.fit(
-        task,
-        state,
-        members,
-        steps,
-        segment=segment,
-        optimizer=optimizer,
-        transform=over_members,
-        on_segment=look,
-    )
-    return state, metrics, pace(marks, segment)
-
-
-@functools.lru_cache(maxsize=8)
-def evaluate(task: Task, size: int) -> Any:
-    """Make the program that scores all members on `size` fresh sequences each."""
-    return jax.jit(over_members(lambda p, key, member: task.evaluate(p, key, member, size)))
-
-
-def pace(marks: Sequence[tuple[int, float]], segment: int) -> float:
-    """Seconds a step takes, from (step, time) after each segment; NaN where nothing tells.
-
-    The first segment compiles, and so does a last one that is shorter: neither counts.
-    """
-    spans = [(s1 - s0, t1 - t0) for (s0, t0), (s1, t1) in itertools.pairwise(marks[1:])]
-    whole = [seconds for steps, seconds in spans if steps == segment]
-    return sum(whole) / (segment * len(whole)) if whole else math.nan

@@ -62,7 +62,9 @@ class Penalty(Protocol):
 
     def __call__(
         self, cell: Any, params: Any, xs: jax.Array, loss: Callable[[Any], jax.Array]
-    ) -> jax.Array: ...
+    ) -> jax.Array:
+        """Compute the penalty."""
+        ...
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,30 @@ from typing import Any, NamedTuple
 
 import optax
 
-from experiments import _check
-from experiments._arms import CHRONO, GRU, IRNN, TANH, Arm, rnn
-from experiments._model import Flossing, Member, Omega, Penalty, Reader, Task, optimizer
-from experiments._picture import draw_grid
-from experiments._race import Claim, Study, ahead, at_best, not_behind
-from experiments._trial import Run, Trials
+from experiments.lab import (
+    CHRONO,
+    GRU,
+    IRNN,
+    TANH,
+    Arm,
+    Claim,
+    Flossing,
+    Member,
+    Omega,
+    Penalty,
+    Reader,
+    Run,
+    RunGroup,
+    Study,
+    Task,
+    ahead,
+    at_best,
+    check_settings,
+    draw_grid,
+    not_behind,
+    optimizer,
+    rnn,
+)
 from seqcells import initializers, probes, remedies
 
 
@@ -35,7 +53,7 @@ class Settings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        _check.all_of(self)
+        check_settings(self)
 
 
 QUICK = Settings(seeds=4, lags=(10, 20), rates=(3e-3,), steps=300, hidden_size=24, batch_size=16)
@@ -77,7 +95,7 @@ REMEDIES = {
 }
 
 
-def _trials(s: Settings, names: list[str]) -> Trials:
+def _trials(s: Settings, names: list[str]) -> RunGroup:
     probe, first = probes.DelayedRecall(max(s.lags)), REMEDIES[names[0]]
     runs = tuple(
         Run(
@@ -94,10 +112,10 @@ def _trials(s: Settings, names: list[str]) -> Trials:
     )
     reader = Reader(first.arm.run(s.hidden_size), probe.output_size)
     task = Task(reader, probe, s.batch_size, first.penalty)
-    return Trials(names[0], task, runs, s.steps, first.optimizer)
+    return RunGroup(names[0], task, runs, s.steps, first.optimizer)
 
 
-def groups(s: Settings) -> list[Trials]:
+def groups(s: Settings) -> list[RunGroup]:
     """List the trials: remedies that differ in their data alone are one program."""
     alike: dict[Any, list[str]] = {}
     for name, remedy in REMEDIES.items():

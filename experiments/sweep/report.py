@@ -15,13 +15,23 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from experiments import _sweep
-from experiments._check import BadInput
-from experiments._markdown import markdown
-from experiments._picture import COLOURS, STYLE
-from experiments._race import Frame
-from experiments._report import Table, decimal, made, print_table, say, short, words, write_page
-from experiments._study import write_whole
+from experiments.lab import (
+    COLOURS,
+    STYLE,
+    BadInput,
+    Frame,
+    Table,
+    decimal,
+    made,
+    markdown,
+    print_table,
+    say,
+    short,
+    words,
+    write_page,
+    write_whole,
+)
+from experiments.sweep import command
 from seqcells import sweep
 
 BEST = 5  # configurations of which curves are drawn
@@ -31,7 +41,7 @@ SEED = "seed"  # the field whose values are repetitions
 
 def status(out: Path, console: Console) -> None:
     """Say how far a sweep is, without touching it."""
-    _, result, about = _sweep.load(out)
+    _, result, about = command.load(out)
     counts = Counter(row["status"] for row in result.rows)
     told = ", ".join(f"{counts[name]} {name}" for name in counts)
     say(console, f"{about['command']}\n{len(result.rows)} trials: {told}.")
@@ -43,7 +53,7 @@ def status(out: Path, console: Console) -> None:
 
 def report(out: Path, console: Console) -> None:
     """Draw the picture, write the page and the table; from the files in `out` alone."""
-    probe, result, about = _sweep.load(out)
+    probe, result, about = command.load(out)
     ranked = result.ranked()
     if not ranked:
         raise BadInput(f"out: expected a sweep with finished trials, got {out} with none")
@@ -254,7 +264,7 @@ def _number_axis(scale: Any, values: list[float]) -> None:
 
 def to_tensorboard(out: Path) -> int:
     """Write the history as TensorBoard reads it, a run a trial; return how many."""
-    _, result, _ = _sweep.load(out)
+    _, result, _ = command.load(out)
     try:
         from tensorboardX import SummaryWriter
     except ModuleNotFoundError:

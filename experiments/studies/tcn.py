@@ -11,12 +11,20 @@ import functools
 from typing import Any
 
 import seqcells as sc
-from experiments import _check
-from experiments._arms import Make, as_large, parameters
-from experiments._model import Reader, Task
-from experiments._picture import draw_success
-from experiments._race import Claim, Study, loss_between
-from experiments._trial import Run, Trials
+from experiments.lab import (
+    Claim,
+    Make,
+    Reader,
+    Run,
+    RunGroup,
+    Study,
+    Task,
+    as_large,
+    check_settings,
+    draw_success,
+    loss_between,
+    parameters,
+)
 from seqcells import probes
 
 ARMS: dict[str, Make] = {"LSTM": sc.LSTM, "GRU": sc.GRU, "tanh": sc.RNN}
@@ -37,7 +45,7 @@ class Settings:
     batch_size: int = 32
 
     def __post_init__(self) -> None:
-        _check.all_of(self)
+        check_settings(self)
 
 
 QUICK = Settings(
@@ -52,7 +60,7 @@ QUICK = Settings(
 )
 
 
-def _trials(s: Settings, arm: str, probe: Any, size: int, steps: int) -> Trials:
+def _trials(s: Settings, arm: str, probe: Any, size: int, steps: int) -> RunGroup:
     task = "copying" if isinstance(probe, probes.Copy) else "adding"
     cell = ARMS[arm](as_large(ARMS[arm], probe.input_size, size))
     labels = {"task": task, "arm": arm, "length": probe.length}
@@ -63,10 +71,10 @@ def _trials(s: Settings, arm: str, probe: Any, size: int, steps: int) -> Trials:
         for seed in range(s.seeds)
     )
     model = Task(Reader(cell, probe.output_size), probe, s.batch_size)
-    return Trials(f"{task} {probe.length} {arm}", model, runs, steps)
+    return RunGroup(f"{task} {probe.length} {arm}", model, runs, steps)
 
 
-def groups(s: Settings) -> list[Trials]:
+def groups(s: Settings) -> list[RunGroup]:
     """List the trials."""
     adding = [(probes.AddingTCN(n), s.adding_size, s.adding_steps) for n in s.adding]
     copying = [(probes.Copy(n), s.copying_size, s.copying_steps) for n in s.copying]

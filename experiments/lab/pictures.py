@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from experiments._report import wilson
+from experiments.lab.text import wilson
 from seqcells.diagnostics.plot import OKABE_ITO
 
 COLOURS = OKABE_ITO[:7]

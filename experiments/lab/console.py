@@ -1,0 +1,44 @@
+"""What a terminal shows: lines as they are, and tables cut to its width."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from experiments.lab.pages import Table
+from experiments.lab.text import words
+
+
+def say(console: Console, text: str) -> None:
+    """Print text as it is: what stands in brackets is no markup, and a path is not broken."""
+    console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def print_table(console: Console, table: Table) -> None:
+    """Print a table; where the console is too narrow, without its last columns."""
+    shown = len(table.head)
+    while shown > 1 and _width(console, _cut(table, shown)) > console.width:
+        shown -= 1
+    console.print(_cut(table, shown))
+    if shown < len(table.head):
+        left_out = words(table.head[shown:])
+        console.print(Text(f"Too narrow here for {left_out}: see the report."))
+
+
+def _cut(table: Table, shown: int) -> RichTable:
+    """Return the first columns of a table."""
+    cut = RichTable(title=Text(table.title), box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    for i, name in enumerate(table.head[:shown]):
+        side = "left" if i < table.texts else "right"
+        cut.add_column(Text(name), justify=side, no_wrap=True)
+    for row in table.rows:
+        cut.add_row(*map(Text, row[:shown]))
+    return cut
+
+
+def _width(console: Console, table: RichTable) -> int:
+    wide = console.options.update_width(10_000)
+    return Measurement.get(console, wide, table).maximum

@@ -1,0 +1,41 @@
+"""Numbers, shares and lists as words."""
+
+from __future__ import annotations
+
+import functools
+import math
+
+from scipy import stats
+
+
+@functools.cache
+def wilson(k: int, n: int) -> tuple[float, float]:
+    """Return the 95 % Wilson interval of a share, k of n."""
+    interval = stats.binomtest(k, n).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def interval(k: int, n: int) -> str:
+    """Write the 95 % Wilson interval of a share."""
+    low, high = wilson(k, n)
+    return f"{low:.2f} to {high:.2f}"
+
+
+def words(items: list[str]) -> str:
+    """Join items as a sentence does: a, b and c."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def short(value: float) -> str:
+    """Write a number with two digits that count: 0.012, 390, 1.7e-4."""
+    if not math.isfinite(value):
+        return "not a number" if math.isnan(value) else "infinite"
+    mantissa, exponent = f"{value:.1e}".split("e")
+    if value == 0 or -3 <= int(exponent) < 4:
+        return f"{float(f'{value:.2g}'):g}"
+    return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def decimal(value: float) -> str:
+    """Write a setting with three digits that count and no exponent: 0.0005, 0.000167."""
+    return f"{float(f'{value:.3g}'):.12f}".rstrip("0").rstrip(".")

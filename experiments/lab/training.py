@@ -1,0 +1,119 @@
+"""Training many members as one program: vmapped, spread over the devices, stopped when done."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import AxisType, PartitionSpec
+
+from experiments.lab.models import Member, Task, optimizer
+from seqcells import probes, train
+
+
+def over_members(f: Callable[..., Any]) -> Callable[..., Any]:
+    """Map `f` over the first axis of all its arguments, a share of it on each device.
+
+    Members never meet. Keep it so on the host: bring a result over with `np.asarray` before you
+    take some of its rows, since slicing it in place makes the devices wait for one another, which
+    two CPU devices on two threads may do for ever.
+    """
+    mesh = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
+    rows = PartitionSpec("members")
+    return jax.shard_map(jax.vmap(f), mesh=mesh, in_specs=rows, out_specs=rows)
+
+
+def pad(tree: Any) -> Any:
+    """Repeat the last member until the members share out evenly among the devices."""
+
+    def leaf(a: jax.Array) -> jax.Array:
+        missing = -len(a) % jax.device_count()
+        return jnp.concatenate([a, jnp.repeat(a[-1:], missing, axis=0)])
+
+    return jax.tree.map(leaf, tree)
+
+
+def by_segment(values: Any, segment: int) -> np.ndarray:
+    """Average [M, steps] over segments, the last of which may be shorter: [M, segments]."""
+    values = np.asarray(values, float)
+    starts = np.arange(0, values.shape[-1], segment)
+    sizes = np.diff([*starts, values.shape[-1]])
+    return np.add.reduceat(values, starts, axis=-1) / sizes
+
+
+def passed(values: np.ndarray, success: probes.Success, strictness: float = 1.0) -> np.ndarray:
+    """Say whether averages pass what counts as solved; with a strictness of 2, by twice as much."""
+    if success.measure == "loss":
+        return values < success.bound / strictness
+    return 1 - values < (1 - success.bound) / strictness
+
+
+def solved_at(
+    values: np.ndarray, success: probes.Success, segment: int, steps: int, in_the_end: bool = False
+) -> float:
+    """Return the step by which the average of a segment first passes.
+
+    Where none does: the last step for a run that is scored as solved in the end, NaN for others.
+    """
+    good = np.flatnonzero(passed(values, success))
+    if len(good):
+        return float(min((good[0] + 1) * segment, steps))
+    return float(steps) if in_the_end else math.nan
+
+
+def fit(
+    task: Task,
+    state: train.TrainState,
+    members: Member,
+    steps: int,
+    segment: int,
+    progress: Callable[[int], None],
+    optimizer: Callable[[Any], Any] = optimizer,
+) -> tuple[train.TrainState, train.Metrics, float]:
+    """Train all members, until all have learned by twice as much as counts, or to the end.
+
+    Returns:
+        The state, the metrics [M, steps], and the seconds that a step of the whole group takes.
+    """
+    marks, success = [(0, time.perf_counter())], task.probe.success
+
+    def look(state: train.TrainState, metrics: train.Metrics) -> bool:
+        values = np.asarray(metrics["measure"]).mean(axis=-1)
+        marks.append((int(np.asarray(state.step)[0]), time.perf_counter()))
+        progress(marks[-1][0])
+        return bool(passed(values, success, strictness=2).all())
+
+    state, metrics = train.fit(
+        task,
+        state,
+        members,
+        steps,
+        segment=segment,
+        optimizer=optimizer,
+        transform=over_members,
+        on_segment=look,
+    )
+    return state, metrics, pace(marks, segment)
+
+
+@functools.lru_cache(maxsize=8)
+def evaluate(task: Task, size: int) -> Any:
+    """Make the program that scores all members on `size` fresh sequences each."""
+    return jax.jit(over_members(lambda p, key, member: task.evaluate(p, key, member, size)))
+
+
+def pace(marks: Sequence[tuple[int, float]], segment: int) -> float:
+    """Seconds a step takes, from (step, time) after each segment; NaN where nothing tells.
+
+    The first segment compiles, and so does a last one that is shorter: neither counts.
+    """
+    spans = [(s1 - s0, t1 - t0) for (s0, t0), (s1, t1) in itertools.pairwise(marks[1:])]
+    whole = [seconds for steps, seconds in spans if steps == segment]
+    return sum(whole) / (segment * len(whole)) if whole else math.nan

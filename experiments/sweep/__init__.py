@@ -1,0 +1,1 @@
+"""Sweeps of hyperparameters from the command line: `python -m experiments sweep`."""
