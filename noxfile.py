@@ -1,3 +1,5 @@
+"""Sessions in fresh environments; `.ci/run` runs `lint` and `docs` from here."""
+
 import nox
 
 nox.options.sessions = ["tests", "lint"]
@@ -19,11 +21,19 @@ def laws(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
+    """Check style, types and the direction of imports."""
     session.install("-e", ".[dev]")
     session.run("ruff", "check")
     session.run("ruff", "format", "--check")
-    session.run("pyright", "--pythonpath", f"{session.bin}/python")
+    session.run("pyright")
     session.run("lint-imports")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the pages in docs/_build/html; a warning is an error."""
+    session.install("-e", ".[docs]")
+    session.run("sphinx-build", "--quiet", "-W", "-b", "html", "docs", "docs/_build/html")
 
 
 @nox.session
@@ -67,9 +77,3 @@ def benchmarks(session: nox.Session) -> None:
     """Every cell and shape beside every peer, on one core; the machine should be idle."""
     session.install("-e", ".[bench]")
     session.run("python", "-m", "benchmarks", "peers", *session.posargs)
-
-
-@nox.session
-def docs(session: nox.Session) -> None:
-    session.install("-e", ".[docs]")
-    session.run("sphinx-build", "-W", "-b", "html", "docs", "docs/_build/html")
