@@ -25,7 +25,7 @@ ACTIVATIONS = {
 class SizedCell(Cell):
     """A cell with weights w_ih [D, G*H], whose carry float[*B, H] is also its output."""
 
-    GATES: ClassVar[int]
+    GATES: ClassVar[tuple[str, ...]]  # names, in their order along the last axis of w_ih
 
     hidden_size: int
     _: dataclasses.KW_ONLY
@@ -44,7 +44,7 @@ class SizedCell(Cell):
             object.__setattr__(self, name, jnp.dtype(value))  # one spelling: equal cells are equal
         for field in dataclasses.fields(self):
             if field.name.endswith("_init"):
-                initializers.check(field.name, getattr(self, field.name), self.GATES)
+                initializers.check(field.name, getattr(self, field.name), len(self.GATES))
 
     def __repr__(self) -> str:
         said = [str(self.hidden_size)]
@@ -78,7 +78,8 @@ class SizedCell(Cell):
     def _draw(self, name: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Draw the gates of the parameter whose initialiser is the field `name`."""
         init = getattr(self, name)
-        return initializers.per_gate(name, init, key, shape, self.GATES, self.param_dtype)
+        count = len(self.GATES)
+        return initializers.per_gate(name, init, key, shape, count, self.param_dtype)
 
     def _sizes(self, key: jax.Array, input_size: int) -> tuple[int, int]:
         """Check the arguments of `init`; return the shape of one gate of w_ih."""

@@ -22,7 +22,6 @@ class GatedCell(DenseCell):
     """A cell with h_t = (1 - z_t) * h_{t-1} + z_t * n_t, whose candidate n reads r_t and h."""
 
     PARAMS: ClassVar[type]  # a NamedTuple of w_ih, w_hh, b_ih and b_hh
-    NAMES: ClassVar[tuple[str, ...]]  # of the gates that differ, the candidate left out
 
     reset: str = "after"
     bias: str = "double"
@@ -50,11 +49,11 @@ class GatedCell(DenseCell):
 
     def project(self, params: Any, x: jax.Array) -> Gates:
         """Compute W x + b, gate by gate. x: float[*B, D]."""
-        return gates(affine(x, params.w_ih, params.b_ih, self.compute_dtype(x)), self.GATES)
+        return gates(affine(x, params.w_ih, params.b_ih, self.compute_dtype(x)), len(self.GATES))
 
     def mix(self, params: Any, carry: jax.Array) -> Gates:
         """Compute U h + c in the dtype of the carry, gate by gate. carry: float[*B, H]."""
-        return gates(affine(carry, params.w_hh, params.b_hh, carry.dtype), self.GATES)
+        return gates(affine(carry, params.w_hh, params.b_hh, carry.dtype), len(self.GATES))
 
     def gate(self, carry: jax.Array, drive: Gates, mixed: Gates) -> jax.Array:
         """Compute h_t for reset="after", elementwise.
@@ -74,7 +73,7 @@ class GatedCell(DenseCell):
     ) -> dict[str, jax.Array]:
         """Compute r and z, or the one gate that is both."""
         mixed = self.mix(params, carry) if mixed is None else mixed
-        return dict(zip(self.NAMES, self.reset_and_write(_sums(drive, mixed)), strict=False))
+        return dict(zip(self.GATES[:-1], self.reset_and_write(_sums(drive, mixed)), strict=False))
 
     def why_not_split(self) -> str | None:
         """Say why reset="before" is no split cell."""
@@ -86,10 +85,11 @@ class GatedCell(DenseCell):
         """Compute h_t."""
         if self.reset == "after":
             return super().recur(params, carry, drive)
-        cut = self.hidden_size * (self.GATES - 1)
+        count = len(self.GATES) - 1  # without the candidate
+        cut = self.hidden_size * count
         u, u_n = params.w_hh[:, :cut], params.w_hh[:, cut:]
         c, c_n = (None, None) if params.b_hh is None else jnp.split(params.b_hh, [cut])
-        mixed = gates(affine(carry, u, c, carry.dtype), self.GATES - 1)
+        mixed = gates(affine(carry, u, c, carry.dtype), count)
         r, z = self.reset_and_write(_sums(drive, mixed))
         n = jnp.tanh(drive[-1] + affine(r * carry, u_n, c_n, carry.dtype))
         return (1 - z) * carry + z * n

@@ -56,9 +56,8 @@ class GRU(GatedCell):
     12864
     """
 
-    GATES: ClassVar[int] = 3
+    GATES: ClassVar[tuple[str, ...]] = ("r", "z", "n")
     PARAMS: ClassVar[type] = GRUParams
-    NAMES: ClassVar[tuple[str, ...]] = ("r", "z")
 
     def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:
         """Compute r and z, elementwise."""

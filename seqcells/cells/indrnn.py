@@ -50,7 +50,7 @@ class IndRNN(ActivatedCell, SplitCell):
     16
     """
 
-    GATES: ClassVar[int] = 1
+    GATES: ClassVar[tuple[str, ...]] = ("h",)
 
     activation: str = "relu"
     _: dataclasses.KW_ONLY

@@ -66,7 +66,7 @@ class LRU(SizedCell, LinearCell):
     60
     """
 
-    GATES: ClassVar[int] = 2  # real and imaginary
+    GATES: ClassVar[tuple[str, ...]] = ("re", "im")
 
     output_size: int | None = None
     _: dataclasses.KW_ONLY

@@ -70,7 +70,8 @@ class LSTM(DenseCell):
     16896
     """
 
-    GATES: ClassVar[int] = 4
+    GATES: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
+    PEEPHOLES: ClassVar[tuple[str, ...]] = ("i", "f", "o")  # the gates of p
 
     bias: bool = True
     peepholes: bool = False
@@ -139,7 +140,7 @@ class LSTM(DenseCell):
         """Compute i, f and o."""
         mixed = self.mix(params, carry) if mixed is None else mixed
         if params.p is not None:
-            return dict(zip("ifo", self._peep(params, carry, drive, mixed), strict=False))
+            return dict(zip(self.PEEPHOLES, self._peep(params, carry, drive, mixed), strict=False))
         i, f, _, o = (jax.nn.sigmoid(d + m) for d, m in zip(drive, mixed, strict=True))
         return {"i": i, "f": f, "o": o}
 

@@ -51,9 +51,8 @@ class MGU(GatedCell):
     8448
     """
 
-    GATES: ClassVar[int] = 2
+    GATES: ClassVar[tuple[str, ...]] = ("f", "n")
     PARAMS: ClassVar[type] = MGUParams
-    NAMES: ClassVar[tuple[str, ...]] = ("f",)
 
     reset: str = "before"
     bias: str = "single"

@@ -52,7 +52,7 @@ class MinGRU(ActivatedCell, LinearCell):
     24
     """
 
-    GATES: ClassVar[int] = 2
+    GATES: ClassVar[tuple[str, ...]] = ("z", "n")
 
     activation: str = "identity"
 

@@ -47,7 +47,7 @@ class RNN(ActivatedCell, DenseCell):
     28
     """
 
-    GATES: ClassVar[int] = 1
+    GATES: ClassVar[tuple[str, ...]] = ("h",)
 
     def init(self, key: jax.Array, input_size: int) -> RNNParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""

@@ -6,17 +6,13 @@ and a constant) where one side has one.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from seqcells.cells import GRU, LSTM, RNN
-
 Arrays = dict[str, np.ndarray]
 Blocks = dict[tuple[str, str], np.ndarray]  # by our field and gate: [D, H], [H, H] or [H]
-
-ORDERS = {GRU: "rzn", LSTM: "ifgo", RNN: "h"}  # our gates along the last axis
-PEEPHOLES = "ifo"  # the gates of LSTMParams.p
 
 
 class Slot(NamedTuple):
@@ -53,9 +49,9 @@ def slots(weights: dict[str, str], biases: dict[str, str], order: str) -> Any:
     return tuple(Slot(name, field, order) for name, field in (weights | biases).items())
 
 
-def order(cell: Any, field: str) -> str:
-    """Return our order of the gates in a field of the cell's parameters."""
-    return PEEPHOLES if field == "p" else ORDERS[type(cell)]
+def order(cell: Any, field: str) -> tuple[str, ...]:
+    """Return the gates in a field of the cell's parameters, in their order."""
+    return cell.PEEPHOLES if field == "p" else cell.GATES
 
 
 def read(table: Table, cell: Any, arrays: Arrays, like: Any) -> Any:
@@ -186,7 +182,7 @@ def _apart(table: Table, arrays: Arrays, like: Arrays) -> Arrays:
     return out
 
 
-def _cut(array: np.ndarray, gates: str) -> list[np.ndarray]:
+def _cut(array: np.ndarray, gates: Sequence[str]) -> list[np.ndarray]:
     return np.split(array, len(gates), axis=-1)
 
 

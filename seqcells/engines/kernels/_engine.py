@@ -78,7 +78,7 @@ class KernelEngine(Engine):
         if needed <= most:
             return None
         return (
-            f"{cell.GATES} matrices of {width}x{width} in {settled.precision} take "
+            f"{len(cell.GATES)} matrices of {width}x{width} in {settled.precision} take "
             f"{needed >> 10} KiB of a {self.MEMORY}'s {most >> 10} KiB"
         )
 

@@ -177,7 +177,7 @@ def multiplied(
 
 def _rule(cell: SplitCell, carry: Carry, drive: Any) -> Rule:
     assert isinstance(cell, DenseCell)
-    mixed = tuple(range(cell.GATES)) if cell.GATES > 1 else 0
+    mixed = tuple(range(len(cell.GATES))) if len(cell.GATES) > 1 else 0
     return Rule(cell, tuple(map(jax.tree.structure, (carry, drive, mixed))))
 
 

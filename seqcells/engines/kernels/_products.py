@@ -41,6 +41,6 @@ def product(cell: Cell, params: Params, dtype: Any) -> Product:
     """Return the matrices gate by gate, in the dtype of the carry, as `mix` multiplies them."""
     assert isinstance(cell, DenseCell)
     w, b = KNOWN[type(cell)](params)
-    size, gates = cell.hidden_size, cell.GATES
+    size, gates = cell.hidden_size, len(cell.GATES)
     u = jnp.moveaxis(w.reshape(size, gates, size), 1, 0).astype(dtype)
     return Product(u, None if b is None else b.reshape(gates, size).astype(dtype))

@@ -71,7 +71,7 @@ class CUDACluster(KernelEngine):
         """Return the units that a kernel computes, the bytes that they take, and the most."""
         x = jax.ShapeDtypeStruct((1, 1), "float32")
         leaves = len(jax.tree.leaves(jax.eval_shape(cell.init_carry, x)))
-        gates, width = cell.GATES, padded_units(cell.hidden_size)
+        gates, width = len(cell.GATES), padded_units(cell.hidden_size)
         reads = leaves * (1 + leaves + gates)  # a cotangent, and slopes of each leaf by all
         back = Plan(width, gates, gates, 8 * reads + 12 * leaves)
         return width, back.shared_bytes, _nvidia.shared_bytes()

@@ -57,7 +57,7 @@ class PallasTPU(KernelEngine):
         """Return the units that a kernel computes, the bytes of their matrices, and the most."""
         width = _width(cell.hidden_size)
         item = jnp.dtype(PRODUCTS[precision][0]).itemsize
-        return width, cell.GATES * width * width * item, MATRIX_BYTES
+        return width, len(cell.GATES) * width * width * item, MATRIX_BYTES
 
     def product(self, dtype: Any) -> str:
         """Choose how operands are multiplied: at least as exactly as JAX is asked to."""

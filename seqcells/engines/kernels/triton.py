@@ -69,7 +69,7 @@ class PallasTriton(KernelEngine):
         """Return the units that a kernel computes, the bytes of their matrices, and the most."""
         width = _width(cell.hidden_size)
         column = width * PRODUCTS[precision][2] + TILE * 4  # of a matrix, and of its product
-        return width, cell.GATES * width * column, _nvidia.shared_bytes()
+        return width, len(cell.GATES) * width * column, _nvidia.shared_bytes()
 
     def product(self, dtype: Any) -> str:
         """Choose how operands are multiplied: at least as exactly as JAX is asked to."""
