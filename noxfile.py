@@ -27,6 +27,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "format", "--check")
     session.run("pyright")
     session.run("lint-imports")
+    session.run("python", "scripts/draw_architecture.py", "--check")
 
 
 @nox.session
