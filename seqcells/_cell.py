@@ -25,8 +25,9 @@ class Cell(Static, abc.ABC):
     Subclasses are frozen dataclasses, and static values to JAX: a cell passes through `jit` and
     `vmap` like any argument, and two equal cells are traced once.
 
-    A step is `recur(params, carry, project(params, x))` followed by `output`: `project` needs no
-    carry, so an engine may run it for all of time at once, and only `recur` is sequential.
+    A step is `drive = project(params, x)`, then `carry = recur(params, carry, drive)`, then
+    `y = read(params, carry, drive)`. Only `recur` is sequential: engines may run `project` and
+    `read` for all steps at once.
     """
 
     @abc.abstractmethod
@@ -49,8 +50,37 @@ class Cell(Static, abc.ABC):
         """Compute the next carry: the part of a step that is sequential."""
 
     @abc.abstractmethod
-    def output(self, params: Params, carry: Carry) -> Any:
-        """Read the output y off a carry."""
+    def read(self, params: Params, carry: Carry, drive: Drive) -> Any:
+        """Compute the output y from the carry after the step; most cells need the carry alone.
+
+        Args:
+            params: the cell's parameters.
+            carry: the memory after the step; any leading axes.
+            drive: the result of `project` for the step's input, with the same axes.
+        """
+
+    def next_carry(
+        self, params: Params, carry: Carry, drive: Drive, fresh: jax.Array | None
+    ) -> Carry:
+        """Compute the next carry, given which sequences start by a reset.
+
+        `recur`, except in cells that treat the first step after a reset differently.
+
+        Args:
+            params: the cell's parameters.
+            carry: the memory before the step; the fresh one where `fresh` is True.
+            drive: the result of `project`.
+            fresh: bool[*B], True where a sequence starts by a reset; None where none does.
+        """
+        return self.recur(params, carry, drive)
+
+    def advance(
+        self, params: Params, carry: Carry, x: jax.Array, fresh: jax.Array | None
+    ) -> tuple[Carry, Any]:
+        """Take one step with a resolved cell; `fresh` is that of `next_carry`."""
+        drive = self.project(params, x)
+        carry = self.next_carry(params, carry, drive, fresh)
+        return carry, self.read(params, carry, drive)
 
     def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, Any]:
         """Take one step; a body for `jax.lax.scan`.
@@ -63,9 +93,7 @@ class Cell(Static, abc.ABC):
         Returns:
             The carry after the step, and the output y in the dtype of computation.
         """
-        cell = self.resolve(x)
-        carry = cell.recur(params, carry, cell.project(params, x))
-        return carry, cell.output(params, carry)
+        return self.resolve(x).advance(params, carry, x, None)
 
     def gates(
         self, params: Params, carry: Carry, drive: Drive, mixed: Any = None
@@ -144,16 +172,31 @@ class LinearCell(Cell):
     """
 
     @abc.abstractmethod
-    def coefficients(self, params: Params, drive: Drive) -> tuple[Carry, Carry]:
-        """Compute a_t and b_t, each shaped as the carry."""
+    def coefficients(
+        self, params: Params, drive: Drive, fresh: jax.Array | None
+    ) -> tuple[Carry, Carry]:
+        """Compute a_t and b_t, each shaped as the carry.
+
+        Args:
+            params: the cell's parameters.
+            drive: the result of `project`; any leading axes.
+            fresh: bool[*B], with the leading axes of the drive: True where a sequence starts by a
+                reset, for cells that write differently there. None where no sequence does.
+        """
 
     def times(self, a: Carry, carry: Carry) -> Carry:
         """Multiply two trees of the carry's shape: leaf by leaf, unless the cell says otherwise."""
         return jax.tree.map(jnp.multiply, a, carry)
 
     def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
+        """Compute the next carry as `times(a, carry) + b`, in a step without a reset."""
+        return self.next_carry(params, carry, drive, None)
+
+    def next_carry(
+        self, params: Params, carry: Carry, drive: Drive, fresh: jax.Array | None
+    ) -> Carry:
         """Compute the next carry as `times(a, carry) + b`."""
-        a, b = self.coefficients(params, drive)
+        a, b = self.coefficients(params, drive, fresh)
         return jax.tree.map(jnp.add, self.times(a, carry), b)
 
 
@@ -161,8 +204,8 @@ class LinearCell(Cell):
 class FunctionCell(Cell):
     """A cell made of a user's functions.
 
-    The step may compute y from anything, so this cell has no `output` of a carry alone; engines and
-    diagnostics that need one say so. Two such cells are equal when their functions are the same
+    The step may compute y from the old carry, so this cell has no `read`; the wrappers and
+    diagnostics that need one raise. Two such cells are equal when their functions are the same
     objects: define the functions once, not in a loop.
 
     Args:
@@ -209,11 +252,16 @@ class FunctionCell(Cell):
         """Return the carry of `step_fn`."""
         return self.step_fn(params, carry, drive)[0]
 
-    def output(self, params: Params, carry: Carry) -> Any:
-        """Raise: y is not known to be a function of the carry alone."""
-        raise TypeError("cell: a FunctionCell has no output of a carry; write a Cell subclass")
+    def read(self, params: Params, carry: Carry, drive: Drive) -> Any:
+        """Raise: `step_fn` may compute y from the old carry, which is gone after the step."""
+        raise TypeError(
+            "cell: expected one with `read`, got a FunctionCell, whose step may compute y from the "
+            "old carry; write a Cell subclass"
+        )
 
-    def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, Any]:
+    def advance(
+        self, params: Params, carry: Carry, x: jax.Array, fresh: jax.Array | None
+    ) -> tuple[Carry, Any]:
         """Call `step_fn`."""
         return self.step_fn(params, carry, x)
 

@@ -82,7 +82,7 @@ def guard(cell: Cell, params: Params, fresh: Carry) -> Callable[[Carry, Any], tu
     At padding the step still runs, on zeros: its derivative there must be a number.
 
     Args:
-        cell: the cell.
+        cell: the cell, resolved.
         params: its parameters.
         fresh: the carry with which a sequence starts.
 
@@ -95,8 +95,8 @@ def guard(cell: Cell, params: Params, fresh: Carry) -> Callable[[Carry, Any], tu
         if restart is not None:
             carry = select(restart, fresh, carry)
         if valid is None:
-            return cell.step(params, carry, x)
-        new, y = cell.step(params, carry, silence(valid, x))
+            return cell.advance(params, carry, x, restart)
+        new, y = cell.advance(params, carry, silence(valid, x), restart)
         return select(valid, new, carry), silence(valid, y)
 
     return step

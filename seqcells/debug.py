@@ -262,7 +262,7 @@ def split(s: Sample) -> None:
         _slopes.dependence(cell.gate, s.carry, drive, mixed)  # raises unless it is elementwise
         got = cell.gate(s.carry, drive, mixed)
     elif isinstance(cell, LinearCell):
-        a, b = cell.coefficients(s.params, drive)
+        a, b = cell.coefficients(s.params, drive, None)
         got = jax.tree.map(jnp.add, cell.times(a, s.carry), b)
     else:
         raise _Silent("neither a SplitCell that can be split nor a LinearCell")

@@ -39,12 +39,18 @@ class _Wrapper(Cell):
         return self.cell.project(params, x)
 
     def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
-        """Recur as the cell within."""
-        return self.cell.recur(params, carry, drive)
+        """Compute the next carry, in a step without a reset."""
+        return self.next_carry(params, carry, drive, None)
 
-    def output(self, params: Params, carry: Carry) -> Any:
+    def next_carry(
+        self, params: Params, carry: Carry, drive: Drive, fresh: jax.Array | None
+    ) -> Carry:
+        """Compute the next carry of the cell within."""
+        return self.cell.next_carry(params, carry, drive, fresh)
+
+    def read(self, params: Params, carry: Carry, drive: Drive) -> Any:
         """Read the output of the cell within."""
-        return self.cell.output(params, carry)
+        return self.cell.read(params, carry, drive)
 
     def gates(
         self, params: Params, carry: Carry, drive: Drive, mixed: Any = None
@@ -111,26 +117,21 @@ class _MaskedParams(NamedTuple):
     mask: Carry  # as the carry; 0, or 1 / (1 - rate)
 
 
-class _Drawn(_Wrapper):
-    """A cell within whose noise is drawn, and whose dtype is settled."""
-
-    def resolve(self, x: Any) -> Self:
-        return self
-
-
-class _Masked(_Drawn):
+class _Masked(_Wrapper):
     """A split cell whose recurrent product sees its carry through a mask."""
 
     def project(self, params: _MaskedParams, x: jax.Array) -> Drive:
         return self.cell.project(params.cell, x)
 
-    def recur(self, params: _MaskedParams, carry: Carry, drive: Drive) -> Carry:
+    def next_carry(
+        self, params: _MaskedParams, carry: Carry, drive: Drive, fresh: jax.Array | None
+    ) -> Carry:
         assert isinstance(self.cell, SplitCell)
         seen = jax.tree.map(jnp.multiply, carry, params.mask)
         return self.cell.gate(carry, drive, self.cell.mix(params.cell, seen))
 
-    def output(self, params: _MaskedParams, carry: Carry) -> Any:
-        return self.cell.output(params.cell, carry)
+    def read(self, params: _MaskedParams, carry: Carry, drive: Drive) -> Any:
+        return self.cell.read(params.cell, carry, drive)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,7 +141,7 @@ class Zoneout(_Wrapper):
     In evaluation the carry is the mean: rate * old + (1 - rate) * new.
 
     Args:
-        cell: any cell whose y is a function of its carry, so no `FunctionCell`.
+        cell: any cell with `read`, so no `FunctionCell`.
         rate: share of units that keep their old carry, 0 to 1; or a tuple with one for every leaf
             of the carry, such as (h, c) for LSTM.
 
@@ -155,9 +156,11 @@ class Zoneout(_Wrapper):
         for rate in self.rate if isinstance(self.rate, tuple) else (self.rate,):
             _check.rate("rate", rate)
 
-    def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
+    def next_carry(
+        self, params: Params, carry: Carry, drive: Drive, fresh: jax.Array | None
+    ) -> Carry:
         """Compute the mean of the next carry."""
-        new = self.cell.recur(params, carry, drive)
+        new = self.cell.next_carry(params, carry, drive, fresh)
         rates = self._rates(carry)
         return jax.tree.map(lambda old, new, r: r * old + (1 - r) * new, carry, new, rates)
 
@@ -186,7 +189,7 @@ class Zoneout(_Wrapper):
         return jax.tree.unflatten(structure, rates)
 
 
-class _Kept(_Drawn):
+class _Kept(_Wrapper):
     """A cell that reads (x, keep) and keeps its old carry where `keep` says so."""
 
     def init_carry(self, x: Any) -> Carry:
@@ -195,10 +198,15 @@ class _Kept(_Drawn):
     def project(self, params: Params, x: Any) -> Drive:
         return self.cell.project(params, x[0]), x[1]
 
-    def recur(self, params: Params, carry: Carry, drive: Any) -> Carry:
+    def next_carry(
+        self, params: Params, carry: Carry, drive: Drive, fresh: jax.Array | None
+    ) -> Carry:
         drive, keep = drive
-        new = self.cell.recur(params, carry, drive)
+        new = self.cell.next_carry(params, carry, drive, fresh)
         return jax.tree.map(select, keep, carry, new)
+
+    def read(self, params: Params, carry: Carry, drive: Drive) -> Any:
+        return self.cell.read(params, carry, drive[0])
 
 
 class LayerNormParams(NamedTuple):
@@ -274,9 +282,15 @@ class LayerNorm(SplitCell, _Wrapper):
         mixed = self.mix(params, carry) if mixed is None else mixed
         return self.cell.gates(params.cell, carry, drive, mixed)
 
-    def output(self, params: LayerNormParams, carry: Carry) -> Any:
+    def next_carry(
+        self, params: LayerNormParams, carry: Carry, drive: Drive, fresh: jax.Array | None
+    ) -> Carry:
+        """Compute the next carry as `gate(carry, drive, mix(params, carry))`."""
+        return self.recur(params, carry, drive)
+
+    def read(self, params: LayerNormParams, carry: Carry, drive: Drive) -> Any:
         """Read the output of the cell within."""
-        return self.cell.output(params.cell, carry)
+        return self.cell.read(params.cell, carry, drive)
 
     def _normal(self, a: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
         centred = a - jnp.mean(a, axis=-1, keepdims=True)

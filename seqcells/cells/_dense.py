@@ -71,7 +71,7 @@ class SizedCell(Cell):
         """Make zeros float[*B, H] for one step's input x [*B, D], in at least float32."""
         return zero_carry(x, self.hidden_size, wide(self.resolve(x).dtype))
 
-    def output(self, params: Any, carry: Any) -> jax.Array:
+    def read(self, params: Any, carry: Any, drive: Any) -> jax.Array:
         """Return the carry in the dtype of computation."""
         return carry if self.dtype is None else carry.astype(self.dtype)
 

@@ -118,7 +118,9 @@ class LRU(SizedCell, LinearCell):
         gamma = jnp.exp(params.gamma_log.astype(re.dtype))
         return LRUCarry(gamma * re, gamma * im)
 
-    def coefficients(self, params: LRUParams, drive: LRUCarry) -> tuple[LRUCarry, LRUCarry]:
+    def coefficients(
+        self, params: LRUParams, drive: LRUCarry, fresh: jax.Array | None
+    ) -> tuple[LRUCarry, LRUCarry]:
         """Compute lambda, float[H] twice, and return it with the drive."""
         nu, phase = (jnp.exp(a.astype(drive.re.dtype)) for a in (params.nu_log, params.theta_log))
         size = jnp.exp(-nu)
@@ -128,8 +130,8 @@ class LRU(SizedCell, LinearCell):
         """Multiply complex numbers."""
         return LRUCarry(a.re * carry.re - a.im * carry.im, a.re * carry.im + a.im * carry.re)
 
-    def output(self, params: LRUParams, carry: LRUCarry) -> jax.Array:
+    def read(self, params: LRUParams, carry: LRUCarry, drive: LRUCarry) -> jax.Array:
         """Compute Re(C h), float[*B, O], in the dtype of computation."""
         c_re, c_im = gates(params.w_ho, 2)
         re, im = (affine(h, c, None, h.dtype) for h, c in zip(carry, (c_re, c_im), strict=True))
-        return super().output(params, re - im)
+        return super().read(params, re - im, drive)

@@ -153,6 +153,6 @@ class LSTM(DenseCell):
         c = f * carry.c + i * jnp.tanh(g)
         return i, f, jax.nn.sigmoid(o + p_o * c), c
 
-    def output(self, params: LSTMParams, carry: LSTMCarry) -> jax.Array:
+    def read(self, params: LSTMParams, carry: LSTMCarry, drive: Gates) -> jax.Array:
         """Return h in the dtype of computation."""
-        return super().output(params, carry.h)
+        return super().read(params, carry.h, drive)

@@ -72,6 +72,8 @@ class MinGRU(ActivatedCell, LinearCell):
         """Compute z, which reads the input alone."""
         return {"z": jax.nn.sigmoid(drive[0])}
 
-    def coefficients(self, params: MinGRUParams, drive: Gates) -> tuple[jax.Array, jax.Array]:
+    def coefficients(
+        self, params: MinGRUParams, drive: Gates, fresh: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
         """Compute 1 - z_t and z_t * n_t, elementwise."""
         return jax.nn.sigmoid(-drive[0]), jax.nn.sigmoid(drive[0]) * self.act(drive[1])

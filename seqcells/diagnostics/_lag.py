@@ -33,7 +33,7 @@ def carry_gradient(
     A zero e_t is added to h_t, and the loss differentiated by all e_t at once: one backward pass.
 
     Args:
-        cell: a cell whose y is a function of its carry (not a FunctionCell).
+        cell: a cell with `read` (not a FunctionCell).
         params: its parameters.
         xs: float[T, *B, D].
         loss: ys [T, *B, H] -> scalar.
@@ -61,7 +61,7 @@ def gradient_by_lag(
     """Compute ||dL/dh_{T-1-k}||_2 for every lag k, in one backward pass.
 
     Args:
-        cell: a cell whose y is a function of its carry (not a FunctionCell).
+        cell: a cell with `read` (not a FunctionCell).
         params: its parameters.
         xs: float[T, *B, D].
         loss: ys [T, *B, H] -> scalar.
@@ -166,8 +166,13 @@ class Nudged(Cell):
         return self.cell.project(params, x[0]), x[1]
 
     def recur(self, params: Params, carry: Carry, drive: Any) -> Carry:
-        drive, nudge = drive
-        return jax.tree.map(jnp.add, self.cell.recur(params, carry, drive), nudge)
+        return self.next_carry(params, carry, drive, None)
 
-    def output(self, params: Params, carry: Carry) -> Any:
-        return self.cell.output(params, carry)
+    def next_carry(
+        self, params: Params, carry: Carry, drive: Any, fresh: jax.Array | None
+    ) -> Carry:
+        drive, nudge = drive
+        return jax.tree.map(jnp.add, self.cell.next_carry(params, carry, drive, fresh), nudge)
+
+    def read(self, params: Params, carry: Carry, drive: Any) -> Any:
+        return self.cell.read(params, carry, drive[0])

@@ -46,7 +46,8 @@ class AssociativeScan(Engine):
         valid = jnp.ones(steps, bool) if flags.valid is None else flags.valid
         restart = jnp.zeros(steps, bool) if flags.restart is None else flags.restart
         seen = silence(flags.valid, xs)  # what stands in the padding is not
-        a, b = cell.coefficients(params, cell.project(params, seen))
+        drive = cell.project(params, seen)
+        a, b = cell.coefficients(params, drive, flags.restart)
         a = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), a, b)
         after = jax.tree.map(jnp.add, cell.times(a, flags.fresh), b)
         spans = Span(a, select(restart, after, b), valid, restart)
@@ -60,7 +61,7 @@ class AssociativeScan(Engine):
         carries = jax.tree.map(lambda a: a[1:], joined.b)
         if flags.reverse:
             carries = jax.tree.map(lambda a: jnp.flip(a, axis=0), carries)
-        ys = cell.output(params, carries)
+        ys = cell.read(params, carries, drive)
         return last, silence(flags.valid, ys)
 
 

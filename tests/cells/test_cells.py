@@ -76,17 +76,17 @@ def test_a_step_takes_any_number_of_batch_axes(case, batch):
 
 @over_built_in
 @pytest.mark.usefixtures("x64")
-def test_a_step_is_project_then_recur_then_output(case):
+def test_a_step_is_project_then_recur_then_read(case):
     problem, x = one_step(case)
     cell, params, old = case.cell, problem.params, jax.tree.map(jnp.asarray, problem.carry)
     expected = jax.jit(lambda *args: cell.step(*args))(params, old, x)
     drive = cell.project(params, jnp.asarray(x))
     carry = cell.recur(params, old, drive)
-    assert_close((carry, cell.output(params, carry)), expected)
+    assert_close((carry, cell.read(params, carry, drive)), expected)
     if splits(cell):
         assert_close(cell.gate(old, drive, cell.mix(params, old)), carry)
     if isinstance(cell, sc.LinearCell):
-        a, b = cell.coefficients(params, drive)
+        a, b = cell.coefficients(params, drive, None)
         assert_close(jax.tree.map(jnp.add, cell.times(a, old), b), carry)
 
 
@@ -257,10 +257,59 @@ def test_a_cell_of_a_users_own_is_a_cell():
         def recur(self, params, carry, drive):
             return carry + drive
 
-        def output(self, params, carry):
+        def read(self, params, carry, drive):
             return carry[..., None]
 
     xs = jnp.arange(12.0).reshape(4, 3)
     carry, ys = jax.jit(sc.unroll)(Sum(2.0), jnp.ones(3), xs)
     assert_close(ys[:, 0], 2 * jnp.cumsum(jnp.sum(xs, axis=-1)), 1e-6)
     assert_close(carry, ys[-1, 0], 0)
+
+
+@dataclasses.dataclass(frozen=True)
+class Question(sc.LinearCell):
+    """A linear cell that writes more after a reset, and whose output asks the memory a question."""
+
+    def init(self, key, input_size):
+        return 0.5 * jax.random.normal(key, (input_size, 2), jnp.float32)
+
+    def init_carry(self, x):
+        return jnp.zeros_like(x[..., 0])
+
+    def project(self, params, x):
+        return jnp.moveaxis(x @ params.astype(x.dtype), -1, 0)
+
+    def coefficients(self, params, drive, fresh):
+        scale = 0.3 if fresh is None else jnp.where(fresh, 1.0, 0.3)
+        return jax.nn.sigmoid(drive[0]), scale * drive[1]
+
+    def read(self, params, carry, drive):
+        return (carry * drive[0])[..., None]
+
+
+@pytest.mark.parametrize(
+    ("cell", "engine"),
+    [
+        pytest.param(Question(), sc.Scan(), id="scan"),
+        pytest.param(Question(), sc.AssociativeScan(), id="associative"),
+        pytest.param(sc.Zoneout(Question(), 0.0), sc.Scan(checkpoint=2), id="zoneout"),
+    ],
+)
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.usefixtures("x64")
+def test_a_linear_cell_knows_of_resets_and_reads_its_drive(cell, engine, reverse):
+    rng = np.random.default_rng(0)
+    params, xs = rng.normal(size=(D, 2)), rng.normal(size=(5, B, D))
+    mask, resets = rng.random((5, B)) < 0.7, rng.random((5, B)) < 0.5
+    carry, ys = np.zeros(B), np.zeros((5, B, 1))
+    for b in range(B):
+        starts = np.flatnonzero(resets[:, b] & mask[:, b])
+        steps = np.flatnonzero(mask[:, b])[:: -1 if reverse else 1]
+        for before, t in zip([None, *steps], steps, strict=False):
+            passed = starts[(t < starts) & (starts <= before)] if before is not None else starts[:0]
+            fresh = bool(passed.size) if reverse else t in starts
+            gate, value = xs[t, b] @ params
+            carry[b] = (not fresh) * carry[b] / (1 + np.exp(-gate)) + (0.3, 1)[fresh] * value
+            ys[t, b] = carry[b] * gate
+    flags = {"mask": mask, "resets": resets, "reverse": reverse, "engine": engine}
+    assert_close(sc.unroll(cell, params, xs, **flags), (carry, ys))

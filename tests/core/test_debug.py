@@ -54,7 +54,7 @@ class Decay(sc.SplitCell):
     def gate(self, carry, drive, mixed):
         return mixed + drive
 
-    def output(self, params, carry):
+    def read(self, params, carry, drive):
         return jnp.tanh(carry)
 
 

@@ -248,10 +248,10 @@ CALLS = {
         ["carry_fn", "function", "None"],
     ),
     "init without init_fn": (lambda: TOTAL.init(KEY, D), TypeError, ["init_fn", "params", "None"]),
-    "output of a FunctionCell": (
-        lambda: TOTAL.output(None, jnp.zeros(2)),
+    "read of a FunctionCell": (
+        lambda: TOTAL.read(None, jnp.zeros(2), None),
         TypeError,
-        ["cell", "FunctionCell", "output of a carry"],
+        ["cell", "FunctionCell", "`read`", "old carry"],
     ),
     # engines
     "Scan(unroll=0)": (lambda: sc.Scan(unroll=0), ValueError, ["unroll", ">= 1", "0"]),

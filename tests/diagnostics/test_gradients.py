@@ -72,7 +72,8 @@ def test_the_gradient_equals_the_product_of_jacobians(name):
         jacobians.append(np.asarray(jax.jit(jax.jacrev(step))(flat)))
         flat = step(flat)
     assert_close(jax.jit(step_jacobians)(cell, params, xs, problem.carry), np.stack(jacobians))
-    last = jax.grad(lambda h: weighted(cell.output(params, back(h))[None]))
+    drive = cell.project(params, xs[-1])
+    last = jax.grad(lambda h: weighted(cell.read(params, back(h), drive)[None]))
     expected = [np.asarray(last(flat))]  # dL/dh_{T-1}, then one step back at a time
     for jacobian in jacobians[:0:-1]:
         expected.append(expected[-1] @ jacobian)
@@ -94,7 +95,8 @@ def test_a_loss_of_all_outputs_is_differentiated_in_total(name):
 
     def after_first(h):
         _, ys = sc.unroll(cell, params, xs[1:], h)
-        return loss(jnp.concatenate([cell.output(params, h)[None], ys]))
+        y = cell.read(params, h, cell.project(params, xs[0]))
+        return loss(jnp.concatenate([y[None], ys]))
 
     first = jax.jit(lambda h: cell.step(params, h, jnp.asarray(xs[0]))[0])(problem.carry)
     gradient = by_step(cell, params, xs, loss, problem.carry)
@@ -178,7 +180,7 @@ class TwoSpeeds(sc.Cell):
     def recur(self, params, carry, drive):
         return Two(params[0] * carry.fast + drive, params[1] * carry.slow + drive[..., None])
 
-    def output(self, params, carry):
+    def read(self, params, carry, drive):
         return jnp.stack([carry.fast, carry.slow[..., 0]], axis=-1)
 
 

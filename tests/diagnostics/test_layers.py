@@ -103,7 +103,7 @@ def test_a_layers_gradient_goes_through_the_layers_above(name, loss):
             for t in range(T):
                 carry, _ = cell.step(own, carry, seen[t])
                 carry = jax.tree.map(lambda a, e, t=t: a + e[t], carry, nudges)
-                ys.append(cell.output(own, carry))
+                ys.append(cell.read(own, carry, cell.project(own, seen[t])))
             out = jnp.stack(ys)
             for layer, above in zip(layers[i + 1 :], params[i + 1 :], strict=True):
                 out = layer.apply(above, out)[1]

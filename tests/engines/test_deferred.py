@@ -235,7 +235,7 @@ class Own(sc.SplitCell):
         new = jax.nn.relu(jnp.where(drive > 0, drive, mixed) * carry + jax.nn.softplus(mixed))
         return new / (1 + jnp.sum(new, -1, keepdims=True)) if self.kind == "normal" else new
 
-    def output(self, params, carry):
+    def read(self, params, carry, drive):
         return carry[0] if self.kind == "counting" else carry
 
 
