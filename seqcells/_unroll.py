@@ -14,7 +14,8 @@ from seqcells import _check, _flags
 from seqcells._cell import Carry, Cell, Params, fresh_carry
 from seqcells._flags import Flags
 from seqcells.engines import ENGINES, Engine
-from seqcells.engines._engine import best, varying
+from seqcells.engines._engine import best
+from seqcells.engines._platform import varying
 
 
 def unroll(

@@ -14,7 +14,8 @@ from seqcells import _check
 from seqcells._cell import Carry, Cell, LinearCell, Params, SplitCell, fresh_carry
 from seqcells._flags import Flags
 from seqcells._unroll import trajectory, unroll
-from seqcells.engines import ENGINES, Scan, _slopes
+from seqcells.engines import ENGINES, Scan
+from seqcells.engines.deferred import slopes
 
 __all__ = ["LAWS", "Finding", "Report", "check"]
 
@@ -259,7 +260,7 @@ def split(s: Sample) -> None:
     drive = cell.project(s.params, s.xs[0])
     if isinstance(cell, SplitCell) and cell.why_not_split() is None:
         mixed = cell.mix(s.params, s.carry)
-        _slopes.dependence(cell.gate, s.carry, drive, mixed)  # raises unless it is elementwise
+        slopes.dependence(cell.gate, s.carry, drive, mixed)  # raises unless it is elementwise
         got = cell.gate(s.carry, drive, mixed)
     elif isinstance(cell, LinearCell):
         a, b = cell.coefficients(s.params, drive, None)

@@ -13,7 +13,7 @@ from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
 from seqcells._unroll import prepare, time_first
-from seqcells.engines._engine import varying
+from seqcells.engines._platform import varying
 
 
 def lyapunov_exponents(

@@ -12,7 +12,7 @@ from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 from seqcells.cells import RNN, IndRNN, IndRNNParams, RNNParams
 from seqcells.diagnostics._jacobian import step_jacobians
-from seqcells.engines._engine import varying
+from seqcells.engines._platform import varying
 
 STEEPEST = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}  # max |act'|
 

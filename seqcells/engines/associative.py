@@ -10,7 +10,8 @@ import jax.numpy as jnp
 
 from seqcells._cell import Carry, Cell, LinearCell, Params
 from seqcells._flags import Flags, select, silence, zeros_like
-from seqcells.engines._engine import Engine, platform
+from seqcells.engines import _platform
+from seqcells.engines._engine import Engine
 
 
 class Span(NamedTuple):
@@ -35,7 +36,7 @@ class AssociativeScan(Engine):
 
     def why_slow(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
         """Say that this is a CPU, or return None."""
-        return "a CPU is faster step by step" if platform(xs) == "cpu" else None
+        return "a CPU is faster step by step" if _platform.platform(xs) == "cpu" else None
 
     def run(
         self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags

@@ -20,9 +20,9 @@ from jax.sharding import Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 import seqcells as sc
-from seqcells.engines import deferred
-from seqcells.engines._schedule import DEVICE_BYTES
-from seqcells.engines.kernels import _engine, _nvidia
+from seqcells.engines import _platform
+from seqcells.engines.deferred.schedule import DEVICE_BYTES
+from seqcells.engines.kernels import _nvidia
 
 TARGET = (
     Path(__file__).parents[1] / "support" / "targets" / "h200.txtpb"
@@ -61,8 +61,7 @@ class Compiler:
 
     def __init__(self, platform, describe, monkeypatch):
         self.sharding = SingleDeviceSharding(describe().devices[0])
-        for module in (deferred, _engine):
-            monkeypatch.setattr(module, "platform", lambda xs: platform)
+        monkeypatch.setattr(_platform, "platform", lambda xs: platform)
 
     def compile(self, cell, engine, *, graded, flags=(), steps=STEPS, many=False, options=None):
         def init(key):

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from seqcells.engines import _engine, deferred
-from seqcells.engines.kernels import _engine as kernel_engine
+from seqcells.engines import _platform
 from seqcells.engines.kernels import _scalar, cluster
 from tests.support import emulator, reference
 from tests.support.laws import loss
@@ -41,8 +40,7 @@ def launched(monkeypatch):
         pytest.skip("needs g++")
     monkeypatch.setattr(cluster, "execute", emulator.execute)
     monkeypatch.setattr(sc.CUDACluster, "why_not_device", lambda self: None)
-    for module in (_engine, deferred, kernel_engine):
-        monkeypatch.setattr(module, "platform", lambda xs: "gpu")
+    monkeypatch.setattr(_platform, "platform", lambda xs: "gpu")
     emulator.LAUNCHED.clear()
     return emulator.LAUNCHED
 

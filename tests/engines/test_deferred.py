@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from seqcells.engines import _schedule, _slopes
-from seqcells.engines._windows import Windows
+from seqcells.engines.deferred import schedule, slopes
+from seqcells.engines.deferred.windows import Windows
 from tests.support.laws import CASES, assert_close, draw, draw_flags
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
@@ -271,7 +271,7 @@ def test_slopes_are_there_only_where_a_leaf_depends_on_another():
     h, c, *sums = (jnp.linspace(-1, 1, 6).reshape(2, 3) * 0.1 * i for i in range(10))
     cell, carry = sc.LSTM(3), sc.LSTMCarry(h, c)
     drive, mixed = tuple(sums[:4]), tuple(sums[4:])
-    table = _slopes.slopes(cell.gate, carry, drive, mixed)
+    table = slopes.slopes(cell.gate, carry, drive, mixed)
     there = [[slope is not None for slope in row] for row in table]
     assert there == [[False, True, *[True] * 8], [False, True, *[True, True, True, False] * 2]]
     i, f, g, _ = (np.asarray(a + b) for a, b in zip(drive, mixed, strict=True))
@@ -304,14 +304,14 @@ def test_windows_read_every_step_once(length, size, reverse):
 @pytest.mark.parametrize("length", [1, 2, 97, 100, 997, 1000])
 def test_a_chunk_is_a_divisor_where_one_is_near(length):
     for chunk in (1, 3, 16, 30, 2000):
-        even = _schedule.even(length, chunk)
+        even = schedule.even(length, chunk)
         assert min(chunk, length) / 2 <= even <= min(2 * chunk, length)
-    assert _schedule.even(1000, 30) == 25
-    assert _schedule.even(997, 30) == 30
+    assert schedule.even(1000, 30) == 25
+    assert schedule.even(997, 30) == 30
 
 
 def chosen(T, B, D, H):
-    return _schedule.choose(sc.GRU(H), jax.ShapeDtypeStruct((T, B, D), "float32"))
+    return schedule.choose(sc.GRU(H), jax.ShapeDtypeStruct((T, B, D), "float32"))
 
 
 def test_the_schedule_follows_the_sizes():
@@ -323,7 +323,7 @@ def test_the_schedule_follows_the_sizes():
     assert chosen(10_000, 8, 16, 32).keep == ()  # too much to keep
     assert chosen(256, 16, 512, 512).keep == ("drive", "mixed")  # dear to compute again
     assert chosen(500, 128, 10, 128).chunk < chosen(500, 32, 10, 128).chunk  # windows fit a cache
-    assert chosen(512, 16, 512, 512).chunk * 16 >= _schedule.WINDOW_ROWS
+    assert chosen(512, 16, 512, 512).chunk * 16 >= schedule.WINDOW_ROWS
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,7 @@ import pytest
 
 import seqcells as sc
 from seqcells import _unroll
-from seqcells.engines import associative
-from seqcells.engines._engine import platform
+from seqcells.engines import _platform
 from tests.support.laws import (
     CASES,
     B,
@@ -87,17 +86,17 @@ def test_eager_calls_with_equal_cells_compile_once():
     ("platform", "engine"), [("cpu", sc.Scan()), ("gpu", sc.AssociativeScan())]
 )
 def test_a_linear_cell_is_run_at_once_where_it_is_faster(monkeypatch, platform, engine):
-    monkeypatch.setattr(associative, "platform", lambda xs: platform)
+    monkeypatch.setattr(_platform, "platform", lambda xs: platform)
     assert sc.select_engine(sc.MinGRU(2), XS) == engine
     assert sc.select_engine(sc.MinGRU(2), XS, engine=sc.AssociativeScan()) == sc.AssociativeScan()
 
 
 def test_the_platform_is_that_of_the_inputs_or_of_what_is_traced():
-    assert platform(jnp.ones(2)) == platform(XS) == "cpu"
+    assert _platform.platform(jnp.ones(2)) == _platform.platform(XS) == "cpu"
     seen = []
-    jax.jit(lambda x: seen.append(platform(x)))(1.0)
+    jax.jit(lambda x: seen.append(_platform.platform(x)))(1.0)
     with jax.default_device(jax.devices("cpu")[0]):
-        seen.append(platform(XS))
+        seen.append(_platform.platform(XS))
     assert seen == ["cpu", "cpu"]
 
 

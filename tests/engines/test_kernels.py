@@ -12,9 +12,8 @@ import pytest
 
 import seqcells as sc
 from seqcells._flags import Flags
-from seqcells.engines import _engine, deferred
+from seqcells.engines import _platform
 from seqcells.engines.kernels import _blocks, _nvidia
-from seqcells.engines.kernels import _engine as kernel_engine
 from tests.support import reference
 from tests.support.laws import assert_close, loss
 
@@ -192,7 +191,7 @@ def test_a_kernel_says_which_limit_stands_in_the_way(cell, xs, engine, reason):
 
 
 def test_a_kernel_refuses_what_jax_may_have_sharded(monkeypatch):
-    monkeypatch.setattr(kernel_engine, "may_be_sharded", lambda: True)
+    monkeypatch.setattr(_platform, "may_be_sharded", lambda: True)
     with pytest.raises(ValueError, match="shard_map"):
         sc.select_engine(sc.GRU(8), XS, engine=sc.PallasTriton(interpret=True))
 
@@ -260,8 +259,7 @@ def test_options_are_checked(kernel, options):
 
 @pytest.fixture
 def gpu(monkeypatch):
-    for module in (_engine, deferred, kernel_engine):
-        monkeypatch.setattr(module, "platform", lambda xs: "gpu")
+    monkeypatch.setattr(_platform, "platform", lambda xs: "gpu")
 
 
 PRECISIONS = [("float32", None, "tf32"), ("bfloat16", None, "bfloat16")]

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from seqcells.engines._engine import varies_over
+from seqcells.engines._platform import varies_over
 
 Shape = tuple[int, ...]
 

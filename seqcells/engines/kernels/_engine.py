@@ -15,8 +15,10 @@ from seqcells._cell import Carry, Cell, Params, SplitCell
 from seqcells._flags import Flags
 from seqcells._linear import wide
 from seqcells.cells._dense import DenseCell
-from seqcells.engines import _deferral, _schedule
-from seqcells.engines._engine import Engine, may_be_sharded, platform
+from seqcells.engines import _platform
+from seqcells.engines._engine import Engine
+from seqcells.engines.deferred import derivative
+from seqcells.engines.deferred import schedule as schedules
 from seqcells.engines.kernels import _products
 from seqcells.engines.kernels._loops import Kernels
 from seqcells.engines.scan import Scan
@@ -46,7 +48,7 @@ class KernelEngine(Engine):
 
     def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
         """Say which limit stands in the way, or return None."""
-        where = platform(xs)
+        where = _platform.platform(xs)
         if not self.interpret and where != self.PLATFORM:
             return f"it is for a {self.PLATFORM.upper()}, and this runs on a {where.upper()}"
         reason = None if self.interpret else self.why_not_device()
@@ -54,10 +56,10 @@ class KernelEngine(Engine):
         if reason is not None:
             return reason
         assert isinstance(cell, DenseCell)
-        reason = cell.why_not_split() or _schedule.why_not(cell, xs)
+        reason = cell.why_not_split() or schedules.why_not(cell, xs)
         if reason is not None:
             return reason
-        if may_be_sharded():
+        if _platform.may_be_sharded():
             return "JAX may have cut arrays over devices, which it cannot see; use jax.shard_map"
         if not self.interpret and wide(computed_in(cell, xs)) != jnp.float32:
             return "it computes in float32 and narrower"
@@ -97,7 +99,7 @@ class KernelEngine(Engine):
     def settled(self, cell: Cell, xs: Any) -> KernelEngine:
         """Choose what is left open."""
         assert isinstance(cell, DenseCell)
-        chunk = _schedule.choose_for_device(cell, xs).chunk if self.chunk is None else self.chunk
+        chunk = schedules.choose_for_device(cell, xs).chunk if self.chunk is None else self.chunk
         precision = self.precision or self.product(computed_in(cell, xs))
         return dataclasses.replace(self, precision=precision, chunk=chunk)
 
@@ -110,8 +112,8 @@ class KernelEngine(Engine):
             return Scan().run(cell, params, xs, carry, flags)
         engine = self.settled(cell, xs)
         assert engine.chunk is not None
-        schedule = _schedule.Schedule(engine.chunk, (), ahead=True)
-        return _deferral.run(
+        schedule = schedules.Schedule(engine.chunk, (), ahead=True)
+        return derivative.run(
             *(cell, params, xs, carry, flags, schedule, engine.kernels()),
             turns=False,
             one_by_one=False,

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 
 from seqcells._cell import Carry, SplitCell
 from seqcells.cells._dense import DenseCell
-from seqcells.engines._loops import Fixed, Loops, Moved, Push, Steps
-from seqcells.engines._operation import Function, Given, Operation, Turned
+from seqcells.engines.deferred.loops import Fixed, Loops, Moved, Push, Steps
+from seqcells.engines.deferred.primitive import Function, Given, Operation, Turned
 from seqcells.engines.kernels import _march, _products, _tiles
 from seqcells.engines.kernels._blocks import Blocks
 from seqcells.engines.kernels._march import March

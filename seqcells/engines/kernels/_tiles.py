@@ -15,8 +15,8 @@ import jax.numpy as jnp
 from seqcells._cell import SplitCell
 from seqcells._flags import select, zeros_like
 from seqcells._linear import wide
-from seqcells.engines._loops import add
-from seqcells.engines._slopes import push
+from seqcells.engines.deferred.loops import add
+from seqcells.engines.deferred.slopes import push
 
 PADDING, STEP, RESTART = range(3)  # what a row does in a step
 

@@ -13,7 +13,7 @@ import numpy as np
 from seqcells._cell import Cell
 from seqcells._flags import Flags
 from seqcells.cells._dense import DenseCell
-from seqcells.engines._engine import varying
+from seqcells.engines._platform import varying
 from seqcells.engines.kernels import _blocks, _nvidia
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._cuda import Kernel, Plan, padded_units, write

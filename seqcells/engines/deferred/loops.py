@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from seqcells._cell import Carry, Drive, Params, SplitCell
 from seqcells._flags import select, zeros_like
 from seqcells._static import Static
-from seqcells.engines import _slopes
+from seqcells.engines.deferred import slopes
 
 Push = Callable[[Carry, Carry], Any]  # (carry, its tangent) -> the tangent of `mixed`
 
@@ -117,7 +117,7 @@ class Scans(Loops):
                 d_carry = select(restart, fresh, d_carry)
             d_mixed = push(old, d_carry)
             sums = [
-                add([*one, *_slopes.push(by_carry, d_carry), *_slopes.push(by_mixed, d_mixed)])
+                add([*one, *slopes.push(by_carry, d_carry), *slopes.push(by_mixed, d_mixed)])
                 for one, by_carry, by_mixed in zip(pushes, held, felt, strict=True)
             ]
             pairs = zip(sums, jax.tree.leaves(d_carry), strict=True)

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells._cell import Carry, Drive, SplitCell, known_shapes
-from seqcells.engines import _slopes
+from seqcells.engines.deferred import slopes
 
 WINDOW_BYTES = 2 * 2**20  # of carries, drives and products: what is made of them stays in cache
 WINDOW_ROWS = 512  # of a product: with fewer, adding to a weight's gradient takes longer than it
@@ -119,7 +119,7 @@ def _why_not(cell: SplitCell, shape: tuple[int, ...], dtype: Any) -> str | None:
     if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(step)):
         return "its carry or its gates are not real numbers"
     try:
-        _slopes.dependence(cell.gate, *step)
-    except _slopes.NotElementwiseError as error:
+        slopes.dependence(cell.gate, *step)
+    except slopes.NotElementwiseError as error:
         return f"its gate is not elementwise: it has {error}"
     return None

@@ -8,9 +8,10 @@ from typing import Any
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params, SplitCell
 from seqcells._flags import Flags
-from seqcells.engines import _deferral, _schedule
-from seqcells.engines._engine import Engine, platform
-from seqcells.engines._loops import Scans
+from seqcells.engines import _platform
+from seqcells.engines._engine import Engine
+from seqcells.engines.deferred import derivative, schedule
+from seqcells.engines.deferred.loops import Scans
 from seqcells.engines.scan import Scan
 
 
@@ -56,7 +57,7 @@ class Deferred(Engine):
         if self.keep is not None and not isinstance(self.keep, tuple):
             raise TypeError(f"keep: expected a tuple of names, got {self.keep!r}")
         for name in self.keep or ():
-            _check.choice("keep", name, _deferral.Kept._fields)
+            _check.choice("keep", name, derivative.Kept._fields)
         for name in ("ahead", "one_by_one"):
             if getattr(self, name) is not None:
                 _check.flag(name, getattr(self, name))
@@ -65,15 +66,15 @@ class Deferred(Engine):
         """Say why the cell cannot be split, or return None."""
         if not isinstance(cell, SplitCell):
             return "it is no SplitCell"
-        return cell.why_not_split() or _schedule.why_not(cell, xs)
+        return cell.why_not_split() or schedule.why_not(cell, xs)
 
     def settled(self, cell: Cell, xs: Any) -> Deferred:
         """Choose what is left open, by the platform and the sizes of cell and xs [T, *B, D]."""
         assert isinstance(cell, SplitCell)
-        cpu = platform(xs) == "cpu"
-        chosen = _schedule.choose(cell, xs) if cpu else _schedule.choose_for_device(cell, xs)
+        cpu = _platform.platform(xs) == "cpu"
+        chosen = schedule.choose(cell, xs) if cpu else schedule.choose_for_device(cell, xs)
         said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        found = chosen._asdict() | {"one_by_one": cpu, "unroll": 1 if cpu else _schedule.UNROLL}
+        found = chosen._asdict() | {"one_by_one": cpu, "unroll": 1 if cpu else schedule.UNROLL}
         return Deferred(**found | {n: value for n, value in said.items() if value is not None})
 
     def run(
@@ -86,10 +87,10 @@ class Deferred(Engine):
         engine = self.settled(cell, xs)  # which it is, unless run is called directly
         assert engine.chunk is not None
         assert engine.keep is not None
-        return _deferral.run(
+        return derivative.run(
             *(cell, params, xs, carry, flags),
-            _schedule.Schedule(engine.chunk, engine.keep, bool(engine.ahead)),
+            schedule.Schedule(engine.chunk, engine.keep, bool(engine.ahead)),
             Scans(engine.unroll or 1),
-            turns=platform(xs) == "cpu" and _schedule.worth_turning(xs),
+            turns=_platform.platform(xs) == "cpu" and schedule.worth_turning(xs),
             one_by_one=bool(engine.one_by_one),
         )

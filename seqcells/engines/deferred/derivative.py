@@ -12,11 +12,12 @@ import numpy as np
 
 from seqcells._cell import Carry, Params, SplitCell
 from seqcells._flags import Flags, select, silence, zeros_like
-from seqcells.engines import _schedule, _slopes
-from seqcells.engines._engine import may_be_sharded
-from seqcells.engines._loops import Fixed, Loops, Moved, Push, Steps, add, one_step, pushed
-from seqcells.engines._operation import Function, Given, Operation
-from seqcells.engines._windows import Windows
+from seqcells.engines import _platform
+from seqcells.engines.deferred import schedule as schedules
+from seqcells.engines.deferred import slopes
+from seqcells.engines.deferred.loops import Fixed, Loops, Moved, Push, Steps, add, one_step, pushed
+from seqcells.engines.deferred.primitive import Function, Given, Operation
+from seqcells.engines.deferred.windows import Windows
 
 
 class Problem(NamedTuple):
@@ -69,6 +70,7 @@ class Forward(Function):
     spared: bool = False
 
     def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
+        """Compute the carries, and the residuals if they are recorded."""
         p = jax.tree.unflatten(self.structure, args)
         keep = self.keep if self.recorded and not self.spared else ()
 
@@ -101,14 +103,17 @@ class Forward(Function):
         return tuple(jax.tree.leaves(windows.join(found)))
 
     def recording(self) -> Function:
+        """Return the function that puts out residuals, too."""
         return dataclasses.replace(self, recorded=bool(self.keep))
 
     def sparing(self) -> Function:
+        """Return the function that puts out no residuals."""
         if self.recorded:
             return dataclasses.replace(self, spared=True)
         return dataclasses.replace(self, keep=())
 
     def along(self, given: Given, outputs: int) -> Function:
+        """Return the tangent, some steps at a time."""
         if self.recorded:  # differentiated again, and what is kept has a tangent too
             return super().along(given, outputs)
         return _Tangent(self, given)
@@ -121,7 +126,7 @@ class Forward(Function):
 
     def _kept(self, xs: jax.Array) -> Kept:
         """Return the shapes of what is kept of one step."""
-        step, keep = _schedule.step_shapes(self.cell, xs), self.keep
+        step, keep = schedules.step_shapes(self.cell, xs), self.keep
         return Kept(
             step.drive if "drive" in keep else None, step.mixed if "mixed" in keep else None
         )
@@ -133,7 +138,7 @@ def run(
     xs: jax.Array,
     carry: Carry,
     flags: Flags,
-    schedule: _schedule.Schedule,
+    schedule: schedules.Schedule,
     loops: Loops,
     *,
     turns: bool,
@@ -161,7 +166,7 @@ def run(
     forward = Forward(
         *(cell, structure, flags.reverse),
         *(schedule.chunk, schedule.keep, schedule.ahead),
-        joined=not may_be_sharded(),
+        joined=not _platform.may_be_sharded(),
         turns=turns,
         loops=loops,
     )
@@ -258,7 +263,7 @@ class _Tangent(Function):
         if not self.forward.turns:
             return functools.partial(pushed, cell, p.params)
         turned = jax.tree.map(jnp.transpose, p.params)
-        mixed = jax.tree.structure(_schedule.step_shapes(cell, p.xs).mixed)
+        mixed = jax.tree.structure(schedules.step_shapes(cell, p.xs).mixed)
 
         def push(carry: Carry, d_carry: Carry) -> Any:
             args, structure = jax.tree.flatten((p.params, turned, carry, d_carry))
@@ -288,10 +293,10 @@ class _Tangent(Function):
         mixed = mixed if kept.mixed is None else kept.mixed
         one = len(jax.tree.leaves(old))
         two = one + len(jax.tree.leaves(drive))
-        table = _slopes.slopes(cell.gate, old, drive, mixed)
+        table = slopes.slopes(cell.gate, old, drive, mixed)
         pushes = []
         for row in table:
-            terms = _slopes.push(row[one:two], d_drive) + _slopes.push(row[two:], d_mixed)
+            terms = slopes.push(row[one:two], d_drive) + slopes.push(row[two:], d_mixed)
             pushes.append(add(terms))
         held, felt = [row[:one] for row in table], [row[two:] for row in table]
         found = (pushes, held, felt)

@@ -138,6 +138,7 @@ class Turned(_Made):
     avals: tuple[Any, ...]  # of the same
 
     def __call__(self, *args: jax.Array) -> Arrays:
+        """Transpose the function."""
         fixed, cotangents = args[: self.fixed], args[self.fixed :]
         zeros = [jnp.zeros(a.shape, a.dtype) for a in self.avals]
         wanted = [a for a, wanted in zip(self.avals, self.wanted, strict=True) if wanted]

@@ -1,0 +1,8 @@
+"""Names for types that Python cannot say more precisely."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PyTree = Any  # a pytree of arrays
+Json = dict[str, Any]  # what JSON can hold, by name

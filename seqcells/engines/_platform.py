@@ -1,0 +1,68 @@
+"""Where a program runs: its platform, and the device mesh over which its arrays may be sharded."""
+
+from __future__ import annotations
+
+from typing import TypeVar
+
+import jax
+from jax.core import Tracer
+
+from seqcells._types import PyTree
+
+Tree = TypeVar("Tree")
+
+
+def platform(xs: jax.Array | jax.ShapeDtypeStruct) -> str:
+    """Return the platform of `xs`, or the one that traced code will run on.
+
+    Args:
+        xs: an array, a tracer or a shape.
+
+    Returns:
+        "cpu", "gpu" or "tpu".
+    """
+    if isinstance(xs, jax.Array) and not isinstance(xs, Tracer):
+        return next(iter(xs.devices())).platform
+    device = getattr(jax.config, "jax_default_device", None)  # a device, a platform's name, or None
+    return getattr(device, "platform", device) or jax.default_backend()
+
+
+def may_be_sharded() -> bool:
+    """Return whether JAX may shard arrays over devices in a way that a trace does not show.
+
+    That is so with several devices, unless every mesh axis is manual, as inside a `shard_map`.
+    """
+    mesh = jax.sharding.get_abstract_mesh()
+    manual = not mesh.empty and mesh.are_all_axes_manual
+    return jax.device_count() > 1 and not manual
+
+
+def varies_over(tree: PyTree) -> frozenset[str]:
+    """Return the axes of a checked `shard_map` over which some leaf varies; empty elsewhere."""
+
+    def of(leaf: jax.Array) -> frozenset[str]:
+        return getattr(getattr(jax.typeof(leaf), "manual_axis_type", None), "varying", frozenset())
+
+    return frozenset[str]().union(*map(of, jax.tree.leaves(tree)))
+
+
+def varying(tree: Tree, others: PyTree) -> Tree:
+    """Inside a checked `shard_map`, mark a tree as varying over the axes that others vary over.
+
+    JAX assumes that a loop's initial carry, or the output of a kernel, is the same on all devices.
+    It does not infer that they vary, so they must be marked.
+
+    Args:
+        tree: the arrays to mark.
+        others: arrays that vary over the axes in question.
+
+    Returns:
+        The same values. Outside of a checked `shard_map`, the same arrays.
+    """
+    axes = varies_over(others)
+
+    def one(leaf: jax.Array) -> jax.Array:
+        missing = tuple(sorted(axes - varies_over(leaf)))
+        return jax.lax.pcast(leaf, missing, to="varying") if missing else leaf
+
+    return jax.tree.map(one, tree) if axes else tree
