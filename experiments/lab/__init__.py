@@ -40,6 +40,9 @@ from experiments.lab.machine import commit as commit
 from experiments.lab.machine import cores as cores
 from experiments.lab.machine import processor as processor
 from experiments.lab.machine import today as today
+from experiments.lab.measures import AT_END as AT_END
+from experiments.lab.measures import AT_START as AT_START
+from experiments.lab.measures import GradientByLag as GradientByLag
 from experiments.lab.models import Flossing as Flossing
 from experiments.lab.models import Member as Member
 from experiments.lab.models import Omega as Omega
@@ -60,8 +63,10 @@ from experiments.lab.pictures import draw_grid as draw_grid
 from experiments.lab.pictures import draw_success as draw_success
 from experiments.lab.runs import CODE as CODE
 from experiments.lab.runs import FAST_COMPILE as FAST_COMPILE
+from experiments.lab.runs import Measure as Measure
 from experiments.lab.runs import Run as Run
 from experiments.lab.runs import RunGroup as RunGroup
+from experiments.lab.runs import Trained as Trained
 from experiments.lab.settings import BadInput as BadInput
 from experiments.lab.settings import check_settings as check_settings
 from experiments.lab.settings import positive as positive

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import math
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +16,7 @@ import numpy as np
 
 import seqcells as sc
 from experiments.lab import cache, models, training
-from experiments.lab.models import Member, Task, optimizer
+from experiments.lab.models import Member, ReaderParams, Task, optimizer
 from experiments.lab.training import by_segment, evaluate, fit, over_members, pad, solved_at
 from seqcells import probes, train
 
@@ -51,6 +53,39 @@ class Run:
     knobs: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
+class Trained(NamedTuple):
+    """A group after training. Arrays have an axis [R, ...] of runs first, the last one repeated."""
+
+    task: Task
+    runs: Sequence[Run]
+    members: Member
+    keys: jax.Array  # of fresh samples, a typed key a run
+    before: ReaderParams  # at initialisation
+    after: ReaderParams
+
+
+class Measure(Protocol):
+    """What is measured of a group besides its scores: another table.
+
+    Its `repr` is a part of the name of the file that keeps the rows, so give it all that they
+    depend on; a frozen dataclass does.
+    """
+
+    @property
+    def table(self) -> str:
+        """The name of the table."""
+        ...
+
+    @property
+    def columns(self) -> Sequence[str]:
+        """The columns of the table."""
+        ...
+
+    def rows(self, trained: Trained) -> list[dict[str, Any]]:
+        """Measure the rows."""
+        ...
+
+
 @dataclasses.dataclass(frozen=True)
 class RunGroup:
     """Runs that one program trains: a group of a study.
@@ -63,6 +98,7 @@ class RunGroup:
         optimizer: member -> an Optax transformation.
         segment: steps between two looks at the loss.
         eval_size: fresh sequences behind every score.
+        measures: further tables; the groups of a study have the same ones.
     """
 
     name: str
@@ -72,22 +108,23 @@ class RunGroup:
     optimizer: Callable[[Any], Any] = optimizer
     segment: int = 50
     eval_size: int = 10_000
+    measures: tuple[Measure, ...] = ()
 
     def part(self, out: Path) -> cache.Part:
         """Where the rows are kept."""
         settings = {
-            field.name: getattr(self, field.name)
-            for field in dataclasses.fields(self)
-            if field.name not in ("task", "runs", "optimizer")
+            **{name: getattr(self, name) for name in ("name", "steps", "segment", "eval_size")},
+            **{name: _repr(getattr(self, name)) for name in ("task", "runs", "measures")},
+            "optimizer": f"{self.optimizer.__module__}.{self.optimizer.__qualname__}",
         }
-        settings |= {"task": repr(self.task), "runs": [repr(run) for run in self.runs]}
-        settings["optimizer"] = f"{self.optimizer.__module__}.{self.optimizer.__qualname__}"
         columns = {"results": [*self.runs[0].labels, *COLUMNS]}
+        columns |= {measure.table: [*measure.columns] for measure in self.measures}
+        code = (*CODE, *(Path(inspect.getfile(type(measure))) for measure in self.measures))
         name = self.name.replace(" ", "-").replace("/", "-")
-        return cache.Part(out / "parts", name, settings, columns, CODE)
+        return cache.Part(out / "parts", name, settings, columns, code)
 
     def measure(self, progress: Callable[[int], None]) -> cache.Rows:
-        """Train and score. `progress` is called with the steps done."""
+        """Train, score and measure. `progress` is called with the steps done."""
         starts = list(dict.fromkeys(run.start for run in self.runs))
         runs = sorted(self.runs, key=lambda run: starts.index(run.start))
         params = self._params(
@@ -101,11 +138,14 @@ class RunGroup:
 
         begin = jax.jit(over_members(begin), compiler_options=FAST_COMPILE)
         state, keys = begin(params, members, seeds)
+        before = state.params
         state, curve, seconds = fit(
             self.task, state, members, self.steps, self.segment, progress, self.optimizer
         )
         score = evaluate(self.task, self.eval_size)(state.params, keys, members)
-        return {"results": self._rows(runs, curve, score, seconds / len(runs))}
+        rows = {"results": self._rows(runs, curve, score, seconds / len(runs))}
+        trained = Trained(self.task, runs, members, keys, before, state.params)
+        return rows | {measure.table: measure.rows(trained) for measure in self.measures}
 
     def _params(self, seeds: Sequence[list[int]], starts: Sequence[Any]) -> Any:
         """Initialise every run from its own cell; on the host, in the order of the starts."""
@@ -142,6 +182,11 @@ class RunGroup:
             }
             for i, run in enumerate(runs)
         ]
+
+
+def _repr(value: object) -> str:
+    """Return the `repr` without addresses of functions, which differ from process to process."""
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
 def _members_of(runs: Sequence[Run]) -> tuple[Member, jax.Array]:
