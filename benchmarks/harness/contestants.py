@@ -148,7 +148,7 @@ class Haiku(Peer):
     package = "dm-haiku"
     cells: ClassVar[Cells] = {
         "RNN": lambda hidden: sc.RNN(hidden, "relu"),
-        "GRU": lambda hidden: sc.GRU(hidden, reset="before", bias="single"),
+        "GRU": lambda hidden: sc.GRU(hidden, reset_after=False, bias="single"),
         "LSTM": sc.LSTM,
     }
     lighter: ClassVar = {"RNN": "ReLU in place of tanh: it has no other"}

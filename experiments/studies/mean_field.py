@@ -98,7 +98,7 @@ def _drive(group: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     init = sc.initializers.Normal(group.weight_std / group.width**0.5)
     w_hh = init(k_w, (group.width, group.width), jnp.float32)
     params = sc.RNNParams(group.input_variance**0.5 * jnp.eye(group.width), w_hh, None)
-    cell = sc.RNN(group.width, bias=False)
+    cell = sc.RNN(group.width, bias="none")
     xs = jax.random.normal(k_x, (SETTLED + LAGS + 15, group.width))
     carries = sc.trajectory(cell, params, xs)
     sums = cell.project(params, xs[1:]) + cell.mix(params, carries[:-1])

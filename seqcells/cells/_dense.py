@@ -26,6 +26,8 @@ class SizedCell(Cell):
     """A cell with weights w_ih [D, G*H], whose carry float[*B, H] is also its output."""
 
     GATES: ClassVar[tuple[str, ...]]  # names, in their order along the last axis of w_ih
+    BIASES: ClassVar[tuple[str, ...]] = ()  # the values of `bias` that the cell has
+    BIASES: ClassVar[tuple[str, ...]] = ()  # the values of `bias` that the cell has
 
     hidden_size: int
     _: dataclasses.KW_ONLY
@@ -91,15 +93,17 @@ class SizedCell(Cell):
 class ActivatedCell(SizedCell):
     """A cell with an activation, and one bias b [G*H] or none."""
 
+    BIASES: ClassVar[tuple[str, ...]] = ("single", "none")
+
     activation: str = "tanh"
-    bias: bool = True
     _: dataclasses.KW_ONLY
+    bias: str = "single"
     b_init: GateInitializers = initializers.zeros
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.choice("activation", self.activation, ACTIVATIONS)
-        _check.flag("bias", self.bias)
+        _check.choice("bias", self.bias, self.BIASES)
 
     def act(self, a: jax.Array) -> jax.Array:
         """Apply the activation, elementwise."""
@@ -107,7 +111,7 @@ class ActivatedCell(SizedCell):
 
     def _bias(self, key: jax.Array) -> jax.Array | None:
         """Draw b [G*H], or nothing where there is none."""
-        return self._draw("b_init", key, (self.hidden_size,)) if self.bias else None
+        return self._draw("b_init", key, (self.hidden_size,)) if self.bias == "single" else None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -22,17 +22,18 @@ class GatedCell(DenseCell):
     """A cell with h_t = (1 - z_t) * h_{t-1} + z_t * n_t, whose candidate n reads r_t and h."""
 
     PARAMS: ClassVar[type]  # a NamedTuple of w_ih, w_hh, b_ih and b_hh
+    BIASES: ClassVar[tuple[str, ...]] = ("double", "single", "none")
 
-    reset: str = "after"
-    bias: str = "double"
     _: dataclasses.KW_ONLY
+    reset_after: bool = True
+    bias: str = "double"
     b_ih_init: GateInitializers = initializers.zeros
     b_hh_init: GateInitializers = initializers.zeros
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check.choice("reset", self.reset, ("after", "before"))
-        _check.choice("bias", self.bias, ("double", "single", "none"))
+        _check.flag("reset_after", self.reset_after)
+        _check.choice("bias", self.bias, self.BIASES)
 
     @abc.abstractmethod
     def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:
@@ -56,14 +57,14 @@ class GatedCell(DenseCell):
         return gates(affine(carry, params.w_hh, params.b_hh, carry.dtype), len(self.GATES))
 
     def gate(self, carry: jax.Array, drive: Gates, mixed: Gates) -> jax.Array:
-        """Compute h_t for reset="after", elementwise.
+        """Compute h_t for reset_after=True, elementwise.
 
         Raises:
-            ValueError: for reset="before", with the reason.
+            ValueError: for reset_after=False, with the reason.
         """
         reason = self.why_not_split()
         if reason is not None:
-            raise ValueError(f"reset: {self} has no gate(): {reason}; call recur")
+            raise ValueError(f"reset_after: {self} has no gate(): {reason}; call recur")
         r, z = self.reset_and_write(_sums(drive, mixed))
         n = jnp.tanh(drive[-1] + r * mixed[-1])
         return (1 - z) * carry + z * n
@@ -76,14 +77,14 @@ class GatedCell(DenseCell):
         return dict(zip(self.GATES[:-1], self.reset_and_write(_sums(drive, mixed)), strict=False))
 
     def why_not_split(self) -> str | None:
-        """Say why reset="before" is no split cell."""
-        if self.reset == "after":
+        """Say why reset_after=False is no split cell."""
+        if self.reset_after:
             return None
-        return 'reset="before" has two products in sequence, that of the gates and U_n (r * h)'
+        return "reset_after=False has two products in sequence, that of the gates and U_n (r * h)"
 
     def recur(self, params: Any, carry: jax.Array, drive: Gates) -> jax.Array:
         """Compute h_t."""
-        if self.reset == "after":
+        if self.reset_after:
             return super().recur(params, carry, drive)
         count = len(self.GATES) - 1  # without the candidate
         cut = self.hidden_size * count

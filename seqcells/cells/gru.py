@@ -27,16 +27,16 @@ class GRU(GatedCell):
 
         r_t = sigmoid(W_r x_t + b_r + U_r h_{t-1} + c_r)       reset gate
         z_t = sigmoid(W_z x_t + b_z + U_z h_{t-1} + c_z)       update gate
-        n_t = tanh(W_n x_t + b_n + r_t * (U_n h_{t-1} + c_n))  reset="after" (cuDNN)
-        n_t = tanh(W_n x_t + b_n + U_n (r_t * h_{t-1}) + c_n)  reset="before" (Chung)
+        n_t = tanh(W_n x_t + b_n + r_t * (U_n h_{t-1} + c_n))  reset_after=True (cuDNN)
+        n_t = tanh(W_n x_t + b_n + U_n (r_t * h_{t-1}) + c_n)  reset_after=False (Chung)
         h_t = (1 - z_t) * h_{t-1} + z_t * n_t
 
     PyTorch, Keras, Flax and Equinox have z the other way round: there it keeps the old value. The
-    two resets are different functions; no weights make one equal the other.
+    two forms are different functions; no weights make one equal the other.
 
     Args:
         hidden_size: H, at least 1.
-        reset: "after" (the gate scales the product) or "before" (it scales the carry).
+        reset_after: whether the gate scales the product; if False, it scales the carry.
         bias: "double" (b and c), "single" (b alone) or "none".
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (r, z, n) of them.
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (r, z, n).
@@ -47,7 +47,7 @@ class GRU(GatedCell):
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1, an unknown reset or bias.
+        ValueError: on a size below 1 or an unknown bias.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, seqcells as sc

@@ -33,7 +33,7 @@ class IndRNN(ActivatedCell, SplitCell):
     Args:
         hidden_size: H, at least 1.
         activation: "relu", "tanh", "sigmoid" or "identity".
-        bias: whether there is a b.
+        bias: "single" (b) or "none".
         w_ih_init: initialiser of w_ih float[D, H].
         w_hh_init: initialiser of w_hh float[H], which holds u.
         b_init: initialiser of b float[H].
@@ -42,7 +42,7 @@ class IndRNN(ActivatedCell, SplitCell):
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1 or an unknown activation.
+        ValueError: on a size below 1, an unknown activation or bias.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, seqcells as sc

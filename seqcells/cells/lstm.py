@@ -21,7 +21,7 @@ class LSTMParams(NamedTuple):
 
     w_ih: jax.Array  # [D, 4H], W_i|W_f|W_g|W_o
     w_hh: jax.Array  # [H, 4H], U_i|U_f|U_g|U_o
-    b: jax.Array | None  # [4H], b_i|b_f|b_g|b_o; None where bias=False
+    b: jax.Array | None  # [4H], b_i|b_f|b_g|b_o; None where bias="none"
     p: jax.Array | None = None  # [3H], p_i|p_f|p_o; None where peepholes=False
 
 
@@ -50,7 +50,7 @@ class LSTM(DenseCell):
 
     Args:
         hidden_size: H, at least 1.
-        bias: whether there is a b.
+        bias: "single" (b) or "none".
         peepholes: whether there is a p.
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (i, f, g, o).
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (i, f, g, o).
@@ -61,7 +61,7 @@ class LSTM(DenseCell):
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1.
+        ValueError: on a size below 1 or an unknown bias.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, seqcells as sc
@@ -73,9 +73,11 @@ class LSTM(DenseCell):
     GATES: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
     PEEPHOLES: ClassVar[tuple[str, ...]] = ("i", "f", "o")  # the gates of p
 
-    bias: bool = True
-    peepholes: bool = False
+    BIASES: ClassVar[tuple[str, ...]] = ("single", "none")
+
     _: dataclasses.KW_ONLY
+    bias: str = "single"
+    peepholes: bool = False
     b_init: GateInitializers = (
         initializers.zeros,
         initializers.ones,
@@ -86,14 +88,14 @@ class LSTM(DenseCell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check.flag("bias", self.bias)
+        _check.choice("bias", self.bias, self.BIASES)
         _check.flag("peepholes", self.peepholes)
 
     def init(self, key: jax.Array, input_size: int) -> LSTMParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         w_ih, w_hh, k_rest = self._matrices(key, input_size)
         k_b, k_p = jax.random.split(k_rest)
-        b = self._draw("b_init", k_b, (self.hidden_size,)) if self.bias else None
+        b = self._draw("b_init", k_b, (self.hidden_size,)) if self.bias == "single" else None
         p = self.p_init(k_p, (3 * self.hidden_size,), self.param_dtype) if self.peepholes else None
         return LSTMParams(w_ih, w_hh, b, p)
 

@@ -26,13 +26,13 @@ class MGU(GatedCell):
     One gate resets and writes; f is the fraction that is WRITTEN, as in the paper::
 
         f_t = sigmoid(W_f x_t + b_f + U_f h_{t-1} + c_f)       forget gate
-        n_t = tanh(W_n x_t + b_n + U_n (f_t * h_{t-1}) + c_n)  reset="before" (the paper's)
-        n_t = tanh(W_n x_t + b_n + f_t * (U_n h_{t-1} + c_n))  reset="after" (Flax's)
+        n_t = tanh(W_n x_t + b_n + U_n (f_t * h_{t-1}) + c_n)  reset_after=False (the paper's)
+        n_t = tanh(W_n x_t + b_n + f_t * (U_n h_{t-1} + c_n))  reset_after=True (Flax's)
         h_t = (1 - f_t) * h_{t-1} + f_t * n_t
 
     Args:
         hidden_size: H, at least 1.
-        reset: "before" (the gate scales the carry) or "after" (it scales the product).
+        reset_after: whether the gate scales the product; if False, it scales the carry.
         bias: "double" (b and c), "single" (b alone) or "none".
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (f, n) of them.
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (f, n).
@@ -43,7 +43,7 @@ class MGU(GatedCell):
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1, an unknown reset or bias.
+        ValueError: on a size below 1 or an unknown bias.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, seqcells as sc
@@ -54,7 +54,8 @@ class MGU(GatedCell):
     GATES: ClassVar[tuple[str, ...]] = ("f", "n")
     PARAMS: ClassVar[type] = MGUParams
 
-    reset: str = "before"
+    _: dataclasses.KW_ONLY
+    reset_after: bool = False
     bias: str = "single"
 
     def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:

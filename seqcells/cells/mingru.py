@@ -36,7 +36,7 @@ class MinGRU(ActivatedCell, LinearCell):
     Args:
         hidden_size: H, at least 1.
         activation: "identity", "tanh", "relu" or "sigmoid".
-        bias: whether there is a b.
+        bias: "single" (b) or "none".
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (z, n) of them.
         b_init: initialiser of b, called on float[H] a gate; or a tuple (z, n).
         dtype: dtype of computation; that of the input where None. The carry is held in float32 when
@@ -44,7 +44,7 @@ class MinGRU(ActivatedCell, LinearCell):
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1 or an unknown activation.
+        ValueError: on a size below 1, an unknown activation or bias.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, seqcells as sc

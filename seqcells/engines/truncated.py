@@ -32,7 +32,7 @@ class Truncated(Engine):
         TypeError: on an argument of the wrong type.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
-    >>> cell = sc.RNN(1, "identity", bias=False)
+    >>> cell = sc.RNN(1, "identity", bias="none")
     >>> params = sc.RNNParams(*jnp.ones((2, 1, 1)), None)
     >>> def last(xs, engine):
     ...     return sc.unroll(cell, params, xs, engine=engine)[0][0]

@@ -33,7 +33,7 @@ class Rules(NamedTuple):
     alike: str = ""  # cells that must be equal in kind: all in a "stack", or those in a "layer"
 
 
-_KIND = ("hidden_size", "reset", "bias", "activation", "peepholes")
+_KIND = ("hidden_size", "reset_after", "bias", "activation", "peepholes")
 
 
 def leaves(rules: Rules, layer: CellOrLayer) -> list[Leaf]:

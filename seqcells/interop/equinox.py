@@ -69,8 +69,8 @@ def dump(cell_or_layer: CellOrLayer, params: Any, *, like: Any = None) -> dict[s
 
 def _table(cell: Cell, names: Names) -> Table:
     if isinstance(cell, GRU):
-        if cell.reset != "after":
-            raise ValueError(f"reset: {_GRU.where} resets after the product, got {cell}")
+        if not cell.reset_after:
+            raise ValueError(f"reset_after: {_GRU.where} resets after the product, got {cell}")
         return _GRU
     if isinstance(cell, LSTM):
         return _LSTM

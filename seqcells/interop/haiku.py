@@ -5,9 +5,9 @@ Stack are named in order, by kind: "gru", "gru_1", "lstm/linear"; a `Recurrent(r
 `hk.dynamic_unroll(..., reverse=True)`. There is no bidirectional module.
 
 z is the fraction that is written, as here. GRU resets before the product and has one bias:
-`GRU(reset="before", bias="single")`. VanillaRNN is ReLU, `RNN(activation="relu")`; its two biases
-are added by `load`, and `dump` leaves the second at zero. LSTM adds 1 to the forget gate's bias
-whenever it runs, so `load` adds it and `dump` takes it off: the one conversion that rounds.
+`GRU(reset_after=False, bias="single")`. VanillaRNN is ReLU, `RNN(activation="relu")`; its two
+biases are added by `load`, and `dump` leaves the second at zero. LSTM adds 1 to the forget gate's
+bias whenever it runs, so `load` adds it and `dump` takes it off: the one conversion that rounds.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ def dump(cell_or_layer: CellOrLayer, params: Any, *, like: Any = None) -> dict[s
 
 def _table(cell: Cell, names: Names) -> Table:
     if isinstance(cell, GRU):
-        if cell.reset != "before":
-            raise ValueError(f"reset: {_GRU.where} resets before the product, got {cell}")
+        if cell.reset_after:
+            raise ValueError(f"reset_after: {_GRU.where} resets before the product, got {cell}")
         return _GRU
     if isinstance(cell, LSTM):
         return _LSTM

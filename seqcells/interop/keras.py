@@ -6,8 +6,8 @@ what the array is, since Keras numbers its layers over a whole process; what sta
 the layers apart, and the two directions of a Bidirectional.
 
 z keeps the old value there, so its signs are turned; gates stand in the order z|r|h and i|f|c|o.
-`reset_after=True`, the default there, is `GRU(reset="after")` with both biases, as bias [2, 3H];
-False is `GRU(reset="before", bias="single")`. LSTM and SimpleRNN have one bias. Weights do not say
+`reset_after=True`, the default there too, has both biases, as bias [2, 3H]; False has one,
+`GRU(reset_after=False, bias="single")`. LSTM and SimpleRNN have one bias. Weights do not say
 `activation`, `merge_mode` or `reset_after`: those are yours to set as the cell has them.
 """
 
@@ -78,7 +78,7 @@ def dump(cell_or_layer: CellOrLayer, params: Any, *, like: Any = None) -> dict[s
 
 def _table(cell: Cell, names: Names) -> Table:
     if isinstance(cell, GRU):
-        return _AFTER if cell.reset == "after" else _BEFORE
+        return _AFTER if cell.reset_after else _BEFORE
     table = {LSTM: _LSTM, RNN: _RNN}.get(type(cell))
     if table is None:
         raise _form.no_such("keras", cell, "GRU, LSTM and SimpleRNN")

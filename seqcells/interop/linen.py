@@ -94,8 +94,10 @@ def _table(cell: Cell, names: Names) -> Table:
             f" reads its arrays"
         )
     if isinstance(cell, GRU):
-        if cell.reset != "after":
-            raise ValueError(f"reset: flax.linen.GRUCell resets after the product, got {cell}")
+        if not cell.reset_after:
+            raise ValueError(
+                f"reset_after: flax.linen.GRUCell resets after the product, got {cell}"
+            )
         return _MGU if "if/kernel" in names else _GRU
     table = {LSTM: _LSTM, RNN: _RNN}.get(type(cell))
     if table is None:

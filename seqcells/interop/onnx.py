@@ -5,8 +5,8 @@ peepholes, P [directions, 3*H]. A cell or a layer is one node, a Stack a node a 
 
 z keeps the old value there, so its signs are turned; gates stand in the order z|r|h and i|o|f|c.
 The weights do not say the attributes, which `attributes` gives: `linear_before_reset` is 1 for
-`GRU(reset="after")` and 0 for "before". LSTM and RNN have two biases: `load` adds them, and `dump`
-leaves the second at zero.
+`GRU(reset_after=True)` and 0 for False. LSTM and RNN have two biases: `load` adds them, and
+`dump` leaves the second at zero.
 """
 
 from __future__ import annotations
@@ -104,7 +104,7 @@ def attributes(cell_or_layer: CellOrLayer) -> list[dict[str, Any]]:
         node = {"op_type": table.where.split(".")[1], "hidden_size": cell.hidden_size}
         node["direction"] = way
         if isinstance(cell, GRU):
-            node["linear_before_reset"] = int(cell.reset == "after")
+            node["linear_before_reset"] = int(cell.reset_after)
         if isinstance(cell, RNN):
             node["activations"] = [cell.activation.capitalize()] * (2 if leaf.way else 1)
         nodes.append(node)

@@ -81,8 +81,8 @@ def _table(cell: Cell, names: Names) -> Table:
     table = _TABLES.get(type(cell))
     if table is None:
         raise _form.no_such("torch", cell, "GRU, LSTM and RNN")
-    if isinstance(cell, GRU) and cell.reset != "after":
-        raise ValueError(f"reset: {table.where} resets after the product, got {cell}")
+    if isinstance(cell, GRU) and not cell.reset_after:
+        raise ValueError(f"reset_after: {table.where} resets after the product, got {cell}")
     if isinstance(cell, RNN) and cell.activation not in ("tanh", "relu"):
         raise ValueError(f"activation: {table.where} has tanh and relu, got {cell}")
     return table

@@ -101,25 +101,29 @@ def splits(cell):
     return isinstance(cell, sc.SplitCell) and cell.why_not_split() is None
 
 
-@pytest.mark.parametrize("reset", ["after", "before"])
+@pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize(("bias_z", "written"), [(-40.0, 0.0), (40.0, 1.0), (0.0, 0.5)])
-def test_z_is_the_fraction_that_is_written(reset, bias_z, written):
+def test_z_is_the_fraction_that_is_written(reset_after, bias_z, written):
     bias = jnp.concatenate([jnp.zeros(H), jnp.full(H, bias_z), jnp.ones(H)])
     params = sc.GRUParams(jnp.zeros((D, 3 * H)), jnp.zeros((H, 3 * H)), bias, jnp.zeros(3 * H))
     old = jnp.array([-2.0, 0.5, 3.0])
-    new, _ = sc.GRU(H, reset).step(params, old, jnp.ones(D))
+    new, _ = sc.GRU(H, reset_after=reset_after).step(params, old, jnp.ones(D))
     assert_close(new, (1 - written) * old + written * jnp.tanh(1.0), 1e-6)
 
 
 SHAPES = [
     pytest.param(sc.RNN(H), ((D, H), (H, H), (H,)), id="rnn"),
-    pytest.param(sc.RNN(H, bias=False), ((D, H), (H, H), None), id="rnn-nobias"),
+    pytest.param(sc.RNN(H, bias="none"), ((D, H), (H, H), None), id="rnn-nobias"),
     pytest.param(sc.GRU(H), ((D, 9), (H, 9), (9,), (9,)), id="gru-double"),
     pytest.param(sc.GRU(H, bias="single"), ((D, 9), (H, 9), (9,), None), id="gru-single"),
-    pytest.param(sc.GRU(H, "before", "none"), ((D, 9), (H, 9), None, None), id="gru-none"),
+    pytest.param(
+        sc.GRU(H, reset_after=False, bias="none"), ((D, 9), (H, 9), None, None), id="gru-none"
+    ),
     pytest.param(sc.MGU(H), ((D, 6), (H, 6), (6,), None), id="mgu"),
     pytest.param(sc.LSTM(H), ((D, 12), (H, 12), (12,), None), id="lstm"),
-    pytest.param(sc.LSTM(H, False, True), ((D, 12), (H, 12), None, (9,)), id="lstm-peep"),
+    pytest.param(
+        sc.LSTM(H, bias="none", peepholes=True), ((D, 12), (H, 12), None, (9,)), id="lstm-peep"
+    ),
     pytest.param(sc.IndRNN(H), ((D, H), (H,), (H,)), id="indrnn"),
     pytest.param(sc.MinGRU(H), ((D, 6), (6,)), id="mingru"),
     pytest.param(sc.LRU(H, 5), ((D, 6), (H, 10), (H,), (H,), (H,)), id="lru"),
@@ -140,6 +144,23 @@ def test_parameters_have_these_names_and_shapes(cell, shapes):
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), D))
     assert params._fields == NAMES[type(cell)]
     assert tuple(None if leaf is None else leaf.shape for leaf in params) == shapes
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_cell_lists_the_biases_that_it_has_and_refuses_others(kind):
+    biases = [] if kind is sc.LRU else ["none", "single"]
+    biases += ["double"] if kind in (sc.GRU, sc.MGU) else []
+    assert sorted(kind.BIASES) == sorted(biases)
+    for bias in biases:
+        params = kind(H, bias=bias).init(jax.random.key(0), D)
+        given = {"none": 0, "single": 1, "double": 2}[bias]
+        assert (
+            sum(name[0] == "b" for name, leaf in params._asdict().items() if leaf is not None)
+            == given
+        )
+    for bias in ("both", True, None):
+        with pytest.raises(TypeError if kind is sc.LRU else ValueError, match="bias"):
+            kind(H, bias=bias)
 
 
 def test_the_gru_of_the_guide_has_12864_parameters():
@@ -204,7 +225,7 @@ def chrono():
 
 
 EQUAL = [
-    (sc.GRU(H), sc.GRU(np.int64(H), "after", bias="double")),
+    (sc.GRU(H), sc.GRU(np.int64(H), reset_after=True, bias="double")),
     (sc.GRU(H, dtype="bfloat16"), sc.GRU(H, dtype=jnp.bfloat16)),
     (sc.RNN(H, param_dtype=np.float32), sc.RNN(H, param_dtype=jnp.dtype("float32"))),
     (sc.GRU(H, b_ih_init=chrono()), sc.GRU(H, b_ih_init=chrono())),

@@ -183,9 +183,17 @@ CALLS = {
     "hidden_size True": (lambda: sc.GRU(True), TypeError, ["hidden_size", "int", "True"]),
     "hidden_size a": (lambda: sc.RNN("a"), TypeError, ["hidden_size", "int", "'a'"]),
     "hidden_size None": (lambda: sc.RNN(None), TypeError, ["hidden_size", "int", "None"]),
-    "reset": (lambda: sc.GRU(2, "within"), ValueError, ["reset", "'after', 'before'", "'within'"]),
+    "reset_after": (
+        lambda: sc.GRU(2, reset_after="within"),
+        TypeError,
+        ["reset_after", "True or False", "'within'"],
+    ),
     "bias of a GRU": (lambda: sc.GRU(2, bias=True), ValueError, ["bias", "'double'", "True"]),
-    "bias of an RNN": (lambda: sc.RNN(2, bias="none"), TypeError, ["bias", "True or", "'none'"]),
+    "bias of an RNN": (
+        lambda: sc.RNN(2, bias="double"),
+        ValueError,
+        ["bias", "'single', 'none'", "'double'"],
+    ),
     "activation": (lambda: sc.RNN(2, "gelu"), ValueError, ["activation", "'relu'", "'gelu'"]),
     "activation as a function": (
         lambda: sc.RNN(2, jnp.tanh),
@@ -297,9 +305,9 @@ CALLS = {
         ["params", "transposed", "[in, out]"],
     ),
     "gate of a cell that cannot be split": (
-        lambda: sc.GRU(H, "before").gate(None, None, None),
+        lambda: sc.GRU(H, reset_after=False).gate(None, None, None),
         ValueError,
-        ["reset", "GRU(4, reset='before')", "recur"],
+        ["reset_after", "GRU(4, reset_after=False)", "recur"],
     ),
     "gate of peepholes": (
         lambda: sc.LSTM(H, peepholes=True).gate(None, None, None),
@@ -447,9 +455,9 @@ CALLS = {
         ["form", "'paper', 'code'", "'both'"],
     ),
     "omega of products in sequence": (
-        lambda: remedies.omega(sc.GRU(H, "before"), PARAMS, XS, jnp.sum),
+        lambda: remedies.omega(sc.GRU(H, reset_after=False), PARAMS, XS, jnp.sum),
         ValueError,
-        ["cell", "GRU(64)", 'reset="before"'],
+        ["cell", "GRU(64)", "reset_after=False"],
     ),
     "omega of a function": (
         lambda: remedies.omega(TOTAL, jnp.ones(D), XS, jnp.sum),

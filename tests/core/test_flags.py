@@ -261,7 +261,7 @@ def test_checkify_finds_traced_lengths_that_cannot_be(name, way):
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "uint32"])
 def test_checkify_knows_narrow_lengths(dtype):
     params, xs = (np.ones((1, 1)), np.ones((1, 1)), None), np.ones((200, 2, 1))
-    cell = sc.RNN(1, "identity", False)
+    cell = sc.RNN(1, "identity", bias="none")
     checked = checkify.checkify(
         jax.jit(lambda n: sc.unroll(cell, sc.RNNParams(*params), xs, lengths=n)[0])
     )

@@ -103,7 +103,7 @@ def simulated(init, key, su2):
     k_w, k_x, k_loss = jax.random.split(key, 3)
     w_hh = init(k_w, (N, N), "float32")
     params = sc.RNNParams(jnp.sqrt(su2) * jnp.eye(N, dtype="float32"), w_hh, None)
-    cell, xs = sc.RNN(N, bias=False), jax.random.normal(k_x, (STEPS, N), "float32")
+    cell, xs = sc.RNN(N, bias="none"), jax.random.normal(k_x, (STEPS, N), "float32")
     drive, carries = cell.project(params, xs), sc.trajectory(cell, params, xs)
     sums = drive[1:] + cell.mix(params, carries[:-1])
     reading = jax.random.normal(k_loss, (N,), "float32")

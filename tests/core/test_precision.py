@@ -100,7 +100,7 @@ def test_a_sum_of_1000_ones_is_not_rounded_away(carrier, dtype):
     """In bfloat16 256 + 1 is 256: a memory of 8 bits would stop there."""
     ones = jnp.ones((1000, 1), dtype)
     if carrier == "rnn":
-        cell, params = sc.RNN(1, "identity", bias=False), sc.RNNParams(*jnp.ones((2, 1, 1)), None)
+        cell, params = sc.RNN(1, "identity", bias="none"), sc.RNNParams(*jnp.ones((2, 1, 1)), None)
         carry, _ = sc.unroll(cell, params, ones)
         assert float(carry[0]) == 1000
         return

@@ -35,7 +35,7 @@ def everywhere(ys):
 
 def orthogonal(g):
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(H, H)))[0]
-    return sc.RNN(H, "identity", False), sc.RNNParams(np.ones((D, H)), g * rotation, None)
+    return sc.RNN(H, "identity", bias="none"), sc.RNNParams(np.ones((D, H)), g * rotation, None)
 
 
 def total(ratio, form):

@@ -281,7 +281,7 @@ def test_a_reset_takes_the_carry_that_is_given_for_it(case, reverse):
 def test_lengths_above_127_are_counted():
     params = sc.RNNParams(np.ones((1, 1)), np.ones((1, 1)), None)
     xs, lengths = np.ones((300, 2, 1)), np.array([130, 299], "int16")
-    carry, _ = sc.unroll(sc.RNN(1, "identity", False), params, xs, lengths=lengths)
+    carry, _ = sc.unroll(sc.RNN(1, "identity", bias="none"), params, xs, lengths=lengths)
     assert carry.ravel().tolist() == [130, 299]
 
 

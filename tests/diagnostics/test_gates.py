@@ -23,12 +23,12 @@ def sigmoid(a):
     return 1 / (1 + np.exp(-a))
 
 
-def gated_step(p, gates, h, x, reset):
+def gated_step(p, gates, h, x, reset_after):
     """A step of GRU or MGU that takes its gates from outside."""
     z, r = gates.get("z", gates.get("f")), gates.get("r", gates.get("f"))
     bias, bias_hh = (0.0 if b is None else b[-H:] for b in (p.b_ih, p.b_hh))
     w, u = p.w_ih[:, -H:], p.w_hh[:, -H:]
-    told = r * (h @ u + bias_hh) if reset == "after" else (r * h) @ u + bias_hh
+    told = r * (h @ u + bias_hh) if reset_after else (r * h) @ u + bias_hh
     return (1 - z) * h + z * np.tanh(x @ w + bias + told)
 
 
@@ -50,7 +50,7 @@ def layernorm_step(p, gates, h, x):
 
 def stepped(name, *args):
     if name.startswith(("gru", "mgu")):
-        return gated_step(*args, reset=name.split("-")[1])
+        return gated_step(*args, reset_after=name.split("-")[1] == "after")
     return lstm_step(*args) if name.startswith("lstm") else layernorm_step(*args)
 
 

@@ -44,17 +44,19 @@ def weighted(ys):
 def test_a_linear_cell_with_an_orthogonal_matrix_gives_powers_of_its_scale(g):
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(H, H)))[0]
     params = sc.RNNParams(np.ones((D, H)), g * rotation, None)
-    norms = by_lag(sc.RNN(H, "identity", False), params, np.ones((50, D)), last_sum)
+    norms = by_lag(sc.RNN(H, "identity", bias="none"), params, np.ones((50, D)), last_sum)
     assert_close(norms, math.sqrt(H) * g ** np.arange(50.0), 1e-10)
     assert float(fitted(norms).rate) == pytest.approx(g, rel=1e-10)
 
 
-@pytest.mark.parametrize("reset", ["after", "before"])
+@pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("bias_z", [-3.0, 0.0, 2.0])
-def test_a_gru_without_weights_forgets_what_it_overwrites(reset, bias_z):
+def test_a_gru_without_weights_forgets_what_it_overwrites(reset_after, bias_z):
     bias = np.repeat([0.0, bias_z, 0.0], H)
     params = sc.GRUParams(np.zeros((D, 3 * H)), np.zeros((H, 3 * H)), bias, None)
-    norms = by_lag(sc.GRU(H, reset, "single"), params, np.ones((20, B, D)), one_number)
+    norms = by_lag(
+        sc.GRU(H, reset_after=reset_after, bias="single"), params, np.ones((20, B, D)), one_number
+    )
     kept = 1 - 1 / (1 + math.exp(-bias_z))  # z is what is written
     assert_close(norms[:, 1], kept ** np.arange(20.0), 1e-10)
     assert not np.any(np.delete(norms, 1, axis=1))  # the loss looks at one sequence
@@ -195,7 +197,7 @@ def test_the_norm_is_taken_over_all_leaves_of_a_carry(batch):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_no_norm_underflows_before_the_gradient_does(dtype):
     """A square would: of 1e-30 in float32 it is 0."""
-    cell = sc.RNN(2, "identity", False, dtype=dtype)
+    cell = sc.RNN(2, "identity", bias="none", dtype=dtype)
     params = sc.RNNParams(jnp.ones((1, 2), dtype), jnp.eye(2, dtype=dtype) * 0.1, None)
     steps = 36 if dtype == "float32" else 300
     xs = jnp.ones((steps, 1), dtype)

@@ -26,7 +26,7 @@ def log_determinants(cell, params, xs, carry=None):
 def test_a_linear_cell_with_an_orthogonal_matrix_has_the_logarithm_of_its_scale(g, k):
     rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(H, H)))[0]
     params = sc.RNNParams(np.ones((D, H)), g * rotation, None)
-    exponents = exponents_of(sc.RNN(H, "identity", False), params, np.ones((50, B, D)), k)
+    exponents = exponents_of(sc.RNN(H, "identity", bias="none"), params, np.ones((50, B, D)), k)
     assert_close(exponents, np.full((B, k or H), math.log(g)), 1e-10)
 
 
@@ -56,7 +56,7 @@ def test_at_a_fixed_point_they_are_the_logarithms_of_the_eigenvalues_in_order():
     rotation = np.linalg.qr(rng.normal(size=(H, H)))[0]
     w_hh = rotation * [0.9, -0.5, 0.2] @ rotation.T  # symmetric, so J has real eigenvalues
     params = sc.RNNParams(rng.normal(size=(D, H)), w_hh, None)
-    args = (sc.RNN(H, bias=False), params, np.full((400, D), 0.3))
+    args = (sc.RNN(H, bias="none"), params, np.full((400, D), 0.3))
     exponents = exponents_of(*args, warmup=300)
     moduli = np.abs(np.linalg.eigvals(np.asarray(step_jacobians(*args)[-1])))
     assert_close(exponents, np.sort(np.log(moduli))[::-1], 1e-10)
@@ -65,13 +65,13 @@ def test_at_a_fixed_point_they_are_the_logarithms_of_the_eigenvalues_in_order():
 def test_the_fastest_unit_is_found_where_units_do_not_touch_each_other():
     speeds = np.array([0.2, 0.9, 0.5])
     params = sc.IndRNNParams(np.ones((D, H)), speeds, None)
-    args = (sc.IndRNN(H, "identity", False), params, np.ones((300, D)))
+    args = (sc.IndRNN(H, "identity", bias="none"), params, np.ones((300, D)))
     assert_close(exponents_of(*args, 2, warmup=200), np.log([0.9, 0.5]), 1e-10)
 
 
 def test_a_direction_that_is_lost_has_minus_infinity():
     params = sc.IndRNNParams(np.ones((D, H)), np.array([0.0, 0.9, 0.5]), None)
-    args = (sc.IndRNN(H, "identity", False), params, np.ones((300, D)))
+    args = (sc.IndRNN(H, "identity", bias="none"), params, np.ones((300, D)))
     exponents = exponents_of(*args, warmup=200)
     assert_close(exponents[:2], np.log([0.9, 0.5]), 1e-10)
     assert np.isneginf(exponents[2]) or exponents[2] < -30  # rounding may leave 1e-17 of it

@@ -28,19 +28,19 @@ def rotation(size=H, seed=0):
 def test_a_scaled_rotation_has_powers_of_its_scale(g, steps):
     """0.5^3000 and 1.1^3000 are 1e-903 and 1e+124: nothing under- or overflows."""
     params = sc.RNNParams(np.ones((D, H)), g * rotation(), None)
-    logs = by_lag(sc.RNN(H, "identity", False), params, np.ones((steps, D)))
+    logs = by_lag(sc.RNN(H, "identity", bias="none"), params, np.ones((steps, D)))
     lags = np.arange(steps + 1.0)
     assert_close(logs.log_singular_values, np.outer(lags, np.full(H, math.log(g))), 1e-10)
     assert_close(logs.log_norm, lags * math.log(g) + math.log(H) / 2, 1e-10)
     assert float(bound(sc.RNN(H, "identity"), params, 7)) == pytest.approx(g**7, rel=1e-12)
 
 
-@pytest.mark.parametrize("reset", ["after", "before"])
+@pytest.mark.parametrize("reset_after", [True, False])
 @pytest.mark.parametrize("bias_z", [-3.0, 0.0, 2.0])
-def test_a_gru_without_weights_keeps_what_it_does_not_overwrite(reset, bias_z):
+def test_a_gru_without_weights_keeps_what_it_does_not_overwrite(reset_after, bias_z):
     bias = np.repeat([0.0, bias_z, 0.0], H)
     params = sc.GRUParams(np.zeros((D, 3 * H)), np.zeros((H, 3 * H)), bias, None)
-    logs = by_lag(sc.GRU(H, reset, "single"), params, np.ones((20, B, D)))
+    logs = by_lag(sc.GRU(H, reset_after=reset_after, bias="single"), params, np.ones((20, B, D)))
     kept = 1 - 1 / (1 + math.exp(-bias_z))
     expected = np.broadcast_to(kept ** np.arange(21.0)[:, None, None], (21, B, H))
     assert_close(np.exp(logs.log_singular_values), expected, 1e-10)
@@ -78,7 +78,7 @@ def test_it_is_the_product_of_the_steps(name):
 
 def test_what_is_forgotten_in_one_step_is_minus_infinity_and_no_nan():
     params = sc.RNNParams(np.ones((D, H)), np.zeros((H, H)), None)
-    logs = by_lag(sc.RNN(H, bias=False), params, np.ones((3, D)))
+    logs = by_lag(sc.RNN(H, bias="none"), params, np.ones((3, D)))
     assert np.all(np.isneginf(logs.log_norm[1:]))
     assert np.all(np.isneginf(logs.log_singular_values[1:]))
 
@@ -118,7 +118,7 @@ def test_a_bound_is_reached_by_a_symmetric_linear_net():
     turn = rotation()
     w_hh = turn @ np.diag([0.9, -0.5, 0.1]) @ turn.T
     params = sc.RNNParams(np.ones((D, H)), w_hh, None)
-    cell = sc.RNN(H, "identity", False)
+    cell = sc.RNN(H, "identity", bias="none")
     largest = by_lag(cell, params, np.ones((20, D))).log_singular_values[:, 0]
     assert_close(np.exp(largest), bound(cell, params, np.arange(21.0)), 1e-10)
     assert_close(np.exp(largest), 0.9 ** np.arange(21.0), 1e-10)

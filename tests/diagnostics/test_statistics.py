@@ -73,7 +73,7 @@ def test_every_parameter_of_a_net_has_its_own():
 
 def sensitivities(decay, xs):
     """h_t and dh_t/dl of an IndRNN whose every unit keeps the share `decay`, for xs [T, B, 1]."""
-    cell = sc.IndRNN(1, "identity", False)
+    cell = sc.IndRNN(1, "identity", bias="none")
 
     def final(u):
         return sc.unroll(cell, sc.IndRNNParams(jnp.ones((1, 1)), u, None), xs)[1]

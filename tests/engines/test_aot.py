@@ -180,7 +180,7 @@ CELLS = {
     "lstm-64-tf32": (sc.LSTM(64), "tf32"),
     "lstm-64-tf32x3": (sc.LSTM(64), "tf32x3"),
     "lstm-128-bfloat16": (sc.LSTM(128, dtype="bfloat16"), None),
-    "mgu-100-tf32": (sc.MGU(100, reset="after"), "tf32"),
+    "mgu-100-tf32": (sc.MGU(100, reset_after=True), "tf32"),
 }
 
 
@@ -224,7 +224,7 @@ CLUSTER_CELLS = {  # the largest of each, and those that all registers hold
     "gru-256": sc.GRU(256, dtype="bfloat16"),
     "gru-512": sc.GRU(512, dtype="bfloat16"),
     "lstm-384": sc.LSTM(384, dtype="bfloat16"),
-    "mgu-640": sc.MGU(640, reset="after", dtype="bfloat16"),
+    "mgu-640": sc.MGU(640, reset_after=True, dtype="bfloat16"),
     "rnn-512": sc.RNN(512, dtype="bfloat16"),
     "rnn-896": sc.RNN(896, dtype="bfloat16"),
 }
@@ -340,7 +340,7 @@ TPU_CELLS = {
     "gru-128-carry-in-float32": (sc.GRU(128, dtype="bfloat16"), None),
     "rnn-64": (sc.RNN(64), None),
     "lstm-768-bfloat16": (sc.LSTM(768), "bfloat16"),
-    "mgu-100": (sc.MGU(100, reset="after"), None),
+    "mgu-100": (sc.MGU(100, reset_after=True), None),
 }
 
 

@@ -18,7 +18,7 @@ CELLS = {
     "gru": sc.GRU,
     "gru-single": lambda *args, **more: sc.GRU(*args, bias="single", **more),
     "lstm": sc.LSTM,
-    "mgu": lambda *args, **more: sc.MGU(*args, reset="after", **more),
+    "mgu": lambda *args, **more: sc.MGU(*args, reset_after=True, **more),
     "identity": lambda *args, **more: sc.RNN(*args, activation="identity", **more),
     "relu": lambda *args, **more: sc.RNN(*args, activation="relu", **more),
     "sigmoid": lambda *args, **more: sc.RNN(*args, activation="sigmoid", **more),
@@ -123,7 +123,7 @@ def test_cuda_computes_what_numpy_does(name, launched):
 
 @pytest.mark.usefixtures("launched")
 def test_infinity_stays_infinite_beside_units_that_are_padding():
-    cell = sc.RNN(5, "relu", bias=False)
+    cell = sc.RNN(5, "relu", bias="none")
     params = sc.RNNParams(jnp.ones((1, 5)), 1e30 * jnp.ones((5, 5)), None)
     xs = jnp.ones((5, 2, 1)).at[:, 1].set(0)
     found, right = (

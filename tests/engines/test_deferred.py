@@ -256,7 +256,7 @@ def test_a_split_cell_of_ones_own_is_taken():
     [
         (Own("normal"), "not elementwise: it has reduce_sum"),
         (Own("counting"), "not real numbers"),
-        (sc.GRU(3, "before"), "two products in sequence"),
+        (sc.GRU(3, reset_after=False), "two products in sequence"),
         (sc.MinGRU(3), "no SplitCell"),
     ],
 )

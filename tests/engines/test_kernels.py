@@ -82,7 +82,7 @@ def test_in_bfloat16_the_carry_stays_in_float32(kernel, name):
 
 def test_a_carry_in_float32_adds_what_bfloat16_would_lose():
     """A product of 1 + 2**-9 units and the identity: rounded to bfloat16, the sum stays at 256."""
-    cell = sc.RNN(1, "identity", bias=False, dtype="bfloat16")
+    cell = sc.RNN(1, "identity", bias="none", dtype="bfloat16")
     params = sc.RNNParams(jnp.ones((1, 1)), jnp.ones((1, 1)), None)
     xs = jnp.ones((300, 1, 1), jnp.bfloat16)
     exact = sc.PallasTriton("float32", interpret=True)
@@ -140,7 +140,7 @@ def test_many_inputs_share_the_gradient_of_their_weights(kernel):
 
 @over_all_kernels
 def test_infinity_stays_infinite_beside_units_that_are_padding(kernel):
-    cell = sc.RNN(5, "relu", bias=False, dtype="bfloat16")
+    cell = sc.RNN(5, "relu", bias="none", dtype="bfloat16")
     params = sc.RNNParams(jnp.ones((1, 5)), 1e30 * jnp.ones((5, 5)), None)
     xs = jnp.ones((5, 2, 1)).at[:, 1].set(0)
     found, right = (
@@ -168,7 +168,11 @@ REFUSED = [
     pytest.param(sc.GRU(64), XS, sc.PallasTPU(), "for a TPU, and this runs on a CPU", id="tpu"),
     pytest.param(sc.IndRNN(8), XS, sc.PallasTriton(interpret=True), "no IndRNN", id="cell"),
     pytest.param(
-        sc.GRU(8, "before"), XS, sc.PallasTriton(interpret=True), "two products", id="reset"
+        sc.GRU(8, reset_after=False),
+        XS,
+        sc.PallasTriton(interpret=True),
+        "two products",
+        id="reset",
     ),
     pytest.param(
         sc.GRU(129),

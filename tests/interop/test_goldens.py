@@ -115,7 +115,7 @@ FULL = [
     *(("nnx", layer) for layer in (SINGLE_BIAS, LSTM, deep(RNN))),
     *(("haiku", layer) for layer in (BEFORE, RELU, sc.Stack((RELU, BEFORE, RELU)))),
     *(("equinox", layer) for layer in (SINGLE_BIAS, LSTM, deep(LSTM))),
-    *(("onnx", layer) for layer in (GRU, sc.GRU(H, "before"), deep(GRU))),
+    *(("onnx", layer) for layer in (GRU, sc.GRU(H, reset_after=False), deep(GRU))),
     *(("onnx", layer) for layer in (sc.LSTM(H, peepholes=True), sc.Recurrent(RNN, reverse=True))),
 ]
 
@@ -135,7 +135,7 @@ def test_haiku_adds_one_to_the_forget_gate_which_rounds():
     back = interop.haiku.load(interop.haiku.dump(LSTM, params), LSTM)
     assert_same_bits(back._replace(b=None), params._replace(b=None))
     np.testing.assert_allclose(back.b, params.b, atol=2e-7)
-    bare = interop.haiku.dump(sc.LSTM(H, bias=False), drawn(sc.LSTM(H, bias=False)))
+    bare = interop.haiku.dump(sc.LSTM(H, bias="none"), drawn(sc.LSTM(H, bias="none")))
     np.testing.assert_array_equal(bare["lstm/linear"]["b"].reshape(4, H)[:, 0], [0, 0, -1, 0])
 
 

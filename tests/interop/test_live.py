@@ -211,7 +211,7 @@ def test_equinox(layer):
 
 ONNX = {
     "gru": sc.Recurrent(GRU),
-    "gru-before": sc.Recurrent(sc.GRU(H, "before")),
+    "gru-before": sc.Recurrent(sc.GRU(H, reset_after=False)),
     "lstm": sc.Bidirectional(sc.LSTM(H, peepholes=True)),
     "rnn": sc.Recurrent(RELU, reverse=True),
 }

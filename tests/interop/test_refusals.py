@@ -23,7 +23,7 @@ from tests.support.interop import (
 from tests.support.laws import assert_same_bits
 
 REFUSED = [
-    ("torch", sc.GRU(H, "before"), "reset: torch.nn.GRU resets after the product"),
+    ("torch", sc.GRU(H, reset_after=False), "reset_after: torch.nn.GRU resets after the product"),
     ("torch", sc.RNN(H, "identity"), "activation: torch.nn.RNN has tanh and relu"),
     ("torch", sc.RNN(H, "sigmoid"), "activation: torch.nn.RNN has tanh and relu"),
     ("torch", sc.MGU(H), r"expected a cell that torch has \(GRU, LSTM and RNN\), got MGU"),
@@ -40,16 +40,16 @@ REFUSED = [
     ("torch", sc.Recurrent(GRU, learned_carry=True), "learned_carry: torch has no place"),
     ("keras", sc.IndRNN(H), "expected a cell that keras has"),
     ("keras", sc.Recurrent(GRU, reverse=True), "reverse: keras has no layer"),
-    ("linen", sc.GRU(H, "before"), "reset: flax.linen.GRUCell resets after"),
+    ("linen", sc.GRU(H, reset_after=False), "reset_after: flax.linen.GRUCell resets after"),
     ("linen", sc.MGU(H), r"resets with the f with which it keeps.*GRU\(4\) reads its arrays"),
     ("linen", sc.MinGRU(H), "expected a cell that flax.linen has"),
-    ("nnx", sc.GRU(H, "before"), "reset: flax.nnx.GRUCell resets after"),
+    ("nnx", sc.GRU(H, reset_after=False), "reset_after: flax.nnx.GRUCell resets after"),
     ("nnx", sc.LRU(H), "expected a cell that flax.nnx has"),
-    ("haiku", GRU, "reset: haiku.GRU resets before"),
+    ("haiku", GRU, "reset_after: haiku.GRU resets before"),
     ("haiku", RNN, "activation: haiku.VanillaRNN is ReLU"),
     ("haiku", sc.MGU(H), "expected a cell that haiku has"),
     ("haiku", sc.Bidirectional(BEFORE), "merge: haiku has no Bidirectional at all"),
-    ("equinox", sc.GRU(H, "before"), "reset: equinox.nn.GRUCell resets after"),
+    ("equinox", sc.GRU(H, reset_after=False), "reset_after: equinox.nn.GRUCell resets after"),
     ("equinox", RNN, "expected a cell that equinox has"),
     ("onnx", sc.RNN(H, "identity"), "activation: onnx.RNN has tanh and relu"),
     ("onnx", sc.RNN(H, "sigmoid"), "activation: onnx.RNN has tanh and relu"),
@@ -68,10 +68,14 @@ def test_what_no_weights_make_equal_is_refused_with_the_reason(name, layer, reas
 
 
 NO_PLACE = [
-    ("keras", sc.GRU(H, "before"), "b_hh: keras.layers.GRU.* has no b_hh for the gates r, z, n"),
+    (
+        "keras",
+        sc.GRU(H, reset_after=False),
+        "b_hh: keras.layers.GRU.* has no b_hh for the gates r, z, n",
+    ),
     ("linen", GRU, "b_hh: flax.linen.GRUCell has no b_hh for the gates r, z "),
     ("nnx", GRU, "b_hh: flax.nnx.GRUCell has no b_hh for the gates r, z, n"),
-    ("haiku", sc.GRU(H, "before"), "b_hh: haiku.GRU has no b_hh for the gates r, z, n"),
+    ("haiku", sc.GRU(H, reset_after=False), "b_hh: haiku.GRU has no b_hh for the gates r, z, n"),
     ("equinox", GRU, "b_hh: equinox.nn.GRUCell has no b_hh for the gates r, z "),
     ("torch", sc.LSTM(H, peepholes=True), "p: torch.nn.LSTM has no p for the gates i, f, o"),
     ("keras", sc.LSTM(H, peepholes=True), "p: keras.layers.LSTM has no p"),
@@ -99,7 +103,7 @@ def test_a_bias_that_the_cell_lacks_must_be_zero():
     assert interop.torch.load(arrays, SINGLE_BIAS).b_hh is None
     arrays = interop.nnx.dump(RNN, drawn(RNN))
     with pytest.raises(ValueError, match=r"b: .* has no b for the gates h"):
-        interop.nnx.load(arrays, sc.RNN(H, bias=False))
+        interop.nnx.load(arrays, sc.RNN(H, bias="none"))
 
 
 def test_an_mgu_of_linen_is_a_gru_and_goes_back_as_one_alone_if_it_is():
@@ -179,7 +183,9 @@ def test_a_copy_is_made_both_ways():
 
 
 def test_the_attributes_of_onnx_nodes():
-    layer = sc.Stack((sc.Bidirectional(sc.GRU(H, "before")), sc.Recurrent(RELU, reverse=True)))
+    layer = sc.Stack(
+        (sc.Bidirectional(sc.GRU(H, reset_after=False)), sc.Recurrent(RELU, reverse=True))
+    )
     assert interop.onnx.attributes(layer) == [
         {
             "op_type": "GRU",

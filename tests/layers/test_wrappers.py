@@ -18,7 +18,7 @@ WIDE = 2000  # units enough for a share to be told
 def identity(size, w_ih, w_hh):
     """A cell whose output is its sum: h_t = w_hh h + w_ih x, both diagonal."""
     eye = jnp.eye(size)
-    return sc.RNN(size, "identity", False), sc.RNNParams(w_ih * eye, w_hh * eye, None)
+    return sc.RNN(size, "identity", bias="none"), sc.RNNParams(w_ih * eye, w_hh * eye, None)
 
 
 WRAPPED = {
@@ -154,7 +154,7 @@ BAD = {
     "a negative rate": (lambda: sc.VariationalDropout(sc.GRU(H), -0.1), "input_rate: .*-0.1"),
     "a rate that is True": (lambda: sc.Zoneout(sc.GRU(H), True), "rate: .*True"),
     "a product that comes twice": (
-        lambda: sc.VariationalDropout(sc.GRU(H, "before"), 0.1, 0.1),
+        lambda: sc.VariationalDropout(sc.GRU(H, reset_after=False), 0.1, 0.1),
         "recurrent_rate: .*two products",
     ),
     "a norm of what has no gates": (lambda: sc.LayerNorm(sc.MinGRU(H)), "cell: .*no SplitCell"),

@@ -20,8 +20,8 @@ def deep(cell, layers=2):
 def _torch():
     cells = {
         "gru": (sc.GRU(H), sc.GRU(H, bias="none")),
-        "lstm": (sc.LSTM(H), sc.LSTM(H, bias=False)),
-        "rnn": (sc.RNN(H), sc.RNN(H, bias=False)),
+        "lstm": (sc.LSTM(H), sc.LSTM(H, bias="none")),
+        "rnn": (sc.RNN(H), sc.RNN(H, bias="none")),
     }
     cases = {"rnn-relu": sc.RNN(H, "relu")}
     for name, (cell, bare) in cells.items():
@@ -32,23 +32,23 @@ def _torch():
 
 
 GRU, LSTM, RNN, RELU = sc.GRU(H), sc.LSTM(H), sc.RNN(H), sc.RNN(H, "relu")
-BEFORE = sc.GRU(H, "before", "single")
+BEFORE = sc.GRU(H, reset_after=False, bias="single")
 LAYERS = {
     "torch": _torch(),
     "keras": {
         "gru": GRU,
         "gru-before": BEFORE,
         "gru-nobias": sc.GRU(H, bias="none"),
-        "gru-before-nobias": sc.GRU(H, "before", "none"),
+        "gru-before-nobias": sc.GRU(H, reset_after=False, bias="none"),
         "gru-cell": GRU,
         "gru-lengths": sc.Recurrent(GRU),
         "gru-both-lengths": sc.Bidirectional(GRU),
         "gru-before-both-sum": sc.Bidirectional(BEFORE, merge="sum"),
         "lstm": sc.Recurrent(LSTM),
-        "lstm-nobias": sc.LSTM(H, bias=False),
+        "lstm-nobias": sc.LSTM(H, bias="none"),
         "lstm-both-ave": sc.Bidirectional(LSTM, merge="mean"),
         "rnn": RNN,
-        "rnn-relu-nobias": sc.RNN(H, "relu", bias=False),
+        "rnn-relu-nobias": sc.RNN(H, "relu", bias="none"),
         "rnn-both-mul": sc.Bidirectional(RNN, merge="mul"),
         "deep": sc.Stack((GRU, sc.Bidirectional(GRU), sc.Recurrent(LSTM))),
     },
@@ -87,23 +87,23 @@ LAYERS = {
         "gru": GRU,
         "gru-nobias": sc.GRU(H, bias="none"),
         "lstm": LSTM,
-        "lstm-nobias": sc.LSTM(H, bias=False),
+        "lstm-nobias": sc.LSTM(H, bias="none"),
         "deep": sc.Stack((GRU, LSTM, sc.Recurrent(GRU))),
     },
     "onnx": {
         "gru-after": GRU,
-        "gru-before": sc.GRU(H, "before"),
+        "gru-before": sc.GRU(H, reset_after=False),
         "gru-after-exact": GRU,
-        "gru-before-exact": sc.GRU(H, "before"),
-        "gru-before-nobias": sc.GRU(H, "before", "none"),
+        "gru-before-exact": sc.GRU(H, reset_after=False),
+        "gru-before-nobias": sc.GRU(H, reset_after=False, bias="none"),
         "gru-after-both-lengths": sc.Bidirectional(GRU),
-        "gru-reverse": sc.Recurrent(sc.GRU(H, "before"), reverse=True),
+        "gru-reverse": sc.Recurrent(sc.GRU(H, reset_after=False), reverse=True),
         "lstm": LSTM,
         "lstm-exact": LSTM,
         "lstm-peepholes": sc.LSTM(H, peepholes=True),
         "lstm-peepholes-exact": sc.LSTM(H, peepholes=True),
         "lstm-peepholes-both": sc.Bidirectional(sc.LSTM(H, peepholes=True)),
-        "lstm-nobias": sc.LSTM(H, bias=False),
+        "lstm-nobias": sc.LSTM(H, bias="none"),
         "rnn": sc.Recurrent(RNN),
         "rnn-exact": RNN,
         "rnn-relu-both": sc.Bidirectional(RELU),

@@ -17,6 +17,7 @@ from seqcells._flags import Flags
 from tests.support import reference
 
 T, B, D, H = 7, 3, 2, 3
+LABELS = {"single": "bias", "none": "nobias"}  # in the names of cases
 
 
 class Case(NamedTuple):
@@ -46,26 +47,34 @@ def pair_init(key, input_size):
 def _cases() -> dict[str, Case]:
     cases = {}
     for activation in ("tanh", "relu", "sigmoid", "identity"):
-        for bias in (True, False):
+        for bias in ("single", "none"):
             step = functools.partial(reference.rnn_step, activation=activation)
-            name = f"rnn-{activation}-{'bias' if bias else 'nobias'}"
-            cases[name] = Case(sc.RNN(H, activation, bias), step, np.zeros(H))
-    for reset in ("after", "before"):
+            name = f"rnn-{activation}-{LABELS[bias]}"
+            cases[name] = Case(sc.RNN(H, activation, bias=bias), step, np.zeros(H))
+    for reset_after, reset in ((True, "after"), (False, "before")):
         for bias in ("double", "single", "none"):
-            step = functools.partial(reference.gru_step, reset=reset)
-            cases[f"gru-{reset}-{bias}"] = Case(sc.GRU(H, reset, bias), step, np.zeros(H))
-            step = functools.partial(reference.mgu_step, reset=reset)
-            cases[f"mgu-{reset}-{bias}"] = Case(sc.MGU(H, reset, bias), step, np.zeros(H))
+            step = functools.partial(reference.gru_step, reset_after=reset_after)
+            cases[f"gru-{reset}-{bias}"] = Case(
+                sc.GRU(H, reset_after=reset_after, bias=bias), step, np.zeros(H)
+            )
+            step = functools.partial(reference.mgu_step, reset_after=reset_after)
+            cases[f"mgu-{reset}-{bias}"] = Case(
+                sc.MGU(H, reset_after=reset_after, bias=bias), step, np.zeros(H)
+            )
     fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H))
-    lstms = {"bias": sc.LSTM(H), "nobias": sc.LSTM(H, bias=False), "peep": sc.LSTM(H, True, True)}
+    lstms = {
+        "bias": sc.LSTM(H),
+        "nobias": sc.LSTM(H, bias="none"),
+        "peep": sc.LSTM(H, peepholes=True),
+    }
     for name, cell in lstms.items():
         cases[f"lstm-{name}"] = Case(cell, reference.lstm_step, fresh)
-    for activation, bias in (("relu", True), ("tanh", False), ("identity", True)):
-        name = f"{activation}-{'bias' if bias else 'nobias'}"
+    for activation, bias in (("relu", "single"), ("tanh", "none"), ("identity", "single")):
+        name = f"{activation}-{LABELS[bias]}"
         step = functools.partial(reference.indrnn_step, activation=activation)
-        cases[f"indrnn-{name}"] = Case(sc.IndRNN(H, activation, bias), step, np.zeros(H))
+        cases[f"indrnn-{name}"] = Case(sc.IndRNN(H, activation, bias=bias), step, np.zeros(H))
         step = functools.partial(reference.mingru_step, activation=activation)
-        cases[f"mingru-{name}"] = Case(sc.MinGRU(H, activation, bias), step, np.zeros(H))
+        cases[f"mingru-{name}"] = Case(sc.MinGRU(H, activation, bias=bias), step, np.zeros(H))
     normal = sc.LayerNorm(sc.GRU(H, bias="none"))
     cases["layernorm-gru"] = Case(normal, reference.layernorm_gru_step, np.zeros(H))
     rates = (0.1, 0.3)

@@ -92,7 +92,7 @@ def our_sum():
     """The sum of 1000 ones in bfloat16 by a linear RNN."""
     params = sc.RNNParams(jnp.ones((1, 1)), jnp.ones((1, 1)), None)
     ones = jnp.ones((1000, 1, 1), BFLOAT16)
-    return float(sc.unroll(sc.RNN(1, "identity", False), params, ones)[0][0, 0])
+    return float(sc.unroll(sc.RNN(1, "identity", bias="none"), params, ones)[0][0, 0])
 
 
 def our_count():

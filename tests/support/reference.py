@@ -33,7 +33,7 @@ def rnn_step(params, h, x, activation="tanh"):
     return h, h
 
 
-def gru_step(params, h, x, reset="after"):
+def gru_step(params, h, x, reset_after=True):
     """z is the fraction that is written; gates stand in the order r|z|n."""
     w_r, w_z, w_n = np.split(params[0], 3, axis=-1)
     u_r, u_z, u_n = np.split(params[1], 3, axis=-1)
@@ -41,7 +41,7 @@ def gru_step(params, h, x, reset="after"):
     c_r, c_z, c_n = (0, 0, 0) if params[3] is None else np.split(params[3], 3)
     r = sigmoid(w_r.T @ x + b_r + u_r.T @ h + c_r)
     z = sigmoid(w_z.T @ x + b_z + u_z.T @ h + c_z)
-    if reset == "after":
+    if reset_after:
         n = np.tanh(w_n.T @ x + b_n + r * (u_n.T @ h + c_n))
     else:
         n = np.tanh(w_n.T @ x + b_n + u_n.T @ (r * h) + c_n)
@@ -49,14 +49,14 @@ def gru_step(params, h, x, reset="after"):
     return h, h
 
 
-def mgu_step(params, h, x, reset="before"):
+def mgu_step(params, h, x, reset_after=False):
     """f is the fraction that is written, and resets; gates stand in the order f|n."""
     w_f, w_n = np.split(params[0], 2, axis=-1)
     u_f, u_n = np.split(params[1], 2, axis=-1)
     b_f, b_n = (0, 0) if params[2] is None else np.split(params[2], 2)
     c_f, c_n = (0, 0) if params[3] is None else np.split(params[3], 2)
     f = sigmoid(w_f.T @ x + b_f + u_f.T @ h + c_f)
-    if reset == "after":
+    if reset_after:
         n = np.tanh(w_n.T @ x + b_n + f * (u_n.T @ h + c_n))
     else:
         n = np.tanh(w_n.T @ x + b_n + u_n.T @ (f * h) + c_n)
