@@ -12,14 +12,14 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells._static import Static
+from seqcells._static import Named
 
 Params = Any  # any pytree of arrays; RNNParams, GRUParams, ...
 Carry = Any  # the recurrent memory: an array, or a pytree of arrays
 Drive = Any  # what a step needs of its input once no carry is needed
 
 
-class Cell(Static, abc.ABC):
+class Cell(Named, abc.ABC):
     """A recurrent cell: configuration without arrays, and the functions of one step.
 
     Subclasses are frozen dataclasses, and static values to JAX: a cell passes through `jit` and

@@ -17,6 +17,7 @@ from jax.nn import initializers as jax_init
 
 from seqcells._linear import wide
 from seqcells._mean_field import critical_weight_std
+from seqcells._static import Named
 
 __all__ = [
     "Chrono",
@@ -40,7 +41,7 @@ ones = jax_init.ones
 
 
 @dataclasses.dataclass(frozen=True)
-class Orthogonal:
+class Orthogonal(Named):
     """Orthogonal matrix times `scale` (Saxe et al. 2014), computed in at least float32.
 
     Under vmap the matrices are made one after another: on a CPU with few cores a batched QR
@@ -64,7 +65,7 @@ class Orthogonal:
 
 
 @dataclasses.dataclass(frozen=True)
-class Identity:
+class Identity(Named):
     """Identity matrix times `scale`; with ReLU this is the IRNN (Le, Jaitly & Hinton 2015).
 
     Args:
@@ -79,7 +80,7 @@ class Identity:
 
 
 @dataclasses.dataclass(frozen=True)
-class Normal:
+class Normal(Named):
     """Normal entries N(0, std^2).
 
     Args:
@@ -94,7 +95,7 @@ class Normal:
 
 
 @dataclasses.dataclass(frozen=True)
-class Sparse:
+class Sparse(Named):
     """Square matrix with few inputs a unit, scaled to a spectral radius (Martens & Sutskever 2011).
 
     The nonzero entries of a column, the weights of one unit's inputs, are normal before scaling.
@@ -125,7 +126,7 @@ class Sparse:
 
 
 @dataclasses.dataclass(frozen=True)
-class Uniform:
+class Uniform(Named):
     """Uniform entries on [low, high).
 
     Args:
@@ -143,7 +144,7 @@ class Uniform:
 
 
 @dataclasses.dataclass(frozen=True)
-class Glorot:
+class Glorot(Named):
     """Uniform on +-sqrt(6 / (in + out)) (Glorot & Bengio 2010), `out` being one gate's width."""
 
     def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
@@ -152,7 +153,7 @@ class Glorot:
 
 
 @dataclasses.dataclass(frozen=True)
-class Lecun:
+class Lecun(Named):
     """Truncated normal of variance `scale` / in (LeCun et al. 1998); Flax's and Haiku's default.
 
     Args:
@@ -168,7 +169,7 @@ class Lecun:
 
 
 @dataclasses.dataclass(frozen=True)
-class Chrono:
+class Chrono(Named):
     """Bias -ln U[1, t_max - 1] of the update gate z (Tallec & Ollivier 2018).
 
     z is the fraction that is WRITTEN here, so the paper's log U stands with a minus sign. A unit's
@@ -192,7 +193,7 @@ class Chrono:
 
 
 @dataclasses.dataclass(frozen=True)
-class Critical:
+class Critical(Named):
     """Normal entries N(0, sw^2 / in), at the sw at which gradients of a tanh RNN keep their norm.
 
     By mean-field theory (Chen, Pennington & Schoenholz 2018), so on average and in wide nets:

@@ -17,7 +17,7 @@ from jax.typing import ArrayLike
 from seqcells import _check, _flags
 from seqcells._cell import Carry, Cell, Params, fresh_carry
 from seqcells._flags import Flags
-from seqcells._static import Static
+from seqcells._static import Named
 from seqcells._unroll import run, time_back, time_first, unroll
 from seqcells.engines import Engine
 
@@ -29,7 +29,7 @@ MERGES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 }
 
 
-class Layer(Static, abc.ABC):
+class Layer(Named, abc.ABC):
     """A function of whole sequences with parameters and a carry.
 
     Subclasses are frozen dataclasses, and static values to JAX.

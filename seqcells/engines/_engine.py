@@ -8,10 +8,10 @@ from typing import Any
 
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
-from seqcells._static import Static
+from seqcells._static import Named
 
 
-class Engine(Static, abc.ABC):
+class Engine(Named, abc.ABC):
     """One way to run a cell over time.
 
     Subclasses are frozen dataclasses, and static values to JAX.

@@ -1,7 +1,8 @@
 """A cell or layer and its parameters in one safetensors file.
 
-The header says the configuration as JSON, and for every array its name, shape and dtype, so any
-reader of safetensors can open the file. Nothing in it is run: classes are looked up in a table.
+The header holds the configuration as JSON, and the name, shape and dtype of every array, so any
+reader of safetensors can open the file. Loading runs no code from the file: classes and functions
+are looked up by name among the library's own.
 """
 
 from __future__ import annotations
@@ -10,52 +11,59 @@ import dataclasses
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, TypeAlias, TypedDict, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqcells import _check, cells, engines, initializers, layers, wrappers
-from seqcells._cell import Cell, known_shapes
+from seqcells import _check, initializers
+from seqcells._cell import Cell, Params, known_shapes
+from seqcells._static import named
 from seqcells.interop import _arrays, _walk
+from seqcells.interop._arrays import Arrays
 from seqcells.interop._walk import CellOrLayer
 from seqcells.layers import Layer
 
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
+T = TypeVar("T")
+
+
+class Row(TypedDict):
+    """One array as safetensors gives it."""
+
+    dtype: str
+    shape: list[int]
+    data: bytes
+
+
 FORMAT = "seqcells-1"
-_CLASSES = {
-    kind.__name__: kind
-    for kind in (
-        *(cells.RNN, cells.GRU, cells.LSTM, cells.MGU, cells.IndRNN, cells.MinGRU, cells.LRU),
-        *(layers.Recurrent, layers.Bidirectional, layers.Residual, layers.Stack),
-        *(wrappers.VariationalDropout, wrappers.Zoneout, wrappers.LayerNorm),
-        *(engines.Scan, engines.AssociativeScan, engines.Truncated),
-        *(
-            initializers.Orthogonal,
-            initializers.Identity,
-            initializers.Normal,
-            initializers.Uniform,
-        ),
-        *(initializers.Glorot, initializers.Lecun, initializers.Chrono),
-    )
+_FUNCTIONS = {
+    name: value
+    for name, value in vars(initializers).items()
+    if name in initializers.__all__ and not isinstance(value, type)
 }
-_FUNCTIONS = {"zeros": initializers.zeros, "ones": initializers.ones}
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
 
 
-def save(path: str | os.PathLike[str], cell_or_layer: CellOrLayer, params: Any) -> None:
-    """Write a cell or layer and its parameters to a file, which is replaced whole or not at all.
+def save(path: str | os.PathLike[str], cell_or_layer: CellOrLayer, params: Params) -> None:
+    """Write a cell or layer and its parameters to a file.
+
+    The file is replaced atomically: an interrupted call leaves the old one.
 
     Args:
-        path: of the file; its folder must exist.
+        path: where to write; the folder must exist.
         cell_or_layer: any cell or layer made of this library's classes and initialisers.
         params: its parameters.
 
     Raises:
-        ModuleNotFoundError: without the package `safetensors` (the extra `interop`).
-        ValueError: on a function or class of one's own, or parameters that are not this layer's.
+        ModuleNotFoundError: if the package `safetensors` (the extra `interop`) is missing.
+        ValueError: if the configuration contains your own function or class, or `params` do not
+            belong to this cell or layer.
 
     >>> import jax, tempfile, pathlib, seqcells as sc
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "gru.safetensors"
@@ -65,82 +73,82 @@ def save(path: str | os.PathLike[str], cell_or_layer: CellOrLayer, params: Any) 
     >>> again
     GRU(4)
     """
-    tensors = _safetensors()
+    safetensors = _import_safetensors()
     _check.instance("cell_or_layer", cell_or_layer, (Cell, Layer), "GRU(64)")
     config = json.dumps(_encode("cell_or_layer", cell_or_layer))
     size = _walk.check_params(cell_or_layer, params)
-    host = {
+    arrays = {
         name: np.array(_arrays.array(name, value), order="C")
-        for name, value in _named(params).items()
+        for name, value in _by_path(params).items()
     }
-    said = {"format": FORMAT, "config": config, "input_size": str(size)}
+    header = {"format": FORMAT, "config": config, "input_size": str(size)}
     part = Path(f"{os.fspath(path)}.part")
-    part.write_bytes(tensors.numpy.save(host, said))
+    part.write_bytes(safetensors.numpy.save(arrays, header))
     part.replace(path)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[Any, Any]:
-    """Read a file that `save` wrote.
+def load(path: str | os.PathLike[str]) -> tuple[CellOrLayer, Params]:
+    """Read a file written by `save`.
 
     Args:
         path: of the file.
 
     Returns:
-        The cell or layer, and its parameters in the dtypes that they were saved in.
+        The cell or layer, and its parameters in the dtypes in which they were saved.
 
     Raises:
-        ModuleNotFoundError: without the package `safetensors` (the extra `interop`).
-        FileNotFoundError: where there is no such file.
-        ValueError: naming the path, where the file is cut short, or another program's.
+        ModuleNotFoundError: if the package `safetensors` (the extra `interop`) is missing.
+        FileNotFoundError: if there is no such file.
+        ValueError: naming the path, if the file is truncated or was not written by `save`.
     """
-    tensors = _safetensors()
+    safetensors = _import_safetensors()
     if not stat.S_ISREG(Path(path).stat().st_mode):
         raise ValueError(f"{path}: expected a regular file, got a folder, a pipe or a device")
     data = Path(path).read_bytes()
     try:
-        rows = dict(tensors.deserialize(data))
-    except tensors.SafetensorError as error:
+        rows = dict(safetensors.deserialize(data))
+    except safetensors.SafetensorError as error:
         raise ValueError(f"{path}: expected a whole safetensors file, got {error}") from None
     length = int.from_bytes(data[:8], "little")
-    said = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
-    if said.get("format") != FORMAT:
+    header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
+    if header.get("format") != FORMAT:
         raise ValueError(
-            f"{path}: expected a file of sc.interop.save ({FORMAT}), got the metadata {said}"
+            f"{path}: expected a file of sc.interop.save ({FORMAT}), got the metadata {header}"
         )
     try:
-        layer = _decode(json.loads(said["config"]))
+        layer = _decode(json.loads(header["config"]))
         _check.instance("config", layer, (Cell, Layer), "GRU(64)")
-        expected = known_shapes(layer, int(said["input_size"]))
-        return layer, _filled(expected, rows)
+        shapes = known_shapes(layer, int(header["input_size"]))
+        return layer, _filled(shapes, rows)
     except _WRONG as error:
         raise ValueError(f"{path}: {error}") from error
 
 
-def _filled(expected: Any, rows: dict[str, Any]) -> Any:
-    """Put the file's arrays in place of the shapes that the configuration calls for."""
-    arrays = {}
+def _filled(shapes: Params, rows: Mapping[str, Row]) -> Params:
+    """Return the file's arrays as the tree of `shapes`, which the configuration calls for."""
+    arrays: Arrays = {}
     for name, row in rows.items():
         if row["dtype"] not in _DTYPES:
             raise ValueError(f"{name}: expected one of {', '.join(_DTYPES)}, got {row['dtype']}")
         flat = np.frombuffer(row["data"], _DTYPES[row["dtype"]])
         arrays[name] = _arrays.array(name, flat.reshape(row["shape"]))
-    shapes = _named(expected)
-    _arrays.check_names("the configuration", arrays, shapes)
-    leaves = [jnp.array(arrays[name]) for name in shapes]
-    return jax.tree.unflatten(jax.tree.structure(expected), leaves)
+    expected = _by_path(shapes)
+    _arrays.check_names("the configuration", arrays, expected)
+    leaves = [jnp.array(arrays[name]) for name in expected]
+    return jax.tree.unflatten(jax.tree.structure(shapes), leaves)
 
 
-def _named(tree: Any) -> dict[str, Any]:
-    """The leaves of a tree by their paths: "0.forward.w_ih"; of a bare array, "params"."""
-    leaves = jax.tree_util.tree_leaves_with_path(tree)
+def _by_path(params: Params) -> Arrays:
+    """Return the leaves of a tree by their paths, "0.forward.w_ih"; a bare array is "params"."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
     return {
         jax.tree_util.keystr(path, simple=True, separator=".") or "params": leaf
         for path, leaf in leaves
     }
 
 
-def _encode(where: str, value: Any) -> Any:
-    """Say a value as JSON: a class as {"class": name, ...}, a function by its name."""
+def _encode(where: str, value: object) -> JSON:
+    """Write a value as JSON: a class as {"class": name, ...}, a function by its name."""
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, tuple):
@@ -150,38 +158,41 @@ def _encode(where: str, value: Any) -> Any:
     for name, function in _FUNCTIONS.items():
         if value is function:
             return {"function": name}
-    if _CLASSES.get(type(value).__name__) is type(value):
-        fields = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
-        said = {name: _encode(f"{where}.{name}", part) for name, part in fields.items()}
-        return {"class": type(value).__name__} | said
+    kind = type(value)
+    if dataclasses.is_dataclass(value) and named().get(kind.__name__) is kind:
+        fields = {
+            field.name: _encode(f"{where}.{field.name}", getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
+        return {"class": kind.__name__, **fields}
     raise ValueError(
         f"{where}: expected a class of seqcells, or an initialiser of seqcells.initializers, which "
         f"a file can name, got {value!r}"
     )
 
 
-def _decode(said: Any) -> Any:
+def _decode(value: JSON) -> Any:
     """Undo `_encode`."""
-    if isinstance(said, list):
-        return tuple(_decode(part) for part in said)
-    if not isinstance(said, dict):
-        return said
-    if "class" in said:
-        fields = {name: _decode(part) for name, part in said.items() if name != "class"}
-        return _known(_CLASSES, said["class"])(**fields)
-    if "function" in said:
-        return _known(_FUNCTIONS, said["function"])
-    return jnp.dtype(said["dtype"])
+    if isinstance(value, list):
+        return tuple(_decode(part) for part in value)
+    if not isinstance(value, dict):
+        return value
+    if "class" in value:
+        fields = {name: _decode(part) for name, part in value.items() if name != "class"}
+        return _known(named(), value["class"])(**fields)
+    if "function" in value:
+        return _known(_FUNCTIONS, value["function"])
+    return jnp.dtype(str(value["dtype"]))
 
 
-def _known(table: dict[str, Any], name: str) -> Any:
-    if name not in table:
+def _known(table: Mapping[str, T], name: JSON) -> T:
+    if not isinstance(name, str) or name not in table:
         raise ValueError(f"config: expected one of {', '.join(table)}, got {name!r}")
     return table[name]
 
 
-def _safetensors() -> Any:
-    """Import safetensors, or say how to get it."""
+def _import_safetensors() -> ModuleType:
+    """Import safetensors, or raise an error that says how to install it."""
     try:
         import safetensors
         import safetensors.numpy
