@@ -55,7 +55,7 @@ def sweep(folder: Path, hang: str, rank: int) -> None:
         STEPS,
         segment=CONFIG["segment"],
         out=folder,
-        chunk=2,
+        batch=2,
         save_seconds=0,
         on_segment=lambda progress: told(progress.step, hang, rank),
     )

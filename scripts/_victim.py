@@ -90,7 +90,7 @@ def fill(folder: Path, size: int, limited: bool) -> int:
 
 
 def sweep(folder: Path, scale: float) -> int:
-    """Train three chunks of eight trials with a loss of this scale; go on from what is there."""
+    """Train three batches of eight trials with a loss of this scale; go on from what is there."""
 
     def scaled(params: Any, key: jax.Array, hparams: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
         return scale * loss(params, key, hparams)[0], {}
@@ -99,7 +99,7 @@ def sweep(folder: Path, scale: float) -> int:
         return sc.sweep.from_loss(scaled, lambda key, _: CELL.init(key, input_size=2))
 
     space = sc.sweep.Space(learning_rate=sc.sweep.log(1e-3, 1e-1, 6), seed=range(4))
-    options = {"segment": CONFIG["segment"], "chunk": 8, "save_seconds": 0}
+    options = {"segment": CONFIG["segment"], "batch": 8, "save_seconds": 0}
     say("ready")
     result = sc.sweep.run(
         make, space, 40, out=folder, on_segment=lambda p: say("at", p.step), **options

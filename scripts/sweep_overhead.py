@@ -1,7 +1,7 @@
 """What segments cost a sweep, against one long scan: `python scripts/sweep_overhead.py`.
 
 Trains GRUs on a sequence of sines with `sweep.from_loss`, as one program: all steps in one segment,
-and in many, with the host's look and the log in a folder between them. The two take turns.
+and in many, with the log in a folder between them. The two take turns.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 import seqcells as sc
 from seqcells import sweep
-from seqcells.sweep._chunk import Chunk, columns
+from seqcells.sweep._batch import Batch, columns
 from seqcells.sweep._program import build
 from seqcells.sweep._store import Folder
 
@@ -36,21 +36,20 @@ def task(hidden_size: int) -> sweep.Task:
     return sweep.from_loss(loss, lambda key, _: cell.init(key, 1))
 
 
-def measure(steps: int, segment: int, members: int, repeats: int) -> tuple[float, float]:
+def measure(steps: int, segment: int, trials: int, repeats: int) -> tuple[float, float]:
     """Return the median seconds of one long scan, and those of the segments."""
-    trials = sweep.Space(learning_rate=sweep.log(1e-4, 1e-2, members)).trials()
+    space = sweep.Space(learning_rate=sweep.log(1e-4, 1e-2, trials)).trials()
 
     def timed(length: int) -> Callable[[], float]:
-        args = (columns(trials), members, length, "loss", jax.random.key(0))
-        program = build(task(16), *args)
+        program = build(task(16), columns(space), trials, length, "loss", jax.random.key(0))
 
         def once() -> float:
             with tempfile.TemporaryDirectory() as folder:
-                store, chunk = Folder(folder, {}), Chunk.begin(program, trials)
-                jax.block_until_ready(chunk.state)
+                store, batch = Folder(folder, {}), Batch.begin(program, space)
+                jax.block_until_ready(batch.state)
                 start = time.perf_counter()
-                while chunk.step < steps:
-                    store.log(chunk.advance(length))
+                while batch.step < steps:
+                    store.log(batch.advance(length))
                 return time.perf_counter() - start
 
         return once
@@ -63,12 +62,12 @@ def measure(steps: int, segment: int, members: int, repeats: int) -> tuple[float
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("steps", 2000), ("segment", 100), ("members", 32), ("repeats", 7)):
+    for name, default in (("steps", 2000), ("segment", 100), ("trials", 32), ("repeats", 7)):
         parser.add_argument(f"--{name}", type=int, default=default)
     args = parser.parse_args()
     whole, parts = measure(**vars(args))
     print(
-        f"{args.members} members, {args.steps} steps: one scan {whole:.3f} s, segments of "
+        f"{args.trials} trials, {args.steps} steps: one scan {whole:.3f} s, segments of "
         f"{args.segment} {parts:.3f} s, {100 * (parts / whole - 1):+.1f} %"
     )
 

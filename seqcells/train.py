@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -20,18 +20,19 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from seqcells import _check, distributed
+from seqcells._cell import Params
 from seqcells._linear import wide
+from seqcells._types import PyTree
 
 Scalar = float | jax.Array  # float[]
-HParamsTree = Any  # HParams, or any tree of arrays that the loss and the optimiser read
-Loss = Callable[[Any, jax.Array, HParamsTree], tuple[jax.Array, dict[str, jax.Array]]]
-Optimizer = Callable[[HParamsTree], optax.GradientTransformation]
 Metrics = dict[str, jax.Array]
+Loss = Callable[[Params, jax.Array, PyTree], tuple[jax.Array, Metrics]]
+Optimizer = Callable[[PyTree], optax.GradientTransformation]
 AxisName = str | tuple[str, ...]
 
 
 class HParams(NamedTuple):
-    """Hyperparameters of `adamw`, every one an array or a number: vmap over any of them."""
+    """Hyperparameters of `adamw`, all arrays or numbers, so that you can vmap over any of them."""
 
     learning_rate: Scalar = 1e-3  # []
     max_norm: Scalar = 1.0  # [], global gradient norm to which gradients are clipped; inf: never
@@ -50,8 +51,24 @@ class TrainState(NamedTuple):
     opt_state: Any
 
 
-def adamw(hparams: HParams) -> optax.GradientTransformation:
-    """Make AdamW (Loshchilov & Hutter 2019) behind clipping by the global norm."""
+def adamw(hparams: HParams | Mapping[str, Scalar]) -> optax.GradientTransformation:
+    """Return AdamW (Loshchilov & Hutter 2019), preceded by clipping of the global norm.
+
+    Args:
+        hparams: an `HParams`; or a mapping with `learning_rate` and any other of its fields, such
+            as the hyperparameters of a sweep's trial. Further entries are ignored.
+
+    Raises:
+        ValueError: the mapping has no `learning_rate`.
+    """
+    if isinstance(hparams, Mapping):
+        if "learning_rate" not in hparams:
+            raise ValueError(
+                "optimizer: expected hyperparameters with a field learning_rate, got "
+                f"{', '.join(hparams) or 'none'}; name it so, or pass an optimizer such as "
+                "lambda hparams: optax.adam(hparams['lr'])"
+            )
+        hparams = HParams(**{n: hparams[n] for n in HParams._fields if n in hparams})
     return optax.chain(
         optax.clip_by_global_norm(hparams.max_norm),
         optax.adamw(
@@ -64,9 +81,7 @@ def adamw(hparams: HParams) -> optax.GradientTransformation:
     )
 
 
-def init(
-    params: Any, hparams: HParamsTree, key: jax.Array, optimizer: Optimizer = adamw
-) -> TrainState:
+def init(params: Any, hparams: PyTree, key: jax.Array, optimizer: Optimizer = adamw) -> TrainState:
     """Make the state before the first step.
 
     Args:
@@ -91,7 +106,7 @@ def init(
 def train_step(
     loss: Loss,
     state: TrainState,
-    hparams: HParamsTree,
+    hparams: PyTree,
     optimizer: Optimizer = adamw,
     axis: AxisName | None = None,
 ) -> tuple[TrainState, Metrics]:
@@ -160,7 +175,7 @@ def _widen(tree: Any) -> Any:
 def run(
     loss: Loss,
     state: TrainState,
-    hparams: HParamsTree,
+    hparams: PyTree,
     steps: int,
     optimizer: Optimizer = adamw,
     axis: AxisName | None = None,
@@ -189,7 +204,7 @@ def run(
 def fit(
     loss: Loss,
     state: TrainState,
-    hparams: HParamsTree,
+    hparams: PyTree,
     steps: int,
     *,
     segment: int = 100,
@@ -259,7 +274,7 @@ def _segment(
 ) -> Any:
     axis = None if mesh is None else mesh.axis_names
 
-    def segment(state: TrainState, hparams: HParamsTree) -> tuple[TrainState, Metrics]:
+    def segment(state: TrainState, hparams: PyTree) -> tuple[TrainState, Metrics]:
         return run(loss, state, hparams, steps, optimizer, axis)
 
     over = transform(segment)
@@ -268,7 +283,7 @@ def _segment(
     return jax.jit(over)
 
 
-def _check_mesh(mesh: Any, state: TrainState, hparams: HParamsTree) -> None:
+def _check_mesh(mesh: Any, state: TrainState, hparams: PyTree) -> None:
     """Raise unless every process of the mesh begins with the same: nothing else would notice."""
     if not isinstance(mesh, jax.sharding.Mesh):
         came = _check.describe_one(mesh)

@@ -68,7 +68,7 @@ FORMS = "1e-3,1e-2 or log:1e-4:1e-1:16, linear:0:1:5, loguniform:1e-4:1e-1, unif
 
 @dataclasses.dataclass(frozen=True)
 class Swept:
-    """What the members of one program differ by.
+    """The hyperparameters in which the trials of one program differ.
 
     Each is a list (1e-3,1e-2), a grid (log:1e-4:1e-1:16, linear:0:1:5) or a distribution
     (loguniform:1e-4:1e-1, uniform:0:1), which wants samples.
@@ -112,8 +112,8 @@ class Settings:
     """steps between two looks"""
     halve_every: int | None = None
     """steps after which the worse half is pruned, again and again; never if not given"""
-    chunk: int | Literal["auto"] = "auto"
-    """members to train together; auto: as many as memory holds"""
+    batch: int | Literal["auto"] = "auto"
+    """trials to train together; auto: as many as memory holds"""
 
     @property
     def space(self) -> sweep.Space:
@@ -202,7 +202,7 @@ def run(probe: str, settings: Settings, out: Path, console: Console, command: st
                 settings.steps,
                 segment=settings.segment,
                 out=out,
-                chunk=settings.chunk,
+                batch=settings.batch,
                 halving=None if every is None else sweep.Halving(every),
                 on_segment=_teller(bar, settings.steps, total),
                 config={"probe": probe},
@@ -210,7 +210,7 @@ def run(probe: str, settings: Settings, out: Path, console: Console, command: st
         except sweep.AllFailed as error:
             raise BadInput(str(error)) from None
         except (TypeError, ValueError) as error:
-            if str(error).split(":")[0] in ("steps", "segment", "chunk", "halving.every", "out"):
+            if str(error).split(":")[0] in ("steps", "segment", "batch", "halving.every", "out"):
                 raise BadInput(str(error)) from None
             raise
 

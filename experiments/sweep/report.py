@@ -87,7 +87,7 @@ TERMS = {
     "trial": "one training, of one configuration from one seed",
     "mean": "over the seeds whose training stayed finite, with Student's 95 % interval",
     "diverged": "seeds whose loss was no longer finite; a configuration with one ranks last",
-    "pruned": "stopped early because others of its chunk were better",
+    "pruned": "stopped early because others of its batch were better",
     "curves": "the mean over seeds, each a mean over a segment, in a band from the least to the "
     "most; in the legend, the values in the order of the table",
     "slices": "every trial by one hyperparameter, whatever the others were; the line joins the "

@@ -1,11 +1,11 @@
-"""Sweeps over hyperparameters: hundreds of runs as one program, which may be killed and resumed."""
+"""Sweeps over hyperparameters: hundreds of runs as one program, which survive a kill."""
 
-from seqcells.sweep._chunk import STATUSES
+from seqcells.sweep._batch import STATUSES
 from seqcells.sweep._plan import Halving
 from seqcells.sweep._run import Progress, load, run
 from seqcells.sweep._space import Space, Trial, linear, log, log_uniform, uniform
 from seqcells.sweep._table import AllFailed, Result
-from seqcells.sweep._task import Task, adamw, from_loss
+from seqcells.sweep._task import Task, from_loss
 
 __all__ = [
     "STATUSES",
@@ -16,7 +16,6 @@ __all__ = [
     "Space",
     "Task",
     "Trial",
-    "adamw",
     "from_loss",
     "linear",
     "load",

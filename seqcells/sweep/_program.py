@@ -1,91 +1,99 @@
-"""Many members as one program: vmapped, spread over the devices, and small enough for them."""
+"""Many trials as one program: vmapped, spread over the devices, and within their memory."""
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.stages import Compiled
 
 from seqcells import _check
+from seqcells._types import PyTree
+from seqcells.sweep._task import Fields, Task
+from seqcells.train import Metrics
 
-SHARE = 0.8  # of the memory that is free; the rest is for what XLA's analysis does not see
+SHARE = 0.8  # of the free memory; the rest is for what XLA's analysis does not count
 GB = 1e9
 
 
 class Program(NamedTuple):
-    """A task compiled for one width W."""
+    """A task compiled for one width W, which is a batch of trials and its padding."""
 
     width: int
-    init: Callable[..., Any]  # (hparams [W] by name, words uint32[W, 2]) -> state
-    advance: Callable[..., Any]  # (state, alive bool[W]) -> state, alive, mean metrics [W] by name
-    place: Callable[[Any], Any]  # a tree of host arrays [W, ...] -> a share on each device
-    like: Any  # the state's shapes, dtypes and shardings
+    init: Compiled  # (hparams [W] by name, words uint32[W, 2]) -> state
+    advance: Compiled  # (state, hparams, alive bool[W]) -> state, alive, mean metrics [W] by name
+    place: Callable[[PyTree], PyTree]  # arrays [W, ...] on the host -> a share on each device
+    like: PyTree  # shapes, dtypes and shardings of the state
     metrics: tuple[str, ...]
-    bytes: int  # that one device needs
+    bytes: int  # memory that one device needs
 
-    def begin(self, hparams: dict[str, np.ndarray], words: np.ndarray) -> Any:
-        """Make the state of members before the first step."""
+    def begin(self, hparams: PyTree, words: np.ndarray) -> PyTree:
+        """Return the state before the first step."""
         return self.init(*self.place((hparams, words)))
 
 
 def build(
-    task: Any, hparams: dict[str, np.ndarray], width: int, segment: int, metric: str, key: jax.Array
+    task: Task, hparams: PyTree, width: int, segment: int, metric: str, key: jax.Array
 ) -> Program:
-    """Compile a task for `width` members; `hparams` are those of any one or more of them.
+    """Compile a task for `width` trials; `hparams` are those of any one or more trials.
 
-    Members never meet: there is no collective. A member whose `metric` is not finite at some step
-    keeps the state it had before that segment, and is alive no more. The state given to `advance`
-    is donated.
+    The program has no collective: trials do not communicate. A trial whose `metric` is not finite
+    at some step keeps the state it had before that segment, and is no longer alive. The state
+    given to `advance` is donated.
     """
-    devices = jax.local_devices()  # other processes have members of their own
-    mesh = jax.make_mesh(
-        (len(devices),), ("members",), axis_types=(AxisType.Auto,), devices=devices
-    )
-    rows = NamedSharding(mesh, PartitionSpec("members"))
+    devices = jax.local_devices()  # other processes train trials of their own
+    mesh = jax.make_mesh((len(devices),), ("trials",), axis_types=(AxisType.Auto,), devices=devices)
+    rows = NamedSharding(mesh, PartitionSpec("trials"))
 
-    def over_members(f: Callable[..., Any]) -> Callable[..., Any]:
-        # Nothing is shared, so how values vary need not be checked: any scan of a user's passes.
+    def over_trials(f: Callable[..., PyTree]) -> Callable[..., PyTree]:
+        # Trials do not communicate, so no check of varying axes: it refuses some users' scans.
         return jax.shard_map(
             jax.vmap(f), mesh=mesh, in_specs=rows.spec, out_specs=rows.spec, check_vma=False
         )
 
-    def init(hparams: dict[str, jax.Array], words: jax.Array) -> Any:
-        return task.init(hparams, jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1]))
+    def like(a: jax.Array | np.ndarray | jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((width, *a.shape[1:]), a.dtype, sharding=rows)
 
-    def advance(state: Any, alive: jax.Array) -> Any:
-        after, metrics = task.segment(state, segment)
-        _check_segment(state, after, metrics, segment, metric)
-        alive &= jnp.all(jnp.isfinite(metrics[metric]))
-        after = jax.tree.map(lambda new, old: _choose(alive, new, old), after, state)
-        return after, alive, {name: jnp.mean(values) for name, values in metrics.items()}
-
-    def like(a: Any, dtype: Any = None) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((width, *a.shape[1:]), dtype or a.dtype, sharding=rows)
-
-    def place(tree: Any) -> Any:
+    def place(tree: PyTree) -> PyTree:
         return jax.tree.map(lambda a: jax.device_put(a, rows), tree)
 
-    given = {name: like(values) for name, values in hparams.items()}
+    fields = jax.tree.map(like, hparams)
     words, alive = like(np.zeros((1, 2), np.uint32)), like(np.zeros(1, bool))
-    begin = jax.jit(over_members(init)).lower(given, words)
+    begin = jax.jit(over_trials(functools.partial(_init, task, key))).lower(fields, words)
     state = jax.tree.map(like, begin.out_info)
-    lowered = jax.jit(over_members(advance), donate_argnums=0).lower(state, alive)
+    segments = over_trials(functools.partial(_advance, task, segment, metric))
+    lowered = jax.jit(segments, donate_argnums=0).lower(state, fields, alive)
     compiled = lowered.compile()
     names = tuple(lowered.out_info[2])
     return Program(width, begin.compile(), compiled, place, state, names, _bytes(compiled))
 
 
-def fitting(build: Callable[[int], Program], width: int, *, fixed: bool) -> Program:
-    """Return the program of `width` members or, unless that is fixed, of as many as fit.
+def _init(task: Task, key: jax.Array, hparams: Fields, words: jax.Array) -> PyTree:
+    return task.init(hparams, jax.random.fold_in(jax.random.fold_in(key, words[0]), words[1]))
+
+
+def _advance(
+    task: Task, segment: int, metric: str, state: PyTree, hparams: Fields, alive: jax.Array
+) -> tuple[PyTree, jax.Array, Metrics]:
+    after, metrics = task.segment(state, hparams, segment)
+    _check_segment(state, after, metrics, segment, metric)
+    alive &= jnp.all(jnp.isfinite(metrics[metric]))
+    after = jax.tree.map(lambda new, old: _choose(alive, new, old), after, state)
+    return after, alive, {name: jnp.mean(values) for name, values in metrics.items()}
+
+
+def largest_that_fits(build: Callable[[int], Program], width: int, *, fixed: bool) -> Program:
+    """Return the program of `width` trials or, unless the width is fixed, of as many as fit.
 
     Raises:
-        ValueError: it does not fit, or not even one member a device does; nothing has been run.
+        ValueError: it does not fit, or not even one trial a device does; nothing has been run.
     """
     while True:
         program, free = build(width), SHARE * available()
@@ -93,35 +101,36 @@ def fitting(build: Callable[[int], Program], width: int, *, fixed: bool) -> Prog
             return program
         least = jax.local_device_count()
         if fixed or width == least:
-            some = f"chunk of {width} members" if fixed else "member"
-            do = "take chunk='auto' or a smaller one" if fixed else "make the task smaller"
+            expected = f"batch of {width} trials" if fixed else "trial"
+            remedy = "take batch='auto' or a smaller one" if fixed else "make the task smaller"
             raise ValueError(
-                f"chunk: expected a {some} that fits into {free / GB:.3g} GB a device, got one "
-                f"that needs {program.bytes / GB:.3g} GB; {do}"
+                f"batch: expected a {expected} that fits into {free / GB:.3g} GB a device, got one "
+                f"that needs {program.bytes / GB:.3g} GB; {remedy}"
             )
-        width = max(least, min(width // 2, shared(_power_below(width * free / program.bytes))))
+        fitting = _power_below(width * free / program.bytes)
+        width = max(least, min(width // 2, shared_evenly(fitting)))
 
 
-def shared(width: int) -> int:
-    """Return the least width that devices can share evenly."""
+def shared_evenly(width: int) -> int:
+    """Round up to a width that the devices share evenly."""
     count = jax.local_device_count()
     return -(-width // count) * count
 
 
-def power_of_two(width: int) -> int:
-    """Return the least power of two that is no smaller, shared evenly."""
-    return shared(1 << (width - 1).bit_length())
+def next_power_of_two(width: int) -> int:
+    """Round up to a power of two, and further until the devices share it evenly."""
+    return shared_evenly(1 << (width - 1).bit_length())
 
 
 def available() -> int:
-    """Bytes that are free for each device: its own, or its share of the machine's."""
+    """Free bytes of each device: of its own memory, or its share of the host's."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return min(_free_of_machine(), _free_of_group()) // jax.local_device_count()
+    return min(_free_on_host(), _free_in_container()) // jax.local_device_count()
 
 
-def _free_of_machine() -> int:
+def _free_on_host() -> int:
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
     except OSError:
@@ -130,18 +139,18 @@ def _free_of_machine() -> int:
     return int(kilobytes["MemAvailable:"]) * 1024
 
 
-def _free_of_group() -> int:
-    """Bytes that a container still grants."""
+def _free_in_container() -> int:
+    """Bytes left below the memory limit of the container."""
     group = Path("/sys/fs/cgroup")
     try:
-        most, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
-        return int(most) - int(used)
-    except (OSError, ValueError):  # no container, or one that grants "max"
+        limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
+        return int(limit) - int(used)
+    except (OSError, ValueError):  # no container, or one without a limit ("max")
         return 1 << 62
 
 
-def _choose(alive: jax.Array, new: Any, old: jax.Array) -> jax.Array:
-    """Take the new one of those alive. JAX takes a key for used when it stands on both sides."""
+def _choose(alive: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
+    """Return the new value where alive. Keys are unwrapped: JAX forbids `where` of a used key."""
     if not jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
         return jnp.where(alive, new, old)
     data = jnp.where(alive, jax.random.key_data(new), jax.random.key_data(old))
@@ -152,16 +161,19 @@ def _power_below(width: float) -> int:
     return 1 << max(int(width).bit_length() - 1, 0)
 
 
-def _bytes(compiled: Any) -> int:
+def _bytes(compiled: Compiled) -> int:
     sizes = compiled.memory_analysis()
-    held = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
-    return held + sizes.temp_size_in_bytes
+    assert sizes is not None  # so on CPU, GPU and TPU
+    arrays = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
+    return arrays + sizes.temp_size_in_bytes
 
 
-def _check_segment(state: Any, after: Any, metrics: Any, segment: int, metric: str) -> None:
+def _check_segment(
+    state: PyTree, after: PyTree, metrics: object, segment: int, metric: str
+) -> None:
     """Raise unless a task's segment keeps to the contract."""
 
-    def kinds(tree: Any) -> Any:
+    def kinds(tree: PyTree) -> object:
         return jax.tree.structure(tree), [(a.shape, a.dtype) for a in jax.tree.leaves(tree)]
 
     if kinds(jax.tree.map(jnp.asarray, after)) != kinds(state):
@@ -170,9 +182,9 @@ def _check_segment(state: Any, after: Any, metrics: Any, segment: int, metric: s
             f"{_check.describe(after)}"
         )
     if not isinstance(metrics, dict) or metric not in metrics:
-        came = ", ".join(metrics) if isinstance(metrics, dict) else _check.describe_one(metrics)
-        raise ValueError(f"metric: expected one that segment returns ({came}), got {metric!r}")
+        got = ", ".join(metrics) if isinstance(metrics, dict) else _check.describe_one(metrics)
+        raise ValueError(f"metric: expected one that segment returns ({got}), got {metric!r}")
     for name, values in metrics.items():
         if jnp.shape(values) != (segment,):
-            came = _check.describe_one(values)
-            raise ValueError(f"segment: expected {name} as float[{segment}], got {came}")
+            got = _check.describe_one(values)
+            raise ValueError(f"segment: expected {name} as float[{segment}], got {got}")

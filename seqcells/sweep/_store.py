@@ -1,9 +1,9 @@
-"""Where results are kept: in memory, or in a folder in which a run may be killed at any moment.
+"""The store of results: in memory, or in a folder that survives a kill at any moment.
 
-A line of `metrics.jsonl` counts up to the step of its chunk's checkpoint, and a trial is finished
-when it has a row in `trials.jsonl`; the rows of a chunk are written before its checkpoint is
-removed. So at every moment a chunk is finished, or has a checkpoint, or begins anew. Each of
-several processes has a folder of its own in it, and reads those of the others.
+`metrics.jsonl` has a line a trial and segment, up to the step of the checkpoint of its batch. A
+trial is finished when it has a row in `trials.jsonl`, and the rows of a batch are written before
+its checkpoint is deleted. So at every moment a batch is finished, or has a checkpoint, or starts
+from step 0. Each of several processes writes to a folder of its own and reads the others.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from seqcells._types import Json, PyTree
+
+if TYPE_CHECKING:
+    from seqcells._checkpoint import Checkpoints, Saved
 
 Row = dict[str, Any]
-ABOUT = "sweep.json"  # what the results in the folder depend on
+ABOUT = "sweep.json"  # the settings that the results in the folder depend on
 
 
 class Memory:
-    """Results that end with the process.
+    """A store that ends with the process, without checkpoints.
 
     Attributes:
         rows: those of finished trials, by id.
@@ -38,57 +43,61 @@ class Memory:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Hold what is here, so that no other run uses it."""
+        """Lock the store for this run, and read what is in it."""
         yield
 
-    def begun(self, bucket: str) -> list[int]:
-        """Widths that a chunk of this bucket has checkpoints of, the latest (narrowest) first."""
+    def checkpointed_widths(self, bucket: str) -> list[int]:
+        """Return the widths of this bucket's checkpoints, the latest (narrowest) first."""
         return []
 
-    def checkpoints(self, bucket: str, width: int) -> Any:
-        """Return the checkpoints of a chunk, or None where none are kept."""
+    def load(self, bucket: str, width: int, like: PyTree) -> Saved | None:
+        """Load the checkpoint of a batch, or return None if there is none."""
         return None
 
+    def save(self, bucket: str, width: int, step: int, tree: PyTree) -> None:
+        """Save a checkpoint of a batch, and only then delete those of a greater width."""
+
+    def delete(self, bucket: str, above: int = 0) -> None:
+        """Delete the checkpoints wider than `above`, the oldest (widest) first."""
+
     def fix_width(self, bucket: str, width: int) -> None:
-        """Keep the width of a bucket: results depend on it."""
+        """Store the width of a bucket: results depend on it."""
         self.widths[bucket] = width
 
     def log(self, lines: Sequence[Row]) -> None:
-        """Add to the history."""
+        """Append to the history."""
         self.history += lines
 
-    def settle(self) -> None:
-        """Wait until the history is on the disk: a checkpoint vouches for it."""
-
     def rewind(self, steps: Mapping[str, int]) -> None:
-        """Forget the history of some trials after the steps named."""
+        """Drop the history of the trials in `steps` after the step given there."""
         self.history = [
             line for line in self.history if line["step"] <= steps.get(line["id"], line["step"])
         ]
 
     def record(self, rows: Sequence[Row]) -> None:
-        """Add rows of finished trials; one that has a row keeps it."""
+        """Add rows of finished trials; a trial that has a row keeps it."""
         for row in rows:
             self.rows.setdefault(row["id"], row)
 
     def everything(self) -> tuple[dict[str, Row], list[Row]]:
-        """Rows and history, those of other processes too."""
+        """Return rows and history, those of other processes included."""
         return self.rows, self.history
 
 
 class Folder(Memory):
-    """Results in a folder: `sweep.json`, `trials.jsonl`, `metrics.jsonl` and checkpoints.
+    """A store in a folder: `sweep.json`, `trials.jsonl`, `metrics.jsonl` and checkpoints.
 
-    Of several processes each has its own, `process-1-of-4`, in which all but the table is.
+    Each of several processes writes all but the table to a folder of its own, such as
+    `process-1-of-4`.
 
     Args:
-        out: made where there is none.
-        config: what the results depend on, as JSON has it.
-        process: of how many this is which, from 0.
+        out: the folder, created if it does not exist.
+        config: the settings that the results depend on, as JSON.
+        process: the index of this process, from 0, and the number of processes.
     """
 
     def __init__(
-        self, out: str | os.PathLike[str], config: dict[str, Any], process: tuple[int, int] = (0, 1)
+        self, out: str | os.PathLike[str], config: Json, process: tuple[int, int] = (0, 1)
     ) -> None:
         super().__init__()
         self.out, (self.rank, count) = Path(out), process
@@ -98,77 +107,92 @@ class Folder(Memory):
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Hold the folder and read it; process 0 holds all of `out`.
+        """Lock the folder and read it; process 0 locks all of `out`.
 
         Raises:
-            RunLocked: another run holds it.
-            ValueError: it is of another configuration.
+            RunLocked: another run has locked it.
+            ValueError: it has results of another configuration.
         """
-        held = dict.fromkeys([self.out, self.folder] if self.rank == 0 else [self.folder])
+        locked = dict.fromkeys([self.out, self.folder] if self.rank == 0 else [self.folder])
         with contextlib.ExitStack() as stack:
-            for folder in held:
+            for folder in locked:
                 stack.enter_context(self._checkpoint.Checkpoints(folder, self.config).lock())
             for folder in _folders(self.out):
-                self._about(folder)
-            self.widths = self._about(self.folder).get("widths", {})
-            self.history = _read(self.folder / "metrics.jsonl", mend=True)
-            _read(self.folder / "trials.jsonl", mend=True)
+                self._settings_of(folder)
+            self.widths = self._settings_of(self.folder).get("widths", {})
+            self.history = _read(self.folder / "metrics.jsonl", truncate=True)
+            _read(self.folder / "trials.jsonl", truncate=True)
             self.rows = self.everything()[0]
             yield
 
     def everything(self) -> tuple[dict[str, Row], list[Row]]:
-        """Rows and history of all folders."""
+        """Return rows and history of all folders."""
         return read(self.out)[1:]
 
-    def _about(self, folder: Path) -> dict[str, Any]:
-        """What is said of a folder, if it is of this configuration."""
+    def _settings_of(self, folder: Path) -> Json:
+        """Read the settings of a folder; raise if the configuration differs."""
         file = folder / ABOUT
-        kept = json.loads(file.read_text()) if file.exists() else {"config": self.config}
-        _check_same(folder, kept["config"], self.config)
-        return kept
+        stored = json.loads(file.read_text()) if file.exists() else {"config": self.config}
+        _check_same(folder, stored["config"], self.config)
+        return stored
 
-    def begun(self, bucket: str) -> list[int]:
-        """Widths that a chunk of this bucket has checkpoints of, the latest (narrowest) first."""
-        found = self.folder.glob(f"checkpoints/{bucket}-*/generation-*")
-        return sorted({int(path.parent.name.split("-")[1]) for path in found})
+    def checkpointed_widths(self, bucket: str) -> list[int]:
+        """Return the widths of this bucket's checkpoints, the latest (narrowest) first."""
+        paths = self.folder.glob(f"checkpoints/{bucket}-*/generation-*")
+        return sorted({int(path.parent.name.split("-")[1]) for path in paths})
 
-    def checkpoints(self, bucket: str, width: int) -> Any:
-        """Return the checkpoints of a chunk."""
+    def _checkpoints(self, bucket: str, width: int) -> Checkpoints:
         folder = self.folder / "checkpoints" / f"{bucket}-{width}"
         return self._checkpoint.Checkpoints(folder, {**self.config, "width": width})
 
+    def load(self, bucket: str, width: int, like: PyTree) -> Saved | None:
+        """Load the checkpoint of a batch, or return None if there is none."""
+        return self._checkpoints(bucket, width).load(like)
+
+    def save(self, bucket: str, width: int, step: int, tree: PyTree) -> None:
+        """Save a checkpoint of a batch, and only then delete those of a greater width."""
+        self._sync_history()
+        self._checkpoints(bucket, width).save(step, tree)
+        self.delete(bucket, above=width)
+
+    def delete(self, bucket: str, above: int = 0) -> None:
+        """Delete the checkpoints wider than `above`, the oldest (widest) first."""
+        for width in reversed(self.checkpointed_widths(bucket)):
+            if width > above:
+                self._checkpoints(bucket, width).delete()
+
     def fix_width(self, bucket: str, width: int) -> None:
-        """Keep the width of a bucket: results depend on it."""
+        """Store the width of a bucket: results depend on it."""
         super().fix_width(bucket, width)
         content = {"config": self.config, "widths": self.widths}
         write_whole(self.folder / ABOUT, json.dumps(content, indent=1))
 
     def log(self, lines: Sequence[Row]) -> None:
-        """Add to the history; a line is whole or is dropped when it is next read."""
+        """Append to the history; a line cut off by a kill is dropped by the next run."""
         super().log(lines)
         _append(self.folder / "metrics.jsonl", lines)
 
-    def settle(self) -> None:
-        """Wait until the history is on the disk: a checkpoint vouches for it."""
+    def _sync_history(self) -> None:
+        """Return when the history is on the disk: a checkpoint or a row relies on it."""
         _append(self.folder / "metrics.jsonl", (), sync=True)
 
     def rewind(self, steps: Mapping[str, int]) -> None:
-        """Forget the history of some trials after the steps named."""
+        """Drop the history of the trials in `steps` after the step given there."""
         before = len(self.history)
         super().rewind(steps)
         if len(self.history) < before:
             write_whole(self.folder / "metrics.jsonl", _lines(self.history))
 
     def record(self, rows: Sequence[Row]) -> None:
-        """Add rows of finished trials, on the disk when this returns."""
+        """Add rows of finished trials; return when they are on the disk."""
         new = [row for row in rows if row["id"] not in self.rows]
         super().record(new)
-        self.settle()
+        self._sync_history()
         _append(self.folder / "trials.jsonl", new, sync=True)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
+    """Write a file atomically: a reader sees the old file or the new one, never a part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     with os.fdopen(handle, "w") as file:
         file.write(text)
@@ -178,13 +202,15 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(name, path)
 
 
-def _check_same(folder: Path, was: Any, now: Any) -> None:
-    names = [name for name in {**was, **now} if was.get(name) != now.get(name)]
+def _check_same(folder: Path, before: Json, now: Json) -> None:
+    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if names:
-        shown = "; ".join(f"{name}: was {was.get(name)!r}, is {now.get(name)!r}" for name in names)
+        shown = "; ".join(
+            f"{name}: was {before.get(name)!r}, is {now.get(name)!r}" for name in names
+        )
         raise ValueError(
             f"out: expected a folder of this configuration, got {folder}, where {shown}; take "
-            "another folder, or what it was"
+            "another folder, or the settings of before"
         )
 
 
@@ -192,14 +218,14 @@ def _lines(rows: Sequence[Row]) -> str:
     return "".join(f"{json.dumps(_storable(row), allow_nan=False)}\n" for row in rows)
 
 
-def _storable(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null, read back as NaN."""
+def _storable(value: object) -> object:
+    """Replace NaN and infinity, which JSON lacks, by null; it is read back as NaN."""
     if isinstance(value, dict):
         return {name: _storable(inner) for name, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _append(path: Path, rows: Sequence[Row], sync: bool = False) -> None:
+def _append(path: Path, rows: Sequence[Row], *, sync: bool = False) -> None:
     with path.open("a") as file:
         file.write(_lines(rows))
         file.flush()
@@ -207,12 +233,12 @@ def _append(path: Path, rows: Sequence[Row], sync: bool = False) -> None:
             os.fsync(file.fileno())
 
 
-def read(out: Path) -> tuple[dict[str, Any], dict[str, Row], list[Row]]:
-    """Read what a folder holds, also while runs write to it: configuration, rows and history.
+def read(out: Path) -> tuple[Json, dict[str, Row], list[Row]]:
+    """Read configuration, rows and history from a folder, also while runs write to it.
 
-    Of a trial in the folders of two processes, it is what the one says that has its row.
+    The history of a trial that two processes have written is that of the process with its row.
     """
-    config: dict[str, Any] = {}
+    config: Json = {}
     rows: dict[str, Row] = {}
     home: dict[str, Path] = {}
     for folder in _folders(out):
@@ -230,17 +256,17 @@ def read(out: Path) -> tuple[dict[str, Any], dict[str, Row], list[Row]]:
 
 
 def _folders(out: Path) -> list[Path]:
-    """Those that processes have, of whatever number there were."""
+    """Return `out` and the folders of processes, whatever their number was."""
     return [out, *sorted(out.glob("process-*-of-*"))]
 
 
-def _read(path: Path, mend: bool = False) -> list[Row]:
-    """Read whole lines; to mend is to cut off half a one that a killed process has left."""
+def _read(path: Path, *, truncate: bool = False) -> list[Row]:
+    """Read whole lines; `truncate` removes a last line that a killed process left unfinished."""
     if not path.exists():
         return []
     data = path.read_bytes()
     whole = data.rfind(b"\n") + 1
-    if mend and whole < len(data):
+    if truncate and whole < len(data):
         os.truncate(path, whole)
     return [_restored(json.loads(line)) for line in data[:whole].splitlines()]
 

@@ -42,7 +42,7 @@ class Result:
         rows: a dict a trial: `id`, the fields of the space, `status` ("done", "pruned",
             "diverged" or "unfinished"), `steps` (at which it was pruned, or up to which it was
             finite), metrics (means over its last segment) and `seconds` (of the machine, shared by
-            the members that were alive; compiling does not count).
+            the trials that were alive; compiling does not count).
         history: a dict a trial and segment: `id`, `step` and `metrics`, means over the segment.
         fields: names of the space.
         metric: by which trials are ranked.
@@ -59,15 +59,16 @@ class Result:
     def of(
         cls,
         trials: Sequence[Trial],
-        kept: Mapping[str, Row],
+        stored: Mapping[str, Row],
         history: Sequence[Row],
+        *,
         metric: str,
         mode: str,
     ) -> Result:
-        """Join trials with what the store has of them."""
-        names = list(dict.fromkeys(name for row in kept.values() for name in row["metrics"]))
+        """Join trials with their rows and history from the store."""
+        names = list(dict.fromkeys(name for row in stored.values() for name in row["metrics"]))
         blank = {"status": "unfinished", "steps": 0, "metrics": {}, "seconds": 0.0}
-        rows = tuple(_flat(trial, kept.get(trial.id, blank), names) for trial in trials)
+        rows = tuple(_flat(trial, stored.get(trial.id, blank), names) for trial in trials)
         ids = {trial.id for trial in trials}
         lines = tuple(line for line in history if line["id"] in ids)
         return cls(rows, lines, tuple(trials[0].fields), metric, mode)
@@ -111,7 +112,7 @@ class Result:
         }
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as CSV, whole or not at all."""
+        """Write the rows as CSV, atomically."""
         text = io.StringIO()
         writer = csv.DictWriter(text, list(self.rows[0]), lineterminator="\n")
         writer.writeheader()

@@ -1,76 +1,57 @@
-"""What is swept: a task of two pure functions, and how a loss becomes one."""
+"""A sweep's task: two pure functions of one trial, and how a loss becomes one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import optax
 
 from seqcells import train
+from seqcells._types import PyTree
 
-HParams = dict[str, jax.Array]  # of one trial: a scalar for every field of the space
-Metrics = dict[str, jax.Array]  # float[n], a value a step
+Fields = dict[str, jax.Array]  # the hyperparameters of one trial: a scalar by field of the space
 
 
 class Task(NamedTuple):
-    """The whole contract; any object with these two functions is a task.
+    """The contract of a task; any object with these two functions is a task.
 
-    Both are written for one trial and vmapped over many. The state carries whatever of the
-    hyperparameters `segment` needs.
+    Both functions are written for one trial, and the sweep vmaps them over a batch of trials.
+    Hyperparameters are passed to both, so the state holds only what training changes.
     """
 
-    init: Callable[[HParams, jax.Array], Any]  # (hparams, key) -> state
-    segment: Callable[[Any, int], tuple[Any, Metrics]]  # (state, n) -> state after n steps, metrics
-
-
-class Member(NamedTuple):
-    """The state of a task that `from_loss` makes."""
-
-    train: train.TrainState
-    hparams: HParams
-
-
-def adamw(hparams: HParams) -> optax.GradientTransformation:
-    """Make `train.adamw` of those fields of the space that are named as `train.HParams` has them.
-
-    Raises:
-        ValueError: the space has no `learning_rate`.
-    """
-    if "learning_rate" not in hparams:
-        came = ", ".join(hparams) or "none"
-        raise ValueError(
-            f"optimizer: expected a field learning_rate in the space, got {came}; "
-            "name it so, or pass an optimizer such as lambda hparams: optax.adam(hparams['lr'])"
-        )
-    return train.adamw(
-        train.HParams(**{n: hparams[n] for n in train.HParams._fields if n in hparams})
-    )
+    init: Callable[[Fields, jax.Array], PyTree]  # (hparams, key) -> state
+    segment: Callable[[PyTree, Fields, int], tuple[PyTree, train.Metrics]]
+    # (state, hparams, n) -> the state after n steps, and metrics float[n] by name
 
 
 def from_loss(
     loss: train.Loss,
-    init: Callable[[jax.Array, HParams], Any],
-    optimizer: Callable[[HParams], optax.GradientTransformation] = adamw,
+    init: Callable[[jax.Array, Fields], PyTree],
+    optimizer: Callable[[Fields], optax.GradientTransformation] = train.adamw,
 ) -> Task:
-    """Make a task of a loss as `seqcells.train` has them.
+    """Make a task from a loss as `seqcells.train` takes it.
 
     Args:
-        loss: (params, key, hparams) -> (scalar, further scalars by name); a new key every step.
-        init: (key, hparams) -> params, any tree of arrays.
-        optimizer: hparams -> an Optax transformation.
+        loss: (params, key, hparams) -> (scalar, further scalars by name); the key differs every
+            step.
+        init: (key, hparams) -> params, any pytree of arrays.
+        optimizer: hparams -> an Optax transformation; the default reads the fields of the space
+            that are named as in `train.HParams`.
 
     Returns:
-        A task with the metrics `loss`, `grad_norm` and the further scalars.
+        A task whose state is a `train.TrainState`, with the metrics `loss`, `grad_norm` and the
+        further scalars.
     """
 
-    def begin(hparams: HParams, key: jax.Array) -> Member:
+    def begin(hparams: Fields, key: jax.Array) -> train.TrainState:
         k_params, k_train = jax.random.split(key)
-        return Member(train.init(init(k_params, hparams), hparams, k_train, optimizer), hparams)
+        return train.init(init(k_params, hparams), hparams, k_train, optimizer)
 
-    def segment(member: Member, n: int) -> tuple[Member, Metrics]:
-        state, metrics = train.run(loss, member.train, member.hparams, n, optimizer)
-        return Member(state, member.hparams), metrics
+    def segment(
+        state: train.TrainState, hparams: Fields, n: int
+    ) -> tuple[train.TrainState, train.Metrics]:
+        return train.run(loss, state, hparams, n, optimizer)
 
     return Task(begin, segment)

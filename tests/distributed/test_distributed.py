@@ -108,7 +108,9 @@ def test_a_step_has_one_all_reduce_and_the_gradient_of_one_process(script):
 @pytest.mark.parametrize(
     ("cluster", "count"), [(slurm, 2), pytest.param(open_mpi, 4, marks=pytest.mark.slow)]
 )
-def test_members_are_shared_and_never_meet_by_the_same_command(script, tmp_path, cluster, count):
+def test_trials_are_shared_without_a_collective_by_the_same_command(
+    script, tmp_path, cluster, count
+):
     with started(count, script(SWEPT), tmp_path / "out", cluster=cluster) as running:
         codes, outs, errors = ended(running)
     assert codes == [0] * count, errors
@@ -128,7 +130,7 @@ def swept(monkeypatch, tmp_path):
 
     def run(rank, count, some, **more):
         monkeypatch.setattr(_run, "_process", lambda: (rank, count))
-        given = {"out": tmp_path, "segment": 10, "chunk": 4, "save_seconds": 0} | more
+        given = {"out": tmp_path, "segment": 10, "batch": 4, "save_seconds": 0} | more
         return sweep.run(make, some, 20, **given)
 
     return run

@@ -78,14 +78,14 @@ def matches(expression, item):
 
 def test_what_asks_for_terabytes_is_refused_before_it_runs():
     def make():
-        def segment(state, n):
+        def segment(state, hparams, n):
             return state + 1, {"loss": state[0, 0] + jnp.zeros(n)}
 
         return sweep.Task(
             lambda hparams, key: hparams["lr"] * jnp.ones((1 << 20, 1 << 20)), segment
         )
 
-    with pytest.raises(ValueError, match=r"chunk: .* needs [\d.]+e\+03 GB; make the task smaller"):
+    with pytest.raises(ValueError, match=r"batch: .* needs [\d.]+e\+03 GB; make the task smaller"):
         sweep.run(make, sweep.Space(lr=[0.1, 0.2]), 10, segment=10)
 
 

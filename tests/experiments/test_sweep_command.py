@@ -76,7 +76,7 @@ def test_a_gain_scales_recurrent_weights_alone():
     task = command.make("parity")(cell="gru", hidden_size=4, length=5, batch_size=2)
     other = {"learning_rate": 1e-3, "max_norm": 1.0, "weight_decay": 0.0}
     one, two = (
-        task.init({"init_gain": gain, **other}, jax.random.key(0)).train.params.cell
+        task.init({"init_gain": gain, **other}, jax.random.key(0)).params.cell
         for gain in (1.0, 2.0)
     )
     assert (two.w_hh == 2 * one.w_hh).all()

@@ -11,16 +11,16 @@ from seqcells.sweep import _bucket
 
 
 def make(size=2, traced=lambda f: f):
-    """A noisy descent to zero; `boom` is the step at which a member's loss becomes NaN."""
+    """A noisy descent to zero; `boom` is the step at which a trial's loss becomes NaN."""
 
     def init(hparams, key):
         w = hparams["gain"] * jax.random.normal(key, (size,))
-        return {"w": w, "key": key, "t": jnp.int32(0), "hparams": hparams}
+        return {"w": w, "key": key, "t": jnp.int32(0)}
 
     @traced
-    def segment(state, n):
+    def segment(state, hparams, n):
         def step(state, _):
-            key, t, hparams = state["key"], state["t"], state["hparams"]
+            key, t = state["key"], state["t"]
             w = state["w"] - hparams["lr"] * jnp.sin(state["w"])
             w = w + 0.01 * jax.random.normal(jax.random.fold_in(key, t), w.shape)
             loss = jnp.where(t == hparams["boom"], jnp.nan, jnp.mean(jnp.square(w)))

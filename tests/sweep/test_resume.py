@@ -13,8 +13,8 @@ from seqcells._checkpoint import Checkpoints, RunLocked
 from seqcells.sweep import _store
 from tests.support.sweeps import compile_once, make, plain, space
 
-SWEEP = {"steps": 30, "segment": 10, "chunk": 4, "halving": sweep.Halving(10), "save_seconds": 0}
-SPACE = space(boom=(-1, 15), lr=[0.1], seeds=3)  # two chunks, and members that end in NaN
+SWEEP = {"steps": 30, "segment": 10, "batch": 4, "halving": sweep.Halving(10), "save_seconds": 0}
+SPACE = space(boom=(-1, 15), lr=[0.1], seeds=3)  # two batches, and trials that end in NaN
 
 
 @pytest.fixture(autouse=True)
@@ -142,7 +142,7 @@ def test_a_finished_sweep_runs_nothing_and_a_larger_one_what_is_new(tmp_path):
     assert str(fewer.rows[0]) == str(more.rows[4])
 
 
-def test_a_chunk_that_is_wanted_no_more_is_left(tmp_path):
+def test_a_batch_whose_trials_are_no_longer_in_the_space_is_discarded(tmp_path):
     def killed(_):
         raise Killed
 
@@ -163,7 +163,7 @@ def test_a_chunk_that_is_wanted_no_more_is_left(tmp_path):
         ({"segment": 5}, "segment: was 10, is 5"),
         ({"metric": "largest"}, "metric: was 'loss', is 'largest'"),
         ({"mode": "max"}, "mode: was 'min', is 'max'"),
-        ({"chunk": 8}, "chunk: was 4, is 8"),
+        ({"batch": 8}, "batch: was 4, is 8"),
         ({"halving": None}, "halving: was {'every': 10, 'keep': 0.5}, is None"),
         ({"key": jax.random.key(1)}, r"key: was \[0, 0\], is \[0, 1\]"),
         ({"config": {"data": "b"}}, "config: was {'data': 'a'}, is {'data': 'b'}"),

@@ -14,7 +14,7 @@ import optax
 import pytest
 from scipy import stats
 
-from seqcells import sweep
+from seqcells import sweep, train
 from seqcells.sweep import _bucket, _program, _table
 from tests.support.sweeps import compile_once, make, plain, space
 
@@ -28,13 +28,13 @@ def by_id(result):
     return {row["id"]: row for row in plain(result.rows)}
 
 
-def test_a_trial_has_the_same_bits_in_any_chunk_and_space(once):
-    whole = sweep.run(make, space(), 20, segment=10, chunk=4)
-    part = sweep.run(make, space(seeds=3, lr=[0.1]), 20, segment=10, chunk=4)
+def test_a_trial_has_the_same_bits_in_any_batch_and_space(once):
+    whole = sweep.run(make, space(), 20, segment=10, batch=4)
+    part = sweep.run(make, space(seeds=3, lr=[0.1]), 20, segment=10, batch=4)
     assert [row["status"] for row in whole.rows] == ["done"] * 8
     assert by_id(part).items() <= by_id(whole).items()
     assert len({row["loss"] for row in whole.rows}) == 8  # each has a key of its own
-    other = sweep.run(make, space(), 20, segment=10, chunk=4, key=jax.random.key(1))
+    other = sweep.run(make, space(), 20, segment=10, batch=4, key=jax.random.key(1))
     assert not {row["loss"] for row in whole.rows} & {row["loss"] for row in other.rows}
 
 
@@ -44,15 +44,15 @@ def test_a_row_is_what_a_plain_loop_says():
         words = int(trial.id[:6], 16), int(trial.id[6:], 16)
         key = functools.reduce(jax.random.fold_in, words, jax.random.key(0))
         task = make()
-        state = task.init({n: jnp.asarray(v) for n, v in trial.hparams.items()}, key)
-        _, metrics = task.segment(state, 20)
+        hparams = {n: jnp.asarray(v) for n, v in trial.hparams.items()}
+        _, metrics = task.segment(task.init(hparams, key), hparams, 20)
         np.testing.assert_allclose(row["loss"], np.mean(metrics["loss"][10:]), 1e-6)
         first, last = (line["metrics"] for line in result.history if line["id"] == trial.id)
         np.testing.assert_allclose(first["largest"], np.mean(metrics["largest"][:10]), 1e-6)
         assert last["largest"] == row["largest"]
 
 
-def test_one_member_of_64_that_ends_in_nan_changes_no_bit_of_the_others(once):
+def test_one_trial_of_64_that_ends_in_nan_changes_no_bit_of_the_others(once):
     def run(boom):
         some = sweep.Space(lr=[0.1], gain=[1.0], boom=[boom, *range(1000, 1063)])
         return sweep.run(make, some, 20, segment=10)
@@ -66,13 +66,13 @@ def test_one_member_of_64_that_ends_in_nan_changes_no_bit_of_the_others(once):
     assert [rank["mean"] for rank in ranks[:-1]] == sorted(rank["mean"] for rank in ranks[:-1])
 
 
-def test_a_nan_member_is_frozen_as_it_was_before_its_segment():
+def test_a_nan_trial_is_frozen_as_it_was_before_its_segment():
     trials = space(boom=(3, -1), seeds=1).trials()
     hparams = {n: np.asarray([t.hparams[n] for t in trials]) for n in trials[0].hparams}
     hparams = {n: a.astype(jax.dtypes.canonicalize_dtype(a.dtype)) for n, a in hparams.items()}
     program = _program.build(make(), hparams, 4, 5, "loss", jax.random.key(0))
     begin = lambda: program.begin(hparams, np.zeros((4, 2), np.uint32))  # noqa: E731
-    state, alive, _ = program.advance(begin(), program.place(np.ones(4, bool)))
+    state, alive, _ = program.advance(begin(), *program.place((hparams, np.ones(4, bool))))
     before = np.asarray(begin()["w"])
     assert np.asarray(alive).tolist() == [t.hparams["boom"] == -1 for t in trials]
     for i, is_alive in enumerate(np.asarray(alive)):
@@ -96,7 +96,7 @@ def test_one_program_a_bucket_and_width_is_compiled():
         return make(size, traced if size == 2 else chex.assert_max_traces(n=4))
 
     few = space(seeds=8, lr=[0.1], static={"size": [2]})
-    sweep.run(counted, few, 30, segment=10, chunk=4)  # two chunks
+    sweep.run(counted, few, 30, segment=10, batch=4)  # two batches
     chex.clear_trace_counter()
     few = space(seeds=8, lr=[0.1], static={"size": [3]})
     sweep.run(counted, few, 40, segment=10, halving=sweep.Halving(10))  # widths 8, 4, 2, 1
@@ -128,7 +128,27 @@ def test_halving_keeps_the_best_and_says_when_the_others_were_pruned(once):
     assert next(row for row in most.rows if row["id"] == best)["steps"] > 10
 
 
-def test_a_chunk_is_as_wide_as_memory_allows(monkeypatch, once):
+def test_a_survivor_of_halving_keeps_its_hyperparameters(once):
+    """The trials that go on are not the first ones of the batch, and differ in their fields."""
+    some = sweep.Space(lr=[0.0, 0.01, 0.1, 0.2], gain=[1.0, 0.1], boom=[-1], seed=[0])
+    alone = {row["id"]: row["loss"] for row in sweep.run(make, some, 30, segment=10).rows}
+    result = sweep.run(make, some, 30, segment=10, halving=sweep.Halving(10))
+    survivors = [row for row in result.rows if row["status"] == "done"]
+    assert [row["lr"] for row in survivors if row["lr"] > 0.01]
+    for row in survivors:
+        np.testing.assert_allclose(row["loss"], alone[row["id"]], 1e-5)
+
+
+def test_a_state_may_hold_the_hyperparameters():
+    """The state is donated to the program, and the hyperparameters passed beside it are not."""
+    task = sweep.Task(
+        lambda hparams, key: hparams, lambda state, hparams, n: (state, {"loss": jnp.ones(n)})
+    )
+    rows = sweep.run(lambda: task, space(seeds=2), 30, segment=10).rows
+    assert [row["status"] for row in rows] == ["done"] * 4
+
+
+def test_a_batch_is_as_wide_as_memory_allows(monkeypatch, once):
     full = sweep.run(make, space(), 10, segment=10)
     need = {}
 
@@ -152,13 +172,13 @@ def test_a_chunk_is_as_wide_as_memory_allows(monkeypatch, once):
         )
     assert widths == [4, 4] + [2] * 4
     need["bytes"] = 100
-    refusal = "chunk: expected a member that fits into 1e-07 GB a device, .* needs 1.1e-07 GB"
+    refusal = "batch: expected a trial that fits into 1e-07 GB a device, .* needs 1.1e-07 GB"
     with pytest.raises(ValueError, match=refusal):
         sweep.run(make, space(), 10, segment=10)
     with pytest.raises(
-        ValueError, match=r"chunk: expected a chunk of 4 members .*; take chunk='auto'"
+        ValueError, match=r"batch: expected a batch of 4 trials .*; take batch='auto'"
     ):
-        sweep.run(make, space(), 10, segment=10, chunk=4)
+        sweep.run(make, space(), 10, segment=10, batch=4)
 
 
 def test_a_program_is_known_to_need_the_memory_of_its_state():
@@ -167,7 +187,7 @@ def test_a_program_is_known_to_need_the_memory_of_its_state():
     def init(hparams, key):
         return jnp.ones((1000, 1000)) * hparams["lr"]
 
-    task = sweep.Task(init, lambda a, n: (a + 1, {"loss": jnp.zeros(n)}))
+    task = sweep.Task(init, lambda a, hparams, n: (a + 1, {"loss": jnp.zeros(n)}))
     small, big = (_program.build(task, hparams, w, 1, "loss", jax.random.key(0)) for w in (1, 4))
     assert 3 * 4e6 <= big.bytes - small.bytes <= 4 * 3 * 4e6
     assert 1e6 < _program.available() < 1e14
@@ -198,6 +218,21 @@ def test_a_module_of_flax_and_an_optimiser_of_optax_are_swept():
     assert (best["n"], best["noise"]) == (4, 0.0)
 
 
+def test_a_loss_is_trained_with_the_fields_that_adamw_reads():
+    def loss(params, key, hparams):
+        return jnp.square(params - hparams["target"]), {}
+
+    task = sweep.from_loss(loss, lambda key, hparams: jnp.float32(3))
+    some = sweep.Space(learning_rate=[0.1], max_norm=[0.5], b1=[0.5], target=[1.0, 2.0])
+    result = sweep.run(lambda: task, some, 20, segment=20)
+    for row in result.rows:
+        hparams = train.HParams(learning_rate=0.1, max_norm=0.5, b1=0.5)
+        state = train.init(jnp.float32(3), hparams, jax.random.key(0))
+        given = {"target": row["target"]}
+        _, metrics = train.run(lambda p, k, _: loss(p, k, given), state, hparams, 20)  # noqa: B023
+        np.testing.assert_allclose(row["loss"], np.mean(metrics["loss"]), 1e-5)
+
+
 def test_ranks_are_over_seeds_with_the_interval_of_student(once):
     result = sweep.run(make, space(boom=(-1, 3)), 10, segment=10)
     best, _, *last = result.ranked()
@@ -226,7 +261,7 @@ def test_the_table_is_written_as_csv_and_parquet(tmp_path, once, monkeypatch):
 TWO = """
 import jax, re
 jax.config.update("jax_num_cpu_devices", 2)
-from seqcells import sweep
+from seqcells import sweep, train
 from seqcells.sweep import _bucket
 from tests.support.sweeps import make, plain, space
 programs, build = [], _bucket.build
@@ -245,7 +280,7 @@ assert [row["steps"] for row in result.rows].count(30) == 2
 """
 
 
-def test_members_share_the_devices_and_never_meet(pytestconfig):
+def test_trials_share_the_devices_without_a_collective(pytestconfig):
     env, root = os.environ | {"JAX_PLATFORMS": "cpu"}, pytestconfig.rootpath
     run = [sys.executable, "-c", TWO]
     done = subprocess.run(run, capture_output=True, text=True, env=env, cwd=root, check=False)
@@ -264,8 +299,8 @@ def broken(**parts):
         ({"space": 3}, TypeError, "space: expected a sweep.Space, got 3"),
         ({"steps": 25}, ValueError, "steps: expected a multiple of segment=10, got 25"),
         ({"mode": "least"}, ValueError, "mode: expected one of 'min', 'max'"),
-        ({"chunk": 0}, ValueError, "chunk: expected an int >= 1, got 0"),
-        ({"chunk": "all"}, TypeError, "chunk: expected an int >= 1, got 'all'"),
+        ({"batch": 0}, ValueError, "batch: expected an int >= 1, got 0"),
+        ({"batch": "all"}, TypeError, "batch: expected an int >= 1, got 'all'"),
         ({"key": 0}, TypeError, "key: expected one random key"),
         ({"metric": "accuracy"}, ValueError, r"metric: .* \(largest, loss\), got 'accuracy'"),
         ({"space": space(largest=[1])}, ValueError, "segment: .* own id, .*, got largest"),
@@ -273,19 +308,19 @@ def broken(**parts):
         ({"halving": sweep.Halving(15)}, ValueError, "every: expected a multiple of segment=10"),
         ({"halving": sweep.Halving(10, 1.0)}, ValueError, "keep: expected a share .* got 1.0"),
         (
-            {"make": broken(segment=lambda s, n: (s["w"], {"loss": jnp.ones(n)}))},
+            {"make": broken(segment=lambda s, hparams, n: (s["w"], {"loss": jnp.ones(n)}))},
             ValueError,
             "segment: expected a state like the one given, dict",
         ),
         (
-            {"make": broken(segment=lambda s, n: (s, {"loss": jnp.ones(())}))},
+            {"make": broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))},
             ValueError,
             r"segment: expected loss as float\[10\], got float32\[\]",
         ),
         (
             {"make": lambda: sweep.from_loss(lambda *_: (jnp.float32(0), {}), lambda *_: 1.0)},
             ValueError,
-            "optimizer: expected a field learning_rate in the space, got boom, gain, lr, seed;",
+            "optimizer: expected .* a field learning_rate, got boom, gain, lr, seed;",
         ),
     ],
 )
