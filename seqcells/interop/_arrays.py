@@ -1,4 +1,4 @@
-"""Dicts of arrays at the door: flattened, checked, and nested again."""
+"""Dictionaries of arrays, as users pass them: flattened, checked, and nested again."""
 
 from __future__ import annotations
 
@@ -10,81 +10,82 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells import _check
-from seqcells.interop._gates import Arrays
 
-Nest = Callable[[str], Iterable[Any]]  # the way of a name through nested dicts
+Arrays = dict[str, np.ndarray]
+Weights = Mapping[Any, object]  # a framework's arrays by name, flat or nested; NumPy can read each
+Nested = dict[Any, Any]  # NumPy arrays by name, nested
 
 
-def flat(arrays: Any, prefix: str = "") -> Arrays:
-    """Make one dict of nested ones, with names joined by a slash.
+def flatten(weights: Weights, prefix: str = "") -> Arrays:
+    """Flatten nested dictionaries into one, whose names are joined by slashes.
 
     Raises:
-        TypeError: on what is no dict.
-        ValueError: on what is no floating array, naming it.
+        TypeError: if `weights` is not a dictionary.
+        ValueError: naming the array, if one is not an array of a floating dtype.
     """
-    if not isinstance(arrays, Mapping):
-        raise TypeError(f"arrays: expected a dict of arrays, got {_check.describe_one(arrays)}")
-    out: Arrays = {}
-    for key, value in arrays.items():
+    if not isinstance(weights, Mapping):
+        raise TypeError(f"arrays: expected a dict of arrays, got {_check.describe_one(weights)}")
+    flat: Arrays = {}
+    for key, value in weights.items():
         name = f"{prefix}{key}"
         if isinstance(value, Mapping):
-            out |= flat(value, f"{name}/")
+            flat |= flatten(value, f"{name}/")
         else:
-            out[name] = array(name, value)
-    return out
+            flat[name] = array(name, value)
+    return flat
 
 
-def nested(arrays: Arrays, nest: Nest) -> dict[Any, Any]:
-    """Make nested dicts of one."""
-    out: dict[Any, Any] = {}
-    for name, value in arrays.items():
-        *way, last = nest(name)
-        inner = out
-        for key in way:
+def nest(flat: Arrays, path: Callable[[str], Iterable[str | int]]) -> Nested:
+    """Nest a flat dictionary: `path` gives the keys under which a name's array goes."""
+    nested: Nested = {}
+    for name, value in flat.items():
+        *outer, last = path(name)
+        inner = nested
+        for key in outer:
             inner = inner.setdefault(key, {})
         inner[last] = value
-    return out
+    return nested
 
 
-def array(name: str, value: Any) -> np.ndarray:
+def array(name: str, value: object) -> np.ndarray:
     """Return a value as a NumPy array of a floating dtype.
 
     Raises:
-        ValueError: where it is none, or float64 while JAX would round it.
+        ValueError: if it has no such form, or is float64 and JAX would round it.
     """
     try:
-        made = np.asarray(value)
+        result = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
-        came = type(value).__name__
-        raise ValueError(f"{name}: expected a NumPy array, got {came}: {error}") from None
-    if not jnp.issubdtype(made.dtype, jnp.floating):
+        got = type(value).__name__
+        raise ValueError(f"{name}: expected a NumPy array, got {got}: {error}") from None
+    if not jnp.issubdtype(result.dtype, jnp.floating):
         raise ValueError(f"{name}: expected a floating dtype, got {_check.describe_one(value)}")
-    if made.dtype.itemsize > 4 and not jax.config.read("jax_enable_x64"):
+    if result.dtype.itemsize > 4 and not jax.config.read("jax_enable_x64"):
         raise ValueError(
-            f"{name}: expected {made.dtype} to be switched on (set jax_enable_x64), or arrays cast "
-            f"to float32: JAX would round them in silence"
+            f"{name}: expected {result.dtype} to be switched on (set jax_enable_x64), or arrays "
+            f"cast to float32: JAX would round them silently"
         )
-    return made
+    return result
 
 
-def check(what: str, came: Arrays, expected: Arrays) -> None:
-    """Raise a ValueError unless names and shapes are as expected, and there is one dtype."""
-    check_names(what, came, expected)
-    kinds = {str(value.dtype) for value in came.values()}
-    if len(kinds) > 1:
-        raise ValueError(f"arrays: expected one dtype for {what}, got {', '.join(sorted(kinds))}")
+def check(what: str, got: Arrays, expected: Arrays) -> None:
+    """Raise a ValueError unless names and shapes are as expected, and all dtypes are one."""
+    check_names(what, got, expected)
+    dtypes = {str(value.dtype) for value in got.values()}
+    if len(dtypes) > 1:
+        raise ValueError(f"arrays: expected one dtype for {what}, got {', '.join(sorted(dtypes))}")
 
 
-def check_names(what: str, came: Arrays, expected: Mapping[str, Any]) -> None:
+def check_names(what: str, got: Arrays, expected: Arrays) -> None:
     """Raise a ValueError unless names and shapes are as expected."""
-    for name in [*expected, *came]:
-        if (name in came) != (name in expected):
-            verb = "an array of this name" if name in expected else "no array of this name"
+    for name in [*expected, *got]:
+        if (name in got) != (name in expected):
+            wanted = "an array of this name" if name in expected else "no array of this name"
             raise ValueError(
-                f"{name}: expected {verb} for {what}, which has {', '.join(expected)}; "
-                f"got {', '.join(came) or 'none'}"
+                f"{name}: expected {wanted} for {what}, which has {', '.join(expected)}; "
+                f"got {', '.join(got) or 'none'}"
             )
     for name, like in expected.items():
-        if came[name].shape != like.shape:
-            wanted, shape = list(like.shape), list(came[name].shape)
+        if got[name].shape != like.shape:
+            wanted, shape = list(like.shape), list(got[name].shape)
             raise ValueError(f"{name}: expected {wanted} for {what}, got {shape}")

@@ -1,111 +1,119 @@
-"""A framework as a value, and the two functions that every file of one binds: load and dump."""
+"""The description of a framework, and the two functions that every framework's file calls."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqcells._cell import Cell
+from seqcells._cell import Cell, Params
 from seqcells.interop import _arrays, _gates, _walk
-from seqcells.interop._arrays import Nest
-from seqcells.interop._gates import Arrays, Table
+from seqcells.interop._arrays import Arrays, Weights
+from seqcells.interop._gates import Table
 from seqcells.interop._walk import CellOrLayer, Leaf, Rules
 
-Names = frozenset[str]  # of the arrays that came; empty where they are ours to choose
+Names = frozenset[str]  # of the framework's arrays; empty if we may choose them
 
 
-def _same(arrays: Arrays) -> Arrays:
+def _unchanged(arrays: Arrays) -> Arrays:
     return arrays
 
 
-def _ordered(arrays: Arrays, leaves: list[Leaf]) -> Arrays:
+def _named(arrays: Arrays, leaves: list[Leaf]) -> Arrays:
     return arrays
 
 
 class Form(NamedTuple):
-    """What a framework is to `load` and `dump`."""
+    """What `load` and `dump` need to know of a framework."""
 
     rules: Rules
-    table: Callable[[Cell, Names], Table]  # raises where it has no such cell; names are its own
-    place: Callable[[list[Leaf], Names], list[str]]  # a leaf's "weight_ih_l0" as "{}_l0"
-    names: Callable[[Arrays, list[Leaf]], Arrays] = _ordered  # from their names to those of `place`
-    pack: Callable[[Arrays], Arrays] = _same  # the last step of dump
-    unpack: Callable[[Arrays], Arrays] = _same  # its inverse
-    nest: Nest | None = None  # where its dicts are nested
+    table: Callable[[Cell, Names], Table]  # of a cell whose arrays have these names, or raises
+    place: Callable[[list[Leaf], Names], list[str]]  # one "{}_l0" a leaf: its names, filled in
+    rename: Callable[[Arrays, list[Leaf]], Arrays] = _named  # from their names to those of `place`
+    pack: Callable[[Arrays], Arrays] = _unchanged  # the last step of dump
+    unpack: Callable[[Arrays], Arrays] = _unchanged  # its inverse
 
 
-def load(form: Form, arrays: Any, layer: CellOrLayer) -> Any:
-    """Make parameters of a framework's arrays."""
+def load(form: Form, weights: Weights, layer: CellOrLayer) -> Params:
+    """Convert a framework's arrays to parameters."""
     leaves = _walk.leaves(form.rules, layer)
     for leaf in leaves:
-        form.table(leaf.cell, frozenset())  # a cell that it lacks is said before a wrong name
-    flat = form.names(_arrays.flat(arrays), leaves)
-    names = frozenset(flat)
-    zeros = _walk.zeros(layer, _input_size(form, layer, leaves, flat))
-    expected = form.pack(_written(form, layer, leaves, zeros, names))
-    _arrays.check(f"{layer} in {form.rules.name}", flat, expected)
-    flat = form.unpack(flat)
-    made = []
-    own = _walk.parts(layer, zeros)
-    for leaf, place, like in zip(leaves, form.place(leaves, names), own, strict=True):
-        table = form.table(leaf.cell, _own(names, place))
-        mine = {name: flat[place.format(name)] for name in _gates.write(table, leaf.cell, like)}
-        params = _gates.read(table, leaf.cell, mine, like)
-        made.append(jax.tree.map(jnp.array, params))  # copies: the framework may go on training
-    return _walk.whole(layer, made)
+        form.table(leaf.cell, frozenset())  # an unknown cell is reported before a wrong name
+    arrays = form.rename(_arrays.flatten(weights), leaves)
+    names = frozenset(arrays)
+    zeros = _walk.zeros(layer, _input_size(form, layer, leaves, arrays))
+    expected = form.pack(_write(form, layer, leaves, zeros, names))
+    _arrays.check(f"{layer} in {form.rules.name}", arrays, expected)
+    arrays = form.unpack(arrays)
+    parts = []
+    places = form.place(leaves, names)
+    for leaf, place, like in zip(leaves, places, _walk.split(layer, zeros), strict=True):
+        table = form.table(leaf.cell, _at(place, names))
+        own = {name: arrays[place.format(name)] for name in _gates.write(table, leaf.cell, like)}
+        params = _gates.read(table, leaf.cell, own, like)
+        parts.append(jax.tree.map(jnp.array, params))  # copies: the framework may train on
+    return _walk.join(layer, parts)
 
 
-def dump(form: Form, layer: CellOrLayer, params: Any, like: Any) -> Any:
-    """Make a framework's arrays of parameters."""
+def dump(form: Form, layer: CellOrLayer, params: Params, like: Weights | None) -> Arrays:
+    """Convert parameters to a framework's arrays, by flat names."""
     leaves = _walk.leaves(form.rules, layer)
     size = _walk.check_params(layer, params)
-    theirs = {} if like is None else _arrays.flat(like)
-    wanted = form.names(theirs, leaves) if theirs else {}
+    theirs = {} if like is None else _arrays.flatten(like)
+    wanted = form.rename(theirs, leaves) if theirs else {}
     names = frozenset(wanted)
     host = jax.tree.map(np.asarray, params)
-    flat = form.pack(_written(form, layer, leaves, host, names))
+    arrays = form.pack(_write(form, layer, leaves, host, names))
     if wanted:
         zeros = _walk.zeros(layer, size)
-        expected = form.pack(_written(form, layer, leaves, zeros, names))
+        expected = form.pack(_write(form, layer, leaves, zeros, names))
         _arrays.check(f"{layer} in {form.rules.name}", wanted, expected)
-        flat = {name: flat[mine] for name, mine in zip(theirs, wanted, strict=True)}
-    flat = {name: np.array(array, order="C") for name, array in flat.items()}
-    return flat if form.nest is None else _arrays.nested(flat, form.nest)
+        arrays = {name: arrays[own] for name, own in zip(theirs, wanted, strict=True)}
+    return {name: np.array(array, order="C") for name, array in arrays.items()}
 
 
-def no_such(form: str, cell: Cell, has: str) -> ValueError:
-    """Make the error for a cell that a framework does not have."""
-    return ValueError(f"cell_or_layer: expected a cell that {form} has ({has}), got {cell}")
+def select(form: str, tables: Mapping[type[Cell], Table], cell: Cell, has: str) -> Table:
+    """Return the table of a cell, by its exact type: a subclass may compute something else.
+
+    Raises:
+        ValueError: if the framework lacks this cell, which `has` lists, or one of its settings.
+    """
+    table = tables.get(type(cell))
+    if table is None:
+        raise ValueError(f"cell_or_layer: expected a cell that {form} has ({has}), got {cell}")
+    for need in table.needs:
+        if getattr(cell, need.field) not in need.values:
+            raise ValueError(f"{need.field}: {table.where} {need.has}, got {cell}")
+    return table
 
 
-def _written(
-    form: Form, layer: CellOrLayer, leaves: list[Leaf], params: Any, names: Names
+def _write(
+    form: Form, layer: CellOrLayer, leaves: list[Leaf], params: Params, names: Names
 ) -> Arrays:
-    """The arrays of every leaf under their names."""
-    out: Arrays = {}
-    own = _walk.parts(layer, params)
-    for leaf, place, mine in zip(leaves, form.place(leaves, names), own, strict=True):
-        written = _gates.write(form.table(leaf.cell, _own(names, place)), leaf.cell, mine)
-        out |= {place.format(name): array for name, array in written.items()}
-    return out
+    """Return the arrays of every leaf by their names, not packed yet."""
+    arrays: Arrays = {}
+    places = form.place(leaves, names)
+    for leaf, place, own in zip(leaves, places, _walk.split(layer, params), strict=True):
+        written = _gates.write(form.table(leaf.cell, _at(place, names)), leaf.cell, own)
+        arrays |= {place.format(name): array for name, array in written.items()}
+    return arrays
 
 
-def _own(names: Names, place: str) -> Names:
-    """The names of one cell's arrays, without what says where it stands."""
+def _at(place: str, names: Names) -> Names:
+    """Return the names of the arrays of one cell, without what says where the cell stands."""
     start, _, end = place.partition("{}")
-    mine = (name for name in names if name.startswith(start) and name.endswith(end))
-    return frozenset(name[len(start) : len(name) - len(end)] for name in mine)
+    own = (name for name in names if name.startswith(start) and name.endswith(end))
+    return frozenset(name[len(start) : len(name) - len(end)] for name in own)
 
 
-def _input_size(form: Form, layer: CellOrLayer, leaves: list[Leaf], flat: Arrays) -> int:
+def _input_size(form: Form, layer: CellOrLayer, leaves: list[Leaf], arrays: Arrays) -> int:
     """Read the input size off the arrays' shapes."""
     one, two = (
-        form.pack(_written(form, layer, leaves, _walk.zeros(layer, size), frozenset(flat)))
+        form.pack(_write(form, layer, leaves, _walk.zeros(layer, size), frozenset(arrays)))
         for size in (1, 2)
     )
-    came = [flat[name].shape if name in flat else () for name in one]
-    return _walk.read_size([a.shape for a in one.values()], [b.shape for b in two.values()], came)
+    got = [arrays[name].shape if name in arrays else () for name in one]
+    return _walk.read_size([a.shape for a in one.values()], [b.shape for b in two.values()], got)

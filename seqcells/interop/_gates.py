@@ -1,91 +1,108 @@
-"""The gates of one cell, from a framework's layout to ours and back: what every format shares.
+"""The gates of one cell, converted between a framework's layout and ours.
 
-Nothing is computed here but signs, transposition, order, and the sum of two biases (or of a bias
-and a constant) where one side has one.
+Every framework shares this code. It only changes signs, transposes, reorders, and adds two biases
+(or a bias and a constant) where one side has a single bias.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
-Arrays = dict[str, np.ndarray]
+from seqcells._cell import Cell, Params
+from seqcells.interop._arrays import Arrays
+
 Blocks = dict[tuple[str, str], np.ndarray]  # by our field and gate: [D, H], [H, H] or [H]
 
 
 class Slot(NamedTuple):
-    """One of a framework's arrays, or a part of one that is joined."""
+    """One array of a framework, or one part of an array that is joined of several."""
 
-    name: str  # its name there
-    field: str  # where it goes: w_ih, w_hh, b, b_ih, b_hh or p
-    gates: str  # our letters in that framework's order
+    name: str  # in the framework
+    field: str  # our parameter: w_ih, w_hh, b, b_ih, b_hh or p
+    gates: str  # our letters, in the framework's order
 
 
 class Join(NamedTuple):
-    """An array that a framework makes of several slots."""
+    """An array that a framework joins of several slots."""
 
     name: str
     parts: tuple[str, ...]  # names of slots
     axis: int  # along which they are joined
-    new: bool = False  # whether that axis is a new one
+    new: bool = False  # whether that axis is a new one: stacked instead of concatenated
+
+
+class Need(NamedTuple):
+    """A setting that a cell must have for the framework to compute the same."""
+
+    field: str  # of the cell
+    values: tuple[object, ...]
+    has: str  # what the framework does, for the error message
 
 
 class Table(NamedTuple):
     """How a framework lays out one kind of cell."""
 
-    where: str  # what it is called, as "torch.nn.GRU"
+    where: str  # its name there, such as "torch.nn.GRU"
     slots: tuple[Slot, ...]
     joins: tuple[Join, ...] = ()
+    needs: tuple[Need, ...] = ()
     negated: str = ""  # gates that keep the old value there and write the new one here
-    transposed: bool = False  # whether its matrices stand as [out, in]
-    bias_free: bool = False  # whether it can do without biases
+    transposed: bool = False  # whether matrices are [out, in] there
+    bias_free: bool = False  # whether the framework can leave biases out
     shifted: str = ""  # gates to whose bias the framework adds 1
 
 
-def slots(weights: dict[str, str], biases: dict[str, str], order: str) -> Any:
-    """Make slots of fused arrays, {name: field}, all in one order of gates."""
+RESET_AFTER = Need("reset_after", (True,), "resets after the product")
+RESET_BEFORE = Need("reset_after", (False,), "resets before the product")
+TANH_OR_RELU = Need("activation", ("tanh", "relu"), "has tanh and relu")
+
+
+def slots(weights: dict[str, str], biases: dict[str, str], order: str) -> tuple[Slot, ...]:
+    """Make the slots of fused arrays, {name: field}, that all have one order of gates."""
     return tuple(Slot(name, field, order) for name, field in (weights | biases).items())
 
 
-def order(cell: Any, field: str) -> tuple[str, ...]:
-    """Return the gates in a field of the cell's parameters, in their order."""
-    return cell.PEEPHOLES if field == "p" else cell.GATES
+def order(cell: Cell, field: str) -> Sequence[str]:
+    """Return the gates in a field of the cell's parameters, in our order."""
+    return getattr(cell, "PEEPHOLES" if field == "p" else "GATES")
 
 
-def read(table: Table, cell: Any, arrays: Arrays, like: Any) -> Any:
-    """Make our parameters of a framework's arrays, whose names and shapes are checked already.
+def read(table: Table, cell: Cell, arrays: Arrays, zeros: Params) -> Params:
+    """Convert a framework's arrays to our parameters.
 
     Args:
         table: the layout.
         cell: the cell.
-        arrays: by name.
-        like: our parameters as zeros, of the same shapes.
+        arrays: by the framework's names; names and shapes are checked already.
+        zeros: parameters of the cell, all zero.
 
     Returns:
         The parameters, NumPy arrays in the dtype of `arrays`.
     """
-    blocks = _blocks(table, _apart(table, arrays, write(table._replace(joins=()), cell, like)))
+    parts = _split(table, arrays, write(table._replace(joins=()), cell, zeros))
+    blocks = _blocks(table, parts)
     dtype = next(iter(arrays.values())).dtype
     fields = {}
-    for field, zeros in like._asdict().items():
-        mine = {gate: blocks.pop((field, gate), None) for gate in order(cell, field)}
-        if zeros is None:
-            _expect_zero(f"{cell} has no {field}", table, field, mine)
+    for field, like in zeros._asdict().items():
+        gates = {gate: blocks.pop((field, gate), None) for gate in order(cell, field)}
+        if like is None:
+            _expect_zero(f"{cell} has no {field}", table, field, gates)
             fields[field] = None
             continue
-        blank = np.split(zeros.astype(dtype), len(mine), axis=-1)[0]
-        found = [blank if block is None else block for block in mine.values()]
-        fields[field] = np.concatenate(found, axis=-1)
-    return type(like)(**fields)
+        blank = np.split(like.astype(dtype), len(gates), axis=-1)[0]
+        filled = [blank if block is None else block for block in gates.values()]
+        fields[field] = np.concatenate(filled, axis=-1)
+    return type(zeros)(**fields)
 
 
-def write(table: Table, cell: Any, params: Any) -> Arrays:
-    """Make a framework's arrays of our parameters, NumPy arrays.
+def write(table: Table, cell: Cell, params: Params) -> Arrays:
+    """Convert our parameters, NumPy arrays, to a framework's arrays.
 
     Raises:
-        ValueError: where the framework has no place for a number that is not zero.
+        ValueError: if the framework has no place for a number that is not zero.
     """
     fields = params._asdict()
     blocks = {
@@ -94,39 +111,34 @@ def write(table: Table, cell: Any, params: Any) -> Arrays:
         if array is not None
         for gate, block in zip(order(cell, field), _cut(array, order(cell, field)), strict=True)
     }
-    out: Arrays = {}
-    done: set[tuple[str, str]] = set()
-    for slot in _present(table, fields):
-        wide = [_outward(table, slot.field, g, blocks, done, params.w_ih) for g in slot.gates]
-        array = np.concatenate(wide, axis=-1)
+    arrays: Arrays = {}
+    written: set[tuple[str, str]] = set()
+    biased = any(value is not None for name, value in fields.items() if name.startswith("b"))
+    for slot in table.slots:
+        if table.bias_free and not biased and slot.field.startswith("b"):
+            continue
+        gates = [_outward(table, slot.field, g, blocks, written) for g in slot.gates]
+        array = np.concatenate(gates, axis=-1)
         array = array.T if table.transposed else array
-        if slot.name in out and not np.array_equal(out[slot.name], array):
+        if slot.name in arrays and not np.array_equal(arrays[slot.name], array):
             raise ValueError(f"params: {table.where} has one {slot.name} where {cell} has two")
-        out[slot.name] = array
-        done |= {(slot.field, gate) for gate in slot.gates}
+        arrays[slot.name] = array
+        written |= {(slot.field, gate) for gate in slot.gates}
     for field in fields:
-        left = {g: blocks[field, g] for f, g in blocks if f == field and (f, g) not in done}
-        _expect_zero(f"{table.where} has no {field}", table, field, left)
-    return _together(table, out)
-
-
-def _present(table: Table, fields: dict[str, Any]) -> list[Slot]:
-    """The slots that are there: no biases where we have none and the framework can do without."""
-    biased = any(fields[field] is not None for field in fields if field[0] == "b")
-    if biased or not table.bias_free:
-        return list(table.slots)
-    return [slot for slot in table.slots if slot.field[0] != "b"]
+        rest = {g: blocks[f, g] for f, g in blocks if f == field and (f, g) not in written}
+        _expect_zero(f"{table.where} has no {field}", table, field, rest)
+    return _join(table, arrays)
 
 
 def _blocks(table: Table, arrays: Arrays) -> Blocks:
-    """Cut arrays into gates, with our signs; two biases of one gate are added."""
+    """Cut arrays into gates with our signs; two biases of one gate are added."""
     blocks: Blocks = {}
     for slot in table.slots:
         if slot.name not in arrays:
             continue
         array = arrays[slot.name].T if table.transposed else arrays[slot.name]
         for gate, block in zip(slot.gates, _cut(array, slot.gates), strict=True):
-            if slot.field[0] == "b" and gate in table.shifted:
+            if slot.field.startswith("b") and gate in table.shifted:
                 block = block + block.dtype.type(1)
             block = -block if gate in table.negated else block
             old = blocks.get((slot.field, gate))
@@ -135,62 +147,64 @@ def _blocks(table: Table, arrays: Arrays) -> Blocks:
 
 
 def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Add; what is all zeros leaves the other as it is, to the sign of a zero."""
+    """Add two biases; one that is all zeros leaves the other unchanged, signs of zeros included."""
     if not b.any():
         return a
     return a + b if a.any() else b
 
 
 def _outward(
-    table: Table, field: str, gate: str, blocks: Blocks, done: set[Any], w_ih: np.ndarray
+    table: Table, field: str, gate: str, blocks: Blocks, written: Iterable[tuple[str, str]]
 ) -> np.ndarray:
-    """One gate with the framework's sign; zeros where we have none, or it is written already."""
-    block = None if (field, gate) in done else blocks.get((field, gate))
+    """Return one gate with the framework's sign; zeros if we lack it or it is written already."""
+    block = None if (field, gate) in written else blocks.get((field, gate))
     if block is None:
-        block = np.zeros(blocks["w_hh", gate].shape[-1], w_ih.dtype)
+        block = np.zeros(blocks["w_hh", gate].shape[-1], blocks["w_ih", gate].dtype)
     elif gate in table.negated:
         block = -block
-    if field[0] == "b" and gate in table.shifted:
+    if field.startswith("b") and gate in table.shifted:
         block = block - block.dtype.type(1)
     return block
 
 
-def _together(table: Table, parts: Arrays) -> Arrays:
-    """Join what the framework has joined."""
-    out = dict(parts)
+def _join(table: Table, parts: Arrays) -> Arrays:
+    """Join the parts that the framework keeps in one array."""
+    arrays = dict(parts)
     for join in table.joins:
-        found = [out.pop(part) for part in join.parts if part in out]
-        if found:
+        present = [arrays.pop(part) for part in join.parts if part in arrays]
+        if present:
             put = np.stack if join.new else np.concatenate
-            out[join.name] = put(found, axis=join.axis)
-    return out
+            arrays[join.name] = put(present, axis=join.axis)
+    return arrays
 
 
-def _apart(table: Table, arrays: Arrays, like: Arrays) -> Arrays:
-    """Undo `_together`; `like` holds parts of the shapes to come."""
-    out = dict(arrays)
+def _split(table: Table, arrays: Arrays, like: Arrays) -> Arrays:
+    """Undo `_join`; `like` holds parts of the wanted shapes."""
+    result = dict(arrays)
     for join in table.joins:
         if join.name not in arrays:
             continue
-        whole = out.pop(join.name)
+        whole = result.pop(join.name)
         if join.new:
             parts = list(np.moveaxis(whole, join.axis, 0))
         else:
             ends = np.cumsum([like[part].shape[join.axis] for part in join.parts])
             parts = np.split(whole, ends[:-1], axis=join.axis)
-        out |= dict(zip(join.parts, parts, strict=True))
-    return out
+        result |= dict(zip(join.parts, parts, strict=True))
+    return result
 
 
 def _cut(array: np.ndarray, gates: Sequence[str]) -> list[np.ndarray]:
     return np.split(array, len(gates), axis=-1)
 
 
-def _expect_zero(lack: str, table: Table, field: str, blocks: dict[str, Any]) -> None:
-    """Raise unless what has no place on the other side is zero."""
+def _expect_zero(
+    lack: str, table: Table, field: str, blocks: Mapping[str, np.ndarray | None]
+) -> None:
+    """Raise unless the numbers that have no place on the other side are zero."""
     full = [gate for gate, block in blocks.items() if block is not None and block.any()]
     if full:
         raise ValueError(
             f"{field}: {lack} for the gates {', '.join(full)} ({table.where}), so zeros were "
-            f"expected there, got others: no weights make the two equal to the bit"
+            f"expected there, got others: these weights cannot be represented exactly"
         )

@@ -1,80 +1,81 @@
-"""Cells within layers: what a framework has of them, and where each one stands."""
+"""The cells within a layer: which of them a framework can express, and where each one stands."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+import dataclasses
+from typing import NamedTuple
 
 import jax
 import numpy as np
 
 from seqcells import _check
-from seqcells._cell import Cell, known_shapes
+from seqcells._cell import Cell, Params, known_shapes
 from seqcells.layers import Bidirectional, Both, Layer, Recurrent, Stack
 
 CellOrLayer = Cell | Layer
+Shape = tuple[int, ...]
 
 
 class Leaf(NamedTuple):
-    """A cell, and where in a layer it stands."""
+    """A cell, and where it stands in a layer."""
 
     cell: Cell
     layer: int | None = None  # its number in a Stack
-    way: str = ""  # "forward" or "backward" in a Bidirectional
-    reverse: bool = False  # in a Recurrent alone
+    direction: str = ""  # "forward" or "backward" in a Bidirectional
+    reverse: bool = False  # whether a Recurrent alone reads from the end
     bare: bool = True  # in no layer: the framework's cell, not its layer
 
 
 class Rules(NamedTuple):
-    """What layers a framework has."""
+    """Which layers a framework has."""
 
     name: str
     merges: tuple[str, ...] | None = None  # of a Bidirectional; None for any
     reverse: bool = True  # whether a layer may read from the end and keep the order of outputs
-    alike: str = ""  # cells that must be equal in kind: all in a "stack", or those in a "layer"
-
-
-_KIND = ("hidden_size", "reset_after", "bias", "activation", "peepholes")
+    alike: str = ""  # which cells must have equal settings: those of a "stack", or of a "layer"
 
 
 def leaves(rules: Rules, layer: CellOrLayer) -> list[Leaf]:
     """Return the cells of a layer in order.
 
     Raises:
-        ValueError: where the framework has no such layer.
+        ValueError: if the framework has no such layer.
     """
     if not isinstance(layer, Stack):
-        found = _ways(rules, layer)
+        cells = _directions(rules, layer)
     else:
         if layer.skip:
             raise ValueError(f"skip: {rules.name} has no such order of features, got {layer}")
-        found = [
+        cells = [
             leaf._replace(layer=i, bare=False)
             for i, part in enumerate(layer.layers)
-            for leaf in _ways(rules, part)
+            for leaf in _directions(rules, part)
         ]
-    if not rules.reverse and any(leaf.reverse for leaf in found):
+    if not rules.reverse and any(leaf.reverse for leaf in cells):
         raise ValueError(
             f"reverse: {rules.name} has no layer that reads from the end and keeps the order of "
             f"its outputs, got {layer}; convert the cell alone, or a Bidirectional"
         )
-    _check_alike(rules, layer, found)
-    return found
+    _check_alike(rules, layer, cells)
+    return cells
 
 
-def _ways(rules: Rules, layer: Any) -> list[Leaf]:
-    """The cells of what is no Stack."""
+def _directions(rules: Rules, layer: CellOrLayer) -> list[Leaf]:
+    """Return the one or two cells of a layer that is not a Stack."""
     if isinstance(layer, Cell):
         return [Leaf(layer)]
     if isinstance(layer, Bidirectional):
         if rules.merges is not None and layer.merge not in rules.merges:
             has = " or ".join(map(repr, rules.merges)) or "no Bidirectional at all"
             raise ValueError(f"merge: {rules.name} has {has}, got {layer}")
-        two = zip(layer.ways, Both._fields, strict=True)
-        return [_one(rules, part)._replace(way=way, reverse=False) for part, way in two]
-    return [_one(rules, layer)]
+        return [
+            _recurrent(rules, part)._replace(direction=direction, reverse=False)
+            for part, direction in zip(layer.ways, Both._fields, strict=True)
+        ]
+    return [_recurrent(rules, layer)]
 
 
-def _one(rules: Rules, layer: Any) -> Leaf:
+def _recurrent(rules: Rules, layer: Layer) -> Leaf:
     if not isinstance(layer, Recurrent):
         wanted = "a cell, Recurrent, Bidirectional or a Stack of these"
         raise ValueError(f"cell_or_layer: expected {wanted} for {rules.name}, got {layer!r}")
@@ -83,76 +84,83 @@ def _one(rules: Rules, layer: Any) -> Leaf:
     return Leaf(layer.cell, reverse=layer.reverse, bare=False)
 
 
-def _check_alike(rules: Rules, layer: CellOrLayer, found: list[Leaf]) -> None:
-    """Raise where cells differ that are one in the framework."""
+def _check_alike(rules: Rules, layer: CellOrLayer, cells: list[Leaf]) -> None:
+    """Raise if cells differ that have the same settings in the framework."""
     groups: dict[int | None, list[Leaf]] = {}
-    for leaf in found:
+    for leaf in cells:
         groups.setdefault(leaf.layer, []).append(leaf)
     if rules.alike == "stack":
         if len({len(group) for group in groups.values()}) > 1:
             raise ValueError(f"layers: {rules.name} has one or two directions in all, got {layer}")
-        groups = {None: found}
+        groups = {None: cells}
     for group in groups.values() if rules.alike else ():
-        kinds = {(type(a.cell), *(getattr(a.cell, k, None) for k in _KIND)) for a in group}
-        if len(kinds) > 1:
+        if len({_settings(leaf.cell) for leaf in group}) > 1:
             raise ValueError(
                 f"layers: {rules.name} has equal cells in a {rules.alike}, got {layer}"
             )
 
 
-def parts(layer: CellOrLayer, params: Any) -> list[Any]:
+def _settings(cell: Cell) -> tuple[object, ...]:
+    """Return what a framework configures of a cell: all but initialisers and dtypes."""
+    fields = dataclasses.fields(cell) if dataclasses.is_dataclass(cell) else ()
+    names = (field.name for field in fields if not field.name.endswith(("_init", "dtype")))
+    return type(cell), *(getattr(cell, name) for name in names)
+
+
+def split(layer: CellOrLayer, params: Params) -> list[Params]:
     """Return the parameters of each leaf, in the order of `leaves`."""
     if isinstance(layer, Stack):
-        return [p for part, own in zip(layer.layers, params, strict=True) for p in parts(part, own)]
+        return [p for part, own in zip(layer.layers, params, strict=True) for p in split(part, own)]
     return list(params) if isinstance(layer, Bidirectional) else [params]
 
 
-def whole(layer: CellOrLayer, found: list[Any]) -> Any:
-    """Undo `parts`; takes from the front of the list."""
+def join(layer: CellOrLayer, parts: list[Params]) -> Params:
+    """Undo `split`; takes the parts from the front of the list."""
     if isinstance(layer, Stack):
-        return tuple(whole(part, found) for part in layer.layers)
-    return Both(found.pop(0), found.pop(0)) if isinstance(layer, Bidirectional) else found.pop(0)
+        return tuple(join(part, parts) for part in layer.layers)
+    return Both(parts.pop(0), parts.pop(0)) if isinstance(layer, Bidirectional) else parts.pop(0)
 
 
-def zeros(layer: CellOrLayer, input_size: int) -> Any:
-    """Return parameters that are zero, NumPy arrays."""
+def zeros(layer: CellOrLayer, input_size: int) -> Params:
+    """Return parameters that are all zero, NumPy arrays."""
     return jax.tree.map(lambda a: np.zeros(a.shape, np.float32), known_shapes(layer, input_size))
 
 
-def check_params(layer: CellOrLayer, params: Any) -> int:
-    """Return the input size of parameters, or raise a ValueError unless they are this layer's.
+def check_params(layer: CellOrLayer, params: Params) -> int:
+    """Return the input size of parameters.
 
-    The size is the first axis of some array, so those are tried, that of the first array first.
+    It is the first axis of some array, so each first axis is tried, that of the first array first.
+
+    Raises:
+        ValueError: if the parameters do not belong to this layer.
     """
-    came = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
-    expected = None
-    for size in dict.fromkeys([*(shape[0] for shape in came if shape), 1]):
+    shapes = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
+    first = None
+    for size in dict.fromkeys([*(shape[0] for shape in shapes if shape), 1]):
         try:
-            made = known_shapes(layer, size)
+            expected = known_shapes(layer, size)
         except ValueError:
-            continue  # a Residual takes one size alone
-        if _check.same_shapes(params, made):
+            continue  # a Residual accepts a single input size
+        if _check.same_shapes(params, expected):
             return size
-        expected = expected or made
-    wanted = "others" if expected is None else _check.describe(expected)
+        first = first or expected
+    wanted = "others" if first is None else _check.describe(first)
     raise ValueError(f"params: {layer} expects {wanted}, got {_check.describe(params)}")
 
 
-def read_size(
-    one: list[tuple[int, ...]], two: list[tuple[int, ...]], came: list[tuple[int, ...]]
-) -> int:
+def read_size(one: list[Shape], two: list[Shape], got: list[Shape]) -> int:
     """Read the input size off the first axis whose length depends on it.
 
     Args:
         one: the shapes for an input size of 1.
-        two: those for 2.
-        came: the shapes whose input size is asked for; () where an array is missing.
+        two: the shapes for an input size of 2.
+        got: the shapes for the unknown input size; () where an array is missing.
 
     Returns:
-        The input size, or 1 where it cannot be told: then `came` is wrong anyway.
+        The input size, or 1 if no axis shows it: then `got` is wrong anyway.
     """
-    for a, b, shape in zip(one, two, came, strict=False):
-        for axis, (small, large) in enumerate(zip(a, b, strict=True)):
-            if small != large and len(shape) == len(a):
-                return max(0, shape[axis] - small + 1)
+    for small, large, shape in zip(one, two, got, strict=False):
+        for axis, (a, b) in enumerate(zip(small, large, strict=True)):
+            if a != b and len(shape) == len(small):
+                return max(0, shape[axis] - a + 1)
     return 1

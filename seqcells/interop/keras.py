@@ -1,26 +1,26 @@
 """Keras 3: GRU (reset_after both ways), LSTM, SimpleRNN, Bidirectional, and models of these.
 
 Arrays go by the path of a weight, `{w.path: w.numpy() for w in model.weights}`, in that order, and
-what `dump` gives is `model.set_weights(list(arrays.values()))`. Of a path only the last part says
-what the array is, since Keras numbers its layers over a whole process; what stands before it tells
-the layers apart, and the two directions of a Bidirectional.
+`model.set_weights(list(arrays.values()))` takes what `dump` returns. Only the last part of a path
+says what the array is, because Keras numbers its layers across a whole process. The parts before it
+tell the layers apart, and the two directions of a Bidirectional.
 
-z keeps the old value there, so its signs are turned; gates stand in the order z|r|h and i|f|c|o.
-`reset_after=True`, the default there too, has both biases, as bias [2, 3H]; False has one,
-`GRU(reset_after=False, bias="single")`. LSTM and SimpleRNN have one bias. Weights do not say
-`activation`, `merge_mode` or `reset_after`: those are yours to set as the cell has them.
+Keras's z keeps the old value, so the signs of its weights change; gates are in the order z|r|h and
+i|f|c|o. `reset_after=True`, the default there too, has both biases, as bias [2, 3H]; False has one,
+`GRU(reset_after=False, bias="single")`. LSTM and SimpleRNN have one bias. Weights do not hold
+`activation`, `merge_mode` or `reset_after`: set them as the cell has them yourself.
 """
 
 from __future__ import annotations
 
 import re
-from typing import Any
 
-from seqcells._cell import Cell
+from seqcells._cell import Cell, Params
 from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _form
+from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import Arrays, Join, Table, slots
+from seqcells.interop._gates import Join, Table, slots
 from seqcells.interop._walk import CellOrLayer, Leaf, Rules
 from seqcells.layers import MERGES
 
@@ -40,11 +40,12 @@ _BEFORE = Table(
 )
 _LSTM = Table("keras.layers.LSTM", slots(_WEIGHTS, {"bias": "b"}, "ifgo"), bias_free=True)
 _RNN = Table("keras.layers.SimpleRNN", slots(_WEIGHTS, {"bias": "b"}, "h"), bias_free=True)
+_TABLES = {GRU: _AFTER, LSTM: _LSTM, RNN: _RNN}
 _NAMES = {GRU: "gru", LSTM: "lstm", RNN: "simple_rnn"}
 
 
-def load(weights: Any, cell_or_layer: CellOrLayer) -> Any:
-    """Make parameters of a layer's weights.
+def load(weights: Weights, cell_or_layer: CellOrLayer) -> Params:
+    """Convert a layer's weights to parameters.
 
     Args:
         weights: {path: array}, such as "gru/gru_cell/kernel": float[D, 3H], in Keras's order.
@@ -54,54 +55,50 @@ def load(weights: Any, cell_or_layer: CellOrLayer) -> Any:
         Its parameters, in the dtype of the arrays.
 
     Raises:
-        ValueError: where no weights make the two equal, or on a wrong name, shape or dtype.
+        ValueError: if no weights make the two equal, or a name, shape or dtype is wrong.
     """
     return _form.load(_FORM, weights, cell_or_layer)
 
 
-def dump(cell_or_layer: CellOrLayer, params: Any, *, like: Any = None) -> dict[str, Any]:
-    """Make a layer's weights of parameters.
+def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = None) -> Arrays:
+    """Convert parameters to a layer's weights.
 
     Args:
         cell_or_layer: as in `load`.
         params: its parameters.
-        like: a dict whose paths to follow; else they are those of a process's first model.
+        like: a dict whose paths are used; by default those of the first model in a process.
 
     Returns:
         {path: array}, NumPy arrays in the order of Keras's `weights`.
 
     Raises:
-        ValueError: where no weights make the two equal.
+        ValueError: if no weights make the two equal.
     """
     return _form.dump(_FORM, cell_or_layer, params, like)
 
 
 def _table(cell: Cell, names: Names) -> Table:
-    if isinstance(cell, GRU):
-        return _AFTER if cell.reset_after else _BEFORE
-    table = {LSTM: _LSTM, RNN: _RNN}.get(type(cell))
-    if table is None:
-        raise _form.no_such("keras", cell, "GRU, LSTM and SimpleRNN")
-    return table
+    table = _form.select("keras", _TABLES, cell, "GRU, LSTM and SimpleRNN")
+    return _BEFORE if isinstance(cell, GRU) and not cell.reset_after else table
 
 
 def _place(leaves: list[Leaf], names: Names) -> list[str]:
     """Name layers as Keras does in a new process: by kind, with a number from the second on."""
     counts: dict[str, int] = {}
-    made: list[str] = []
+    places: list[str] = []
     outer = inner = ""
     for leaf in leaves:
         kind = _NAMES.get(type(leaf.cell), "")
         if leaf.bare and leaf.layer is None:
-            made.append(f"{kind}_cell/{{}}")
+            places.append(f"{kind}_cell/{{}}")
             continue
-        if leaf.way != "backward":  # which shares its number with forward
-            outer = _numbered(counts, "bidirectional") + "/" if leaf.way else ""
+        if leaf.direction != "backward":  # it has the number of the forward layer
+            outer = _numbered(counts, "bidirectional") + "/" if leaf.direction else ""
             inner = _numbered(counts, kind)
         start = "" if leaf.layer is None else "sequential/"
-        way = f"{leaf.way}_" if leaf.way else ""
-        made.append(f"{start}{outer}{way}{inner}/{kind}_cell/{{}}")
-    return made
+        direction = f"{leaf.direction}_" if leaf.direction else ""
+        places.append(f"{start}{outer}{direction}{inner}/{kind}_cell/{{}}")
+    return places
 
 
 def _numbered(counts: dict[str, int], kind: str) -> str:
@@ -109,8 +106,8 @@ def _numbered(counts: dict[str, int], kind: str) -> str:
     return kind if counts[kind] == 1 else f"{kind}_{counts[kind] - 1}"
 
 
-def _names(arrays: Arrays, leaves: list[Leaf]) -> Arrays:
-    """Give the groups of arrays, in their order, the names that `_place` would."""
+def _rename(arrays: Arrays, leaves: list[Leaf]) -> Arrays:
+    """Rename the groups of arrays, in their order, as `_place` names them."""
     groups: dict[str, Arrays] = {}
     for path, array in arrays.items():
         start, _, name = path.rpartition("/")
@@ -124,7 +121,7 @@ def _names(arrays: Arrays, leaves: list[Leaf]) -> Arrays:
 
 
 def _check_groups(starts: list[str], leaves: list[Leaf]) -> None:
-    """Raise unless there is one group a cell, in an order that can be Keras's."""
+    """Raise unless there is one group for each cell, in an order that Keras can produce."""
     if len(starts) != len(leaves):
         raise ValueError(
             f"weights: expected the arrays of {len(leaves)} cells, got those of {len(starts)}: "
@@ -132,8 +129,10 @@ def _check_groups(starts: list[str], leaves: list[Leaf]) -> None:
         )
     last: dict[str, int] = {}
     for start, leaf in zip(starts, leaves, strict=True):
-        if leaf.way and f"/{leaf.way}_" not in f"/{start}":
-            raise ValueError(f"{start}: expected the {leaf.way} layer here, in Keras's own order")
+        if leaf.direction and f"/{leaf.direction}_" not in f"/{start}":
+            raise ValueError(
+                f"{start}: expected the {leaf.direction} layer here, in Keras's own order"
+            )
         base, number = _split_number(start)
         if number < last.get(base, -1):
             raise ValueError(f"{start}: expected Keras's own order of layers, got it after {last}")
@@ -141,9 +140,9 @@ def _check_groups(starts: list[str], leaves: list[Leaf]) -> None:
 
 
 def _split_number(start: str) -> tuple[str, int]:
-    """Cut the last number off a path: "gru_10/gru_cell" is ("gru_/gru_cell", 10)."""
-    found = re.findall(r"_(\d+)(?=/|$)", start)
-    return re.sub(r"_\d+(?=/|$)", "_", start), int(found[-1]) if found else 0
+    """Split the last number off a path: "gru_10/gru_cell" is ("gru_/gru_cell", 10)."""
+    numbers = re.findall(r"_(\d+)(?=/|$)", start)
+    return re.sub(r"_\d+(?=/|$)", "_", start), int(numbers[-1]) if numbers else 0
 
 
-_FORM = Form(Rules("keras", tuple(MERGES), reverse=False), _table, _place, names=_names)
+_FORM = Form(Rules("keras", tuple(MERGES), reverse=False), _table, _place, rename=_rename)

@@ -1,29 +1,28 @@
 """Flax Linen: GRUCell, LSTMCell, OptimizedLSTMCell, SimpleCell and MGUCell, RNN and Bidirectional.
 
-Arrays are nested as `module.init` nests them, {"params": {"ir": {"kernel": ...}}}; without "params"
-they are read too. A layer is `nn.RNN` (its cell is under "cell"), `nn.Bidirectional` (under
-"forward_rnn" and "backward_rnn"), a Stack is `nn.Sequential` ("layers_0", ...).
+Arrays are nested as `module.init` nests them, {"params": {"ir": {"kernel": ...}}}; "params" may be
+left out. A layer is `nn.RNN` (its cell is under "cell") or `nn.Bidirectional` (under "forward_rnn"
+and "backward_rnn"); a Stack is `nn.Sequential` ("layers_0", ...).
 
-z keeps the old value there, so its signs are turned. GRUCell has a recurrent bias for the candidate
-alone: `dump` raises unless those of r and z are zero. MGUCell's gate keeps with the same f with
-which it resets, so no `MGU` equals it; it is read into a `GRU`, whose r is f and whose z is -f, and
-so written with `like`. The carry of an LSTM is (c, h) there.
+Flax's z keeps the old value, so the signs of its weights change. GRUCell has a recurrent bias for
+the candidate only: `dump` raises unless those of r and z are zero. MGUCell keeps with the same f
+with which it resets, so no `MGU` equals it. It loads into a `GRU`, whose r is f and whose z is -f,
+and `dump` with `like` writes that back. The carry of an LSTM is (c, h) there.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-from seqcells._cell import Cell
+from seqcells._cell import Cell, Params
 from seqcells.cells import GRU, LSTM, MGU, RNN
-from seqcells.interop import _form
+from seqcells.interop import _arrays, _form
+from seqcells.interop._arrays import Arrays, Nested, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import Arrays, Slot, Table
+from seqcells.interop._gates import RESET_AFTER, Slot, Table
 from seqcells.interop._walk import CellOrLayer, Leaf, Rules
 
 
 def _gatewise(weights: str, biases: str, order: str, field: str) -> tuple[Slot, ...]:
-    """Slots of one array a gate: "ir/kernel", "hr/kernel", and biases beside them."""
+    """Make the slots of one array for each gate: "ir/kernel", "hr/kernel", and their biases."""
     return (
         *(Slot(f"i{g}/kernel", "w_ih", g) for g in order),
         *(Slot(f"h{g}/kernel", "w_hh", g) for g in order),
@@ -34,6 +33,7 @@ def _gatewise(weights: str, biases: str, order: str, field: str) -> tuple[Slot, 
 _GRU = Table(
     "flax.linen.GRUCell",
     (*_gatewise("i", "rzn", "rzn", "b_ih"), Slot("hn/bias", "b_hh", "n")),
+    needs=(RESET_AFTER,),
     negated="z",
 )
 _LSTM = Table("flax.linen.LSTMCell", _gatewise("h", "ifgo", "ifgo", "b"))
@@ -51,10 +51,11 @@ _MGU = Table(
     ),
     negated="z",
 )
+_TABLES = {GRU: _GRU, LSTM: _LSTM, RNN: _RNN}
 
 
-def load(variables: Any, cell_or_layer: CellOrLayer) -> Any:
-    """Make parameters of a module's variables.
+def load(variables: Weights, cell_or_layer: CellOrLayer) -> Params:
+    """Convert a module's variables to parameters.
 
     Args:
         variables: {"params": ...}, nested dicts; "ir/kernel" is float[D, H].
@@ -64,26 +65,26 @@ def load(variables: Any, cell_or_layer: CellOrLayer) -> Any:
         Its parameters, in the dtype of the arrays.
 
     Raises:
-        ValueError: where no weights make the two equal, or on a wrong name, shape or dtype.
+        ValueError: if no weights make the two equal, or a name, shape or dtype is wrong.
     """
     return _form.load(_FORM, variables, cell_or_layer)
 
 
-def dump(cell_or_layer: CellOrLayer, params: Any, *, like: Any = None) -> dict[str, Any]:
-    """Make a module's variables of parameters.
+def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = None) -> Nested:
+    """Convert parameters to a module's variables.
 
     Args:
         cell_or_layer: as in `load`.
         params: its parameters.
-        like: variables whose names to follow, where a cell is to become an `nn.RNN` or an MGUCell.
+        like: variables whose names are used, to export a cell as an `nn.RNN` or an MGUCell.
 
     Returns:
         {"params": ...}, nested dicts of NumPy arrays.
 
     Raises:
-        ValueError: where no weights make the two equal.
+        ValueError: if no weights make the two equal.
     """
-    return _form.dump(_FORM, cell_or_layer, params, like)
+    return _arrays.nest(_form.dump(_FORM, cell_or_layer, params, like), _path)
 
 
 def _table(cell: Cell, names: Names) -> Table:
@@ -93,40 +94,33 @@ def _table(cell: Cell, names: Names) -> Table:
             f"the f with which it writes, so no weights make the two equal; GRU({cell.hidden_size})"
             f" reads its arrays"
         )
-    if isinstance(cell, GRU):
-        if not cell.reset_after:
-            raise ValueError(
-                f"reset_after: flax.linen.GRUCell resets after the product, got {cell}"
-            )
-        return _MGU if "if/kernel" in names else _GRU
-    table = {LSTM: _LSTM, RNN: _RNN}.get(type(cell))
-    if table is None:
-        raise _form.no_such("flax.linen", cell, "GRU, LSTM, RNN and, read into a GRU, MGUCell")
-    return table
+    has = "GRU, LSTM, RNN and, read into a GRU, MGUCell"
+    table = _form.select("flax.linen", _TABLES, cell, has)
+    return _MGU if table is _GRU and "if/kernel" in names else table
 
 
 def _place(leaves: list[Leaf], names: Names) -> list[str]:
-    """Where a cell stands: bare cells of a Stack are given the nn.RNN that they need there."""
+    """Return where each cell stands; cells in a Stack are wrapped in nn.RNN there."""
     if leaves[0].bare and leaves[0].layer is None:
         in_rnn = any(name.startswith("params/cell/") for name in names)
         return ["params/cell/{}" if in_rnn else "params/{}"]
     return [
         "params/"
         + ("" if leaf.layer is None else f"layers_{leaf.layer}/")
-        + (f"{leaf.way}_rnn/cell/{{}}" if leaf.way else "cell/{}")
+        + (f"{leaf.direction}_rnn/cell/{{}}" if leaf.direction else "cell/{}")
         for leaf in leaves
     ]
 
 
-def _names(arrays: Arrays, leaves: list[Leaf]) -> Arrays:
-    """Put "params" before names that lack it."""
+def _rename(arrays: Arrays, leaves: list[Leaf]) -> Arrays:
+    """Add "params" to names without it."""
     if any(name.startswith("params/") for name in arrays):
         return arrays
     return {f"params/{name}": array for name, array in arrays.items()}
 
 
-def _nest(name: str) -> list[str]:
+def _path(name: str) -> list[str]:
     return name.split("/")
 
 
-_FORM = Form(Rules("flax.linen"), _table, _place, names=_names, nest=_nest)
+_FORM = Form(Rules("flax.linen"), _table, _place, rename=_rename)
