@@ -1,7 +1,7 @@
-"""The contestants: one class a framework, imported when it is first asked for.
+"""The contestants: one class for each framework, which is imported when it is first needed.
 
-Each is given its own usual layout, time first wherever it has one without transposing, and the
-faster of two cells where it has both.
+Each gets its own usual layout, time first if the framework has that without transposing, and the
+faster of two cells if it has both. A new contestant is a new subclass of `Peer` in this file.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ import abc
 import importlib
 import os
 from collections.abc import Callable
-from typing import Any, ClassVar, NamedTuple
+from types import ModuleType
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tyro.extras import literal_type_from_choices
 
 import seqcells as sc
-from benchmarks.harness import naive
-from benchmarks.harness.problem import CELLS, Shape
+from benchmarks.harness import machine, naive
+from benchmarks.harness.pictures import INK
+from benchmarks.harness.problem import CELLS, Inputs, Params, Shape
 from benchmarks.harness.programs import Forward, Program, What, jax_program, training
-from experiments import lab
 from seqcells import interop
 
 Cells = dict[str, Callable[[int], sc.Cell]]
@@ -34,43 +36,51 @@ class Built(NamedTuple):
     """A contestant's model with its weights."""
 
     forward: Forward
-    params: Any
+    params: Params
 
 
 class Peer(abc.ABC):
-    """A framework that runs recurrent nets.
+    """A framework that runs recurrent networks.
 
-    `cells` says, for each cell that it has, which cell of seqcells computes the same function: with
-    that one its outputs are compared. `lighter` names those that do less work than the cell that
-    they stand beside, and why: they are timed, but are nobody's best.
+    Attributes:
+        name: how it is called in tables and on the command line.
+        module: what Python imports.
+        package: what pip installs.
+        colour: of its dots in pictures.
+        cells: for each cell that it has, the cell of seqcells that computes the same function (its
+            twin); outputs are compared with those of the twin.
+        lighter: cells that do less work than those of the same name, and why; they are timed, but
+            never count as the fastest.
+        time_axis: the axis of time in its inputs and outputs.
     """
 
     name: ClassVar[str]
     module: ClassVar[str] = "jax"
-    package: ClassVar[str] = "jax"  # what pip calls it
+    package: ClassVar[str] = "jax"
+    colour: ClassVar[str]
     cells: ClassVar[Cells] = CELLS
     lighter: ClassVar[dict[str, str]] = {}
     time_axis: ClassVar[int] = 0
 
-    def load(self) -> Any:
+    def load(self) -> ModuleType:
         """Import the framework."""
         return importlib.import_module(self.module)
 
     @abc.abstractmethod
-    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
-        """Make its model with the weights of its twin."""
+    def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
+        """Build its model with the weights of the twin."""
 
-    def place(self, xs: jax.Array) -> Any:
-        """Lay xs [T, B, D] out as the framework has them."""
+    def place(self, xs: jax.Array) -> Inputs:
+        """Lay xs [T, B, D] out as the framework takes them."""
         return jnp.swapaxes(xs, 0, self.time_axis)
 
-    def outputs(self, built: Built, xs: Any) -> np.ndarray:
+    def outputs(self, built: Built, xs: Inputs) -> np.ndarray:
         """Compute ys [T, B, H]."""
         ys = jax.jit(built.forward)(built.params, xs)
         return np.swapaxes(np.asarray(ys), 0, self.time_axis)
 
-    def program(self, built: Built, what: What, xs: Any) -> Program:
-        """Make what is timed."""
+    def program(self, built: Built, what: What, xs: Inputs) -> Program:
+        """Build what is timed."""
         f = built.forward if what == "forward" else training(built.forward)
         return jax_program(f, built.params, xs)
 
@@ -81,9 +91,10 @@ class Seqcells(Peer):
     name = "seqcells"
     module = "seqcells"
     package = "seqcells"
+    colour = INK
 
-    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
-        """Make its model with the weights of its twin."""
+    def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
+        """Build its model with the weights of the twin."""
         return Built(lambda params, xs: sc.unroll(twin, params, xs)[1], params)
 
 
@@ -91,9 +102,10 @@ class Naive(Peer):
     """A scan written by hand."""
 
     name = "naive"
+    colour = "#777777"  # grey
 
-    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
-        """Make its model with the weights of its twin."""
+    def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
+        """Build its model with the weights of the twin."""
         kind = type(twin).__name__
         return Built(lambda params, xs: naive.unroll(kind, params, xs), params)
 
@@ -104,11 +116,12 @@ class Linen(Peer):
     name = "linen"
     module = "flax.linen"
     package = "flax"
+    colour = "#0072B2"
     cells = CELLS | {"GRU": _single}
     names: ClassVar = {"RNN": "SimpleCell", "GRU": "GRUCell", "LSTM": "OptimizedLSTMCell"}
 
-    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
-        """Make its model with the weights of its twin."""
+    def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
+        """Build its model with the weights of the twin."""
         linen = self.load()
         cell = getattr(linen, self.names[type(twin).__name__])(shape.H)
         variables = interop.linen.dump(sc.Recurrent(twin), params)
@@ -121,23 +134,32 @@ class NNX(Peer):
     name = "nnx"
     module = "flax.nnx"
     package = "flax"
+    colour = "#56B4E9"
     cells = Linen.cells
 
-    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
-        """Make its model with the weights of its twin."""
+    def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
+        """Build its model with the weights of the twin."""
         nnx = self.load()
         rngs, name = nnx.Rngs(0), Linen.names[type(twin).__name__]
         cell = getattr(nnx, name)(shape.D, shape.H, rngs=rngs)
-        graph, state, rest = nnx.split(nnx.RNN(cell, time_major=True, rngs=rngs), nnx.Param, ...)
-        like = nnx.to_pure_dict(state)
-        arrays = interop.nnx.dump(sc.Recurrent(twin), params, like=like)
-        nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, arrays))
+        return split_nnx(nnx.RNN(cell, time_major=True, rngs=rngs), twin, params)
 
-        def forward(params: Any, xs: Any) -> Any:
-            own = jax.tree.map(lambda a: a, rest)  # counts made in this trace, or none may change
-            return nnx.merge(graph, params, own)(xs)
 
-        return Built(forward, state)
+def split_nnx(net: Callable, twin: sc.Cell, params: Params) -> Built:
+    """Load the weights of a twin into an nnx.RNN; split it into a function and its parameters.
+
+    The function passes further keyword arguments on to the module.
+    """
+    nnx = importlib.import_module("flax.nnx")
+    graph, state, rest = nnx.split(net, nnx.Param, ...)
+    arrays = interop.nnx.dump(sc.Recurrent(twin), params, like=nnx.to_pure_dict(state))
+    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, arrays))
+
+    def forward(params: Params, xs: Inputs, **options: jax.Array) -> jax.Array:
+        own = jax.tree.map(lambda a: a, rest)  # counts of this trace: others may not change in it
+        return nnx.merge(graph, params, own)(xs, **options)
+
+    return Built(forward, state)
 
 
 class Haiku(Peer):
@@ -146,6 +168,7 @@ class Haiku(Peer):
     name = "haiku"
     module = "haiku"
     package = "dm-haiku"
+    colour = "#E69F00"
     cells: ClassVar[Cells] = {
         "RNN": lambda hidden: sc.RNN(hidden, "relu"),
         "GRU": lambda hidden: sc.GRU(hidden, reset_after=False, bias="single"),
@@ -154,12 +177,12 @@ class Haiku(Peer):
     lighter: ClassVar = {"RNN": "ReLU in place of tanh: it has no other"}
     names: ClassVar = {"RNN": "VanillaRNN", "GRU": "GRU", "LSTM": "LSTM"}
 
-    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
-        """Make its model with the weights of its twin."""
+    def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
+        """Build its model with the weights of the twin."""
         hk = self.load()
         make = getattr(hk, self.names[type(twin).__name__])
 
-        def net(xs: Any) -> Any:
+        def net(xs: Inputs) -> jax.Array:
             core = make(shape.H)
             return hk.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]))[0]
 
@@ -173,10 +196,11 @@ class Equinox(Peer):
     name = "equinox"
     module = "equinox"
     package = "equinox"
+    colour = "#009E73"
     cells: ClassVar[Cells] = {"GRU": _single, "LSTM": sc.LSTM}
 
-    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
-        """Make its model with the weights of its twin."""
+    def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
+        """Build its model with the weights of the twin."""
         eqx, pair = self.load(), isinstance(twin, sc.LSTM)
         make = eqx.nn.LSTMCell if pair else eqx.nn.GRUCell
         arrays = interop.equinox.dump(twin, params)
@@ -187,10 +211,10 @@ class Equinox(Peer):
         )
         weights, static = eqx.partition(cell, eqx.is_array)
 
-        def one(weights: Any, xs: Any) -> Any:
+        def one(weights: Params, xs: Inputs) -> jax.Array:
             cell, zeros = eqx.combine(weights, static), jnp.zeros(shape.H)
 
-            def step(carry: Any, x: Any) -> Any:
+            def step(carry, x):
                 carry = cell(x, carry)
                 return carry, carry[0] if pair else carry
 
@@ -205,16 +229,17 @@ class Keras(Peer):
     name = "keras"
     module = "keras"
     package = "keras"
+    colour = "#CC79A7"
     time_axis = 1
     names: ClassVar = {"RNN": "SimpleRNN", "GRU": "GRU", "LSTM": "LSTM"}
 
-    def load(self) -> Any:
+    def load(self) -> ModuleType:
         """Import the framework, on JAX."""
         os.environ["KERAS_BACKEND"] = "jax"  # it reads this once, when it is imported
         return super().load()
 
-    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
-        """Make its model with the weights of its twin."""
+    def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
+        """Build its model with the weights of the twin."""
         make = getattr(self.load().layers, self.names[type(twin).__name__])
         layer = make(shape.H, return_sequences=True)
         layer.build((shape.B, shape.T, shape.D))
@@ -230,33 +255,34 @@ class Torch(Peer):
     name = "torch"
     module = "torch"
     package = "torch"
+    colour = "#D55E00"
 
-    def build(self, twin: Any, params: Any, shape: Shape) -> Built:
-        """Make its model with the weights of its twin."""
+    def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
+        """Build its model with the weights of the twin."""
         torch = self.load()
-        torch.set_num_threads(lab.cores())  # it may have been imported before
+        torch.set_num_threads(machine.cores())  # it may have been imported before
         net = getattr(torch.nn, type(twin).__name__)(shape.D, shape.H)
         arrays = interop.torch.dump(sc.Recurrent(twin), params)
         net.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()})
         return Built(lambda params, xs: net(xs)[0], list(net.parameters()))
 
-    def place(self, xs: jax.Array) -> Any:
+    def place(self, xs: jax.Array) -> Inputs:
         """Make a tensor of xs [T, B, D]."""
         return self.load().tensor(np.asarray(xs))
 
-    def outputs(self, built: Built, xs: Any) -> np.ndarray:
+    def outputs(self, built: Built, xs: Inputs) -> np.ndarray:
         """Compute ys [T, B, H]."""
         return self.program(built, "forward", xs).call().numpy()
 
-    def program(self, built: Built, what: What, xs: Any) -> Program:
-        """Make what is timed."""
+    def program(self, built: Built, what: What, xs: Inputs) -> Program:
+        """Build what is timed."""
         torch = self.load()
 
-        def forward() -> Any:
+        def forward():
             with torch.inference_mode():
                 return built.forward(built.params, xs)
 
-        def train() -> Any:
+        def train():
             loss = built.forward(built.params, xs).square().mean()
             return loss, torch.autograd.grad(loss, built.params)
 
@@ -265,5 +291,12 @@ class Torch(Peer):
 
 OURS = Seqcells()
 PEERS: dict[str, Peer] = {
-    peer.name: peer for peer in (Naive(), Linen(), NNX(), Haiku(), Equinox(), Keras(), Torch())
+    peer.name: peer() for peer in Peer.__subclasses__() if peer is not Seqcells
 }
+# Those of Okabe and Ito, which are safe for colour blindness, and a grey for the naive scan.
+COLOURS = {peer.name: peer.colour for peer in (OURS, *PEERS.values())}
+
+if TYPE_CHECKING:
+    PeerName = str
+else:  # choices of the command line
+    PeerName = literal_type_from_choices(PEERS)

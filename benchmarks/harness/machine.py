@@ -1,29 +1,30 @@
-"""The machine: what a run may use of it, and what its rows say of where they were made."""
+"""The machine: how a process is set up to measure, and what each row records about it."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
-from typing import Any
 
 import jax
 
 import seqcells as sc
-from experiments import lab
-from experiments.lab import BadInput, whole
+from experiments.lab import BadInput, commit, cores, processor, today, whole
 
 COLUMNS = ["machine", "cores", "date", "commit", "python", "jax", "seqcells"]
 
 
-def prepare(cores: int, devices: int = 1) -> None:
-    """Pin this process to some cores and set up JAX, before anything is computed.
+def prepare(count: int, devices: int = 1) -> None:
+    """Pin this process to some cores and set up JAX; call it before anything is computed.
 
     Args:
-        cores: how many cores, counted from the first that this process may use.
-        devices: how many CPU devices JAX makes of them.
+        count: number of cores, the first of those that this process may use.
+        devices: number of CPU devices that JAX makes.
+
+    Raises:
+        BadInput: if the machine lacks so many cores, or cannot pin a process.
     """
-    whole("cores", cores, least=1)
+    whole("cores", count, least=1)
     whole("devices", devices, least=1)
     if not hasattr(os, "sched_setaffinity"):
         raise BadInput(
@@ -31,38 +32,32 @@ def prepare(cores: int, devices: int = 1) -> None:
             "does not; run this on Linux"
         )
     mine = sorted(os.sched_getaffinity(0))
-    if cores > len(mine):
+    if count > len(mine):
         raise BadInput(
-            f"cores: expected at most the {len(mine)} that this process may use, got {cores}; "
+            f"cores: expected at most the {len(mine)} that this process may use, got {count}; "
             f"give --cores {len(mine)}"
         )
-    os.sched_setaffinity(0, mine[:cores])
+    os.sched_setaffinity(0, mine[:count])
     jax.config.update("jax_platforms", "cpu")
     jax.config.update("jax_enable_compilation_cache", False)  # or compile times would be of disks
     if devices > 1:
         jax.config.update("jax_num_cpu_devices", devices)
 
 
-def about() -> dict[str, Any]:
-    """Say where and of what a row is made; the values of `COLUMNS`."""
-    made = (
-        lab.processor(),
-        lab.cores(),
-        lab.today(),
-        lab.commit("seqcells", ":(glob)benchmarks/**/*.py"),
-        platform.python_version(),
-        jax.__version__,
-        sc.__version__,
-    )
-    return dict(zip(COLUMNS, made, strict=True))
+def about() -> dict[str, str | int]:
+    """Return the values of `COLUMNS`: where, when and with which code a row was measured."""
+    code = commit("seqcells", ":(glob)benchmarks/**/*.py")
+    versions = platform.python_version(), jax.__version__, sc.__version__
+    values = (processor(), cores(), today(), code, *versions)
+    return dict(zip(COLUMNS, values, strict=True))
 
 
 def version(package: str) -> str:
     """Return a package and its version, such as "flax 0.12.8"."""
-    own = package == "seqcells"  # which runs from a clone, too
+    own = package == "seqcells"  # which also runs from a clone, not installed
     return f"{package} {sc.__version__ if own else importlib.metadata.version(package)}"
 
 
-def stem(command: str, cores: int) -> str:
-    """Name a table's files: peers-cpu-1core, peers-cpu-2cores."""
-    return f"{command}-cpu-{cores}core{'s' if cores > 1 else ''}"
+def cpu(count: int) -> str:
+    """Name a CPU in the names of files: cpu-1core, cpu-2cores."""
+    return f"cpu-{count}core{'s' if count > 1 else ''}"

@@ -1,4 +1,4 @@
-"""The recurrent nets that a competent user writes by hand: one `jax.lax.scan`, fused products.
+"""The recurrent networks that a competent user writes by hand: one `jax.lax.scan`, fused products.
 
 Parameters are the fields of seqcells' own NamedTuples, in the same order.
 """
@@ -6,22 +6,23 @@ Parameters are the fields of seqcells' own NamedTuples, in the same order.
 from __future__ import annotations
 
 import functools
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-Pair = tuple[Any, jax.Array]  # a carry and an output
+from benchmarks.harness.problem import Params
+
+Pair = tuple[jax.Array, jax.Array]
 
 
-def rnn(params: Any, h: jax.Array, x: jax.Array) -> Pair:
-    """Take a step of a simple recurrent net."""
+def rnn(params: Params, h: jax.Array, x: jax.Array) -> Pair:
+    """Take a step of an RNN; returns the carry and the output."""
     w, u, b = params
     h = jnp.tanh(x @ w + h @ u + b)
     return h, h
 
 
-def gru(params: Any, h: jax.Array, x: jax.Array) -> Pair:
+def gru(params: Params, h: jax.Array, x: jax.Array) -> Pair:
     """Take a step of a GRU that resets after the product; z is the fraction that is written."""
     w, u, b, c = params
     x_r, x_z, x_n = jnp.split(x @ w + b, 3, axis=-1)
@@ -33,7 +34,7 @@ def gru(params: Any, h: jax.Array, x: jax.Array) -> Pair:
     return h, h
 
 
-def lstm(params: Any, carry: Any, x: jax.Array) -> Pair:
+def lstm(params: Params, carry: Pair, x: jax.Array) -> tuple[Pair, jax.Array]:
     """Take a step of an LSTM without peepholes."""
     w, u, b, _ = params
     h, c = carry
@@ -46,7 +47,7 @@ def lstm(params: Any, carry: Any, x: jax.Array) -> Pair:
 STEPS = {"RNN": rnn, "GRU": gru, "LSTM": lstm}
 
 
-def unroll(kind: str, params: Any, xs: jax.Array) -> jax.Array:
+def unroll(kind: str, params: Params, xs: jax.Array) -> jax.Array:
     """Run a cell over xs [T, B, D]; returns ys [T, B, H]."""
     zeros = jnp.zeros((xs.shape[1], params[1].shape[0]), xs.dtype)
     carry = (zeros, zeros) if kind == "LSTM" else zeros

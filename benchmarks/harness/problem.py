@@ -1,15 +1,19 @@
-"""What is measured: the shapes, the cells, and the numbers that they are given."""
+"""What is measured: the shapes, the cells, and the numbers that all contestants compute with."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from tyro.extras import literal_type_from_choices
 
 import seqcells as sc
 from experiments.lab import BadInput
+
+Params = Any  # weights: a pytree of arrays, or a list of a framework's own tensors
+Inputs = Any  # xs [T, B, D] as a framework takes them
 
 
 class Shape(NamedTuple):
@@ -20,6 +24,11 @@ class Shape(NamedTuple):
     T: int
     D: int
     H: int
+
+    @property
+    def columns(self) -> dict[str, int]:
+        """The sizes as columns of a table, where D is called I."""
+        return {"B": self.B, "T": self.T, "I": self.D, "H": self.H}
 
 
 SHAPES = {
@@ -36,6 +45,11 @@ SHAPES = {
 CELLS: dict[str, Callable[[int], sc.Cell]] = {"RNN": sc.RNN, "GRU": sc.GRU, "LSTM": sc.LSTM}
 GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
 
+if TYPE_CHECKING:
+    ShapeName = CellName = str
+else:  # choices of the command line
+    ShapeName, CellName = literal_type_from_choices(SHAPES), literal_type_from_choices(CELLS)
+
 
 def parse_shape(text: str) -> Shape:
     """Read a shape such as "32,512,128,128"; its name is 32x512x128x128."""
@@ -48,8 +62,8 @@ def parse_shape(text: str) -> Shape:
     return Shape("x".join(parts), *map(int, parts))
 
 
-def draw_params(cell: sc.Cell, input_size: int, seed: int = 0) -> Any:
-    """Make a cell's parameters, its biases drawn too, so that none could be forgotten unseen."""
+def draw_params(cell: sc.Cell, input_size: int, seed: int = 0) -> Params:
+    """Draw a cell's parameters, biases included: a contestant that ignores one is then wrong."""
     k_params, k_bias = jax.random.split(jax.random.key(seed))
     leaves, structure = jax.tree.flatten(cell.init(k_params, input_size))
     keys = jax.random.split(k_bias, len(leaves))

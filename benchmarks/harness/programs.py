@@ -9,37 +9,39 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.stages import Compiled
 
-from benchmarks.harness.problem import GATES, Shape
+from benchmarks.harness.problem import GATES, Inputs, Params, Shape
+from benchmarks.harness.timing import Call
 
 What = Literal["forward", "training"]
-Forward = Callable[[Any, Any], Any]  # (params, xs) -> ys
+Forward = Callable[..., Any]  # (params, xs) -> ys
 
 BLOCK = 2**21  # entries of a product of the limit, 8 MiB: larger ones are mapped anew at each call
 
 
 class Program(NamedTuple):
-    """A contestant ready to run."""
+    """A contestant that is ready to run."""
 
-    call: Callable[[], Any]  # returns when the result is there
-    temp_mib: float = math.nan  # MiB of temporaries, where the framework tells
+    call: Call
+    temp_mib: float = math.nan  # MiB of temporaries, if the framework reports them
     compile_seconds: float = math.nan
 
 
-def training(forward: Forward) -> Callable[[Any, Any], Any]:
-    """Return (params, xs) -> the value and the gradient by params of mean(ys**2)."""
+def training(forward: Forward) -> Callable[[Params, Inputs], tuple[jax.Array, Params]]:
+    """Return (params, xs) -> the value of mean(ys**2) and its gradient by params."""
 
-    def loss(params: Any, xs: Any) -> jax.Array:
+    def loss(params: Params, xs: Inputs) -> jax.Array:
         return jnp.mean(jnp.square(forward(params, xs)))
 
     return jax.value_and_grad(loss)
 
 
-def compile_again(f: Callable[..., Any], *args: Any) -> tuple[Any, float]:
-    """Compile a function twice; return the second program, and how long it took to make.
+def compile_again(f: Callable, *args: object) -> tuple[Compiled, float]:
+    """Compile a function twice; return the second program and the seconds that it took.
 
-    The first time pays for what Python imports and JAX sets up once. Its caches are emptied
-    between, so the second traces, lowers and compiles everything.
+    The first compilation pays for what Python imports and JAX sets up once. JAX's caches are
+    cleared in between, so the second one traces, lowers and compiles everything.
     """
     jax.jit(lambda *a: f(*a)).lower(*args).compile()
     jax.clear_caches()
@@ -48,8 +50,8 @@ def compile_again(f: Callable[..., Any], *args: Any) -> tuple[Any, float]:
     return compiled, time.perf_counter() - start
 
 
-def jax_program(f: Callable[..., Any], *args: Any) -> Program:
-    """Compile a function for its arguments, which stay arguments: nothing is folded into it."""
+def jax_program(f: Callable, *args: object) -> Program:
+    """Compile a function of `args`; they stay arguments, so that XLA folds no constant."""
     compiled, seconds = compile_again(f, *args)
     memory = compiled.memory_analysis()
     temp = math.nan if memory is None else memory.temp_size_in_bytes / 2**20
@@ -57,11 +59,11 @@ def jax_program(f: Callable[..., Any], *args: Any) -> Program:
 
 
 def gemm_program(kind: str, shape: Shape) -> Program:
-    """Make the limit: the multiplications of the forward pass as a few large matrix products.
+    """Build the limit: the multiplications of the forward pass as a few large matrix products.
 
-    That is xs [T*B, D] by w_ih [D, G*H], and, as if no step waited for another, the carries
-    [T*B, H] by w_hh [H, G*H]. Training is three such passes: the outputs, the gradient by the
-    inputs, the gradient by the weights.
+    The products are xs [T*B, D] by w_ih [D, G*H], and the carries [T*B, H] by w_hh [H, G*H], as if
+    no step waited for another. Training takes three such passes: the outputs, the gradient by the
+    inputs, and the gradient by the weights.
     """
     rows, width = shape.T * shape.B, GATES[kind] * shape.H
     pairs = [_factors(rows, size, width) for size in (shape.D, shape.H)]
@@ -69,13 +71,13 @@ def gemm_program(kind: str, shape: Shape) -> Program:
 
 
 def _factors(rows: int, size: int, width: int) -> tuple[jax.Array, jax.Array]:
-    """Make float[blocks, rows of a block, size] and float[size, width]."""
+    """Draw float[blocks, rows of a block, size] and float[size, width]."""
     blocks = -(-rows // max(1, BLOCK // width))
     left = jax.random.normal(jax.random.key(0), (blocks, -(-rows // blocks), size))
     return left, jax.random.normal(jax.random.key(1), (size, width))
 
 
 def _product(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Multiply block by block; the last is returned, so that one output is written over again."""
+    """Multiply block by block; return the last product, so that all blocks share one output."""
     empty = jnp.zeros((left.shape[1], right.shape[1]), left.dtype)
     return jax.lax.scan(lambda _, block: (block @ right, None), empty, left)[0]

@@ -1,4 +1,4 @@
-"""Interleaved timing: in every round each contestant runs once, so a busy spell hits them all."""
+"""Interleaved timing: each round runs every contestant once, so a busy spell slows all of them."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-Call = Callable[[], Any]  # runs a contestant once and returns when its result is there
-Times = dict[str, list[float]]  # seconds of one call, a number a round
+from benchmarks.harness.tables import Row
+
+Call = Callable[[], Any]  # runs a contestant once and returns when its result is ready
+Times = dict[str, list[float]]  # of each contestant: seconds of one call, one number for each round
 
 ROUNDS = 5  # at least
 FLOOR = 0.02  # seconds that a contestant runs in a round, at least
+COLUMNS = ["ms", "ms_low", "ms_high", "ratio", "ratio_low", "ratio_high", "rounds"]
 
 
 class Spread(NamedTuple):
@@ -27,38 +30,41 @@ class Spread(NamedTuple):
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Return the median and the quartiles."""
-    low, median, high = np.percentile(list(values), [25, 50, 75])
+    """Return the median and the quartiles; NaN if there are no values."""
+    values = list(values)
+    low, median, high = np.percentile(values, [25, 50, 75]) if values else [math.nan] * 3
     return Spread(float(median), float(low), float(high))
 
 
 def ratio(times: Mapping[str, Sequence[float]], of: str, to: str) -> Spread:
-    """Return how many times longer `of` takes than `to`, round by round.
+    """Return how many times longer `of` takes than `to`, round by round; NaN if one is not timed.
 
-    What slows a whole round cancels out, which in the ratio of two medians it would not.
+    What slows down a whole round cancels out; in the ratio of two medians it would not.
     """
+    if of not in times or to not in times:
+        return spread([])
     return spread(a / b for a, b in zip(times[of], times[to], strict=True))
 
 
 def fastest(times: Mapping[str, Sequence[float]], names: Iterable[str]) -> str | None:
-    """Return the one with the least median, or None where there is none.
+    """Return the contestant with the least median, or None if none of them is timed.
 
-    The least of each round would flatter whoever had luck in it.
+    The least time of each round would favour a contestant that was lucky in it.
     """
     medians = {name: spread(times[name]).median for name in names if name in times}
     return min(medians, key=lambda name: medians[name]) if medians else None
 
 
-def time_columns(times: Times, name: str, ours: str) -> dict[str, float]:
-    """Return the columns of time of one contestant, empty where it was not timed."""
-    nothing = Spread(math.nan, math.nan, math.nan)
-    ms = spread(1e3 * t for t in times[name]) if name in times else nothing
-    over = ratio(times, name, ours) if name in times and ours in times else nothing
-    return {
-        **{"ms": ms.median, "ms_low": ms.low, "ms_high": ms.high},
-        **{"ratio": over.median, "ratio_low": over.low, "ratio_high": over.high},
-        "rounds": len(times.get(name, [])),
-    }
+def time_columns(times: Times, name: str, base: str) -> Row:
+    """Return `COLUMNS` of a contestant: its time, and the ratio of its time to that of `base`."""
+    ms, rounds = [1e3 * t for t in times.get(name, [])], len(times.get(name, []))
+    values = *spread(ms), *ratio(times, name, base), rounds
+    return dict(zip(COLUMNS, values, strict=True))
+
+
+def contestant_rows(times: Times, base: str, group: Row) -> list[Row]:
+    """Return a row for each contestant: the columns of its group, its name and its times."""
+    return [group | {"contestant": name} | time_columns(times, name, base) for name in times]
 
 
 def slope(x: Sequence[float], y: Sequence[float]) -> float:
@@ -72,15 +78,15 @@ def interleave(
     *,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Times:
-    """Time all calls in rounds, in an order that turns by one from round to round.
+    """Time all calls in rounds, in an order that rotates by one from round to round.
 
     Args:
-        calls: what to time, by name; each is called twice before, once to warm it up.
-        seconds: for how long; there are at least `ROUNDS` rounds.
+        calls: what to time, by name; each is called twice before, once to warm up.
+        seconds: the least duration; there are at least `ROUNDS` rounds in any case.
         clock: returns seconds.
 
     Returns:
-        Seconds of one call, a number a round.
+        Of each contestant the seconds of one call, one number for each round.
     """
     repeats = {name: _repeats(call, clock) for name, call in calls.items()}
     times: Times = {name: [] for name in calls}
@@ -96,7 +102,7 @@ def interleave(
 
 
 def _repeats(call: Call, clock: Callable[[], float]) -> int:
-    """How many calls fill the floor."""
+    """Return how many calls take at least `FLOOR`."""
     call()
     return max(1, math.ceil(FLOOR / max(_time(call, 1, clock), 1e-7)))
 
@@ -110,7 +116,7 @@ def _time(call: Call, repeats: int, clock: Callable[[], float]) -> float:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Keep Python's garbage collector out of the timings."""
+    """Turn Python's garbage collector off while something is timed."""
     gc.collect()
     was_on = gc.isenabled()
     gc.disable()

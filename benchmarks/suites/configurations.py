@@ -2,90 +2,158 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from typing import Any
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
 
 import seqcells as sc
-from benchmarks.harness import machine
-from benchmarks.harness.problem import Shape, draw_inputs
-from benchmarks.harness.timing import Call, interleave, time_columns
+from benchmarks.harness import benchmark, pages, timing
+from benchmarks.harness.benchmark import Benchmark, Group, Report
+from benchmarks.harness.problem import Params, Shape, draw_inputs
+from benchmarks.harness.tables import Row
+from benchmarks.harness.timing import Call, Times
+from experiments.lab import whole
 from seqcells import sweep, train
 
-Row = dict[str, Any]
-
 OURS = "sc.sweep"
-MOST = 16  # configurations for each of which a program is compiled; more take minutes a round
-KEYS = ["configurations", "H", "steps"]  # of a group
-COLUMNS = [
-    *KEYS,
-    *("B", "T", "I", "contestant", "per_second", "per_second_low", "per_second_high"),
-    *("ratio", "ratio_low", "ratio_high", "rounds", *machine.COLUMNS),
-]
+MOST = 16  # configurations with a program each; compiling more would take minutes a round
+KEYS = ["configurations", "H", "steps"]
+RATES = ["per_second", "per_second_low", "per_second_high"]
+TEXT = """\
+Learning rates are tried, each from the same start: a GRU is trained with AdamW to put out little on
+a batch of 32 sequences of 100 steps with 8 features. Every round begins with nothing compiled.
+Medians over interleaved rounds, quartiles in brackets; a dash where it was not timed."""
+
+Run = Callable[[train.TrainState, train.HParams], tuple[train.TrainState, train.Metrics]]
 
 
-def measure(configurations: int, hidden: int, steps: int, seconds: float) -> list[Row]:
-    """Time all trainings from nothing, compiling included; returns a row a contestant.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(benchmark.Settings):
+    """Measure whole trainings a second: a sweep, a loop over a jitted run, a program for each."""
+
+    configurations: tuple[int, ...] = (16, 64)
+    """numbers of learning rates"""
+    hidden: tuple[int, ...] = (32,)
+    """hidden sizes"""
+    steps: int = 100
+    """steps of each training"""
+
+    def check(self) -> None:
+        """Raise `BadInput` if a setting is wrong."""
+        super().check()
+        self.check_sizes("configurations", "hidden", least=2)
+        whole("steps", self.steps, least=1)
+
+
+def groups(settings: Settings) -> Iterator[Group]:
+    """List every number of configurations at every hidden size."""
+    for count, hidden in itertools.product(settings.configurations, settings.hidden):
+        job = functools.partial(measure, count, hidden, settings.steps, settings.seconds)
+        yield Group(f"{count} configurations, H {hidden}", job)
+
+
+def measure(
+    configurations: int, hidden: int, steps: int, seconds: float, report: Report
+) -> list[Row]:
+    """Time all trainings, compilation included; returns a row for each contestant.
 
     Args:
-        configurations: how many learning rates are tried.
+        configurations: number of learning rates.
         hidden: H of the cell.
         steps: of each training.
         seconds: how long it is timed, at least five rounds.
+        report: shows what is being done.
     """
-    sizes = Shape(f"H{hidden}", 32, 100, 8, hidden)
-    times = interleave(contestants(configurations, sizes, steps), seconds)
-    group = {"configurations": configurations, "H": hidden, "steps": steps}
-    group |= {"B": sizes.B, "T": sizes.T, "I": sizes.D} | machine.about()
-    return [group | {"contestant": name} | _rates(times, name, configurations) for name in times]
+    shape = Shape(f"H{hidden}", 32, 100, 8, hidden)
+    report("timing")
+    times = timing.interleave(contestants(configurations, shape, steps), seconds)
+    group = {"configurations": configurations, "steps": steps} | shape.columns
+    return [
+        row | _rates(times, row["contestant"], configurations)
+        for row in timing.contestant_rows(times, OURS, group)
+    ]
 
 
-def _rates(times: dict[str, list[float]], name: str, configurations: int) -> Row:
-    timed = time_columns(times, name, OURS)
-    ends = {"": "ms", "_low": "ms_high", "_high": "ms_low"}
-    rates = {f"per_second{end}": 1e3 * configurations / timed[ms] for end, ms in ends.items()}
-    return rates | {n: value for n, value in timed.items() if not n.startswith("ms")}
+def _rates(times: Times, name: str, configurations: int) -> Row:
+    """Return configurations a second; the low one belongs to the long time."""
+    median, low, high = timing.spread(times[name])
+    return dict(zip(RATES, (configurations / t for t in (median, high, low)), strict=True))
 
 
-def contestants(configurations: int, sizes: Shape, steps: int) -> dict[str, Call]:
-    """Make what is timed: each begins with nothing compiled, and returns the last losses."""
-    cell, xs = sc.GRU(sizes.H), draw_inputs(sizes)
-    rates = sweep.log(1e-4, 1e-2, configurations)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trainings:
+    """One training for each learning rate; the methods run all of them and return the losses."""
 
-    def loss(params: Any, key: jax.Array, hparams: Any) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return jnp.mean(jnp.square(sc.unroll(cell, params, xs)[1])), {}
+    cell: sc.Cell
+    xs: jax.Array  # [T, B, D]
+    rates: Sequence[float]
+    steps: int
 
-    def start() -> Any:
-        return cell.init(jax.random.key(0), sizes.D)
+    def init(self) -> Params:
+        """Return the start of every training."""
+        return self.cell.init(jax.random.key(0), self.xs.shape[-1])
 
-    def swept() -> list[float]:
-        task = sweep.from_loss(loss, lambda key, hparams: start())
-        space = sweep.Space(learning_rate=rates)
-        result = sweep.run(lambda: task, space, steps, segment=steps)
+    def loss(self, params: Params, *_: object) -> tuple[jax.Array, train.Metrics]:
+        """Compute the loss; it uses neither key nor hyperparameters."""
+        return jnp.mean(jnp.square(sc.unroll(self.cell, params, self.xs)[1])), {}
+
+    def swept(self) -> list[float]:
+        """Train with `seqcells.sweep`."""
+        task = sweep.from_loss(self.loss, lambda key, hparams: self.init())
+        space = sweep.Space(learning_rate=self.rates)
+        result = sweep.run(lambda: task, space, self.steps, segment=self.steps)
         return [row["loss"] for row in result.rows]
 
-    def trained(run: Any, rate: Any) -> float:
+    def looped(self) -> list[float]:
+        """Train one after the other with a program that takes the learning rate."""
+        run = jax.jit(functools.partial(train.run, self.loss, steps=self.steps))
+        return [self._train(run, jnp.float32(rate)) for rate in self.rates]
+
+    def compiled_for_each(self) -> list[float]:
+        """Train one after the other, each with a program for its own learning rate."""
+        return [self._train(self._compiled_for(rate), rate) for rate in self.rates]
+
+    def _compiled_for(self, rate: float) -> Run:
         hparams = train.HParams(learning_rate=rate)
-        state = train.init(start(), hparams, jax.random.key(1))
+        run = jax.jit(lambda state: train.run(self.loss, state, hparams, self.steps))
+        return lambda state, _: run(state)
+
+    def _train(self, run: Run, rate: train.Scalar) -> float:
+        hparams = train.HParams(learning_rate=rate)
+        state = train.init(self.init(), hparams, jax.random.key(1))
         return float(jnp.mean(run(state, hparams)[1]["loss"]))
 
-    def looped() -> list[float]:
-        run = jax.jit(functools.partial(train.run, loss, steps=steps))
-        return [trained(run, jnp.float32(rate)) for rate in rates]
 
-    def compiled_for(rate: float) -> float:
-        hparams = train.HParams(learning_rate=rate)
-        run = jax.jit(lambda state: train.run(loss, state, hparams, steps))
-        return trained(lambda state, _: run(state), rate)
-
-    calls = {OURS: swept, "one jitted run, looped": looped}
+def contestants(configurations: int, shape: Shape, steps: int) -> dict[str, Call]:
+    """Build what is timed; each starts with nothing compiled and returns the last losses."""
+    rates = sweep.log(1e-4, 1e-2, configurations)
+    trainings = Trainings(sc.GRU(shape.H), draw_inputs(shape), rates, steps)
+    calls = {OURS: trainings.swept, "one jitted run, looped": trainings.looped}
     if configurations <= MOST:
-        calls["a program for each"] = lambda: [compiled_for(rate) for rate in rates]
+        calls["a program for each"] = trainings.compiled_for_each
     return {name: functools.partial(_afresh, call) for name, call in calls.items()}
 
 
-def _afresh(call: Call) -> Any:
+def _afresh(call: Callable[[], list[float]]) -> list[float]:
     jax.clear_caches()
     return call()
+
+
+def page(rows: list[Row]) -> str:
+    """Show how many trainings a second there are, and ratios of time."""
+    sections = pages.medians_and_ratios(rows, KEYS, "Configurations a second", "per_second")
+    return pages.page("Whole trainings, compiling included", TEXT, rows, sections)
+
+
+COMMAND = Benchmark(
+    name="configurations",
+    settings=Settings,
+    keys=KEYS,
+    columns=[*KEYS, "B", "T", "I", "contestant", *RATES, *timing.COLUMNS[3:]],
+    groups=groups,
+    page=page,
+)

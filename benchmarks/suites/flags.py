@@ -1,26 +1,64 @@
-"""What lengths, masks and resets cost: seqcells with each of them, beside itself without."""
+"""What lengths, masks and resets cost: seqcells with each of them, beside seqcells without."""
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterator
+from typing import get_args
 
 import jax
 import jax.numpy as jnp
 
 import seqcells as sc
-from benchmarks.harness import machine
-from benchmarks.harness.problem import CELLS, Shape, draw_inputs, draw_params
+from benchmarks.harness import benchmark, pages, timing
+from benchmarks.harness.benchmark import Benchmark, Group, Report
+from benchmarks.harness.problem import (
+    CELLS,
+    SHAPES,
+    CellName,
+    Inputs,
+    Params,
+    Shape,
+    ShapeName,
+    draw_inputs,
+    draw_params,
+)
 from benchmarks.harness.programs import What, jax_program, training
-from benchmarks.harness.timing import interleave, time_columns
-
-Row = dict[str, Any]
+from benchmarks.harness.tables import Row, split_groups
 
 NONE = "none"
-KEYS = ["cell", "shape", "what"]  # of a group
-COLUMNS = [
-    *("cell", "shape", "what", "B", "T", "I", "H", "contestant", "ms", "ms_low", "ms_high"),
-    *("ratio", "ratio_low", "ratio_high", "rounds", *machine.COLUMNS),
-]
+KEYS = ["cell", "shape", "what"]
+TEXT = """\
+seqcells with lengths from T/2 to T, with the mask that says the same, and with a reset in one of a
+hundred steps, beside seqcells without. Medians over interleaved rounds, quartiles in brackets."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(benchmark.Settings):
+    """Measure seqcells with lengths, masks and resets beside seqcells without."""
+
+    shapes: tuple[ShapeName, ...] = ("S1", "S3", "S6")
+    """shapes to measure"""
+    cells: tuple[CellName, ...] = tuple(CELLS)
+    """cells to measure"""
+    what: tuple[What, ...] = get_args(What)
+    """passes to measure: training is the value of a loss and its gradient"""
+
+    def check(self) -> None:
+        """Raise `BadInput` if a setting is wrong."""
+        super().check()
+        self.check_names(shapes="S1", cells="GRU", what="training")
+
+
+def groups(settings: Settings) -> Iterator[Group]:
+    """List every cell at every shape, forward and training."""
+    for kind, name, what in itertools.product(settings.cells, settings.shapes, settings.what):
+        yield Group(
+            f"{kind} {name} {what}",
+            functools.partial(measure, kind, SHAPES[name], what, settings.seconds),
+        )
 
 
 def draw(shape: Shape) -> dict[str, dict[str, jax.Array]]:
@@ -33,25 +71,48 @@ def draw(shape: Shape) -> dict[str, dict[str, jax.Array]]:
     return {NONE: {}} | {name: {name: flag} for name, flag in given.items()}
 
 
-def measure(kind: str, shape: Shape, what: What, seconds: float) -> list[Row]:
-    """Time seqcells with each flag; returns a row a flag.
+def measure(kind: str, shape: Shape, what: What, seconds: float, report: Report) -> list[Row]:
+    """Time seqcells with each flag; returns a row for each flag.
 
     Args:
         kind: "RNN", "GRU" or "LSTM".
         shape: the sizes.
         what: "forward" or "training".
         seconds: how long it is timed, at least five rounds.
+        report: shows what is being done.
     """
     cell, xs = CELLS[kind](shape.H), draw_inputs(shape)
     params, calls = draw_params(cell, shape.D), {}
+
+    def forward(params: Params, xs: Inputs) -> jax.Array:
+        return sc.unroll(cell, params, xs[0], **xs[1])[1]
+
+    f = forward if what == "forward" else training(forward)
     for name, flags in draw(shape).items():
-
-        def forward(params: Any, xs: Any) -> jax.Array:
-            return sc.unroll(cell, params, xs[0], **xs[1])[1]
-
-        f = forward if what == "forward" else training(forward)
+        report(f"{name}: compiling")
         calls[name] = jax_program(f, params, (xs, flags)).call
-    times = interleave(calls, seconds)
-    group = {"cell": kind, "shape": shape.name, "what": what}
-    group |= {"B": shape.B, "T": shape.T, "I": shape.D, "H": shape.H} | machine.about()
-    return [group | {"contestant": name} | time_columns(times, name, NONE) for name in times]
+    report("timing")
+    group = {"cell": kind, "shape": shape.name, "what": what} | shape.columns
+    return timing.contestant_rows(timing.interleave(calls, seconds), NONE, group)
+
+
+def page(rows: list[Row]) -> str:
+    """Show the cost of flags as ratios."""
+    ratio, labels = pages.spread("ratio"), pages.columns("cell", "shape") | pages.SIZES
+    sections = []
+    for (what,), some in split_groups(rows, ["what"]).items():
+        groups = split_groups(some, ["cell", "shape"]).values()
+        names = pages.with_numbers(groups, pages.contestants(rows), ratio)
+        table = pages.grid(groups, labels, names, ratio, texts=3)
+        sections.append(f"## {what.capitalize()}, time over that without flags\n\n{table}")
+    return pages.page("What lengths, masks and resets cost", TEXT, rows, sections)
+
+
+COMMAND = Benchmark(
+    name="flags",
+    settings=Settings,
+    keys=KEYS,
+    columns=[*KEYS, "B", "T", "I", "H", "contestant", *timing.COLUMNS],
+    groups=groups,
+    page=page,
+)

@@ -2,46 +2,140 @@
 
 from __future__ import annotations
 
-from typing import Any
+import dataclasses
+import functools
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal, get_args
 
-from benchmarks.harness import machine
-from benchmarks.harness.contestants import OURS, PEERS, Peer
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from benchmarks.harness import benchmark, pages, timing
+from benchmarks.harness.benchmark import Benchmark, Group, Picture, Report
+from benchmarks.harness.contestants import COLOURS, OURS, PEERS, Peer
+from benchmarks.harness.pictures import STYLE
 from benchmarks.harness.problem import Shape, draw_inputs, draw_params
 from benchmarks.harness.programs import Program
-from benchmarks.harness.timing import interleave, time_columns
+from benchmarks.harness.tables import Row, split_groups
+from experiments.lab import whole
 
-Row = dict[str, Any]
-
+Axis = Literal["T", "B", "H"]
+KEYS = ["axis", "value"]
 CENTRE = Shape("centre", 16, 256, 32, 128)
 VALUES = {
     "T": (64, 128, 256, 512, 1024, 2048, 4096),
     "B": (1, 4, 16, 64, 256),
     "H": (16, 32, 64, 128, 256, 512),
 }
-KEYS = ["axis", "value"]  # of a group
-COLUMNS = [
-    *("axis", "value", "B", "T", "I", "H", "contestant", "ms", "ms_low", "ms_high"),
-    *("ratio", "ratio_low", "ratio_high", "rounds", *machine.COLUMNS),
-]
+TEXT = """\
+Value and gradient of mean(ys**2); one size varies at a time. Medians over interleaved rounds,
+quartiles in brackets; exponents are slopes of logarithms."""
 
 
-def measure(axis: str, value: int, seconds: float) -> list[Row]:
-    """Time a training step; returns a row a contestant.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(benchmark.Settings):
+    """Measure a training step against T, B and H, one at a time around a centre."""
+
+    axes: tuple[Axis, ...] = get_args(Axis)
+    """sizes that vary, one at a time"""
+    most: int = 4096
+    """largest value; larger ones are left out"""
+
+    def check(self) -> None:
+        """Raise `BadInput` if a setting is wrong."""
+        super().check()
+        self.check_names(axes="T")
+        whole("most", self.most, least=16)
+
+
+def groups(settings: Settings) -> Iterator[Group]:
+    """List every value of every size."""
+    for axis in settings.axes:
+        for value in VALUES[axis]:
+            if value <= settings.most:
+                job = functools.partial(measure, axis, value, settings.seconds)
+                yield Group(f"{axis} {value}", job)
+
+
+def measure(axis: str, value: int, seconds: float, report: Report) -> list[Row]:
+    """Time a training step; returns a row for each contestant.
 
     Args:
-        axis: the size that differs from the centre's, "T", "B" or "H".
-        value: what it is.
+        axis: the size that differs from the centre's: "T", "B" or "H".
+        value: its value.
         seconds: how long it is timed, at least five rounds.
+        report: shows what is being done.
     """
-    shape = CENTRE._replace(**{axis: value})
-    programs = {peer.name: _program(peer, shape) for peer in (OURS, PEERS["naive"])}
-    times = interleave({name: program.call for name, program in programs.items()}, seconds)
-    group = {"axis": axis, "value": value, "B": shape.B, "T": shape.T, "I": shape.D, "H": shape.H}
-    group |= machine.about()
-    return [group | {"contestant": name} | time_columns(times, name, OURS.name) for name in times]
+    shape, calls = CENTRE._replace(**{axis: value}), {}
+    for peer in (OURS, PEERS["naive"]):
+        report(f"{peer.name}: compiling")
+        calls[peer.name] = _program(peer, shape).call
+    report("timing")
+    group = {"axis": axis, "value": value} | shape.columns
+    return timing.contestant_rows(timing.interleave(calls, seconds), OURS.name, group)
 
 
 def _program(peer: Peer, shape: Shape) -> Program:
     twin, xs = peer.cells["GRU"](shape.H), draw_inputs(shape)
     built = peer.build(twin, draw_params(twin, shape.D), shape)
     return peer.program(built, "training", peer.place(xs))
+
+
+def page(rows: list[Row]) -> str:
+    """Show how the cost grows with each size."""
+    names, sections = pages.contestants(rows), []
+    for (axis,), some in split_groups(rows, ["axis"]).items():
+        groups = split_groups(some, ["value"]).values()
+        table = pages.grid(groups, pages.SIZES, names, pages.spread("ms"), texts=1)
+        sections += [f"## Against {axis}\n\n{table}", *_slopes(some, axis, names)]
+    return pages.page("What a training step of a GRU costs", TEXT, rows, sections)
+
+
+def _slopes(rows: list[Row], axis: str, names: list[str]) -> list[str]:
+    """List the exponents: over all values, and between the last two; none for a single value."""
+    lines = []
+    for name in names:
+        curve = [point for point in _curve(rows, name) if math.isfinite(point[1])]
+        if len(curve) > 1:
+            whole, end = (timing.slope(*zip(*part, strict=True)) for part in (curve, curve[-2:]))
+            lines.append(f"- {name} grows as {axis}^{whole:.2f}, at the end as {axis}^{end:.2f}")
+    return ["\n".join(lines)] if lines else []
+
+
+def _curve(rows: list[Row], name: str) -> list[tuple[float, float]]:
+    """Return (value, ms) of a contestant, sorted."""
+    return sorted((row["value"], row["ms"]) for row in rows if row["contestant"] == name)
+
+
+@rc_context(STYLE)
+def draw(rows: list[Row], path: Path) -> None:
+    """Draw a panel for each size: milliseconds of a training step."""
+    axes = split_groups(rows, ["axis"])
+    figure = Figure(figsize=(9.2, 3.2), dpi=200, layout="constrained")
+    panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
+    for panel, ((axis,), own) in zip(panels, axes.items(), strict=True):
+        for name in pages.contestants(own):
+            curve = zip(*_curve(own, name), strict=True)
+            panel.loglog(*curve, "o-", color=COLOURS[name], markersize=4, label=name)
+        values = sorted({row["value"] for row in own})
+        panel.set_xticks(values, [str(value) for value in values])
+        panel.xaxis.set_minor_locator(NullLocator())
+        panel.set_title(f"Against {axis}")
+        panel.grid(axis="y", color="#EEEEEE")
+    panels[0].set_ylabel("training step of a GRU, ms")
+    panels[0].legend(frameon=False)
+    figure.savefig(path)
+
+
+COMMAND = Benchmark(
+    name="scaling",
+    settings=Settings,
+    keys=KEYS,
+    columns=[*KEYS, "B", "T", "I", "H", "contestant", *timing.COLUMNS],
+    groups=groups,
+    page=page,
+    picture=Picture("scaling.png", draw),
+)

@@ -1,34 +1,72 @@
-"""A sweep: one gradient for each of many members, vmapped, looped, and spread over devices."""
+"""One gradient for each of many members: vmapped, looped, and spread over devices."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
+import functools
+import itertools
+import math
 import re
-from typing import Any
+from collections.abc import Callable, Iterator
 
 import jax
 from jax.sharding import AxisType, PartitionSpec
 
 import seqcells as sc
-from benchmarks.harness import machine, naive
-from benchmarks.harness.problem import Shape, draw_inputs, draw_params
+from benchmarks.harness import benchmark, machine, naive, pages, timing
+from benchmarks.harness.benchmark import Benchmark, Group, Report
+from benchmarks.harness.problem import Params, Shape, draw_inputs, draw_params
 from benchmarks.harness.programs import training
-from benchmarks.harness.timing import Call, interleave, time_columns
-
-Row = dict[str, Any]
+from benchmarks.harness.tables import Row
+from benchmarks.harness.timing import Call
+from experiments.lab import BadInput
 
 OURS = "seqcells vmapped"
 SHARDED = "seqcells sharded"
-KEYS = ["members", "H", "devices"]  # of a group
-COLUMNS = [
-    *("members", "H", "devices", "B", "T", "I", "contestant", "ms", "ms_low", "ms_high"),
-    *("ratio", "ratio_low", "ratio_high", "rounds", *machine.COLUMNS),
-]
+KEYS = ["members", "H", "devices"]
 COLLECTIVE = r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\b"
+TEXT = """\
+One gradient of mean(ys**2) by the parameters of every member, a GRU, all on the same batch of 32
+sequences of 100 steps with 8 features. Medians over interleaved rounds, quartiles in brackets."""
+Gradient = Callable[[Params, jax.Array], object]  # (params, xs) -> value and gradient
 
 
-def shape(hidden: int) -> Shape:
-    """Sizes of one member's problem."""
-    return Shape(f"H{hidden}", 32, 100, 8, hidden)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(benchmark.Settings):
+    """Measure the gradients of many members: vmapped, looped, and spread over devices."""
+
+    members: tuple[int, ...] = (32, 256)
+    """numbers of parameter sets"""
+    hidden: tuple[int, ...] = (32, 64, 128)
+    """hidden sizes"""
+    devices: int = 1
+    """number of CPU devices; with more than one, each has a core, and seqcells is also measured
+    spread over them"""
+
+    def check(self) -> None:
+        """Raise `BadInput` if a setting is wrong."""
+        super().check()
+        self.check_sizes("members", "hidden", least=1)
+        for members in self.members:
+            if members % self.devices:
+                raise BadInput(
+                    f"members: expected multiples of the {self.devices} devices, got {members}; "
+                    f"give --members {members + -members % self.devices}"
+                )
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[float]:
+        """Prepare the process, with its devices; yields when no further group starts."""
+        machine.prepare(max(self.cores, self.devices), self.devices)
+        yield math.inf
+
+
+def groups(settings: Settings) -> Iterator[Group]:
+    """List every number of members at every hidden size."""
+    for members, hidden in itertools.product(settings.members, settings.hidden):
+        job = functools.partial(measure, members, hidden, settings.seconds)
+        yield Group(f"{members} members, H {hidden}", job)
 
 
 def collectives(hlo: str) -> list[str]:
@@ -36,47 +74,48 @@ def collectives(hlo: str) -> list[str]:
     return sorted(set(re.findall(COLLECTIVE, hlo)))
 
 
-def measure(members: int, hidden: int, seconds: float) -> list[Row]:
-    """Time a sweep; returns a row a contestant.
+def measure(members: int, hidden: int, seconds: float, report: Report) -> list[Row]:
+    """Time the gradients of all members; returns a row for each contestant.
 
     Args:
-        members: how many parameters there are.
+        members: number of parameter sets.
         hidden: H of the cell.
         seconds: how long it is timed, at least five rounds.
+        report: shows what is being done.
     """
-    sizes = shape(hidden)
-    times = interleave(contestants(members, sizes), seconds)
-    group = {"members": members, "H": hidden, "devices": jax.device_count()}
-    group |= {"B": sizes.B, "T": sizes.T, "I": sizes.D} | machine.about()
-    return [group | {"contestant": name} | time_columns(times, name, OURS) for name in times]
+    shape = Shape(f"H{hidden}", 32, 100, 8, hidden)
+    report("timing")
+    times = timing.interleave(contestants(members, shape), seconds)
+    group = {"members": members, "devices": jax.device_count()} | shape.columns
+    return timing.contestant_rows(times, OURS, group)
 
 
-def contestants(members: int, sizes: Shape) -> dict[str, Call]:
-    """Make what is timed."""
-    cell, xs = sc.GRU(sizes.H), draw_inputs(sizes)
-    each = [draw_params(cell, sizes.D, seed) for seed in range(members)]
+def contestants(members: int, shape: Shape) -> dict[str, Call]:
+    """Build what is timed."""
+    cell, xs = sc.GRU(shape.H), draw_inputs(shape)
+    each = [draw_params(cell, shape.D, seed) for seed in range(members)]
     stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *each)
     ours = training(lambda params, xs: sc.unroll(cell, params, xs)[1])
     theirs = training(lambda params, xs: naive.unroll("GRU", params, xs))
-    made: dict[str, Call] = {}
+    calls: dict[str, Call] = {}
     for name, f in (("seqcells", ours), ("naive", theirs)):
-        made[f"{name} vmapped"] = _call(jax.jit(jax.vmap(f, (0, None))), stacked, xs)
-        made[f"{name} looped"] = _loop(jax.jit(f), each, xs)
+        calls[f"{name} vmapped"] = _call(jax.jit(jax.vmap(f, (0, None))), stacked, xs)
+        calls[f"{name} looped"] = _loop(jax.jit(f), each, xs)
     if jax.device_count() > 1:
-        made[SHARDED] = _sharded(ours, stacked, xs)
-    return made
+        calls[SHARDED] = _sharded(ours, stacked, xs)
+    return calls
 
 
-def _call(f: Any, params: Any, xs: jax.Array) -> Call:
+def _call(f: Gradient, params: Params, xs: jax.Array) -> Call:
     return lambda: jax.block_until_ready(f(params, xs))
 
 
-def _loop(f: Any, each: list[Any], xs: jax.Array) -> Call:
+def _loop(f: Gradient, each: list[Params], xs: jax.Array) -> Call:
     return lambda: jax.block_until_ready([f(params, xs) for params in each])
 
 
-def _sharded(f: Any, stacked: Any, xs: jax.Array) -> Call:
-    """Give each device its share of the members, which it vmaps."""
+def _sharded(f: Gradient, stacked: Params, xs: jax.Array) -> Call:
+    """Give each device its share of the members; the device maps over them."""
     mesh = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
     share, whole = PartitionSpec("members"), PartitionSpec()
     some = jax.vmap(f, (0, None))
@@ -84,7 +123,23 @@ def _sharded(f: Any, stacked: Any, xs: jax.Array) -> Call:
     params = jax.device_put(stacked, jax.NamedSharding(mesh, share))
     inputs = jax.device_put(xs, jax.NamedSharding(mesh, whole))
     compiled = jax.jit(spread).lower(params, inputs).compile()
-    met = collectives(compiled.as_text() or "")
-    if met:
-        raise AssertionError(f"members of a sweep must not meet, but the program has {met}")
-    return lambda: jax.block_until_ready(compiled(params, inputs))
+    found = collectives(compiled.as_text() or "")
+    if found:
+        raise AssertionError(f"expected a program without communication, but it has {found}")
+    return _call(compiled, params, inputs)
+
+
+def page(rows: list[Row]) -> str:
+    """Show the times of a sweep, and their ratios."""
+    sections = pages.medians_and_ratios(rows, KEYS, "One sweep, ms", "ms")
+    return pages.page("A sweep: the gradients of many members", TEXT, rows, sections)
+
+
+COMMAND = Benchmark(
+    name="sweep",
+    settings=Settings,
+    keys=KEYS,
+    columns=[*KEYS, "B", "T", "I", "contestant", *timing.COLUMNS],
+    groups=groups,
+    page=page,
+)

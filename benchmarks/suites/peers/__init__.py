@@ -1,1 +1,141 @@
-"""seqcells beside its peers."""
+"""seqcells beside a hand-written scan and other frameworks."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import itertools
+from collections.abc import Iterable, Iterator
+from typing import get_args
+
+from rich.console import Console
+
+from benchmarks.harness import benchmark, pages
+from benchmarks.harness.benchmark import Benchmark, Group, Picture
+from benchmarks.harness.contestants import OURS, PEERS, PeerName
+from benchmarks.harness.problem import CELLS, SHAPES, CellName, Shape, ShapeName, parse_shape
+from benchmarks.harness.programs import What
+from benchmarks.harness.tables import Row, split_groups
+from benchmarks.suites.peers.compare import COLUMNS, KEYS, LIMIT, measure
+from benchmarks.suites.peers.picture import draw
+from experiments.lab import say
+
+TEXT = """\
+Medians over interleaved rounds, quartiles in brackets. "Speed over best" is the time of the
+fastest peer over that of seqcells, round by round: above 1, seqcells is faster. A peer whose cell
+does less work, or whose outputs differ, is never the fastest. The GEMM limit is the same
+multiplications as a few large products, three times those of the forward pass for training. Each
+framework has its usual layout, weights and inputs in float32. Before they were timed, outputs were
+compared with those of seqcells on the same weights."""
+TITLES = {"forward": "Forward pass", "training": "Value and gradient"}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(benchmark.Settings):
+    """Measure seqcells beside a hand-written scan and six frameworks."""
+
+    shapes: tuple[ShapeName, ...] = ()
+    """shapes to measure; default: all, or none if --shape is given"""
+    shape: tuple[str, ...] = ()
+    """other shapes, as B,T,I,H"""
+    cells: tuple[CellName, ...] = tuple(CELLS)
+    """cells to measure"""
+    what: tuple[What, ...] = get_args(What)
+    """passes to measure: training is the value of a loss and its gradient"""
+    peers: tuple[PeerName, ...] = tuple(PEERS)
+    """contestants beside seqcells; those that are not installed are left out"""
+
+    def check(self) -> None:
+        """Raise `BadInput` if a setting is wrong."""
+        super().check()
+        self.check_names(cells="GRU", what="training")
+        self.sizes()
+
+    def sizes(self) -> list[Shape]:
+        """Return the shapes to measure."""
+        given = [SHAPES[name] for name in self.shapes] + [parse_shape(s) for s in self.shape]
+        return given or list(SHAPES.values())
+
+
+def groups(settings: Settings) -> Iterator[Group]:
+    """List every cell at every shape."""
+    peers = installed(settings.peers)
+    for kind, shape in itertools.product(settings.cells, settings.sizes()):
+        job = functools.partial(measure, kind, shape, settings.what, peers, settings.seconds)
+        yield Group(f"{kind} {shape.name}", job)
+
+
+def installed(names: Iterable[str]) -> list[str]:
+    """Return the peers that can be imported; print how to install the others."""
+    found = []
+    for name in names:
+        try:
+            PEERS[name].load()
+        except ImportError as error:
+            hint = f"{name} is left out ({error}); pip install {PEERS[name].package}"
+            say(Console(), hint)
+        else:
+            found.append(name)
+    return found
+
+
+def page(rows: list[Row]) -> str:
+    """Show the times of all contestants, memory and compile time."""
+    names = [name for name in (OURS.name, *PEERS, LIMIT) if name in pages.contestants(rows)]
+    versions = dict.fromkeys(row["version"] for row in rows)
+    sections = [f"Versions: {', '.join(versions)}."]
+    for what, title in TITLES.items():
+        some = split_groups([row for row in rows if row["what"] == what], KEYS).values()
+        if some:
+            sections += [f"## {title}, ms\n\n{_times(some, names)}"]
+            sections += [f"## {title}, MiB of temporaries\n\n{_numbers(some, names, 'temp_mib')}"]
+            compiled = _numbers(some, names, "compile_ratio")
+            sections += [f"## {title}, compile time over that of naive\n\n{compiled}"]
+    return pages.page("seqcells beside its peers", TEXT, rows, sections + _remarks(rows))
+
+
+def _times(groups: Iterable[list[Row]], names: list[str]) -> str:
+    labels = pages.columns("cell", "shape") | pages.SIZES
+    labels |= {"speed over best": _speed, "best": _best}
+    return pages.grid(groups, labels, names, pages.number("ms"), texts=3)
+
+
+def _speed(group: list[Row]) -> str:
+    return next((pages.spread("ratio")(row) for row in group if row["best"]), pages.NONE)
+
+
+def _best(group: list[Row]) -> str:
+    return next((row["contestant"] for row in group if row["best"]), pages.NONE)
+
+
+def _numbers(groups: Iterable[list[Row]], names: list[str], column: str) -> str:
+    """Lay out one number for each contestant that has one."""
+    labels, show = pages.columns("cell", "shape") | pages.SIZES, pages.number(column)
+    return pages.grid(groups, labels, pages.with_numbers(groups, names, show), show, texts=3)
+
+
+def _remarks(rows: list[Row]) -> list[str]:
+    """List the contestants that compute something else, and those that were not timed."""
+    others = [
+        f"{row['contestant']}, {row['cell']}: {row['computes']}"
+        for row in rows
+        if row["contestant"] != LIMIT and row["computes"] != f"{row['cell']}(H)"
+    ]
+    wrong = [
+        f"{row['contestant']}, {row['cell']} at {row['shape']}, {row['what']}: {row['status']}"
+        for row in rows
+        if row["status"] != "ok"
+    ]
+    lists = {"Computing another function": others, "Not timed": wrong}
+    return [part for title, lines in lists.items() for part in pages.bullets(title, lines)]
+
+
+COMMAND = Benchmark(
+    name="peers",
+    settings=Settings,
+    keys=KEYS,
+    columns=COLUMNS,
+    groups=groups,
+    page=page,
+    picture=Picture("peers-speed.png", draw),
+)

@@ -1,33 +1,33 @@
-"""One cell at one shape: every contestant built, compared with seqcells, and timed beside it."""
+"""One cell at one shape: build every contestant, compare it with seqcells, and time them all."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+import re
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+import seqcells as sc
 from benchmarks.harness import machine
+from benchmarks.harness.benchmark import Report
 from benchmarks.harness.contestants import OURS, PEERS, Built, Peer
-from benchmarks.harness.problem import Shape, draw_inputs, draw_params
+from benchmarks.harness.problem import Inputs, Params, Shape, draw_inputs, draw_params
 from benchmarks.harness.programs import Program, What, gemm_program
+from benchmarks.harness.tables import Row
 from benchmarks.harness.timing import Times, fastest, interleave, time_columns
-
-Row = dict[str, Any]
-Say = Callable[[str], None]
 
 TOLERANCE = 1e-4  # of outputs, and of gradients relative to the largest entry of an array
 LIMIT = "GEMM limit"
-KEYS = ["cell", "shape", "what"]  # of a group
+KEYS = ["cell", "shape", "what"]
 COLUMNS = [
-    *("cell", "shape", "what", "B", "T", "I", "H", "contestant", "version", "computes", "status"),
-    *("difference", "ms", "ms_low", "ms_high", "ratio", "ratio_low", "ratio_high", "best"),
-    *("rounds", "temp_mib", "compile_s", "compile_ratio", *machine.COLUMNS),
+    *(*KEYS, "B", "T", "I", "H", "contestant", "version", "computes", "status", "difference"),
+    *("ms", "ms_low", "ms_high", "ratio", "ratio_low", "ratio_high", "best"),
+    *("rounds", "temp_mib", "compile_s", "compile_ratio"),
 ]
 
 
@@ -36,10 +36,10 @@ class Entrant:
     """A contestant with its model of a cell."""
 
     peer: Peer
-    twin: Any  # the cell of seqcells that computes the same
+    twin: sc.Cell  # the cell of seqcells that computes the same function
     built: Built
-    xs: Any  # in its own layout
-    difference: float  # the largest from its twin's outputs
+    xs: Inputs
+    difference: float  # the largest from the outputs of its twin
 
     @property
     def status(self) -> str:
@@ -48,14 +48,14 @@ class Entrant:
 
 
 def verdict(what: str, difference: float) -> str:
-    """Say "ok", or by how much it is not the same."""
-    if difference <= TOLERANCE:  # which no NaN is
+    """Return "ok", or by how much it differs from seqcells."""
+    if difference <= TOLERANCE:  # false for NaN
         return "ok"
     return f"{what} differ from those of seqcells by {difference:.1e}"
 
 
 def enter(peer: Peer, kind: str, shape: Shape, xs: jax.Array) -> Entrant | None:
-    """Build a contestant and compare its outputs; None where it has no such cell."""
+    """Build a contestant and compare its outputs; None if it has no such cell."""
     if kind not in peer.cells:
         return None
     twin = peer.cells[kind](shape.H)
@@ -65,68 +65,72 @@ def enter(peer: Peer, kind: str, shape: Shape, xs: jax.Array) -> Entrant | None:
     return Entrant(peer, twin, built, own, float(difference))
 
 
-@functools.lru_cache(maxsize=4)  # one shape's: peers share their twins
-def reference(twin: Any, shape: Shape) -> np.ndarray:
-    """Compute ys [T, B, H] of a cell of seqcells, on what all contestants are given."""
+@functools.lru_cache(maxsize=4)  # those of one shape: peers share their twins
+def reference(twin: sc.Cell, shape: Shape) -> np.ndarray:
+    """Compute ys [T, B, H] of a cell of seqcells, on the inputs of all contestants."""
     built = OURS.build(twin, draw_params(twin, shape.D), shape)
     return OURS.outputs(built, draw_inputs(shape))
 
 
-def gradient_difference(mine: Any, theirs: Any) -> float:
+def gradient_difference(ours: Params, theirs: Params) -> float:
     """Return the largest difference of two gradients, relative to the largest of each array."""
 
     def leaf(a: jax.Array, b: jax.Array) -> float:
         return float(jnp.max(jnp.abs(a - b)) / jnp.max(jnp.abs(a)))
 
-    return max(jax.tree.leaves(jax.tree.map(leaf, mine, theirs)))
+    return max(jax.tree.leaves(jax.tree.map(leaf, ours, theirs)))
 
 
 def measure(
-    kind: str, shape: Shape, whats: Sequence[What], peers: Sequence[str], seconds: float, say: Say
+    kind: str,
+    shape: Shape,
+    whats: Sequence[What],
+    peers: Sequence[str],
+    seconds: float,
+    report: Report,
 ) -> list[Row]:
-    """Measure a cell at a shape; returns a row a contestant, for each of `whats`.
+    """Measure a cell at a shape; returns a row for each contestant and each of `whats`.
 
     Args:
         kind: "RNN", "GRU" or "LSTM".
         shape: the sizes.
         whats: "forward", "training" or both.
-        peers: names of `PEERS`, all of them installed.
+        peers: names in `PEERS`, all of them installed.
         seconds: how long each of `whats` is timed, at least five rounds.
-        say: is told what is being done.
+        report: shows what is being done.
     """
     xs, entrants = draw_inputs(shape), []
     for peer in (OURS, *(PEERS[name] for name in peers)):
-        say(f"building {peer.name}")
+        report(f"building {peer.name}")
         entrant = enter(peer, kind, shape, xs)
         entrants += [entrant] if entrant else []
-    return [row for what in whats for row in _race(kind, shape, what, entrants, seconds, say)]
+    rows = []
+    for what in whats:
+        group = {"cell": kind, "shape": shape.name, "what": what} | shape.columns
+        timed = _time(kind, shape, what, entrants, seconds, report)
+        rows += [group | row for row in timed]
+    return rows
 
 
-def _race(
-    kind: str, shape: Shape, what: What, entrants: list[Entrant], seconds: float, say: Say
+def _time(
+    kind: str, shape: Shape, what: What, entrants: list[Entrant], seconds: float, report: Report
 ) -> list[Row]:
-    """Compile and time those that agree."""
+    """Compile and time the contestants that agree with seqcells."""
     programs, status = {}, {entrant.peer.name: entrant.status for entrant in entrants}
     for entrant in entrants:
         if entrant.status == "ok":
-            say(f"{what}: compiling {entrant.peer.name}")
+            report(f"{what}: compiling {entrant.peer.name}")
             programs[entrant.peer.name] = entrant.peer.program(entrant.built, what, entrant.xs)
-    if what == "training" and "naive" in programs:  # its parameters are seqcells' own
-        mine, theirs = (programs[name].call()[1] for name in (OURS.name, "naive"))
-        status["naive"] = verdict("gradients", gradient_difference(mine, theirs))
+    if what == "training" and "naive" in programs:  # its parameters are those of seqcells
+        ours, theirs = (programs[name].call()[1] for name in (OURS.name, "naive"))
+        status["naive"] = verdict("gradients", gradient_difference(ours, theirs))
     programs[LIMIT] = gemm_program(kind, shape)
-    say(f"{what}: timing")
+    report(f"{what}: timing")
     running = {k: p.call for k, p in programs.items() if status.get(k, "ok") == "ok"}
     times = interleave(running, seconds)
     if what == "training":
         times[LIMIT] = [3 * t for t in times[LIMIT]]
-    group = {"cell": kind, "shape": shape.name, "what": what, **_sizes(shape)}
-    rows, about = _rows(kind, entrants, status, programs, times), machine.about()
-    return [group | row | about for row in rows]
-
-
-def _sizes(shape: Shape) -> Row:
-    return {"B": shape.B, "T": shape.T, "I": shape.D, "H": shape.H}
+    return _rows(kind, entrants, status, programs, times)
 
 
 def _rows(
@@ -159,9 +163,10 @@ def _rows(
         )
     limit = dict.fromkeys(("difference", "temp_mib", "compile_s", "compile_ratio"), math.nan)
     limit |= {"contestant": LIMIT, "version": machine.version("jax"), "computes": ""}
-    return [*rows, limit | {"status": "ok", "best": False} | time_columns(times, LIMIT, OURS.name)]
+    limit |= {"status": "ok", "best": False}
+    return [*rows, limit | time_columns(times, LIMIT, OURS.name)]
 
 
-def _sizeless(cell: Any) -> str:
+def _sizeless(cell: sc.Cell) -> str:
     """Write a cell with H in place of its size."""
-    return repr(cell).replace(f"({cell.hidden_size}", "(H", 1)
+    return re.sub(r"\(\d+", "(H", repr(cell), count=1)

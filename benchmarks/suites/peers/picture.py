@@ -1,48 +1,34 @@
-"""The pictures: how fast seqcells is beside its fastest peer, and how the cost of a step grows."""
+"""The picture of `peers`: how fast each contestant is relative to the fastest peer."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import matplotlib
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
-from benchmarks.harness.contestants import OURS, PEERS
+from benchmarks.harness.contestants import COLOURS, OURS, PEERS
+from benchmarks.harness.pictures import INK, PALE, STYLE
+from benchmarks.harness.tables import Row
 
-Row = dict[str, Any]
-
-INK, PALE = "#111111", "#BBBBBB"
-# Okabe and Ito's, safe for colour blindness, and a grey for what a user writes by hand.
-COLOURS = dict(
-    zip(
-        PEERS,
-        ("#777777", "#0072B2", "#56B4E9", "#E69F00", "#009E73", "#CC79A7", "#D55E00"),
-        strict=True,
-    )
-)
 TITLES = {"forward": "Forward pass", "training": "Value and gradient"}
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 TIMES = "\N{MULTIPLICATION SIGN}"
-STYLE: dict[Any, Any] = {
-    **{"font.size": 9.5, "axes.titlesize": 11, "axes.titlelocation": "left"},
-    **{"axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False},
-}
 
 
-@matplotlib.rc_context(STYLE)
-def draw_peers(rows: list[Row], path: Path) -> None:
-    """Draw a panel a cell and pass: speeds relative to the fastest peer, a line a shape."""
+@rc_context(STYLE)
+def draw(rows: list[Row], path: Path) -> None:
+    """Draw a panel for each cell and pass, with a line for each shape."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
     whats = [what for what in TITLES if any(row["what"] == what for row in rows)]
     shapes = {cell: _shapes(rows, cell) for cell in cells}
     heights = [len(shapes[cell]) + 0.8 for cell in cells]
     size = (9.2, 1.3 + 0.26 * sum(heights))
-    made = Figure(figsize=size, dpi=200, layout="constrained")
-    panels = made.subplots(
+    figure = Figure(figsize=size, dpi=200, layout="constrained")
+    panels = figure.subplots(
         len(cells), len(whats), sharex=True, squeeze=False, height_ratios=heights
     )
     for i, cell in enumerate(cells):
@@ -52,13 +38,13 @@ def draw_peers(rows: list[Row], path: Path) -> None:
             if j:
                 panels[i][j].set_yticklabels([])
     _set_speeds(panels[0][0])
-    made.supxlabel(_note(rows), fontsize=9.5)
-    _draw_legend(made, rows)
-    made.savefig(path)
+    figure.supxlabel(_note(rows), fontsize=9.5)
+    _draw_legend(figure, rows)
+    figure.savefig(path)
 
 
 def _note(rows: list[Row]) -> str:
-    """Say what is drawn, and on what it was measured."""
+    """Describe what is drawn, and on which machine it was measured."""
     hollow = any(row["cell"] in _lighter(row["contestant"]) for row in rows)
     where = dict.fromkeys(f"{row['machine']}, cores: {row['cores']}" for row in rows)
     lines = ["speed relative to the fastest peer; right is faster"]
@@ -71,7 +57,7 @@ def _lighter(name: str) -> dict[str, str]:
 
 
 def _shapes(rows: list[Row], cell: str) -> dict[str, str]:
-    """The shapes of a cell, and how each is called."""
+    """Return the shapes of a cell, and the label of each."""
     return {
         row["shape"]: f"{row['shape']}  {row['B']}, {row['T']}, {row['I']}, {row['H']}"
         if row["shape"].startswith("S")
@@ -93,7 +79,7 @@ def _draw_panel(axes: Axes, rows: list[Row], cell: str, what: str, shapes: dict[
 
 
 def _draw_line(axes: Axes, y: int, group: list[Row]) -> None:
-    """Draw one shape: a dot a peer, hollow where it does less work, and a diamond for us."""
+    """Draw a shape: a dot for each peer, hollow if it does less work; a diamond for seqcells."""
     best = next((row for row in group if row["best"]), None)
     if best is None:
         return
@@ -120,36 +106,14 @@ def _set_speeds(axes: Axes) -> None:
     axes.xaxis.set_minor_locator(NullLocator())
 
 
-def _draw_legend(made: Figure, rows: list[Row]) -> None:
+def _draw_legend(figure: Figure, rows: list[Row]) -> None:
     names = [name for name in PEERS if any(row["contestant"] == name for row in rows)]
     marks = [Line2D([], [], color=INK, marker="D", markersize=6, linestyle="none")]
     marks += [
         Line2D([], [], color=COLOURS[name], marker="o", markersize=5, linestyle="none")
         for name in names
     ]
-    made.legend(
+    figure.legend(
         marks, [OURS.name, *names], loc="outside upper center", ncols=len(marks), frameon=False,
         handletextpad=0.1, columnspacing=1.2,
     )  # fmt: skip
-
-
-@matplotlib.rc_context(STYLE)
-def draw_scaling(rows: list[Row], path: Path) -> None:
-    """Draw a panel a size: milliseconds of a training step."""
-    axes_names = list(dict.fromkeys(row["axis"] for row in rows))
-    made = Figure(figsize=(9.2, 3.2), dpi=200, layout="constrained")
-    panels = made.subplots(1, len(axes_names), sharey=True, squeeze=False)[0]
-    for panel, axis in zip(panels, axes_names, strict=True):
-        own = [row for row in rows if row["axis"] == axis]
-        for name in dict.fromkeys(row["contestant"] for row in own):
-            curve = sorted((r["value"], r["ms"]) for r in own if r["contestant"] == name)
-            colour = INK if name == OURS.name else COLOURS[name]
-            panel.loglog(*zip(*curve, strict=True), "o-", color=colour, markersize=4, label=name)
-        values = sorted({row["value"] for row in own})
-        panel.set_xticks(values, [str(value) for value in values])
-        panel.xaxis.set_minor_locator(NullLocator())
-        panel.set_title(f"Against {axis}")
-        panel.grid(axis="y", color="#EEEEEE")
-    panels[0].set_ylabel("training step of a GRU, ms")
-    panels[0].legend(frameon=False)
-    made.savefig(path)

@@ -1,0 +1,170 @@
+"""What a benchmark is, and how it runs: it measures groups and replaces their rows in a table."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from benchmarks.harness import machine, tables
+from benchmarks.harness.command import Command
+from benchmarks.harness.tables import Row
+from experiments.lab import positive, say, several, whole, writable, write_whole
+
+RESULTS = Path("benchmarks") / "results"
+Report = Callable[[str], None]  # shows beside the progress bar what is being done
+
+
+class Group(NamedTuple):
+    """What is timed together; its rows are replaced together."""
+
+    name: str
+    measure: Callable[[Report], list[Row]]
+
+
+class Picture(NamedTuple):
+    """A picture of a benchmark's table: its file's name, and the function that draws it."""
+
+    file: str
+    draw: Callable[[list[Row], Path], None]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BaseSettings(abc.ABC):
+    """Options of every benchmark, and how its process is prepared."""
+
+    seconds: float = 10.0
+    """seconds for which each group is timed; at least five rounds are run"""
+    out: Path = RESULTS
+    """folder of the tables; groups that are measured again replace the old ones"""
+
+    def check(self) -> None:
+        """Raise `BadInput` if a setting is wrong. Subclasses check their own settings too."""
+        positive("seconds", self.seconds, type(self).seconds)
+
+    def check_names(self, **examples: str) -> None:
+        """Check that settings have at least one value each; give an example of each."""
+        for name, example in examples.items():
+            several(name, getattr(self, name), example)
+
+    def check_sizes(self, *names: str, least: int) -> None:
+        """Check that settings have at least one whole number each, and none below `least`."""
+        for name in names:
+            several(name, getattr(self, name), "32")
+            for value in getattr(self, name):
+                whole(name, value, least=least)
+
+    @abc.abstractmethod
+    def session(self) -> AbstractContextManager[float]:
+        """Prepare the process within a `with` block, in which the groups are listed and measured.
+
+        Returns:
+            A context whose value is the time, by `time.monotonic`, after which no group starts.
+        """
+
+    @abc.abstractmethod
+    def where(self) -> str:
+        """Name the machine in the names of files. Call it within the session."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(BaseSettings):
+    """Options of a benchmark on a CPU; a benchmark adds its own in a subclass."""
+
+    cores: int = 1
+    """number of cores that the process is pinned to"""
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[float]:
+        """Pin the process; there is no limit of time."""
+        machine.prepare(self.cores, 1)
+        yield math.inf
+
+    def where(self) -> str:
+        """Name a CPU by its cores in use."""
+        return machine.cpu(machine.cores())
+
+
+S = TypeVar("S", bound=BaseSettings)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Benchmark(Command[S]):
+    """A command that measures groups of contestants and keeps a table with a page of it.
+
+    Args:
+        keys: the columns that identify a group.
+        columns: all columns but those of `machine.COLUMNS`, which every table has.
+        groups: settings -> the groups to measure; called within the session.
+        page: rows of the table -> the page in Markdown.
+        picture: the picture that `python -m benchmarks plot` draws, if any.
+    """
+
+    keys: Sequence[str]
+    columns: Sequence[str]
+    groups: Callable[[S], Iterable[Group]]
+    page: Callable[[list[Row]], str]
+    picture: Picture | None = None
+
+    def run(self, settings: S) -> None:
+        """Check the settings, measure the groups, and print the page of what was measured."""
+        settings.check()
+        console = Console()
+        with settings.session() as end:
+            path = self.path(settings)
+            writable(path.parent)
+            rows = self.measure(list(self.groups(settings)), path, end, console)
+            say(console, f"\n{self.page(rows)}\nTables: {path}, {path.with_suffix('.md')}")
+
+    def measure(
+        self, groups: Sequence[Group], path: Path, end: float, console: Console
+    ) -> list[Row]:
+        """Measure groups with a progress bar; after each, write the table and its page.
+
+        Args:
+            groups: what to measure.
+            path: the table; the page is the file beside it that ends in .md.
+            end: the time, by `time.monotonic`, after which no further group starts.
+            console: where progress is shown.
+
+        Returns:
+            The rows that were measured.
+        """
+        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
+        rows, measured = self.read(path), []
+        with Progress(*columns, console=console, transient=True) as bar:
+            task = bar.add_task("", total=len(groups))
+            for i, group in enumerate(groups):
+                if time.monotonic() > end:
+                    say(console, f"Time is up: {len(groups) - i} of {len(groups)} are left.")
+                    break
+                title = f"group {i + 1} of {len(groups)}, {group.name}"
+                bar.update(task, description=title, completed=i)
+                start = time.perf_counter()
+                new = group.measure(lambda s, t=title: bar.update(task, description=f"{t}: {s}"))
+                measured += (new := [row | machine.about() for row in new])
+                rows = tables.replace_groups(rows, new, self.keys)
+                self._write(path, rows)
+                say(console, f"{group.name:24} {time.perf_counter() - start:.0f} s")
+        return measured
+
+    def path(self, settings: S) -> Path:
+        """Return the file of the table. Call it within the session."""
+        return settings.out / f"{self.name}-{settings.where()}.csv"
+
+    def read(self, path: Path) -> list[Row]:
+        """Return the rows of a table; none if there is no such file."""
+        return tables.read(path, [*self.columns, *machine.COLUMNS])
+
+    def _write(self, path: Path, rows: list[Row]) -> None:
+        tables.write(path, rows, [*self.columns, *machine.COLUMNS])
+        write_whole(path.with_suffix(".md"), self.page(rows))

@@ -1,0 +1,152 @@
+"""A GRU at many shapes on a GPU: every way to run it, checked, and timed beside its peers."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import jax
+
+from benchmarks.harness import benchmark, machine, pages
+from benchmarks.harness.benchmark import Benchmark, Group, Report
+from benchmarks.harness.tables import Row, split_groups
+from benchmarks.suites.gpu.check import ENDS, KEYS, RATIOS, Case, cases, measure
+from benchmarks.suites.gpu.ways import CUDNN, PRODUCTS, has_cudnn
+from experiments.lab import BadInput, positive
+
+TESTS = [sys.executable, "-m", "pytest", "-q", "-n", "0", "tests/engines/test_device.py"]
+ABOUT = ["device", "driver"]
+COLUMNS = [
+    *(*KEYS, "contestant", "status", "difference"),
+    *(f"{name}{end}" for name in ("us_step", *RATIOS) for end in ENDS),
+    *("rounds", *ABOUT),
+]
+TEXT = """\
+Forward pass, or value of mean(ys**2) and its gradient by weights and inputs; inputs are as wide as
+the carry. Medians over interleaved rounds, quartiles in brackets; below 1, a way is faster than
+what it is compared with. "Products alone" are the multiplications of the forward pass as two
+products, three times that for training. What differed from float64 was not timed."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(benchmark.BaseSettings):
+    """Measure a GRU on a GPU, beside cuDNN and Flax, after the tests that need a device.
+
+    Cases that the table has are skipped, so a second run goes on where time was up.
+    """
+
+    seconds: float = 0.4
+    """seconds for which each case is timed; at least five rounds are run"""
+    minutes: float = 8.0
+    """minutes after which no further case starts"""
+    again: bool = False
+    """measure the cases that the table has once more"""
+    tests: bool = True
+    """first run the tests that need a device"""
+
+    def check(self) -> None:
+        """Raise `BadInput` if a setting is wrong."""
+        super().check()
+        positive("minutes", self.minutes, type(self).minutes)
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[float]:
+        """Set up JAX and run the tests; failures are raised once the cases are measured.
+
+        Yields:
+            The time, by `time.monotonic`, after which no further case starts.
+        """
+        os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # others need memory too
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # of several, arrays may be cut over all
+        check_gpu()
+        flags = os.environ.get("XLA_FLAGS", "")  # or tests would be compiled without optimising
+        env = os.environ | {"XLA_FLAGS": flags}
+        failed = self.tests and subprocess.run(TESTS, env=env, check=False).returncode
+        yield time.monotonic() + 60 * self.minutes
+        if failed:
+            raise BadInput("tests: expected those that need a device to pass; see above")
+
+    def where(self) -> str:
+        """Name the GPU in the names of files."""
+        return "-".join(jax.devices()[0].device_kind.lower().split())
+
+
+def check_gpu() -> None:
+    """Raise `BadInput` if JAX has no GPU; turn its cache of compiled programs off."""
+    device = jax.devices()[0]
+    if device.platform != "gpu":
+        raise BadInput(
+            f"gpu: expected an NVIDIA GPU, and this is a {device.platform}; on a machine that has "
+            "one, pip install 'jax[cuda13]'"
+        )
+    jax.config.update("jax_enable_compilation_cache", False)
+
+
+@functools.cache
+def driver() -> str:
+    """Return the version of the GPU's driver."""
+    command = ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader", "--id=0"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def groups(settings: Settings) -> Iterator[Group]:
+    """List the cases that the table lacks."""
+    known = [] if settings.again else COMMAND.read(COMMAND.path(settings))
+    done = finished(known)
+    for case in cases():
+        if tuple(case.group.values()) not in done:
+            name = f"{case.dtype} {case.what} B,T,H {case.shape.name}"
+            yield Group(name, functools.partial(measure_here, case, settings.seconds))
+
+
+def measure_here(case: Case, seconds: float, report: Report) -> list[Row]:
+    """Measure a case on this GPU, which each row records."""
+    about = dict(zip(ABOUT, (jax.devices()[0].device_kind, driver()), strict=True))
+    return [row | about for row in measure(case, seconds, report)]
+
+
+def finished(rows: list[Row]) -> set[tuple]:
+    """Return the groups of a table, without those that lack cuDNN if it is installed now."""
+    needed = CUDNN if has_cudnn() else PRODUCTS
+    return {tuple(row[key] for key in KEYS) for row in rows if row["contestant"] == needed}
+
+
+def page(rows: list[Row]) -> str:
+    """Show the time of a step, and the ratios to cuDNN, Flax and the products alone."""
+    columns = {"microseconds a step": "us_step"}
+    columns |= {f"time over that of {other}": name for name, other in RATIOS.items()}
+    sections = []
+    for kind, some in split_groups(rows, ["dtype", "what"]).items():
+        groups = sorted(split_groups(some, KEYS).values(), key=lambda g: [g[0][n] for n in "HBT"])
+        for title, column in columns.items():
+            names = [n for n in pages.contestants(rows) if RATIOS.get(column) != n]
+            if pages.with_numbers(groups, names, pages.spread(column)):
+                table = pages.grid(groups, pages.columns(*"HBT"), names, pages.spread(column))
+                sections.append(f"## {', '.join(kind)}: {title}\n\n{table}")
+    wrong = [
+        f"{row['contestant']}, {row['dtype']} {row['what']}, B,T,H "
+        f"{row['B']},{row['T']},{row['H']}: {row['status']}"
+        for row in rows
+        if row["status"] != "ok"
+    ]
+    sections += pages.bullets("Not timed", wrong)
+    return pages.page("A GRU on a GPU", TEXT, rows, sections, [*ABOUT, *machine.COLUMNS])
+
+
+COMMAND = Benchmark(
+    name="gpu",
+    settings=Settings,
+    keys=KEYS,
+    columns=COLUMNS,
+    groups=groups,
+    page=page,
+)

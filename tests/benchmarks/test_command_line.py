@@ -1,0 +1,147 @@
+"""The command line: benchmarks are found, run group by group, and say what is wrong."""
+
+import pytest
+
+from benchmarks import __main__ as cli
+from benchmarks import suites
+from benchmarks.harness.benchmark import Benchmark
+from experiments import lab
+
+BENCHMARK = '''
+import contextlib, dataclasses, time
+from pathlib import Path
+from benchmarks.harness import machine, pages
+from benchmarks.harness.benchmark import BaseSettings, Benchmark, Group
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Settings(BaseSettings):
+    """Measure nothing."""
+
+    names: tuple[str, ...] = ()
+    """groups"""
+    ms: float = 1.0
+    left: float = 60.0
+
+    def check(self):
+        super().check()
+        self.check_names(names="a")
+
+    @contextlib.contextmanager
+    def session(self):
+        yield time.monotonic() + self.left
+
+    def where(self):
+        return "here"
+
+def measure(name, ms):
+    if ms > 100:
+        raise KeyboardInterrupt
+    return [{"group": name, "contestant": "c", "ms": ms}]
+
+def groups(settings):
+    for name in settings.names:
+        yield Group(name, lambda report, name=name: measure(name, settings.ms))
+
+def page(rows):
+    table = pages.grid([[row] for row in rows], pages.columns("group"), ["c"], pages.number("ms"))
+    return pages.page("Nothing", "text", rows, [table])
+
+COMMAND = Benchmark(
+    name="nothing", settings=Settings, keys=["group"], columns=["group", "contestant", "ms"],
+    groups=groups, page=page,
+)
+'''
+
+
+@pytest.fixture
+def nothing(tmp_path, monkeypatch, capsys):
+    """Run a benchmark that is one file in the folder of benchmarks."""
+    (folder := tmp_path / "suites").mkdir()
+    (folder / "nothing.py").write_text(BENCHMARK)
+    monkeypatch.setattr(suites, "__path__", [*suites.__path__, str(folder)])
+    out = tmp_path / "out"
+
+    def run(*arguments):
+        code = cli.main(["nothing", "--out", str(out), *arguments])
+        return code, capsys.readouterr(), out / "nothing-here.csv"
+
+    return run
+
+
+def test_one_file_is_a_benchmark_and_a_run_replaces_the_groups_it_measured(nothing):
+    code, shown, _ = nothing("--names", "a", "b")
+    assert code == 0
+    assert "group 1 of 2" not in shown.err
+    code, shown, table = nothing("--names", "b", "d", "--ms", "2")
+    assert code == 0
+    lines = [line.split(",")[:3] for line in table.read_text().splitlines()]
+    assert lines == [
+        ["group", "contestant", "ms"],
+        *(["a", "c", "1"], ["b", "c", "2"], ["d", "c", "2"]),
+    ]
+    page = table.with_suffix(".md").read_text()
+    assert page.startswith("# Nothing\n\ntext\n\n- machine ")
+    assert page.count("| 2.00 |") == 2
+    assert f"Tables: {table}, {table.with_suffix('.md')}" in shown.out
+    assert "1.00" not in shown.out  # of what was measured before
+
+
+def test_no_group_starts_when_time_is_up(nothing):
+    code, shown, table = nothing("--names", "a", "b", "--left", "-1")
+    assert code == 0
+    assert "Time is up: 2 of 2 are left." in shown.out
+    assert not table.exists()
+
+
+def test_an_interrupted_run_keeps_what_is_finished(nothing):
+    nothing("--names", "a")
+    code, shown, table = nothing("--names", "b", "--ms", "1000")
+    assert code == 130
+    assert "Stopped. The groups that are finished are in the tables." in shown.err
+    assert len(table.read_text().splitlines()) == 2
+
+
+def test_settings_of_a_benchmark_are_checked_before_its_session(nothing):
+    for arguments, message in (((), "names: expected one or more"), (("--seconds", "0"), "got 0")):
+        code, shown, table = nothing(*arguments)
+        assert code == 1
+        assert message in shown.err
+        assert not table.parent.exists()
+
+
+def test_help_lists_every_benchmark(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        cli.main(["-h"])
+    shown = capsys.readouterr().out
+    names = ["configurations", "flags", "gpu", "peers", "plot", "scaling", "sweep"]
+    assert f"{{{','.join(names)}}}" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["peers", "--shape", "2,5,3"], ["shape: expected B,T,I,H", "'2,5,3'"]),
+        (["peers", "--shape", "2,5,3,0"], ["shape: expected B,T,I,H", "'2,5,3,0'"]),
+        (["peers", "--seconds", "0"], ["seconds: expected", "got 0"]),
+        (["peers", "--cores", "0"], ["cores: expected", "at least 1, got 0"]),
+        (["peers", "--cores", "99999"], ["cores: expected at most", "got 99999"]),
+        (["peers", "--cells"], ["cells: expected one or more"]),
+        (["sweep", "--members", "3", "--devices", "2"], ["members: expected multiples of the 2"]),
+        (["sweep", "--hidden", "0"], ["hidden: expected", "got 0"]),
+        (["configurations", "--steps", "0"], ["steps: expected", "got 0"]),
+        (["scaling", "--most", "3"], ["most: expected", "got 3"]),
+        (["flags", "--what"], ["what: expected one or more"]),
+        (["gpu", "--minutes", "0"], ["minutes: expected", "got 0"]),
+        (["plot", "--results", "/nowhere"], ["results: expected peers-cpu-1core.csv in /nowhere"]),
+    ],
+)
+def test_bad_input_is_named_before_anything_is_measured(
+    arguments, words, capsys, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Benchmark, "measure", lambda *_: pytest.fail("it measured"))
+    before = lab.cores()
+    assert cli.main([*arguments, "--out", str(tmp_path)]) == 1
+    shown = capsys.readouterr()
+    assert all(word in shown.err for word in words), shown.err
+    assert lab.cores() == before
+    assert not list(tmp_path.iterdir())

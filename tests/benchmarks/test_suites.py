@@ -1,0 +1,71 @@
+"""Benchmarks of seqcells itself: sweeps, whole trainings, flags, scaling."""
+
+import numpy as np
+import pytest
+
+from benchmarks import __main__ as cli
+from benchmarks.harness import tables
+from benchmarks.harness.problem import Shape
+from benchmarks.suites import configurations, flags, scaling, sweep
+from experiments import lab
+from tests.benchmarks.test_peers import ABOUT
+
+
+def test_collectives_are_found_in_a_program():
+    text = "%a = f32[2] all-reduce(%b)\n%c = all-gather-start(%d)\n%e = f32[2] add(%a, %c)"
+    assert sweep.collectives(text) == ["all-gather", "all-reduce"]
+    assert sweep.collectives("%e = f32[2] add(%a, %c)") == []
+
+
+@pytest.mark.slow
+def test_every_way_to_train_configurations_gives_the_same_losses():
+    ways = configurations.contestants(3, Shape("small", 2, 5, 3, 4), 4)
+    losses = [call() for call in ways.values()]
+    assert len(ways) == 3
+    assert len(set(losses[0])) == 3
+    np.testing.assert_allclose(losses, [losses[0]] * 3, rtol=1e-5)
+    assert len(configurations.contestants(17, Shape("small", 2, 5, 3, 4), 4)) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(lab.cores() < 2, reason="needs a core for each device")
+def test_a_sweep_is_spread_over_devices(tmp_path, python):
+    line = ["sweep", "--members", "2", "--hidden", "4", "--devices", "2", "--seconds", "0.01"]
+    done = python(*line, "--out", tmp_path)
+    assert done.returncode == 0, done.stderr
+    rows = sweep.COMMAND.read(tmp_path / "sweep-cpu-2cores.csv")
+    ways = [f"{name} {way}" for name in ("seqcells", "naive") for way in ("vmapped", "looped")]
+    assert [row["contestant"] for row in rows] == [*ways, sweep.SHARDED]
+    assert all(row["ms"] > 0 for row in rows)
+    assert "seqcells sharded" in (tmp_path / "sweep-cpu-2cores.md").read_text()
+
+
+@pytest.mark.slow
+def test_flags_mean_the_same_and_are_timed_beside_none(tmp_path):
+    shape = Shape("tiny", 3, 6, 2, 4)
+    drawn = flags.draw(shape)
+    lengths, mask = drawn["lengths"]["lengths"], drawn["mask"]["mask"]
+    np.testing.assert_array_equal(mask.sum(0), lengths)
+    assert ((lengths >= 3) & (lengths <= 6)).all()
+    rows = flags.measure("RNN", shape, "training", 0.01, lambda _: None)
+    assert [row["contestant"] for row in rows] == ["none", "lengths", "mask", "resets"]
+    assert rows[0]["ratio"] == 1
+    assert all(row["ms"] > 0 for row in rows)
+    page = flags.page([row | ABOUT for row in rows])
+    assert "## Training, time over that without flags" in page
+    assert "| RNN  | tiny  | 3,6,2,4 |" in page
+
+
+def test_scaling_reports_slopes_and_is_drawn(tmp_path):
+    rows = [
+        {"axis": "T", "value": t, "B": 1, "T": t, "I": 2, "H": 3, "contestant": who}
+        | {"ms": t * k, "ms_low": t * k, "ms_high": t * k}
+        | dict.fromkeys((*scaling.COMMAND.columns[10:], *ABOUT), 1)
+        for t in (64, 128, 256)
+        for who, k in (("seqcells", 1.0), ("naive", 2.0))
+    ]
+    page = scaling.page(rows)
+    assert "- naive grows as T^1.00, at the end as T^1.00" in page
+    tables.write(tmp_path / "scaling-cpu-1core.csv", rows, list(rows[0]))
+    assert cli.main(["plot", "--results", str(tmp_path), "--out", str(tmp_path)]) == 0
+    assert (tmp_path / "scaling.png").read_bytes()[:4] == b"\x89PNG"
