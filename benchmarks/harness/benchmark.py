@@ -10,18 +10,41 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.harness import machine, tables
-from benchmarks.harness.command import Command
 from benchmarks.harness.tables import Row
 from experiments.lab import positive, say, several, whole, writable, write_whole
 
 RESULTS = Path("benchmarks") / "results"
+S = TypeVar("S")
+B = TypeVar("B", bound="BaseSettings")
 Report = Callable[[str], None]  # shows beside the progress bar what is being done
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Command(abc.ABC, Generic[S]):
+    """A subcommand of `python -m benchmarks`.
+
+    Args:
+        name: how it is called on the command line.
+        settings: a dataclass of its options; the docstrings of the class and of its fields are the
+            help text.
+    """
+
+    name: str
+    settings: type[S]
+
+    @abc.abstractmethod
+    def run(self, settings: S) -> None:
+        """Run the command.
+
+        Raises:
+            BadInput: if a setting or a file is wrong; its message is printed without a traceback.
+        """
 
 
 class Group(NamedTuple):
@@ -47,21 +70,28 @@ class BaseSettings(abc.ABC):
     out: Path = RESULTS
     """folder of the tables; groups that are measured again replace the old ones"""
 
+    least: ClassVar[dict[str, int]] = {}  # smallest values of whole numbers, 1 if not given here
+
     def check(self) -> None:
-        """Raise `BadInput` if a setting is wrong. Subclasses check their own settings too."""
-        positive("seconds", self.seconds, type(self).seconds)
+        """Check each setting by its default: whole and positive numbers, one or more of several.
 
-    def check_names(self, **examples: str) -> None:
-        """Check that settings have at least one value each; give an example of each."""
-        for name, example in examples.items():
-            several(name, getattr(self, name), example)
+        Raises:
+            BadInput: if a setting is wrong.
+        """
+        for field in dataclasses.fields(self):
+            values, default = getattr(self, field.name), field.default
+            if not isinstance(default, tuple):
+                values, default = (values,), (default,)
+            elif default:
+                several(field.name, values, str(default[0]))
+            for value in values:
+                self._check_number(field.name, value, default[0] if default else None)
 
-    def check_sizes(self, *names: str, least: int) -> None:
-        """Check that settings have at least one whole number each, and none below `least`."""
-        for name in names:
-            several(name, getattr(self, name), "32")
-            for value in getattr(self, name):
-                whole(name, value, least=least)
+    def _check_number(self, name: str, value: object, default: object) -> None:
+        if isinstance(default, float):
+            positive(name, value, default)
+        elif isinstance(default, int) and not isinstance(default, bool):
+            whole(name, value, self.least.get(name, 1))
 
     @abc.abstractmethod
     def session(self) -> AbstractContextManager[float]:
@@ -86,7 +116,7 @@ class Settings(BaseSettings):
     @contextlib.contextmanager
     def session(self) -> Iterator[float]:
         """Pin the process; there is no limit of time."""
-        machine.prepare(self.cores, 1)
+        machine.prepare(self.cores)
         yield math.inf
 
     def where(self) -> str:
@@ -94,11 +124,8 @@ class Settings(BaseSettings):
         return machine.cpu(machine.cores())
 
 
-S = TypeVar("S", bound=BaseSettings)
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Benchmark(Command[S]):
+class Benchmark(Command[B]):
     """A command that measures groups of contestants and keeps a table with a page of it.
 
     Args:
@@ -111,11 +138,11 @@ class Benchmark(Command[S]):
 
     keys: Sequence[str]
     columns: Sequence[str]
-    groups: Callable[[S], Iterable[Group]]
+    groups: Callable[[B], Iterable[Group]]
     page: Callable[[list[Row]], str]
     picture: Picture | None = None
 
-    def run(self, settings: S) -> None:
+    def run(self, settings: B) -> None:
         """Check the settings, measure the groups, and print the page of what was measured."""
         settings.check()
         console = Console()
@@ -157,7 +184,7 @@ class Benchmark(Command[S]):
                 say(console, f"{group.name:24} {time.perf_counter() - start:.0f} s")
         return measured
 
-    def path(self, settings: S) -> Path:
+    def path(self, settings: B) -> Path:
         """Return the file of the table. Call it within the session."""
         return settings.out / f"{self.name}-{settings.where()}.csv"
 

@@ -6,7 +6,7 @@ import importlib
 import pkgutil
 from typing import Any
 
-from benchmarks.harness.command import Command
+from benchmarks.harness.benchmark import Command
 
 
 def find_commands() -> dict[str, Command[Any]]:

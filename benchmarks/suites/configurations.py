@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,6 @@ from benchmarks.harness.benchmark import Benchmark, Group, Report
 from benchmarks.harness.problem import Params, Shape, draw_inputs
 from benchmarks.harness.tables import Row
 from benchmarks.harness.timing import Call, Times
-from experiments.lab import whole
 from seqcells import sweep, train
 
 OURS = "sc.sweep"
@@ -41,12 +41,7 @@ class Settings(benchmark.Settings):
     """hidden sizes"""
     steps: int = 100
     """steps of each training"""
-
-    def check(self) -> None:
-        """Raise `BadInput` if a setting is wrong."""
-        super().check()
-        self.check_sizes("configurations", "hidden", least=2)
-        whole("steps", self.steps, least=1)
+    least: ClassVar = {"configurations": 2, "hidden": 2}
 
 
 def groups(settings: Settings) -> Iterator[Group]:
@@ -59,15 +54,7 @@ def groups(settings: Settings) -> Iterator[Group]:
 def measure(
     configurations: int, hidden: int, steps: int, seconds: float, report: Report
 ) -> list[Row]:
-    """Time all trainings, compilation included; returns a row for each contestant.
-
-    Args:
-        configurations: number of learning rates.
-        hidden: H of the cell.
-        steps: of each training.
-        seconds: how long it is timed, at least five rounds.
-        report: shows what is being done.
-    """
+    """Time all trainings, compilation included; returns a row for each contestant."""
     shape = Shape(f"H{hidden}", 32, 100, 8, hidden)
     report("timing")
     times = timing.interleave(contestants(configurations, shape, steps), seconds)

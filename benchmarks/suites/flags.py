@@ -12,19 +12,9 @@ import jax
 import jax.numpy as jnp
 
 import seqcells as sc
-from benchmarks.harness import benchmark, pages, timing
+from benchmarks.harness import benchmark, pages, problem, timing
 from benchmarks.harness.benchmark import Benchmark, Group, Report
-from benchmarks.harness.problem import (
-    CELLS,
-    SHAPES,
-    CellName,
-    Inputs,
-    Params,
-    Shape,
-    ShapeName,
-    draw_inputs,
-    draw_params,
-)
+from benchmarks.harness.problem import CELLS, SHAPES, CellName, Inputs, Params, Shape, ShapeName
 from benchmarks.harness.programs import What, jax_program, training
 from benchmarks.harness.tables import Row, split_groups
 
@@ -45,11 +35,6 @@ class Settings(benchmark.Settings):
     """cells to measure"""
     what: tuple[What, ...] = get_args(What)
     """passes to measure: training is the value of a loss and its gradient"""
-
-    def check(self) -> None:
-        """Raise `BadInput` if a setting is wrong."""
-        super().check()
-        self.check_names(shapes="S1", cells="GRU", what="training")
 
 
 def groups(settings: Settings) -> Iterator[Group]:
@@ -72,17 +57,9 @@ def draw(shape: Shape) -> dict[str, dict[str, jax.Array]]:
 
 
 def measure(kind: str, shape: Shape, what: What, seconds: float, report: Report) -> list[Row]:
-    """Time seqcells with each flag; returns a row for each flag.
-
-    Args:
-        kind: "RNN", "GRU" or "LSTM".
-        shape: the sizes.
-        what: "forward" or "training".
-        seconds: how long it is timed, at least five rounds.
-        report: shows what is being done.
-    """
-    cell, xs = CELLS[kind](shape.H), draw_inputs(shape)
-    params, calls = draw_params(cell, shape.D), {}
+    """Time seqcells with each flag; returns a row for each flag."""
+    cell, xs = CELLS[kind](shape.H), problem.draw_inputs(shape)
+    params, calls = problem.draw_params(cell, shape.D), {}
 
     def forward(params: Params, xs: Inputs) -> jax.Array:
         return sc.unroll(cell, params, xs[0], **xs[1])[1]

@@ -8,8 +8,7 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.harness import machine
-from benchmarks.harness.benchmark import RESULTS, Benchmark
-from benchmarks.harness.command import Command
+from benchmarks.harness.benchmark import RESULTS, Benchmark, Command
 from benchmarks.suites import find_commands
 from experiments.lab import BadInput, say, writable
 

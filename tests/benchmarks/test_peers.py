@@ -1,5 +1,8 @@
 """`peers`: contestants agree with seqcells, and what a run leaves behind."""
 
+import os
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -18,6 +21,15 @@ from benchmarks.suites.peers import compare
 ROOT = Path(__file__).parents[2]
 TINY = Shape("tiny", 2, 5, 3, 4)
 ABOUT = dict.fromkeys(machine.COLUMNS, "?")
+
+
+def python(*arguments, **env):
+    """Run a command as a user does: it pins its process, so not in this one."""
+    line = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
+    return subprocess.run(
+        line, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        env=os.environ | env,
+    )  # fmt: skip
 
 
 def imported(peer):
@@ -99,7 +111,7 @@ def test_nan_is_not_the_same():
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, python):
+def finished(tmp_path_factory):
     """A run as a user makes it, where Haiku is not installed."""
     away, out = (tmp_path_factory.mktemp(name) for name in ("away", "results"))
     out = out / "[b] results [/b]"

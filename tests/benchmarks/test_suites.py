@@ -8,7 +8,7 @@ from benchmarks.harness import tables
 from benchmarks.harness.problem import Shape
 from benchmarks.suites import configurations, flags, scaling, sweep
 from experiments import lab
-from tests.benchmarks.test_peers import ABOUT
+from tests.benchmarks.test_peers import ABOUT, python
 
 
 def test_collectives_are_found_in_a_program():
@@ -29,7 +29,7 @@ def test_every_way_to_train_configurations_gives_the_same_losses():
 
 @pytest.mark.slow
 @pytest.mark.skipif(lab.cores() < 2, reason="needs a core for each device")
-def test_a_sweep_is_spread_over_devices(tmp_path, python):
+def test_a_sweep_is_spread_over_devices(tmp_path):
     line = ["sweep", "--members", "2", "--hidden", "4", "--devices", "2", "--seconds", "0.01"]
     done = python(*line, "--out", tmp_path)
     assert done.returncode == 0, done.stderr

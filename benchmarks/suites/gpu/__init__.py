@@ -18,7 +18,7 @@ from benchmarks.harness.benchmark import Benchmark, Group, Report
 from benchmarks.harness.tables import Row, split_groups
 from benchmarks.suites.gpu.check import ENDS, KEYS, RATIOS, Case, cases, measure
 from benchmarks.suites.gpu.ways import CUDNN, PRODUCTS, has_cudnn
-from experiments.lab import BadInput, positive
+from experiments.lab import BadInput
 
 TESTS = [sys.executable, "-m", "pytest", "-q", "-n", "0", "tests/engines/test_device.py"]
 ABOUT = ["device", "driver"]
@@ -49,11 +49,6 @@ class Settings(benchmark.BaseSettings):
     """measure the cases that the table has once more"""
     tests: bool = True
     """first run the tests that need a device"""
-
-    def check(self) -> None:
-        """Raise `BadInput` if a setting is wrong."""
-        super().check()
-        positive("minutes", self.minutes, type(self).minutes)
 
     @contextlib.contextmanager
     def session(self) -> Iterator[float]:
@@ -143,10 +138,5 @@ def page(rows: list[Row]) -> str:
 
 
 COMMAND = Benchmark(
-    name="gpu",
-    settings=Settings,
-    keys=KEYS,
-    columns=COLUMNS,
-    groups=groups,
-    page=page,
+    name="gpu", settings=Settings, keys=KEYS, columns=COLUMNS, groups=groups, page=page
 )

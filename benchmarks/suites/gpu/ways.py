@@ -17,7 +17,6 @@ from benchmarks.harness import naive
 from benchmarks.harness.contestants import split_nnx
 from benchmarks.harness.problem import GATES, Params, Shape, draw_params
 from benchmarks.harness.timing import Call
-from experiments.lab import BadInput
 from seqcells import interop
 
 Forward = Callable[[Params, jax.Array], jax.Array]  # (params, xs) -> ys
@@ -44,19 +43,8 @@ class Way(NamedTuple):
         return lambda: jax.block_until_ready(compiled(self.params, xs))
 
 
-class Unable(NamedTuple):
-    """A way that cannot run the case, and why."""
-
-    reason: str
-    ours: bool = False
-
-    def compile(self, xs: jax.Array, train: bool) -> Call:
-        """Raise `BadInput` with the reason."""
-        raise BadInput(self.reason)
-
-
-def ways(dtype: str, shape: Shape, interpret: bool = False) -> dict[str, Way | Unable]:
-    """Return the ways of JAX by name.
+def ways(dtype: str, shape: Shape, interpret: bool = False) -> dict[str, Way]:
+    """Return the ways of JAX by name; one that cannot run the case raises when it is compiled.
 
     Args:
         dtype: of inputs and weights.
@@ -65,8 +53,11 @@ def ways(dtype: str, shape: Shape, interpret: bool = False) -> dict[str, Way | U
     """
     cell = sc.GRU(shape.H, bias="single")
     params = jax.tree.map(lambda a: a.astype(dtype), draw_params(cell, shape.D))
-    xs = jax.ShapeDtypeStruct((shape.T, shape.B, shape.D), dtype)
-    unrolled = functools.partial(_unrolled, cell, params, xs)
+
+    def unrolled(engine: sc.Engine, options: dict[str, Any] | None = None) -> Way:
+        forward = lambda params, xs: sc.unroll(cell, params, xs, engine=engine)[1]  # noqa: E731
+        return Way(forward, params, options, ours=True)
+
     lean = sc.Deferred(keep=(), ahead=True, one_by_one=False, unroll=8)
     kernels = [dataclasses.replace(kernel, interpret=interpret) for kernel in KERNELS[dtype]]
     return {
@@ -75,25 +66,6 @@ def ways(dtype: str, shape: Shape, interpret: bool = False) -> dict[str, Way | U
         "lean scan": unrolled(lean),
         "lean scan, one graph": unrolled(lean, sc.gpu_compiler_options()),
     } | {f"{type(k).__name__} {k.precision}": unrolled(k) for k in kernels}
-
-
-def _unrolled(
-    cell: sc.GRU,
-    params: sc.GRUParams,
-    xs: jax.ShapeDtypeStruct,
-    engine: sc.Engine,
-    options: dict[str, Any] | None = None,
-) -> Way | Unable:
-    """Return `sc.unroll` with an engine."""
-    try:
-        chosen = sc.select_engine(cell, xs, engine=engine)
-    except ValueError as error:
-        return Unable(str(error), ours=True)
-
-    def forward(params: sc.GRUParams, xs: jax.Array) -> jax.Array:
-        return sc.unroll(cell, params, xs, engine=chosen)[1]
-
-    return Way(forward, params, options, ours=True)
 
 
 def _nnx(cell: sc.GRU, params: sc.GRUParams, shape: Shape, dtype: str) -> Way:
