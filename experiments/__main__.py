@@ -4,188 +4,252 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
+import functools
+import inspect
+import operator
 import shlex
 import sys
+from collections.abc import Collection, Iterable
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any
+from typing import Annotated, Any, Generic, Protocol, TypeVar
 
 import jax
 import tyro
 from rich.console import Console
+from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
 
 import seqcells as sc
-from experiments.lab import BadInput, say
-from experiments.lab.machine import cores
-from experiments.sweep import command as _sweep
-from experiments.sweep import report as _sweep_report
-from experiments.sweep.command import PROBES
+from experiments import studies
+from experiments.lab import BadInput, Study, cores, found, is_file, load, say
+from experiments.sweep import command as sweeps
+from experiments.sweep import report as sweep_report
 
-STUDIES = (  # modules of this package: Settings, QUICK, run(...), report(...)
-    *("guide", "horizon", "adding", "chrono", "pascanu", "mean_field", "selective_copy"),
-    *("trainability", "initialisation", "remedies", "tcn"),
-)
-COMMANDS = ("list", "run", "report", "sweep", "status", "resume")
 PROGRAM = "python -m experiments"
 USAGE = f"""\
-{PROGRAM}                 list the studies
-{PROGRAM} run NAME        run one; what is finished is not repeated
-{PROGRAM} run NAME --quick  in a form of less than 3 minutes
-{PROGRAM} run NAME -h     what it can be told
-{PROGRAM} report NAME     draw its report again
-{PROGRAM} sweep PROBE     try hyperparameters on a probe
-{PROGRAM} sweep PROBE -h  what it can be told
-{PROGRAM} status OUT      how far a sweep in a folder is
-{PROGRAM} resume OUT      go on with it
-{PROGRAM} report OUT      draw its report again
-{PROGRAM} --version       the version of seqcells"""
+{PROGRAM}                  list the studies
+{PROGRAM} run NAME         run a study; finished groups are kept
+{PROGRAM} run NAME --quick a form of less than 3 minutes
+{PROGRAM} run my/study.py  run a study of your own
+{PROGRAM} run NAME -h      options of NAME
+{PROGRAM} report NAME      draw its report again
+{PROGRAM} sweep PROBE      try hyperparameters on a probe
+{PROGRAM} sweep -h         options of a sweep
+{PROGRAM} status OUT       progress of the sweep in OUT
+{PROGRAM} resume OUT       continue it
+{PROGRAM} report OUT       draw its report again
+{PROGRAM} --version        version of seqcells"""
+STOPPED = (
+    "Stopped. Finished work is kept, and the same command continues: a study from the start of the "
+    "group that it was at, a sweep from its last checkpoint."
+)
+S = TypeVar("S")
+
+
+class Command(Protocol):
+    """One line that a user typed, as tyro parsed it."""
+
+    def do(self, console: Console, line: str) -> None:
+        """Do it; `line` is shown on the pages that it writes."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class List:
+    """List the studies and the commands."""
+
+    def do(self, console: Console, line: str) -> None:
+        """Print them."""
+        named = [f"{name}: {text}" for name, text in found(studies).items()]
+        say(console, "\n".join(["Studies", *named, "", USAGE]))
+
+
+@dataclasses.dataclass(frozen=True)
+class RunStudy(Generic[S]):
+    """Run one study."""
+
+    name: tyro.conf.Suppress[str]
+    settings: Annotated[S, arg(name="")]
+    out: Path
+    """folder of the results"""
+    quick: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
+    """a form of a few minutes, which the other options change"""
+
+    def do(self, console: Console, line: str) -> None:
+        """Measure what is not finished, then report."""
+        use_all_cores()
+        load(self.name, studies, Study)[1].run(self.settings, self.out, console, line)
+
+
+@dataclasses.dataclass(frozen=True)
+class Nothing:
+    """What stands for a study that was not named, so that it is not imported."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """Draw a report again, from the files of a run."""
+
+    name: Annotated[Positional[str], arg(metavar="NAME")]
+    """a study, the path of a study, or the folder of a sweep"""
+    out: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
+    """folder of the study's results; runs/NAME if not given"""
+    tensorboard: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
+    """of a sweep: write the curves for TensorBoard, too"""
+
+    def do(self, console: Console, line: str) -> None:
+        """Draw it."""
+        if _is_study(self.name):
+            _, study = load(self.name, studies, Study)
+            study.report(self.out or Path("runs") / study.name, console)
+            return
+        folder = Path(self.name)
+        sweep_report.report(folder, console)
+        if self.tensorboard:
+            count = sweep_report.to_tensorboard(folder)
+            say(console, f"{count} runs: tensorboard --logdir {folder / 'tensorboard'}")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """Sweep hyperparameters of a cell on a probe."""
+
+    probe: Annotated[Positional[str], arg(metavar="PROBE", help=", ".join(sweeps.PROBES))]
+    settings: Annotated[sweeps.Settings, arg(name="")] = dataclasses.field(
+        default_factory=sweeps.Settings
+    )
+    out: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
+    """folder of the sweep, which a second run continues; runs/PROBE if not given"""
+
+    def do(self, console: Console, line: str) -> None:
+        """Run what is not finished, then report."""
+        use_all_cores()
+        out = self.out or Path("runs") / self.probe
+        sweeps.run(self.probe, self.settings, out, console, line)
+        sweep_report.report(out, console)
+
+
+@dataclasses.dataclass(frozen=True)
+class Resume:
+    """Continue the sweep in a folder."""
+
+    out: Positional[Path]
+    """folder of the sweep"""
+
+    def do(self, console: Console, line: str) -> None:
+        """Run what is not finished, then report."""
+        use_all_cores()
+        probe, settings, about = sweeps.read_sweep(self.out)
+        sweeps.run(probe, settings, self.out, console, about["command"])
+        sweep_report.report(self.out, console)
+
+
+@dataclasses.dataclass(frozen=True)
+class Status:
+    """Show the progress of the sweep in a folder."""
+
+    out: Positional[Path]
+    """folder of the sweep"""
+
+    def do(self, console: Console, line: str) -> None:
+        """Print it, without touching the sweep."""
+        sweep_report.status(self.out, console)
+
+
+COMMANDS: dict[str, type[Command]] = {
+    "list": List,
+    "report": Report,
+    "sweep": Sweep,
+    "status": Status,
+    "resume": Resume,
+}
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; return the exit code."""
     console, errors = Console(), Console(stderr=True)
-    command, name, *rest = [*arguments, "", ""]
-    rest = rest[: max(0, len(arguments) - 2)]
-    if command in ("", "list", "-h", "--help", "--version") and not name:
-        say(console, f"seqcells {sc.__version__}" if command == "--version" else _studies())
+    if arguments == ["--version"]:
+        say(console, f"seqcells {sc.__version__}")
         return 0
-    if command in COMMANDS and name in ("-h", "--help"):
-        say(console, _studies())
-        return 0
-    wrong = _wrong(command, name)
-    if wrong:
+    arguments = arguments or ["list"]
+    if wrong := _wrong(*arguments[:2]):
         say(errors, f"{wrong}\n\n{USAGE}")
         return 2
     try:
-        _do(command, name, rest, console)
+        parse(arguments).do(console, f"{PROGRAM} {shlex.join(arguments)}")
     except (BadInput, OSError) as error:
         if isinstance(error, OSError) and error.filename is None:
-            raise  # it names nothing that a user could mend
+            raise  # a bug: it names nothing that a user could correct
         say(errors, str(error))
         return 1
     except KeyboardInterrupt:
-        say(
-            errors,
-            "Stopped. What is finished is kept, and the same command goes on: a study from the "
-            "start of the group that it was at, a sweep from its last checkpoint.",
-        )
+        say(errors, STOPPED)
         return 130
     return 0
 
 
-def _wrong(command: str, name: str) -> str:
-    """Say what is wrong with the command or the name of the study; nothing if both are right."""
-    if command in STUDIES:
+def _is_study(name: str) -> bool:
+    return is_file(name) or name in found(studies)
+
+
+def _wrong(command: str, name: str = "") -> str:
+    """Say what is wrong with the first two words; nothing if they are right."""
+    known = list(found(studies))
+    if command in ("-h", "--help") or name in ("-h", "--help"):
+        return ""
+    if command in known:
         return f"{command} is a study. Did you mean: {PROGRAM} run {command}"
-    if command not in COMMANDS:
-        return f"command: expected {', '.join(COMMANDS)}, got {command!r}." + _near(
-            command, COMMANDS
-        )
+    if command not in ("run", *COMMANDS):
+        return _expected("command", command, ("run", *COMMANDS))
     if command == "list":
-        return f"list: expected nothing after it, got {name!r}."
-    if command in ("status", "resume") or _is_sweep(command, name):
+        return f"list: expected nothing after it, got {name!r}." if name else ""
+    if command in ("status", "resume"):
         return "" if name else f"{command}: expected the folder of a sweep, got nothing."
-    kind, known = ("probe", tuple(PROBES)) if command == "sweep" else ("study", STUDIES)
-    if not name:
+    kind, known = ("probe", list(sweeps.PROBES)) if command == "sweep" else ("study", known)
+    if not name or name.startswith("-"):
         return f"{command}: expected the name of a {kind}: {', '.join(known)}."
-    if name not in known:
-        return f"{kind}: expected {', '.join(known)}, got {name!r}." + _near(name, known)
-    return ""
+    other = kind == "study" and (is_file(name) or (command == "report" and Path(name).is_dir()))
+    return "" if name in known or other else _expected(kind, name, known)
 
 
-def _is_sweep(command: str, name: str) -> bool:
-    """Whether a report is asked for of a folder, not of a study."""
-    return command == "report" and name not in STUDIES and Path(name).is_dir() and bool(name)
+def _expected(what: str, got: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(got, known, n=1)
+    hint = f" Did you mean {near[0]}?" if near else ""
+    return f"{what}: expected {', '.join(known)}, got {got!r}.{hint}"
 
 
-def _near(came: str, known: tuple[str, ...]) -> str:
-    near = difflib.get_close_matches(came, known, n=1)
-    return f" Did you mean {near[0]}?" if near else ""
-
-
-def _do(command: str, name: str, rest: list[str], console: Console) -> None:
-    """Do what was asked for, once the command and the name are known to be right."""
-    line = f"{PROGRAM} {shlex.join([command, name, *rest])}"
-    if command in ("run", "report") and not _is_sweep(command, name):
-        _do_study(command, name, rest, console, line)
-    else:
-        _do_sweep(command, name, rest, console, line)
-
-
-def _do_sweep(command: str, name: str, rest: list[str], console: Console, line: str) -> None:
-    """Run, resume or tell of a sweep."""
-    options = _options(command, name, rest)
-    if command == "sweep":
-        use_all_cores()
-        _sweep.run(name, options.settings, options.out, console, line)
-        _sweep_report.report(options.out, console)
-    elif command == "resume":
-        use_all_cores()
-        probe, settings, about = _sweep.told(Path(name))
-        _sweep.run(probe, settings, Path(name), console, about["command"])
-        _sweep_report.report(Path(name), console)
-    elif command == "status":
-        _sweep_report.status(Path(name), console)
-    else:
-        _sweep_report.report(Path(name), console)
-        if options.tensorboard:
-            count = _sweep_report.to_tensorboard(Path(name))
-            say(console, f"{count} runs: tensorboard --logdir {Path(name) / 'tensorboard'}")
-
-
-def _do_study(command: str, name: str, rest: list[str], console: Console, line: str) -> None:
-    """Run or report one study, with its own options, from its full or its quick settings."""
-    study = _module(name)
-    folder = Annotated[Path, tyro.conf.arg(help="folder of the results")]
-    fields: list[Any] = [("out", folder, dataclasses.field(default=Path("runs") / name))]
-    if command == "run":
-        default = study.QUICK if "--quick" in rest else study.Settings()
-        settings = Annotated[study.Settings, tyro.conf.arg(name="")]
-        fields.append(("settings", settings, dataclasses.field(default_factory=lambda: default)))
-    options: Any = tyro.cli(
-        dataclasses.make_dataclass("Options", fields),
-        args=[word for word in rest if word not in ("--quick", "--full")],
-        prog=f"{PROGRAM} {command} {name}",
-        description=study.__doc__,
-    )
-    if command == "report":
-        study.report(options.out, console)
-        return
-    use_all_cores()
-    study.run(options.settings, options.out, console, line)
-
-
-def _options(command: str, name: str, rest: list[str]) -> Any:
-    """Read what stands behind a sweep's command."""
-    settings = Annotated[_sweep.Settings, tyro.conf.arg(name="")]
-    folder = Annotated[Path, tyro.conf.arg(help="folder of the sweep: a second run goes on in it")]
-    board = Annotated[bool, tyro.conf.arg(help="write the curves as TensorBoard reads them, too")]
-    fields: dict[str, list[Any]] = {
-        "sweep": [
-            ("out", folder, dataclasses.field(default=Path("runs") / name)),
-            ("settings", settings, dataclasses.field(default_factory=_sweep.Settings)),
-        ],
-        "report": [("tensorboard", board, dataclasses.field(default=False))],
-    }
+def parse(arguments: list[str]) -> Command:
+    """Read a line; raise SystemExit, after a message, where an option is wrong."""
+    run = Annotated[_run_kind(arguments), subcommand("run", description="Run a study.")]
+    others = [Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items()]
     return tyro.cli(
-        dataclasses.make_dataclass("Options", fields.get(command, [])),
-        args=rest,
-        prog=f"{PROGRAM} {command} {name}",
-        description=_sweep.__doc__,
+        _union([run, *others]),
+        args=arguments,
+        prog=PROGRAM,
+        description=__doc__,
+        config=(tyro.conf.OmitSubcommandPrefixes,),
     )
 
 
-def _module(name: str) -> ModuleType:
-    return importlib.import_module(
-        "experiments.horizon" if name == "horizon" else f"experiments.studies.{name}"
-    )
+def _run_kind(arguments: list[str]) -> Any:
+    """Return the union of the studies; only the one that is named is imported, for its options."""
+    named = arguments[1] if arguments[0] == "run" and len(arguments) > 1 else ""
+    kinds = [
+        Annotated[Nothing, subcommand(name, description=text)]
+        for name, text in found(studies).items()
+        if name != named
+    ]
+    if _is_study(named):
+        module, study = load(named, studies, Study)
+        settings = study.quick if "--quick" in arguments else study.settings
+        default = RunStudy(named, settings, Path("runs") / study.name)
+        text = inspect.getdoc(module)
+        kind = RunStudy[type(settings)]
+        kinds.append(Annotated[kind, subcommand(named, default=default, description=text)])
+    return _union(kinds)
 
 
-def _studies() -> str:
-    """The studies, and how they are run."""
-    lines = [f"{name}: {(_module(name).__doc__ or '').splitlines()[0]}" for name in STUDIES]
-    return "\n".join(["Studies", *lines, "", USAGE])
+def _union(kinds: Iterable[Any]) -> Any:
+    return functools.reduce(operator.or_, kinds)
 
 
 def use_all_cores() -> None:

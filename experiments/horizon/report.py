@@ -2,61 +2,24 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.text import Text
 
-from experiments.horizon.findings import findings, headlines
 from experiments.horizon.numbers import WHEN, Numbers
-from experiments.horizon.picture import draw
 from experiments.lab import (
     Table,
-    about,
     decimal,
     interval,
-    made,
-    print_table,
-    say,
     short,
-    write_page,
 )
 from seqcells import probes
 
 TITLE = "Which memory reaches how far, and why"
 
 
-def report(out: Path, console: Console) -> None:
-    """Draw horizon.png, write report.html, print the finding; from the files in `out` alone."""
-    numbers, run = Numbers.read(out), about(out)
-    picture = out / "horizon.png"
-    draw(numbers, picture)
-    tables = [reach(numbers), every_place(numbers), gradients(numbers), budgets(run)]
-    alarm = _unfinished(run)
-    write_page(
-        out / "report.html",
-        picture,
-        title=TITLE,
-        alarm=alarm,
-        alt="Success by lag and by learning rate, adding, and the gradient by lag",
-        lead=_lead(),
-        terms={},
-        headlines=headlines(numbers),
-        tables=[table for table in tables if table.rows],
-        findings=findings(numbers),
-        made=made(run),
-        footer="Every number is computed from results.csv and gradients.csv, beside this page; "
-        "what the run was told stands in run.json.",
-    )
-    print_table(console, reach(numbers))
-    for sentence in [*headlines(numbers), *([alarm] if alarm else [])]:
-        console.print(Text(f"- {sentence}"))
-    say(console, f"\nPicture: {picture}\nReport:  {out / 'report.html'}")
-
-
-def _lead() -> str:
+def lead() -> str:
+    """Return what is asked, and how it is measured."""
     recall, adding = probes.DelayedRecall(), probes.AddingURNN()
     return (
         "Delayed recall: a symbol is shown once, then distractors, and at the end the net must "
@@ -66,13 +29,6 @@ def _lead() -> str:
         f"squared error below {adding.success.bound} (guessing costs {adding.baseline:.3f}). "
         "The gradient of the loss by the memory, by lag, is what a net can learn from at all."
     )
-
-
-def _unfinished(run: dict[str, Any]) -> str:
-    names = run.get("unfinished", [])
-    if not names:
-        return ""
-    return f"Not finished: {', '.join(names)}. The command that began the run goes on with it."
 
 
 def reach(numbers: Numbers) -> Table:

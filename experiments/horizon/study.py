@@ -11,11 +11,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.console import Console
 
 from experiments.horizon import settings as _settings
 from experiments.horizon.numbers import COLUMNS
-from experiments.horizon.report import report
 from experiments.horizon.settings import CONTENDERS, Budget, Contender, Settings
 from experiments.lab import (
     FAST_COMPILE,
@@ -184,20 +182,8 @@ def groups(settings: Settings) -> list[Group]:
     return [Group(settings, task, contender) for task in TASKS for contender in chosen]
 
 
-def run(settings: Settings, out: Path, console: Console, command: str = "") -> None:
-    """Measure what is not finished yet, then report.
-
-    Args:
-        settings: of the study.
-        out: the folder of the results.
-        console: where progress and the finding are shown.
-        command: the line that a user types for this, told on the page.
-    """
-    hparams = train.HParams()
-    optimiser = (
-        f"AdamW, b1 {hparams.b1:g}, b2 {hparams.b2:g}, weight decay {hparams.weight_decay:g}, "
-        f"gradients clipped to a global norm of {hparams.max_norm:g}"
-    )
-    about = {"command": command, "settings": dataclasses.asdict(settings), "optimiser": optimiser}
-    cache.measure(groups(settings), out, console, about)
-    report(out, console)
+_HPARAMS = train.HParams()
+OPTIMISER = (
+    f"AdamW, b1 {_HPARAMS.b1:g}, b2 {_HPARAMS.b2:g}, weight decay {_HPARAMS.weight_decay:g}, "
+    f"gradients clipped to a global norm of {_HPARAMS.max_norm:g}"
+)

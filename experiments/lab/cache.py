@@ -19,10 +19,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import seqcells as sc
 from experiments.lab import machine
-from experiments.lab.files import writable, write_whole
+from experiments.lab.files import About, writable, write_about, write_whole
 
 Rows = dict[str, list[dict[str, Any]]]  # by table, such as "results"
-ABOUT = "run.json"  # beside the tables: what was run, with what, and what of it is finished
 
 
 @functools.cache
@@ -109,7 +108,7 @@ class Group(Protocol):
         ...
 
 
-def measure(groups: Sequence[Group], out: Path, console: Console, about: dict[str, Any]) -> None:
+def measure(groups: Sequence[Group], out: Path, console: Console, about: About) -> None:
     """Measure the groups that are not finished, with a bar; write a CSV file a table.
 
     Args:
@@ -141,7 +140,7 @@ def measure(groups: Sequence[Group], out: Path, console: Console, about: dict[st
             _collect(groups, out, about)
 
 
-def _collect(groups: Sequence[Group], out: Path, about: dict[str, Any]) -> None:
+def _collect(groups: Sequence[Group], out: Path, about: About) -> None:
     """Write the tables from the finished parts, and what was run."""
     parts = {group.name: group.part(out).load() for group in groups}
     done = [part for part in parts.values() if part]
@@ -152,14 +151,4 @@ def _collect(groups: Sequence[Group], out: Path, about: dict[str, Any]) -> None:
     for part in done:
         made_with += [part["made_with"]] if part["made_with"] not in made_with else []
     unfinished = [name for name, part in parts.items() if part is None]
-    content = {**about, "made_with": made_with, "unfinished": unfinished}
-    write_whole(out / ABOUT, json.dumps(content, indent=1))
-
-
-def about(out: Path) -> dict[str, Any]:
-    """Return what was run, as far as the folder tells."""
-    try:
-        content = json.loads((out / ABOUT).read_text())
-    except (OSError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}
+    write_about(out, {**about, "made_with": made_with, "unfinished": unfinished})

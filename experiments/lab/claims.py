@@ -1,4 +1,4 @@
-"""Claims: who solved a task is counted, what was claimed is judged by the rows of a run."""
+"""Claims, judged by the rows of a run: how many solved their task, and who solves it more often."""
 
 from __future__ import annotations
 
@@ -16,8 +16,12 @@ Frame = Any  # pandas.DataFrame of runs, a row each; a type checker cannot follo
 class Verdict(NamedTuple):
     """What the rows say of a claim."""
 
-    holds: bool | None  # None where they say nothing
-    found: str  # the numbers
+    holds: bool | None  # None where there are no rows to judge it by
+    result: str  # the numbers
+
+
+NOT_RUN = Verdict(None, "not run")
+Judge = Callable[[Frame], Verdict]
 
 
 class Claim(NamedTuple):
@@ -25,7 +29,7 @@ class Claim(NamedTuple):
 
     text: str
     source: str
-    judge: Callable[[Frame], Verdict]
+    judge: Judge
 
 
 class Count(NamedTuple):
@@ -43,116 +47,115 @@ class Count(NamedTuple):
 
     @property
     def text(self) -> str:
-        """Say k of n, with the interval of the share."""
+        """`k of n`, with the interval of the share."""
         return f"{self.k} of {self.n} (95 % interval {interval(self.k, self.n)})"
 
     @property
     def when(self) -> str:
-        """Say when half had solved it."""
+        """The median of the steps, as text."""
         return f"more than {self.steps}" if math.isinf(self.median) else f"{self.median:.0f}"
 
 
 def count(rows: Frame) -> Count:
-    """Count who solved it; those that did not are censored, and later than all others."""
+    """Count who solved it; those that did not are censored: later than all others."""
     at = rows["solved_at"].where(rows["solved"], math.nan).fillna(math.inf)
     median = float(np.sort(at)[(len(at) - 1) // 2]) if len(at) else math.inf
     steps = int(rows["steps"].max()) if len(rows) else 0
     return Count(int(rows["solved"].sum()), len(rows), median, steps)
 
 
-def pick(rows: Frame, **where: Any) -> Frame:
-    """Take the rows that have these values."""
+def pick(rows: Frame, **where: object) -> Frame:
+    """Select the rows that have these values."""
     for name, value in where.items():
         rows = rows[rows[name] == value]
     return rows
 
 
-def share_at_least(share: float, within: int | None = None, **where: Any) -> Callable[..., Verdict]:
+def share_at_least(share: float, within: int | None = None, **where: object) -> Judge:
     """Judge that at least a share of some runs solve their task, within some steps."""
-    return _share(lambda found: found >= share, within, where)
+    return _share(lambda solved: solved >= share, within, where)
 
 
-def share_at_most(share: float, within: int | None = None, **where: Any) -> Callable[..., Verdict]:
+def share_at_most(share: float, within: int | None = None, **where: object) -> Judge:
     """Judge that at most a share of some runs solve their task, within some steps."""
-    return _share(lambda found: found <= share, within, where)
+    return _share(lambda solved: solved <= share, within, where)
 
 
-def _share(
-    good: Callable[[float], bool], within: int | None, where: dict[str, Any]
-) -> Callable[[Frame], Verdict]:
+def _share(good: Callable[[float], bool], within: int | None, where: dict[str, object]) -> Judge:
     def judge(rows: Frame) -> Verdict:
         rows = pick(rows, **where)
         if rows.empty:
-            return Verdict(None, "not run")
+            return NOT_RUN
         if within is not None:
             rows = rows.assign(solved=rows["solved"] & (rows["solved_at"] <= within))
-        counts = [count(group) for _, group in rows.groupby(places(rows), sort=False)]
-        return Verdict(all(good(c.k / c.n) for c in counts), "; ".join(f"{c.text}" for c in counts))
+        groups = rows.groupby(label_columns(rows), sort=False)
+        counts = [count(group) for _, group in groups]
+        return Verdict(all(good(c.k / c.n) for c in counts), "; ".join(c.text for c in counts))
 
     return judge
 
 
 def best(rows: Frame) -> Frame:
-    """Keep, of rows that differ in learning rate and seed, those of the rate that solves most."""
-    found = {rate: count(group) for rate, group in rows.groupby("learning_rate")}  # in order
-    return pick(rows, learning_rate=min(found, key=lambda r: (-found[r].k, found[r].median)))
+    """Select the learning rate that solves most, and of equal ones the one that is soonest."""
+    counts = {rate: count(group) for rate, group in rows.groupby("learning_rate")}  # in order
+    return pick(rows, learning_rate=min(counts, key=lambda r: (-counts[r].k, counts[r].median)))
 
 
 def at_best(rows: Frame) -> Frame:
-    """Keep the rows of every arm at its best learning rate, at each task and length."""
+    """Select the rows of every arm at its best learning rate, at each task and length."""
     kept = [best(group).index for _, group in rows.groupby(["task", "arm", "length"], sort=False)]
     return rows.loc[[i for index in kept for i in index]]
 
 
-def ahead(arm: str, other: str, **where: Any) -> Callable[[Frame], Verdict]:
+def ahead(arm: str, other: str, **where: object) -> Judge:
     """Judge that an arm solves tasks more often than another: somewhere, and nowhere less often.
 
-    Both stand at their best learning rate. More often is what 95 % intervals that lie apart say.
+    Each is at its best learning rate. One solves a task more often where the 95 % intervals do not
+    overlap.
     """
-    return _compared(arm, other, where, lambda more, less: bool(more) and not less)
+    return _compared(arm, other, where, lambda more, less: more and not less)
 
 
-def not_behind(arm: str, other: str, **where: Any) -> Callable[[Frame], Verdict]:
+def not_behind(arm: str, other: str, **where: object) -> Judge:
     """Judge that an arm solves no task less often than another; see `ahead`."""
     return _compared(arm, other, where, lambda more, less: not less)
 
 
 def _compared(
-    arm: str, other: str, where: dict[str, Any], judge: Callable[[list[str], list[str]], bool]
-) -> Callable[[Frame], Verdict]:
+    arm: str, other: str, where: dict[str, object], judge: Callable[[bool, bool], bool]
+) -> Judge:
     def verdict(rows: Frame) -> Verdict:
-        rows, more, less, told, enough = pick(rows, **where), [], [], [], False
-        for (task, length), place in rows.groupby(["task", "length"], sort=False):
-            one, two = pick(place, arm=arm), pick(place, arm=other)
-            if one.empty or two.empty:
-                continue
-            a, b = count(best(one)), count(best(two))
-            told.append(f"{task} {length}: {a.k} of {a.n} against {b.k} of {b.n}")
-            more += told[-1:] * (a.interval[0] > b.interval[1])
-            less += told[-1:] * (a.interval[1] < b.interval[0])
-            enough = enough or wilson(0, a.n)[1] < wilson(b.n, b.n)[0]
-        if not told:
-            return Verdict(None, "not run")
-        few = "" if enough else "; too few seeds to tell"
-        return Verdict(judge(more, less) if enough else None, "; ".join(told) + few)
+        rows, pairs = pick(rows, **where), {}
+        for (task, length), here in rows.groupby(["task", "length"], sort=False):
+            one, two = pick(here, arm=arm), pick(here, arm=other)
+            if not (one.empty or two.empty):
+                pairs[f"{task} {length}"] = count(best(one)), count(best(two))
+        if not pairs:
+            return NOT_RUN
+        texts = [f"{name}: {a.k} of {a.n} against {b.k} of {b.n}" for name, (a, b) in pairs.items()]
+        if not any(wilson(0, a.n)[1] < wilson(b.n, b.n)[0] for a, b in pairs.values()):
+            return Verdict(None, "; ".join(texts) + "; too few seeds to tell")
+        more = any(a.interval[0] > b.interval[1] for a, b in pairs.values())
+        less = any(a.interval[1] < b.interval[0] for a, b in pairs.values())
+        return Verdict(judge(more, less), "; ".join(texts))
 
     return verdict
 
 
-def loss_between(low: float, high: float, **where: Any) -> Callable[[Frame], Verdict]:
+def loss_between(low: float, high: float, **where: object) -> Judge:
     """Judge that the median seed's loss, at the learning rate where it is least, lies between."""
 
     def judge(rows: Frame) -> Verdict:
         rows = pick(rows, **where)
         if rows.empty:
-            return Verdict(None, "not run")
+            return NOT_RUN
         medians = rows.groupby("learning_rate")["loss"].median()
-        told = ", ".join(f"{loss:.3g} at {rate:g}" for rate, loss in medians.items())
-        return Verdict(bool(low <= medians.min() <= high), f"median loss {told}")
+        text = ", ".join(f"{loss:.3g} at {rate:g}" for rate, loss in medians.items())
+        return Verdict(bool(low <= medians.min() <= high), f"median loss {text}")
 
     return judge
 
 
-def places(rows: Frame) -> list[str]:
-    """The columns that tell runs apart, but for their seeds."""
+def label_columns(rows: Frame) -> list[str]:
+    """Return the columns by which runs differ, but for their seeds."""
     return [*rows.columns[: rows.columns.get_loc("learning_rate")], "learning_rate"]

@@ -24,8 +24,8 @@ def print_table(console: Console, table: Table) -> None:
         shown -= 1
     console.print(_cut(table, shown))
     if shown < len(table.head):
-        left_out = words(table.head[shown:])
-        console.print(Text(f"Too narrow here for {left_out}: see the report."))
+        hidden = words(table.head[shown:])
+        say(console, f"Columns hidden (terminal too narrow): {hidden}; the report has them.")
 
 
 def _cut(table: Table, shown: int) -> RichTable:

@@ -1,12 +1,17 @@
-"""Files that are whole or not there, in folders that can be written to."""
+"""The files of a run: each is whole or not there, in a folder that can be written to."""
 
 from __future__ import annotations
 
+import json
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from experiments.lab.settings import BadInput
 from seqcells.sweep._store import write_whole as write_whole
+
+ABOUT = "run.json"  # beside the tables: what was run, with what, and what of it is finished
+About = dict[str, Any]  # its content
 
 
 def writable(out: Path) -> Path:
@@ -21,3 +26,17 @@ def writable(out: Path) -> Path:
             "give another with --out"
         ) from None
     return out
+
+
+def read_about(out: Path) -> About:
+    """Read `run.json`; return nothing where there is none, or none that can be read."""
+    try:
+        content = json.loads((out / ABOUT).read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def write_about(out: Path, about: About) -> None:
+    """Write `run.json`."""
+    write_whole(out / ABOUT, json.dumps(about, indent=1))

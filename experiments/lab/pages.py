@@ -1,32 +1,21 @@
-"""What reports share: tables, and the page that opens offline."""
+"""Reports: tables, and a page of them that opens offline and reads as Markdown, too."""
 
 from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
 from PIL import Image
 
-from experiments.lab.files import write_whole
+from experiments.lab.files import About, write_whole
 from experiments.lab.text import decimal
 
 VERDICTS = {True: ("holds", "✓"), False: ("does not hold", "✗"), None: ("not measured", "?")}
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-    """A table with what its columns mean."""
-
-    title: str
-    caption: str
-    head: list[str]
-    rows: list[list[str]]
-    texts: int = 1  # columns that hold text, from the left; the others hold numbers
+REPORT = "report.html"  # the page's file in the folder of a run
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> str:
@@ -55,39 +44,122 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> 
     return "\n".join([pad(lines[0]), rule, *map(pad, lines[1:])])
 
 
-def as_text(table: Table) -> str:
-    """Write a table for a page of text."""
-    return f"## {table.title}\n\n{table.caption}\n\n{markdown(table.head, table.rows, table.texts)}"
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """A table with what its columns mean."""
+
+    title: str
+    caption: str
+    head: list[str]
+    rows: list[list[str]]
+    texts: int = 1  # columns that hold text, from the left; the others hold numbers
+
+    @property
+    def markdown(self) -> str:
+        """The table as a section of Markdown."""
+        text = markdown(self.head, self.rows, self.texts)
+        return f"## {self.title}\n\n{self.caption}\n\n{text}"
 
 
-def made(run: dict[str, Any]) -> dict[str, str]:
-    """Tell how a run was made, by name."""
-    if not run:
+@dataclasses.dataclass(frozen=True)
+class Page:
+    """The report of a run.
+
+    Attributes:
+        title: of the page.
+        lead: what was asked, and how it was measured.
+        picture: a PNG file.
+        headlines: the answer, a sentence each.
+        tables: those without rows are left out.
+        provenance: how the run was made, by name.
+        footer: where the numbers are kept.
+        terms: what words of the picture and the tables mean.
+        findings: further sentences, behind the tables.
+        alarm: what is missing, above all else.
+        alt: the picture in words; the title if not given.
+    """
+
+    title: str
+    lead: str
+    picture: Path
+    headlines: Sequence[str]
+    tables: Sequence[Table]
+    provenance: Mapping[str, str]
+    footer: str
+    terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    findings: Sequence[str] = ()
+    alarm: str = ""
+    alt: str = ""
+
+    def write(self, out: Path) -> None:
+        """Write `report.html`, which holds everything it shows, and `results.md`."""
+        write_whole(out / REPORT, self.html)
+        write_whole(out / "results.md", self.markdown)
+
+    @property
+    def html(self) -> str:
+        """The page for a browser, with the picture in it."""
+        environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
+        template = environment.from_string(Path(__file__).with_name("page.html").read_text())
+        with Image.open(self.picture) as image:
+            inches = image.width / image.info["dpi"][0]
+        return template.render(
+            page=self,
+            image=base64.b64encode(self.picture.read_bytes()).decode(),
+            inches=inches,
+            text=Markup(' class="text"'),
+            marks=dict(VERDICTS.values()),
+        )
+
+    @property
+    def markdown(self) -> str:
+        """The page as Markdown, beside the picture."""
+        parts = [
+            f"# {self.title}",
+            f"![{self.title}]({self.picture.name})",
+            self.lead,
+            _listed(self.headlines),
+            _listed(_named(self.terms)),
+            *(table.markdown for table in self.tables if table.rows),
+            _listed(self.findings),
+            _listed(_named(self.provenance)),
+        ]
+        return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _listed(sentences: Iterable[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def _named(terms: Mapping[str, str]) -> list[str]:
+    return [f"{name}: {text}" for name, text in terms.items()]
+
+
+def provenance(about: About) -> dict[str, str]:
+    """Say how a run was made, by name.
+
+    Args:
+        about: the content of `run.json`, or nothing where there is none.
+    """
+    if not about:
         return {"run.json": "not there, so nothing is known of how this was made"}
-    settings = {k: v for k, v in run.get("settings", {}).items() if not isinstance(v, dict)}
-    machines = [
-        ", ".join(f"{k} {v}" for k, v in machine.items()) for machine in run.get("made_with", [])
-    ]
-    told = {
-        **{name: run.get(name, "") for name in ("command", "optimiser")},
-        **{name.replace("_", " "): _tell(value) for name, value in settings.items()},
-        "made with": "; ".join(machines),
+    settings, machines = about.get("settings", {}), about.get("made_with", [])
+    texts = {
+        **{name: str(about.get(name, "")) for name in ("command", "optimiser")},
+        **{
+            name.replace("_", " "): as_setting(value)
+            for name, value in settings.items()
+            if not isinstance(value, Mapping)
+        },
+        "made with": "; ".join(
+            ", ".join(f"{name} {value}" for name, value in machine.items()) for machine in machines
+        ),
     }
-    return {name: text for name, text in told.items() if text}
+    return {name: text for name, text in texts.items() if text}
 
 
-def _tell(value: Any) -> str:
-    if isinstance(value, list):
-        return ", ".join(map(_tell, value))
+def as_setting(value: object) -> str:
+    """Write a setting as people type it."""
+    if isinstance(value, list | tuple):
+        return ", ".join(map(as_setting, value))
     return decimal(value) if isinstance(value, float) else str(value)
-
-
-def write_page(path: Path, picture: Path, **content: Any) -> None:
-    """Write a page that holds everything it shows."""
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text())
-    encoded = base64.b64encode(picture.read_bytes()).decode()
-    with Image.open(picture) as image:
-        inches = image.width / image.info["dpi"][0]
-    fixed = {"text": Markup(' class="text"'), "marks": dict(VERDICTS.values())}
-    write_whole(path, template.render(picture=encoded, inches=inches, **fixed, **content))

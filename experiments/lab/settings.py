@@ -1,17 +1,23 @@
-"""Checks of what a user gives: what was expected, what came, what to do, in one line."""
+"""Settings: they are checked where they enter, and restored from the file of a run."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from typing import Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+S = TypeVar("S", bound="DataclassInstance")
 
 
 class BadInput(ValueError):
-    """A setting or a file that the user can mend: the command line prints it, and no traceback."""
+    """A setting or a file that the user can correct; the command line prints it in one line."""
 
 
-def whole(name: str, value: Any, least: int) -> None:
+def whole(name: str, value: object, least: int) -> None:
     """Raise unless `value` is an int of at least `least`."""
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise BadInput(
@@ -20,17 +26,17 @@ def whole(name: str, value: Any, least: int) -> None:
         )
 
 
-def positive(name: str, value: Any, example: float) -> None:
+def positive(name: str, value: object, example: float) -> None:
     """Raise unless `value` is a finite number above 0."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    if not number or not 0 < value < math.inf:
+    number = isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+    if not number or value == math.inf:
         raise BadInput(
             f"{name}: expected a finite number above 0, got {value!r}; "
             f"give {option(name)} {example:g}, for instance"
         )
 
 
-def several(name: str, values: Any, example: str) -> None:
+def several(name: str, values: object, example: str) -> None:
     """Raise unless `values` is a list or tuple with something in it."""
     if not isinstance(values, list | tuple) or not values:
         raise BadInput(
@@ -38,20 +44,43 @@ def several(name: str, values: Any, example: str) -> None:
         )
 
 
-def check_settings(settings: Any) -> None:
-    """Check every setting by the kind of its default: a count, a positive number, or several."""
-    for field in dataclasses.fields(settings):
-        value: Any = getattr(settings, field.name)
-        default: Any = field.default
-        if isinstance(default, tuple):
-            several(field.name, value, " ".join(map(str, default)))
-        else:
-            value, default = (value,), (default,)
-        for one in value:
-            if isinstance(default[0], int):
-                whole(field.name, one, least=1)
+@dataclasses.dataclass(frozen=True)
+class CheckedSettings:
+    """Settings that are checked by their defaults: counts, positive numbers, or several of one."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value, default = getattr(self, field.name), getattr(type(self), field.name)
+            if isinstance(default, tuple):
+                several(field.name, value, " ".join(map(str, default)))
             else:
-                positive(field.name, one, default[0])
+                value, default = (value,), (default,)
+            for one in value:
+                if isinstance(default[0], int):
+                    whole(field.name, one, least=1)
+                else:
+                    positive(field.name, one, default[0])
+
+
+def restore(default: S, kept: Mapping[str, object]) -> S:
+    """Return the settings that were kept as JSON.
+
+    Args:
+        default: gives the types, and the value of every field that was not kept.
+        kept: the fields by name; those that `default` does not have are ignored.
+
+    Raises:
+        BadInput: where the settings check their fields and one is out of range.
+    """
+    names = {field.name for field in dataclasses.fields(default)} & set(kept)
+    values = {name: _restore_field(getattr(default, name), kept[name]) for name in names}
+    return dataclasses.replace(default, **values)
+
+
+def _restore_field(default: object, value: object) -> object:
+    if dataclasses.is_dataclass(default) and isinstance(value, Mapping):
+        return restore(default, value)  # pyright: ignore[reportArgumentType] - an instance, no type
+    return tuple(value) if isinstance(value, list) else value
 
 
 def option(name: str) -> str:

@@ -1,27 +1,38 @@
-"""Studies: run what they list, count who solved it, judge what was claimed, draw and report."""
+"""A study: what it trains, what was claimed, and how both are reported."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import pandas as pd
 from rich.console import Console
-from rich.text import Text
 
 from experiments.lab import cache
-from experiments.lab.claims import Claim, Frame, Verdict, count, places
+from experiments.lab.claims import Claim, Frame, Verdict, count, label_columns
 from experiments.lab.console import print_table, say
-from experiments.lab.files import write_whole
-from experiments.lab.pages import VERDICTS, Table, as_text, made, write_page
-from experiments.lab.settings import BadInput
-from experiments.lab.text import decimal, interval, short
+from experiments.lab.files import About, read_about, writable
+from experiments.lab.pages import REPORT, VERDICTS, Page, Table, provenance
+from experiments.lab.runs import RunGroup
+from experiments.lab.settings import BadInput, restore
+from experiments.lab.text import decimal, interval, short, words
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+S = TypeVar("S", bound="DataclassInstance")  # of settings
+R = TypeVar("R")  # of what is read from the tables of a run
+Judged = Sequence[tuple[Claim, Verdict]]
 
 
-def read(out: Path, name: str) -> Frame:
-    """Read the rows of a run; raise an error that says what to do where there are none."""
+def read_results(out: Path, name: str) -> Frame:
+    """Read the rows of a run.
+
+    Raises:
+        BadInput: where there are none; it says which command measures them.
+    """
     path = out / "results.csv"
     try:
         rows = pd.read_csv(path)
@@ -36,7 +47,7 @@ def read(out: Path, name: str) -> Frame:
 
 
 def word(verdict: Verdict) -> str:
-    """Say whether a claim holds."""
+    """Whether a claim holds, in words."""
     return VERDICTS[verdict.holds][0]
 
 
@@ -45,129 +56,157 @@ def summary(verdicts: Sequence[Verdict]) -> str:
     judged = [verdict.holds for verdict in verdicts if verdict.holds is not None]
     if not judged:
         return "No claim was measured."
-    left = f"; {len(verdicts) - len(judged)} were not measured" * (len(judged) < len(verdicts))
-    return f"Of {len(judged)} claims, {sum(judged)} hold{left}."
+    claims, verb = (
+        "claim" if len(judged) == 1 else "claims",
+        "holds" if sum(judged) == 1 else "hold",
+    )
+    left = f"; {len(verdicts) - len(judged)} not measured" * (len(judged) < len(verdicts))
+    return f"{sum(judged)} of {len(judged)} {claims} {verb}{left}."
 
 
-def verdict_table(claims: list[tuple[Claim, Verdict]]) -> Table:
-    """Each claim, what was found, and the verdict; a source that all share is told once."""
-    sources = sorted({claim.source for claim, _ in claims})
+def verdict_table(judged: Judged) -> Table:
+    """Each claim with its verdict and its numbers; a source that all share is named once."""
+    sources = sorted({claim.source for claim, _ in judged})
     many = len(sources) > 1
     common = "" if many else "".join(f"Source: {source}. " for source in sources)
     return Table(
-        title="What was claimed, and what was found",
+        title="Claims and verdicts",
         caption=f"{common}Verdicts are computed from the rows. A seed is one training, from its "
-        "own random start; a count of seeds stands with its 95 % Wilson interval, the shares that "
-        "so few seeds leave open.",
-        head=["claim", *["source"] * many, "verdict", "found"],
-        rows=[[c.text, *[c.source] * many, word(v), v.found] for c, v in claims],
+        "own random start; a count of seeds is followed by its 95 % Wilson interval, the shares "
+        "that so few seeds leave open.",
+        head=["claim", *["source"] * many, "verdict", "result"],
+        rows=[[c.text, *[c.source] * many, word(v), v.result] for c, v in judged],
         texts=3 + many,
     )
 
 
-def place_table(rows: Frame) -> Table:
-    """Every place where runs differ by their seeds alone."""
-    names = places(rows)
+def settings_table(rows: Frame) -> Table:
+    """A line for all runs that differ in their seeds alone."""
+    names = label_columns(rows)
     lines = []
-    for place, group in rows.groupby(names, sort=False):
+    for labels, group in rows.groupby(names, sort=False):
         c = count(group)
-        labels = [decimal(v) if isinstance(v, float) else str(v) for v in place]
-        counted = [f"{c.k} of {c.n}", interval(c.k, c.n), c.when, str(c.steps)]
         loss = short(float(group["loss"].median()))
         time = short(1e3 * float(group["seconds_per_step"].median()))
-        lines.append([*labels, *counted, loss, time])
+        solved = [f"{c.k} of {c.n}", interval(c.k, c.n), c.when, str(c.steps)]
+        lines.append(
+            [*(decimal(v) if isinstance(v, float) else str(v) for v in labels), *solved, loss, time]
+        )
     return Table(
-        title="Every place",
+        title="All settings",
         caption="Solved: k of n seeds, with the 95 % Wilson interval of the share. Median steps: "
         "those by which half of the seeds had solved it; a seed that never did counts as later. "
         "Loss: the median over seeds, on fresh samples. Time: ms of a step of one run, among the "
         "others of its group.",
-        head=[*names[:-1], "rate", "solved", "interval", "median steps", "of", "loss", "ms"],
+        head=[
+            *("cell" if name == "arm" else name for name in names[:-1]),
+            *("rate", "solved", "interval", "median steps", "steps allowed", "loss", "ms per step"),
+        ],
         rows=lines,
         texts=len(names) - 1,
     )
 
 
-def _listed(named: dict[str, str]) -> str:
-    return "\n".join(f"- {name}: {text}" for name, text in named.items())
-
-
-def trial_cost(groups: Sequence[Any]) -> str:
-    """Say what trials cost before they run."""
+def training_cost(groups: Sequence[RunGroup]) -> str:
+    """Say how much is trained."""
     runs, steps = sum(len(g.runs) for g in groups), sum(len(g.runs) * g.steps for g in groups)
     return f"{runs} runs, at most {steps:,} steps of training in all"
 
 
-@dataclasses.dataclass(frozen=True)
-class Study:
-    """A study: its module calls `run` and `report` by their names.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Study(Generic[S, R]):
+    """A study: one file of `experiments/studies`, or of your own, exports one of these.
 
     Attributes:
-        name: as it is typed.
+        name: as it is typed, and as its file is called.
         title: of the page.
         lead: what is asked, and how it was measured.
-        terms: what words of the picture and the tables mean.
-        groups: settings -> what is measured in one go, such as `RunGroup`.
-        claims: settings as they were run -> what is judged.
+        settings: the full form; `run` has an option for every field.
+        quick: a form of a few minutes, for `run --quick`.
+        groups: settings -> what is measured, group by group.
         draw: (rows, path) -> draws the picture.
-        answers: rows -> what the page says first, a sentence each.
-        tables: rows -> the tables of all there is; the first is printed, too.
-        cost: groups -> what they cost, said before they run.
-        minutes: what its settings took on two cores of an AMD EPYC (Zen 4).
+        claims: settings of the run -> what is judged.
+        answers: rows -> the sentences that the page begins with.
+        tables: rows -> further tables; the first is printed, too.
+        findings: rows -> the sentences that the page ends with.
+        read: (folder, name) -> rows, which the functions above get; `BadInput` if there are none.
+        cost: groups -> what they cost, printed before they run.
+        terms: what words of the picture and the tables mean.
+        about: what the page says of how the run was made, such as {"optimiser": "AdamW"}.
+        alt: the picture in words; the title if not given.
+        files: the tables that `groups` measure.
     """
 
     name: str
     title: str
     lead: str
-    groups: Callable[[Any], Sequence[Any]]
-    claims: Callable[[dict[str, Any]], list[Claim]]
-    draw: Callable[[Frame, Path], None]
-    terms: dict[str, str] = dataclasses.field(default_factory=dict)
-    answers: Callable[[Frame], list[str]] = lambda rows: []
-    tables: Callable[[Frame], list[Table]] = lambda rows: [place_table(rows)]
-    cost: Callable[[Sequence[Any]], str] = trial_cost
-    minutes: dict[Any, float] = dataclasses.field(default_factory=dict)
+    settings: S
+    quick: S
+    groups: Callable[[S], Sequence[cache.Group]]
+    draw: Callable[[R, Path], None]
+    claims: Callable[[S], Sequence[Claim]] = lambda settings: ()
+    answers: Callable[[R], list[str]] = lambda rows: []
+    tables: Callable[[R], list[Table]] = lambda rows: [settings_table(rows)]
+    findings: Callable[[R], list[str]] = lambda rows: []
+    read: Callable[[Path, str], R] = read_results
+    cost: Callable[[Sequence[Any]], str] = training_cost
+    terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    about: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    alt: str = ""
+    files: tuple[str, ...] = ("results",)
 
-    def run(self, settings: Any, out: Path, console: Console, command: str = "") -> None:
-        """Measure what is not finished yet, then report."""
-        groups, minutes = self.groups(settings), self.minutes.get(settings)
-        took = f"; it took {minutes:g} minutes on two cores of an AMD EPYC" if minutes else ""
-        say(console, f"{self.title}: {self.cost(groups)}{took}.")
-        about = {"command": command, "settings": dataclasses.asdict(settings)}
+    def run(self, settings: S, out: Path, console: Console, command: str = "") -> None:
+        """Measure what is not finished yet, then report.
+
+        Args:
+            settings: what to measure.
+            out: the folder of the results.
+            console: where progress and the answer are shown.
+            command: the line that a user types for this; the page shows it.
+        """
+        groups = self.groups(settings)
+        writable(out)
+        say(console, f"{self.title}: {self.cost(groups)}.")
+        about = {"command": command, "settings": dataclasses.asdict(settings), **self.about}
         cache.measure(groups, out, console, about)
         self.report(out, console)
 
     def report(self, out: Path, console: Console) -> None:
-        """Draw the picture, write the page, print the verdicts; from the files in `out` alone."""
-        rows, told = read(out, self.name), cache.about(out)
-        picture = out / f"{self.name}.png"
-        self.draw(rows, picture)
-        claims = [(claim, claim.judge(rows)) for claim in self.claims(told.get("settings", {}))]
-        tables = [verdict_table(claims), *self.tables(rows)]
-        names = told.get("unfinished", [])
-        alarm = f"Not finished: {', '.join(names)}. The same command goes on." if names else ""
-        write_page(
-            out / "report.html",
-            picture,
+        """Draw the picture, write the page, print the answer; from the files in `out` alone."""
+        rows, about = self.read(out, self.name), read_about(out)
+        settings = restore(self.settings, about.get("settings", {}))
+        judged = [(claim, claim.judge(rows)) for claim in self.claims(settings)]
+        page = self._page(rows, judged, out, about)
+        self.draw(rows, page.picture)
+        page.write(out)
+        print_table(console, self.tables(rows)[0])
+        for sentence in _verdict_lines(judged) or page.headlines:
+            say(console, f"- {sentence}")
+        if page.alarm:
+            say(console, page.alarm)
+        say(console, f"\nPicture: {page.picture}\nReport:  {out / REPORT}")
+
+    def _page(self, rows: R, judged: Judged, out: Path, about: About) -> Page:
+        verdicts = [verdict for _, verdict in judged]
+        unfinished = about.get("unfinished", [])
+        files = words([f"{name}.csv" for name in self.files])
+        return Page(
             title=self.title,
-            alarm=alarm,
-            alt=self.title,
             lead=self.lead,
+            picture=out / f"{self.name}.png",
+            headlines=[*self.answers(rows), *([summary(verdicts)] if judged else [])],
+            tables=[verdict_table(judged), *self.tables(rows)],
+            provenance=provenance(about),
+            footer=f"Every number is computed from {files}, beside this page; run.json has the "
+            "settings of the run.",
             terms=self.terms,
-            headlines=[*self.answers(rows), summary([verdict for _, verdict in claims])],
-            tables=[table for table in tables if table.rows],
-            findings=[],
-            made=made(told),
-            footer="Every number is computed from results.csv, beside this page; what the run was "
-            "told stands in run.json.",
+            findings=self.findings(rows),
+            alarm=f"Not finished: {', '.join(unfinished)}. The same command goes on."
+            if unfinished
+            else "",
+            alt=self.alt,
         )
-        text = [f"![{self.title}]({picture.name})", self.lead, _listed(self.terms)]
-        text += [*map(as_text, tables), _listed(made(told))]
-        text = [f"# {self.title}", *filter(None, text), ""]
-        write_whole(out / "results.md", "\n\n".join(text))
-        print_table(console, tables[1])
-        for claim, verdict in claims:
-            console.print(Text(f"- {claim.text}: {word(verdict)}. {verdict.found}."))
-        if alarm:
-            say(console, alarm)
-        say(console, f"\nPicture: {picture}\nReport:  {out / 'report.html'}")
+
+
+def _verdict_lines(judged: Judged) -> list[str]:
+    return [f"{claim.text}: {word(verdict)}. {verdict.result}." for claim, verdict in judged]

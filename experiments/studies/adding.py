@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 from experiments.lab import (
     GRU,
     IRNN,
+    NOT_RUN,
     TANH,
     Arm,
+    CheckedSettings,
     Claim,
     Frame,
     Reader,
@@ -23,7 +24,6 @@ from experiments.lab import (
     Study,
     Task,
     Verdict,
-    check_settings,
     draw_success,
     share_at_least,
 )
@@ -31,7 +31,7 @@ from seqcells import probes
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 20
@@ -44,14 +44,8 @@ class Settings:
     hidden_size: int = 64
     batch_size: int = 32
 
-    def __post_init__(self) -> None:
-        check_settings(self)
 
-
-QUICK = Settings(seeds=4, lengths=(50,), tanh_rates=(1e-3, 1e-2), tanh_steps=1000)
-
-
-def _trials(s: Settings, arm: Arm, length: int, rates: tuple[float, ...], steps: int) -> RunGroup:
+def _group(s: Settings, arm: Arm, length: int, rates: tuple[float, ...], steps: int) -> RunGroup:
     probe = probes.AddingURNN(length)
     task = Task(Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size)
     runs = tuple(
@@ -70,26 +64,26 @@ def _trials(s: Settings, arm: Arm, length: int, rates: tuple[float, ...], steps:
 def groups(s: Settings) -> list[RunGroup]:
     """List the trials."""
     return [
-        *(_trials(s, GRU, length, (s.gru_rate,), s.gru_steps) for length in s.lengths),
-        *(_trials(s, IRNN, length, (s.irnn_rate,), s.gru_steps) for length in s.lengths),
-        _trials(s, TANH, s.lengths[0], s.tanh_rates, s.tanh_steps),
+        *(_group(s, GRU, length, (s.gru_rate,), s.gru_steps) for length in s.lengths),
+        *(_group(s, IRNN, length, (s.irnn_rate,), s.gru_steps) for length in s.lengths),
+        _group(s, TANH, s.lengths[0], s.tanh_rates, s.tanh_steps),
     ]
 
 
 def _tanh_stays(rows: Frame, near: float) -> Verdict:
     rows = rows[rows["arm"].str.startswith(TANH.name)]
     if rows.empty:
-        return Verdict(None, "not run")
+        return NOT_RUN
     medians = rows.groupby("learning_rate")["loss"].median()
     told = ", ".join(f"{loss:.4f} at {rate:g}" for rate, loss in medians.items())
     baseline = probes.AddingURNN().baseline
     return Verdict(bool((abs(medians / baseline - 1) <= near).all()), f"median loss {told}")
 
 
-def claims(settings: dict[str, Any]) -> list[Claim]:
+def claims(s: Settings) -> list[Claim]:
     """Say what is judged."""
-    steps, source = settings.get("gru_steps", 1000), "Arjovsky, Shah & Bengio 2016"
-    gru = f"{GRU.name}, rate {settings.get('gru_rate', 1e-2):g}"
+    steps, source = s.gru_steps, "Arjovsky, Shah & Bengio 2016"
+    gru = f"{GRU.name}, rate {s.gru_rate:g}"
     return [
         *(
             Claim(
@@ -97,7 +91,7 @@ def claims(settings: dict[str, Any]) -> list[Claim]:
                 source,
                 share_at_least(0.95, steps, arm=gru, length=length),
             )
-            for length in settings.get("lengths", ())
+            for length in s.lengths
         ),
         Claim(
             "tanh stays within 10 % of the trivial loss 1/6 at every rate, median seed",
@@ -113,8 +107,9 @@ STUDY = Study(
     lead="Two numbers of a sequence are marked, and their sum is asked for at its end; solved "
     "below a squared error of 0.01, where always answering 1 costs 1/6. Adam, gradients clipped to "
     "a global norm of 1.",
+    settings=Settings(),
+    quick=Settings(seeds=4, lengths=(50,), tanh_rates=(1e-3, 1e-2), tanh_steps=1000),
     groups=groups,
     claims=claims,
     draw=functools.partial(draw_success, x="length", panel="task", label="length, steps"),
 )
-run, report = STUDY.run, STUDY.report

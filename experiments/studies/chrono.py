@@ -9,19 +9,18 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 from experiments.lab import (
     CHRONO,
     GRU,
     Arm,
+    CheckedSettings,
     Claim,
     Reader,
     Run,
     RunGroup,
     Study,
     Task,
-    check_settings,
     draw_success,
     share_at_least,
     share_at_most,
@@ -35,7 +34,7 @@ TASKS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 20
@@ -46,14 +45,8 @@ class Settings:
     hidden_size: int = 64
     batch_size: int = 32
 
-    def __post_init__(self) -> None:
-        check_settings(self)
 
-
-QUICK = Settings(seeds=4, lengths=(50,), default_steps=600)
-
-
-def _trials(s: Settings, task: str, arm: Arm, length: int, steps: int) -> RunGroup:
+def _group(s: Settings, task: str, arm: Arm, length: int, steps: int) -> RunGroup:
     probe = TASKS[task](length)
     runs = tuple(
         Run(
@@ -71,36 +64,32 @@ def _trials(s: Settings, task: str, arm: Arm, length: int, steps: int) -> RunGro
 def groups(s: Settings) -> list[RunGroup]:
     """List the trials."""
     return [
-        _trials(s, task, arm, length, steps)
+        _group(s, task, arm, length, steps)
         for task in TASKS
         for length in s.lengths
         for arm, steps in ((CHRONO, s.chrono_steps), (GRU, s.default_steps))
     ]
 
 
-def claims(settings: dict[str, Any]) -> list[Claim]:
+def claims(s: Settings) -> list[Claim]:
     """Say what is judged."""
     source = "Tallec & Ollivier 2018"
     return [
         claim
         for task in TASKS
-        for length in settings.get("lengths", ())
+        for length in s.lengths
         for claim in (
             Claim(
-                f"{task}, {length} steps: chrono solves it in {settings['chrono_steps']} steps of "
+                f"{task}, {length} steps: chrono solves it in {s.chrono_steps} steps of "
                 "training, 19 of 20 seeds",
                 source,
-                share_at_least(
-                    0.95, settings["chrono_steps"], task=task, arm=CHRONO.name, length=length
-                ),
+                share_at_least(0.95, s.chrono_steps, task=task, arm=CHRONO.name, length=length),
             ),
             Claim(
-                f"{task}, {length} steps: the default does not in {settings['default_steps']}, "
+                f"{task}, {length} steps: the default does not in {s.default_steps}, "
                 "but for 1 of 20 seeds",
                 source,
-                share_at_most(
-                    0.05, settings["default_steps"], task=task, arm=GRU.name, length=length
-                ),
+                share_at_most(0.05, s.default_steps, task=task, arm=GRU.name, length=length),
             ),
         )
     ]
@@ -113,8 +102,9 @@ STUDY = Study(
     "Temporal order: which two symbols came, and in which order. Chrono: the bias of the update "
     "gate starts at -ln U[1, T - 1], so that a unit's memory lasts 2 to T steps. Adam, one "
     "learning rate for both, gradients clipped to a global norm of 1.",
+    settings=Settings(),
+    quick=Settings(seeds=4, lengths=(50,), default_steps=600),
     groups=groups,
     claims=claims,
     draw=functools.partial(draw_success, x="length", panel="task", label="length, steps"),
 )
-run, report = STUDY.run, STUDY.report

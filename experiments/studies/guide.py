@@ -12,14 +12,15 @@ import functools
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import seqcells as sc
 from experiments.lab import (
     CHRONO,
     GRU,
+    NOT_RUN,
     TANH,
     Arm,
+    CheckedSettings,
     Claim,
     Count,
     Frame,
@@ -33,7 +34,6 @@ from experiments.lab import (
     as_large,
     at_best,
     best,
-    check_settings,
     count,
     draw_success,
     interval,
@@ -52,7 +52,7 @@ NONE = "none of these"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 5
@@ -63,14 +63,8 @@ class Settings:
     hidden_size: int = 64
     batch_size: int = 32
 
-    def __post_init__(self) -> None:
-        check_settings(self)
 
-
-QUICK = Settings(seeds=3, lags=(5, 20), lengths=(20, 40), rates=(3e-3, 1e-2), hidden_size=32)
-
-
-def _trials(
+def _group(
     s: Settings, arm: Arm, probe: probes.Probe, lengths: dict[int, dict[str, int]]
 ) -> RunGroup:
     task = RECALL if isinstance(probe, probes.DelayedRecall) else ADDING
@@ -102,9 +96,9 @@ def groups(s: Settings) -> list[RunGroup]:
     lags = {lag: {"lag": lag} for lag in s.lags}
     recall = probes.DelayedRecall(max(s.lags))
     return [
-        *(_trials(s, arm, recall, lags) for arm in arms),
+        *(_group(s, arm, recall, lags) for arm in arms),
         *(
-            _trials(s, arm, probes.AddingURNN(length), {length: {}})
+            _group(s, arm, probes.AddingURNN(length), {length: {}})
             for length in s.lengths
             for arm in arms
         ),
@@ -237,13 +231,13 @@ CLAIMS: tuple[tuple[str, Judge], ...] = (
 )
 
 
-def claims(settings: dict[str, Any]) -> list[Claim]:
+def claims(s: Settings) -> list[Claim]:
     """Say what is judged: each claim at equal width and at equal parameters."""
 
     def judge(rows: Frame, one: Judge, rnn: str) -> Verdict:
         there = {(task, arm) for task, arm in zip(rows["task"], rows["arm"], strict=True)}
         needed = {(task, arm) for task in (RECALL, ADDING) for arm in (rnn, GRU.name, CHRONO.name)}
-        return one(rows, rnn) if needed <= there else Verdict(None, "not run")
+        return one(rows, rnn) if needed <= there else NOT_RUN
 
     return [
         Claim(f"{text}, {how}", SOURCE, functools.partial(judge, one=one, rnn=rnn))
@@ -335,10 +329,11 @@ STUDY = Study(
         GRU.name: "the GRU as libraries make it",
         CHRONO.name: "the GRU whose update gate starts biased to remember over the whole task",
     },
+    settings=Settings(),
+    quick=Settings(seeds=3, lags=(5, 20), lengths=(20, 40), rates=(3e-3, 1e-2), hidden_size=32),
     groups=groups,
     claims=claims,
     draw=draw,
     answers=answers,
     tables=lambda rows: [choice(rows), reaches(rows)],
 )
-run, report = STUDY.run, STUDY.report

@@ -19,6 +19,7 @@ from experiments.lab import (
     IRNN,
     TANH,
     Arm,
+    CheckedSettings,
     Claim,
     Reader,
     Run,
@@ -27,7 +28,6 @@ from experiments.lab import (
     Task,
     ahead,
     at_best,
-    check_settings,
     draw_grid,
     not_behind,
     rnn,
@@ -38,7 +38,7 @@ LECUN, GLOROT, CRITICAL = "tanh Lecun", "tanh Glorot", "tanh critical"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 5
@@ -51,20 +51,7 @@ class Settings:
     hidden_size: int = 48
     batch_size: int = 32
 
-    def __post_init__(self) -> None:
-        check_settings(self)
 
-
-QUICK = Settings(
-    seeds=4,
-    recall=(15,),
-    order=(20,),
-    adding=(20,),
-    parity=(5,),
-    rates=(3e-3,),
-    steps=500,
-    hidden_size=32,
-)
 TASKS = {
     "recall": probes.DelayedRecall,
     "order": probes.TemporalOrder,
@@ -88,7 +75,7 @@ def arms(probe: probes.Probe) -> list[Arm]:
     ]
 
 
-def _trials(s: Settings, task: str, length: int) -> Iterable[RunGroup]:
+def _group(s: Settings, task: str, length: int) -> Iterable[RunGroup]:
     """List the trials of a task: starts of one cell are one program."""
     probe = TASKS[task](length)
     by_cell: dict[Any, list[Arm]] = {}
@@ -116,11 +103,11 @@ def groups(s: Settings) -> list[RunGroup]:
         trials
         for task in TASKS
         for length in getattr(s, task)
-        for trials in _trials(s, task, length)
+        for trials in _group(s, task, length)
     ]
 
 
-def claims(settings: dict[str, Any]) -> list[Claim]:
+def claims(s: Settings) -> list[Claim]:
     """Say what is judged."""
     return [
         Claim(
@@ -154,8 +141,18 @@ STUDY = Study(
     "are even, at every step. Lecun: independent normals of variance 1 / units; Glorot: uniform; "
     "critical: normals of the size at which gradients keep their norm for this input. Adam, each "
     "start at its best learning rate, gradients clipped to a global norm of 1.",
+    settings=Settings(),
+    quick=Settings(
+        seeds=4,
+        recall=(15,),
+        order=(20,),
+        adding=(20,),
+        parity=(5,),
+        rates=(3e-3,),
+        steps=500,
+        hidden_size=32,
+    ),
     groups=groups,
     claims=claims,
     draw=lambda rows, path: draw_grid(at_best(rows), path),
 )
-run, report = STUDY.run, STUDY.report

@@ -20,7 +20,17 @@ from matplotlib.figure import Figure
 
 import seqcells as sc
 from experiments import lab
-from experiments.lab import COLOURS, STYLE, Claim, Frame, Study, Table, Verdict, check_settings
+from experiments.lab import (
+    COLOURS,
+    NOT_RUN,
+    STYLE,
+    CheckedSettings,
+    Claim,
+    Frame,
+    Study,
+    Table,
+    Verdict,
+)
 
 COLUMNS = [
     *("weight_std", "input_variance", "width", "nets"),
@@ -31,19 +41,13 @@ CODE = (*lab.CODE, Path(__file__))
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of the study."""
 
     weight_stds: tuple[float, ...] = (0.6, 0.9, 1.2, 1.5, 1.8)  # of a sum over units of variance 1
     input_variances: tuple[float, ...] = (0.1, 0.5)
     width: int = 1024
     nets: int = 32
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-QUICK = Settings(width=512, nets=8)
 
 
 @jax.tree_util.register_static
@@ -126,7 +130,7 @@ def groups(s: Settings) -> list[Group]:
 def _near(name: str, within: float) -> Callable[[Frame], Verdict]:
     def judge(rows: Frame) -> Verdict:
         if rows.empty:
-            return Verdict(None, "not run")
+            return NOT_RUN
         off = (rows[name] / rows[f"{name}_theory"] - 1).abs()
         return Verdict(
             bool((off <= within).all()), f"at most {100 * off.max():.1f} % off, {len(rows)} places"
@@ -135,7 +139,7 @@ def _near(name: str, within: float) -> Callable[[Frame], Verdict]:
     return judge
 
 
-def claims(settings: dict[str, Any]) -> list[Claim]:
+def claims(s: Settings) -> list[Claim]:
     """Say what is judged."""
     source = "Chen, Pennington & Schoenholz 2018"
     return [
@@ -187,10 +191,11 @@ STUDY = Study(
     title="How fast gradients of a wide net decay, predicted and measured",
     lead="Tanh nets driven by white noise, at initialisation. Lines are the theory, in the limit "
     "of an infinite width; marks are means over nets, with two standard errors.",
+    settings=Settings(),
+    quick=Settings(width=512, nets=8),
     groups=groups,
     claims=claims,
     draw=draw,
     tables=lambda rows: [table(rows)],
     cost=lambda groups: f"{sum(g.nets for g in groups)} nets of {groups[0].width} units",
 )
-run, report = STUDY.run, STUDY.report

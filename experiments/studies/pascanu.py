@@ -11,12 +11,13 @@ import dataclasses
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import optax
 
 from experiments.lab import (
     Arm,
+    CheckedSettings,
     Claim,
     Member,
     Omega,
@@ -26,7 +27,6 @@ from experiments.lab import (
     RunGroup,
     Study,
     Task,
-    check_settings,
     draw_success,
     not_behind,
     rnn,
@@ -58,7 +58,7 @@ CLIMB = (("SGD-C", "SGD"), ("SGD-CR", "SGD-C"))  # each is said to be no worse t
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 5
@@ -68,12 +68,6 @@ class Settings:
     hidden_size: int = 50
     batch_size: int = 20
 
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-QUICK = Settings(seeds=4, lengths=(10,), steps=3000)
-
 
 def sgd(member: Member) -> optax.GradientTransformation:
     """Gradient descent behind clipping by the global norm."""
@@ -81,7 +75,7 @@ def sgd(member: Member) -> optax.GradientTransformation:
     return optax.chain(clip, optax.sgd(member.hparams.learning_rate))
 
 
-def _trials(s: Settings, arm: Arm, length: int, names: Sequence[str]) -> RunGroup:
+def _group(s: Settings, arm: Arm, length: int, names: Sequence[str]) -> RunGroup:
     probe = probes.TemporalOrder(length)
     runs = tuple(
         Run(
@@ -104,16 +98,16 @@ def groups(s: Settings) -> list[RunGroup]:
     for how, descent in DESCENTS.items():
         by_penalty.setdefault(descent.penalty, []).append(how)
     return [
-        _trials(s, arm, length, names)
+        _group(s, arm, length, names)
         for length in s.lengths
         for names in by_penalty.values()
         for arm in ARMS
     ]
 
 
-def claims(settings: dict[str, Any]) -> list[Claim]:
+def claims(s: Settings) -> list[Claim]:
     """Say what is judged."""
-    source, steps = "Pascanu, Mikolov & Bengio 2013, fig. 7", settings.get("steps", 50_000)
+    source, steps = "Pascanu, Mikolov & Bengio 2013, fig. 7", s.steps
     solved = [
         Claim(
             f"{arm.name}: {how} solves temporal order over {length} steps, 5 of 5 seeds, by "
@@ -121,7 +115,7 @@ def claims(settings: dict[str, Any]) -> list[Claim]:
             source,
             share_at_least(1.0, steps, task=arm.name, arm=how, length=length),
         )
-        for length in settings.get("lengths", ())
+        for length in s.lengths
         for arm in ARMS
         for how in ("SGD", "SGD-C")
     ]
@@ -145,8 +139,9 @@ STUDY = Study(
     "weights a unit, scaled to a spectral radius of 0.95. SGD-C clips gradients to a norm of 1; "
     "SGD-CR adds Omega, which is 0 where gradients keep their norm on the way back, as the paper "
     "prints it (times 4) and as its authors' code has it (times 2).",
+    settings=Settings(),
+    quick=Settings(seeds=4, lengths=(10,), steps=3000),
     groups=groups,
     claims=claims,
     draw=functools.partial(draw_success, x="length", panel="task", label="length, steps"),
 )
-run, report = STUDY.run, STUDY.report

@@ -20,6 +20,7 @@ from experiments.lab import (
     IRNN,
     TANH,
     Arm,
+    CheckedSettings,
     Claim,
     Flossing,
     Member,
@@ -32,7 +33,6 @@ from experiments.lab import (
     Task,
     ahead,
     at_best,
-    check_settings,
     draw_grid,
     not_behind,
     optimizer,
@@ -42,7 +42,7 @@ from seqcells import initializers, probes, remedies
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 5
@@ -51,12 +51,6 @@ class Settings:
     steps: int = 1000
     hidden_size: int = 48
     batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-QUICK = Settings(seeds=4, lags=(10, 20), rates=(3e-3,), steps=300, hidden_size=24, batch_size=16)
 
 
 def projected(member: Member) -> optax.GradientTransformation:
@@ -95,7 +89,7 @@ REMEDIES = {
 }
 
 
-def _trials(s: Settings, names: list[str]) -> RunGroup:
+def _group(s: Settings, names: list[str]) -> RunGroup:
     probe, first = probes.DelayedRecall(max(s.lags)), REMEDIES[names[0]]
     runs = tuple(
         Run(
@@ -121,10 +115,10 @@ def groups(s: Settings) -> list[RunGroup]:
     for name, remedy in REMEDIES.items():
         key = remedy.arm.run(s.hidden_size), remedy.penalty, remedy.optimizer
         alike.setdefault(key, []).append(name)
-    return [_trials(s, names) for names in alike.values()]
+    return [_group(s, names) for names in alike.values()]
 
 
-def claims(settings: dict[str, Any]) -> list[Claim]:
+def claims(s: Settings) -> list[Claim]:
     """Say what is judged: clipping beside nothing, and each remedy beside clipping."""
     clipped = Claim(
         "Clipping does no harm: as many learn as without it",
@@ -147,8 +141,9 @@ STUDY = Study(
     "with independent normals, and one remedy each; all but the first clip gradients to a global "
     "norm of 1. Omega is weighted by 4, by 2 as its authors' code has it; flossing by 1, of 8 "
     "exponents, all through training. Adam, each at its best learning rate.",
+    settings=Settings(),
+    quick=Settings(seeds=4, lags=(10, 20), rates=(3e-3,), steps=300, hidden_size=24, batch_size=16),
     groups=groups,
     claims=claims,
     draw=lambda rows, path: draw_grid(at_best(rows), path),
 )
-run, report = STUDY.run, STUDY.report

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 import seqcells as sc
 from experiments.lab import (
+    CheckedSettings,
     Claim,
     Make,
     Reader,
@@ -21,7 +21,6 @@ from experiments.lab import (
     Task,
     ahead,
     as_large,
-    check_settings,
     draw_success,
     parameters,
 )
@@ -43,7 +42,7 @@ ARMS: dict[str, Make] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 10
@@ -55,14 +54,8 @@ class Settings:
     hidden_size: int = 64  # of the GRU, whose parameters the others have as well
     batch_size: int = 32
 
-    def __post_init__(self) -> None:
-        check_settings(self)
 
-
-QUICK = Settings(seeds=4, lengths=(16,), count=2, rates=(3e-3,), steps=600)
-
-
-def _trials(s: Settings, arm: str, length: int) -> RunGroup:
+def _group(s: Settings, arm: str, length: int) -> RunGroup:
     probe = probes.SelectiveCopy(length, symbols=s.symbols, count=s.count)
     wanted = parameters(sc.GRU(s.hidden_size), probe.input_size)
     units = as_large(ARMS[arm], probe.input_size, wanted)
@@ -84,10 +77,10 @@ def _trials(s: Settings, arm: str, length: int) -> RunGroup:
 
 def groups(s: Settings) -> list[RunGroup]:
     """List the trials."""
-    return [_trials(s, arm, length) for length in s.lengths for arm in ARMS]
+    return [_group(s, arm, length) for length in s.lengths for arm in ARMS]
 
 
-def claims(settings: dict[str, Any]) -> list[Claim]:
+def claims(s: Settings) -> list[Claim]:
     """Say what is judged."""
     return [
         Claim(
@@ -95,7 +88,7 @@ def claims(settings: dict[str, Any]) -> list[Claim]:
             "a comparison that was missing",
             ahead("GRU", arm, length=length),
         )
-        for length in settings.get("lengths", ())
+        for length in s.lengths
         for arm in ARMS
         if arm != "GRU"
     ]
@@ -107,8 +100,9 @@ STUDY = Study(
     lead="Symbols stand at random steps among noise, and are asked for in order at the end; solved "
     "when all of them are right in 99 % of the sequences. Each net is as wide as lets it have as "
     "many parameters as the GRU, and learns at the best of three rates.",
+    settings=Settings(),
+    quick=Settings(seeds=4, lengths=(16,), count=2, rates=(3e-3,), steps=600),
     groups=groups,
     claims=claims,
     draw=functools.partial(draw_success, x="learning_rate", panel="length", label="learning rate"),
 )
-run, report = STUDY.run, STUDY.report

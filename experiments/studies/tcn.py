@@ -12,6 +12,7 @@ from typing import Any
 
 import seqcells as sc
 from experiments.lab import (
+    CheckedSettings,
     Claim,
     Make,
     Reader,
@@ -20,7 +21,6 @@ from experiments.lab import (
     Study,
     Task,
     as_large,
-    check_settings,
     draw_success,
     loss_between,
     parameters,
@@ -31,7 +31,7 @@ ARMS: dict[str, Make] = {"LSTM": sc.LSTM, "GRU": sc.GRU, "tanh": sc.RNN}
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 3
@@ -44,23 +44,8 @@ class Settings:
     rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each net has its best
     batch_size: int = 32
 
-    def __post_init__(self) -> None:
-        check_settings(self)
 
-
-QUICK = Settings(
-    seeds=2,
-    adding=(40,),
-    copying=(40,),
-    rates=(3e-3,),
-    adding_size=4000,
-    copying_size=4000,
-    adding_steps=1500,
-    copying_steps=300,
-)
-
-
-def _trials(s: Settings, arm: str, probe: Any, size: int, steps: int) -> RunGroup:
+def _group(s: Settings, arm: str, probe: Any, size: int, steps: int) -> RunGroup:
     task = "copying" if isinstance(probe, probes.Copy) else "adding"
     cell = ARMS[arm](as_large(ARMS[arm], probe.input_size, size))
     labels = {"task": task, "arm": arm, "length": probe.length}
@@ -78,19 +63,19 @@ def groups(s: Settings) -> list[RunGroup]:
     """List the trials."""
     adding = [(probes.AddingTCN(n), s.adding_size, s.adding_steps) for n in s.adding]
     copying = [(probes.Copy(n), s.copying_size, s.copying_steps) for n in s.copying]
-    return [_trials(s, arm, *one) for one in (*adding, *copying) for arm in ARMS]
+    return [_group(s, arm, *one) for one in (*adding, *copying) for arm in ARMS]
 
 
-def claims(settings: dict[str, Any]) -> list[Claim]:
+def claims(s: Settings) -> list[Claim]:
     """Say what is judged: of the nets that learn nothing, that they are where guessing is."""
     source, made = "Bai, Kolter & Koltun 2018, table 1", []
-    for n in settings.get("adding", ()):
+    for n in s.adding:
         judge = functools.partial(loss_between, task="adding", length=n)
         made += [
             Claim(f"Adding {n}: GRU below 0.001", source, judge(0, 1e-3, arm="GRU")),
             Claim(f"Adding {n}: tanh in 0.15 to 0.18", source, judge(0.15, 0.18, arm="tanh")),
         ]
-    for n in settings.get("copying", ()):
+    for n in s.copying:
         guess = probes.Copy(n).baseline
         made += [
             Claim(
@@ -109,8 +94,18 @@ STUDY = Study(
     lead="Adding: two numbers of a sequence are marked, and their sum is asked for. Copying: ten "
     "symbols are told again after many blanks. Nets of one layer and about as many parameters, "
     "Adam, gradients clipped to a global norm of 1; the loss is what is published.",
+    settings=Settings(),
+    quick=Settings(
+        seeds=2,
+        adding=(40,),
+        copying=(40,),
+        rates=(3e-3,),
+        adding_size=4000,
+        copying_size=4000,
+        adding_steps=1500,
+        copying_steps=300,
+    ),
     groups=groups,
     claims=claims,
     draw=functools.partial(draw_success, x="length", panel="task", label="steps"),
 )
-run, report = STUDY.run, STUDY.report

@@ -24,7 +24,9 @@ import seqcells as sc
 from experiments.lab import (
     CHRONO,
     COLOURS,
+    NOT_RUN,
     STYLE,
+    CheckedSettings,
     Claim,
     Frame,
     Reader,
@@ -33,7 +35,6 @@ from experiments.lab import (
     Study,
     Task,
     Verdict,
-    check_settings,
     count,
     pick,
 )
@@ -45,7 +46,7 @@ DEPTHS = 6  # depths over which nets were found to be trainable (Schoenholz et a
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 3
@@ -58,20 +59,6 @@ class Settings:
     steps: int = 800
     hidden_size: int = 64
     batch_size: int = 32
-
-    def __post_init__(self) -> None:
-        check_settings(self)
-
-
-QUICK = Settings(
-    seeds=2,
-    lags=(5, 10, 30),
-    gains=(0.6, 1.0, 1.4, 2.0),
-    longest=(2, 10, 40),
-    rates=(3e-4, 3e-3, 3e-2),
-    steps=500,
-    hidden_size=48,
-)
 
 
 def _tanh(gain: float, size: int) -> sc.RNN:
@@ -180,7 +167,7 @@ def _best_is_critical(rows: Frame) -> Verdict:
     """Whether the gain that solves most is the one of the grid that is nearest the critical."""
     rows = pick(rows, task="gain")
     if rows.empty:
-        return Verdict(None, "not run")
+        return NOT_RUN
     shares = rows.groupby("value")["solved"].mean()
     critical = float(sc.diagnostics.critical_weight_std(input_variance()))
     gains = np.array(shares.index, float)
@@ -199,7 +186,7 @@ def _no_rate_reaches_further(rows: Frame) -> Verdict:
     rows = pick(rows, task="rate")
     rows = rows[rows["length"] > limit]
     if rows.empty:
-        return Verdict(None, "not run")
+        return NOT_RUN
     found = {rate: count(group) for rate, group in rows.groupby("learning_rate")}
     told = ", ".join(f"{c.k} of {c.n} at {rate:g}" for rate, c in found.items())
     return Verdict(
@@ -212,14 +199,14 @@ def _within_is_learned(rows: Frame) -> Verdict:
     rows = pick(rows, task="longest")
     inside = rows["length"] <= rows["value"]
     if rows.empty or inside.all() or not inside.any():
-        return Verdict(None, "not run")
+        return NOT_RUN
     near, far = count(rows[inside]), count(rows[~inside])
     return Verdict(
         near.interval[0] > far.interval[1], f"up to T_max {near.text}, beyond it {far.text}"
     )
 
 
-def claims(settings: dict[str, Any]) -> list[Claim]:
+def claims(s: Settings) -> list[Claim]:
     """Say what is judged."""
     source = "Chen, Pennington & Schoenholz 2018"
     return [
@@ -287,8 +274,17 @@ STUDY = Study(
     "T_max steps. A depth is 1 / |ln chi|: the steps in which the square of a gradient falls, or "
     "beyond the critical gain grows, by e; chi is that of mean-field theory for this input, or "
     "exp(2 lambda) of the largest Lyapunov exponent of nets as they start.",
+    settings=Settings(),
+    quick=Settings(
+        seeds=2,
+        lags=(5, 10, 30),
+        gains=(0.6, 1.0, 1.4, 2.0),
+        longest=(2, 10, 40),
+        rates=(3e-4, 3e-3, 3e-2),
+        steps=500,
+        hidden_size=48,
+    ),
     groups=groups,
     claims=claims,
     draw=draw,
 )
-run, report = STUDY.run, STUDY.report

@@ -7,9 +7,9 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jax
 import tyro
@@ -18,20 +18,24 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 
 import seqcells as sc
 from experiments.lab import (
+    ABOUT,
     CHRONO,
     GRU,
     IRNN,
     TANH,
+    About,
     BadInput,
     Member,
     Reader,
     ReaderParams,
     Task,
-    cache,
+    made_with,
+    read_about,
+    restore,
     say,
     short,
     writable,
-    write_whole,
+    write_about,
 )
 from seqcells import probes, sweep, train
 
@@ -57,6 +61,10 @@ CELLS: dict[str, Callable[[int, int], Any]] = {  # (units, longest time in steps
     "mingru": lambda size, _: sc.MinGRU(size),
     "lru": lambda size, _: sc.LRU(size),
 }
+if TYPE_CHECKING:
+    CellName = str
+else:  # the command line offers these and refuses others
+    CellName = Literal[tuple(CELLS)]
 RANGES: dict[str, Callable[..., Any]] = {
     "log": lambda low, high, n: sweep.log(low, high, int(n)),
     "linear": lambda low, high, n: sweep.linear(low, high, int(n)),
@@ -88,7 +96,8 @@ class Swept:
 class Static:
     """What changes the program: one is compiled for each combination."""
 
-    cell: tuple[Literal[tuple(CELLS)], ...] = ("gru",)  # pyright: ignore[reportInvalidTypeForm]
+    cell: tuple[CellName, ...] = ("gru",)
+    """cells to compare"""
     hidden_size: tuple[int, ...] = (32,)
     """units"""
     length: tuple[int, ...] = (20,)
@@ -190,9 +199,8 @@ def run(probe: str, settings: Settings, out: Path, console: Console, command: st
         f"{probe}: {len(trials)} trials in {buckets} "
         f"program{'s' * (buckets > 1)}, at most {total:,} steps of training in all.",
     )
-    writable(out)
     about = {"probe": probe, "command": command, "settings": dataclasses.asdict(settings)}
-    write_whole(out / cache.ABOUT, json.dumps(about | {"made_with": [cache.made_with()]}, indent=1))
+    write_about(writable(out), about | {"made_with": [made_with()]})
     every = settings.halve_every
     with _bar(console) as bar:
         try:
@@ -250,27 +258,25 @@ def _teller(bar: Progress, steps: int, total: int) -> Callable[[sweep.Progress],
     return tell
 
 
-def told(out: Path) -> tuple[str, Settings, dict[str, Any]]:
-    """Return the probe and the settings of a sweep, and all that its folder says of the run."""
-    about = cache.about(out)
+def read_sweep(out: Path) -> tuple[str, Settings, About]:
+    """Return the probe and the settings of a sweep, and the rest of its `run.json`.
+
+    Raises:
+        BadInput: where the folder holds no sweep.
+    """
+    about = read_about(out)
     try:
-        kept = about["settings"]
-        parts = {"sweep": Swept(**kept["sweep"]), "static": Static(**_tuples(kept["static"]))}
-        return about["probe"], Settings(**{**kept, **parts}), about
+        return about["probe"], restore(Settings(), about["settings"]), about
     except (KeyError, TypeError):
         raise BadInput(
-            f"out: expected the folder of a sweep, with {cache.ABOUT}, got {out}; "
+            f"out: expected the folder of a sweep, with {ABOUT}, got {out}; "
             "make one with python -m experiments sweep PROBE"
         ) from None
 
 
-def _tuples(fields: dict[str, Sequence[Any]]) -> dict[str, tuple[Any, ...]]:
-    return {name: tuple(value) for name, value in fields.items()}
-
-
-def load(out: Path) -> tuple[str, sweep.Result, dict[str, Any]]:
+def load(out: Path) -> tuple[str, sweep.Result, About]:
     """Read a sweep, finished or not: its probe, its table and what the folder says of the run."""
-    probe, settings, about = told(out)
+    probe, settings, about = read_sweep(out)
     try:
         return probe, sweep.load(out, settings.space), about
     except FileNotFoundError:

@@ -17,19 +17,18 @@ from rich.console import Console
 
 from experiments.lab import (
     COLOURS,
+    REPORT,
     STYLE,
     BadInput,
     Frame,
+    Page,
     Table,
     decimal,
-    made,
-    markdown,
     print_table,
+    provenance,
     say,
     short,
     words,
-    write_page,
-    write_whole,
 )
 from experiments.sweep import command
 from seqcells import sweep
@@ -57,30 +56,25 @@ def report(out: Path, console: Console) -> None:
     ranked = result.ranked()
     if not ranked:
         raise BadInput(f"out: expected a sweep with finished trials, got {out} with none")
-    picture = out / "sweep.png"
-    draw(result, ranked, picture)
     table = rank_table(result, ranked[:SHOWN])
     left = sum(row["status"] == "unfinished" for row in result.rows)
     title = f"Sweep of {probe}"
-    write_page(
-        out / "report.html",
-        picture,
+    page = Page(
         title=title,
-        alarm=f"{left} of {len(result.rows)} trials are not finished." if left else "",
-        alt=f"{title}: learning curves of the best, and the {result.metric} by each hyperparameter",
         lead=f"{len(result.rows)} trials, ranked by their {result.metric} over the last segment.",
-        terms=TERMS,
+        picture=out / "sweep.png",
         headlines=[headline(result, ranked)],
         tables=[table],
-        findings=[],
-        made=made({**about, "settings": {}}),
+        provenance=provenance({**about, "settings": {}}),
         footer="Every number is computed from results.csv and metrics.jsonl, beside this page.",
+        terms=TERMS,
+        alarm=f"{left} of {len(result.rows)} trials are not finished." if left else "",
+        alt=f"{title}: learning curves of the best, and the {result.metric} by each hyperparameter",
     )
-    text = [f"# {title}", headline(result, ranked), f"![{title}]({picture.name})"]
-    text += [markdown(table.head, table.rows, table.texts), ""]
-    write_whole(out / "results.md", "\n\n".join(text))
+    draw(result, ranked, page.picture)
+    page.write(out)
     print_table(console, table)
-    say(console, f"{headline(result, ranked)}\nThe report: {out / 'report.html'}")
+    say(console, f"{headline(result, ranked)}\nReport: {out / REPORT}")
 
 
 TERMS = {

@@ -16,7 +16,8 @@ from typing import NamedTuple
 import pytest
 from rich.console import Console
 
-from experiments.__main__ import STUDIES, _module
+from experiments import studies
+from experiments.lab import Study, found, load, restore
 from tests.experiments.test_horizon_report import TWO, write
 from tests.experiments.test_study import worlds
 
@@ -96,23 +97,24 @@ def browser():
     driver.quit()
 
 
-@pytest.fixture(scope="module", params=STUDIES)
+@pytest.fixture(scope="module", params=found(studies))
 def page(request, tmp_path_factory):
     """The report of a study, of the kept results or else of made-up ones, and its claims."""
     name, out = request.param, tmp_path_factory.mktemp("report")
-    module, kept = _module(name), ROOT / "experiments/results"
-    settings = {"settings": dataclasses.asdict(module.QUICK)}
+    _, study = load(name, studies, Study)
+    kept = ROOT / "experiments/results"
+    settings = {"settings": dataclasses.asdict(study.quick)}
     if (kept / name / "results.csv").exists():
         shutil.copytree(kept / name, out, dirs_exist_ok=True)
         settings = json.loads((out / "run.json").read_text())
     elif name == "horizon":
         write(out, TWO, **settings)
     else:
-        worlds(module, module.QUICK)[-1].to_csv(out / "results.csv", index=False)
+        worlds(study, study.quick)[-1].to_csv(out / "results.csv", index=False)
         (out / "run.json").write_text(json.dumps(settings))
-    module.report(out, Console(file=io.StringIO()))
-    study = getattr(module, "STUDY", None)
-    return name, out / "report.html", len(study.claims(settings["settings"])) if study else 0
+    study.report(out, Console(file=io.StringIO()))
+    ran = restore(study.settings, settings["settings"])
+    return name, out / "report.html", len(study.claims(ran))
 
 
 @pytest.fixture(scope="module", params=itertools.product(("light", "dark"), SCREENS), ids="-".join)

@@ -12,11 +12,23 @@ import tyro
 from rich.console import Console
 
 from experiments import __main__ as cli
-from experiments import horizon
+from experiments.horizon import settings as horizon_settings
+from experiments.horizon import study as horizon_study
 from experiments.horizon.findings import findings, headlines
 from experiments.horizon.numbers import COLUMNS, Numbers
 from experiments.horizon.settings import Settings
-from experiments.lab import BadInput, Table, cache, decimal, print_table, short, wilson, words
+from experiments.lab import (
+    BadInput,
+    Study,
+    Table,
+    cache,
+    decimal,
+    print_table,
+    read_about,
+    short,
+    wilson,
+    words,
+)
 
 CELLS = ["GRU default", "GRU chrono"]  # they share their programs, so half is compiled
 TINY = [
@@ -99,7 +111,7 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
     [
         (["run", "horizn"], 2, ["study", "'horizn'", "Did you mean horizon?"]),
         (["run", "[/x]"], 2, ["study", "'[/x]'", "horizon"]),
-        (["run"], 2, ["run: expected the name of a study: guide, horizon"]),
+        (["run"], 2, ["run: expected the name of a study: adding,", "horizon"]),
         (["reprot", "horizon"], 2, ["'reprot'", "Did you mean report?"]),
         (["horizon"], 2, ["Did you mean: python -m experiments run horizon"]),
         (["list", "horizon"], 2, ["list", "'horizon'"]),
@@ -113,7 +125,7 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
     ],
 )
 def test_bad_input_is_named_before_any_training(arguments, code, told, capsys, monkeypatch):
-    monkeypatch.setattr(horizon.study.Group, "measure", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(horizon_study.Group, "measure", lambda *_: pytest.fail("it trained"))
     assert cli.main(arguments) == code
     shown = capsys.readouterr()
     assert all(word in " ".join(shown.err.split()) for word in told), shown.err
@@ -149,24 +161,42 @@ def test_settings_are_checked_and_named(name, value):
 def test_budgets_are_checked_and_named(cell, name, value):
     budget = vars(getattr(Settings(), cell)) | {name: value}
     with pytest.raises(BadInput, match=rf"^{cell}\.{name}: expected .*, got .*; give --{cell}"):
-        Settings(**{cell: horizon.settings.Budget(**budget)})
+        Settings(**{cell: horizon_settings.Budget(**budget)})
 
 
-@pytest.mark.parametrize("line", [[], ["list"], ["-h"], ["run", "--help"], ["report", "--help"]])
-def test_the_studies_and_the_commands_are_told_in_80_columns(line, capsys):
+@pytest.mark.parametrize("line", [[], ["list"]])
+def test_the_studies_and_the_commands_are_listed_in_80_columns(line, capsys):
     assert cli.main(line) == 0
     printed = capsys.readouterr().out
     assert "horizon: " in printed
     assert "report NAME" in printed
     usage = printed[printed.index(cli.PROGRAM) :].splitlines()
-    assert len(usage) == 11
+    assert len(usage) == 12
     assert max(map(len, usage)) < 80
+
+
+@pytest.mark.parametrize(
+    ("line", "names"),
+    [
+        (["-h"], ["list", "run", "report", "sweep", "status", "resume"]),
+        (["run", "--help"], ["horizon", "mean_field"]),
+        (["report", "--help"], ["NAME", "--out", "--tensorboard"]),
+        (["sweep", "-h"], ["delayed_recall", "--sweep.lr", "--static.cell"]),
+    ],
+)
+def test_help_names_what_can_follow_and_exits_with_0(line, names, capsys):
+    with pytest.raises(SystemExit) as exit:
+        cli.main(line)
+    assert exit.value.code == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in names)
+    assert "pyright" not in printed
 
 
 def test_the_help_of_a_study_shows_choices_and_short_numbers(capsys):
     with pytest.raises(SystemExit):
         cli.main(["run", "horizon", "--help"])
-    told = capsys.readouterr().out
+    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
     assert "333" not in told
     assert "a third" in told
     assert told.count("GRU chrono") == 2  # a choice, and in the default
@@ -179,7 +209,7 @@ def test_a_bug_is_not_taken_for_bad_input(error, monkeypatch):
     def run(*_):
         raise error
 
-    monkeypatch.setattr(horizon, "run", run)
+    monkeypatch.setattr(Study, "run", run)
     with pytest.raises(type(error), match="a bug"):
         cli.main(["run", "horizon"])
 
@@ -190,7 +220,7 @@ def test_an_interrupt_and_a_full_disk_are_one_line(monkeypatch, capsys):
         def run(*_, error=error):
             raise error
 
-        monkeypatch.setattr(horizon, "run", run)
+        monkeypatch.setattr(Study, "run", run)
         assert cli.main(["run", "horizon"]) == code
     told = capsys.readouterr().err
     assert "from the start of the group" in told
@@ -222,12 +252,12 @@ def test_what_is_finished_outlives_an_interruption(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         cache.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
     assert (tmp_path / "results.csv").read_text().split() == ["who", "first"]
-    assert cache.about(tmp_path)["unfinished"] == ["second"]
+    assert read_about(tmp_path)["unfinished"] == ["second"]
     second.error = None
     cache.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
     assert (first.measured, second.measured) == (1, 2)
     assert (tmp_path / "results.csv").read_text().split() == ["who", "first", "second"]
-    told = cache.about(tmp_path)
+    told = read_about(tmp_path)
     assert (told["command"], told["unfinished"], len(told["made_with"])) == ("x", [], 1)
 
 
@@ -277,7 +307,7 @@ def test_a_table_loses_columns_and_no_letters_where_the_console_is_narrow(capsys
     shown = capsys.readouterr().out
     assert all(text in shown for text in ("a long name [/x]", "first"))
     assert "2" not in shown
-    assert "Too narrow here for second" in shown
+    assert "Columns hidden (terminal too narrow): second" in shown
 
 
 def test_wilson_and_words_and_numbers():
@@ -295,6 +325,32 @@ def test_wilson_and_words_and_numbers():
 
 
 def test_the_choices_of_the_help_are_the_cells_that_there_are():
-    names = [contender.name for contender in horizon.settings.CONTENDERS]
+    names = [contender.name for contender in horizon_settings.CONTENDERS]
     assert list(Settings().cells) == names
     assert tyro.cli(Settings, args=["--cells", *names]).cells == tuple(names)
+
+
+@pytest.mark.slow
+def test_a_study_outside_of_the_repository_runs_by_its_path(tmp_path, capsys, monkeypatch):
+    """The one that docs/studies.md shows, which imports from `experiments.lab` alone."""
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
+    (code,) = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
+    assert set(re.findall(r"from (experiments[\w.]*) import", code)) == {"experiments.lab"}
+    monkeypatch.chdir(tmp_path)
+    Path("match.py").write_text(code)
+    options = ["--seeds", "1", "--length", "5", "--steps", "2"]
+    assert cli.main(["run", "./match.py", "--quick", *options]) == 0
+    printed = capsys.readouterr().out
+    assert "At least 80 % of the slow GRUs learn it in 2 steps: does not hold." in printed
+    assert len(pd.read_csv("runs/match/results.csv")) == 2
+    assert cli.main(["report", "match.py"]) == 0
+    assert "GRU chrono" in capsys.readouterr().out
+
+
+def test_a_file_that_is_no_study_is_named(tmp_path, capsys):
+    path = tmp_path / "empty.py"
+    assert cli.main(["run", str(path)]) == 1
+    assert f"study: expected a Python file, got {path}" in capsys.readouterr().err
+    path.write_text("x = 1")
+    assert cli.main(["run", str(path)]) == 1
+    assert f"study: expected one Study in {path}, got 0" in capsys.readouterr().err

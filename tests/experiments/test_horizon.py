@@ -279,6 +279,6 @@ def test_a_part_is_of_the_code_that_makes_its_rows():
     names = [getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in values]
     mine = {name.split(".")[-1] for name in names if name.startswith("experiments")}
     assert "models" in mine
-    assert mine - {"report", "cache"} == {path.stem for path in study.CODE} - {"seqcells"}
+    assert mine - {"cache"} == {path.stem for path in study.CODE} - {"seqcells"}
     assert sc.__file__ == str(study.CODE[0] / "__init__.py")
     assert all(path.exists() for path in study.CODE)

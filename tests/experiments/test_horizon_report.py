@@ -11,8 +11,9 @@ from rich.console import Console
 from experiments.horizon import picture
 from experiments.horizon.findings import findings, headlines
 from experiments.horizon.numbers import COLUMNS, WHEN, Numbers
-from experiments.horizon.report import every_place, gradients, reach, report
+from experiments.horizon.report import every_place, gradients, reach
 from experiments.lab import BadInput, wilson
+from experiments.studies.horizon import STUDY
 
 LAGS = (2, 4)
 RATES = {"recall": 0.02, "low": 0.02 / 3, "high": 0.06, "adding": 0.005}
@@ -216,7 +217,7 @@ PARTIAL = {
 @pytest.mark.parametrize("name", PARTIAL)
 def test_what_is_there_is_reported_and_what_is_not_finished_named(name, tmp_path, capsys):
     write(tmp_path, PARTIAL[name], unfinished=["recall C three", "adding B two"])
-    report(tmp_path, Console())
+    STUDY.report(tmp_path, Console())
     printed, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
     assert "Not finished: recall C three, adding B two." in printed
     assert "Not finished: recall C three, adding B two." in page
@@ -239,7 +240,7 @@ def test_the_page_tells_how_the_run_was_made(tmp_path):
         "unfinished": [],
     }
     write(tmp_path, TWO, **about)
-    report(tmp_path, Console(quiet=True))
+    STUDY.report(tmp_path, Console(quiet=True))
     page = (tmp_path / "report.html").read_text()
     for told in (
         "run &lt;x&gt;",

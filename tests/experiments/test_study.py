@@ -11,33 +11,38 @@ import pytest
 from rich.console import Console
 
 import seqcells as sc
-from experiments.__main__ import STUDIES, _module, main
+from experiments import studies
+from experiments.__main__ import main
 from experiments.lab import (
     BadInput,
+    Claim,
+    Study,
+    Verdict,
     ahead,
     as_large,
     at_best,
-    claims,
+    best,
     count,
+    found,
+    load,
     loss_between,
     not_behind,
     parameters,
     share_at_least,
     share_at_most,
-    study,
 )
+from experiments.lab.study import read_results, settings_table, summary, verdict_table
 from experiments.studies import guide, mean_field, selective_copy, trainability
 
-MODULES = {name: _module(name) for name in STUDIES}
-ALL = {name: module for name, module in MODULES.items() if hasattr(module, "STUDY")}
-TRIALS = {name: module for name, module in ALL.items() if module is not mean_field}
-over_all = pytest.mark.parametrize("module", ALL.values(), ids=list(ALL))
-over_trials = pytest.mark.parametrize("module", TRIALS.values(), ids=list(TRIALS))
+ALL = {name: load(name, studies, Study)[1] for name in found(studies)}
+JUDGED = {name: one for name, one in ALL.items() if one.claims(one.quick)}
+TRAINED = {name: one for name, one in JUDGED.items() if one is not mean_field.STUDY}
+over_all = pytest.mark.parametrize("study", JUDGED.values(), ids=list(JUDGED))
+over_trained = pytest.mark.parametrize("study", TRAINED.values(), ids=list(TRAINED))
 
 
 @functools.cache
-@functools.cache
-def run_rows(module, settings):
+def run_rows(study, settings):
     """A row for every run, with what is known of it before it is made."""
     return pd.DataFrame(
         {
@@ -47,14 +52,14 @@ def run_rows(module, settings):
             "steps": group.steps,
             "loss": group.task.probe.baseline,
         }
-        for group in module.STUDY.groups(settings)
+        for group in study.groups(settings)
         for run in group.runs
     )
 
 
-def trial_rows(module, settings, good=lambda labels: True):
+def trial_rows(study, settings, good=lambda labels: True):
     """The rows of a run in which all seeds did the same: well, and in no time, or not at all."""
-    rows = run_rows(module, settings)
+    rows = run_rows(study, settings)
     solved = np.array([bool(good(labels)) for labels in rows.to_dict("records")])
     return rows.assign(
         solved_at=np.where(solved, 50.0, math.nan),
@@ -74,47 +79,47 @@ def field_rows(off):
     return pd.DataFrame([row, {**row, "weight_std": 1.5}])
 
 
-def worlds(module, settings):
+def worlds(study, settings):
     """Rows of runs that came out in contrary ways."""
-    if module is mean_field:
+    if study is mean_field.STUDY:
         return [field_rows(1.02), field_rows(0.96)]
-    names = sorted(set(run_rows(module, settings)["arm"]))
+    names = sorted(set(run_rows(study, settings)["arm"]))
     alone = [lambda labels, name=name: labels["arm"] == name for name in names]
     kinds = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]
     goods = [lambda _: True, lambda _: False, *kinds, *alone]
-    if module is trainability:
+    if study is trainability.STUDY:
         goods += [
             lambda labels: 0.9 < labels["value"] < 1.5,
             lambda labels: labels["length"] <= labels["value"],
         ]
-    made = [trial_rows(module, settings, good) for good in goods]
-    if module is guide:  # and one where a GRU is small, and one where it is large
+    made = [trial_rows(study, settings, good) for good in goods]
+    if study is guide.STUDY:  # and one where a GRU is small, and one where it is large
         for sizes in ((5, 50), (50, 5)):
             size = made[0]["arm"].map(lambda arm, sizes=sizes: sizes["GRU" not in arm])
             made.append(made[0].assign(parameters=size))
     return made
 
 
-def verdicts(module, settings, rows):
-    claims = module.STUDY.claims(dataclasses.asdict(settings))
+def verdicts(study, settings, rows):
+    claims = study.claims(settings)
     return {claim.text: claim.judge(rows) for claim in claims}
 
 
 @over_all
-@pytest.mark.parametrize("form", ["QUICK", pytest.param("Settings", marks=pytest.mark.slow)])
-def test_contrary_numbers_give_the_contrary_verdict(module, form):
-    settings = module.QUICK if form == "QUICK" else module.Settings()
-    found = [verdicts(module, settings, rows) for rows in worlds(module, settings)]
+@pytest.mark.parametrize("form", ["quick", pytest.param("settings", marks=pytest.mark.slow)])
+def test_contrary_numbers_give_the_contrary_verdict(study, form):
+    settings = getattr(study, form)
+    found = [verdicts(study, settings, rows) for rows in worlds(study, settings)]
     for text in found[0]:
         assert {world[text].holds for world in found} == {True, False}, text
-        assert len({world[text].found for world in found}) > 1
-    none = verdicts(module, settings, worlds(module, settings)[0].iloc[:0])
+        assert len({world[text].result for world in found}) > 1
+    none = verdicts(study, settings, worlds(study, settings)[0].iloc[:0])
     assert all(verdict == (None, "not run") for verdict in none.values())
 
 
-@over_trials
-def test_runs_differ_and_those_of_a_group_run_alike(module):
-    groups = module.STUDY.groups(module.QUICK)
+@over_trained
+def test_runs_differ_and_those_of_a_group_run_alike(study):
+    groups = study.groups(study.quick)
     assert len({group.name for group in groups}) == len(groups)
     labels = [tuple(group.runs[0].labels) for group in groups]
     assert len(set(labels)) == 1
@@ -215,7 +220,7 @@ def test_of_too_few_seeds_nothing_is_said(seeds, holds):
         ignore_index=True,
     )
     assert ahead("a", "b")(rows).holds is holds
-    assert ("too few" in ahead("a", "b")(rows).found) is (holds is None)
+    assert ("too few" in ahead("a", "b")(rows).result) is (holds is None)
 
 
 def test_a_loss_is_judged_where_it_is_least():
@@ -242,11 +247,16 @@ def test_who_solved_it_too_late_did_not():
 
 
 def test_a_table_has_a_line_for_every_place():
-    table = study.place_table(
-        pd.concat([some([10.0, math.nan, 20.0], arm="a"), some([5.0], arm="b")])
-    )
+    table = settings_table(pd.concat([some([10.0, math.nan, 20.0], arm="a"), some([5.0], arm="b")]))
     assert table.head == [
-        *("arm", "rate", "solved", "interval", "median steps", "of", "loss", "ms")
+        "cell",
+        "rate",
+        "solved",
+        "interval",
+        "median steps",
+        "steps allowed",
+        "loss",
+        "ms per step",
     ]
     assert [row[:3] + row[4:] for row in table.rows] == [
         ["a", "0.1", "2 of 3", "20", "100", "0.5", "2"],
@@ -255,40 +265,45 @@ def test_a_table_has_a_line_for_every_place():
 
 
 def test_a_source_that_all_claims_share_is_told_once():
-    one, other = (claims.Claim("it grows", source, lambda rows: None) for source in ("A", "B"))
-    held, not_run = claims.Verdict(True, "3 %"), claims.Verdict(None, "not run")
-    alike = study.verdict_table([(one, held), (one, not_run)])
+    one, other = (Claim("it grows", source, lambda rows: None) for source in ("A", "B"))
+    held, not_run = Verdict(True, "3 %"), Verdict(None, "not run")
+    alike = verdict_table([(one, held), (one, not_run)])
     assert alike.rows == [["it grows", "holds", "3 %"], ["it grows", "not measured", "not run"]]
     assert alike.caption.startswith("Source: A. ")
-    both = study.verdict_table([(one, held), (other, held)])
+    both = verdict_table([(one, held), (other, held)])
     assert [row[1] for row in both.rows] == ["A", "B"]
     assert "Source" not in both.caption
     assert {table.texts == len(table.head) for table in (alike, both)} == {True}
 
 
 def test_claims_that_hold_are_counted_among_those_that_were_judged():
-    held, failed, not_run = (claims.Verdict(holds, "") for holds in (True, False, None))
-    assert study.summary([held, failed, held]) == "Of 3 claims, 2 hold."
-    assert study.summary([held, not_run]) == "Of 1 claims, 1 hold; 1 were not measured."
-    assert study.summary([not_run]) == "No claim was measured."
+    held, failed, not_run = (Verdict(holds, "") for holds in (True, False, None))
+    assert summary([held, failed, held]) == "2 of 3 claims hold."
+    assert summary([held, not_run]) == "1 of 1 claim holds; 1 not measured."
+    assert summary([not_run]) == "No claim was measured."
+
+
+def test_a_study_is_called_as_its_file_is():
+    assert len(ALL) > 9
+    assert {name: one.name for name, one in ALL.items()} == {name: name for name in ALL}
 
 
 @over_all
-def test_a_folder_without_rows_is_told_how_to_get_some(module, tmp_path):
-    with pytest.raises(BadInput, match=f"experiments run {module.STUDY.name}"):
-        module.report(tmp_path, Console(file=io.StringIO()))
+def test_a_folder_without_rows_is_told_how_to_get_some(study, tmp_path):
+    with pytest.raises(BadInput, match=f"experiments run {study.name}"):
+        study.report(tmp_path, Console(file=io.StringIO()))
 
 
 @pytest.mark.slow
 @over_all
-def test_a_report_is_made_of_rows_alone(module, tmp_path):
-    rows = worlds(module, module.QUICK)[0]
+def test_a_report_is_made_of_rows_alone(study, tmp_path):
+    rows = worlds(study, study.quick)[0]
     rows.to_csv(tmp_path / "results.csv", index=False)
     console = Console(file=io.StringIO(), width=250)
-    module.report(tmp_path, console)
+    study.report(tmp_path, console)
     page = (tmp_path / "report.html").read_text()
     text_page = (tmp_path / "results.md").read_text()
-    assert (tmp_path / f"{module.STUDY.name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert (tmp_path / f"{study.name}.png").read_bytes()[:4] == b"\x89PNG"
     named = set(rows["arm"]) if "arm" in rows else {"1.2", "1.5"}
     for text in named:
         assert text in page
@@ -306,10 +321,10 @@ def recalled(solved_at):
 
 
 def test_the_guide_tells_of_what_is_not_run_yet(tmp_path):
-    rows = trial_rows(guide, guide.QUICK)
+    rows = trial_rows(guide.STUDY, guide.STUDY.quick)
     last = (rows["task"] == "adding") & (rows["length"] == 40) & rows["arm"].str.contains("GRU")
     rows[~last].to_csv(tmp_path / "results.csv", index=False)
-    guide.report(tmp_path, Console(file=io.StringIO()))
+    guide.STUDY.report(tmp_path, Console(file=io.StringIO()))
     assert np.isnan(guide.seconds(rows[~last], "adding", "GRU default", 40))
     lines = {(row[0], row[3]): row for row in guide.choice(rows[~last]).rows}
     assert lines["adding", "40"][4:] == ["0.05 s", "0.05 s", "-", "-"]
@@ -350,7 +365,7 @@ def test_a_cell_stands_with_the_rate_that_solves_most_and_soonest():
         for rate, at in ((0.1, [90.0, 90.0]), (0.2, [50.0, 50.0]), (0.3, [10.0, math.nan]))
     )
     rows = pd.concat([slow, fast, luck], ignore_index=True)
-    assert set(claims.best(rows)["learning_rate"]) == {0.2}
+    assert set(best(rows)["learning_rate"]) == {0.2}
     assert guide.seconds(rows, "recall", "a", 5) == pytest.approx(50 * 0.002)
 
 
@@ -365,12 +380,12 @@ def test_a_net_as_large_as_a_gru_has_as_many_parameters(make):
 
 
 @over_all
-def test_a_setting_out_of_range_is_told(module):
-    for field in dataclasses.fields(module.Settings):
+def test_a_setting_out_of_range_is_told(study):
+    for field in dataclasses.fields(study.settings):
         several = isinstance(field.default, tuple)
         for wrong in [(), (0,), ("a",)] if several else [0, -1, "a", None]:
             with pytest.raises(BadInput, match=f"{field.name}: expected"):
-                dataclasses.replace(module.Settings(), **{field.name: wrong})
+                dataclasses.replace(study.settings, **{field.name: wrong})
 
 
 @pytest.mark.slow
@@ -387,4 +402,4 @@ def test_a_second_run_from_the_command_line_repeats_nothing(tmp_path, capfd, mon
     assert "does not hold" in first
     assert main(command) == 0
     assert capfd.readouterr().out.count("kept") == 3
-    assert study.read(tmp_path, "adding").equals(rows)
+    assert read_results(tmp_path, "adding").equals(rows)

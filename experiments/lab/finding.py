@@ -1,0 +1,79 @@
+"""Finding values by their files: a study or a benchmark is one file, and no list names it."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import importlib
+import importlib.util
+import pkgutil
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import TypeVar
+
+from experiments.lab.settings import BadInput
+
+T = TypeVar("T")
+
+
+def found(package: ModuleType) -> dict[str, str]:
+    """Return the modules of a package by name, with the first line of their docstrings.
+
+    Nothing is imported, so that a list of studies is quick.
+    """
+    (folder,) = package.__path__
+    return {
+        module.name: _first_line(Path(folder), module)
+        for module in pkgutil.iter_modules([folder])
+        if not module.name.startswith("_")
+    }
+
+
+def _first_line(folder: Path, module: pkgutil.ModuleInfo) -> str:
+    path = folder / module.name / "__init__.py" if module.ispkg else folder / f"{module.name}.py"
+    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+
+
+def is_file(name: str) -> bool:
+    """Whether a name is meant as the path of a Python file, not as the name of a module."""
+    return name.endswith(".py")
+
+
+def load(name: str, package: ModuleType, kind: type[T]) -> tuple[ModuleType, T]:
+    """Import a module and return it with the one value of a kind that it defines.
+
+    Args:
+        name: of a module in `package`, or the path of a Python file anywhere.
+        package: where modules are.
+        kind: the type of the value.
+
+    Raises:
+        BadInput: where there is no such file, or not exactly one such value in it.
+    """
+    module = (
+        _import_file(Path(name))
+        if is_file(name)
+        else importlib.import_module(f"{package.__name__}.{name}")
+    )
+    values = [value for value in vars(module).values() if isinstance(value, kind)]
+    if len(values) != 1:
+        raise BadInput(
+            f"{kind.__name__.lower()}: expected one {kind.__name__} in {module.__file__}, "
+            f"got {len(values)}; assign it to a name at the end of the file"
+        )
+    return module, values[0]
+
+
+@functools.cache
+def _import_file(path: Path) -> ModuleType:
+    if not path.is_file():
+        raise BadInput(f"study: expected a Python file, got {path}; there is no such file")
+    name = f"study_{path.stem}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module  # dataclasses look their annotations up there
+    spec.loader.exec_module(module)
+    return module
