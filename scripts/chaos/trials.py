@@ -1,4 +1,4 @@
-"""How much of a row of `chaos.py` is tried, and what came of it."""
+"""The trials of a row: how many to run, and a file of their results."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 from rich.console import Console
@@ -22,10 +22,10 @@ class _Options:
 
     Args:
         out: folder of the results.
-        count: trials; 0 is as many as a row usually has, 3 diverging sweeps to 300 flips.
-        minutes: after which no trial is begun.
-        quick: the short form, a tenth of the trials.
-        fresh: forget what was tried before.
+        count: number of trials; 0 takes the row's own, from 3 diverging sweeps to 300 flips.
+        minutes: minutes after which no trial is started.
+        quick: run a tenth of the trials.
+        fresh: delete the results of earlier calls.
         seed: of the moments and places.
     """
 
@@ -40,8 +40,14 @@ class _Options:
 Options = Annotated[_Options, tyro.conf.OmitArgPrefixes]
 
 
-class Tally:
-    """The trials of one row, those of earlier calls too."""
+class Trials:
+    """The trials of one row, those of earlier calls included.
+
+    Args:
+        row: number of the row.
+        usual: number of trials unless the options give another one.
+        options: how much to try.
+    """
 
     def __init__(self, row: int, usual: int, options: Options) -> None:
         self.row = row
@@ -57,8 +63,8 @@ class Tally:
         self.end = time.monotonic() + 60 * options.minutes
         self.random = random.Random(f"{options.seed} {row} {len(lines)}")
 
-    def trials(self) -> Iterator[int]:
-        """The trials that are left, as long as there is time."""
+    def __iter__(self) -> Iterator[int]:
+        """Yield the numbers of the trials that are left, as long as there is time."""
         left = range(len(self.results), self.count)
         console = Console(stderr=True)
         for trial in track(left, f"row {self.row}", console=console, transient=True):
@@ -66,17 +72,23 @@ class Tally:
                 return
             yield trial
 
-    def add(self, survived: bool, **about: Any) -> None:
-        """Keep one trial."""
-        self.results.append({"survived": survived, **about})
+    def empty(self, name: str) -> Path:
+        """Return the path of a folder of this row, which is deleted if it exists."""
+        folder = self.folder / name
+        shutil.rmtree(folder, ignore_errors=True)
+        return folder
+
+    def add(self, passed: bool, **facts: object) -> None:
+        """Append the result of one trial to the file."""
+        self.results.append({"passed": passed, **facts})
         with self.file.open("a") as file:
             file.write(json.dumps(self.results[-1]) + "\n")
 
-    def report(self, also: bool = True) -> bool:
-        """Print the row; return whether all survived, and `also`."""
-        survived = sum(one["survived"] for one in self.results)
-        print(f"row {self.row}: tried {len(self.results)}, survived {survived}", flush=True)
+    def report(self) -> bool:
+        """Print the row; return whether all its trials passed."""
+        passed = sum(one["passed"] for one in self.results)
+        print(f"row {self.row}: tried {len(self.results)}, passed {passed}", flush=True)
         for one in self.results:
-            if not one["survived"]:
-                print(f"  lost: {one}")
-        return also and survived == len(self.results) >= self.count
+            if not one["passed"]:
+                print(f"  failed: {one}")
+        return passed == len(self.results) >= self.count

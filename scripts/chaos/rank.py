@@ -1,7 +1,7 @@
-"""One of the processes that `chaos.py` hurts: `fit FOLDER` or `sweep FOLDER`, and how it hangs.
+"""One of several processes that are hurt: `fit FOLDER HANG RANK` or `sweep FOLDER HANG RANK`.
 
-HANG is never, sleep (Python's lock is free) or locked (it is not), RANK is who does, in the third
-segment. Each says a line at every turn: saved STEP, done HASH.
+HANG is never, sleep (Python's lock is free) or locked (Python's lock is held); the process RANK
+hangs in the third segment. Each prints a line for each event: saved STEP, done HASH.
 """
 
 from __future__ import annotations
@@ -12,12 +12,11 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
-from _victim import CONFIG, digest, loss, say, start
 
 import seqcells as sc
+from scripts.chaos.model import CONFIG, digest, emit, loss, start
 from seqcells._checkpoint import Checkpoints
 
 STEPS = 60
@@ -30,21 +29,21 @@ def fit(folder: Path, hang: str, rank: int) -> None:
     saved = checkpoints.load(like=state)
     state = state if saved is None else saved.tree
 
-    def on_segment(state: sc.train.TrainState, _: Any) -> None:
+    def on_segment(state: sc.train.TrainState, _: object) -> None:
         if first:
             checkpoints.save(int(state.step), state)
-        told(int(state.step), hang, rank)
+        after_segment(int(state.step), hang, rank)
 
     left, mesh = STEPS - int(state.step), jax.make_mesh((jax.device_count(),), ("data",))
     if left:
         state, _ = sc.train.fit(
             loss, state, hparams, left, segment=CONFIG["segment"], mesh=mesh, on_segment=on_segment
         )
-    say("done", digest(state))
+    emit("done", digest(state))
 
 
 def sweep(folder: Path, hang: str, rank: int) -> None:
-    """Train eight members, each in one of the processes."""
+    """Train eight trials, each in one of the processes."""
 
     def make() -> sc.sweep.Task:
         return sc.sweep.from_loss(loss, lambda key, hparams: start()[0].params)
@@ -57,15 +56,15 @@ def sweep(folder: Path, hang: str, rank: int) -> None:
         out=folder,
         batch=2,
         save_seconds=0,
-        on_segment=lambda progress: told(progress.step, hang, rank),
+        on_segment=lambda progress: after_segment(progress.step, hang, rank),
     )
     table = [{n: str(v) for n, v in row.items() if n != "seconds"} for row in result.rows]
-    say("done", hashlib.sha256(json.dumps(table).encode()).hexdigest())
+    emit("done", hashlib.sha256(json.dumps(table).encode()).hexdigest())
 
 
-def told(step: int, hang: str, rank: int) -> None:
-    """Say the step, and hang if it is time."""
-    say("saved", step)
+def after_segment(step: int, hang: str, rank: int) -> None:
+    """Print the step, and hang after the third segment if this process has this rank."""
+    emit("saved", step)
     if jax.process_index() == rank and step == 3 * CONFIG["segment"]:
         if hang == "sleep":
             time.sleep(1000)
@@ -74,5 +73,5 @@ def told(step: int, hang: str, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    what, folder, how, who = sys.argv[1:]
-    {"fit": fit, "sweep": sweep}[what](Path(folder), how, int(who))
+    name, folder, hang, rank = sys.argv[1:]
+    {"fit": fit, "sweep": sweep}[name](Path(folder), hang, int(rank))

@@ -1,0 +1,102 @@
+"""The process that is hurt: a run, a sweep, or saves that fill a disk.
+
+`run FOLDER [STEPS]`, `sweep FOLDER [SCALE]` and `fill FOLDER SIZE [limited]` print a line for each
+event: ready, at STEP, saved STEP, refused WHY, loaded STEP, done HASH.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import resource
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+
+import seqcells as sc
+from scripts.chaos.model import CELL, CONFIG, digest, emit, loss, start
+from seqcells import _signals
+from seqcells._checkpoint import CheckpointError, Checkpoints
+
+
+def run(folder: str, steps: str = "100") -> int:
+    """Train, saving after every segment, from the last checkpoint if there is one."""
+    checkpoints = Checkpoints(folder, CONFIG)
+    state, hparams = start()
+
+    def on_segment(state: sc.train.TrainState, _: object) -> bool:
+        checkpoints.save(int(state.step), state)
+        emit("saved", int(state.step))
+        return bool(stop)
+
+    emit("ready")
+    with checkpoints.lock(), _signals.deferred() as stop:
+        saved = checkpoints.load(like=state)
+        state = state if saved is None else saved.tree
+        left = int(steps) - int(state.step)
+        emit("at", int(state.step))
+        if left:
+            segment = CONFIG["segment"]
+            state, _ = sc.train.fit(
+                loss, state, hparams, left, segment=segment, on_segment=on_segment
+            )
+    if not stop:
+        emit("done", digest(state))
+    return stop.exit_code
+
+
+def fill(folder: str, size: str, limited: str = "") -> int:
+    """Save `size` bytes until the disk is full, or until files are limited; then load."""
+    half = int(size) // 2
+    tree = {"a": np.zeros(half, np.uint8), "b": np.ones(half, np.uint8)}
+    try:
+        for step in range(100):
+            Checkpoints(folder, CONFIG).save(step, tree)
+            emit("saved", step)
+            if limited and step == 1:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (half // 2, resource.RLIM_INFINITY))
+    except CheckpointError:
+        saved = Checkpoints(folder, CONFIG).load(tree)
+        if saved is not None and all(np.array_equal(saved.tree[key], tree[key]) for key in tree):
+            emit("loaded", saved.step)
+        raise
+    return 0
+
+
+def sweep(folder: str, scale: str = "1") -> int:
+    """Train three batches of eight trials with the loss times `scale`, resuming if killed."""
+
+    def scaled(
+        params: sc.RNNParams, key: jax.Array, hparams: object
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return float(scale) * loss(params, key, hparams)[0], {}
+
+    def make() -> sc.sweep.Task:
+        return sc.sweep.from_loss(scaled, lambda key, _: CELL.init(key, input_size=2))
+
+    space = sc.sweep.Space(learning_rate=sc.sweep.log(1e-3, 1e-1, 6), seed=range(4))
+    emit("ready")
+    result = sc.sweep.run(
+        make,
+        space,
+        40,
+        segment=CONFIG["segment"],
+        batch=8,
+        save_seconds=0,
+        out=Path(folder),
+        on_segment=lambda progress: emit("at", progress.step),
+    )
+    rows = [{n: v for n, v in row.items() if n != "seconds"} for row in result.rows]
+    lines = sorted(map(str, result.history))
+    emit("done", hashlib.sha256(str((rows, lines)).encode()).hexdigest())
+    return 0
+
+
+if __name__ == "__main__":
+    name, *arguments = sys.argv[1:]
+    try:
+        sys.exit({"run": run, "sweep": sweep, "fill": fill}[name](*arguments))
+    except CheckpointError as error:
+        emit("refused", error)
+        sys.exit(1)
