@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 
-def wide(dtype: Any) -> Any:
+def wide(dtype: DTypeLike) -> jnp.dtype:
     """Return the dtype of carries and accumulators: float32, or float64 when computing in it."""
     return jnp.dtype(jnp.float32) if jnp.finfo(dtype).bits < 64 else jnp.dtype(jnp.float64)
 
 
-def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, dtype: Any) -> jax.Array:
+def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, dtype: DTypeLike) -> jax.Array:
     """Compute x @ w + b: the product of operands in `dtype`, the sum and the result in wide(dtype).
 
     Args:

@@ -1,4 +1,4 @@
-"""The theory of wide random nets: how large their activity is, and how fast gradients decay."""
+"""Mean-field theory of wide random nets: the size of their activity, and the decay of gradients."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from seqcells import _check
 
 
 class MeanField(NamedTuple):
-    """The fixed point to which a wide tanh net settles."""
+    """The fixed point of a wide tanh net."""
 
-    q: jax.Array  # [*S], the variance of a unit's sum, W_h h + W_x x + b
-    chi: jax.Array  # [*S], the factor by which the squared norm of a gradient changes a step
-    depth: jax.Array  # [*S], -1 / ln chi, steps in which it falls by e; inf where chi >= 1
+    q: jax.Array  # [*S], variance of a unit's sum, W_h h + W_x x + b
+    chi: jax.Array  # [*S], factor on the squared norm of a gradient at each step
+    depth: jax.Array  # [*S], -1 / ln chi, steps in which that norm falls by e; inf if chi >= 1
 
 
 def mean_field(weight_std: ArrayLike, input_var: ArrayLike) -> MeanField:
-    """Compute what a wide tanh net settles to (Chen, Pennington & Schoenholz 2018).
+    """Compute the fixed point of a wide tanh net (Chen, Pennington & Schoenholz 2018).
 
-    For w_hh of independent entries of variance sw^2 / H, and sums to which the input and the bias
-    add a variance of su^2 at every step, with Dx the standard normal measure::
+    The entries of w_hh are independent with variance sw^2 / H, and the input and the bias add a
+    variance of su^2 to a unit's sum at every step. With Dx the standard normal measure::
 
         q = sw^2 Int tanh^2(sqrt(q) x) Dx + su^2       chi = sw^2 Int sech^4(sqrt(q) x) Dx
 
-    E||dL/dh||^2 is then as chi^k at a lag of k steps. Without an input (su^2 = 0) a net of finite
-    width with sw > 1 is chaotic, and strays from this.
+    E||dL/dh||^2 is then proportional to chi^k at a lag of k steps. Without an input (su^2 = 0), a
+    net of finite width with sw > 1 is chaotic, and deviates from this.
 
     Args:
         weight_std: float[*S]; sw, at least 0.
@@ -42,8 +42,8 @@ def mean_field(weight_std: ArrayLike, input_var: ArrayLike) -> MeanField:
         q, chi and depth, float[*S]; differentiable where su^2 > 0.
 
     Raises:
-        TypeError: on arguments that are not floating.
-        ValueError: on one below 0, or NaN.
+        TypeError: if an argument is not floating.
+        ValueError: if an argument is below 0 or NaN.
 
     >>> q, chi, depth = mean_field(1.2, 0.1)
     >>> round(float(q), 3), round(float(chi), 3), round(float(depth), 1)
@@ -55,7 +55,7 @@ def mean_field(weight_std: ArrayLike, input_var: ArrayLike) -> MeanField:
     def excess(q: jax.Array) -> jax.Array:
         return gain * _gaussian_mean(_tanh_squared, q) + su2 - q
 
-    # Above the largest fixed point the sum shrinks, and tanh^2 is at most 1: from there down.
+    # Above the largest fixed point the variance shrinks; as tanh^2 <= 1, it is below su2 + gain.
     q = _root(excess, su2, su2 + gain, sign=-1)
     chi = gain * _gaussian_mean(_slope_squared, q)
     decays = chi < 1
@@ -66,20 +66,20 @@ def mean_field(weight_std: ArrayLike, input_var: ArrayLike) -> MeanField:
 
 
 def critical_weight_std(input_var: ArrayLike) -> jax.Array:
-    """Compute the sw at which chi = 1: gradients neither vanish nor explode, on average.
+    """Compute the sw at which chi = 1, so that gradients keep their norm on average.
 
-    chi = 1 makes sw^2 a function of q, and then su^2 as well, which grows with q: the q that
-    belongs to `input_var` is found by bisection.
+    With chi = 1, sw^2 is a function of q, and so is su^2, which grows with q. Bisection finds the q
+    whose su^2 is `input_var`.
 
     Args:
         input_var: float[*S]; su^2, at least 0.
 
     Returns:
-        float[*S]; 1 where su^2 = 0, and more with more input. Differentiable where su^2 > 0.
+        float[*S]; 1 if su^2 = 0, and larger for larger su^2. Differentiable where su^2 > 0.
 
     Raises:
-        TypeError: on an argument that is not floating.
-        ValueError: on one below 0, or NaN.
+        TypeError: if the argument is not floating.
+        ValueError: if it is below 0 or NaN.
 
     >>> round(float(critical_weight_std(0.0)), 3), round(float(critical_weight_std(0.1)), 3)
     (1.0, 1.409)
@@ -92,7 +92,7 @@ def critical_weight_std(input_var: ArrayLike) -> jax.Array:
     def excess(q: jax.Array) -> jax.Array:
         return q - gain(q) * _gaussian_mean(_tanh_squared, q) - su2
 
-    # gain * tanh^2 < 1 + 2 sqrt(q): above this q there is too much input.
+    # gain * tanh^2 < 1 + 2 sqrt(q), so su^2 exceeds `input_var` above this q.
     q = _root(excess, su2, jnp.square(1 + jnp.sqrt(2 + su2)), sign=1)
     return jnp.sqrt(gain(q))
 
@@ -100,7 +100,7 @@ def critical_weight_std(input_var: ArrayLike) -> jax.Array:
 def _root(
     excess: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array, sign: int
 ) -> jax.Array:
-    """Bisect for the root of a function with sign `sign` above it; differentiable by its slope."""
+    """Find the root above which a function has the sign `sign`, by bisection; differentiable."""
 
     def bisect(excess: Callable[[jax.Array], jax.Array], _: jax.Array) -> jax.Array:
         def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -109,7 +109,7 @@ def _root(
             above = sign * excess(middle) > 0
             return jnp.where(above, low, middle), jnp.where(above, middle, high)
 
-        # A halving a bit of the mantissa, and some to reach a root that is small beside `high`.
+        # One halving for each bit of the mantissa, and 12 for roots much smaller than `high`.
         ends = jax.lax.fori_loop(0, jnp.finfo(low.dtype).nmant + 12, halve, (low, high))
         return (ends[0] + ends[1]) / 2
 
@@ -123,8 +123,8 @@ def _root(
 def _gaussian_mean(function: Callable[[jax.Array], jax.Array], q: jax.Array) -> jax.Array:
     """Compute Int f(sqrt(q) x) Dx of an even f, x standard normal. q: float[*S].
 
-    By the trapezoid rule, whose error falls exponentially for what is smooth and fades: 1e-15 up to
-    q = 100 with these points, where as many of Gauss and Hermite are 1e-3 off.
+    The error of the trapezoid rule falls exponentially for smooth integrands that vanish at both
+    ends: it is 1e-15 up to q = 100 with these points. As many points of Gauss-Hermite leave 1e-3.
     """
     points, reach = 401, 9.0  # the normal density is 1e-18 at 9
     x = jnp.linspace(0, reach, points, dtype=q.dtype)
@@ -143,7 +143,7 @@ def _slope_squared(a: jax.Array) -> jax.Array:
 
 
 def _at_least_0(**arguments: ArrayLike) -> list[jax.Array]:
-    """Return arguments as arrays of one shape and dtype; values are checked when concrete."""
+    """Return arguments as arrays of one shape and dtype; concrete values are checked."""
     arrays = []
     for name, value in arguments.items():
         array = _check.array(name, value, "float[*S]")
@@ -151,5 +151,5 @@ def _at_least_0(**arguments: ArrayLike) -> list[jax.Array]:
         if not isinstance(value, Tracer) and not np.all(np.asarray(value) >= 0):
             raise ValueError(f"{name}: expected at least 0, got {value!r}")
         arrays.append(array)
-    dtype = jnp.result_type(*arguments.values())  # a Python number promotes as one
+    dtype = jnp.result_type(*arguments.values())  # Python numbers promote weakly
     return [a.astype(dtype) for a in jnp.broadcast_arrays(*arrays)]

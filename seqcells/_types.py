@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
+Shape = tuple[int, ...]  # of an array
 PyTree = Any  # a pytree of arrays
 Json = dict[str, Any]  # what JSON can hold, by name

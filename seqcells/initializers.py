@@ -1,23 +1,24 @@
-"""Initialisers that are values: two equal ones compare equal, so two equal cells trace once.
+"""Initialisers as values: equal ones compare equal, so that equal cells are traced once.
 
-Each is called as `init(key, shape, dtype)`, like those of `jax.nn.initializers`, which serve as
-well. A cell calls its initialisers gate by gate, on [in, H], never on the fused [in, 3H] matrix:
-an orthogonal 3H-wide matrix leaves every gate with a spectral radius near 0.6.
+Each is called as `init(key, shape, dtype)`, like those of `jax.nn.initializers`, which you can use
+too. A cell initialises gate by gate, on [in, H], and never the fused [in, 3H] matrix: if that were
+orthogonal, every gate would have a spectral radius near 0.6.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.nn import initializers as jax_init
+from jax.typing import DTypeLike
 
 from seqcells._linear import wide
 from seqcells._mean_field import critical_weight_std
 from seqcells._static import Named
+from seqcells._types import Shape
 
 __all__ = [
     "Chrono",
@@ -33,8 +34,8 @@ __all__ = [
     "zeros",
 ]
 
-Initializer = Callable[..., jax.Array]  # (key, shape, dtype) -> array
-GateInitializers = Initializer | tuple[Initializer, ...]  # one for all gates, or one a gate
+Initializer = Callable[[jax.Array, Shape, DTypeLike], jax.Array]  # (key, shape, dtype) -> array
+GateInitializers = Initializer | tuple[Initializer, ...]  # one for all gates, or one for each
 
 zeros = jax_init.zeros
 ones = jax_init.ones
@@ -44,9 +45,9 @@ ones = jax_init.ones
 class Orthogonal(Named):
     """Orthogonal matrix times `scale` (Saxe et al. 2014), computed in at least float32.
 
-    Under vmap the matrices are made one after another: on a CPU with few cores a batched QR
-    decomposition (jaxlib 0.10.2) waits for threads of the pool that it runs on, and two of them in
-    one program wait for ever.
+    Under `vmap` the matrices are drawn one after another. On a CPU with few cores, the batched QR
+    decomposition of jaxlib 0.10.2 waits for threads of the pool that it runs on, and two of them in
+    one program deadlock.
 
     Args:
         scale: dimensionless; every singular value of a square matrix.
@@ -54,7 +55,7 @@ class Orthogonal(Named):
 
     scale: float = 1.0
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
 
         @jax.custom_batching.sequential_vmap
@@ -74,8 +75,8 @@ class Identity(Named):
 
     scale: float = 1.0
 
-    def __call__(self, key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
-        """Make an array of `shape` and `dtype`; the key is not used."""
+    def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
+        """Return an array of `shape` and `dtype`; the key is not used."""
         return (self.scale * jnp.eye(*shape, dtype=wide(dtype))).astype(dtype)
 
 
@@ -89,32 +90,35 @@ class Normal(Named):
 
     std: float = 0.01
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
         return jax_init.normal(self.std)(key, shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Sparse(Named):
-    """Square matrix with few inputs a unit, scaled to a spectral radius (Martens & Sutskever 2011).
+    """Sparse square matrix, scaled to a spectral radius (Martens & Sutskever 2011).
 
     The nonzero entries of a column, the weights of one unit's inputs, are normal before scaling.
-    The radius is taken of all eigenvalues, which JAX computes on a CPU.
+    The scale follows from all eigenvalues, which JAX computes on a CPU.
 
     Args:
-        count: nonzero entries a column; all where the matrix has fewer rows.
+        count: nonzero entries in each column, or all of them if the matrix has fewer rows.
         radius: the largest absolute value of an eigenvalue.
+
+    Raises:
+        ValueError: if the shape is not square.
     """
 
     count: int = 15
     radius: float = 0.95
 
-    def __call__(self, key: jax.Array, shape: tuple[int, int], dtype: Any) -> jax.Array:
-        """Draw an array of `shape`, which is square, and `dtype`."""
+    def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
+        """Draw an array of `shape`, which must be square, and `dtype`."""
         if len(shape) != 2 or shape[0] != shape[1]:
             raise ValueError(f"Sparse: expected a square shape, got {tuple(shape)}")
 
-        @jax.custom_batching.sequential_vmap  # for the reason that `Orthogonal` has
+        @jax.custom_batching.sequential_vmap  # as in `Orthogonal`
         def draw(key: jax.Array) -> jax.Array:
             k_place, k_value = jax.random.split(key)
             ranks = jnp.argsort(jax.random.uniform(k_place, shape), axis=0)
@@ -137,7 +141,7 @@ class Uniform(Named):
     low: float = -0.01
     high: float = 0.01
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
         u = jax.random.uniform(key, shape, wide(dtype), minval=self.low, maxval=self.high)
         return u.astype(dtype)
@@ -145,16 +149,16 @@ class Uniform(Named):
 
 @dataclasses.dataclass(frozen=True)
 class Glorot(Named):
-    """Uniform on +-sqrt(6 / (in + out)) (Glorot & Bengio 2010), `out` being one gate's width."""
+    """Uniform on +-sqrt(6 / (in + out)) (Glorot & Bengio 2010); `out` is the width of one gate."""
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
         return jax_init.glorot_uniform()(key, shape, dtype)
 
 
 @dataclasses.dataclass(frozen=True)
 class Lecun(Named):
-    """Truncated normal of variance `scale` / in (LeCun et al. 1998); Flax's and Haiku's default.
+    """Truncated normal of variance `scale` / in (LeCun et al. 1998), the default of Flax and Haiku.
 
     Args:
         scale: dimensionless; the variance of a sum over inputs of variance 1.
@@ -162,7 +166,7 @@ class Lecun(Named):
 
     scale: float = 1.0
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
         draw = jax_init.variance_scaling(self.scale, "fan_in", "truncated_normal")
         return draw(key, shape, dtype)
@@ -172,12 +176,15 @@ class Lecun(Named):
 class Chrono(Named):
     """Bias -ln U[1, t_max - 1] of the update gate z (Tallec & Ollivier 2018).
 
-    z is the fraction that is WRITTEN here, so the paper's log U stands with a minus sign. A unit's
-    timescale 1/z = 1 + U, in steps, is then uniform on [2, t_max] where its other drive is zero.
+    z is the fraction that is WRITTEN here, so the paper's log U has a minus sign. If the rest of
+    the gate's sum is zero, the timescale of a unit, 1/z = 1 + U, is uniform on [2, t_max].
     Use it for one gate: `GRU(64, b_ih_init=(zeros, Chrono(100), zeros))`, in the order r|z|n.
 
     Args:
         t_max: the longest timescale, in steps; at least 2.
+
+    Raises:
+        ValueError: if `t_max` is below 2.
     """
 
     t_max: float
@@ -186,7 +193,7 @@ class Chrono(Named):
         if not self.t_max >= 2:
             raise ValueError(f"t_max: expected at least 2 steps, got {self.t_max!r}")
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
         u = jax.random.uniform(key, shape, wide(dtype), minval=1.0, maxval=self.t_max - 1.0)
         return -jnp.log(u).astype(dtype)
@@ -194,14 +201,17 @@ class Chrono(Named):
 
 @dataclasses.dataclass(frozen=True)
 class Critical(Named):
-    """Normal entries N(0, sw^2 / in), at the sw at which gradients of a tanh RNN keep their norm.
+    """Normal entries N(0, sw^2 / in), with the sw at which gradients of a tanh RNN keep their norm.
 
-    By mean-field theory (Chen, Pennington & Schoenholz 2018), so on average and in wide nets:
-    `seqcells.diagnostics.critical_weight_std` says at which sw. It is for `RNN(H, "tanh")`.
+    `seqcells.diagnostics.critical_weight_std` computes sw by mean-field theory (Chen, Pennington &
+    Schoenholz 2018), so the norm is kept on average and in wide nets. Use it for `RNN(H, "tanh")`.
 
     Args:
-        input_var: variance of what the input and the bias add to a unit's sum, W_x x_t + b; at
+        input_var: variance of W_x x_t + b, which the input and the bias add to a unit's sum; at
             least 0. With `Lecun`, the default, it is the mean square of the input's features.
+
+    Raises:
+        ValueError: if `input_var` is below 0.
     """
 
     input_var: float
@@ -210,31 +220,34 @@ class Critical(Named):
         if not self.input_var >= 0:
             raise ValueError(f"input_var: expected at least 0, got {self.input_var!r}")
 
-    def __call__(self, key: jax.Array, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+    def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
         std = critical_weight_std(jnp.asarray(self.input_var, wide(dtype))) / shape[0] ** 0.5
         return (std * jax.random.normal(key, shape, wide(dtype))).astype(dtype)
 
 
 def per_gate(
-    name: str, init: GateInitializers, key: jax.Array, shape: tuple[int, ...], n: int, dtype: Any
+    name: str, init: GateInitializers, key: jax.Array, shape: Shape, n: int, dtype: DTypeLike
 ) -> jax.Array:
     """Initialise n gates of `shape` one by one and join them along the last axis.
 
     Args:
-        name: the argument that held `init`, for error messages.
-        init: one initialiser for all gates, or a tuple with one a gate.
+        name: the argument that holds `init`, for error messages.
+        init: one initialiser for all gates, or a tuple with one for each.
         key: one random key.
         shape: the shape of one gate.
-        n: how many gates.
+        n: the number of gates.
         dtype: of the result.
 
     Returns:
         dtype[*shape[:-1], n * shape[-1]].
+
+    Raises:
+        ValueError: if an initialiser returns another shape.
     """
     inits = init if isinstance(init, tuple) else (init,) * n
     keys = jax.random.split(key, n) if n > 1 else (key,)
-    if 0 in shape:  # an input without features: nothing to draw, and no fan-in to divide by
+    if 0 in shape:  # no features: nothing to draw, and no fan-in to divide by
         return jnp.zeros((*shape[:-1], n * shape[-1]), dtype)
     blocks = [f(k, shape, dtype) for f, k in zip(inits, keys, strict=True)]
     for block in blocks:
@@ -245,7 +258,7 @@ def per_gate(
     return blocks[0] if n == 1 else jnp.concatenate(blocks, axis=-1)
 
 
-def check(name: str, init: Any, n: int) -> None:
+def check(name: str, init: object, n: int) -> None:
     """Raise unless `init` is an initialiser or a tuple of n of them."""
     inits = init if isinstance(init, tuple) else (init,)
     if isinstance(init, tuple) and len(init) != n:

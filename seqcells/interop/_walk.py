@@ -10,10 +10,10 @@ import numpy as np
 
 from seqcells import _check
 from seqcells._cell import Cell, Params, known_shapes
+from seqcells._types import Shape
 from seqcells.layers import Bidirectional, Both, Layer, Recurrent, Stack
 
 CellOrLayer = Cell | Layer
-Shape = tuple[int, ...]
 
 
 class Leaf(NamedTuple):
