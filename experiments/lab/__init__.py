@@ -67,8 +67,10 @@ from experiments.lab.pictures import COLOURS as COLOURS
 from experiments.lab.pictures import MARKERS as MARKERS
 from experiments.lab.pictures import STYLE as STYLE
 from experiments.lab.pictures import draw_grid as draw_grid
+from experiments.lab.pictures import draw_shares as draw_shares
 from experiments.lab.pictures import draw_success as draw_success
 from experiments.lab.runs import CODE as CODE
+from experiments.lab.runs import COLUMNS as COLUMNS
 from experiments.lab.runs import FAST_COMPILE as FAST_COMPILE
 from experiments.lab.runs import Measure as Measure
 from experiments.lab.runs import Run as Run
@@ -81,6 +83,9 @@ from experiments.lab.settings import restore as restore
 from experiments.lab.settings import several as several
 from experiments.lab.settings import whole as whole
 from experiments.lab.study import Study as Study
+from experiments.lab.study import read_results as read_results
+from experiments.lab.study import read_table as read_table
+from experiments.lab.study import settings_table as settings_table
 from experiments.lab.text import decimal as decimal
 from experiments.lab.text import interval as interval
 from experiments.lab.text import short as short

@@ -46,6 +46,11 @@ class Count(NamedTuple):
         return wilson(self.k, self.n)
 
     @property
+    def most(self) -> bool:
+        """Whether more than half solved it."""
+        return 2 * self.k > self.n
+
+    @property
     def text(self) -> str:
         """`k of n`, with the interval of the share."""
         return f"{self.k} of {self.n} (95 % interval {interval(self.k, self.n)})"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import jax
@@ -32,8 +32,8 @@ class GradientByLag:
 
     where: Mapping[str, object]
     samples: int = 256
-    table: ClassVar = "gradients"
-    columns: ClassVar = ("arm", "when", "lag", "norm")
+    table: ClassVar[str] = "gradients"
+    columns: ClassVar[Sequence[str]] = ("arm", "when", "lag", "norm")
 
     def rows(self, trained: Trained) -> list[dict[str, Any]]:
         """Measure the rows; none where the group has none of the runs."""

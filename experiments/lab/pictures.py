@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from experiments.lab.text import wilson
+from experiments.lab.claims import Count, count
 from seqcells.diagnostics.plot import OKABE_ITO
 
 COLOURS = OKABE_ITO[:7]
@@ -42,7 +44,12 @@ def draw_success(frame: Any, path: Path, x: str, panel: str, label: str) -> None
         part = frame[frame[panel] == name]
         places = sorted(set(part[x]))
         for i, arm in enumerate(arms):
-            _draw_arm(axes, part[part["arm"] == arm], x, places, i, len(arms))
+            mine = part[part["arm"] == arm]
+            counts = {k: count(mine[mine[x] == place]) for k, place in enumerate(places)}
+            counts = {k: found for k, found in counts.items() if found.n}
+            if counts:
+                line = "-" if len(places) > 1 else "none"
+                draw_shares(axes, counts, arm, i, len(arms), linestyle=line)
         axes.set_title(str(name))
         axes.set_xlabel(label)
         axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
@@ -60,26 +67,25 @@ def draw_success(frame: Any, path: Path, x: str, panel: str, label: str) -> None
     made.savefig(path)
 
 
-def _draw_arm(axes: Axes, rows: Any, x: str, places: list[Any], i: int, arms: int) -> None:
-    """Draw an arm's share at each place, a little beside the others."""
-    counts = [(k, rows.loc[rows[x] == place, "solved"]) for k, place in enumerate(places)]
-    counts = [(k, int(solved.sum()), len(solved)) for k, solved in counts if len(solved)]
-    if not counts:
-        return
-    at = np.array([k for k, _, _ in counts]) + (i - (arms - 1) / 2) * 0.5 / arms
-    share = np.array([k / n for _, k, n in counts])
-    ends = np.array([wilson(k, n) for _, k, n in counts]).T
-    axes.errorbar(
-        at,
-        share,
-        np.abs(ends - share),
-        label=rows["arm"].iloc[0],
-        color=COLOURS[i],
-        marker=MARKERS[i],
-        markersize=7,
-        capsize=3,
-        linewidth=1.6,
-        linestyle="-" if len(places) > 1 else "none",
+def draw_shares(
+    axes: Axes, counts: Mapping[int, Count], arm: str, i: int, arms: int, **style: Any
+) -> ErrorbarContainer:
+    """Draw which share solved it at each place along the axis, with its 95 % Wilson interval.
+
+    Args:
+        axes: to draw on.
+        counts: by place.
+        arm: the label.
+        i: the arm's number: its colour and mark; it stands a little beside the others.
+        arms: how many arms share the axes.
+        style: arguments of `Axes.errorbar` that are not the default.
+    """
+    at = np.array(list(counts)) + (i - (arms - 1) / 2) * 0.5 / arms
+    share = np.array([c.k / c.n for c in counts.values()])
+    ends = np.array([c.interval for c in counts.values()]).T
+    look = {"color": COLOURS[i], "marker": MARKERS[i], "markersize": 7, "linewidth": 1.6}
+    return axes.errorbar(
+        at, share, np.abs(ends - share), label=arm, **{**look, "capsize": 3, **style}
     )
 
 

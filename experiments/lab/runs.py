@@ -8,7 +8,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -65,21 +65,13 @@ class Trained(NamedTuple):
 
 
 class Measure(Protocol):
-    """What is measured of a group besides its scores: another table.
+    """What is measured of a group besides its scores: a further table.
 
-    Its `repr` is a part of the name of the file that keeps the rows, so give it all that they
-    depend on; a frozen dataclass does.
+    A frozen dataclass: the file that keeps the rows is named by the `repr`, among other things.
     """
 
-    @property
-    def table(self) -> str:
-        """The name of the table."""
-        ...
-
-    @property
-    def columns(self) -> Sequence[str]:
-        """The columns of the table."""
-        ...
+    table: ClassVar[str]  # its name
+    columns: ClassVar[Sequence[str]]
 
     def rows(self, trained: Trained) -> list[dict[str, Any]]:
         """Measure the rows."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, TypeVar
+import shlex
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -44,22 +45,48 @@ def several(name: str, values: object, example: str) -> None:
         )
 
 
+def one_of(name: str, value: object, known: Sequence[str]) -> None:
+    """Raise unless `value` is one of the words."""
+    if value not in known:
+        words = ", ".join(map(repr, known))
+        raise BadInput(f"{name}: expected some of {words}, got {value!r}; choose from these")
+
+
 @dataclasses.dataclass(frozen=True)
 class CheckedSettings:
-    """Settings that are checked by their defaults: counts, positive numbers, or several of one."""
+    """Settings that are checked by their defaults.
+
+    A number has to be a count or a positive number, as its default is; a tuple has to hold one or
+    more of them, or some of the words of its default; a dataclass holds further settings. Counts
+    are at least 1, or `metadata["least"]` of their field.
+    """
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value, default = getattr(self, field.name), getattr(type(self), field.name)
-            if isinstance(default, tuple):
-                several(field.name, value, " ".join(map(str, default)))
+            _check(field.name, value, default, field.metadata.get("least", 1))
+
+
+def _check(name: str, value: Any, default: Any, least: int = 1) -> None:
+    if dataclasses.is_dataclass(default):
+        kind = type(default)
+        if not isinstance(value, kind):
+            kind = kind.__name__
+            raise BadInput(f"{name}: expected a {kind}, got {value!r}; give {kind}(...)")
+        for field in dataclasses.fields(default):
+            path, one = f"{name}.{field.name}", getattr(value, field.name)
+            _check(path, one, getattr(default, field.name))
+    elif isinstance(default, tuple):
+        several(name, value, shlex.join(map(str, default)))
+        for one in value:
+            if isinstance(default[0], str):
+                one_of(name, one, default)
             else:
-                value, default = (value,), (default,)
-            for one in value:
-                if isinstance(default[0], int):
-                    whole(field.name, one, least=1)
-                else:
-                    positive(field.name, one, default[0])
+                _check(name, one, default[0], least)
+    elif isinstance(default, int):
+        whole(name, value, least)
+    else:
+        positive(name, value, default)
 
 
 def restore(default: S, kept: Mapping[str, object]) -> S:

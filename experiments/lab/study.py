@@ -27,21 +27,39 @@ R = TypeVar("R")  # of what is read from the tables of a run
 Judged = Sequence[tuple[Claim, Verdict]]
 
 
-def read_results(out: Path, name: str) -> Frame:
+def read_results(out: Path, name: str, columns: Sequence[str] = ()) -> Frame:
     """Read the rows of a run.
 
     Raises:
-        BadInput: where there are none; it says which command measures them.
+        BadInput: where there are none, or the table cannot be read; it says which command makes it.
     """
-    path = out / "results.csv"
-    try:
-        rows = pd.read_csv(path)
-    except (FileNotFoundError, ValueError):
-        rows = pd.DataFrame()
+    rows = read_table(out / "results.csv", name, columns)
     if rows.empty:
         raise BadInput(
             f"out: expected results.csv with rows in {out}, found none; "
             f"make it with python -m experiments run {name}"
+        )
+    return rows
+
+
+def read_table(path: Path, name: str, columns: Sequence[str] = ()) -> Frame:
+    """Read a table of a run of the study `name`; it has no rows where there is no file.
+
+    Raises:
+        BadInput: where the file is not a CSV table, or lacks one of the columns.
+    """
+    again = f"make it again with python -m experiments run {name}"
+    try:
+        rows = pd.read_csv(path)
+    except FileNotFoundError:
+        return pd.DataFrame(columns=[*columns])
+    except ValueError as error:  # pandas' own errors are of this class
+        raise BadInput(f"{path}: expected a CSV table ({error}); {again}") from None
+    missing = [column for column in columns if column not in rows]
+    if missing:
+        raise BadInput(
+            f"{path}: expected the columns {', '.join(columns)}, "
+            f"got none named {', '.join(missing)}; {again}"
         )
     return rows
 

@@ -115,7 +115,7 @@ def reach(rows: Frame, task: str, arm: str) -> int:
     """Return the length up to which most seeds solve a task at every length; 0 for none."""
     good = 0
     for length, found in counts(rows, task, arm).items():
-        if 2 * found.k <= found.n:
+        if not found.most:
             break
         good = length
     return good
@@ -210,7 +210,7 @@ def _rnn_does_for_short(rows: Frame, rnn: str) -> Verdict:
     for task in (RECALL, ADDING):
         length, alike = next(iter(counts(rows, task, rnn).items()))
         times = [seconds(rows, task, arm, length) for arm in (rnn, GRU.name)]
-        found.append(2 * alike.k > alike.n and times[0] <= times[1])
+        found.append(alike.most and times[0] <= times[1])
         told.append(
             f"{task} over {length} steps {alike.text}, half {_done(times[0])}, "
             f"with the GRU {_done(times[1])}"
