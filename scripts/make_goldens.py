@@ -1,12 +1,13 @@
-"""Run the real frameworks and keep what they compute, for `tests/interop/test_goldens.py`.
+"""Run the real frameworks and save what they compute, for `tests/interop/test_goldens.py`.
 
     pip install torch keras dm-haiku equinox flax onnx onnxruntime
     python scripts/make_goldens.py [NAME ...]
 
-It writes tests/goldens/NAME.npz: for every case the framework's own arrays, an input, the outputs
-and the final carries. Computed in float64, but for ONNX Runtime, which has float32 only.
-Weights are multiples of 1/64, so that the files are small. Inputs are [T, B, D], outputs [T, B, H]
-with zeros at padding; carries stand in the order (h, c), layer by layer, forward then backward.
+The script writes tests/goldens/NAME.npz, which holds the framework's own arrays, the input, the
+outputs and the final carries of every case. All are float64, except that ONNX Runtime has float32
+only. Weights are multiples of 1/64, so that the files are small. Inputs are [T, B, D], outputs
+[T, B, H] with zeros at padding; carries are in the order (h, c), layer by layer, forward before
+backward.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import importlib.metadata
 import json
 import os
 import sys
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,22 +26,27 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+Module = Any  # a module or cell of a framework, which may lack types
+Option = Any  # an argument of such a module
+Tree = Any  # a pytree of arrays
+Tensor = Any  # an array of a framework
+
 T, B, D, H = 5, 2, 3, 4
 LENGTHS = np.array([5, 3])
 OUT = Path(__file__).parents[1] / "tests" / "goldens"
 
 
 class Case(NamedTuple):
-    """What one model was given, and what it computed."""
+    """The weights and lengths of one model, and what it computed from `XS`."""
 
-    arrays: dict[str, Any]  # its own weights, by its own names
-    ys: Any  # [T, B, ...]
-    carry: list[Any]  # [B, H] each
-    lengths: Any = None
+    arrays: dict[str, np.ndarray]  # by the framework's names
+    ys: Tensor  # [T, B, ...]
+    carry: Sequence[Tensor]  # [B, H] each
+    lengths: np.ndarray | None = None
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:
-    """Multiples of 1/64 on [-1, 1]."""
+    """Draw multiples of 1/64 from [-1, 1]."""
     return np.random.default_rng(seed).integers(-64, 65, shape) / 64
 
 
@@ -47,14 +54,14 @@ XS = draw(0, T, B, D)
 VALID = np.arange(T)[:, None, None] < LENGTHS[:, None]  # [T, B, 1]
 
 
-def fill(tree: Any) -> Any:
-    """The same tree with weights drawn anew, none of them zero alike."""
+def fill(tree: Tree) -> Tree:
+    """Return the tree with weights drawn anew, each leaf from a seed of its own."""
     leaves, structure = jax.tree.flatten(tree)
     return structure.unflatten([jnp.asarray(draw(i + 1, *a.shape)) for i, a in enumerate(leaves)])
 
 
-def names(tree: Any, separator: str = "/") -> dict[str, np.ndarray]:
-    """A tree as one dict, by path."""
+def names(tree: Tree, separator: str = "/") -> dict[str, np.ndarray]:
+    """Return the leaves of a tree by their paths."""
     leaves = jax.tree_util.tree_leaves_with_path(tree)
     return {
         jax.tree_util.keystr(path, simple=True, separator=separator): np.asarray(leaf)
@@ -63,14 +70,14 @@ def names(tree: Any, separator: str = "/") -> dict[str, np.ndarray]:
 
 
 def torch_cases() -> dict[str, Case]:
-    """nn.GRU, nn.LSTM, nn.RNN and their cells."""
+    """Run nn.GRU, nn.LSTM, nn.RNN and their cells."""
     import torch
 
-    def run(cls: Any, lengths: Any = None, **options: Any) -> Case:
+    def run(cls: str, lengths: np.ndarray | None = None, **options: Option) -> Case:
         net = getattr(torch.nn, cls)(D, H, dtype=torch.float64, **options)
         arrays = {k: draw(i, *v.shape) for i, (k, v) in enumerate(net.state_dict().items())}
         net.load_state_dict({k: torch.tensor(v) for k, v in arrays.items()})
-        xs: Any = torch.tensor(XS)
+        xs: Tensor = torch.tensor(XS)
         with torch.no_grad():
             if "Cell" in cls:
                 ys, carry = cell(net, xs)
@@ -84,7 +91,7 @@ def torch_cases() -> dict[str, Case]:
         flat = [a for pair in zip(*both, strict=True) for a in pair] if "Cell" not in cls else both
         return Case(arrays, ys, list(flat), lengths)
 
-    def cell(net: Any, xs: Any) -> Any:
+    def cell(net: Module, xs: Tensor) -> tuple[Tensor, Tree]:
         ys, carry = [], None
         for x in xs:
             carry = net(x, carry)
@@ -105,7 +112,9 @@ def torch_cases() -> dict[str, Case]:
     return cases
 
 
-def steps(step: Any, carry: Any, xs: Any) -> tuple[Any, list[Any]]:
+def steps(
+    step: Callable[[Tree, Tensor], tuple[Tree, Tensor]], carry: Tree, xs: Iterable[Tensor]
+) -> tuple[Tree, list[Tensor]]:
     """Unroll a cell of a framework that has no layer."""
     ys = []
     for x in xs:
@@ -114,18 +123,21 @@ def steps(step: Any, carry: Any, xs: Any) -> tuple[Any, list[Any]]:
     return carry, ys
 
 
-def exact_tanh(x: Any) -> Any:
+def exact_tanh(x: jax.Array) -> jax.Array:
     """Compute tanh in the dtype of x."""
     return jnp.tanh(x)
 
 
-def exact_relu(x: Any) -> Any:
+def exact_relu(x: jax.Array) -> jax.Array:
     """Compute ReLU in the dtype of x."""
     return jnp.maximum(x, 0)
 
 
 def keras_cases() -> dict[str, Case]:
-    """GRU, LSTM, SimpleRNN, Bidirectional, Sequential; masks repeat outputs, which are cut here."""
+    """Run GRU, LSTM, SimpleRNN, Bidirectional and Sequential.
+
+    Keras repeats the last output at padding, which is set to zero here.
+    """
     import keras
 
     keras.backend.set_floatx("float64")
@@ -133,7 +145,7 @@ def keras_cases() -> dict[str, Case]:
     tanh = {"activation": known(exact_tanh)}  # Keras's own rounds to float32 on JAX
     relu, layers = known(exact_relu), keras.layers
 
-    def run(make: Any, lengths: Any = None) -> Case:
+    def run(make: Callable[..., Module], lengths: np.ndarray | None = None) -> Case:
         keras.backend.clear_session()  # so that names start anew
         layer = make(return_sequences=True, return_state=True)
         mask = None if lengths is None else jnp.asarray(VALID[..., 0].T)
@@ -157,10 +169,10 @@ def keras_cases() -> dict[str, Case]:
         arrays = {w.path: w.numpy() for w in net.weights}
         return Case(arrays, np.asarray(net(xs))[None], [])  # the last output alone
 
-    def both(cls: Any, merge: str = "concat", **more: Any) -> Any:
+    def both(cls: Module, merge: str = "concat", **more: Option) -> Callable[..., Module]:
         return lambda **o: layers.Bidirectional(cls(H, **(tanh | more), **o), merge_mode=merge)
 
-    def one(cls: Any, **more: Any) -> Any:
+    def one(cls: Module, **more: Option) -> Callable[..., Module]:
         return lambda **o: cls(H, **(tanh | more), **o)
 
     gru, lstm, rnn = layers.GRU, layers.LSTM, layers.SimpleRNN
@@ -183,20 +195,20 @@ def keras_cases() -> dict[str, Case]:
     }
 
 
-def ours(carry: Any) -> list[Any]:
-    """Flax's carry in our order: (c, h) as (h, c)."""
+def ours(carry: Tree) -> list[Tensor]:
+    """Return Flax's carry in our order: (c, h) as (h, c)."""
     if isinstance(carry, tuple):
         return [carry[1], carry[0]]
     return [carry]
 
 
 def linen_cases() -> dict[str, Case]:
-    """nn.RNN over each cell, nn.Bidirectional, nn.Sequential."""
+    """Run nn.RNN over each cell, nn.Bidirectional and nn.Sequential."""
     from flax import linen as nn
 
     xs, f64 = XS.swapaxes(0, 1), {"param_dtype": jnp.float64}  # also of the carry
 
-    def run(module: Any, lengths: Any = None) -> Case:
+    def run(module: nn.Module, lengths: np.ndarray | None = None) -> Case:
         variables = fill(module.init(jax.random.key(0), xs))
         carry, ys = module.apply(variables, xs, seq_lengths=lengths, return_carry=True)
         ys = np.asarray(ys).swapaxes(0, 1)
@@ -210,7 +222,7 @@ def linen_cases() -> dict[str, Case]:
         variables = fill(net.init(jax.random.key(0), xs))
         return Case(names(variables), np.asarray(net.apply(variables, xs)).swapaxes(0, 1), [])
 
-    def cell(module: Any) -> Case:
+    def cell(module: nn.RNNCellBase) -> Case:
         start = module.initialize_carry(jax.random.key(0), (B, D))
         variables = fill(module.init(jax.random.key(0), start, XS[0]))
         carry, ys = steps(lambda c, x: module.apply(variables, c, x), start, XS)
@@ -233,20 +245,20 @@ def linen_cases() -> dict[str, Case]:
 
 
 def nnx_cases() -> dict[str, Case]:
-    """nnx.RNN over each cell, nnx.Bidirectional, nnx.Sequential."""
+    """Run nnx.RNN over each cell, nnx.Bidirectional and nnx.Sequential."""
     from flax import nnx
 
     rngs, xs = nnx.Rngs(0), jnp.asarray(XS.swapaxes(0, 1))
 
-    def rnn(cls: Any, size: int = D, **options: Any) -> Any:
+    def rnn(cls: Callable[..., Module], size: int = D, **options: Option) -> nnx.RNN:
         return nnx.RNN(cls(size, H, rngs=rngs, param_dtype=jnp.float64, **options), rngs=rngs)
 
-    def run(module: Any, lengths: Any = None) -> Case:
+    def run(module: Module, lengths: np.ndarray | None = None) -> Case:
         state = nnx.state(module, nnx.Param)
         arrays = fill(nnx.to_pure_dict(state))
         nnx.replace_by_pure_dict(state, arrays)
         nnx.update(module, state)
-        carry: Any = []
+        carry: Tree = []
         if isinstance(module, nnx.Sequential):
             ys = module(xs)
         else:
@@ -270,11 +282,11 @@ def nnx_cases() -> dict[str, Case]:
 
 
 def haiku_cases() -> dict[str, Case]:
-    """hk.dynamic_unroll over each core, and over a DeepRNN."""
+    """Run hk.dynamic_unroll over each core, and over a DeepRNN."""
     import haiku as hk
 
-    def run(make: Any, reverse: bool = False) -> Case:
-        def net(xs: Any) -> Any:
+    def run(make: Callable[[], hk.RNNCore], reverse: bool = False) -> Case:
+        def net(xs: jax.Array) -> Tree:
             core = make()
             return hk.dynamic_unroll(core, xs, core.initial_state(B), reverse=reverse)
 
@@ -294,12 +306,12 @@ def haiku_cases() -> dict[str, Case]:
 
 
 def equinox_cases() -> dict[str, Case]:
-    """GRUCell and LSTMCell, and a tuple of them, stepped by hand."""
+    """Step GRUCell, LSTMCell and a tuple of them by hand."""
     import equinox as eqx
 
-    def run(*cells: Any) -> Case:
+    def run(*cells: Module) -> Case:
         cells = fill(cells)
-        xs: Any = jnp.asarray(XS)
+        xs = jnp.asarray(XS)
         carries = []
         for cell in cells:
             zero = jnp.zeros((B, H))
@@ -313,10 +325,10 @@ def equinox_cases() -> dict[str, Case]:
             carries += carry if pair else [carry]
         return Case(names(cells if len(cells) > 1 else cells[0], "."), xs, carries)
 
-    def _both(carry: Any, pair: bool) -> Any:
+    def _both(carry: Tree, pair: bool) -> tuple[Tree, jax.Array]:
         return carry, carry[0] if pair else carry
 
-    def make(cls: Any, size: int = D, **options: Any) -> Any:
+    def make(cls: type[Module], size: int = D, **options: Option) -> Module:
         return cls(size, H, key=jax.random.key(0), **options)
 
     gru, lstm = eqx.nn.GRUCell, eqx.nn.LSTMCell
@@ -330,19 +342,23 @@ def equinox_cases() -> dict[str, Case]:
 
 
 def onnx_cases() -> dict[str, Case]:
-    """GRU, LSTM, RNN: ONNX Runtime in float32, the reference evaluator in float64."""
+    """Run GRU, LSTM and RNN: ONNX Runtime in float32, the reference evaluator in float64."""
     import onnx.reference
     import onnxruntime
     from onnx import helper
 
-    def run(op: str, ways: int = 1, bias: bool = True, exact: bool = False, **more: Any) -> Case:
+    def run(
+        op: str, directions: int = 1, bias: bool = True, exact: bool = False, **more: Option
+    ) -> Case:
         gates = {"GRU": 3, "LSTM": 4, "RNN": 1}[op]
         kind = np.float64 if exact else np.float32
         shapes = {"W": (gates * H, D), "R": (gates * H, H)}
         shapes |= {"B": (2 * gates * H,)} if bias else {}
         lengths = more.pop("lengths", None)
         shapes |= {"P": (3 * H,)} if more.pop("peepholes", False) else {}
-        arrays = {k: draw(i, ways, *s).astype(kind) for i, (k, s) in enumerate(shapes.items())}
+        arrays = {
+            k: draw(i, directions, *s).astype(kind) for i, (k, s) in enumerate(shapes.items())
+        }
         feed = {"X": XS.astype(kind)} | arrays
         if lengths is not None:
             feed["L"] = lengths.astype(np.int32)
@@ -356,11 +372,13 @@ def onnx_cases() -> dict[str, Case]:
             inputs.pop()
         node = helper.make_node(op, inputs, outs, hidden_size=H, **more)
         ys, *carry = evaluate(node, feed, outs, exact)
-        ys = ys.swapaxes(1, 2).reshape(T, B, ways * H)  # [T, ways, B, H]
-        flat = [c[way] for way in range(ways) for c in carry]
+        ys = ys.swapaxes(1, 2).reshape(T, B, directions * H)  # [T, directions, B, H]
+        flat = [c[i] for i in range(directions) for c in carry]
         return Case(arrays, ys, flat, lengths)
 
-    def evaluate(node: Any, feed: Any, outs: list[str], exact: bool) -> Any:
+    def evaluate(
+        node: onnx.NodeProto, feed: dict[str, np.ndarray], outs: list[str], exact: bool
+    ) -> list[np.ndarray]:
         kinds = {k: helper.np_dtype_to_tensor_dtype(a.dtype) for k, a in feed.items()}
         make = helper.make_tensor_value_info
         ins = [make(k, kinds[k], a.shape) for k, a in feed.items()]
@@ -395,12 +413,12 @@ def onnx_cases() -> dict[str, Case]:
 def save(name: str, cases: dict[str, Case]) -> None:
     """Write one framework's cases."""
     rows: dict[str, np.ndarray] = {}
-    for case, made in cases.items():
-        rows |= {f"{case}|w|{k}": np.asarray(a) for k, a in made.arrays.items()}
-        rows |= {f"{case}|carry|{i}": np.asarray(a) for i, a in enumerate(made.carry)}
-        rows[f"{case}|ys"] = np.asarray(made.ys)
-        if made.lengths is not None:
-            rows[f"{case}|lengths"] = made.lengths
+    for label, case in cases.items():
+        rows |= {f"{label}|w|{k}": np.asarray(a) for k, a in case.arrays.items()}
+        rows |= {f"{label}|carry|{i}": np.asarray(a) for i, a in enumerate(case.carry)}
+        rows[f"{label}|ys"] = np.asarray(case.ys)
+        if case.lengths is not None:
+            rows[f"{label}|lengths"] = case.lengths
     np.savez_compressed(OUT / f"{name}.npz", xs=XS, **rows)
     print(f"{name}: {len(cases)} cases, {(OUT / f'{name}.npz').stat().st_size} bytes")
 
@@ -417,7 +435,7 @@ FRAMEWORKS = {
 
 
 def main() -> None:
-    """Make the goldens of the frameworks that are named, or of all."""
+    """Save the goldens of the frameworks named on the command line, or of all."""
     jax.config.update("jax_enable_x64", True)
     OUT.mkdir(exist_ok=True)
     versions = OUT / "versions.json"
