@@ -1,4 +1,4 @@
-"""Files of safetensors: what is saved comes back to the bit, and nothing else is read."""
+"""Safetensors files: cells and parameters load again to the bit, and nothing else is accepted."""
 
 import dataclasses
 import inspect
@@ -42,7 +42,7 @@ def path(tmp_path):
 
 @pytest.mark.parametrize("name", LAYERS)
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_what_is_saved_comes_back_to_the_bit(name, dtype, path):
+def test_saved_params_load_again_to_the_bit(name, dtype, path):
     layer = LAYERS[name]
     params = drawn(layer, dtype)
     sc.interop.save(path, layer, params)
@@ -53,7 +53,7 @@ def test_what_is_saved_comes_back_to_the_bit(name, dtype, path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-# What the arguments without a default are given, to make one of each public class.
+# Values of the arguments without a default, with which one of each public class is made.
 ARGUMENTS = {
     "hidden_size": H,
     "cell": GRU,
@@ -128,9 +128,9 @@ def test_any_reader_sees_names_shapes_dtypes_and_the_configuration(path):
         }
         assert file.get_slice("forward.w_ih").get_shape() == [3, 12]
         assert file.get_slice("forward.w_ih").get_dtype() == "BF16"
-        said = file.metadata()
-    assert json.loads(said["config"])["forward"]["hidden_size"] == H
-    assert said["input_size"] == "3"
+        header = file.metadata()
+    assert json.loads(header["config"])["forward"]["hidden_size"] == H
+    assert header["input_size"] == "3"
 
 
 def own_init(key, shape, dtype):
@@ -160,7 +160,7 @@ class Mine(sc.GRU):
 Mine.__name__ = "GRU"
 
 
-def test_a_class_of_the_same_name_is_not_taken_for_ours(path):
+def test_a_class_of_the_same_name_is_refused(path):
     with pytest.raises(ValueError, match="cell_or_layer: expected a class of seqcells"):
         sc.interop.save(path, Mine(H), drawn(GRU))
 
@@ -174,10 +174,10 @@ def test_a_file_that_is_cut_short_is_refused_by_its_path(path, length):
 
 
 def foreign(path, config=None, **more):
-    """Write a file of safetensors with a header of one's own."""
+    """Write a safetensors file with this header."""
     array = np.zeros(3, more.pop("dtype", "f"))
-    said = None if config is None else {"format": "seqcells-1", "config": config} | more
-    path.write_bytes(safetensors.numpy.save({"w": array}, said))
+    header = None if config is None else {"format": "seqcells-1", "config": config} | more
+    path.write_bytes(safetensors.numpy.save({"w": array}, header))
 
 
 RNN1 = json.dumps({"class": "RNN", "hidden_size": 1})
@@ -220,13 +220,13 @@ def test_a_foreign_file_is_refused_by_its_path(path, header, reason):
         sc.interop.load(path)
 
 
-def test_what_has_no_end_is_not_read(path):
+def test_a_file_with_no_end_is_not_read(path):
     path.symlink_to("/dev/zero")
     with pytest.raises(ValueError, match=r"net\.safetensors: expected a regular file"):
         sc.interop.load(path)
 
 
-def test_what_is_missing_is_said(path, monkeypatch):
+def test_a_missing_file_or_package_is_reported(path, monkeypatch):
     with pytest.raises(FileNotFoundError):
         sc.interop.load(path)
     monkeypatch.setitem(sys.modules, "safetensors", None)

@@ -1,4 +1,4 @@
-"""Weights from and to other frameworks: against what the real ones computed, and both ways."""
+"""Weights from and to other frameworks, compared with what the real ones computed."""
 
 import json
 
@@ -39,7 +39,7 @@ def run(layer, params, xs, lengths=None):
 
 
 def largest_error(name, case):
-    """The largest difference between ours and the framework's outputs and final carries."""
+    """Return the largest difference between our outputs and final carries and the framework's."""
     file, layer = goldens(name), LAYERS[name][case]
     params = getattr(interop, name).load(arrays_of(name, case), layer)
     carry, ys = run(layer, params, file["xs"], file.get(f"{case}|lengths"))
@@ -71,7 +71,7 @@ SECOND = {"torch": ("bias_ih", "bias_hh"), "haiku": ("linear/b", "linear_1/b")}
 
 
 def summed(name, case, arrays):
-    """Two biases that we hold as one come back as their sum, and zeros."""
+    """Return what `dump` gives for arrays: two biases that are one here are their sum and zeros."""
     out = dict(arrays)
     if case.startswith("gru"):
         return out
@@ -140,7 +140,7 @@ def test_haiku_adds_one_to_the_forget_gate_which_rounds():
 
 
 def test_a_table_in_its_own_order_for_each_field():
-    """Letters that are not ours would be dropped in silence."""
+    """A letter that names none of our gates would be dropped silently."""
     from seqcells.interop import _gates, equinox, haiku, keras, linen, nnx, onnx, torch
 
     modules = (equinox, haiku, keras, linen, nnx, onnx, torch)

@@ -1,4 +1,4 @@
-"""What dump gives, run by the real framework where it is installed; Flax always is."""
+"""Real frameworks run the weights that `dump` returns, where they are installed; Flax always is."""
 
 import os
 import warnings
@@ -26,7 +26,7 @@ F64 = {"param_dtype": jnp.float64, "dtype": jnp.float64}
 
 
 def installed(name):
-    """Import a framework, or skip; what its import warns of is not ours."""
+    """Import a framework, or skip; warnings of its import are ignored."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return pytest.importorskip(name)
@@ -108,7 +108,7 @@ def test_flax_nnx(name):
     check(layer, params, module(jnp.asarray(BATCH_FIRST)).swapaxes(0, 1))
 
 
-def test_what_docs_peers_says_of_flax():
+def test_the_statements_of_docs_peers_about_flax():
     cell = nnx.GRUCell(D, H, rngs=nnx.Rngs(0))
     assert "b_{hn}" in nnx.GRUCell.__doc__
     assert cell.dense_h.bias is None or cell.dense_h.bias.get_value() is None
@@ -138,7 +138,7 @@ def test_torch(name):
     module.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
     with torch.no_grad():
         check(layer, params, module(torch.from_numpy(XS))[0])
-    back = interop.torch.load(module.state_dict(), layer)  # tensors serve as they are
+    back = interop.torch.load(module.state_dict(), layer)  # tensors work too
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), back, params))
 
 

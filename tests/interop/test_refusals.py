@@ -1,4 +1,4 @@
-"""What no weights make equal, and what is malformed, raises with the reason."""
+"""Cells that a framework lacks, and malformed arrays, raise an error with the reason."""
 
 import jax
 import jax.numpy as jnp
@@ -149,7 +149,7 @@ MALFORMED = [
 
 
 @pytest.mark.parametrize(("spoil", "layer", "reason"), MALFORMED)
-def test_malformed_arrays_are_named_with_what_was_expected_and_what_came(spoil, layer, reason):
+def test_malformed_arrays_are_named_with_what_was_expected_and_got(spoil, layer, reason):
     arrays = torch_arrays()
     spoil(arrays)
     with pytest.raises(ValueError, match=reason):

@@ -1,4 +1,4 @@
-"""The layers whose weights are converted, and what the real ones computed."""
+"""Layers whose weights are converted, and what the real frameworks computed."""
 
 import functools
 from pathlib import Path
@@ -136,7 +136,7 @@ def flat(tree, prefix=""):
 
 
 def drawn(layer, dtype=jnp.float32, seed=0, input_size=D):
-    """Parameters none of which is zero, so that no place for one can be missed."""
+    """Draw parameters without zeros, so that a missed place for one shows."""
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: layer.init(jax.random.key(0), input_size))
     return jax.tree.map(lambda a: jnp.asarray(rng.normal(size=a.shape), dtype), shapes)
