@@ -39,7 +39,9 @@ def main() -> int:
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # it starts sooner
     commands = {row.__name__: row for row in ROWS.values()}
     passed = tyro.extras.subcommand_cli_from_dict(
-        {**commands, "all": every}, prog="scripts.chaos", description=scripts.chaos.__doc__
+        {**commands, "all": every},
+        prog="python -m scripts.chaos",
+        description=scripts.chaos.__doc__,
     )
     return int(not passed)
 

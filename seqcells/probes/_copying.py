@@ -1,4 +1,4 @@
-"""What copying tasks have in common: symbols, blanks, a sign, and the symbols again."""
+"""The base of copying tasks: symbols, blanks, a sign, and the symbols again."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw, knob
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
 
 
 @dataclasses.dataclass(frozen=True)
 class Symbols(Classes):
-    """Symbols are to be told in their order; there is a blank and a sign beside them."""
+    """Symbols to repeat in order, with a blank and a sign beside them."""
 
     length: int
     symbols: int
@@ -27,7 +27,7 @@ class Symbols(Classes):
         _check.size("symbols", self.symbols, least=2)
         _check.size("count", self.count, least=1)
 
-    @property
+    @attribute
     def input_size(self) -> int:
         """The symbols, one-hot, then the blank, then the sign."""
         return self.symbols + 2
@@ -39,33 +39,30 @@ class Symbols(Classes):
 
 @dataclasses.dataclass(frozen=True)
 class AtTheEnd(Symbols):
-    """The symbols are due at the end, and nothing before."""
+    """Answers are due at the end alone: the symbols."""
 
-    @property
+    success = Success("exact", 0.99)
+
+    @attribute
     def output_size(self) -> int:
         """One logit a symbol."""
         return self.symbols
 
-    @property
-    def success(self) -> Success:
-        """More than 99 % of the sequences right, every token of them."""
-        return Success("exact", 0.99)
-
 
 @dataclasses.dataclass(frozen=True)
 class AtEveryStep(Symbols):
-    """Answers are due at every step: blank, until the symbols are to be told."""
+    """Answers are due at every step: blanks, then the symbols."""
 
-    SIGN: ClassVar[int]  # steps from the sign to the first answer that is no blank
+    SIGN: ClassVar[int]  # steps from the sign to the first symbol of the answer
 
-    @property
+    @attribute
     def output_size(self) -> int:
         """One logit a symbol, then one for the blank."""
         return self.symbols + 1
 
-    @property
+    @attribute
     def baseline(self) -> float:
-        """Cross-entropy of answering blanks rightly and guessing symbols, nats a step."""
+        """Cross-entropy of correct blanks and guessed symbols, nats a step."""
         return self.count * math.log(self.symbols) / self._steps
 
     @property
@@ -82,8 +79,7 @@ class AtEveryStep(Symbols):
         Args:
             key: one random key.
             batch_size: N.
-            length: int[], in the place of T for these sequences, 1 to T; may be traced. T where
-                None.
+            length: int[], replaces T for these sequences, 1 to T; may be traced. None means T.
         """
         check_draw(key, batch_size)
         length = knob("length", length, 1, self.length)
@@ -97,7 +93,7 @@ class AtEveryStep(Symbols):
         return Sample(jax.nn.one_hot(shown, self.input_size), answers, steps)
 
     def guess(self, sample: Sample) -> jax.Array:
-        """Answer blank for certain until the recall, and there take all symbols for as likely."""
+        """Answer blank with certainty until the recall, then all symbols with equal probability."""
         S, N = sample.targets.shape
         recall = jnp.arange(S)[:, None] >= S - self.count
         blank = jnp.arange(self.output_size) == self.symbols

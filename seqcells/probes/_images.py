@@ -27,6 +27,10 @@ class SequentialImages(Classes):
 
     permutation_seed: int | None = None
 
+    input_size = 1  # one pixel
+    output_size = 10  # one logit a digit
+    success = Success("accuracy", 0.95)
+
     def __post_init__(self) -> None:
         if self.permutation_seed is not None:
             _check.size("permutation_seed", self.permutation_seed, least=0)
@@ -39,21 +43,6 @@ class SequentialImages(Classes):
             return pixels
         # The numbers of a RandomState are frozen; those of newer generators may change some day.
         return np.random.RandomState(self.permutation_seed).permutation(pixels)
-
-    @property
-    def input_size(self) -> int:
-        """One pixel."""
-        return 1
-
-    @property
-    def output_size(self) -> int:
-        """One logit a digit."""
-        return 10
-
-    @property
-    def success(self) -> Success:
-        """An accuracy above 0.95, on the test images."""
-        return Success("accuracy", 0.95)
 
     def sample(
         self, key: jax.Array, batch_size: int, images: ArrayLike, labels: ArrayLike
@@ -95,13 +84,13 @@ class SequentialImages(Classes):
             )
         count = jnp.shape(images)[0]
         if not _is_integer(labels) or jnp.shape(labels) != (count,) or not count:
-            came = _check.describe_one(jnp.asarray(labels))
+            got = _check.describe_one(jnp.asarray(labels))
             raise ValueError(
-                f"labels: expected integers [{max(count, 1)}], one an image, got {came}"
+                f"labels: expected integers [{max(count, 1)}], one an image, got {got}"
             )
         if not isinstance(labels, Tracer) and not np.all(np.isin(labels, np.arange(10))):
-            came = sorted(set(np.unique(np.asarray(labels)).tolist()) - set(range(10)))[0]
-            raise ValueError(f"labels: expected 0 to 9, got {came}")
+            got = sorted(set(np.unique(np.asarray(labels)).tolist()) - set(range(10)))[0]
+            raise ValueError(f"labels: expected 0 to 9, got {got}")
         return jnp.asarray(images), jnp.asarray(labels)
 
 

@@ -24,13 +24,10 @@ class Marked(Numbers):
 
     length: int = 100
 
+    input_size = 2  # a number and a marker
+
     def __post_init__(self) -> None:
         _check.size("length", self.length, least=self.SHORTEST)
-
-    @property
-    def input_size(self) -> int:
-        """A number and a marker."""
-        return 2
 
     @property
     def _steps(self) -> int:
@@ -48,7 +45,7 @@ class Marked(Numbers):
 
     @abc.abstractmethod
     def _ask(self, marked: jax.Array) -> jax.Array:
-        """Give the answers [N] for the marked numbers [2, N]."""
+        """Return the answers [N] to the marked numbers [2, N]."""
 
     def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
         """Draw inputs [steps, N, 2], numbers and markers, with one answer each.
@@ -56,8 +53,8 @@ class Marked(Numbers):
         Args:
             key: one random key.
             batch_size: N.
-            length: int[], the length to draw for, from the least one to T; may be traced. T where
-                None.
+            length: int[], the length to draw for, from the least one to T; may be traced. None
+                means T.
         """
         check_draw(key, batch_size)
         length = knob("length", length, self.SHORTEST, self.length)
@@ -82,10 +79,7 @@ class MarkedSum(Marked):
 
     MEAN: ClassVar[float] = 1.0
 
-    @property
-    def baseline(self) -> float:
-        """Mean squared error of always answering 1."""
-        return 1 / 6
+    baseline = 1 / 6  # mean squared error of always answering 1
 
     def _ask(self, marked: jax.Array) -> jax.Array:
         return jnp.sum(marked, axis=0)
@@ -98,10 +92,7 @@ class MarkedEarly(Marked):
     LENGTHS: ClassVar[tuple[int, ...]] = (50, 100, 150, 200)
     SHORTEST: ClassVar[int] = 10
 
-    @property
-    def success(self) -> Success:
-        """Less than 1 % of the answers wrong."""
-        return Success("accuracy", 0.99)
+    success = Success("accuracy", 0.99)
 
     @property
     def _steps(self) -> int:

@@ -1,10 +1,11 @@
-"""What a probe is: a task made to measure memory, as a static value."""
+"""The base classes of probes: tasks that measure memory, as static values."""
 
 from __future__ import annotations
 
 import abc
 import math
-from typing import Any, ClassVar, Literal, NamedTuple
+from collections.abc import Callable
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -15,15 +16,22 @@ from jax.typing import ArrayLike
 from seqcells import _check
 from seqcells._static import Static
 
+T = TypeVar("T")
+
+
+def attribute(get: Callable[[Any], T]) -> T:
+    """Return a property that type checkers see as an attribute: constants may override it."""
+    return cast(T, property(get))
+
 
 class Sample(NamedTuple):
-    """Sequences, what is asked of them, and when.
+    """A batch of sequences, with the targets of their answers and the steps of these.
 
-    The answers to score are read from a net's outputs at some steps of each sequence; what comes
-    after the last of them is padding, and zero.
+    Answers are a net's outputs at some steps of each sequence. Inputs after the last answer are
+    zero, as padding.
     """
 
-    xs: jax.Array  # float[T, N, D], as all here in JAX's default dtype: float32, int32
+    xs: jax.Array  # float[T, N, D]; all arrays have JAX's default dtypes, float32 and int32
     targets: jax.Array  # [S, N], int classes or float numbers
     steps: jax.Array  # int[S, N], the step at which each answer is due, rising along S
 
@@ -33,71 +41,72 @@ class Sample(NamedTuple):
         return self.steps[-1] + 1
 
     def pick(self, ys: jax.Array) -> jax.Array:
-        """Take the outputs at which answers are due: [T, N, H] -> [S, N, H]."""
+        """Select the outputs at the steps of the answers: [T, N, H] -> [S, N, H]."""
         return jnp.take_along_axis(ys, self.steps[..., None], axis=0)
 
 
 class Score(NamedTuple):
-    """How well a batch was answered."""
+    """The score of a batch of answers."""
 
     loss: jax.Array  # [], mean over answers: nats, or the square of the target's unit
-    accuracy: jax.Array  # [], share of answers that are right, 0 to 1
-    exact: jax.Array  # [], share of sequences of which every answer is right, 0 to 1
+    accuracy: jax.Array  # [], share of correct answers, 0 to 1
+    exact: jax.Array  # [], share of sequences with all answers correct, 0 to 1
 
 
 class Success(NamedTuple):
-    """What counts as solving a probe, on 10,000 sequences or more."""
+    """The criterion by which a probe counts as solved, on 10,000 sequences or more."""
 
     measure: Literal["loss", "accuracy", "exact"]  # a field of `Score`
-    bound: float  # which a loss has to stay below, and a share to exceed
+    bound: float  # an upper bound of a loss, a lower bound of a share
 
 
 class Probe(Static, abc.ABC):
-    """A task, and what solving it means.
+    """A task, with the criterion by which it counts as solved.
 
-    Subclasses are frozen dataclasses, and static values to JAX. A probe of one's own says its
-    sizes, its baseline, its success and how it is sampled, on top of `Classes` or `Numbers`.
+    Subclasses are frozen dataclasses, and static values to JAX. To add a probe of your own,
+    subclass `Classes` or `Numbers`; set sizes, baseline and success as class attributes, or as
+    properties where they depend on the fields, and define `sample` (and `guess` for `Numbers`).
     """
 
-    LENGTHS: ClassVar[tuple[int, ...]] = ()  # at which it is usually run, as `length`
+    LENGTHS: ClassVar[tuple[int, ...]] = ()  # the usual values of the field `length`
 
-    @property
+    @attribute
     @abc.abstractmethod
     def input_size(self) -> int:
         """Features of the input, D."""
 
-    @property
+    @attribute
     @abc.abstractmethod
     def output_size(self) -> int:
-        """Numbers in an answer, O."""
+        """Size of an answer, O."""
 
-    @property
+    @attribute
     @abc.abstractmethod
     def baseline(self) -> float:
-        """The loss of the trivial answer, `guess`, on average over all sequences."""
+        """The expected loss of the trivial answer, `guess`."""
 
-    @property
+    @attribute
     @abc.abstractmethod
     def success(self) -> Success:
-        """What counts as solving it."""
+        """The criterion by which the probe counts as solved."""
 
     @abc.abstractmethod
     def sample(self, key: jax.Array, batch_size: int, *args: Any, **knobs: Any) -> Sample:
         """Draw N sequences; a pure function of the key.
 
-        What a program should not be compiled anew for, such as a lag, is an array among the knobs.
+        Settings that should not need another compilation, such as a lag, are array arguments.
         """
 
     @abc.abstractmethod
     def guess(self, sample: Sample) -> jax.Array:
-        """Give the trivial answer float[S, N, O]: the best one that remembers nothing."""
+        """Return the trivial answer float[S, N, O]: the best one without memory."""
 
     @abc.abstractmethod
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
-        """Compare answers float[S, N, O] with targets [S, N]."""
+        """Score answers float[S, N, O] against targets [S, N]."""
 
     def solved(self, score: Score) -> jax.Array:
-        """Say whether a score, taken on 10,000 sequences or more, counts as solved: bool[]."""
+        """Return bool[]: whether a score of 10,000 sequences or more counts as solved."""
         measure, bound = self.success
         value = getattr(score, measure)
         return value < bound if measure == "loss" else value > bound
@@ -106,8 +115,8 @@ class Probe(Static, abc.ABC):
         if jnp.ndim(targets) != 2:
             raise ValueError(f"targets: expected shape (S, N), got {jnp.shape(targets)}")
         if 0 in jnp.shape(targets):
-            came = jnp.shape(targets)
-            raise ValueError(f"targets: expected one answer or more (S, N), got shape {came}")
+            got = jnp.shape(targets)
+            raise ValueError(f"targets: expected one answer or more (S, N), got shape {got}")
         expected = (*jnp.shape(targets), self.output_size)
         if jnp.shape(answers) != expected:
             raise ValueError(f"answers: expected shape {expected}, got {jnp.shape(answers)}")
@@ -116,17 +125,17 @@ class Probe(Static, abc.ABC):
 class Classes(Probe):
     """A probe whose answers are logits, scored by cross-entropy in nats."""
 
-    @property
+    @attribute
     def baseline(self) -> float:
-        """Cross-entropy of taking all classes for equally likely, nats."""
+        """Cross-entropy of the uniform distribution over classes, nats."""
         return math.log(self.output_size)
 
     def guess(self, sample: Sample) -> jax.Array:
-        """Take all classes for equally likely."""
+        """Return the uniform distribution over classes."""
         return jnp.zeros((*sample.targets.shape, self.output_size))
 
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
-        """Score cross-entropy in nats, and the share of largest logits that are right."""
+        """Score by cross-entropy in nats; an answer is correct if its largest logit is."""
         self._check_answers(answers, targets)
         logs = jax.nn.log_softmax(answers)
         picked = jnp.take_along_axis(logs, targets[..., None], axis=-1)
@@ -136,15 +145,12 @@ class Classes(Probe):
 class Numbers(Probe):
     """A probe whose answers are numbers, scored by squared error."""
 
-    WITHIN: ClassVar[float] = 0.2  # how near an answer is right, in the target's unit (Pascanu)
+    WITHIN: ClassVar[float] = 0.2  # largest error of a correct answer (Pascanu)
 
-    @property
-    def output_size(self) -> int:
-        """One number."""
-        return 1
+    output_size = 1  # one number
 
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
-        """Score the squared error, and the share of answers that are near enough."""
+        """Score by squared error; an answer is correct if its error is at most `WITHIN`."""
         self._check_answers(answers, targets)
         square = jnp.square(answers[..., 0] - targets)
         return _score(square, square <= self.WITHIN**2)
@@ -157,23 +163,24 @@ def _score(losses: jax.Array, right: jax.Array) -> Score:
 
 
 def knob(name: str, value: ArrayLike | None, low: int, high: int) -> jax.Array:
-    """Check a knob of `sample`, an int[] that may be traced; `high` where it is None.
+    """Check an argument of `sample`, an int[] that may be traced; None gives `high`.
+
+    A traced value is clipped to `low` to `high`.
 
     Raises:
-        TypeError: where it is not one integer.
-        ValueError: where it is concrete and outside of `low` to `high`. A traced one is taken to
-            the nearest that can be.
+        TypeError: it is not one integer.
+        ValueError: it is concrete and outside of `low` to `high`.
     """
     value = high if value is None else value
     if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-        came = _check.describe_one(jnp.asarray(value))
-        raise TypeError(f"{name}: expected one int, got {came}; map over it for several")
+        got = _check.describe_one(jnp.asarray(value))
+        raise TypeError(f"{name}: expected one int, got {got}; map over it for several")
     if not isinstance(value, Tracer) and not low <= int(np.asarray(value)) <= high:
         raise ValueError(f"{name}: expected {low} to {high} steps, got {int(np.asarray(value))}")
     return jnp.clip(jnp.asarray(value, jnp.int32), low, high)
 
 
 def check_draw(key: jax.Array, batch_size: int) -> None:
-    """Check what every `sample` is given."""
+    """Check the arguments that every `sample` has."""
     _check.key("key", key)
     _check.size("batch_size", batch_size, least=1)

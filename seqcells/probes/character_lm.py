@@ -14,7 +14,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Score, Success, check_draw
+from seqcells.probes._probe import Classes, Sample, Score, Success, attribute, check_draw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +49,11 @@ class CharacterLM(Classes):
 
     def __post_init__(self) -> None:
         if len(self.vocabulary) < 2 or self.vocabulary != "".join(sorted(set(self.vocabulary))):
-            came = _check.describe_one(self.vocabulary)
-            raise ValueError(f"vocabulary: expected at least 2 characters, sorted, got {came}")
+            got = _check.describe_one(self.vocabulary)
+            raise ValueError(f"vocabulary: expected at least 2 characters, sorted, got {got}")
         if len(self.counts) != len(self.vocabulary) or min(self.counts) < 1:
-            came = _check.describe_one(self.counts)
-            raise ValueError(f"counts: expected an int >= 1 for each character, got {came}")
+            got = _check.describe_one(self.counts)
+            raise ValueError(f"counts: expected an int >= 1 for each character, got {got}")
         _check.size("length", self.length, least=1)
 
     @classmethod
@@ -65,36 +65,36 @@ class CharacterLM(Classes):
             length: T, steps of a window.
         """
         if not isinstance(text, str) or len(set(text)) < 2:
-            came = _check.describe_one(text)
-            raise ValueError(f"text: expected a str of at least 2 different characters, got {came}")
+            got = _check.describe_one(text)
+            raise ValueError(f"text: expected a str of at least 2 different characters, got {got}")
         points, tokens, counts = np.unique(_points(text), return_inverse=True, return_counts=True)
         pairs = np.unique(tokens[:-1] * len(points) + tokens[1:], return_counts=True)[1]
         current = np.unique(tokens[:-1], return_counts=True)[1]
         vocabulary = "".join(map(chr, points))
         return cls(vocabulary, tuple(counts.tolist()), _entropy(pairs) - _entropy(current), length)
 
-    @property
+    @attribute
     def input_size(self) -> int:
         """All characters."""
         return len(self.vocabulary)
 
-    @property
+    @attribute
     def output_size(self) -> int:
         """One logit a character."""
         return len(self.vocabulary)
 
-    @property
+    @attribute
     def baseline(self) -> float:
         """Unigram entropy of the text, nats."""
         return _entropy(np.array(self.counts))
 
-    @property
+    @attribute
     def success(self) -> Success:
         """A loss below the entropy of a character given the one before it."""
         return Success("loss", self.conditional)
 
     def encode(self, text: str) -> np.ndarray:
-        """Give the place of each character in the vocabulary, int32[M]."""
+        """Return the index of each character in the vocabulary, int32[M]."""
         points, known = _points(text), _points(self.vocabulary)
         tokens = np.minimum(np.searchsorted(known, points), len(known) - 1)
         if np.any(unknown := known[tokens] != points):
@@ -106,7 +106,7 @@ class CharacterLM(Classes):
         return tokens.astype(np.int32)
 
     def decode(self, tokens: ArrayLike) -> str:
-        """Give the text of tokens int[M]."""
+        """Return the text of tokens int[M]."""
         return "".join(self.vocabulary[i] for i in np.asarray(tokens).tolist())
 
     @staticmethod
@@ -152,14 +152,14 @@ class CharacterLM(Classes):
         return Streams(self, np.asarray(tokens), batch_size)
 
     def guess(self, sample: Sample) -> jax.Array:
-        """Give the frequency of each character in the text."""
+        """Return the logarithm of the frequency of each character in the text."""
         logits = np.log(np.array(self.counts) / sum(self.counts))
         shape = (*sample.targets.shape, self.output_size)
         return jnp.broadcast_to(jnp.asarray(logits, jnp.float32), shape)
 
     @staticmethod
     def bits(score: Score) -> jax.Array:
-        """Give the loss in bits a character."""
+        """Return the loss in bits a character."""
         return score.loss / math.log(2)
 
     def _window(self, tokens: jax.Array) -> Sample:
@@ -175,12 +175,12 @@ class CharacterLM(Classes):
     def _check_tokens(self, tokens: ArrayLike, least: int) -> jax.Array:
         array = jnp.asarray(tokens)
         if array.ndim != 1 or not jnp.issubdtype(array.dtype, jnp.integer) or len(array) < least:
-            came = _check.describe_one(array)
-            raise ValueError(f"tokens: expected an integer array of {least} or more, got {came}")
+            got = _check.describe_one(array)
+            raise ValueError(f"tokens: expected an integer array of {least} or more, got {got}")
         size = len(self.vocabulary)
         if not isinstance(array, Tracer) and not 0 <= int(array.min()) <= int(array.max()) < size:
-            came = f"{int(array.min())} to {int(array.max())}"
-            raise ValueError(f"tokens: expected 0 to {size - 1}, got {came}; `encode` makes them")
+            got = f"{int(array.min())} to {int(array.max())}"
+            raise ValueError(f"tokens: expected 0 to {size - 1}, got {got}; `encode` makes them")
         return array
 
 
@@ -207,7 +207,7 @@ class Streams:
         return (len(self._tokens) - 1) // self._probe.length
 
     def __getitem__(self, k: int) -> Sample:
-        """Give window k."""
+        """Return window k."""
         if not 0 <= k < len(self):
             raise IndexError(f"k: expected 0 to {len(self) - 1}, got {k}")
         start = k * self._probe.length

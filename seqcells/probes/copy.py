@@ -6,12 +6,12 @@ import dataclasses
 from typing import ClassVar
 
 from seqcells.probes._copying import AtEveryStep
-from seqcells.probes._probe import Success
+from seqcells.probes._probe import Success, attribute
 
 
 @dataclasses.dataclass(frozen=True)
 class Copy(AtEveryStep):
-    """Tell symbols that were shown T steps ago (Arjovsky, Shah & Bengio 2016, after Hochreiter).
+    """Repeat symbols shown T steps ago (Arjovsky, Shah & Bengio 2016, after Hochreiter).
 
     The input is `count` symbols, T - 1 blanks, a delimiter, `count` blanks: T + 2 count steps, of
     which every one is scored. The answer is blank at the first T + count steps, then the symbols in
@@ -37,7 +37,7 @@ class Copy(AtEveryStep):
     symbols: int = 8
     count: int = 10
 
-    @property
+    @attribute
     def success(self) -> Success:
         """A cross-entropy below a tenth of the baseline."""
         return Success("loss", self.baseline / 10)

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw, knob
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
 
 
 @dataclasses.dataclass(frozen=True)
 class DelayedMatch(Classes):
-    """Say whether a cue is the one that was shown `gap` steps ago (delayed match to sample).
+    """Tell whether a cue equals the one shown `gap` steps ago (delayed match to sample).
 
     Symbols are one-hot. Steps 0 to T show distractors drawn from an alphabet of their own, but step
     T - gap shows a cue and step T another: the same one with probability 1/2, else any of the rest,
@@ -32,25 +32,18 @@ class DelayedMatch(Classes):
     cues: int = 8
     distractors: int = 8
 
+    output_size = 2  # one logit for another cue, one for the same
+    success = Success("accuracy", 0.99)
+
     def __post_init__(self) -> None:
         _check.size("length", self.length, least=1)
         _check.size("cues", self.cues, least=2)
         _check.size("distractors", self.distractors, least=1)
 
-    @property
+    @attribute
     def input_size(self) -> int:
         """Cues, then distractors."""
         return self.cues + self.distractors
-
-    @property
-    def output_size(self) -> int:
-        """One logit for another cue, one for the same."""
-        return 2
-
-    @property
-    def success(self) -> Success:
-        """An accuracy above 0.99."""
-        return Success("accuracy", 0.99)
 
     def sample(self, key: jax.Array, batch_size: int, gap: ArrayLike | None = None) -> Sample:
         """Draw inputs [T + 1, N, D] with one answer each.
@@ -58,7 +51,7 @@ class DelayedMatch(Classes):
         Args:
             key: one random key.
             batch_size: N.
-            gap: int[], steps from the first cue to the second, 1 to T; may be traced. T where None.
+            gap: int[], steps from the first cue to the second, 1 to T; may be traced. None means T.
         """
         check_draw(key, batch_size)
         gap = knob("gap", gap, 1, self.length)

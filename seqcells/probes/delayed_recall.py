@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw, knob
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,25 +37,22 @@ class DelayedRecall(Classes):
     cues: int = 8
     distractors: int = 8
 
+    success = Success("loss", 0.05)
+
     def __post_init__(self) -> None:
         _check.size("length", self.length, least=1)
         _check.size("cues", self.cues, least=2)
         _check.size("distractors", self.distractors, least=1)
 
-    @property
+    @attribute
     def input_size(self) -> int:
         """Cues, then distractors, then the report sign."""
         return self.cues + self.distractors + 1
 
-    @property
+    @attribute
     def output_size(self) -> int:
         """One logit a cue."""
         return self.cues
-
-    @property
-    def success(self) -> Success:
-        """A cross-entropy below 0.05 nats."""
-        return Success("loss", 0.05)
 
     def sample(self, key: jax.Array, batch_size: int, lag: ArrayLike | None = None) -> Sample:
         """Draw inputs [T + 1, N, D] with one answer each.
@@ -63,7 +60,7 @@ class DelayedRecall(Classes):
         Args:
             key: one random key.
             batch_size: N.
-            lag: int[], steps from the cue to the report, 1 to T; may be traced. T where None.
+            lag: int[], steps from the cue to the report, 1 to T; may be traced. None means T.
         """
         check_draw(key, batch_size)
         lag = knob("lag", lag, 1, self.length)

@@ -13,7 +13,7 @@ from seqcells.probes._probe import Classes, Sample, Success, check_draw
 
 @dataclasses.dataclass(frozen=True)
 class DelayedXOR(Classes):
-    """Give s(t-d) XOR s(t-2d) at every step t from 2d on, for random bits s (a task of our own).
+    """Return s(t-d) XOR s(t-2d) at every step t from 2d on, for random bits s (a task of our own).
 
     Bits are one-hot. Neither bit alone says anything of the answer, so a net that keeps one of them
     is no better than chance; and since every step is asked, it has to keep 2d bits at a time.
@@ -28,24 +28,13 @@ class DelayedXOR(Classes):
     length: int = 100
     delay: int = 10
 
+    input_size = 2  # a bit, one-hot
+    output_size = 2  # one logit a value of a bit
+    success = Success("accuracy", 0.99)
+
     def __post_init__(self) -> None:
         _check.size("delay", self.delay, least=1)
         _check.size("length", self.length, least=2 * self.delay + 1)
-
-    @property
-    def input_size(self) -> int:
-        """A bit, one-hot."""
-        return 2
-
-    @property
-    def output_size(self) -> int:
-        """One logit a value of a bit."""
-        return 2
-
-    @property
-    def success(self) -> Success:
-        """An accuracy above 0.99."""
-        return Success("accuracy", 0.99)
 
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
         """Draw inputs [T, N, 2] with T - 2d answers each.

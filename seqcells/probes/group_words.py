@@ -19,7 +19,7 @@ GROUPS = ("Z60", "A4xZ5", "A5")
 
 @dataclasses.dataclass(frozen=True)
 class GroupWords(Classes):
-    """Give the product g_1 g_2 ... g_t at every step (Merrill, Petty & Sabharwal 2024).
+    """Return the product g_1 g_2 ... g_t at every step (Merrill, Petty & Sabharwal 2024).
 
     Elements are drawn uniformly and shown one-hot. Three groups of order 60 that a net of bounded
     depth finds increasingly hard: the cyclic "Z60"; "A4xZ5", which does not commute but is
@@ -38,6 +38,10 @@ class GroupWords(Classes):
     group: Literal["Z60", "A4xZ5", "A5"] = "A5"
     length: int = 20
 
+    input_size = 60  # all elements
+    output_size = 60  # one logit an element
+    success = Success("accuracy", 0.9)
+
     def __post_init__(self) -> None:
         _check.choice("group", self.group, GROUPS)
         _check.size("length", self.length, least=1)
@@ -46,21 +50,6 @@ class GroupWords(Classes):
     def table(self) -> np.ndarray:
         """int32[60, 60], the product of elements a and b at [a, b]; element 0 is the identity."""
         return _table(self.group)
-
-    @property
-    def input_size(self) -> int:
-        """All elements."""
-        return len(self.table)
-
-    @property
-    def output_size(self) -> int:
-        """One logit an element."""
-        return len(self.table)
-
-    @property
-    def success(self) -> Success:
-        """An accuracy above 0.9."""
-        return Success("accuracy", 0.9)
 
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
         """Draw inputs [T, N, 60] with an answer a step.

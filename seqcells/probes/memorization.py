@@ -11,7 +11,7 @@ from seqcells.probes._probe import Success
 
 @dataclasses.dataclass(frozen=True)
 class Memorization(AtEveryStep):
-    """Tell a pattern again at a sign (Martens & Sutskever 2011, after Hochreiter; Jaeger 2012).
+    """Repeat a pattern after a trigger (Martens & Sutskever 2011, after Hochreiter; Jaeger 2012).
 
     The input is a pattern of `count` symbols, T blanks, a trigger, count - 1 blanks: T + 2 count
     steps, of which every one is scored. The answer is blank at the first T + count steps, then the
@@ -37,7 +37,4 @@ class Memorization(AtEveryStep):
     symbols: int = 2
     count: int = 5
 
-    @property
-    def success(self) -> Success:
-        """Less than 1 % of the sequences wrong."""
-        return Success("exact", 0.99)
+    success = Success("exact", 0.99)

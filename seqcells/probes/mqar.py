@@ -11,12 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw
 
 
 @dataclasses.dataclass(frozen=True)
 class MQAR(Classes):
-    """Give the value that was shown with a key (Arora et al. 2023, "Zoology").
+    """Return the value that was shown with a key (Arora et al. 2023, "Zoology").
 
     Steps 0 to 2K-1 show K keys, each followed by its value: k_1 v_1 ... k_K v_K. Keys differ, and
     so do values; the two alphabets are disjoint. Then each key is shown once more, at step 2K + 2g,
@@ -44,6 +44,8 @@ class MQAR(Classes):
     vocabulary: int = 1024
     power: float = 0.01
 
+    success = Success("accuracy", 0.99)
+
     def __post_init__(self) -> None:
         _check.size("pairs", self.pairs, least=1)
         _check.size("length", self.length, least=4 * self.pairs)
@@ -54,25 +56,20 @@ class MQAR(Classes):
         if not 0 < self.power < math.inf:
             raise ValueError(f"power: expected a number above 0, got {self.power!r}")
 
-    @property
+    @attribute
     def input_size(self) -> int:
         """The blank, then keys, then values."""
         return self.vocabulary
 
-    @property
+    @attribute
     def output_size(self) -> int:
         """One logit a value."""
         return self.vocabulary // 2
 
-    @property
+    @attribute
     def baseline(self) -> float:
         """Cross-entropy of taking the values that were shown for equally likely, nats."""
         return math.log(self.pairs)
-
-    @property
-    def success(self) -> Success:
-        """An accuracy above 0.99."""
-        return Success("accuracy", 0.99)
 
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
         """Draw inputs [T, N, V] with K answers each.

@@ -27,10 +27,7 @@ class Multiplication(MarkedEarly):
 
     MEAN: ClassVar[float] = 1 / 4
 
-    @property
-    def baseline(self) -> float:
-        """Mean squared error of always answering 1/4."""
-        return 7 / 144
+    baseline = 7 / 144  # mean squared error of always answering 1/4
 
     def _ask(self, marked: jax.Array) -> jax.Array:
         return jnp.prod(marked, axis=0)

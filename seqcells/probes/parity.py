@@ -13,7 +13,7 @@ from seqcells.probes._probe import Classes, Sample, Success, check_draw
 
 @dataclasses.dataclass(frozen=True)
 class Parity(Classes):
-    """Say at every step whether the ones so far are odd in number (compare Delétang et al. 2023).
+    """Return the parity of the ones so far, at every step (compare Delétang et al. 2023).
 
     Bits are one-hot. Guessing costs ln 2, at step 0 too, though there the bit itself is the answer.
     Train at one length and score at 2 to 10 times of it, by `dataclasses.replace(probe,
@@ -28,23 +28,12 @@ class Parity(Classes):
 
     length: int = 40
 
+    input_size = 2  # a bit, one-hot
+    output_size = 2  # even, odd
+    success = Success("accuracy", 0.9)  # at 2 to 10 times the length of training
+
     def __post_init__(self) -> None:
         _check.size("length", self.length, least=1)
-
-    @property
-    def input_size(self) -> int:
-        """A bit, one-hot."""
-        return 2
-
-    @property
-    def output_size(self) -> int:
-        """Even, odd."""
-        return 2
-
-    @property
-    def success(self) -> Success:
-        """An accuracy above 0.9, at 2 to 10 times the length of training."""
-        return Success("accuracy", 0.9)
 
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
         """Draw inputs [T, N, 2] with an answer a step.

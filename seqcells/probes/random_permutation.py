@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw, knob
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,24 +35,17 @@ class RandomPermutation(Classes):
     length: int = 100
     symbols: int = 100
 
+    output_size = 2  # one logit for each of the two symbols that may come first
+    success = Success("accuracy", 0.99)
+
     def __post_init__(self) -> None:
         _check.size("length", self.length, least=2)
         _check.size("symbols", self.symbols, least=3)
 
-    @property
+    @attribute
     def input_size(self) -> int:
         """All symbols."""
         return self.symbols
-
-    @property
-    def output_size(self) -> int:
-        """One logit for each of the two symbols that may come first."""
-        return 2
-
-    @property
-    def success(self) -> Success:
-        """Fewer than 1 % wrong."""
-        return Success("accuracy", 0.99)
 
     def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
         """Draw inputs [T, N, D] with one answer each.
@@ -60,7 +53,7 @@ class RandomPermutation(Classes):
         Args:
             key: one random key.
             batch_size: N.
-            length: int[], steps of these sequences, 2 to T; may be traced. T where None.
+            length: int[], steps of these sequences, 2 to T; may be traced. None means T.
         """
         check_draw(key, batch_size)
         length = knob("length", length, 2, self.length)

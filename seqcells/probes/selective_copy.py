@@ -16,11 +16,11 @@ from seqcells.probes._probe import Sample, check_draw, knob
 
 @dataclasses.dataclass(frozen=True)
 class SelectiveCopy(AtTheEnd):
-    """Tell the symbols that stand somewhere in noise (Gu & Dao 2023, after Jing et al. 2019).
+    """Repeat the symbols hidden in noise (Gu & Dao 2023, after Jing et al. 2019).
 
     Steps 0 to L - 1 show `count` symbols at distinct steps, all choices alike, and the noise token
     at the others. Then come `count` steps that show the marker: at the k-th of them, the k-th
-    symbol is asked for, in the order in which they came. There is nothing else in the input: an
+    symbol is asked for, in the order of the symbols. There is nothing else in the input: an
     answer is not fed back. Only these answers are scored. Guessing costs ln(symbols) a token; all
     of them right in more than 99 % of the sequences solves it.
 
@@ -31,7 +31,7 @@ class SelectiveCopy(AtTheEnd):
     Args:
         length: L, steps before the first marker; at least `count`. Arrays have L + count steps.
         symbols: number of symbols, at least 2.
-        count: symbols to tell, at least 1.
+        count: symbols to repeat, at least 1.
     """
 
     LENGTHS: ClassVar[tuple[int, ...]] = (256, 4096)
@@ -51,7 +51,7 @@ class SelectiveCopy(AtTheEnd):
             key: one random key.
             batch_size: N.
             length: int[], steps of these sequences before the first marker, `count` to L; may be
-                traced. L where None.
+                traced. None means L.
         """
         check_draw(key, batch_size)
         length = knob("length", length, self.count, self.length)

@@ -19,7 +19,7 @@ class SequentialDigits(SequentialImages):
     """Name a digit of 8 x 8 pixels that is shown one pixel a step, T = 64.
 
     `SequentialMNIST` for small machines, with the 1,797 digits that come with scikit-learn
-    (Alpaydin & Kaynak 1998, UCI): nothing to fetch. Pixels are scaled to [0, 1]. Guessing costs
+    (Alpaydin & Kaynak 1998, UCI): nothing to download. Pixels are scaled to [0, 1]. Guessing costs
     ln 10; an accuracy above 0.95 solves it (the bar is ours). There are 360 test images, so an
     accuracy of 0.95 on them has a standard error of 0.011: drawing 10,000 of them adds nothing.
 
@@ -38,7 +38,7 @@ class SequentialDigits(SequentialImages):
             split: "train", the first 1,437, or "test", the last 360.
 
         Raises:
-            ModuleNotFoundError: where scikit-learn is not installed.
+            ModuleNotFoundError: scikit-learn is not installed.
         """
         _check.choice("split", split, ("train", "test"))
         try:

@@ -54,8 +54,8 @@ class SequentialMNIST(SequentialImages):
             split: "train" or "test".
 
         Raises:
-            FileNotFoundError: where one is missing.
-            ValueError: where one is damaged, or the two do not belong together.
+            FileNotFoundError: one is missing.
+            ValueError: one is damaged, or the two do not belong together.
         """
         _check.choice("split", split, _FILES)
         parts = _FILES[split]

@@ -1,4 +1,4 @@
-"""Temporal order: two or three symbols, and in which order they came."""
+"""Temporal order: the order in which two or three symbols occurred."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw, knob
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
 
 _TENTHS = {2: (1, 5), 3: (1, 3, 6)}  # of the length, at which a symbol may stand first
 
 
 @dataclasses.dataclass(frozen=True)
 class TemporalOrder(Classes):
-    """Tell in which order A and B came (Pascanu, Mikolov & Bengio 2013).
+    """Name the order in which A and B occurred (Pascanu, Mikolov & Bengio 2013).
 
     Six symbols, one-hot: A, B and the distractors c, d, e, f. Distractors fill the sequence but for
     one step in each of two windows, [.1 T, .2 T) and [.5 T, .6 T), or three, at .1, .3 and .6 of T;
@@ -31,7 +31,7 @@ class TemporalOrder(Classes):
 
     Args:
         length: T, steps; at least 10.
-        symbols: how many symbols are to be told, 2 or 3.
+        symbols: number of symbols to order, 2 or 3.
     """
 
     LENGTHS: ClassVar[tuple[int, ...]] = (50, 100, 150, 200)
@@ -39,25 +39,18 @@ class TemporalOrder(Classes):
     length: int = 100
     symbols: int = 2
 
+    input_size = 6  # A, B, then the four distractors
+    success = Success("accuracy", 0.99)
+
     def __post_init__(self) -> None:
         _check.size("length", self.length, least=10)
         if _check.integer("symbols", self.symbols) not in _TENTHS:
             raise ValueError(f"symbols: expected 2 or 3, got {self.symbols}")
 
-    @property
-    def input_size(self) -> int:
-        """A, B, then the four distractors."""
-        return 6
-
-    @property
+    @attribute
     def output_size(self) -> int:
         """One logit an order: AA, AB, BA, BB, or AAA, AAB, ... BBB."""
         return 2**self.symbols
-
-    @property
-    def success(self) -> Success:
-        """Less than 1 % of the answers wrong."""
-        return Success("accuracy", 0.99)
 
     def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
         """Draw inputs [T, N, 6] with one answer each.
@@ -65,7 +58,7 @@ class TemporalOrder(Classes):
         Args:
             key: one random key.
             batch_size: N.
-            length: int[], steps of these sequences, 10 to T; may be traced. T where None.
+            length: int[], steps of these sequences, 10 to T; may be traced. None means T.
         """
         check_draw(key, batch_size)
         length = knob("length", length, 10, self.length)

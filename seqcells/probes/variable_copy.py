@@ -15,7 +15,7 @@ from seqcells.probes._probe import Sample, check_draw, knob
 
 @dataclasses.dataclass(frozen=True)
 class VariableCopy(AtTheEnd):
-    """Tell symbols when a delimiter comes (Tallec & Ollivier 2018, after Henaff et al. 2016).
+    """Repeat symbols after a delimiter (Tallec & Ollivier 2018, after Henaff et al. 2016).
 
     The input is `count` symbols, b blanks, a delimiter, `count` blanks, with b drawn for each
     sequence from 1 to T, all alike; the symbols are asked for at the last `count` of these steps,
@@ -45,7 +45,7 @@ class VariableCopy(AtTheEnd):
         Args:
             key: one random key.
             batch_size: N.
-            length: int[], the most blanks of these sequences, 1 to T; may be traced. T where None.
+            length: int[], the most blanks of these sequences, 1 to T; may be traced. None means T.
         """
         check_draw(key, batch_size)
         length = knob("length", length, 1, self.length)

@@ -66,9 +66,9 @@ BROKEN = {
     "one byte short": (WHOLE[:-1], ["23520 bytes", "uint8[30, 28, 28]", "23519", "cut short"]),
     "one byte more": (WHOLE + b"x", ["23520 bytes", "23521", "too long"]),
     "a huge header": (b"\0\0\x0e\x03" + b"\xff" * 12, ["cut short"]),
-    "half a gzip": (gzip.compress(WHOLE)[:-400], ["gzip", "fetch it again"]),
-    "a changed gzip": (gzip.compress(WHOLE)[:-8] + bytes(8), ["gzip", "fetch it again"]),
-    "a torn gzip": (gzip.compress(WHOLE)[:10] + b"\xff" * 500, ["gzip", "fetch it again"]),
+    "half a gzip": (gzip.compress(WHOLE)[:-400], ["gzip", "download it again"]),
+    "a changed gzip": (gzip.compress(WHOLE)[:-8] + bytes(8), ["gzip", "download it again"]),
+    "a torn gzip": (gzip.compress(WHOLE)[:10] + b"\xff" * 500, ["gzip", "download it again"]),
 }
 
 
