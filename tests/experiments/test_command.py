@@ -12,13 +12,10 @@ import tyro
 from rich.console import Console
 
 from experiments import __main__ as cli
-from experiments.horizon import settings as horizon_settings
-from experiments.horizon import study as horizon_study
-from experiments.horizon.findings import findings, headlines
-from experiments.horizon.numbers import COLUMNS, Numbers
-from experiments.horizon.settings import Settings
 from experiments.lab import (
     BadInput,
+    GradientByLag,
+    RunGroup,
     Study,
     Table,
     cache,
@@ -29,6 +26,8 @@ from experiments.lab import (
     wilson,
     words,
 )
+from experiments.studies.horizon import ARMS, Budget, Settings
+from experiments.studies.horizon.numbers import RESULTS, findings, headlines, read
 
 CELLS = ["GRU default", "GRU chrono"]  # they share their programs, so half is compiled
 TINY = [
@@ -60,14 +59,14 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_a_row_a_member_and_a_gradient_a_lag(finished):
     out, _ = finished
     results, gradients = pd.read_csv(out / "results.csv"), pd.read_csv(out / "gradients.csv")
-    assert list(results) == COLUMNS["results"]
-    assert list(gradients) == COLUMNS["gradients"]
-    members = results.groupby(["task", "cell", "init"])["lag"].apply(sorted).to_dict()
+    assert tuple(results) == RESULTS
+    assert tuple(gradients) == GradientByLag.columns
+    members = results.groupby(["task", "arm"])["lag"].apply(sorted).to_dict()
     lags = {"recall": [2, 4], "rates": [4], "adding": [4]}
-    assert members == {(task, *cell.split()): lags[task] for task in lags for cell in CELLS}
+    assert members == {(task, cell): lags[task] for task in lags for cell in CELLS}
     assert set(results["steps"]) == {4}
-    assert (results["seconds"] > 0).all()
-    reach = gradients.groupby(["cell", "init", "when"])["lag"].apply(list)
+    assert (results["seconds_per_step"] > 0).all()
+    reach = gradients.groupby(["arm", "when"])["lag"].apply(list)
     assert len(reach) == 2 * len(CELLS)
     assert all(lags == [0, 1, 2, 3, 4] for lags in reach)
     assert (gradients["norm"] > 0).all()
@@ -81,7 +80,7 @@ def test_the_page_holds_everything_and_the_terminal_three_sentences(finished):
     assert len(sources) == 1
     assert sources[0].startswith("data:image/png;base64,")
     assert not re.search(r"https?://|@import|url\(", page)
-    numbers = Numbers.read(out)
+    numbers = read(out, "horizon")
     assert 1 <= len(headlines(numbers)) <= 3
     assert all(sentence in page and sentence in flat for sentence in headlines(numbers))
     assert all(sentence in page and sentence not in flat for sentence in findings(numbers))
@@ -125,7 +124,7 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
     ],
 )
 def test_bad_input_is_named_before_any_training(arguments, code, told, capsys, monkeypatch):
-    monkeypatch.setattr(horizon_study.Group, "measure", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(RunGroup, "measure", lambda *_: pytest.fail("it trained"))
     assert cli.main(arguments) == code
     shown = capsys.readouterr()
     assert all(word in " ".join(shown.err.split()) for word in told), shown.err
@@ -161,7 +160,7 @@ def test_settings_are_checked_and_named(name, value):
 def test_budgets_are_checked_and_named(cell, name, value):
     budget = vars(getattr(Settings(), cell)) | {name: value}
     with pytest.raises(BadInput, match=rf"^{cell}\.{name}: expected .*, got .*; give --{cell}"):
-        Settings(**{cell: horizon_settings.Budget(**budget)})
+        Settings(**{cell: Budget(**budget)})
 
 
 @pytest.mark.parametrize("line", [[], ["list"]])
@@ -325,7 +324,7 @@ def test_wilson_and_words_and_numbers():
 
 
 def test_the_choices_of_the_help_are_the_cells_that_there_are():
-    names = [contender.name for contender in horizon_settings.CONTENDERS]
+    names = list(ARMS)
     assert list(Settings().cells) == names
     assert tyro.cli(Settings, args=["--cells", *names]).cells == tuple(names)
 

@@ -8,48 +8,41 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from experiments.horizon import picture
-from experiments.horizon.findings import findings, headlines
-from experiments.horizon.numbers import COLUMNS, WHEN, Numbers
-from experiments.horizon.report import every_place, gradients, reach
-from experiments.lab import BadInput, wilson
-from experiments.studies.horizon import STUDY
+from experiments.lab import AT_END, AT_START, BadInput, GradientByLag, wilson
+from experiments.studies.horizon import STUDY, every_setting, gradients, picture, reach
+from experiments.studies.horizon.numbers import RESULTS, Numbers, findings, headlines, read
 
-LAGS = (2, 4)
-RATES = {"recall": 0.02, "low": 0.02 / 3, "high": 0.06, "adding": 0.005}
+LAGS, RATE, LOW, HIGH = (2, 4), 0.02, 0.02 / 3, 0.06
 
 
-def result(who, task, lag, seed, solved, rate):
-    cell, init = who.split()
-    return {
-        **{"who": who, "cell": cell, "init": init, "task": task, "lag": lag, "seed": seed},
-        **{"steps": 10, "loss": 0.01 * (seed + 1), "accuracy": 0.5, "solved": solved},
-        **{"seconds": math.nan, "learning_rate": rate},
-    }
+def result(arm, task, lag, seed, solved, rate):
+    labels = {"task": task, "arm": arm, "lag": lag, "learning_rate": rate, "seed": seed}
+    score = {"solved": solved, "loss": 0.01 * (seed + 1), "accuracy": 0.5, "exact": 0.5}
+    return {**labels, "steps": 10, "solved_at": math.nan, "seconds_per_step": 0.001, **score}
 
 
-def rows_of(who, recall, low=0, high=0, adding=0):
+def rows_of(arm, recall, low=0, high=0, adding=0):
     """How many of 5 seeds recall at each lag and add; of 3, recall at other rates."""
-    for lag, count in zip(LAGS, recall, strict=True):
-        yield from (result(who, "recall", lag, i, i < count, RATES["recall"]) for i in range(5))
-    for name, count in (("low", low), ("high", high)):
-        yield from (result(who, "rates", LAGS[-1], i, i < count, RATES[name]) for i in range(3))
-    yield from (result(who, "adding", LAGS[-1], i, i < adding, RATES["adding"]) for i in range(5))
+    for lag, k in zip(LAGS, recall, strict=True):
+        yield from (result(arm, "recall", lag, i, i < k, RATE) for i in range(5))
+    for rate, k in ((LOW, low), (HIGH, high)):
+        yield from (result(arm, "rates", LAGS[-1], i, i < k, rate) for i in range(3))
+    yield from (result(arm, "adding", LAGS[-1], i, i < adding, 0.005) for i in range(5))
 
 
-def norms_of(who, before, after):
+def norms_of(arm, *decays):
     """Norms that fall by a factor a step, the first being 3, or the norms themselves."""
-    cell, init = who.split()
-    for when, decay in zip(WHEN, (before, after), strict=True):
+    for when, decay in zip((AT_START, AT_END), decays, strict=True):
         norms = [3 * decay**lag for lag in range(5)] if np.isscalar(decay) else decay
         for lag, norm in enumerate(norms):
-            yield {"who": who, "cell": cell, "init": init, "when": when, "lag": lag, "norm": norm}
+            yield {"arm": arm, "when": when, "lag": lag, "norm": norm}
 
 
 def numbers(successes, decay):
+    results = [row for arm, counts in successes.items() for row in rows_of(arm, *counts)]
+    norms = [row for arm, by_time in decay.items() for row in norms_of(arm, *by_time)]
     return Numbers(
-        [row for who, counts in successes.items() for row in rows_of(who, *counts)],
-        [row for who, norms in decay.items() for row in norms_of(who, *norms)],
+        pd.DataFrame(results, columns=RESULTS), pd.DataFrame(norms, columns=GradientByLag.columns)
     )
 
 
@@ -114,8 +107,8 @@ def test_the_findings_are_computed_from_the_numbers():
 )
 def test_a_horizon_is_steps_or_says_why_not(norms, told):
     one = numbers({A: ((0, 0),)}, {A: (norms, 1.0)})
-    assert one.horizon(A, WHEN[0]) == told
-    assert one.horizon(A, WHEN[1]) == "no decay"
+    assert one.horizon(A, AT_START) == told
+    assert one.horizon(A, AT_END) == "no decay"
 
 
 def test_the_table_counts_and_shows_the_gradient_at_initialisation():
@@ -129,7 +122,7 @@ def test_the_table_counts_and_shows_the_gradient_at_initialisation():
         [A, "0.66", "9.5", "2.1", "grows"],
         [B, "0.062", "1.4", "0.0039", "0.72"],
     ]
-    places = every_place(TWO)
+    places = every_setting(TWO)
     assert places.head[:6] == ["task", "cell", "lag", "rate", "solved", "interval"]
     assert [row[:6] for row in places.rows if row[1] == B] == [
         ["recall", B, "2", "0.02", "3 of 5", "0.23 to 0.88"],
@@ -138,7 +131,9 @@ def test_the_table_counts_and_shows_the_gradient_at_initialisation():
         ["recall", B, "4", "0.06", "2 of 3", "0.21 to 0.94"],
         ["adding", B, "4", "0.005", "4 of 5", "0.38 to 0.96"],
     ]
-    assert {row[6] for row in places.rows} == {"0.03", "0.02"}  # medians over 5 and over 3 seeds
+    assert [row[1] for row in places.rows] == [A] * 4 + [B] * 4 + [A, B]
+    losses = [row[places.head.index("loss")] for row in places.rows]
+    assert set(losses) == {"0.03", "0.02"}  # medians over 5 and over 3 seeds
 
 
 def drawn(counts, containers):
@@ -146,7 +141,7 @@ def drawn(counts, containers):
     for i, (container, pairs) in enumerate(zip(containers, counts, strict=True)):
         points, _, (bars,) = container.lines
         np.testing.assert_allclose(points.get_ydata(), [k / n for k, n in pairs])
-        places = np.arange(len(pairs)) + 0.14 * (i - 1.5)
+        places = np.arange(len(pairs)) + 0.125 * (i - 1.5)
         np.testing.assert_allclose(points.get_xdata(), places)
         ends = np.array([segment[:, 1] for segment in bars.get_segments()])
         np.testing.assert_allclose(ends, [wilson(k, n) for k, n in pairs], atol=1e-9)
@@ -185,26 +180,25 @@ def test_the_legend_names_the_rates_and_the_factors_are_read_as_people_write_the
 
 
 def write(out, numbers, **about):
-    for name, rows in (("results", numbers.results), ("gradients", numbers.gradients)):
-        frame = pd.DataFrame(rows, columns=COLUMNS[name])
-        frame.to_csv(out / f"{name}.csv", index=False)
+    numbers.results.to_csv(out / "results.csv", index=False)
+    numbers.gradients.to_csv(out / "gradients.csv", index=False)
     if about:
         (out / "run.json").write_text(json.dumps(about))
 
 
-def some(of, task):
-    """The rows of one task alone."""
-    return [row for row in of.results if row["task"] in task]
+def some(keep):
+    """The results of TWO that are kept."""
+    return TWO.results[keep(TWO.results)]
 
 
 PARTIAL = {
     "one contender": numbers({A: ((5, 0), 3, 1, 5)}, {A: (0.9, 1.2)}),
-    "no adding": Numbers(some(TWO, ("recall", "rates")), TWO.gradients),
+    "no adding": Numbers(some(lambda rows: rows["task"] != "adding"), TWO.gradients),
     "no adding of B": Numbers(
-        [row for row in TWO.results if (row["who"], row["task"]) != (B, "adding")], TWO.gradients
+        some(lambda rows: (rows["arm"] != B) | (rows["task"] != "adding")), TWO.gradients
     ),
-    "adding alone": Numbers(some(TWO, ("adding",)), []),
-    "no gradients": Numbers(TWO.results, []),
+    "adding alone": Numbers(some(lambda rows: rows["task"] == "adding"), TWO.gradients[:0]),
+    "no gradients": Numbers(TWO.results, TWO.gradients[:0]),
     "gradients of NaN": numbers(
         {A: ((5, 0),), B: ((0, 5),)}, {A: ([math.nan] * 5,) * 2, B: (1, 2)}
     ),
@@ -221,8 +215,8 @@ def test_what_is_there_is_reported_and_what_is_not_finished_named(name, tmp_path
     printed, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
     assert "Not finished: recall C three, adding B two." in printed
     assert "Not finished: recall C three, adding B two." in page
-    assert all(who in page for who in PARTIAL[name].who)
-    assert "C three" not in [row[0] for row in reach(Numbers.read(tmp_path)).rows]
+    assert all(who in page for who in PARTIAL[name].arms)
+    assert "C three" not in [row[0] for row in reach(read(tmp_path, "horizon")).rows]
     assert ("not a number" in page) == (
         name in ("all gradients of NaN", "gradients of NaN", "gradients of zero")
     )
@@ -255,16 +249,15 @@ def test_the_page_tells_how_the_run_was_made(tmp_path):
 
 
 def test_tables_that_cannot_be_read_are_named(tmp_path):
-    with pytest.raises(BadInput, match=r"expected results\.csv with rows"):
-        Numbers.read(tmp_path)
+    def complaint():
+        with pytest.raises(BadInput) as error:
+            read(tmp_path, "horizon")
+        return str(error.value)
+
+    assert "expected results.csv with rows" in complaint()
     write(tmp_path, TWO)
-    assert len(Numbers.read(tmp_path).results) == len(TWO.results)
-    frame = pd.read_csv(tmp_path / "results.csv")
-    frame.drop(columns=["solved", "lag"]).to_csv(tmp_path / "results.csv", index=False)
-    with pytest.raises(
-        BadInput, match=r"results\.csv: .* got none named lag, solved; make it anew"
-    ):
-        Numbers.read(tmp_path)
+    assert len(read(tmp_path, "horizon").results) == len(TWO.results)
+    TWO.results.drop(columns=["solved", "lag"]).to_csv(tmp_path / "results.csv", index=False)
+    assert "got none named lag, solved; make it again" in complaint()
     (tmp_path / "results.csv").write_text("")
-    with pytest.raises(BadInput, match=r"results\.csv: expected a CSV table"):
-        Numbers.read(tmp_path)
+    assert "results.csv: expected a CSV table" in complaint()

@@ -1,0 +1,196 @@
+"""Which memory reaches how far, and why: success and gradient by lag.
+
+Four cells learn to report a symbol that they saw 10, 25, 50 or 100 steps before; the lag is data,
+so one compiled program trains all lags and seeds of a cell. Beside it stand the gradient of the
+loss by the memory at every lag, before and after training, and the adding problem.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Literal, get_args
+
+import tyro
+
+from experiments import lab
+from experiments.lab import AT_END, AT_START, CHRONO, GRU, IRNN, TANH, Arm, Run, RunGroup, Table
+from experiments.studies.horizon import numbers
+from experiments.studies.horizon.numbers import ADDING, RATES, RECALL, Numbers
+from experiments.studies.horizon.picture import figure
+from seqcells import probes, train
+
+Name = Literal["tanh orthogonal", "IRNN identity", "GRU default", "GRU chrono"]  # of ARMS
+ARMS = {arm.name: arm for arm in (TANH, IRNN, GRU, CHRONO)}
+_Factors = Annotated[  # or the help would show a third with sixteen digits
+    tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: a third, 3 and 9)")
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """How a cell is trained, with AdamW and gradients clipped to a global norm of 1."""
+
+    recall: float  # learning rate on delayed recall
+    adding: float  # learning rate on the adding problem
+    steps: int  # at most; a group whose runs have all learned stops earlier
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings(lab.CheckedSettings):
+    """Settings of the study; docs/horizon.md says how the learning rates were found."""
+
+    cells: tuple[Name, ...] = get_args(Name)
+    seeds: int = 5  # for every cell and lag
+    lags: tuple[int, ...] = dataclasses.field(default=(10, 25, 50, 100), metadata={"least": 2})
+    """steps; the longest is also the length of the tasks, and adding has a number in each half"""
+    factors: _Factors = (1 / 3, 3, 9)  # of the learning rate, tried at the longest lag
+    factor_seeds: int = 3  # for each factor
+    hidden_size: int = 32  # units
+    batch_size: int = 32  # fresh sequences a step
+    segment: int = 50  # steps between two looks at the loss
+    eval_size: int = 10_000  # samples behind every loss and accuracy
+    tanh: Budget = Budget(recall=3e-3, adding=3e-3, steps=1000)
+    irnn: Budget = Budget(recall=5e-4, adding=3e-3, steps=1000)
+    gru: Budget = Budget(recall=6e-3, adding=6e-3, steps=400)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for factor in self.factors:
+            if math.isclose(factor, 1):
+                raise lab.BadInput(
+                    f"factors: expected others than 1, got {factor!r}; leave it out, since the "
+                    "learning rate itself is always tried"
+                )
+
+    def budget(self, arm: Arm) -> Budget:
+        """How a cell is trained."""
+        return {TANH: self.tanh, IRNN: self.irnn}.get(arm, self.gru)
+
+
+def _runs(s: Settings, task: str, arm: Arm) -> Iterator[Run]:
+    """List the runs of a cell on a task."""
+    longest, rate = max(s.lags), getattr(s.budget(arm), task)
+    tried = [(ADDING, longest, rate, s.seeds)]
+    if task == RECALL:
+        tried = [(RATES, longest, f * rate, s.factor_seeds) for f in sorted(set(s.factors))]
+        tried += [(RECALL, lag, rate, s.seeds) for lag in sorted(set(s.lags))]
+    start = arm.start(s.hidden_size, longest)
+    for name, lag, learning_rate, seeds in tried:
+        labels = {"task": name, "arm": arm.name, "lag": lag}
+        knobs = {"lag": lag} if task == RECALL else {}
+        for seed in range(seeds):
+            yield Run(labels, start, seed, {"learning_rate": learning_rate}, knobs)
+
+
+def groups(s: Settings) -> list[RunGroup]:
+    """List the groups: the lag of recall is data, so a cell and a task are one program."""
+    longest = max(s.lags)
+    tasks = {RECALL: probes.DelayedRecall(longest), ADDING: probes.AddingURNN(longest)}
+    return [
+        RunGroup(
+            f"{task} {arm.name}",
+            lab.Task(lab.Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size),
+            tuple(_runs(s, task, arm)),
+            s.budget(arm).steps,
+            segment=s.segment,
+            eval_size=s.eval_size,
+            measures=(lab.GradientByLag({"task": RECALL, "lag": longest}),),
+        )
+        for task, probe in tasks.items()
+        for arm in ARMS.values()
+        if arm.name in s.cells
+    ]
+
+
+def reach(n: Numbers) -> Table:
+    """How far each cell remembers, and its gradient at initialisation."""
+    rows = []
+    for arm in n.arms:
+        counts = [*(n.count(RECALL, arm, lag=lag) for lag in n.lags), n.count(ADDING, arm)]
+        solved = [f"{c.k}/{c.n}" if c.n else "-" for c in counts]
+        rows.append([arm, *solved, *(_gradient(n, arm, AT_START) or ["-", "-"])])
+    lags = [str(lag) if i else f"lag {lag}" for i, lag in enumerate(n.lags)]
+    return Table(
+        title="Seeds that solve it; initial gradient",
+        caption=f"Seeds that solve delayed recall, of those tried, by lag (steps), and adding over "
+        f"{n.longest} steps, at each cell's own learning rate. At initialisation: the gradient at "
+        f"lag {n.longest} relative to lag 0 (dimensionless), and the horizon, the steps in which "
+        "it falls by a factor e.",
+        head=["cell", *lags, "adding", "gradient", "horizon"],
+        rows=rows,
+    )
+
+
+def _gradient(n: Numbers, arm: str, when: str) -> list[str]:
+    """What is left at the longest lag, and the horizon; nothing where it was not measured."""
+    return [lab.short(n.left(when)[arm]), n.horizon(arm, when)] if arm in n.traced else []
+
+
+def every_setting(n: Numbers) -> Table:
+    """All successes with their intervals; recall at any learning rate is one task."""
+    rows = n.results.replace({"task": {RATES: RECALL}}).sort_values(
+        ["task", "arm", "lag", "learning_rate"],
+        ascending=[False, True, True, True],
+        key=lambda column: column.map(n.arms.index) if column.name == "arm" else column,
+    )
+    table = lab.settings_table(rows)
+    return dataclasses.replace(
+        table,
+        title="Every lag and learning rate",
+        caption="Lag: steps between symbol and report; for adding, the length of the sequence. "
+        f"{table.caption} The loss is in nats for recall, a squared error for adding.",
+    )
+
+
+def gradients(n: Numbers) -> Table:
+    """What is left of the gradient at the longest lag, before and after training."""
+    return Table(
+        title="Gradient by lag",
+        caption=f"Left: the norm of the derivative of the loss by the memory at lag {n.longest}, "
+        "relative to lag 0; median over the seeds. Horizon: steps in which it falls by a factor e.",
+        head=["cell", "left, at initialisation", "horizon", "left, after training", "horizon"],
+        rows=[[arm, *_gradient(n, arm, AT_START), *_gradient(n, arm, AT_END)] for arm in n.traced],
+    )
+
+
+def budgets(n: Numbers) -> Table:
+    """Learning rates and steps by cell, where they are kept."""
+    kept = {name: b for name, b in n.settings.items() if isinstance(b, Mapping)}
+    return Table(
+        title="Budgets",
+        caption="A cell's own learning rate on each task, and its steps of training at most; a "
+        "group whose runs have all learned stops earlier.",
+        head=["cell", "rate, recall", "rate, adding", "steps at most"],
+        rows=[
+            [name, lab.decimal(b["recall"]), lab.decimal(b["adding"]), str(b["steps"])]
+            for name, b in kept.items()
+        ],
+    )
+
+
+_RECALL, _ADDING, _HPARAMS = probes.DelayedRecall(), probes.AddingURNN(), train.HParams()
+STUDY = lab.Study(
+    name="horizon",
+    title="Which memory reaches how far, and why",
+    lead="Delayed recall: a symbol is shown once, then distractors, and at the end the net must "
+    "say which it was; the lag is the number of steps between. Solved: cross-entropy below "
+    f"{_RECALL.success.bound} nats on fresh samples (guessing costs {_RECALL.baseline:.2f}); "
+    f"adding: squared error below {_ADDING.success.bound} (guessing costs {_ADDING.baseline:.3f}). "
+    "The gradient of the loss by the memory, by lag, is what a net can learn from at all.",
+    settings=Settings(),
+    quick=Settings(seeds=2, lags=(10, 50), factors=(3,), factor_seeds=2, hidden_size=16),
+    groups=groups,
+    read=numbers.read,
+    draw=lambda n, path: figure(n).savefig(path),
+    answers=numbers.headlines,
+    tables=lambda n: [reach(n), every_setting(n), gradients(n), budgets(n)],
+    findings=numbers.findings,
+    about={
+        "optimiser": f"AdamW, b1 {_HPARAMS.b1:g}, b2 {_HPARAMS.b2:g}, weight decay "
+        f"{_HPARAMS.weight_decay:g}, gradients clipped to a global norm of {_HPARAMS.max_norm:g}"
+    },
+    alt="Success by lag and by learning rate, adding, and the gradient by lag",
+    files=("results", "gradients"),
+)
