@@ -1,10 +1,10 @@
-"""Double precision for one function, in a program that computes in single."""
+"""Double precision for one function of a program in single precision."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -14,23 +14,24 @@ R = TypeVar("R")
 
 
 def in_float64(function: Callable[P, R]) -> Callable[P, R]:
-    """Make a function compute in float64, whether or not `jax_enable_x64` is set.
+    """Return a version of a function that computes in float64, whatever `jax_enable_x64` is.
 
-    Gradients by lag underflow at 1e-38 in float32, and at 1e-308 here. It may stand under or over
-    jit and vmap, and leaves the setting as it was. Differentiate within, `in_float64(jax.grad(f))`:
-    from outside, the way back is in float32, as JAX then warns. On a TPU, float64 is emulated.
+    Gradients by lag underflow at 1e-38 in float32, and at 1e-308 in float64. You can use the result
+    inside or outside of `jit` and `vmap`; it restores the setting. Differentiate inside,
+    `in_float64(jax.grad(f))`: from outside, the backward pass is in float32, and JAX warns. On a
+    TPU, float64 is emulated.
 
     Args:
-        function: any diagnostic, or another function of arrays. Where it is given a cell with a
-            `dtype` of its own, that dtype is computed in.
+        function: any diagnostic, or another function of arrays. A cell with an explicit `dtype`
+            still computes in that dtype.
 
     Returns:
-        The function on arguments whose floating arrays, in any tree, are cast to float64. So is
-        what it returns: where the setting is off, go on with NumPy, or cast it, since JAX would
-        compute with it in float32.
+        The function, with floating arrays in its arguments (in any tree) cast to float64. Its
+        result is float64 too. If the setting is off, process the result with NumPy, or cast it:
+        JAX would compute with it in float32.
 
     Raises:
-        TypeError: for what is no function.
+        TypeError: if `function` is not callable.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.RNN(2, "identity", w_hh_init=sc.initializers.Identity(0.1))
@@ -41,19 +42,19 @@ def in_float64(function: Callable[P, R]) -> Callable[P, R]:
     '1e-49'
     """
     if not callable(function):
-        raise TypeError(f"function: expected one, as gradient_by_lag is, got {function!r}")
+        raise TypeError(f"function: expected one, such as gradient_by_lag, got {function!r}")
 
     @functools.wraps(function)
-    def computed(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         with jax.enable_x64(True):
-            args, kwargs = jax.tree.map(_widened, (args, kwargs))
+            args, kwargs = jax.tree.map(_widen, (args, kwargs))
             return function(*args, **kwargs)
 
-    return computed
+    return wrapped
 
 
-def _widened(leaf: Any) -> Any:
-    """Cast an array of floating numbers to float64; leave all else."""
+def _widen(leaf: object) -> object:
+    """Cast a floating array to float64; return anything else unchanged."""
     dtype = getattr(leaf, "dtype", None)
     if dtype is None or not jnp.issubdtype(dtype, jnp.floating):
         return leaf

@@ -1,45 +1,46 @@
-"""How much of a batch's gradient is signal."""
+"""The signal-to-noise ratio of a batch's gradient."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from seqcells import _check
+from seqcells._types import PyTree
 
 
 class GradientSNR(NamedTuple):
-    """Signal and noise of a gradient, each a tree as the parameters, with a scalar a leaf."""
+    """Signal and noise of a gradient: trees like the parameters, with a scalar for each leaf."""
 
-    signal: Any  # ||E g||^2, in squared units of the gradient; unbiased, so at times below 0
-    noise: Any  # tr Cov(g) of one example, in the same units; unbiased
-    ratio: Any  # signal / noise, dimensionless
+    signal: PyTree  # ||E g||^2, in squared units of the gradient; unbiased, so sometimes below 0
+    noise: PyTree  # tr Cov(g) of one example, in the same units; unbiased
+    ratio: PyTree  # signal / noise, dimensionless
 
 
-def gradient_snr(gradients: Any) -> GradientSNR:
-    """Estimate ||E g||^2 / tr Cov(g) a parameter leaf from the gradients of single examples.
+def gradient_snr(gradients: PyTree) -> GradientSNR:
+    """Estimate ||E g||^2 / tr Cov(g) of each parameter leaf from gradients of single examples.
 
-    The product of the mean gradients of a batch's two halves is unbiased for ||E g||^2, which the
-    square of one mean is not; the mean of that product over all ways to split the batch is::
+    The product of the mean gradients of a batch's two halves is an unbiased estimate of ||E g||^2;
+    the square of one mean is not. The mean of that product over all ways to split the batch is::
 
         signal = (|sum_i g_i|^2 - sum_i |g_i|^2) / (N (N - 1)) = |mean g|^2 - noise / N
         noise  = sum_i |g_i - mean g|^2 / (N - 1)
 
-    A batch of N examples has a signal to noise ratio of N times the ratio.
+    The signal-to-noise ratio of a batch of N examples is N times the ratio returned.
 
     Args:
-        gradients: a tree of float[N, ...] with an example a row, N >= 2, as
-            `jax.vmap(jax.grad(loss), (None, 0))(params, examples)` makes it.
+        gradients: a tree of float[N, ...], one row for each example, N >= 2, as
+            `jax.vmap(jax.grad(loss), (None, 0))(params, examples)` returns it.
 
     Returns:
-        Signal, noise and their ratio; signal and noise are unbiased, their ratio nearly so. It is
-        NaN where both are 0.
+        Signal, noise and their ratio. Signal and noise are unbiased, and their ratio nearly so. The
+        ratio is NaN where both are 0.
 
     Raises:
-        TypeError: on a leaf that is not floating.
-        ValueError: on fewer than two examples.
+        TypeError: if a leaf is not floating.
+        ValueError: if there are fewer than two examples.
 
     >>> import jax.numpy as jnp
     >>> snr = gradient_snr({"w": jnp.array([[1.0, 0.0], [3.0, 0.0]])})
@@ -47,8 +48,8 @@ def gradient_snr(gradients: Any) -> GradientSNR:
     [3.0, 2.0, 1.5]
     """
 
-    def leaf(g: Any) -> GradientSNR:
-        g = _check.array("gradients", g, "a tree of float[N, ...]")
+    def leaf(gradient: object) -> GradientSNR:
+        g = _check.array("gradients", gradient, "a tree of float[N, ...]")
         _check.floating("gradients", g.dtype, "take those of floating parameters")
         if g.ndim < 1 or len(g) < 2:
             raise ValueError(

@@ -1,14 +1,14 @@
-"""Pictures of the diagnostics, with Matplotlib, which is imported when a picture is drawn.
+"""Plots of the diagnostics. Matplotlib is imported when the first plot is drawn.
 
-Every function draws on `ax`, or on new axes where None, and returns the axes. Colours are those of
-Okabe & Ito (2008), which colour-blind readers tell apart.
+Every function draws on `ax`, or on new axes if it is None, and returns the axes. The colours are
+those of Okabe & Ito (2008), which colour-blind readers can tell apart.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
 GREY = "#808080"
-BEST = {"loc": "best"}
-ABOVE = {"loc": "lower center", "bbox_to_anchor": (0.5, 1), "ncols": 4}  # of full axes
 
 Curves = Mapping[str, ArrayLike] | ArrayLike
 
@@ -28,9 +26,9 @@ def gradient_by_lag(norms: Curves, ax: Axes | None = None) -> Axes:
     """Draw gradient norms by lag on a logarithmic axis; the band is the range over a batch.
 
     Args:
-        norms: float[T, *B] by lag, as `gradient_by_lag` makes it; or several by name. Over a batch
-            the curve is the geometric mean. What has underflowed is left out.
-        ax: where to draw; new axes where None.
+        norms: float[T, *B] by lag, as `gradient_by_lag` returns it; or several by name. The curve
+            of a batch is the geometric mean. Values that have underflowed are left out.
+        ax: where to draw; new axes if None.
 
     Returns:
         The axes.
@@ -48,18 +46,18 @@ def gradient_by_lag(norms: Curves, ax: Axes | None = None) -> Axes:
 def singular_values_by_lag(
     log_values: ArrayLike, bound: ArrayLike | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw the singular values of dh_T/dh_{T-k} by lag: median, quartiles, and extremes.
+    """Draw the singular values of dh_T/dh_{T-k} by lag: median, quartiles and extremes.
 
     Args:
-        log_values: float[T+1, *B, S], nats, as `jacobian_by_lag` makes it.
-        bound: float[T+1], `pascanu_bound` of the lags 0 to T, to be drawn over it.
-        ax: where to draw; new axes where None.
+        log_values: float[T+1, *B, S], nats, as `jacobian_by_lag` returns it.
+        bound: float[T+1], `pascanu_bound` of the lags 0 to T, drawn on top.
+        ax: where to draw; new axes if None.
 
     Returns:
-        The axes, with the logarithm to base 10 as ordinate, which neither under- nor overflows.
+        The axes. The ordinate is the logarithm to base 10, which neither under- nor overflows.
 
     Raises:
-        ValueError: on a bound for other lags.
+        ValueError: if the bound is for other lags.
     """
     ax = _axes(ax)
     rows = _rows("log_values", log_values) / np.log(10)
@@ -80,11 +78,11 @@ def singular_values_by_lag(
 
 
 def gates(values: Curves, ax: Axes | None = None) -> Axes:
-    """Draw how often each gate takes which value: shares in 40 equal bins of 0 to 1.
+    """Draw a histogram of the values of each gate, in 40 equal bins from 0 to 1.
 
     Args:
-        values: float[...], a gate, or several by name, as `gate_values` makes them.
-        ax: where to draw; new axes where None.
+        values: float[...], a gate, or several by name, as `gate_values` returns them.
+        ax: where to draw; new axes if None.
 
     Returns:
         The axes.
@@ -102,11 +100,11 @@ def gates(values: Curves, ax: Axes | None = None) -> Axes:
 
 
 def gate_means(values: Curves, ax: Axes | None = None) -> Axes:
-    """Draw E[gate] of every unit, sorted, with the range between its deciles over time and batch.
+    """Draw the mean gate of every unit, sorted, with its 1st to 9th decile over time and batch.
 
     Args:
-        values: float[*A, H], a gate, or several by name, as `gate_values` makes them.
-        ax: where to draw; new axes where None.
+        values: float[*A, H], a gate, or several by name, as `gate_values` returns them.
+        ax: where to draw; new axes if None.
 
     Returns:
         The axes.
@@ -121,19 +119,19 @@ def gate_means(values: Curves, ax: Axes | None = None) -> Axes:
         ax.vlines(ranks, low, high, color=colour, alpha=0.35)
         ax.plot(ranks, units.mean(axis=0), "o", ms=4, color=colour, label=name)
     ax.set_ylim(-0.02, 1.02)
-    _label(ax, "unit, by its mean", "gate value: mean, 1st to 9th decile", ABOVE)
+    _label(ax, "unit, by its mean", "gate value: mean, 1st to 9th decile", above=True)
     return ax
 
 
 def timescales(steps: Curves, ax: Axes | None = None) -> Axes:
-    """Draw which share of units, or of units and steps, remembers for at most so many steps.
+    """Draw the cumulative distribution of timescales over units, or over units and steps.
 
     Args:
-        steps: float[...], steps, or several by name, as `timescales` makes them.
-        ax: where to draw; new axes where None.
+        steps: float[...], steps, or several by name, as `timescales` returns them.
+        ax: where to draw; new axes if None.
 
     Returns:
-        The axes, with time on a logarithmic one.
+        The axes. The abscissa, time, is logarithmic.
     """
     ax = _axes(ax)
     for colour, name, one in _curves(steps):
@@ -147,11 +145,11 @@ def timescales(steps: Curves, ax: Axes | None = None) -> Axes:
 
 
 def lyapunov_spectrum(exponents: Curves, ax: Axes | None = None) -> Axes:
-    """Draw Lyapunov exponents in falling order, and the line at 0 that parts growth from decay.
+    """Draw Lyapunov exponents in falling order, and the line at 0 between growth and decay.
 
     Args:
-        exponents: float[S], nats a step; or several by name.
-        ax: where to draw; new axes where None.
+        exponents: float[S], nats per step; or several by name.
+        ax: where to draw; new axes if None.
 
     Returns:
         The axes.
@@ -174,21 +172,21 @@ def trainability(
     theory: ArrayLike | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw which share of runs succeeded over two hyperparameters.
+    """Draw the share of successful runs over two hyperparameters.
 
     Args:
-        x: float[X], ascending; where the columns stand.
-        y: float[Y], ascending; where the rows stand.
-        share: float[Y, X], 0 to 1; the share of runs that succeeded, NaN where none was made.
-        labels: what x and y are, with their units.
-        theory: float[X], y as a function of x, such as a predicted depth scale; drawn over it.
-        ax: where to draw; new axes where None.
+        x: float[X], ascending; positions of the columns.
+        y: float[Y], ascending; positions of the rows.
+        share: float[Y, X], 0 to 1; the share of successful runs, NaN where there was no run.
+        labels: names of x and y, with units.
+        theory: float[X], y as a function of x, such as a predicted depth scale; drawn on top.
+        ax: where to draw; new axes if None.
 
     Returns:
         The axes.
 
     Raises:
-        ValueError: on shapes that do not fit.
+        ValueError: if the shapes do not fit.
     """
     x, y, share = (np.asarray(a, float) for a in (x, y, share))
     if share.shape != (*y.shape, *x.shape) or share.ndim != 2:
@@ -197,7 +195,7 @@ def trainability(
             f"got {list(share.shape)}"
         )
     ax = _axes(ax)
-    ax.set_facecolor("white")  # shows where no run was made, whatever the style
+    ax.set_facecolor("white")  # shows where there was no run, in any style
     mesh = ax.pcolormesh(x, y, share, shading="nearest", cmap="cividis", vmin=0, vmax=1)
     ax.figure.colorbar(mesh, ax=ax, label="share of runs that succeeded")
     if theory is not None:
@@ -221,14 +219,14 @@ def _axes(ax: Axes | None) -> Axes:
     return plt.subplots(figsize=(5.2, 3.4), layout="constrained")[1]
 
 
-def _curves(curves: Curves) -> Iterator[tuple[str, str, Any]]:
+def _curves(curves: Curves) -> Iterator[tuple[str, str, ArrayLike]]:
     """Yield a colour, a name and the values of every curve; the name of a single one is empty."""
     named = curves if isinstance(curves, Mapping) else {"": curves}
     for colour, (name, values) in zip(itertools.cycle(OKABE_ITO), named.items(), strict=False):
         yield colour, name, values
 
 
-def _rows(name: str, values: Any) -> np.ndarray:
+def _rows(name: str, values: ArrayLike) -> np.ndarray:
     """Return float[T, N] for [T, ...]."""
     array = np.asarray(values, float)
     if array.ndim < 1 or array.size == 0:
@@ -236,12 +234,12 @@ def _rows(name: str, values: Any) -> np.ndarray:
     return array.reshape(len(array), -1)
 
 
-def _over(statistic: Any, rows: np.ndarray, *args: Any) -> np.ndarray:
-    """Apply a statistic that leaves NaN out to every row; NaN, without a warning, where all are."""
-    out = np.full(len(rows), np.nan)
+def _over(statistic: Callable[..., np.ndarray], rows: np.ndarray, *args: float) -> np.ndarray:
+    """Apply a statistic that ignores NaN to every row; rows of NaN give NaN, without a warning."""
+    result = np.full(len(rows), np.nan)
     some = ~np.all(np.isnan(rows), axis=1)
-    out[some] = statistic(rows[some], *args, axis=1)
-    return out
+    result[some] = statistic(rows[some], *args, axis=1)
+    return result
 
 
 def _band(ax: Axes, rows: np.ndarray, middle: np.ndarray, colour: str, name: str) -> None:
@@ -252,10 +250,14 @@ def _band(ax: Axes, rows: np.ndarray, middle: np.ndarray, colour: str, name: str
     ax.plot(lags, middle, color=colour, lw=1.5, label=name)
 
 
-def _label(ax: Axes, x: str, y: str, legend: Mapping[str, Any] = BEST) -> None:
-    """Label the axes, and the curves where they have names."""
+def _label(ax: Axes, x: str, y: str, *, above: bool = False) -> None:
+    """Label the axes, and named curves; the legend of crowded axes goes above them."""
     ax.set(xlabel=x, ylabel=y)
     ax.grid(color=GREY, alpha=0.2, lw=0.5)
     ax.set_axisbelow(True)
-    if ax.get_legend_handles_labels()[1]:
-        ax.legend(frameon=False, **legend)
+    if not ax.get_legend_handles_labels()[1]:
+        return
+    if above:
+        ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+    else:
+        ax.legend(frameon=False, loc="best")
