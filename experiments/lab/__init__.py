@@ -35,7 +35,7 @@ from experiments.lab.claims import share_at_most as share_at_most
 from experiments.lab.console import print_table as print_table
 from experiments.lab.console import say as say
 from experiments.lab.files import ABOUT as ABOUT
-from experiments.lab.files import About as About
+from experiments.lab.files import Json as Json
 from experiments.lab.files import read_about as read_about
 from experiments.lab.files import writable as writable
 from experiments.lab.files import write_about as write_about

@@ -1,28 +1,27 @@
-"""The contenders that studies share: a cell, how it starts, and the cell that runs it."""
+"""The arms that studies compare: a cell, how it starts, and the cell that trains it."""
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
 import seqcells as sc
+from experiments.lab.models import Net
 from seqcells import initializers
+from seqcells.initializers import GateInitializers, Initializer
 
-Make = Callable[[int], Any]  # units -> a cell or a layer
+Make = Callable[[int], Net]  # of a number of units
 
 
 class Arm(NamedTuple):
-    """A cell to measure: (hidden_size, longest time in steps) -> how it starts, and how it runs.
-
-    Those that run alike are trained by one program, whatever they start from.
-    """
+    """A cell to compare. Arms with equal `run` are trained by one program, however they start."""
 
     name: str
-    start: Callable[[int, int], Any]
-    run: Make
+    start: Callable[[int, int], sc.Cell]  # hidden_size, longest time in steps; with initialisers
+    run: Callable[[int], sc.Cell]  # hidden_size
 
 
 def _irnn(hidden_size: int) -> sc.RNN:
@@ -34,11 +33,16 @@ def _chrono(hidden_size: int, longest: int) -> sc.GRU:
     return sc.GRU(hidden_size, b_ih_init=(initializers.zeros, slow, initializers.zeros))
 
 
-def rnn(name: str, activation: str, w_hh_init: Any, **inits: Any) -> Arm:
-    """Make an arm of an RNN that starts with these recurrent weights."""
+def rnn(
+    name: str,
+    activation: str,
+    w_hh_init: Initializer,
+    w_ih_init: GateInitializers = sc.RNN.w_ih_init,
+) -> Arm:
+    """Make an arm of an RNN that starts with these weights."""
 
     def start(size: int, _: int) -> sc.RNN:
-        return sc.RNN(size, activation, w_hh_init=w_hh_init, **inits)
+        return sc.RNN(size, activation, w_hh_init=w_hh_init, w_ih_init=w_ih_init)
 
     return Arm(name, start, functools.partial(sc.RNN, activation=activation))
 
@@ -49,7 +53,7 @@ GRU = Arm("GRU default", lambda size, _: sc.GRU(size), sc.GRU)
 CHRONO = Arm("GRU chrono", _chrono, sc.GRU)
 
 
-def parameters(net: Any, input_size: int) -> int:
+def parameters(net: Net, input_size: int) -> int:
     """Count the parameters of a cell or a layer."""
     return sc.param_count(jax.eval_shape(lambda: net.init(jax.random.key(0), input_size)))
 

@@ -1,4 +1,4 @@
-"""Running a study part by part: what is finished is kept, and a second run does not repeat it."""
+"""Measuring a study group by group: finished groups are kept, and a second run reads them."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import hashlib
 import json
 import platform
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import jax
 import pandas as pd
@@ -19,14 +19,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 import seqcells as sc
 from experiments.lab import machine
-from experiments.lab.files import About, writable, write_about, write_whole
+from experiments.lab.files import Json, writable, write_about, write_whole
 
-Rows = dict[str, list[dict[str, Any]]]  # by table, such as "results"
+Row = Mapping[str, object]
+Rows = Mapping[str, Sequence[Row]]  # by table, such as "results"
 
 
 @functools.cache
 def fingerprint(code: tuple[Path, ...]) -> str:
-    """Digest of source files, and of all those in folders."""
+    """Return a digest of source files, and of all those in folders."""
     folders = [sorted(path.rglob("*.py")) if path.is_dir() else [path] for path in code]
     files = [file for folder in folders for file in folder]
     return hashlib.sha256(b"\0".join(file.read_bytes() for file in files)).hexdigest()
@@ -34,20 +35,21 @@ def fingerprint(code: tuple[Path, ...]) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """A piece of a study: where its rows are kept once they are measured.
+    """The file that keeps the rows of one group.
 
     Args:
         folder: where parts are kept.
-        name: for people.
-        settings: everything that the rows depend on; other settings are another file.
-        columns: of every table; a file that lacks some is as good as none.
-        code: files and folders of the source that makes the rows; other code is another file.
+        name: of the group.
+        settings: everything that the rows depend on; with other settings, the file is another one.
+        columns: of every table; a file without one of them counts as missing.
+        code: files and folders of the source that measures the rows; with other code, the file is
+            another one.
     """
 
     folder: Path
     name: str
-    settings: dict[str, Any]
-    columns: dict[str, list[str]]
+    settings: Mapping[str, object]
+    columns: Mapping[str, Sequence[str]]
     code: tuple[Path, ...]
 
     @property
@@ -57,8 +59,8 @@ class Part:
         digest = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()
         return self.folder / f"{self.name}-{digest[:10]}.json"
 
-    def load(self) -> dict[str, Any] | None:
-        """Return the rows and what they were made with, or None if they are not there whole."""
+    def load(self) -> Json | None:
+        """Return the rows and what measured them, or None if the file is missing or incomplete."""
         try:
             content = json.loads(self.path.read_text())
             rows, _ = content["rows"], content["made_with"]
@@ -68,13 +70,13 @@ class Part:
             return None
 
     def save(self, rows: Rows) -> None:
-        """Write the rows, whole or not at all."""
+        """Write the rows: a reader sees all of them or none."""
         content = {"settings": self.settings, "made_with": made_with(), "rows": rows}
         write_whole(self.path, json.dumps(content, indent=1))
 
 
-def made_with() -> dict[str, Any]:
-    """Tell with what rows are made, and when."""
+def made_with() -> dict[str, str]:
+    """Return versions, machine, date and commit."""
     return {
         "seqcells": sc.__version__,
         "jax": jax.__version__,
@@ -87,7 +89,7 @@ def made_with() -> dict[str, Any]:
 
 
 class Group(Protocol):
-    """What is measured in one go."""
+    """A part of a study that is measured, and kept, as a whole."""
 
     @property
     def name(self) -> str:
@@ -100,33 +102,26 @@ class Group(Protocol):
         ...
 
     def part(self, out: Path) -> Part:
-        """Where the rows are kept."""
+        """Return the file that keeps the rows."""
         ...
 
     def measure(self, progress: Callable[[int], None]) -> Rows:
-        """Measure the rows, calling `progress` with the steps done."""
+        """Measure the rows; call `progress` with the number of steps done."""
         ...
 
 
-def measure(groups: Sequence[Group], out: Path, console: Console, about: About) -> None:
-    """Measure the groups that are not finished, with a bar; write a CSV file a table.
+def measure(groups: Sequence[Group], out: Path, console: Console, about: Json) -> None:
+    """Measure the groups that are not finished, with a progress bar; write a CSV file a table.
 
     Args:
         groups: what to measure.
         out: the folder to write to.
         console: where the bar is drawn and finished groups are named.
-        about: what a report tells of the run, such as its settings; kept beside the tables.
+        about: facts of the run for its report, such as its settings; kept beside the tables.
     """
     for folder in dict.fromkeys([out, *(group.part(out).folder for group in groups)]):
         writable(folder)
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=12),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} steps"),
-        TimeElapsedColumn(),  # no time left is told: groups and steps differ too much in cost
-        console=console,
-        transient=True,
-    ) as bar:
+    with _bar(console) as bar:
         task = bar.add_task("")
         for i, group in enumerate(groups, 1):
             text = f"group {i} of {len(groups)}, {group.name}"
@@ -140,15 +135,26 @@ def measure(groups: Sequence[Group], out: Path, console: Console, about: About) 
             _collect(groups, out, about)
 
 
-def _collect(groups: Sequence[Group], out: Path, about: About) -> None:
-    """Write the tables from the finished parts, and what was run."""
+def _bar(console: Console) -> Progress:
+    """Return a bar without the time left: groups and steps differ too much in cost."""
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=12),
+        TextColumn("{task.completed:.0f} of {task.total:.0f} steps"),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+    )
+
+
+def _collect(groups: Sequence[Group], out: Path, about: Json) -> None:
+    """Write the tables of the finished groups, and `run.json`."""
     parts = {group.name: group.part(out).load() for group in groups}
     done = [part for part in parts.values() if part]
     for table, names in groups[0].part(out).columns.items():
         rows = [row for part in done for row in part["rows"][table]]
-        write_whole(out / f"{table}.csv", pd.DataFrame(rows, columns=names).to_csv(index=False))
-    made_with: list[Any] = []
-    for part in done:
-        made_with += [part["made_with"]] if part["made_with"] not in made_with else []
+        write_whole(out / f"{table}.csv", pd.DataFrame(rows, columns=[*names]).to_csv(index=False))
+    machines = [part["made_with"] for part in done]
+    distinct = [one for i, one in enumerate(machines) if one not in machines[:i]]
     unfinished = [name for name, part in parts.items() if part is None]
-    write_about(out, {**about, "made_with": made_with, "unfinished": unfinished})
+    write_about(out, {**about, "made_with": distinct, "unfinished": unfinished})

@@ -11,7 +11,7 @@ from experiments.lab.settings import BadInput
 from seqcells.sweep._store import write_whole as write_whole
 
 ABOUT = "run.json"  # beside the tables: what was run, with what, and what of it is finished
-About = dict[str, Any]  # its content
+Json = dict[str, Any]  # the content of a JSON file, such as run.json
 
 
 def writable(out: Path) -> Path:
@@ -28,7 +28,7 @@ def writable(out: Path) -> Path:
     return out
 
 
-def read_about(out: Path) -> About:
+def read_about(out: Path) -> Json:
     """Read `run.json`; return nothing where there is none, or none that can be read."""
     try:
         content = json.loads((out / ABOUT).read_text())
@@ -37,6 +37,6 @@ def read_about(out: Path) -> About:
     return content if isinstance(content, dict) else {}
 
 
-def write_about(out: Path, about: About) -> None:
+def write_about(out: Path, about: Json) -> None:
     """Write `run.json`."""
     write_whole(out / ABOUT, json.dumps(about, indent=1))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import numpy as np
 
+from experiments.lab.cache import Row
 from experiments.lab.models import Task
 from experiments.lab.runs import Trained
 from experiments.lab.training import over_members
@@ -35,7 +36,7 @@ class GradientByLag:
     table: ClassVar[str] = "gradients"
     columns: ClassVar[Sequence[str]] = ("arm", "when", "lag", "norm")
 
-    def rows(self, trained: Trained) -> list[dict[str, Any]]:
+    def rows(self, trained: Trained) -> list[Row]:
         """Measure the rows; none where the group has none of the runs."""
         arms: dict[str, list[int]] = {}
         for i, run in enumerate(trained.runs):
@@ -43,7 +44,7 @@ class GradientByLag:
                 arms.setdefault(run.labels["arm"], []).append(i)
         return list(self._rows(trained, arms)) if arms else []
 
-    def _rows(self, trained: Trained, arms: dict[str, list[int]]) -> Iterator[dict[str, Any]]:
+    def _rows(self, trained: Trained, arms: dict[str, list[int]]) -> Iterator[Row]:
         measure = gradient(trained.task, self.samples)
         for when, params in ((AT_START, trained.before), (AT_END, trained.after)):
             norms = np.asarray(measure(params, trained.keys, trained.members))

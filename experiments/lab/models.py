@@ -1,22 +1,27 @@
-"""The model of the studies: a cell that reads the sequence, and a linear readout at its end."""
+"""The model of the studies: a cell that reads the sequence, and a linear readout of its output."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
+import optax
 
 import seqcells as sc
 from seqcells import probes, train
+from seqcells._cell import Params
+
+Net = sc.Cell | sc.Layer
 
 
 class ReaderParams(NamedTuple):
     """Parameters of `Reader`."""
 
-    cell: Any  # of the cell
+    cell: Params
     w: jax.Array  # [H, O]
     b: jax.Array  # [O]
 
@@ -25,7 +30,7 @@ class ReaderParams(NamedTuple):
 class Reader:
     """A cell or a layer, and a linear readout of its output wherever an answer is due."""
 
-    cell: Any
+    cell: Net
     output_size: int
 
     @property
@@ -34,18 +39,18 @@ class Reader:
         return self.cell if isinstance(self.cell, sc.Layer) else sc.Recurrent(self.cell)
 
     def init(self, key: jax.Array, input_size: int) -> ReaderParams:
-        """Make parameters; the cell's initialisers are its own."""
+        """Make parameters; the cell uses its own initialisers."""
         k_cell, k_out = jax.random.split(key)
         shape = (self.net.output_size(input_size), self.output_size)
         w = sc.initializers.Lecun()(k_out, shape, jnp.float32)
         return ReaderParams(self.net.init(k_cell, input_size), w, jnp.zeros(self.output_size))
 
     def read(self, params: ReaderParams, y: jax.Array) -> jax.Array:
-        """Answer float[S, N, O] from the cell's outputs float[S, N, H]."""
+        """Return the answers float[S, N, O] to the cell's outputs float[S, N, H]."""
         return y @ params.w + params.b
 
     def __call__(self, params: ReaderParams, sample: probes.Sample) -> jax.Array:
-        """Answer float[S, N, O]."""
+        """Return the answers float[S, N, O]."""
         _, ys = self.net.apply(params.cell, sample.xs)
         return self.read(params, sample.pick(ys))
 
@@ -57,11 +62,14 @@ class Member(NamedTuple):
     knobs: dict[str, jax.Array]  # arguments of the probe's `sample`, such as {"lag": int[]}
 
 
+LossOfOutputs = Callable[[jax.Array], jax.Array]  # ys [T, N, H] -> float[]
+
+
 class Penalty(Protocol):
-    """What is added to a loss, as a value: (cell, its parameters, xs, loss of ys) -> float[]."""
+    """What is added to the loss of a cell: (cell, parameters, xs, loss of ys) -> float[]."""
 
     def __call__(
-        self, cell: Any, params: Any, xs: jax.Array, loss: Callable[[Any], jax.Array]
+        self, cell: sc.Cell, params: Params, xs: jax.Array, loss: LossOfOutputs
     ) -> jax.Array:
         """Compute the penalty."""
         ...
@@ -69,33 +77,37 @@ class Penalty(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Omega:
-    """Pascanu's: gradients are to keep their norm on the way back."""
+    """The regulariser of Pascanu et al. (2013): gradients keep their norm on the way back."""
 
     weight: float  # alpha
     form: str = "paper"
 
-    def __call__(self, cell: Any, params: Any, xs: jax.Array, loss: Any) -> jax.Array:
-        """Weigh `seqcells.remedies.omega`."""
+    def __call__(
+        self, cell: sc.Cell, params: Params, xs: jax.Array, loss: LossOfOutputs
+    ) -> jax.Array:
+        """Return the weighted `seqcells.remedies.omega`."""
         return self.weight * sc.remedies.omega(cell, params, xs, loss, form=self.form)
 
 
 @dataclasses.dataclass(frozen=True)
 class Flossing:
-    """Engelken's: the leading Lyapunov exponents are to be 0."""
+    """Gradient flossing (Engelken 2023): the leading Lyapunov exponents are pulled to 0."""
 
     weight: float
     k: int  # how many exponents
 
-    def __call__(self, cell: Any, params: Any, xs: jax.Array, loss: Any) -> jax.Array:
-        """Weigh `seqcells.remedies.flossing`."""
+    def __call__(
+        self, cell: sc.Cell, params: Params, xs: jax.Array, loss: LossOfOutputs
+    ) -> jax.Array:
+        """Return the weighted `seqcells.remedies.flossing`."""
         return self.weight * sc.remedies.flossing(cell, params, xs, self.k)
 
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A model and a probe; as a loss for `seqcells.train` it is a value, and compiles once.
+    """A model and a probe; a loss for `seqcells.train`, of which equal ones compile once.
 
-    A penalty is added to what is trained, never to what is scored.
+    The penalty is a part of the loss, never of a score.
     """
 
     reader: Reader
@@ -106,24 +118,27 @@ class Task:
     def __call__(
         self, params: ReaderParams, key: jax.Array, member: Member
     ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        """Score a fresh batch: what is trained on it, and the measure of its success."""
+        """Return the loss of a fresh batch, and the measure of its success."""
         sample = self.probe.sample(key, self.batch_size, **member.knobs)
         score = self._score(params, sample)
-        further = {"measure": getattr(score, self.probe.success.measure)}
+        metrics = {"measure": getattr(score, self.probe.success.measure)}
         if self.penalty is None:
-            return score.loss, further
-        cell = self.reader.cell
-        return score.loss + self.penalty(
-            cell, params.cell, sample.xs, lambda ys: self._of_outputs(params, sample, ys).loss
-        ), further
+            return score.loss, metrics
+        loss = functools.partial(self._loss, params, sample)
+        return score.loss + self.penalty(self.cell, params.cell, sample.xs, loss), metrics
+
+    @property
+    def cell(self) -> sc.Cell:
+        """The cell, where it is one and not a layer."""
+        if isinstance(self.reader.cell, sc.Layer):
+            raise TypeError(f"cell: expected a Cell, got the layer {self.reader.cell!r}")
+        return self.reader.cell
 
     def _score(self, params: ReaderParams, sample: probes.Sample) -> probes.Score:
         return self.probe.score(self.reader(params, sample), sample.targets)
 
-    def _of_outputs(
-        self, params: ReaderParams, sample: probes.Sample, ys: jax.Array
-    ) -> probes.Score:
-        return self.probe.score(self.reader.read(params, sample.pick(ys)), sample.targets)
+    def _loss(self, params: ReaderParams, sample: probes.Sample, ys: jax.Array) -> jax.Array:
+        return self.probe.score(self.reader.read(params, sample.pick(ys)), sample.targets).loss
 
     def score(
         self, params: ReaderParams, key: jax.Array, member: Member, size: int
@@ -142,16 +157,19 @@ class Task:
     def gradient(
         self, params: ReaderParams, key: jax.Array, member: Member, size: int
     ) -> jax.Array:
-        """Mean over `size` samples of ||dL/dh|| by lag, float[T], L being the loss of a sample."""
+        """Return the mean over `size` samples of ||dL/dh|| by lag, float[T].
+
+        L is the loss of one sample.
+        """
         sample = self.probe.sample(key, size, **member.knobs)
 
         def loss(ys: jax.Array) -> jax.Array:
-            return size * self._of_outputs(params, sample, ys).loss
+            return size * self._loss(params, sample, ys)
 
-        norms = sc.diagnostics.gradient_by_lag(self.reader.cell, params.cell, sample.xs, loss)
+        norms = sc.diagnostics.gradient_by_lag(self.cell, params.cell, sample.xs, loss)
         return jnp.mean(norms, axis=1)
 
 
-def optimizer(member: Member) -> Any:
-    """AdamW with the member's hyperparameters."""
+def optimizer(member: Member) -> optax.GradientTransformation:
+    """Return AdamW with the member's hyperparameters."""
     return train.adamw(member.hparams)

@@ -11,7 +11,7 @@ import jinja2
 from markupsafe import Markup
 from PIL import Image
 
-from experiments.lab.files import About, write_whole
+from experiments.lab.files import Json, write_whole
 from experiments.lab.text import decimal
 
 VERDICTS = {True: ("holds", "✓"), False: ("does not hold", "✗"), None: ("not measured", "?")}
@@ -135,7 +135,7 @@ def _named(terms: Mapping[str, str]) -> list[str]:
     return [f"{name}: {text}" for name, text in terms.items()]
 
 
-def provenance(about: About) -> dict[str, str]:
+def provenance(about: Json) -> dict[str, str]:
     """Say how a run was made, by name.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -14,19 +14,25 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from experiments.lab.claims import Count, count
+from experiments.lab.claims import Count, Frame, count
 from seqcells.diagnostics.plot import OKABE_ITO
+
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
 
 COLOURS = OKABE_ITO[:7]
 MARKERS = ("o", "s", "v", "^", "D", "P", "X")
-STYLE: dict[Any, Any] = {
-    **{"font.size": 12, "axes.titlesize": 13, "axes.titlelocation": "left"},
-    **{"axes.spines.top": False, "axes.spines.right": False},
+STYLE: dict[RcKeyType, float | str | bool] = {
+    "font.size": 12,
+    "axes.titlesize": 13,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
 }
 
 
 @matplotlib.rc_context(STYLE)
-def draw_success(frame: Any, path: Path, x: str, panel: str, label: str) -> None:
+def draw_success(frame: Frame, path: Path, x: str, panel: str, label: str) -> None:
     """Draw a panel for each value of a column: the share solved by `x`, a line an arm.
 
     Args:
@@ -38,8 +44,8 @@ def draw_success(frame: Any, path: Path, x: str, panel: str, label: str) -> None
     """
     panels, arms = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame["arm"]))
     engine = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.06)
-    made = Figure(figsize=(1.6 + 4.2 * len(panels), 4.9), dpi=140, layout=engine)
-    row = made.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    figure = Figure(figsize=(1.6 + 4.2 * len(panels), 4.9), dpi=140, layout=engine)
+    row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, name in zip(row, panels, strict=True):
         part = frame[frame[panel] == name]
         places = sorted(set(part[x]))
@@ -55,16 +61,16 @@ def draw_success(frame: Any, path: Path, x: str, panel: str, label: str) -> None
         axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
         axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(-0.04, 1.04))
     row[0].set_ylabel("share of seeds that solve it")
-    found = {h.get_label(): h for axes in row for h in axes.get_legend_handles_labels()[0]}
-    made.legend(
-        list(found.values()),
-        list(found),
+    lines = {h.get_label(): h for axes in row for h in axes.get_legend_handles_labels()[0]}
+    figure.legend(
+        list(lines.values()),
+        list(lines),
         loc="outside upper center",
         ncols=min(4, len(arms)),
         frameon=False,
     )
-    made.supxlabel("Bars: 95 % Wilson intervals.", fontsize=10.5, color="#555555")
-    made.savefig(path)
+    figure.supxlabel("Bars: 95 % Wilson intervals.", fontsize=10.5, color="#555555")
+    figure.savefig(path)
 
 
 def draw_shares(
@@ -90,7 +96,7 @@ def draw_shares(
 
 
 @matplotlib.rc_context(STYLE)
-def draw_grid(frame: Any, path: Path) -> None:
+def draw_grid(frame: Frame, path: Path) -> None:
     """Draw which share of runs solved each task, a row an arm, a column a task and length.
 
     Args:

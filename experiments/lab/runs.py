@@ -1,4 +1,4 @@
-"""Training runs by the dozen: what a study lists, what is trained as one program, and its rows."""
+"""Runs: what a study lists, and the groups of runs that one compiled program trains."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import dataclasses
 import inspect
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 import seqcells as sc
 from experiments.lab import cache, models, training
-from experiments.lab.models import Member, ReaderParams, Task, optimizer
+from experiments.lab.models import Member, Net, Reader, ReaderParams, Task, optimizer
 from experiments.lab.training import by_segment, evaluate, fit, over_members, pad, solved_at
 from seqcells import probes, train
+from seqcells._types import PyTree
 
-FAST_COMPILE = {
-    "xla_backend_optimization_level": 0
-}  # what runs once compiles in a third of the time
-CODE = (  # what rows are made by; what only reads them may change and leaves them true
+FAST_COMPILE = {"xla_backend_optimization_level": 0}  # a third of the time; for what runs once
+CODE = (  # what measures rows; code that only reads them is not here, so that it may change
     Path(sc.__file__).parent,
     *(Path(str(module.__file__)) for module in (training, models)),
     Path(__file__),
@@ -36,18 +36,18 @@ COLUMNS = [
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One training: where it stands in its study, and what it is given.
+    """One training.
 
     Attributes:
-        labels: its own columns, such as {"arm": "GRU chrono", "length": 100}.
-        start: the cell with the initialisers that it starts from.
+        labels: columns that tell it from others, such as {"arm": "GRU chrono", "length": 100}.
+        start: the cell or layer with the initialisers that it starts from.
         seed: of its parameters and its data.
         hparams: fields of `train.HParams` that are not the default.
         knobs: arguments of the probe's `sample`.
     """
 
     labels: dict[str, Any]
-    start: Any
+    start: Net
     seed: int
     hparams: dict[str, float]
     knobs: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -73,7 +73,7 @@ class Measure(Protocol):
     table: ClassVar[str]  # its name
     columns: ClassVar[Sequence[str]]
 
-    def rows(self, trained: Trained) -> list[dict[str, Any]]:
+    def rows(self, trained: Trained) -> list[cache.Row]:
         """Measure the rows."""
         ...
 
@@ -87,7 +87,7 @@ class RunGroup:
         task: what is trained; its cell is one for all runs, whatever they start from.
         runs: the runs.
         steps: of training, at most; where all have learned, it stops before.
-        optimizer: member -> an Optax transformation.
+        optimizer: `Member` -> an Optax transformation.
         segment: steps between two looks at the loss.
         eval_size: fresh sequences behind every score.
         measures: further tables; the groups of a study have the same ones.
@@ -97,13 +97,13 @@ class RunGroup:
     task: Task
     runs: tuple[Run, ...]
     steps: int
-    optimizer: Callable[[Any], Any] = optimizer
+    optimizer: train.Optimizer = optimizer
     segment: int = 50
     eval_size: int = 10_000
     measures: tuple[Measure, ...] = ()
 
     def part(self, out: Path) -> cache.Part:
-        """Where the rows are kept."""
+        """Return the file that keeps the rows."""
         settings = {
             **{name: getattr(self, name) for name in ("name", "steps", "segment", "eval_size")},
             **{name: _repr(getattr(self, name)) for name in ("task", "runs", "measures")},
@@ -116,7 +116,7 @@ class RunGroup:
         return cache.Part(out / "parts", name, settings, columns, code)
 
     def measure(self, progress: Callable[[int], None]) -> cache.Rows:
-        """Train, score and measure. `progress` is called with the steps done."""
+        """Train, score and measure; call `progress` with the number of steps done."""
         starts = list(dict.fromkeys(run.start for run in self.runs))
         runs = sorted(self.runs, key=lambda run: starts.index(run.start))
         params = self._params(
@@ -124,7 +124,7 @@ class RunGroup:
         )
         params, members, seeds = pad((params, *_members_of(runs)))
 
-        def begin(params: Any, member: Member, seed: jax.Array) -> Any:
+        def begin(params: ReaderParams, member: Member, seed: jax.Array) -> PyTree:
             _, k_train, k_eval = jax.random.split(jax.random.key(seed), 3)
             return train.init(params, member, k_train, self.optimizer), k_eval
 
@@ -139,23 +139,23 @@ class RunGroup:
         trained = Trained(self.task, runs, members, keys, before, state.params)
         return rows | {measure.table: measure.rows(trained) for measure in self.measures}
 
-    def _params(self, seeds: Sequence[list[int]], starts: Sequence[Any]) -> Any:
+    def _params(self, seeds: Sequence[list[int]], starts: Sequence[Net]) -> ReaderParams:
         """Initialise every run from its own cell; on the host, in the order of the starts."""
-        made = []
+        params = []
         for some, start in zip(seeds, starts, strict=True):
             reader = dataclasses.replace(self.task.reader, cell=start)
 
-            def init(seed: jax.Array, reader: Any = reader) -> Any:
+            def init(seed: jax.Array, reader: Reader = reader) -> ReaderParams:
                 k_init, _, _ = jax.random.split(jax.random.key(seed), 3)
                 return reader.init(k_init, self.task.probe.input_size)
 
             init = jax.jit(jax.vmap(init), compiler_options=FAST_COMPILE)
-            made.append(jax.tree.map(np.asarray, init(jnp.asarray(some))))
-        return jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *made)
+            params.append(jax.tree.map(np.asarray, init(jnp.asarray(some))))
+        return jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *params)
 
     def _rows(
         self, runs: Sequence[Run], curve: train.Metrics, score: probes.Score, seconds: float
-    ) -> list[dict[str, Any]]:
+    ) -> list[cache.Row]:
         success = self.task.probe.success
         values = by_segment(curve["measure"], self.segment)
         at = np.asarray(curve["loss"]).shape[-1]
@@ -181,10 +181,13 @@ def _repr(value: object) -> str:
     return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
 
 
-def _members_of(runs: Sequence[Run]) -> tuple[Member, jax.Array]:
-    """The members [M], and their seeds int[M]."""
+Columns = dict[str, jax.Array]
 
-    def column(dicts: Sequence[dict[str, Any]], dtype: Any) -> dict[str, jax.Array]:
+
+def _members_of(runs: Sequence[Run]) -> tuple[Member, jax.Array]:
+    """Return the members [M], and their seeds int[M]."""
+
+    def column(dicts: Sequence[Mapping[str, ArrayLike]], dtype: DTypeLike) -> Columns:
         return {name: jnp.asarray([d[name] for d in dicts], dtype) for name in dicts[0]}
 
     plain = train.HParams()._asdict()

@@ -13,7 +13,7 @@ from rich.console import Console
 from experiments.lab import cache
 from experiments.lab.claims import Claim, Frame, Verdict, count, label_columns
 from experiments.lab.console import print_table, say
-from experiments.lab.files import About, read_about, writable
+from experiments.lab.files import Json, read_about, writable
 from experiments.lab.pages import REPORT, VERDICTS, Page, Table, provenance
 from experiments.lab.runs import RunGroup
 from experiments.lab.settings import BadInput, restore
@@ -204,7 +204,7 @@ class Study(Generic[S, R]):
             say(console, page.alarm)
         say(console, f"\nPicture: {page.picture}\nReport:  {out / REPORT}")
 
-    def _page(self, rows: R, judged: Judged, out: Path, about: About) -> Page:
+    def _page(self, rows: R, judged: Judged, out: Path, about: Json) -> Page:
         verdicts = [verdict for _, verdict in judged]
         unfinished = about.get("unfinished", [])
         files = words([f"{name}.csv" for name in self.files])

@@ -1,18 +1,19 @@
-"""Numbers, shares and lists as words."""
+"""Numbers, shares and lists as text."""
 
 from __future__ import annotations
 
-import functools
 import math
+from collections.abc import Sequence
+from statistics import NormalDist
 
-from scipy import stats
+Z = NormalDist().inv_cdf(0.975)  # of a two-sided interval of 95 %
 
 
-@functools.cache
 def wilson(k: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share, k of n."""
-    interval = stats.binomtest(k, n).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
+    """Return the 95 % Wilson interval of a share, k of n (Wilson 1927)."""
+    centre, share = (k + Z**2 / 2) / (n + Z**2), k / n
+    half = Z / (n + Z**2) * math.sqrt(n * share * (1 - share) + Z**2 / 4)
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def interval(k: int, n: int) -> str:
@@ -21,13 +22,13 @@ def interval(k: int, n: int) -> str:
     return f"{low:.2f} to {high:.2f}"
 
 
-def words(items: list[str]) -> str:
+def words(items: Sequence[str]) -> str:
     """Join items as a sentence does: a, b and c."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def short(value: float) -> str:
-    """Write a number with two digits that count: 0.012, 390, 1.7e-4."""
+    """Write a number with two significant digits: 0.012, 390, 1.7e-4."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else "infinite"
     mantissa, exponent = f"{value:.1e}".split("e")
@@ -37,5 +38,5 @@ def short(value: float) -> str:
 
 
 def decimal(value: float) -> str:
-    """Write a setting with three digits that count and no exponent: 0.0005, 0.000167."""
+    """Write a setting with three significant digits and no exponent: 0.0005, 0.000167."""
     return f"{float(f'{value:.3g}'):.12f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""Training many members as one program: vmapped, spread over the devices, stopped when done."""
+"""Training many members as one program: vmapped, spread over the devices, stopped when solved."""
 
 from __future__ import annotations
 
@@ -7,31 +7,34 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, PartitionSpec
+from jax.typing import ArrayLike
 
 from experiments.lab.models import Member, Task, optimizer
 from seqcells import probes, train
+from seqcells._types import PyTree
+
+Program = Callable[..., PyTree]  # of arrays that have an axis of members first
 
 
-def over_members(f: Callable[..., Any]) -> Callable[..., Any]:
+def over_members(f: Program) -> Program:
     """Map `f` over the first axis of all its arguments, a share of it on each device.
 
-    Members never meet. Keep it so on the host: bring a result over with `np.asarray` before you
-    take some of its rows, since slicing it in place makes the devices wait for one another, which
-    two CPU devices on two threads may do for ever.
+    The devices do not communicate. Keep it so on the host: copy a result with `np.asarray` before
+    you select some of its rows. Slicing it where it is makes the devices wait for one another, and
+    two CPU devices on two threads may do that for ever.
     """
     mesh = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
     rows = PartitionSpec("members")
     return jax.shard_map(jax.vmap(f), mesh=mesh, in_specs=rows, out_specs=rows)
 
 
-def pad(tree: Any) -> Any:
-    """Repeat the last member until the members share out evenly among the devices."""
+def pad(tree: PyTree) -> PyTree:
+    """Repeat the last member until the members divide evenly among the devices."""
 
     def leaf(a: jax.Array) -> jax.Array:
         missing = -len(a) % jax.device_count()
@@ -40,7 +43,7 @@ def pad(tree: Any) -> Any:
     return jax.tree.map(leaf, tree)
 
 
-def by_segment(values: Any, segment: int) -> np.ndarray:
+def by_segment(values: ArrayLike, segment: int) -> np.ndarray:
     """Average [M, steps] over segments, the last of which may be shorter: [M, segments]."""
     values = np.asarray(values, float)
     starts = np.arange(0, values.shape[-1], segment)
@@ -49,7 +52,7 @@ def by_segment(values: Any, segment: int) -> np.ndarray:
 
 
 def passed(values: np.ndarray, success: probes.Success, strictness: float = 1.0) -> np.ndarray:
-    """Say whether averages pass what counts as solved; with a strictness of 2, by twice as much."""
+    """Whether averages count as solved; a strictness of 2 halves the error allowed."""
     if success.measure == "loss":
         return values < success.bound / strictness
     return 1 - values < (1 - success.bound) / strictness
@@ -75,9 +78,9 @@ def fit(
     steps: int,
     segment: int,
     progress: Callable[[int], None],
-    optimizer: Callable[[Any], Any] = optimizer,
+    optimizer: train.Optimizer = optimizer,
 ) -> tuple[train.TrainState, train.Metrics, float]:
-    """Train all members, until all have learned by twice as much as counts, or to the end.
+    """Train all members until each has half the error that counts as solved, or to the end.
 
     Returns:
         The state, the metrics [M, steps], and the seconds that a step of the whole group takes.
@@ -104,13 +107,13 @@ def fit(
 
 
 @functools.lru_cache(maxsize=8)
-def evaluate(task: Task, size: int) -> Any:
+def evaluate(task: Task, size: int) -> Program:
     """Make the program that scores all members on `size` fresh sequences each."""
     return jax.jit(over_members(lambda p, key, member: task.evaluate(p, key, member, size)))
 
 
 def pace(marks: Sequence[tuple[int, float]], segment: int) -> float:
-    """Seconds a step takes, from (step, time) after each segment; NaN where nothing tells.
+    """Return the seconds of a step, from (step, time) after each segment; NaN without a whole one.
 
     The first segment compiles, and so does a last one that is shorter: neither counts.
     """

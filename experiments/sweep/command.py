@@ -23,8 +23,8 @@ from experiments.lab import (
     GRU,
     IRNN,
     TANH,
-    About,
     BadInput,
+    Json,
     Member,
     Reader,
     ReaderParams,
@@ -258,7 +258,7 @@ def _teller(bar: Progress, steps: int, total: int) -> Callable[[sweep.Progress],
     return tell
 
 
-def read_sweep(out: Path) -> tuple[str, Settings, About]:
+def read_sweep(out: Path) -> tuple[str, Settings, Json]:
     """Return the probe and the settings of a sweep, and the rest of its `run.json`.
 
     Raises:
@@ -274,7 +274,7 @@ def read_sweep(out: Path) -> tuple[str, Settings, About]:
         ) from None
 
 
-def load(out: Path) -> tuple[str, sweep.Result, About]:
+def load(out: Path) -> tuple[str, sweep.Result, Json]:
     """Read a sweep, finished or not: its probe, its table and what the folder says of the run."""
     probe, settings, about = read_sweep(out)
     try:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import tyro
 from rich.console import Console
+from scipy import stats
 
 from experiments import __main__ as cli
 from experiments.lab import (
@@ -307,6 +308,13 @@ def test_a_table_loses_columns_and_no_letters_where_the_console_is_narrow(capsys
     assert all(text in shown for text in ("a long name [/x]", "first"))
     assert "2" not in shown
     assert "Columns hidden (terminal too narrow): second" in shown
+
+
+def test_the_interval_of_a_share_is_the_one_of_scipy():
+    for n in range(1, 30):
+        for k in range(n + 1):
+            expected = stats.binomtest(k, n).proportion_ci(method="wilson")
+            assert wilson(k, n) == pytest.approx((expected.low, expected.high), abs=1e-14)
 
 
 def test_wilson_and_words_and_numbers():
