@@ -8,13 +8,14 @@ from rich.console import Console
 from tyro.extras import subcommand_cli_from_dict
 
 import benchmarks
-from benchmarks.suites import find_commands
+from benchmarks import suites
+from benchmarks.harness.benchmark import find_commands
 from experiments.lab import BadInput, say
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; return the exit code."""
-    errors, commands = Console(stderr=True), find_commands()
+    errors, commands = Console(stderr=True), find_commands(suites)
     settings = subcommand_cli_from_dict(
         {name: command.settings for name, command in commands.items()},
         prog="python -m benchmarks",

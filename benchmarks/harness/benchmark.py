@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import ClassVar, Generic, NamedTuple, TypeVar
+from types import ModuleType
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.harness import machine, tables
 from benchmarks.harness.tables import Row
-from experiments.lab import positive, say, several, whole, writable, write_whole
+from experiments.lab import found, load, positive, say, several, whole, writable, write_whole
 
 RESULTS = Path("benchmarks") / "results"
 S = TypeVar("S")
@@ -45,6 +46,11 @@ class Command(abc.ABC, Generic[S]):
         Raises:
             BadInput: if a setting or a file is wrong; its message is printed without a traceback.
         """
+
+
+def find_commands(package: ModuleType) -> dict[str, Command[Any]]:
+    """Return the command of each file and folder of a package, by the name of the file."""
+    return {name: load(name, package, Command)[1] for name in found(package)}
 
 
 class Group(NamedTuple):

@@ -46,7 +46,7 @@ class Peer(abc.ABC):
         name: how it is called in tables and on the command line.
         module: what Python imports.
         package: what pip installs.
-        colour: of its dots in pictures.
+        colour: in pictures; most are those of Okabe and Ito, safe for colour blindness.
         cells: for each cell that it has, the cell of seqcells that computes the same function (its
             twin); outputs are compared with those of the twin.
         lighter: cells that do less work than those of the same name, and why; they are timed, but
@@ -290,10 +290,7 @@ class Torch(Peer):
 
 
 OURS = Seqcells()
-PEERS: dict[str, Peer] = {
-    peer.name: peer() for peer in Peer.__subclasses__() if peer is not Seqcells
-}
-# Those of Okabe and Ito, which are safe for colour blindness, and a grey for the naive scan.
+PEERS: dict[str, Peer] = {p.name: p() for p in Peer.__subclasses__() if p is not Seqcells}
 COLOURS = {peer.name: peer.colour for peer in (OURS, *PEERS.values())}
 
 if TYPE_CHECKING:

@@ -136,7 +136,7 @@ def page(rows: list[Row]) -> str:
     return pages.page("Whole trainings, compiling included", TEXT, rows, sections)
 
 
-COMMAND = Benchmark(
+BENCHMARK = Benchmark(
     name="configurations",
     settings=Settings,
     keys=KEYS,

@@ -85,7 +85,7 @@ def page(rows: list[Row]) -> str:
     return pages.page("What lengths, masks and resets cost", TEXT, rows, sections)
 
 
-COMMAND = Benchmark(
+BENCHMARK = Benchmark(
     name="flags",
     settings=Settings,
     keys=KEYS,

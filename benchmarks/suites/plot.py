@@ -7,9 +7,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from benchmarks import suites
 from benchmarks.harness import machine
-from benchmarks.harness.benchmark import RESULTS, Benchmark, Command
-from benchmarks.suites import find_commands
+from benchmarks.harness.benchmark import RESULTS, Benchmark, Command, find_commands
 from experiments.lab import BadInput, say, writable
 
 
@@ -31,7 +31,7 @@ class Plot(Command[Settings]):
     def run(self, settings: Settings) -> None:
         """Draw a picture of each table that exists."""
         out, where, drawn = writable(settings.out), machine.cpu(settings.cores), False
-        for benchmark in find_commands().values():
+        for benchmark in find_commands(suites).values():
             if isinstance(benchmark, Benchmark) and benchmark.picture:
                 path = settings.results / f"{benchmark.name}-{where}.csv"
                 if rows := benchmark.read(path):

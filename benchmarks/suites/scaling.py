@@ -117,7 +117,7 @@ def draw(rows: list[Row], path: Path) -> None:
     figure.savefig(path)
 
 
-COMMAND = Benchmark(
+BENCHMARK = Benchmark(
     name="scaling",
     settings=Settings,
     keys=KEYS,

@@ -127,7 +127,7 @@ def page(rows: list[Row]) -> str:
     return pages.page("A sweep: the gradients of many members", TEXT, rows, sections)
 
 
-COMMAND = Benchmark(
+BENCHMARK = Benchmark(
     name="sweep",
     settings=Settings,
     keys=KEYS,

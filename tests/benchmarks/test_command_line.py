@@ -41,7 +41,7 @@ def page(rows):
     table = pages.grid([[row] for row in rows], pages.columns("group"), ["c"], pages.number("ms"))
     return pages.page("Nothing", "text", rows, [table])
 
-COMMAND = Benchmark(
+BENCHMARK = Benchmark(
     name="nothing", settings=Settings, keys=["group"], columns=["group", "contestant", "ms"],
     groups=groups, page=page,
 )
@@ -53,7 +53,7 @@ def nothing(tmp_path, monkeypatch, capsys):
     """Run a benchmark that is one file in the folder of benchmarks."""
     (folder := tmp_path / "suites").mkdir()
     (folder / "nothing.py").write_text(BENCHMARK)
-    monkeypatch.setattr(suites, "__path__", [*suites.__path__, str(folder)])
+    monkeypatch.setattr(suites, "__path__", [str(folder)])
     out = tmp_path / "out"
 
     def run(*arguments):

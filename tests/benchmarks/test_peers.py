@@ -162,7 +162,7 @@ def test_pictures_are_drawn_of_the_tables(finished, tmp_path, capsys):
 
 def test_the_page_of_speed_shows_what_the_table_says():
     path = ROOT / "benchmarks" / "results" / "peers-cpu-1core.csv"
-    rows = [r for r in peers.COMMAND.read(path) if r["best"] in (True, "True")]
+    rows = [r for r in peers.BENCHMARK.read(path) if r["best"] in (True, "True")]
     found = {(r["shape"], r["cell"], r["what"]): f"{r['ratio']:.2f}" for r in rows}
     order = [(cell, what) for cell in ("RNN", "GRU", "LSTM") for what in ("forward", "training")]
     page = (ROOT / "docs" / "speed.md").read_text()

@@ -33,7 +33,7 @@ def test_a_sweep_is_spread_over_devices(tmp_path):
     line = ["sweep", "--members", "2", "--hidden", "4", "--devices", "2", "--seconds", "0.01"]
     done = python(*line, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
-    rows = sweep.COMMAND.read(tmp_path / "sweep-cpu-2cores.csv")
+    rows = sweep.BENCHMARK.read(tmp_path / "sweep-cpu-2cores.csv")
     ways = [f"{name} {way}" for name in ("seqcells", "naive") for way in ("vmapped", "looped")]
     assert [row["contestant"] for row in rows] == [*ways, sweep.SHARDED]
     assert all(row["ms"] > 0 for row in rows)
@@ -60,7 +60,7 @@ def test_scaling_reports_slopes_and_is_drawn(tmp_path):
     rows = [
         {"axis": "T", "value": t, "B": 1, "T": t, "I": 2, "H": 3, "contestant": who}
         | {"ms": t * k, "ms_low": t * k, "ms_high": t * k}
-        | dict.fromkeys((*scaling.COMMAND.columns[10:], *ABOUT), 1)
+        | dict.fromkeys((*scaling.BENCHMARK.columns[10:], *ABOUT), 1)
         for t in (64, 128, 256)
         for who, k in (("seqcells", 1.0), ("naive", 2.0))
     ]

@@ -95,7 +95,7 @@ def driver() -> str:
 
 def groups(settings: Settings) -> Iterator[Group]:
     """List the cases that the table lacks."""
-    known = [] if settings.again else COMMAND.read(COMMAND.path(settings))
+    known = [] if settings.again else BENCHMARK.read(BENCHMARK.path(settings))
     done = finished(known)
     for case in cases():
         if tuple(case.group.values()) not in done:
@@ -137,6 +137,6 @@ def page(rows: list[Row]) -> str:
     return pages.page("A GRU on a GPU", TEXT, rows, sections, [*ABOUT, *machine.COLUMNS])
 
 
-COMMAND = Benchmark(
+BENCHMARK = Benchmark(
     name="gpu", settings=Settings, keys=KEYS, columns=COLUMNS, groups=groups, page=page
 )

@@ -129,7 +129,7 @@ def _remarks(rows: list[Row]) -> list[str]:
     return [part for title, lines in lists.items() for part in pages.bullets(title, lines)]
 
 
-COMMAND = Benchmark(
+BENCHMARK = Benchmark(
     name="peers",
     settings=Settings,
     keys=KEYS,
