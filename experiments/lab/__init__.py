@@ -66,8 +66,8 @@ from experiments.lab.pages import provenance as provenance
 from experiments.lab.pictures import COLOURS as COLOURS
 from experiments.lab.pictures import MARKERS as MARKERS
 from experiments.lab.pictures import STYLE as STYLE
+from experiments.lab.pictures import draw_counts as draw_counts
 from experiments.lab.pictures import draw_grid as draw_grid
-from experiments.lab.pictures import draw_shares as draw_shares
 from experiments.lab.pictures import draw_success as draw_success
 from experiments.lab.runs import CODE as CODE
 from experiments.lab.runs import COLUMNS as COLUMNS

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.container import ErrorbarContainer
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from experiments.lab.claims import Count, Frame, count
+from experiments.lab.claims import Count, Frame, count, pick
 from seqcells.diagnostics.plot import OKABE_ITO
 
 if TYPE_CHECKING:
     from matplotlib.typing import RcKeyType
 
+P = TypeVar("P", bound=float)  # a place along an axis
 COLOURS = OKABE_ITO[:7]
 MARKERS = ("o", "s", "v", "^", "D", "P", "X")
 STYLE: dict[RcKeyType, float | str | bool] = {
@@ -49,16 +50,13 @@ def draw_success(frame: Frame, path: Path, x: str, panel: str, label: str) -> No
     for axes, name in zip(row, panels, strict=True):
         part = frame[frame[panel] == name]
         places = sorted(set(part[x]))
-        for i, arm in enumerate(arms):
-            mine = part[part["arm"] == arm]
-            counts = {k: count(mine[mine[x] == place]) for k, place in enumerate(places)}
-            counts = {k: found for k, found in counts.items() if found.n}
-            if counts:
-                line = "-" if len(places) > 1 else "none"
-                draw_shares(axes, counts, arm, i, len(arms), linestyle=line)
+        counts = {
+            arm: {place: count(pick(part, arm=arm, **{x: place})) for place in places}
+            for arm in arms
+        }
+        draw_counts(axes, counts, arms, "{:g}".format)
         axes.set_title(str(name))
         axes.set_xlabel(label)
-        axes.set_xticks(range(len(places)), [f"{place:g}" for place in places])
         axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(-0.04, 1.04))
     row[0].set_ylabel("share of seeds that solve it")
     lines = {h.get_label(): h for axes in row for h in axes.get_legend_handles_labels()[0]}
@@ -73,26 +71,38 @@ def draw_success(frame: Frame, path: Path, x: str, panel: str, label: str) -> No
     figure.savefig(path)
 
 
-def draw_shares(
-    axes: Axes, counts: Mapping[int, Count], arm: str, i: int, arms: int, **style: Any
-) -> ErrorbarContainer:
+def draw_counts(
+    axes: Axes,
+    counts: Mapping[str, Mapping[P, Count]],
+    arms: Sequence[str],
+    name: Callable[[P], str],
+    fade: float = 1.0,
+    **style: Any,
+) -> None:
     """Draw which share solved it at each place along the axis, with its 95 % Wilson interval.
 
     Args:
         axes: to draw on.
-        counts: by place.
-        arm: the label.
-        i: the arm's number: its colour and mark; it stands a little beside the others.
-        arms: how many arms share the axes.
+        counts: by arm and place; where no runs were counted, nothing is drawn.
+        arms: all of the figure: its number decides the colour and mark of an arm, which stands a
+            little beside the others.
+        name: place -> its name along the axis.
+        fade: opacity of lines and bars.
         style: arguments of `Axes.errorbar` that are not the default.
     """
-    at = np.array(list(counts)) + (i - (arms - 1) / 2) * 0.5 / arms
-    share = np.array([c.k / c.n for c in counts.values()])
-    ends = np.array([c.interval for c in counts.values()]).T
-    look = {"color": COLOURS[i], "marker": MARKERS[i], "markersize": 7, "linewidth": 1.6}
-    return axes.errorbar(
-        at, share, np.abs(ends - share), label=arm, **{**look, "capsize": 3, **style}
-    )
+    places = sorted({place for by_place in counts.values() for place in by_place})
+    for arm, by_place in counts.items():
+        i, drawn = arms.index(arm), {places.index(p): c for p, c in by_place.items() if c.n}
+        if not drawn:
+            continue
+        at = np.array(list(drawn)) + (i - (len(arms) - 1) / 2) * 0.5 / len(arms)
+        share = np.array([c.k / c.n for c in drawn.values()])
+        ends = np.array([c.interval for c in drawn.values()]).T
+        marks = {"marker": MARKERS[i], "markersize": 7, "mfc": COLOURS[i], "mec": COLOURS[i]}
+        lines = {"color": to_rgba(COLOURS[i], fade), "linewidth": 1.6, "capsize": 3}
+        lines["linestyle"] = "-" if len(places) > 1 else "none"
+        axes.errorbar(at, share, np.abs(ends - share), label=arm, **{**marks, **lines, **style})
+    axes.set_xticks(range(len(places)), list(map(name, places)))
 
 
 @matplotlib.rc_context(STYLE)

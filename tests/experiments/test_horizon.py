@@ -1,8 +1,8 @@
 """The study of the horizon: what each run trains and what its row has, compared by hand."""
 
 import dataclasses
+import functools
 import itertools
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,18 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from experiments.lab import CHRONO, GRU, Member, measures, runs, training
+from experiments.lab import (
+    AT_END,
+    AT_START,
+    CHRONO,
+    GRU,
+    GradientByLag,
+    Member,
+    Reader,
+    measures,
+    runs,
+    training,
+)
 from experiments.studies.horizon import Budget, Settings, groups
 from seqcells import probes, train
 
@@ -32,7 +43,7 @@ PLACES = {  # task, lag, learning rate, seed
 def group(task="recall", arm=GRU, settings=SMALL, **changes):
     """One group of the study, without its gradients: they take long to compile."""
     named = {one.name: one for one in groups(settings)}
-    return dataclasses.replace(named[f"{task} {arm.name}"], measures=(), **changes)
+    return dataclasses.replace(named[f"{task} {arm.name}"], **{"measures": (), **changes})
 
 
 def measured(one):
@@ -52,6 +63,16 @@ def untrained(monkeypatch):
         monkeypatch.setattr(runs, "fit", fit)
 
     return patch
+
+
+@pytest.fixture
+def padded(monkeypatch):
+    """Runs as two more devices would have them: copies of the first one behind the others."""
+
+    def pad(tree):
+        return jax.tree.map(lambda a: jnp.concatenate([a, a[:1], a[:1]]), tree)
+
+    monkeypatch.setattr(runs, "pad", pad)
 
 
 @pytest.mark.parametrize("task", PLACES)
@@ -98,9 +119,7 @@ def test_a_member_is_trained_and_scored_at_its_own_lag():
     assert task.evaluate(2.0, key, member, 1200) == (6, 500, 1)  # at a time
 
 
-def test_what_a_member_scores_lands_in_its_row(monkeypatch, untrained):
-    """Where two more devices have copies of the first run behind the others."""
-
+def test_what_a_member_scores_lands_in_its_row(monkeypatch, untrained, padded):
     def evaluate(task, size):
         def scores(params, keys, members):
             loss = members.hparams.learning_rate * (1 + members.knobs["lag"]) + jnp.arange(10) / 1e3
@@ -109,12 +128,8 @@ def test_what_a_member_scores_lands_in_its_row(monkeypatch, untrained):
         assert size == SMALL.eval_size
         return scores
 
-    def pad(tree):
-        return jax.tree.map(lambda a: jnp.concatenate([a, a[:1], a[:1]]), tree)
-
     untrained()
     monkeypatch.setattr(runs, "evaluate", evaluate)
-    monkeypatch.setattr(runs, "pad", pad)
     rows = measured(group())
     expected = [rate * (1 + lag) + i / 1e3 for i, (_, lag, rate, _) in enumerate(PLACES["recall"])]
     np.testing.assert_allclose([row["loss"] for row in rows], expected, rtol=1e-5)
@@ -132,6 +147,39 @@ def test_what_a_member_scores_lands_in_its_row(monkeypatch, untrained):
 def test_the_score_is_that_of_the_trained_parameters(untrained):
     untrained(jnp.zeros_like)
     np.testing.assert_allclose([row["loss"] for row in measured(group())], np.log(8), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_gradients_are_those_of_the_runs_of_the_longest_lag(untrained, padded):
+    """Initial parameters before, trained ones after, and L the loss of one sample."""
+    untrained(lambda a: 0.5 * a)
+    one = next(one for one in groups(SMALL) if one.name == "recall GRU chrono")
+    rows = one.measure(lambda steps: None)["gradients"]
+    probe, cell = probes.DelayedRecall(4), CHRONO.start(3, 4)
+
+    @jax.jit
+    @functools.partial(jax.vmap, in_axes=(None, 1, 1))
+    def norms(params, xs, target):  # of one sequence by itself
+        def loss(ys):
+            return probe.score((ys[-1:] @ params.w + params.b)[None], target[None]).loss
+
+        return sc.diagnostics.gradient_by_lag(cell, params.cell, xs, loss)
+
+    def by_hand(seed, change):
+        k_init, _, k_eval = jax.random.split(jax.random.key(seed), 3)
+        params = Reader(cell, 8).init(k_init, probe.input_size)
+        params = jax.tree.map(lambda a: change * a, params)
+        return jnp.mean(norms(params, *probe.sample(k_eval, 256, lag=4)[:2]), axis=0)
+
+    for when, change in ((AT_START, 1.0), (AT_END, 0.5)):
+        mine = [row for row in rows if row["when"] == when]
+        assert [row["lag"] for row in mine] == [0, 1, 2, 3, 4]
+        expected = np.median([by_hand(seed, change) for seed in (0, 1)], axis=0)
+        np.testing.assert_allclose([row["norm"] for row in mine], expected, rtol=1e-4)
+        assert {row["arm"] for row in mine} == {"GRU chrono"}
+    assert len(rows) == 10
+    trained = runs.Trained(one.task, group("adding").runs, *[None] * 4)
+    assert one.measures[0].rows(trained) == []  # of no such run, nothing is computed
 
 
 def test_only_chrono_starts_with_a_slow_update_gate(monkeypatch):
@@ -215,13 +263,27 @@ def test_a_part_is_of_everything_that_its_rows_depend_on(tmp_path):
             assert changed == CHANGED.get((name, value), {"recall", "adding"}), (name, value)
 
 
-def test_a_part_is_of_the_code_that_makes_its_rows(tmp_path):
+def test_a_part_is_of_what_is_measured_and_of_the_code_that_does_it(tmp_path):
     """Whatever runs and measures import of this repository, but what only keeps rows."""
+    far, near = ((GradientByLag({"lag": lag}),) for lag in (4, 2))
+    parts = [group(measures=some).part(tmp_path) for some in (far, near, ())]
+    assert [list(part.columns) for part in parts] == [["results", "gradients"]] * 2 + [["results"]]
+    assert parts[0].columns["gradients"] == ["arm", "when", "lag", "norm"]
+    assert len({part.path for part in parts}) == 3
+    code = parts[0].code
+    assert [path.name for path in code if path not in parts[2].code] == ["measures.py"]
     values = [value for module in (runs, measures, training) for value in vars(module).values()]
     names = [getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in values]
     mine = {name.split(".")[-1] for name in names if name.startswith("experiments")}
     assert "models" in mine
-    code = groups(SMALL)[0].part(tmp_path).code
     assert mine - {"cache"} == {path.stem for path in code} - {"seqcells"}
     assert sc.__file__ == str(code[0] / "__init__.py")
-    assert all(Path(path).exists() for path in code)
+    assert all(path.exists() for path in code)
+
+
+def test_a_part_is_not_named_by_the_addresses_of_functions():
+    """A GRU's initialisers are some: a second process would not find what the first has kept."""
+    listed = group(arm=CHRONO).runs
+    assert " at 0x" in repr(listed)
+    assert " at 0x" not in runs._repr(listed)
+    assert "Chrono(t_max=4)" in runs._repr(listed)

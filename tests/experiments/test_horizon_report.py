@@ -141,7 +141,7 @@ def drawn(counts, containers):
     for i, (container, pairs) in enumerate(zip(containers, counts, strict=True)):
         points, _, (bars,) = container.lines
         np.testing.assert_allclose(points.get_ydata(), [k / n for k, n in pairs])
-        places = np.arange(len(pairs)) + 0.125 * (i - 1.5)
+        places = np.arange(len(pairs)) + 0.25 * (i - 0.5)
         np.testing.assert_allclose(points.get_xdata(), places)
         ends = np.array([segment[:, 1] for segment in bars.get_segments()])
         np.testing.assert_allclose(ends, [wilson(k, n) for k, n in pairs], atol=1e-9)

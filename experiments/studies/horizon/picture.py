@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgb, to_rgba
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from experiments import lab
-from experiments.lab import AT_END, AT_START, COLOURS, MARKERS, STYLE, Count
+from experiments.lab import AT_END, AT_START, COLOURS, MARKERS, STYLE
 from experiments.studies.horizon.numbers import ADDING, RECALL, Numbers
 from seqcells import probes
 
 TIMES = "\N{MULTIPLICATION SIGN}"
 DEEPEST = 20  # decades that a gradient is shown over, at most, to each side of 1
+FAINT = {"fade": 0.4, "linewidth": 1.2, "elinewidth": 1.5, "capsize": 0, "markersize": 8}
 SMALL, QUIET = 10.5, "#555555"  # of notes
 
 
@@ -63,8 +63,8 @@ def _rates(n: Numbers, arm: str) -> str:
 
 def _draw_lags(axes: Axes, n: Numbers) -> None:
     counts = {arm: {lag: n.count(RECALL, arm, lag=lag) for lag in n.lags} for arm in n.ran(RECALL)}
-    _draw_counts(axes, n, counts, str)
-    axes.set(title="Delayed recall, by lag", xlabel="lag, steps")
+    lab.draw_counts(axes, counts, n.arms, str, **FAINT)
+    axes.set(title="Delayed recall, by lag", xlabel="lag, steps", ylim=(-0.06, 1.06))
     axes.set_ylabel("share of seeds that solve it")
 
 
@@ -75,13 +75,12 @@ def _draw_rates(axes: Axes, n: Numbers) -> None:
     }
 
     def name(factor: float) -> str:
-        seeds = sorted(
-            {by_factor[factor].n for by_factor in counts.values() if factor in by_factor}
-        )
+        seeds = sorted({found[factor].n for found in counts.values() if factor in found})
         return f"{_times(factor)}\n{' or '.join(map(str, seeds))} seeds"
 
-    _draw_counts(axes, n, counts, name)
+    lab.draw_counts(axes, counts, n.arms, name, **FAINT)
     axes.set(title=f"Recall at lag {n.longest}, by rate", xlabel="times the cell's own rate")
+    axes.set_ylim(-0.06, 1.06)
 
 
 def _times(factor: float) -> str:
@@ -89,26 +88,6 @@ def _times(factor: float) -> str:
     whole = round(1 / factor)
     simple = factor < 1 and math.isclose(whole * factor, 1, rel_tol=1e-4)
     return f"{TIMES}1/{whole}" if simple else f"{TIMES}{lab.short(factor)}"
-
-
-def _draw_counts(
-    axes: Axes,
-    n: Numbers,
-    counts: Mapping[str, Mapping[int, Count] | Mapping[float, Count]],
-    name: Callable[[float], str],
-) -> None:
-    """Draw shares by cell and place: bold marks, with faint bars and a faint line between them."""
-    places = sorted({place for by_place in counts.values() for place in by_place})
-    for arm, by_place in counts.items():
-        i, found = n.arms.index(arm), {places.index(p): c for p, c in by_place.items() if c.n}
-        if not found:
-            continue
-        bars = {"ecolor": to_rgba(COLOURS[i], 0.35), "elinewidth": 1.5, "capsize": 0}
-        marks = lab.draw_shares(axes, found, arm, i, 4, markersize=8, linestyle="none", **bars)
-        line = {"color": to_rgba(COLOURS[i], 0.4), "linewidth": 1.2, "zorder": 1.9}
-        axes.plot(*marks.lines[0].get_data(), **line)
-    axes.set_xticks(range(len(places)), list(map(name, places)))
-    axes.set_ylim(-0.06, 1.06)
 
 
 def _draw_adding(axes: Axes, n: Numbers) -> None:
