@@ -23,6 +23,7 @@ from experiments import studies
 from experiments.lab import BadInput, Study, cores, found, is_file, load, say
 from experiments.sweep import command as sweeps
 from experiments.sweep import report as sweep_report
+from experiments.sweep import settings as sweep_settings
 
 PROGRAM = "python -m experiments"
 USAGE = f"""\
@@ -113,9 +114,9 @@ class Report:
 class Sweep:
     """Sweep hyperparameters of a cell on a probe."""
 
-    probe: Annotated[Positional[str], arg(metavar="PROBE", help=", ".join(sweeps.PROBES))]
-    settings: Annotated[sweeps.Settings, arg(name="")] = dataclasses.field(
-        default_factory=sweeps.Settings
+    probe: Annotated[Positional[str], arg(metavar="PROBE", help=", ".join(sweep_settings.PROBES))]
+    settings: Annotated[sweep_settings.Settings, arg(name="")] = dataclasses.field(
+        default_factory=sweep_settings.Settings
     )
     out: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
     """folder of the sweep, which a second run continues; runs/PROBE if not given"""
@@ -204,7 +205,7 @@ def _wrong(command: str, name: str = "") -> str:
         return f"list: expected nothing after it, got {name!r}." if name else ""
     if command in ("status", "resume"):
         return "" if name else f"{command}: expected the folder of a sweep, got nothing."
-    kind, known = ("probe", list(sweeps.PROBES)) if command == "sweep" else ("study", known)
+    kind, known = ("probe", list(sweep_settings.PROBES)) if command == "sweep" else ("study", known)
     if not name or name.startswith("-"):
         return f"{command}: expected the name of a {kind}: {', '.join(known)}."
     other = kind == "study" and (is_file(name) or (command == "report" and Path(name).is_dir()))

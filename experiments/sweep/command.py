@@ -1,4 +1,4 @@
-"""A sweep from the command line: a net on a probe, over hyperparameters that are typed as text."""
+"""Sweeps as the command line runs them: a cell on a probe, with a bar, in a folder."""
 
 from __future__ import annotations
 
@@ -9,20 +9,13 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import jax
-import tyro
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-import seqcells as sc
 from experiments.lab import (
     ABOUT,
-    CHRONO,
-    GRU,
-    IRNN,
-    TANH,
     BadInput,
     Json,
     Member,
@@ -37,183 +30,72 @@ from experiments.lab import (
     writable,
     write_about,
 )
-from seqcells import probes, sweep, train
+from experiments.sweep.settings import CELLS, Settings, probe
+from seqcells import sweep, train
+from seqcells._cell import Params
 
-PROBES: dict[str, Callable[[int], probes.Probe]] = {  # a length, as the probe counts it -> it
-    **{
-        module: getattr(probes, name)
-        for name in (
-            *("AddingPascanu", "AddingTCN", "AddingURNN", "Copy", "DelayedMatch", "DelayedRecall"),
-            *("DelayedXOR", "Memorization", "MQAR", "Multiplication", "Parity"),
-            *("RandomPermutation", "SelectiveCopy", "TemporalOrder", "VariableCopy"),
-        )
-        for module in [getattr(probes, name).__module__.rpartition(".")[2]]
-    },
-    "group_words": functools.partial(probes.GroupWords, "A5"),
-}
-CELLS: dict[str, Callable[[int, int], Any]] = {  # (units, longest time in steps) -> a cell
-    "gru": GRU.start,
-    "gru-chrono": CHRONO.start,
-    "tanh": TANH.start,
-    "irnn": IRNN.start,
-    "lstm": lambda size, _: sc.LSTM(size),
-    "mgu": lambda size, _: sc.MGU(size),
-    "mingru": lambda size, _: sc.MinGRU(size),
-    "lru": lambda size, _: sc.LRU(size),
-}
-if TYPE_CHECKING:
-    CellName = str
-else:  # the command line offers these and refuses others
-    CellName = Literal[tuple(CELLS)]
-RANGES: dict[str, Callable[..., Any]] = {
-    "log": lambda low, high, n: sweep.log(low, high, int(n)),
-    "linear": lambda low, high, n: sweep.linear(low, high, int(n)),
-    "loguniform": sweep.log_uniform,
-    "uniform": sweep.uniform,
-}
-FORMS = "1e-3,1e-2 or log:1e-4:1e-1:16, linear:0:1:5, loguniform:1e-4:1e-1, uniform:0:1"
+HParams = dict[str, jax.Array]  # of a trial: the fields of `Swept`, float[]
+LossAndMetrics = tuple[jax.Array, train.Metrics]
 
 
-@dataclasses.dataclass(frozen=True)
-class Swept:
-    """The hyperparameters in which the trials of one program differ.
+def make(name: str, cell: str, hidden_size: int, length: int, batch_size: int) -> sweep.Task:
+    """Make the task that trains a cell on the probe of this name; `Static` has the other fields."""
+    on, start = probe(name, length), CELLS[cell](hidden_size, length)
+    task = Task(Reader(start, on.output_size), on, batch_size)
 
-    Each is a list (1e-3,1e-2), a grid (log:1e-4:1e-1:16, linear:0:1:5) or a distribution
-    (loguniform:1e-4:1e-1, uniform:0:1), which wants samples.
-    """
+    def loss(
+        params: ReaderParams, key: jax.Array, hparams: HParams
+    ) -> tuple[jax.Array, train.Metrics]:
+        return task(params, key, Member(train.HParams(), {}))
 
-    learning_rate: Annotated[str, tyro.conf.arg(aliases=["--sweep.lr"])] = "log:1e-3:1e-2:3"
-    """of AdamW"""
-    max_norm: str = "1"
-    """to which the gradient's global norm is clipped"""
-    weight_decay: str = "0"
-    """of AdamW"""
-    init_gain: str = "1"
-    """factor on the recurrent weights at the start"""
+    def init(key: jax.Array, hparams: HParams) -> ReaderParams:
+        params = task.reader.init(key, task.probe.input_size)
+        return params._replace(cell=_scaled(params.cell, hparams["init_gain"]))
 
-
-@dataclasses.dataclass(frozen=True)
-class Static:
-    """What changes the program: one is compiled for each combination."""
-
-    cell: tuple[CellName, ...] = ("gru",)
-    """cells to compare"""
-    hidden_size: tuple[int, ...] = (32,)
-    """units"""
-    length: tuple[int, ...] = (20,)
-    """of the probe, as it counts it: steps, lag or delay"""
-    batch_size: tuple[int, ...] = (32,)
+    return sweep.from_loss(loss, init)
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """What a sweep is told."""
-
-    sweep: Swept = Swept()
-    static: Static = Static()
-    seeds: int = 3
-    """trainings of every configuration, from starts of their own"""
-    samples: int | None = None
-    """draws of what is loguniform or uniform"""
-    steps: int = 500
-    """of training, a multiple of the segment"""
-    segment: int = 50
-    """steps between two looks"""
-    halve_every: int | None = None
-    """steps after which the worse half is pruned, again and again; never if not given"""
-    batch: int | Literal["auto"] = "auto"
-    """trials to train together; auto: as many as memory holds"""
-
-    @property
-    def space(self) -> sweep.Space:
-        """The space; raises `BadInput` where it is none."""
-        if self.seeds < 1:
-            raise BadInput(f"seeds: expected at least 1, got {self.seeds}; give --seeds 1 or more")
-        try:
-            fields = {
-                field.name: values(f"sweep.{field.name}", getattr(self.sweep, field.name))
-                for field in dataclasses.fields(self.sweep)
-            }
-            static = {n: list(v) for n, v in dataclasses.asdict(self.static).items()}
-            return sweep.Space(
-                samples=self.samples, static=static, seed=range(self.seeds), **fields
-            )
-        except (TypeError, ValueError) as error:
-            raise BadInput(str(error)) from None
-
-
-def values(name: str, text: str) -> Any:
-    """Read values that were typed, such as 1e-3,1e-2 or log:1e-4:1e-1:16."""
-    kind, *numbers = text.split(":")
-    try:
-        if not numbers:
-            return [float(number) for number in text.split(",")]
-        return RANGES[kind](*map(float, numbers))
-    except (KeyError, TypeError, ValueError) as error:
-        why = f" ({error})" if isinstance(error, ValueError) and numbers else ""
-        raise BadInput(f"{name}: expected {FORMS}, got {text!r}{why}") from None
-
-
-def make(probe: str) -> Callable[..., sweep.Task]:
-    """Return what makes a task of the static fields."""
-
-    def make(cell: str, hidden_size: int, length: int, batch_size: int) -> sweep.Task:
-        of = _probe(probe, length)
-        start = CELLS[cell](hidden_size, length)
-        task = Task(Reader(start, of.output_size), of, batch_size)
-
-        def loss(params: Any, key: jax.Array, hparams: dict[str, jax.Array]) -> Any:
-            return task(params, key, Member(train.HParams(), {}))
-
-        def init(key: jax.Array, hparams: dict[str, jax.Array]) -> ReaderParams:
-            params = task.reader.init(key, of.input_size)
-            return params._replace(cell=_scaled(params.cell, hparams["init_gain"]))
-
-        return sweep.from_loss(loss, init)
-
-    return make
-
-
-def _probe(name: str, length: int) -> probes.Probe:
-    try:
-        return PROBES[name](length)
-    except ValueError as error:
-        raise BadInput(f"static.length: {name} refuses {length}: {error}") from None
-
-
-def _scaled(params: Any, gain: jax.Array) -> Any:
+def _scaled(params: Params, gain: jax.Array) -> Params:
     """Scale the recurrent weights, where a cell has some."""
     return params._replace(w_hh=params.w_hh * gain) if hasattr(params, "w_hh") else params
 
 
-def run(probe: str, settings: Settings, out: Path, console: Console, command: str) -> sweep.Result:
-    """Run what is not finished, with a bar; the folder says what it was told."""
+def run(name: str, settings: Settings, out: Path, console: Console, command: str) -> sweep.Result:
+    """Run what is not finished, with a bar.
+
+    Args:
+        name: of the probe.
+        settings: of the sweep.
+        out: the folder, which keeps the arguments, too.
+        console: where the bar is drawn.
+        command: the line that a user types for this.
+    """
     space = settings.space
     trials = space.trials()
     for length in settings.static.length:
-        _probe(probe, length)
+        probe(name, length)  # raises before anything is trained
     buckets = len({json.dumps(t.static, sort_keys=True) for t in trials})
     total = len(trials) * settings.steps
     say(
         console,
-        f"{probe}: {len(trials)} trials in {buckets} "
+        f"{name}: {len(trials)} trials in {buckets} "
         f"program{'s' * (buckets > 1)}, at most {total:,} steps of training in all.",
     )
-    about = {"probe": probe, "command": command, "settings": dataclasses.asdict(settings)}
+    about = {"probe": name, "command": command, "settings": dataclasses.asdict(settings)}
     write_about(writable(out), about | {"made_with": [made_with()]})
     every = settings.halve_every
     with _bar(console) as bar:
         try:
             return sweep.run(
-                make(probe),
+                functools.partial(make, name),
                 space,
                 settings.steps,
                 segment=settings.segment,
                 out=out,
                 batch=settings.batch,
                 halving=None if every is None else sweep.Halving(every),
-                on_segment=_teller(bar, settings.steps, total),
-                config={"probe": probe},
+                on_segment=_show_progress(bar, settings.steps, total),
+                config={"probe": name},
             )
         except sweep.AllFailed as error:
             raise BadInput(str(error)) from None
@@ -236,12 +118,12 @@ def _bar(console: Console) -> Progress:
     )
 
 
-def _teller(bar: Progress, steps: int, total: int) -> Callable[[sweep.Progress], None]:
-    """Draw what a sweep tells after a segment."""
+def _show_progress(bar: Progress, steps: int, total: int) -> Callable[[sweep.Progress], None]:
+    """Return what updates the bar after a segment."""
     task = bar.add_task("compiling", total=total)
     seen: list[tuple[float, int]] = []
 
-    def tell(p: sweep.Progress) -> None:
+    def show(p: sweep.Progress) -> None:
         done = p.finished * steps + p.alive * p.step
         seen.append((time.perf_counter(), done))
         (first, before), (last, now) = seen[max(0, len(seen) - 10)], seen[-1]
@@ -255,7 +137,7 @@ def _teller(bar: Progress, steps: int, total: int) -> Callable[[sweep.Progress],
             f"{p.finished} of {p.total} finished, {rate}",
         )
 
-    return tell
+    return show
 
 
 def read_sweep(out: Path) -> tuple[str, Settings, Json]:
@@ -275,7 +157,7 @@ def read_sweep(out: Path) -> tuple[str, Settings, Json]:
 
 
 def load(out: Path) -> tuple[str, sweep.Result, Json]:
-    """Read a sweep, finished or not: its probe, its table and what the folder says of the run."""
+    """Read a sweep, finished or not: its probe, its table and its `run.json`."""
     probe, settings, about = read_sweep(out)
     try:
         return probe, sweep.load(out, settings.space), about

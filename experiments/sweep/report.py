@@ -1,10 +1,11 @@
-"""What a sweep has found: its rank table, learning curves, slices and surface, from its folder."""
+"""The report of a sweep, from its folder: ranks, learning curves, slices and a surface."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,18 +37,19 @@ from seqcells import sweep
 BEST = 5  # configurations of which curves are drawn
 SHOWN = 20  # rows of the rank table on the page
 SEED = "seed"  # the field whose values are repetitions
+Ranked = dict[str, Any]  # a configuration: a line of `sweep.Result.ranked`
 
 
 def status(out: Path, console: Console) -> None:
-    """Say how far a sweep is, without touching it."""
+    """Print the progress of a sweep, without touching it."""
     _, result, about = command.load(out)
     counts = Counter(row["status"] for row in result.rows)
-    told = ", ".join(f"{counts[name]} {name}" for name in counts)
-    say(console, f"{about['command']}\n{len(result.rows)} trials: {told}.")
+    text = ", ".join(f"{counts[name]} {name}" for name in counts)
+    say(console, f"{about['command']}\n{len(result.rows)} trials: {text}.")
     if ranked := result.ranked():
         print_table(console, rank_table(result, ranked[:5]))
     if counts["unfinished"]:
-        say(console, f"It goes on with: python -m experiments resume {out}")
+        say(console, f"Continue it with: python -m experiments resume {out}")
 
 
 def report(out: Path, console: Console) -> None:
@@ -89,26 +91,26 @@ TERMS = {
 }
 
 
-def headline(result: sweep.Result, ranked: list[dict[str, Any]]) -> str:
+def headline(result: sweep.Result, ranked: Sequence[Ranked]) -> str:
     """Say which configuration is the best, and whether its lead is more than chance."""
     best = ranked[0]
     if math.isnan(best["mean"]):
         return f"No configuration has a finite {result.metric}."
     names = varied(result)
     where = words([f"{name} {_text(best[name])}" for name in names]) if names else "the only one"
-    found = f"Best: {where}, with a {result.metric} of {_interval(best)}."
+    text = f"Best: {where}, with a {result.metric} of {_interval(best)}."
     rivals = [row for row in ranked[1:] if _overlap(best, row)]
     if rivals:
         several = len(rivals) > 1
-        found += (
+        text += (
             f" {len(rivals)} other{'s' * several} cannot be told from it: "
             f"{'their' if several else 'its'} intervals overlap."
         )
-    return found
+    return text
 
 
-def _overlap(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    """Whether intervals overlap; with one seed alone there is none, and nothing can be told."""
+def _overlap(one: Ranked, other: Ranked) -> bool:
+    """Whether intervals overlap; True where there is only one seed, and so no interval."""
     ends = [one["low"], one["high"], other["low"], other["high"]]
     same = other["diverged"] == 0 and other["steps"] == one["steps"]
     return same and (any(map(math.isnan, ends)) or (ends[0] <= ends[3] and ends[2] <= ends[1]))
@@ -119,7 +121,7 @@ def varied(result: sweep.Result) -> list[str]:
     return [n for n in result.fields if n != SEED and len({row[n] for row in result.rows}) > 1]
 
 
-def rank_table(result: sweep.Result, ranked: list[dict[str, Any]]) -> Table:
+def rank_table(result: sweep.Result, ranked: Sequence[Ranked]) -> Table:
     """The best configurations, and by how much."""
     names = varied(result)
     rows = [
@@ -144,18 +146,18 @@ def rank_table(result: sweep.Result, ranked: list[dict[str, Any]]) -> Table:
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     return decimal(value) if isinstance(value, float) else str(value)
 
 
-def _interval(row: dict[str, Any]) -> str:
+def _interval(row: Ranked) -> str:
     if row["n"] < 2:
         return f"{short(row['mean'])} (one seed)"
     return f"{short(row['mean'])} (95 % interval {short(row['low'])} to {short(row['high'])})"
 
 
 @matplotlib.rc_context(STYLE)
-def draw(result: sweep.Result, ranked: list[dict[str, Any]], path: Path) -> None:
+def draw(result: sweep.Result, ranked: Sequence[Ranked], path: Path) -> None:
     """Draw curves of the best, a slice for each field and a surface over the two widest."""
     frame: Frame = result.to_pandas()
     names = varied(result)
@@ -180,7 +182,7 @@ def _numeric(column: Frame) -> bool:
     return pd.api.types.is_numeric_dtype(column)
 
 
-def _curves(axes: Axes, result: sweep.Result, ranked: list[dict[str, Any]]) -> None:
+def _curves(axes: Axes, result: sweep.Result, ranked: Sequence[Ranked]) -> None:
     """Draw the mean over seeds, and a band from the least to the most."""
     lines: Frame = pd.DataFrame(
         {"id": h["id"], "step": h["step"], "y": h["metrics"][result.metric]} for h in result.history
@@ -211,8 +213,9 @@ def _slice(axes: Axes, frame: Frame, name: str, result: sweep.Result) -> None:
     lost = at[~finite]
     if len(lost):
         axes.plot(
-            *(lost, np.full(len(lost), 0.98)),
-            *("x",),
+            lost,
+            np.full(len(lost), 0.98),
+            "x",
             transform=axes.get_xaxis_transform(),
             color=COLOURS[5],
             label="diverged",
@@ -250,14 +253,14 @@ def _metric_axis(axes: Axes, values: Frame, result: sweep.Result) -> None:
     axes.set_ylabel(result.metric)
 
 
-def _number_axis(scale: Any, values: list[float]) -> None:
-    """Take a logarithmic scale where values are positive and far apart."""
+def _number_axis(scale: Callable[[str], None], values: Sequence[float]) -> None:
+    """Use a logarithmic scale where values are positive and far apart."""
     if values and min(values) > 0 and max(values) > 20 * min(values):
         scale("log")
 
 
 def to_tensorboard(out: Path) -> int:
-    """Write the history as TensorBoard reads it, a run a trial; return how many."""
+    """Write the history for TensorBoard, one run per trial; return the number of runs."""
     _, result, _ = command.load(out)
     try:
         from tensorboardX import SummaryWriter

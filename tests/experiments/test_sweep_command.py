@@ -8,8 +8,8 @@ from rich.console import Console
 
 from experiments.__main__ import main
 from experiments.lab import BadInput
-from experiments.sweep import command, report
-from seqcells import sweep
+from experiments.sweep import command, report, settings
+from seqcells import probes, sweep
 
 SMALL = ["--steps", "4", "--segment", "2", "--static.hidden-size", "4", "--static.batch-size", "3"]
 SPACE = ["--sweep.lr", "1e-3,1e-2", "--static.cell", "tanh", "gru", "--seeds", "2"]
@@ -41,7 +41,7 @@ def swept(tmp_path_factory):
     ],
 )
 def test_values_are_read_as_they_are_typed(text, expected):
-    found = command.values("sweep.learning_rate", text)
+    found = settings.values("sweep.learning_rate", text)
     assert found == pytest.approx(expected) if isinstance(expected, list) else found == expected
 
 
@@ -50,19 +50,23 @@ def test_values_are_read_as_they_are_typed(text, expected):
 )
 def test_what_are_no_values_is_refused_with_the_forms(text):
     with pytest.raises(BadInput, match=r"^sweep.learning_rate: expected 1e-3,1e-2 or log:.*, got"):
-        command.values("sweep.learning_rate", text)
+        settings.values("sweep.learning_rate", text)
 
 
 def test_every_probe_that_is_offered_is_made_of_a_length():
-    made = {name: make(30) for name, make in command.PROBES.items()}
+    made = {name: settings.probe(name, 30) for name in settings.PROBES}
     assert len({type(probe) for probe in made.values()}) == len(made)
+    assert len(made) > 15
+    assert isinstance(made["delayed_recall"], probes.DelayedRecall)
+    assert {"gru", "gru-chrono", "tanh", "irnn", "lstm", "mgu", "mingru", "lru"} <= {
+        *settings.CELLS
+    }
 
 
 @pytest.mark.slow
 def test_every_cell_that_is_offered_trains():
-    task = command.make("parity")
-    for name in command.CELLS:
-        made = task(cell=name, hidden_size=4, length=5, batch_size=2)
+    for name in settings.CELLS:
+        made = command.make("parity", cell=name, hidden_size=4, length=5, batch_size=2)
         space = sweep.Space(
             learning_rate=[1e-3], init_gain=[1.0], max_norm=[1.0], weight_decay=[0.0], seed=[0]
         )
@@ -73,7 +77,7 @@ def test_every_cell_that_is_offered_trains():
 def test_a_gain_scales_recurrent_weights_alone():
     import jax
 
-    task = command.make("parity")(cell="gru", hidden_size=4, length=5, batch_size=2)
+    task = command.make("parity", cell="gru", hidden_size=4, length=5, batch_size=2)
     other = {"learning_rate": 1e-3, "max_norm": 1.0, "weight_decay": 0.0}
     one, two = (
         task.init({"init_gain": gain, **other}, jax.random.key(0)).params.cell

@@ -1,0 +1,147 @@
+"""What can be swept from the command line: probes, cells, and hyperparameters typed as text."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+import seqcells as sc
+from experiments.lab import CHRONO, IRNN, TANH, BadInput
+from seqcells import probes, sweep
+from seqcells._static import named
+
+
+def _made_of(field: str, kinds: dict[str, type]) -> dict[str, type]:
+    """Select the dataclasses that this field alone is enough to make."""
+    return {
+        name: kind
+        for name, kind in kinds.items()
+        if field in kind.__dataclass_fields__
+        and all(f.name == field or hasattr(kind, f.name) for f in dataclasses.fields(kind))
+    }
+
+
+_PROBES = [k for k in vars(probes).values() if isinstance(k, type) and dataclasses.is_dataclass(k)]
+PROBES: dict[str, Callable[..., probes.Probe]] = _made_of(
+    "length", {kind.__module__.rpartition(".")[2]: kind for kind in _PROBES}
+)
+_CELLS = {name.lower(): kind for name, kind in named().items() if issubclass(kind, sc.Cell)}
+CELLS: dict[str, Callable[[int, int], sc.Cell]] = {  # hidden_size, longest time in steps
+    **{
+        name: lambda size, _, kind=kind: kind(size)
+        for name, kind in _made_of("hidden_size", _CELLS).items()
+    },
+    **{"gru-chrono": CHRONO.start, "tanh": TANH.start, "irnn": IRNN.start},
+}
+if TYPE_CHECKING:
+    CellName = str
+else:  # the command line offers these and refuses others
+    CellName = Literal[tuple(CELLS)]
+Values = Any  # of a field of `sweep.Space`: numbers or a distribution
+RANGES: dict[str, Callable[..., Values]] = {
+    "log": lambda low, high, n: sweep.log(low, high, int(n)),
+    "linear": lambda low, high, n: sweep.linear(low, high, int(n)),
+    "loguniform": sweep.log_uniform,
+    "uniform": sweep.uniform,
+}
+FORMS = "1e-3,1e-2 or log:1e-4:1e-1:16, linear:0:1:5, loguniform:1e-4:1e-1, uniform:0:1"
+
+
+@dataclasses.dataclass(frozen=True)
+class Swept:
+    """Hyperparameters in which the trials of one program differ.
+
+    Each is a list (1e-3,1e-2), a grid (log:1e-4:1e-1:16, linear:0:1:5) or a distribution
+    (loguniform:1e-4:1e-1, uniform:0:1), which needs --samples.
+    """
+
+    learning_rate: Annotated[str, tyro.conf.arg(aliases=["--sweep.lr"])] = "log:1e-3:1e-2:3"
+    """of AdamW"""
+    max_norm: str = "1"
+    """to which the gradient's global norm is clipped"""
+    weight_decay: str = "0"
+    """of AdamW"""
+    init_gain: str = "1"
+    """factor on the recurrent weights at the start"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Static:
+    """What changes the program: one is compiled for each combination."""
+
+    cell: tuple[CellName, ...] = ("gru",)
+    """cells to compare"""
+    hidden_size: tuple[int, ...] = (32,)
+    """units"""
+    length: tuple[int, ...] = (20,)
+    """of the probe, as it counts it: steps, lag or delay"""
+    batch_size: tuple[int, ...] = (32,)
+    """sequences a step of training"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of a sweep."""
+
+    sweep: Swept = Swept()
+    static: Static = Static()
+    seeds: int = 3
+    """trainings of every configuration, each from its own start"""
+    samples: int | None = None
+    """draws from the distributions"""
+    steps: int = 500
+    """of training, a multiple of the segment"""
+    segment: int = 50
+    """steps between two looks at the metrics"""
+    halve_every: int | None = None
+    """steps after which the worse half is pruned, again and again; never if not given"""
+    batch: int | Literal["auto"] = "auto"
+    """trials to train together; auto: as many as memory holds"""
+
+    @property
+    def space(self) -> sweep.Space:
+        """The space of the trials.
+
+        Raises:
+            BadInput: where a field is out of range.
+        """
+        if self.seeds < 1:
+            raise BadInput(f"seeds: expected at least 1, got {self.seeds}; give --seeds 1 or more")
+        try:
+            fields = {
+                field.name: values(f"sweep.{field.name}", getattr(self.sweep, field.name))
+                for field in dataclasses.fields(self.sweep)
+            }
+            static = {n: list(v) for n, v in dataclasses.asdict(self.static).items()}
+            return sweep.Space(
+                samples=self.samples, static=static, seed=range(self.seeds), **fields
+            )
+        except (TypeError, ValueError) as error:
+            raise BadInput(str(error)) from None
+
+
+def values(name: str, text: str) -> Values:
+    """Read values that were typed, such as 1e-3,1e-2 or log:1e-4:1e-1:16."""
+    kind, *numbers = text.split(":")
+    try:
+        if not numbers:
+            return [float(number) for number in text.split(",")]
+        return RANGES[kind](*map(float, numbers))
+    except (KeyError, TypeError, ValueError) as error:
+        why = f" ({error})" if isinstance(error, ValueError) and numbers else ""
+        raise BadInput(f"{name}: expected {FORMS}, got {text!r}{why}") from None
+
+
+def probe(name: str, length: int) -> probes.Probe:
+    """Make a probe of this length.
+
+    Raises:
+        BadInput: where the probe cannot have it.
+    """
+    try:
+        return PROBES[name](length=length)
+    except ValueError as error:
+        raise BadInput(f"static.length: {name} refuses {length}: {error}") from None
