@@ -6,7 +6,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +112,7 @@ class Cell(Named, abc.ABC):
         """
         return {}
 
-    def resolve(self, x: jax.Array) -> Cell:
+    def resolve(self, x: jax.Array) -> Self:
         """Return the cell with nothing left open that depends on the input's dtype."""
         return self
 
@@ -146,6 +146,12 @@ class SplitCell(Cell):
 
     `recur` is `gate(carry, drive, mix(params, carry))`. Engines use the split to give every such
     cell the same efficient derivative.
+    """
+
+    RECURRENT_WEIGHTS: ClassVar[tuple[str, str | None] | None] = None
+    """The fields of params with the matrices [H, G*H] and the biases [G*H] (None: no biases) by
+    which `mix` multiplies the first leaf of the carry, gates along the last axis. Kernels run the
+    cells that declare them. A subclass must declare its own, since it may compute another product.
     """
 
     @abc.abstractmethod

@@ -6,4 +6,5 @@ from typing import Any
 
 Shape = tuple[int, ...]  # of an array
 PyTree = Any  # a pytree of arrays
+TreeDef = Any  # the structure of a pytree; `jax.tree_util.PyTreeDef` is a variable to Pyright
 Json = dict[str, Any]  # what JSON can hold, by name

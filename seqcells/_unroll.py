@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from seqcells import _check, _flags
 from seqcells._cell import Carry, Cell, Params, fresh_carry
 from seqcells._flags import Flags
-from seqcells.engines import ENGINES, Engine
+from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
 from seqcells.engines._platform import varying
 
@@ -128,7 +128,7 @@ def select_engine(
 
     >>> import jax, seqcells as sc
     >>> sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100, 32, 8), "float32"))
-    Deferred(chunk=50, keep=('mixed',), ahead=False, one_by_one=True, unroll=1)
+    Deferred(chunk=50, keep=('mixed',), project_ahead=False, vmap_sequentially=True, unroll=1)
     """
     if isinstance(xs, jax.ShapeDtypeStruct):
         axis = check_xs(xs, time_axis)
@@ -136,7 +136,7 @@ def select_engine(
     else:
         first, axis = time_first(xs, time_axis)
     flags = _flags.make(first, lengths, mask, resets, axis, reverse)
-    return _select(cell, first, flags, engine)
+    return _select(cell, first, flags, engine).engine
 
 
 def run(
@@ -150,21 +150,17 @@ def run(
     key: jax.Array | None = None,
 ) -> tuple[Carry, Any]:
     """Do what `unroll` does, for xs [T, *B, D], flags and a key that are checked already."""
-    chosen = _select(cell, xs, flags, engine)
     cell, carry, flags = prepare(cell, params, xs, carry, flags, reset_carry)
     if key is not None:
         cell, params, xs = cell.noisy(params, xs, key)
-        chosen = _select(cell, xs, flags, engine)  # what computes one draw may be another cell
-    return engine_run(chosen, cell, params, xs, carry, flags)
+    return run_plan(_select(cell, xs, flags, engine), params, xs, carry, flags)
 
 
 # One jitted function for all calls: eager calls with equal cells and shapes then compile once.
 @functools.partial(jax.jit, inline=True)
-def engine_run(
-    engine: Engine, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
-) -> tuple[Carry, Any]:
-    """Run an engine."""
-    return engine.run(cell, params, xs, carry, flags)
+def run_plan(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
+    """Run an engine whose choices are all made."""
+    return plan.run(params, xs, carry, flags)
 
 
 @functools.partial(jax.jit, inline=True)
@@ -229,15 +225,15 @@ def _like(name: str, carry: Carry, fresh: Carry, xs: jax.Array) -> Carry:
     return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), carry, fresh)
 
 
-def _select(cell: Cell, xs: Any, flags: Flags, engine: Engine | None) -> Engine:
-    """Choose an engine, or check the one that is named; xs is time first."""
+def _select(cell: Cell, xs: Any, flags: Flags, engine: Engine | None) -> Plan:
+    """Choose an engine, or check the one that is named, and resolve its options."""
     _check.instance("cell", cell, Cell, "GRU(64)")
     if engine is not None:
         _check.instance("engine", engine, Engine, "Scan()")
     chosen = best(ENGINES, cell, xs, flags)
     if engine is None:
-        return chosen.settled(cell, xs)
+        return chosen.resolve(cell, xs, flags)
     reason = engine.why_not(cell, xs, flags)
     if reason is not None:
         raise ValueError(f"engine: {engine} cannot run {cell}: {reason}; {chosen} can")
-    return engine.settled(cell, xs)
+    return engine.resolve(cell, xs, flags)

@@ -57,6 +57,7 @@ class GRU(GatedCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("r", "z", "n")
+    RECURRENT_WEIGHTS = ("w_hh", "b_hh")
     PARAMS: ClassVar[type] = GRUParams
 
     def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:

@@ -71,6 +71,7 @@ class LSTM(DenseCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
+    RECURRENT_WEIGHTS = ("w_hh", None)
     PEEPHOLES: ClassVar[tuple[str, ...]] = ("i", "f", "o")  # the gates of p
 
     BIASES: ClassVar[tuple[str, ...]] = ("single", "none")

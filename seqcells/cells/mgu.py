@@ -52,6 +52,7 @@ class MGU(GatedCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("f", "n")
+    RECURRENT_WEIGHTS = ("w_hh", "b_hh")
     PARAMS: ClassVar[type] = MGUParams
 
     _: dataclasses.KW_ONLY

@@ -48,6 +48,7 @@ class RNN(ActivatedCell, DenseCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("h",)
+    RECURRENT_WEIGHTS = ("w_hh", None)
 
     def init(self, key: jax.Array, input_size: int) -> RNNParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""

@@ -14,8 +14,8 @@ from jax.typing import ArrayLike
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
-from seqcells._unroll import engine_run, prepare, time_first
-from seqcells.engines import Scan
+from seqcells._unroll import prepare, run_plan, time_first
+from seqcells.engines import Plan, Scan
 
 
 class RateAndHorizon(NamedTuple):
@@ -50,7 +50,7 @@ def carry_gradient(
     still = no_nudges(carry, len(xs))
 
     def perturbed(nudges: Carry) -> jax.Array:
-        return loss(engine_run(Scan(), Nudged(cell), params, (xs, nudges), carry, flags)[1])
+        return loss(run_plan(Plan(Scan(), Nudged(cell)), params, (xs, nudges), carry, flags)[1])
 
     return jax.grad(perturbed)(still)
 

@@ -13,9 +13,9 @@ from jax.typing import ArrayLike
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
-from seqcells._unroll import engine_run, prepare
+from seqcells._unroll import prepare, run_plan
 from seqcells.diagnostics._lag import Nudged, no_nudges, norms_by_lag
-from seqcells.engines import Scan
+from seqcells.engines import Plan, Scan
 from seqcells.layers import Layer, Recurrent
 
 
@@ -111,7 +111,7 @@ def layer_gradients_by_lag(
             flags = flags.backward() if layer.reverse else flags
             inner, fresh = layer.start(params, xs)
             cell, carry, flags = prepare(layer.cell, inner, xs, carry, flags, fresh)
-            return engine_run(Scan(), Nudged(cell), inner, (xs, next(left)), carry, flags)
+            return run_plan(Plan(Scan(), Nudged(cell)), inner, (xs, next(left)), carry, flags)
 
         return loss(_hooked(net, nudged).apply(params, xs, carry)[1])
 

@@ -1,6 +1,7 @@
-"""Engines, one way through time a file; `ENGINES` lists them in the order of preference."""
+"""Engines, one a file; `ENGINES` lists them in the order of preference."""
 
 from seqcells.engines._engine import Engine as Engine
+from seqcells.engines._engine import Plan as Plan
 from seqcells.engines.associative import AssociativeScan as AssociativeScan
 from seqcells.engines.deferred import Deferred as Deferred
 from seqcells.engines.kernels import CUDACluster as CUDACluster
@@ -17,4 +18,4 @@ ENGINES: tuple[Engine, ...] = (
     PallasTPU(),
     Deferred(),
     Scan(),
-)  # the last one runs everything
+)  # the last one runs every cell

@@ -1,14 +1,34 @@
-"""What an engine is: one way through time, as a static value."""
+"""The contract of engines: how a cell is run over time, as a static value."""
 
 from __future__ import annotations
 
 import abc
+import dataclasses
 from collections.abc import Sequence
-from typing import Any
 
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
-from seqcells._static import Named
+from seqcells._static import Named, Static
+from seqcells._types import PyTree
+
+Inputs = PyTree  # xs [T, *B, D], or their `jax.ShapeDtypeStruct`
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan(Static):
+    """An engine and a cell, with every choice made for one shape of inputs.
+
+    Attributes:
+        engine: the engine, with every option spelled out; a user can name it in `unroll`.
+        cell: the cell.
+    """
+
+    engine: Engine
+    cell: Cell
+
+    def run(self, params: Params, xs: PyTree, carry: Carry, flags: Flags) -> tuple[Carry, PyTree]:
+        """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
+        return self.engine.run(self.cell, params, xs, carry, flags)
 
 
 class Engine(Named, abc.ABC):
@@ -18,8 +38,8 @@ class Engine(Named, abc.ABC):
     """
 
     @abc.abstractmethod
-    def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
-        """Say why this engine cannot run the cell on these inputs, or return None.
+    def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
+        """Return why this engine cannot run the cell on these inputs, or None.
 
         Args:
             cell: the cell.
@@ -27,28 +47,28 @@ class Engine(Named, abc.ABC):
             flags: lengths, masks, resets and direction.
 
         Returns:
-            The reason as half a sentence, or None where there is no objection.
+            The reason as half a sentence, or None if there is no objection.
         """
 
-    def why_slow(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
-        """Say why another engine is the better choice for what this one can run, or return None.
+    def why_slow(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
+        """Return why another engine is the better choice for what this one can run, or None.
 
-        An engine that has a reason runs when it is named, and is not selected otherwise.
+        An engine with a reason runs if it is named, and is not selected otherwise.
         """
         return None
 
-    def settled(self, cell: Cell, xs: Any) -> Engine:
-        """Return this engine with what it leaves open chosen for a cell and inputs [T, *B, D]."""
-        return self
+    def resolve(self, cell: Cell, xs: Inputs, flags: Flags) -> Plan:
+        """Choose the options that are left open, for a cell and inputs that `why_not` allows."""
+        return Plan(self, cell)
 
     @abc.abstractmethod
     def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
-    ) -> tuple[Carry, Any]:
+        self, cell: Cell, params: Params, xs: PyTree, carry: Carry, flags: Flags
+    ) -> tuple[Carry, PyTree]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
 
 
-def best(engines: Sequence[Engine], cell: Cell, xs: Any, flags: Flags) -> Engine:
-    """Return the first engine that has no objection, or the last one that can run this at all."""
+def best(engines: Sequence[Engine], cell: Cell, xs: Inputs, flags: Flags) -> Engine:
+    """Return the first engine without any objection, or else the last that can run this at all."""
     able = [engine for engine in engines if engine.why_not(cell, xs, flags) is None]
     return next((e for e in able if e.why_slow(cell, xs, flags) is None), able[-1])

@@ -3,50 +3,52 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from seqcells._cell import Carry, Cell, LinearCell, Params
 from seqcells._flags import Flags, select, silence, zeros_like
+from seqcells._types import PyTree
 from seqcells.engines import _platform
-from seqcells.engines._engine import Engine
+from seqcells.engines._engine import Engine, Inputs
 
 
 class Span(NamedTuple):
-    """What some steps in a row do to a carry h: a * h + b, or nothing, or b whatever h is."""
+    """The effect of consecutive steps on a carry h: a * h + b, nothing, or b for any h."""
 
     a: Carry  # [*B, ...]
     b: Carry  # [*B, ...]
-    valid: jax.Array  # bool[*B]; False: padding alone, the carry is held
-    restart: jax.Array  # bool[*B]; True: a sequence starts within, and b is all that is left
+    valid: jax.Array  # bool[*B]; False: padding only, the carry is unchanged
+    restart: jax.Array  # bool[*B]; True: a sequence starts within, so the effect is b
 
 
 @dataclasses.dataclass(frozen=True)
 class AssociativeScan(Engine):
     """Run all steps of a `LinearCell` at once, in O(log T) parallel rounds.
 
-    Needs memory for every step and about twice the work of `Scan`, which is faster on a CPU.
+    It needs memory for every step and about twice the work of `Scan`. On a CPU `Scan` is faster.
     """
 
-    def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
-        """Say that the cell is not linear, or return None."""
+    def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
+        """Return that the cell is not linear, or None."""
         return None if isinstance(cell, LinearCell) else "its recurrence is not linear"
 
-    def why_slow(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
-        """Say that this is a CPU, or return None."""
+    def why_slow(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
+        """Return that this is a CPU, or None."""
         return "a CPU is faster step by step" if _platform.platform(xs) == "cpu" else None
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
-    ) -> tuple[Carry, Any]:
+        self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
+    ) -> tuple[Carry, PyTree]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
-        assert isinstance(cell, LinearCell)
+        if not isinstance(cell, LinearCell):
+            raise TypeError(f"cell: expected a LinearCell, got {cell}; use engine=Scan()")
         steps = xs.shape[:-1]
         valid = jnp.ones(steps, bool) if flags.valid is None else flags.valid
         restart = jnp.zeros(steps, bool) if flags.restart is None else flags.restart
-        seen = silence(flags.valid, xs)  # what stands in the padding is not
+        seen = silence(flags.valid, xs)
         drive = cell.project(params, seen)
         a, b = cell.coefficients(params, drive, flags.restart)
         a = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), a, b)
@@ -68,7 +70,7 @@ class AssociativeScan(Engine):
 
 def _join(cell: LinearCell, one: Span, two: Span) -> Span:
     """Join two neighbouring spans, batched over any leading axes."""
-    cut = two.restart  # nothing before a restart is read, NaN included, in either direction
+    cut = two.restart  # steps before a restart have no effect, even if NaN, on values or gradients
     a, b = (select(cut, zeros_like(tree), tree) for tree in (one.a, one.b))
     both = (cell.times(two.a, a), jax.tree.map(jnp.add, cell.times(two.a, b), two.b))
     joined = select(two.valid, both, (one.a, one.b))

@@ -1,11 +1,10 @@
-"""The plain engine: `jax.lax.scan` over the cell's own step."""
+"""The default engine: `jax.lax.scan` over the cell's own step."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +12,8 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags, guard
-from seqcells.engines._engine import Engine
+from seqcells._types import PyTree
+from seqcells.engines._engine import Engine, Inputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,10 +21,10 @@ class Scan(Engine):
     """Run `cell.step` under `jax.lax.scan`; runs every cell, on every platform.
 
     Args:
-        unroll: how many steps one turn of the loop holds, at least 1.
+        unroll: steps of one loop iteration, at least 1.
         checkpoint: None stores what the backward pass needs of every step. An int C stores the
-            carry every C steps and computes the steps between again; "sqrt" takes
-            C = ceil(sqrt(T)), so that peak memory grows as sqrt(T). C need not divide T.
+            carry every C steps and recomputes the steps in between; "sqrt" sets C = ceil(sqrt(T)),
+            so that peak memory grows as sqrt(T). C need not divide T.
 
     Raises:
         ValueError: on a value out of range.
@@ -41,36 +41,37 @@ class Scan(Engine):
         elif self.checkpoint is not None:
             _check.size("checkpoint", self.checkpoint, least=1)
 
-    def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
-        """Return None: this engine asks nothing of a cell but its step."""
+    def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
+        """Return None: this engine needs nothing of a cell but its step."""
         return None
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
-    ) -> tuple[Carry, Any]:
+        self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
+    ) -> tuple[Carry, PyTree]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
-        body = guard(cell, params, flags.fresh)
+        step = guard(cell, params, flags.fresh)
         inputs = (xs, flags.valid, flags.restart)
 
-        def loop(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-            return jax.lax.scan(body, carry, inputs, reverse=flags.reverse, unroll=self.unroll)
+        def loop(carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
+            return jax.lax.scan(step, carry, inputs, reverse=flags.reverse, unroll=self.unroll)
 
         length = jax.tree.leaves(xs)[0].shape[0]
         if self.checkpoint is None or length == 0:
             return loop(carry, inputs)
         chunk = math.isqrt(length - 1) + 1 if self.checkpoint == "sqrt" else int(self.checkpoint)
-        remember = jax.checkpoint(loop, prevent_cse=False)
-        return in_chunks(remember, carry, inputs, chunk, flags.reverse)
+        body = jax.checkpoint(loop, prevent_cse=False)
+        return in_chunks(body, carry, inputs, chunk=chunk, reverse=flags.reverse)
 
 
 def in_chunks(
-    loop: Callable[[Carry, Any], tuple[Carry, Any]],
+    loop: Callable[[Carry, PyTree], tuple[Carry, PyTree]],
     carry: Carry,
-    inputs: Any,
+    inputs: PyTree,
+    *,
     chunk: int,
     reverse: bool,
-) -> tuple[Carry, Any]:
-    """Run `loop` over chunks of time, counted from where reading begins; the last may be shorter.
+) -> tuple[Carry, PyTree]:
+    """Run `loop` over chunks of time, from where reading begins; the last chunk may be shorter.
 
     Args:
         loop: `(carry, inputs of a chunk) -> (carry, ys of the chunk)`.
@@ -88,7 +89,7 @@ def in_chunks(
     if reverse:
         whole, part = slice(rest, None), slice(rest)
 
-    def cut(steps: slice) -> Any:
+    def cut(steps: slice) -> PyTree:
         return jax.tree.map(lambda a: a[steps], inputs)
 
     ys = []

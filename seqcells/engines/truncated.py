@@ -1,9 +1,8 @@
-"""Truncated backpropagation through time: values of all steps, gradients of a window."""
+"""Truncated backpropagation through time: values over all steps, gradients within a window."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,21 +10,22 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
-from seqcells.engines._engine import Engine, best
+from seqcells._types import PyTree
+from seqcells.engines._engine import Engine, Inputs, Plan, best
 from seqcells.engines.deferred import Deferred
 from seqcells.engines.scan import Scan, in_chunks
 
 
 @dataclasses.dataclass(frozen=True)
 class Truncated(Engine):
-    """Pass the carry on from window to window, and stop its gradient there.
+    """Pass the carry from window to window, and stop its gradient in between.
 
-    Values are those of `engine`; a gradient reaches the steps of its own window alone. With a
-    window of T or more it is the full gradient. Never selected unless it is named.
+    Values are those of `engine`. A gradient reaches only the steps of its own window; with a window
+    of T or more it is the full gradient. This engine runs only if you name it.
 
     Args:
         window: steps of a window, at least 1, counted from where reading begins.
-        engine: the way through a window; the best of `Deferred` and `Scan` where None.
+        engine: how a window is run; None picks the better of `Deferred` and `Scan`.
 
     Raises:
         ValueError: on a window below 1.
@@ -48,25 +48,32 @@ class Truncated(Engine):
         if self.engine is not None:
             _check.instance("engine", self.engine, Engine, "Scan()")
 
-    def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
-        """Say why the engine within cannot run this, or return None."""
+    def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
+        """Return why the inner engine cannot run this, or None."""
         return None if self.engine is None else self.engine.why_not(cell, xs, flags)
 
+    def resolve(self, cell: Cell, xs: Inputs, flags: Flags) -> Plan:
+        """Choose the inner engine; it resolves its own options for each window."""
+        return Plan(dataclasses.replace(self, engine=self._inner(cell, xs, flags)), cell)
+
+    def _inner(self, cell: Cell, xs: Inputs, flags: Flags) -> Engine:
+        return self.engine or best((Deferred(), Scan()), cell, xs, flags)
+
     def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
-    ) -> tuple[Carry, Any]:
+        self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
+    ) -> tuple[Carry, PyTree]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
         length, window = jax.tree.leaves(xs)[0].shape[0], self.window
-        engine = self.engine or best((Deferred(), Scan()), cell, xs, flags)
+        engine = self._inner(cell, xs, flags)
         if length <= window:
             return engine.run(cell, params, xs, carry, flags)
 
-        def piece(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+        def piece(carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
             xs, valid, restart = inputs
             part = dataclasses.replace(flags, valid=valid, restart=restart)
             return engine.run(cell, params, xs, carry, part)
 
-        def later(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
+        def later(carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
             return piece(jax.lax.stop_gradient(carry), inputs)
 
         inputs = (xs, flags.valid, flags.restart)
@@ -74,10 +81,12 @@ class Truncated(Engine):
         if flags.reverse:
             first, rest = slice(length - window, None), slice(None, length - window)
         carry, one = piece(carry, _cut(inputs, first))
-        carry, others = in_chunks(later, carry, _cut(inputs, rest), window, flags.reverse)
+        carry, others = in_chunks(
+            later, carry, _cut(inputs, rest), chunk=window, reverse=flags.reverse
+        )
         parts = (others, one) if flags.reverse else (one, others)
         return carry, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), *parts)
 
 
-def _cut(tree: Any, steps: slice) -> Any:
+def _cut(tree: PyTree, steps: slice) -> PyTree:
     return jax.tree.map(lambda a: a[steps], tree)

@@ -1,4 +1,4 @@
-"""Kernels of clusters: their CUDA, run on a CPU a lane at a time (`tests.emulator`)."""
+"""Kernels of clusters: their CUDA, run on a CPU a lane at a time (`tests.support.emulator`)."""
 
 import ctypes
 
@@ -83,9 +83,9 @@ SIZES = {20: 1, 50: 2, 100: 4, 150: 8, 448: 8}
 def test_cuda_is_right_for_clusters_of_any_size(size, blocks, launched):
     cell, params, xs = problem(sc.GRU, size)
     found = graded(cell, sc.CUDACluster("bfloat16"), **FLAGS)(params, xs)
-    plans = {kernel.plan for kernel in launched}
-    assert {plan.blocks for plan in plans} == {blocks}
-    assert any(plan.kept < plan.units // 16 for plan in plans) == (size == max(SIZES))
+    layouts = {kernel.layout for kernel in launched}
+    assert {layout.blocks for layout in layouts} == {blocks}
+    assert any(one.kept < one.units // 16 for one in layouts) == (size == max(SIZES))
     assert_near(
         found, graded(cell, sc.CUDACluster("bfloat16", interpret=True), **FLAGS)(params, xs)
     )
@@ -247,17 +247,17 @@ def test_the_emulator_sees_what_a_gpu_would_do_only_sometimes(name, monkeypatch)
         )
 
 
-GIVEN = {
-    "another number of arrays": lambda given: given[1:],
-    "an array of another dtype": lambda given: (given[0].astype("int16"), *given[1:]),
+WRONG = {
+    "another number of arrays": lambda args: args[1:],
+    "an array of another dtype": lambda args: (args[0].astype("int16"), *args[1:]),
 }
 
 
-@pytest.mark.parametrize("failure", GIVEN)
+@pytest.mark.parametrize("failure", WRONG)
 @pytest.mark.usefixtures("launched", "_forgotten")
 def test_the_emulator_sees_arrays_that_the_kernel_does_not_take(failure, monkeypatch):
-    def wrong(kernel, members, given, out):
-        return emulator.execute(kernel, members, GIVEN[failure](given), out)
+    def wrong(kernel, members, args, out):
+        return emulator.execute(kernel, members, WRONG[failure](args), out)
 
     monkeypatch.setattr(cluster, "execute", wrong)
     cell, params, xs = problem(sc.GRU, 20)

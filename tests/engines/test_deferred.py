@@ -1,4 +1,4 @@
-"""The engine of split cells: its derivative in every form, its schedule, and what it refuses."""
+"""`Deferred`: its derivative in every form, its schedule, and what it refuses."""
 
 import dataclasses
 
@@ -16,10 +16,10 @@ pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 STEPS, BATCH = 5, 2
 ENGINES = {
-    "again": sc.Deferred(chunk=2, keep=(), ahead=True),
-    "kept": sc.Deferred(chunk=3, keep=("drive", "mixed"), ahead=False),
-    "batched": sc.Deferred(chunk=STEPS, keep=("mixed",), one_by_one=False),
-    "lean": sc.Deferred(chunk=3, keep=(), ahead=True, one_by_one=False, unroll=2),
+    "again": sc.Deferred(chunk=2, keep=(), project_ahead=True),
+    "kept": sc.Deferred(chunk=3, keep=("drive", "mixed"), project_ahead=False),
+    "batched": sc.Deferred(chunk=STEPS, keep=("mixed",), vmap_sequentially=False),
+    "lean": sc.Deferred(chunk=3, keep=(), project_ahead=True, vmap_sequentially=False, unroll=2),
     "kernels": sc.PallasTriton(chunk=3, interpret=True),
 }
 over_engines = pytest.mark.parametrize("way", ENGINES)
@@ -32,7 +32,7 @@ class Loss:
         self.case, self.engine = CASES[name], sc.Scan() if way is None else ENGINES[way]
         problem = draw(self.case, (BATCH,), steps=STEPS)
         self.args = jax.tree.map(jnp.asarray, (problem.params, problem.xs, problem.carry))
-        self.along = jax.tree.map(
+        self.direction = jax.tree.map(
             lambda a: jnp.cos(jnp.arange(float(a.size))).reshape(a.shape), self.args
         )
         self.flags = flags or {}
@@ -50,15 +50,15 @@ def dot(a, b):
 
 
 def slope(f, loss):
-    return lambda args: jax.jvp(f, (args,), (loss.along,))[1]
+    return lambda args: jax.jvp(f, (args,), (loss.direction,))[1]
 
 
 def forward(loss):
-    return jax.jvp(loss.whole, (loss.args,), (loss.along,))
+    return jax.jvp(loss.whole, (loss.args,), (loss.direction,))
 
 
 def linearized(loss):
-    return jax.linearize(loss.whole, loss.args)[1](loss.along)
+    return jax.linearize(loss.whole, loss.args)[1](loss.direction)
 
 
 def backward(loss):
@@ -66,7 +66,7 @@ def backward(loss):
 
 
 def backward_of_backward(loss):
-    return jax.grad(lambda args: dot(jax.grad(loss.whole)(args), loss.along))(loss.args)
+    return jax.grad(lambda args: dot(jax.grad(loss.whole)(args), loss.direction))(loss.args)
 
 
 def forward_of_backward(loss):
@@ -151,9 +151,9 @@ def test_second_derivatives_of_many_members_are_those_of_the_plain_scan(way):
         graded = jax.grad(lambda params: loss(params, xs, carry))
 
         def back(params):
-            return jax.grad(lambda params: dot(graded(params), loss.along[0]))(params)
+            return jax.grad(lambda params: dot(graded(params), loss.direction[0]))(params)
 
-        forth = jax.vmap(lambda params: jax.jvp(graded, (params,), (loss.along[0],))[1])
+        forth = jax.vmap(lambda params: jax.jvp(graded, (params,), (loss.direction[0],))[1])
         outside = jax.grad(lambda many: dot(jax.vmap(graded)(many), many))
         return jax.vmap(back)(stacked), forth(stacked), outside(stacked)
 
@@ -186,16 +186,16 @@ def products(f, *args):
     return {line.split("->")[-1].strip() for line in text.splitlines() if "dot_general" in line}
 
 
-@pytest.mark.parametrize("one_by_one", [True, False])
-def test_a_batch_of_weights_is_run_one_after_another_where_asked_for(one_by_one):
-    engine, xs = sc.Deferred(one_by_one=one_by_one), jnp.ones((6, 5, 2), jnp.float32)
+@pytest.mark.parametrize("vmap_sequentially", [True, False])
+def test_a_batch_of_weights_is_run_one_after_another_where_asked_for(vmap_sequentially):
+    engine, xs = sc.Deferred(vmap_sequentially=vmap_sequentially), jnp.ones((6, 5, 2), jnp.float32)
 
     def loss(params):
         return jnp.sum(sc.unroll(sc.GRU(4), params, xs, engine=engine)[1])
 
-    made = products(jax.vmap(jax.grad(loss)), jax.tree.map(jnp.float32, many(11)))
-    assert made
-    assert any("<11x" in shape for shape in made) is not one_by_one
+    shapes = products(jax.vmap(jax.grad(loss)), jax.tree.map(jnp.float32, many(11)))
+    assert shapes
+    assert any("<11x" in shape for shape in shapes) is not vmap_sequentially
 
 
 def test_a_batch_of_data_alone_is_one_batch():
@@ -203,7 +203,7 @@ def test_a_batch_of_data_alone_is_one_batch():
         jax.tree.map(lambda a: jnp.float32(a[0]), many()),
         jnp.ones((11, 6, 5, 2), jnp.float32),
     )
-    engine = sc.Deferred(ahead=False)
+    engine = sc.Deferred(project_ahead=False)
     run = jax.vmap(lambda xs: sc.unroll(sc.GRU(4), params, xs, engine=engine)[1])
     assert products(run, xs) == {"tensor<11x5x12xf32>", "tensor<11x12x5xf32>"} & products(run, xs)
     assert products(run, xs)
@@ -260,7 +260,7 @@ def test_a_split_cell_of_ones_own_is_taken():
         (sc.MinGRU(3), "no SplitCell"),
     ],
 )
-def test_what_cannot_be_deferred_is_scanned_and_the_reason_told(cell, reason):
+def test_what_cannot_be_deferred_is_scanned_and_the_error_says_why(cell, reason):
     xs = jnp.ones((7, 2, 2))
     assert sc.select_engine(cell, xs) == sc.Scan()
     with pytest.raises(ValueError, match=reason):
@@ -311,13 +311,13 @@ def test_a_chunk_is_a_divisor_where_one_is_near(length):
 
 
 def chosen(T, B, D, H):
-    return schedule.choose(sc.GRU(H), jax.ShapeDtypeStruct((T, B, D), "float32"))
+    return schedule.choose(sc.GRU(H), jax.ShapeDtypeStruct((T, B, D), "float32"), "cpu")
 
 
 def test_the_schedule_follows_the_sizes():
-    assert chosen(1000, 1, 32, 64) == (1000, (), True)  # one sequence: all at once, nothing kept
-    assert not chosen(100, 32, 2, 64).ahead  # steps are large enough
-    assert chosen(128, 16, 1024, 1024).ahead  # the weights of one product alone stay in cache
+    assert chosen(1000, 1, 32, 64) == (1000, (), True, True, 1)  # one sequence: nothing is kept
+    assert not chosen(100, 32, 2, 64).project_ahead  # steps are large enough
+    assert chosen(128, 16, 1024, 1024).project_ahead  # one product's weights stay in cache
     assert chosen(100, 32, 2, 64).keep == ("mixed",)  # in cache, and the inputs are few
     assert chosen(100, 32, 64, 64).keep == ("drive", "mixed")
     assert chosen(10_000, 8, 16, 32).keep == ()  # too much to keep
@@ -327,17 +327,17 @@ def test_the_schedule_follows_the_sizes():
 
 
 @pytest.mark.parametrize(
-    ("options", "error", "said"),
+    ("options", "error", "message"),
     [
         ({"chunk": 0}, ValueError, "chunk: expected an int >= 1, got 0"),
         ({"keep": "drive"}, TypeError, "keep: expected a tuple"),
         ({"keep": ("gates",)}, ValueError, "keep: expected one of 'drive', 'mixed', got 'gates'"),
-        ({"ahead": "yes"}, TypeError, "ahead: expected True or False"),
-        ({"one_by_one": 1}, TypeError, "one_by_one: expected True or False"),
+        ({"project_ahead": "yes"}, TypeError, "project_ahead: expected True or False"),
+        ({"vmap_sequentially": 1}, TypeError, "vmap_sequentially: expected True or False"),
     ],
 )
-def test_a_wrong_option_is_told(options, error, said):
-    with pytest.raises(error, match=said):
+def test_a_wrong_option_raises(options, error, message):
+    with pytest.raises(error, match=message):
         sc.Deferred(**options)
 
 
@@ -349,8 +349,8 @@ def temp_bytes(engine, steps=2000, members=None):
 
     def make():
         keys = jax.random.split(jax.random.key(0), members or 1)
-        made = jax.vmap(lambda key: cell.init(key, 2))(keys)
-        return made if members else jax.tree.map(lambda a: a[0], made)
+        stacked = jax.vmap(lambda key: cell.init(key, 2))(keys)
+        return stacked if members else jax.tree.map(lambda a: a[0], stacked)
 
     xs = jax.ShapeDtypeStruct((steps, 8, 2), "float32")
     graded = jax.vmap(jax.grad(loss), (0, None)) if members else jax.grad(loss)
@@ -373,7 +373,8 @@ def test_what_is_kept_is_not_computed_again():
 
 
 def test_of_a_long_sequence_little_more_than_the_carries_is_stored():
-    assert temp_bytes(sc.Deferred(chunk=100, keep=(), ahead=False)) < 0.4 * temp_bytes(sc.Scan())
+    deferred = sc.Deferred(chunk=100, keep=(), project_ahead=False)
+    assert temp_bytes(deferred) < 0.4 * temp_bytes(sc.Scan())
 
 
 def test_of_many_members_nothing_is_kept_that_can_be_computed_again():

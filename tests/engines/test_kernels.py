@@ -123,8 +123,8 @@ def test_a_gradient_takes_one_kernel_each_way_and_many_weights_take_no_more(kern
     found = traced.lower().compile()(many, xs)
     assert launched == ["seqcells_forward", "seqcells_backward"]
     plain = jax.grad(loss(cell, sc.Scan(), lengths=FLAGS["lengths"]))
-    one_by_one = [plain(jax.tree.map(lambda a, i=i: a[i], many), xs) for i in range(3)]
-    assert_close(found, jax.tree.map(lambda *a: jnp.stack(a), *one_by_one), 1e-4)
+    each = [plain(jax.tree.map(lambda a, i=i: a[i], many), xs) for i in range(3)]
+    assert_close(found, jax.tree.map(lambda *a: jnp.stack(a), *each), 1e-4)
 
 
 @over_kernels
@@ -166,7 +166,9 @@ XS = jax.ShapeDtypeStruct((100, 16, 8), "float32")
 REFUSED = [
     pytest.param(sc.GRU(64), XS, sc.PallasTriton(), "for a GPU, and this runs on a CPU", id="cpu"),
     pytest.param(sc.GRU(64), XS, sc.PallasTPU(), "for a TPU, and this runs on a CPU", id="tpu"),
-    pytest.param(sc.IndRNN(8), XS, sc.PallasTriton(interpret=True), "no IndRNN", id="cell"),
+    pytest.param(
+        sc.IndRNN(8), XS, sc.PallasTriton(interpret=True), "its class IndRNN declares no", id="cell"
+    ),
     pytest.param(
         sc.GRU(8, reset_after=False),
         XS,
@@ -273,7 +275,7 @@ PRECISIONS += [("float32", "BF16_BF16_F32_X6", "tf32x3"), ("float16", None, "tf3
 
 @pytest.mark.usefixtures("gpu")
 @pytest.mark.parametrize(("dtype", "asked", "precision"), PRECISIONS)
-def test_precision_follows_the_dtype_and_what_jax_was_told(dtype, asked, precision):
+def test_precision_follows_the_dtype_and_the_configuration_of_jax(dtype, asked, precision):
     with jax.default_matmul_precision(asked):
         engine = sc.select_engine(sc.GRU(64, dtype=dtype), XS, engine=sc.PallasTriton())
     assert engine == sc.PallasTriton(precision, chunk=100)
@@ -289,7 +291,7 @@ def test_a_device_computes_no_float64():
 @pytest.mark.usefixtures("gpu")
 def test_on_a_gpu_the_lean_scan_is_chosen_until_a_kernel_was_measured():
     chosen = sc.select_engine(sc.GRU(64), XS)
-    assert chosen == sc.Deferred(100, (), ahead=True, one_by_one=False, unroll=8)
+    assert chosen == sc.Deferred(100, (), project_ahead=True, vmap_sequentially=False, unroll=8)
     long = sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100_000, 16, 64), "float32"))
     assert isinstance(long, sc.Deferred)
     assert long.chunk < 10_000

@@ -102,8 +102,8 @@ ENGINES = {
     "sqrt": sc.Scan(checkpoint="sqrt"),
     "chunk3": sc.Scan(checkpoint=3),
     "associative": sc.AssociativeScan(),
-    "deferred": sc.Deferred(chunk=3, keep=(), ahead=True),  # T = 7: the last window overlaps
-    "keeping": sc.Deferred(T, ("drive", "mixed"), ahead=False, one_by_one=False),
+    "deferred": sc.Deferred(chunk=3, keep=(), project_ahead=True),  # T = 7: windows overlap
+    "keeping": sc.Deferred(T, ("drive", "mixed"), project_ahead=False, vmap_sequentially=False),
     "triton": sc.PallasTriton(chunk=3, interpret=True),
     "tpu": sc.PallasTPU("float32", interpret=True),
 }

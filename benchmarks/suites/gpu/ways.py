@@ -58,7 +58,7 @@ def ways(dtype: str, shape: Shape, interpret: bool = False) -> dict[str, Way]:
         forward = lambda params, xs: sc.unroll(cell, params, xs, engine=engine)[1]  # noqa: E731
         return Way(forward, params, options, ours=True)
 
-    lean = sc.Deferred(keep=(), ahead=True, one_by_one=False, unroll=8)
+    lean = sc.Deferred(keep=(), project_ahead=True, vmap_sequentially=False, unroll=8)
     kernels = [dataclasses.replace(kernel, interpret=interpret) for kernel in KERNELS[dtype]]
     return {
         NNX: _nnx(cell, params, shape, dtype),

@@ -1,135 +1,212 @@
-"""The operation behind `Deferred`: a cell over time, and its tangent, some steps at a time."""
+"""The operation behind `Deferred`, and its derivative.
+
+Recurrence. A split cell computes at step t, from its input x_t and the old carry h_{t-1}::
+
+    d_t = project(params, x_t)                   drive
+    m_t = mix(params, h_{t-1})                   mixed: the one product with the recurrent weights
+    h_t = gate(h_{t-1}, d_t, m_t)                elementwise
+
+Tangent. Write ' for a tangent, and H_t, D_t, M_t for the slopes of `gate` at step t by its three
+arguments: they are elementwise factors, since `gate` is elementwise. By the chain rule, which is
+what `jax.jvp` computes::
+
+    d'_t = (dproject/dparams) params' + (dproject/dx) x'_t
+    m'_t = (dmix/dparams) params' + (dmix/dh) h'_{t-1}
+    h'_t = H_t h'_{t-1} + D_t d'_t + M_t m'_t
+
+Now separate what needs the tangent of a carry from what does not::
+
+    a_t  = D_t d'_t + M_t (dmix/dparams) params'                     for all steps at once
+    h'_t = H_t h'_{t-1} + M_t (dmix/dh) h'_{t-1} + a_t               step by step
+
+Transpose. Let g_t be the cotangent of h_t from the loss alone, and p_t the whole one. Transposing
+the two lines gives::
+
+    p_t       = g_t + H_{t+1} p_{t+1} + (dmix/dh)^T (M_{t+1} p_{t+1})                step by step
+    params^T  = sum over t of (dproject/dparams)^T (D_t p_t) + (dmix/dparams)^T (M_t p_t)
+    x^T_t     = (dproject/dx)^T (D_t p_t)
+
+The line of the parameters is the product that is deferred: it needs p_t, but p_t does not need it.
+For mix = h W it is the sum over t of h_{t-1}^T (M_t p_t): one matrix product for all rows of all
+steps of a window. The derivative of a plain scan computes it step by step.
+
+Nothing here writes the transpose down, but for `PretransposedMixJvp`: JAX derives it from the
+tangent. In this file and in `loops`:
+
+==============================  ==================================================================
+recurrence                      `Forward`, by `loops.one_step`
+d'_t, (dmix/dparams) params'    `ForwardJvp._linearize`: `d_drive`, `d_mixed`
+H_t, D_t, M_t                   `slopes.slopes` of `cell.gate`; `by_carry` is H_t, `by_mixed` is M_t
+a_t                             `drive_tangents`
+(dmix/dh) h'_{t-1}              `mix_jvp`
+h'_t                            `Loops.tangents`
+==============================  ==================================================================
+
+Steps are taken a window at a time. Within a window `jax.checkpoint` stores nothing, so the backward
+pass needs memory for the carries, for the residuals that the user keeps, and for one window.
+
+Flags. A restart replaces h_{t-1} by a fresh carry, and h'_{t-1} by the tangent of that. At padding,
+h_t is h_{t-1}, and h'_t is h'_{t-1}.
+"""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqcells._cell import Carry, Params, SplitCell
+from seqcells._cell import Carry, Drive, Params, SplitCell
 from seqcells._flags import Flags, select, silence, zeros_like
+from seqcells._types import PyTree, TreeDef
 from seqcells.engines import _platform
-from seqcells.engines.deferred import schedule as schedules
 from seqcells.engines.deferred import slopes
-from seqcells.engines.deferred.loops import Fixed, Loops, Moved, Push, Steps, add, one_step, pushed
-from seqcells.engines.deferred.primitive import Function, Given, Operation
+from seqcells.engines.deferred.loops import (
+    Linearization,
+    Loops,
+    MixJvp,
+    Steps,
+    Tangents,
+    add,
+    mix_jvp,
+    one_step,
+)
+from seqcells.engines.deferred.primitive import Arrays, Function, Marks, Operation
+from seqcells.engines.deferred.schedule import Schedule, step_shapes
+from seqcells.engines.deferred.slopes import Row
 from seqcells.engines.deferred.windows import Windows
 
 
 class Problem(NamedTuple):
-    """What an engine is given; or tangents of it, None where a field has none."""
+    """The inputs of an engine; or their tangents, None for a field that has none."""
 
     params: Params
-    xs: Any  # [T, *B, ...]
+    xs: jax.Array  # [T, *B, D]
     carry: Carry  # [*B, ...]
-    fresh: Carry  # [*B, ...], None where there is no restart
+    fresh: Carry  # [*B, ...], None if there is no restart
     valid: jax.Array | None  # bool[T, *B]
     restart: jax.Array | None  # bool[T, *B]
 
 
-class Kept(NamedTuple):
-    """What the forward pass keeps of every step for the backward pass; None what it does not."""
+class Residuals(NamedTuple):
+    """What the forward pass stores of every step for the backward pass, besides the carry."""
 
-    drive: Any
-    mixed: Any
+    drive: Drive  # [T, *B, ...], None if it is computed again
+    mixed: PyTree  # [T, *B, ...], None if it is computed again
+
+
+class Saved(NamedTuple):
+    """What the tangent reads of the forward pass."""
+
+    problem: Problem
+    carries: Carry  # [T, *B, ...]
+    residuals: Residuals
+
+
+class Window(NamedTuple):
+    """What the tangent reads of one window."""
+
+    xs: jax.Array  # [C, *B, D], zero at padding
+    valid: jax.Array | None  # bool[C, *B]
+    restart: jax.Array | None  # bool[C, *B]
+    old: Carry  # [C, *B, ...], before each step
+    residuals: Residuals
 
 
 @dataclasses.dataclass(frozen=True)
 class Forward(Function):
-    """The carry after every step, and what is kept of every step if it is recorded.
+    """The carry after every step, followed by the residuals if it has them.
 
     Attributes:
         cell: the cell.
-        structure: that of a `Problem`, whose leaves are the arguments.
+        structure: the tree structure of a `Problem`, whose leaves are the arguments.
         reverse: whether time is read from the end.
-        chunk: steps that the tangent takes at a time.
-        keep: the fields of `Kept` that are kept.
-        ahead: whether inputs are projected `chunk` steps at a time, before the first of them.
-        joined: whether the tangent makes one axis of steps and batch. Products over one axis are
-            quicker on a CPU than over two; but where JAX has sharded the batch, it would gather it.
-        turns: whether matrices are transposed before the way back.
-        loops: the way through the steps of a window.
-        recorded: whether what is kept is put out.
-        spared: whether it is not, and computed again after all.
+        schedule: how many steps are computed at once, and what is kept of them.
+        loops: how to run the steps of a window.
+        join_batch: whether the tangent joins the axes of time and batch. On a CPU, products over
+            one axis are faster than over two; but if JAX has sharded the batch, it would gather it.
+        pretransposed: whether matrices are transposed before the backward loop.
+        has_residuals: whether residuals follow the carries.
+        drops_residuals: whether they are left out after all, and computed again.
     """
 
     cell: SplitCell
-    structure: Any
+    structure: TreeDef
     reverse: bool
-    chunk: int
-    keep: tuple[str, ...]
-    ahead: bool
-    joined: bool
-    turns: bool
+    schedule: Schedule
     loops: Loops
-    recorded: bool = False
-    spared: bool = False
+    join_batch: bool
+    pretransposed: bool
+    has_residuals: bool = False
+    drops_residuals: bool = False
 
-    def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
-        """Compute the carries, and the residuals if they are recorded."""
-        p = jax.tree.unflatten(self.structure, args)
-        keep = self.keep if self.recorded and not self.spared else ()
-
-        def kept(drive: Any, mixed: Any) -> Kept:
-            return Kept(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
-
-        def step(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-            x, valid, restart = inputs
-            drive = self.cell.project(p.params, silence(valid, x))
-            mixed, carry = one_step(self.cell, p.params, p.fresh, carry, drive, valid, restart)
-            return carry, (carry, kept(drive, mixed))
-
-        def window(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-            (xs, valid, restart), live = inputs
-            valid, restart = _alive(live, xs, valid, restart)
-            drive = self.cell.project(p.params, silence(valid, xs))
-            steps = Steps(p.params, carry, p.fresh, drive, valid, restart)
-            found = self.loops.carries(self.cell, steps, self.reverse, "mixed" in keep)
-            last, (carries, mixed) = found
-            return last, (carries, kept(drive, mixed))
-
-        def scan(function: Any, inputs: Any, unroll: int = 1) -> Any:
-            return jax.lax.scan(function, p.carry, inputs, reverse=self.reverse, unroll=unroll)[1]
-
+    def __call__(self, *args: jax.Array) -> Arrays:
+        """Compute the carries, and the residuals if it has them."""
+        p: Problem = jax.tree.unflatten(self.structure, args)
         inputs = (p.xs, p.valid, p.restart)
-        if not self.ahead:
-            return tuple(jax.tree.leaves(scan(step, inputs, self.loops.unroll)))
-        windows = Windows(len(p.xs), min(self.chunk, len(p.xs)), self.reverse)
-        found = scan(window, (windows.cut(inputs), windows.live))
-        return tuple(jax.tree.leaves(windows.join(found)))
+        if not self.schedule.project_ahead:
+            body, unroll = functools.partial(self._step, p), self.loops.unroll
+            outputs = jax.lax.scan(body, p.carry, inputs, reverse=self.reverse, unroll=unroll)[1]
+            return tuple(jax.tree.leaves(outputs))
+        windows, body = self.windows(p), functools.partial(self._window, p)
+        parts = (windows.cut(inputs), windows.live)
+        outputs = jax.lax.scan(body, p.carry, parts, reverse=self.reverse)[1]
+        return tuple(jax.tree.leaves(windows.join(outputs)))
 
-    def recording(self) -> Function:
-        """Return the function that puts out residuals, too."""
-        return dataclasses.replace(self, recorded=bool(self.keep))
+    def with_residuals(self) -> Function:
+        """Return the function that stores what the user keeps."""
+        return dataclasses.replace(self, has_residuals=bool(self.schedule.keep))
 
-    def sparing(self) -> Function:
-        """Return the function that puts out no residuals."""
-        if self.recorded:
-            return dataclasses.replace(self, spared=True)
-        return dataclasses.replace(self, keep=())
+    def without_residuals(self) -> Function:
+        """Return the function that stores the carries alone."""
+        if self.has_residuals:
+            return dataclasses.replace(self, drops_residuals=True)
+        return dataclasses.replace(self, schedule=self.schedule._replace(keep=()))
 
-    def along(self, given: Given, outputs: int) -> Function:
-        """Return the tangent, some steps at a time."""
-        if self.recorded:  # differentiated again, and what is kept has a tangent too
-            return super().along(given, outputs)
-        return _Tangent(self, given)
+    def jvp(self, perturbed: Marks, outputs: int) -> Function:
+        """Return the tangent, a window at a time."""
+        if self.has_residuals:  # a second derivative: residuals have tangents, too
+            return super().jvp(perturbed, outputs)
+        return ForwardJvp(self, perturbed)
 
-    def read(self, p: Problem, outputs: Any) -> tuple[Carry, Kept]:
-        """Give the outputs of the recorded function their structure."""
-        structure = jax.tree.structure((p.carry, self._kept(p.xs)))
-        carries, kept = jax.tree.unflatten(structure, outputs)
-        return carries, Kept(None, None) if self.spared else kept
+    def windows(self, p: Problem) -> Windows:
+        """Return the windows of a problem."""
+        return Windows(len(p.xs), min(self.schedule.chunk, len(p.xs)), reverse=self.reverse)
 
-    def _kept(self, xs: jax.Array) -> Kept:
-        """Return the shapes of what is kept of one step."""
-        step, keep = schedules.step_shapes(self.cell, xs), self.keep
-        return Kept(
-            step.drive if "drive" in keep else None, step.mixed if "mixed" in keep else None
+    def saved(self, p: Problem, outputs: Arrays) -> Saved:
+        """Give the outputs of `with_residuals` their structure."""
+        step = step_shapes(self.cell, p.xs)
+        residuals = _keep(self.schedule.keep, step.drive, step.mixed)
+        structure = jax.tree.structure((p.carry, residuals))
+        carries, residuals = jax.tree.unflatten(structure, outputs)
+        return Saved(p, carries, Residuals(None, None) if self.drops_residuals else residuals)
+
+    def _step(self, p: Problem, carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
+        """Run one step."""
+        x, valid, restart = inputs
+        drive = self.cell.project(p.params, silence(valid, x))
+        step = Steps(p.params, carry, p.fresh, drive, valid, restart)
+        mixed, carry = one_step(self.cell, step)
+        return carry, (carry, _keep(self._kept, drive, mixed))
+
+    def _window(self, p: Problem, carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
+        """Project the inputs of a window, then run its steps."""
+        (xs, valid, restart), live = inputs
+        valid, restart = _mask_dead(live, xs, valid, restart)
+        drive = self.cell.project(p.params, silence(valid, xs))
+        steps = Steps(p.params, carry, p.fresh, drive, valid, restart)
+        last, (carries, mixed) = self.loops.carries(
+            self.cell, steps, reverse=self.reverse, with_mixed="mixed" in self._kept
         )
+        return last, (carries, _keep(self._kept, drive, mixed))
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        return self.schedule.keep if self.has_residuals and not self.drops_residuals else ()
 
 
 def run(
@@ -138,12 +215,11 @@ def run(
     xs: jax.Array,
     carry: Carry,
     flags: Flags,
-    schedule: schedules.Schedule,
-    loops: Loops,
     *,
-    turns: bool,
-    one_by_one: bool,
-) -> tuple[Carry, Any]:
+    schedule: Schedule,
+    loops: Loops,
+    pretransposed: bool,
+) -> tuple[Carry, PyTree]:
     """Run a cell over at least one step, as one operation.
 
     Args:
@@ -152,10 +228,9 @@ def run(
         xs: float[T, *B, D], T at least 1.
         carry: the carry before the first step.
         flags: lengths, masks, resets and direction.
-        schedule: how much is computed at once and kept.
-        loops: the way through the steps of a window.
-        turns: whether matrices are transposed before the way back.
-        one_by_one: whether a batch of weights is run one after another.
+        schedule: how many steps are computed at once, and what is kept of them.
+        loops: how to run the steps of a window.
+        pretransposed: whether matrices are transposed before the backward loop.
 
     Returns:
         The last carry and ys [T, *B, ...].
@@ -164,183 +239,200 @@ def run(
     problem = Problem(params, xs, carry, fresh, flags.valid, flags.restart)
     args, structure = jax.tree.flatten(problem)
     forward = Forward(
-        *(cell, structure, flags.reverse),
-        *(schedule.chunk, schedule.keep, schedule.ahead),
-        joined=not _platform.may_be_sharded(),
-        turns=turns,
+        cell=cell,
+        structure=structure,
+        reverse=flags.reverse,
+        schedule=schedule,
         loops=loops,
+        join_batch=not _platform.may_be_sharded(),
+        pretransposed=pretransposed,
     )
-    weights = len(jax.tree.leaves(params))
-    found = Operation(forward, len(args), weights, one_by_one)(*args)
-    carries = jax.tree.unflatten(jax.tree.structure(carry), found)
+    operation = Operation(
+        forward,
+        nonlinear=len(args),
+        weights=len(jax.tree.leaves(params)),
+        vmap_sequentially=schedule.vmap_sequentially,
+    )
+    carries = jax.tree.unflatten(jax.tree.structure(carry), operation(*args))
     last = jax.tree.map(lambda a: a[0 if flags.reverse else -1], carries)
-    drive = cell.project(params, silence(flags.valid, xs))  # the compiler drops what `read` ignores
+    drive = cell.project(params, silence(flags.valid, xs))  # XLA removes it if `read` ignores it
     return last, silence(flags.valid, cell.read(params, carries, drive))
 
 
-class _Window(NamedTuple):
-    """What is read of some steps."""
-
-    xs: jax.Array  # [C, *B, D], zero at padding
-    valid: jax.Array | None  # bool[C, *B]
-    restart: jax.Array | None  # bool[C, *B]
-    old: Carry  # [C, *B, ...], which each step took
-    kept: Kept
-
-
 @dataclasses.dataclass(frozen=True)
-class _Product(Function):
-    """The tangent of `mix` by the carry, of (params, each of them transposed, carry, tangent).
+class PretransposedMixJvp(Function):
+    """The tangent of `mix`, a function of (params, each transposed, carry, tangent of the carry).
 
-    On a CPU a product by a matrix is quicker than one by its transpose, so both are at hand: the
-    transpose of this function multiplies by the matrices that were transposed before the loop.
+    On a CPU a product with a matrix is faster than one with its transpose. The transpose of this
+    function multiplies by matrices that were transposed before the loop.
     """
 
     cell: SplitCell
-    structure: Any  # that of (params, params, carry, tangent)
-    back: bool = False  # whether this is to be transposed
+    structure: TreeDef  # of (params, params, carry, tangent)
+    for_transpose: bool = False
 
-    def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
-        params, turned, carry, d_carry = jax.tree.unflatten(self.structure, args)
-        if self.back:  # what differs from step to step keeps the transposing from being hoisted
-            turned, carry = jax.lax.optimization_barrier((turned, carry))
-            params = jax.tree.map(jnp.transpose, turned)
-        return tuple(jax.tree.leaves(pushed(self.cell, params, carry, d_carry)))
+    def __call__(self, *args: jax.Array) -> Arrays:
+        """Compute the tangent of `mix`."""
+        params, transposed, carry, d_carry = jax.tree.unflatten(self.structure, args)
+        if self.for_transpose:  # the barrier keeps XLA from hoisting the line below
+            transposed, carry = jax.lax.optimization_barrier((transposed, carry))
+            params = jax.tree.map(jnp.transpose, transposed)
+        return tuple(jax.tree.leaves(mix_jvp(self.cell, params, carry, d_carry)))
 
-    def turning(self) -> Function:
-        return dataclasses.replace(self, back=True)
+    def pretranspose(self) -> Function:
+        """Return the function of transposed matrices, whose transpose reads them as they are."""
+        return dataclasses.replace(self, for_transpose=True)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Tangent(Function):
-    """The tangent of the carry after every step, linear in that of the problem."""
+class ForwardJvp(Function):
+    """The tangent of the carry after every step, linear in the tangent of the problem."""
 
     forward: Forward
-    given: Given  # which leaves of the problem have a tangent
+    perturbed: Marks  # the leaves of the problem that have a tangent
 
-    def sparing(self) -> Function:
-        return dataclasses.replace(self, forward=dataclasses.replace(self.forward, spared=True))
+    def without_residuals(self) -> Function:
+        """Return the function that computes the residuals again."""
+        return dataclasses.replace(
+            self, forward=dataclasses.replace(self.forward, drops_residuals=True)
+        )
 
-    def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
-        f, count, moving = self.forward, len(self.given), sum(self.given)
-        p = jax.tree.unflatten(f.structure, args[:count])
-        carries, kept = f.read(p, args[count : len(args) - moving])
-        d = _spread(p, self.given, args[len(args) - moving :])
-        windows = Windows(len(p.xs), min(f.chunk, len(p.xs)), f.reverse)
+    def __call__(self, *args: jax.Array) -> Arrays:
+        """Compute the tangents of the carries."""
+        f, count, linear = self.forward, len(self.perturbed), sum(self.perturbed)
+        p: Problem = jax.tree.unflatten(f.structure, args[:count])
+        saved = f.saved(p, args[count : len(args) - linear])
+        d = _unflatten_tangents(p, self.perturbed, args[len(args) - linear :])
+        windows = f.windows(p)
 
-        def window(d_carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
+        def window(d_carry: Carry, inputs: PyTree) -> tuple[Carry, Carry]:
             start, live, d_xs = inputs
-            part = self._read(windows, start, live, p, carries, kept)
-            pushes, held, felt = self._linear(p, d, part, d_xs)
-            fixed = Fixed(p.params, held, felt, part.valid, part.restart)
+            part = self._read(windows, start, live, saved)
+            drive_tangents, by_carry, by_mixed = self._linearize(p, d, part, d_xs)
+            linearization = Linearization(p.params, by_carry, by_mixed, part.valid, part.restart)
             fresh = d.fresh if part.restart is not None else None
-            moved = Moved(d_carry, fresh, pushes)
-            return f.loops.tangents(f.cell, fixed, moved, part.old, push, f.reverse)
+            tangents = Tangents(d_carry, fresh, drive_tangents)
+            return f.loops.tangents(
+                f.cell, linearization, tangents, part.old, mix_tangent, reverse=f.reverse
+            )
 
-        push = self._push(p)
+        mix_tangent = self._mix_jvp(p)
         start = zeros_like(p.carry) if d.carry is None else d.carry
         inputs = (windows.starts, windows.live, windows.cut(d.xs))
-        again = jax.checkpoint(window, prevent_cse=False)  # of a window nothing is stored
-        found = jax.lax.scan(again, start, inputs, reverse=f.reverse)[1]
-        return tuple(jax.tree.leaves(windows.join(found)))
+        body = jax.checkpoint(window, prevent_cse=False)
+        d_carries = jax.lax.scan(body, start, inputs, reverse=f.reverse)[1]
+        return tuple(jax.tree.leaves(windows.join(d_carries)))
 
     def _read(
-        self, windows: Windows, start: Any, live: Any, p: Problem, carries: Carry, kept: Kept
-    ) -> _Window:
-        """Read a window; what is dead in it is as padding."""
-        read = (p.xs, p.valid, p.restart, carries, kept)
-        xs, valid, restart, after, kept = windows.at(start, read)
-        valid, restart = _alive(live, xs, valid, restart)
-        old = windows.shifted(windows.before(start, p.carry, carries), after)
+        self, windows: Windows, start: jax.Array, live: jax.Array | None, saved: Saved
+    ) -> Window:
+        """Read a window; its dead steps become padding."""
+        p = saved.problem
+        stored = (p.xs, p.valid, p.restart, saved.carries, saved.residuals)
+        xs, valid, restart, after, residuals = windows.at(start, stored)
+        valid, restart = _mask_dead(live, xs, valid, restart)
+        old = windows.shifted(windows.before(start, p.carry, saved.carries), after)
         if restart is not None:
             fresh = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), p.fresh, old)
             old = select(restart, fresh, old)
-        return _Window(silence(valid, xs), valid, restart, old, kept)
+        return Window(silence(valid, xs), valid, restart, old, residuals)
 
-    def _push(self, p: Problem) -> Push:
-        """Return what pushes a tangent through the product of each step."""
+    def _mix_jvp(self, p: Problem) -> MixJvp:
+        """Return the function that computes (dmix/dh) h' in each step."""
         cell = self.forward.cell
-        if not self.forward.turns:
-            return functools.partial(pushed, cell, p.params)
-        turned = jax.tree.map(jnp.transpose, p.params)
-        mixed = jax.tree.structure(schedules.step_shapes(cell, p.xs).mixed)
+        if not self.forward.pretransposed:
+            return functools.partial(mix_jvp, cell, p.params)
+        transposed = jax.tree.map(jnp.transpose, p.params)
+        mixed = jax.tree.structure(step_shapes(cell, p.xs).mixed)
 
-        def push(carry: Carry, d_carry: Carry) -> Any:
-            args, structure = jax.tree.flatten((p.params, turned, carry, d_carry))
-            fixed = len(args) - len(jax.tree.leaves(d_carry))
-            weights = 2 * len(jax.tree.leaves(turned))
-            product = Operation(_Product(cell, structure), fixed, weights, one_by_one=False)
-            return jax.tree.unflatten(mixed, product(*args))
+        def pretransposed(carry: Carry, d_carry: Carry) -> PyTree:
+            args, structure = jax.tree.flatten((p.params, transposed, carry, d_carry))
+            operation = Operation(
+                PretransposedMixJvp(cell, structure),
+                nonlinear=len(args) - len(jax.tree.leaves(d_carry)),
+                weights=2 * len(jax.tree.leaves(transposed)),
+            )
+            return jax.tree.unflatten(mixed, operation(*args))
 
-        return push
+        return pretransposed
 
-    def _linear(self, p: Problem, d: Problem, part: _Window, d_xs: Any) -> tuple[Any, Any, Any]:
-        """Linearise all steps of a window at once.
+    def _linearize(
+        self, p: Problem, d: Problem, part: Window, d_xs: jax.Array | None
+    ) -> tuple[list[list[jax.Array]], list[Row], list[Row]]:
+        """Linearize all steps of a window at once.
 
         Returns:
-            For each leaf of the carry, [C, *B, ...]: what the tangents of weights and inputs add to
-            its own (a list of one array, or none), and its slopes by the old carry and by `mixed`.
-            What they are at padding is not read.
+            a_t, H_t and M_t for each leaf of the carry, [C, *B, ...]; a_t is a list of one array,
+            or of none if nothing has a tangent. Their values at padding are not used.
         """
         cell, lead = self.forward.cell, part.xs.shape[:-1]
-        rows = (part.xs, d_xs, part.old, part.kept)
-        if self.forward.joined:
+        rows = (part.xs, d_xs, part.old, part.residuals)
+        if self.forward.join_batch:
             rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(lead) :]), rows)
-        xs, d_xs, old, kept = rows
+        xs, d_xs, old, residuals = rows
         drive, d_drive = _jvp(cell.project, (p.params, xs), (d.params, d_xs))
         mixed, d_mixed = _jvp(lambda params: cell.mix(params, old), (p.params,), (d.params,))
-        drive = drive if kept.drive is None else kept.drive  # then no product is left of it above
-        mixed = mixed if kept.mixed is None else kept.mixed
+        # A residual takes the place of what was computed again, which XLA then removes.
+        drive = drive if residuals.drive is None else residuals.drive
+        mixed = mixed if residuals.mixed is None else residuals.mixed
         one = len(jax.tree.leaves(old))
         two = one + len(jax.tree.leaves(drive))
         table = slopes.slopes(cell.gate, old, drive, mixed)
-        pushes = []
+        drive_tangents = []
         for row in table:
-            terms = slopes.push(row[one:two], d_drive) + slopes.push(row[two:], d_mixed)
-            pushes.append(add(terms))
-        held, felt = [row[:one] for row in table], [row[two:] for row in table]
-        found = (pushes, held, felt)
-        if self.forward.joined:
-            found = jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), found)
-        return found
+            terms = slopes.terms(row[one:two], d_drive) + slopes.terms(row[two:], d_mixed)
+            drive_tangents.append(add(terms))
+        result = (drive_tangents, [row[:one] for row in table], [row[two:] for row in table])
+        if self.forward.join_batch:
+            result = jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), result)
+        return result
 
 
-def _alive(live: Any, xs: jax.Array, valid: Any, restart: Any) -> tuple[Any, Any]:
-    """Make padding of the steps of a window [C, *B, D] that are dead; `live` is bool[C] or None."""
+def _keep(keep: tuple[str, ...], drive: Drive, mixed: PyTree) -> Residuals:
+    """Return the residuals that are named in `keep`."""
+    return Residuals(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
+
+
+def _mask_dead(
+    live: jax.Array | None, xs: jax.Array, valid: jax.Array | None, restart: jax.Array | None
+) -> tuple[jax.Array | None, jax.Array | None]:
+    """Mark the dead steps of a window [C, *B, D] as padding; `live` is bool[C] or None."""
     if live is None:
         return valid, restart
     live = jnp.broadcast_to(live.reshape(-1, *[1] * (xs.ndim - 2)), xs.shape[:-1])
     return live if valid is None else valid & live, None if restart is None else restart & live
 
 
-def _spread(p: Problem, given: Given, tangents: tuple[jax.Array, ...]) -> Problem:
-    """Put tangents in the places of a problem: zeros where a part of a field has none."""
-    rest, marks, fields = iter(tangents), iter(given), []
+def _unflatten_tangents(p: Problem, perturbed: Marks, tangents: Arrays) -> Problem:
+    """Give tangents the structure of a problem: zeros where a part of a field has none."""
+    rest, marks, fields = iter(tangents), iter(perturbed), []
     for field in p:
         leaves, structure = jax.tree.flatten(field)
-        found = [next(rest) if next(marks) else None for _ in leaves]
-        some = any(tangent is not None for tangent in found)
-        pairs = zip(found, leaves, strict=True)
-        filled = [_no_tangent(leaf) if tangent is None else tangent for tangent, leaf in pairs]
-        fields.append(jax.tree.unflatten(structure, filled) if some else None)
+        some = [next(rest) if next(marks) else None for _ in leaves]
+        pairs = zip(some, leaves, strict=True)
+        filled = [_zero_tangent(leaf) if tangent is None else tangent for tangent, leaf in pairs]
+        has_tangent = any(tangent is not None for tangent in some)
+        fields.append(jax.tree.unflatten(structure, filled) if has_tangent else None)
     return Problem(*fields)
 
 
-def _no_tangent(leaf: jax.Array) -> Any:
+def _zero_tangent(leaf: jax.Array) -> jax.Array | np.ndarray:
     if jnp.issubdtype(leaf.dtype, jnp.inexact):
         return jnp.zeros_like(leaf)
     return np.zeros(leaf.shape, jax.dtypes.float0)
 
 
-def _jvp(function: Any, args: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
-    """Compute a function and its tangent; None is no tangent."""
-    moving = [i for i, tangent in enumerate(tangents) if tangent is not None]
-    if not moving:
+def _jvp(
+    function: Callable[..., PyTree], args: tuple[PyTree, ...], tangents: tuple[PyTree, ...]
+) -> tuple[PyTree, PyTree]:
+    """Compute a function and its tangent; None stands for no tangent."""
+    perturbed = [i for i, tangent in enumerate(tangents) if tangent is not None]
+    if not perturbed:
         return function(*args), None
 
-    def moved(*some: Any) -> Any:
-        found = dict(zip(moving, some, strict=True))
-        return function(*(found.get(i, arg) for i, arg in enumerate(args)))
+    def of_perturbed(*some: PyTree) -> PyTree:
+        given = dict(zip(perturbed, some, strict=True))
+        return function(*(given.get(i, arg) for i, arg in enumerate(args)))
 
-    some, theirs = (tuple(tree[i] for i in moving) for tree in (args, tangents))
-    return jax.jvp(moved, some, theirs)
+    some, theirs = (tuple(tree[i] for i in perturbed) for tree in (args, tangents))
+    return jax.jvp(of_perturbed, some, theirs)

@@ -1,53 +1,88 @@
-"""The engine of split cells: weight gradients by one product for many steps."""
+"""The engine of split cells: weight gradients of many steps in one matrix product."""
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params, SplitCell
 from seqcells._flags import Flags
+from seqcells._types import PyTree
 from seqcells.engines import _platform
-from seqcells.engines._engine import Engine
+from seqcells.engines._engine import Engine, Inputs, Plan
 from seqcells.engines.deferred import derivative, schedule
-from seqcells.engines.deferred.loops import Scans
+from seqcells.engines.deferred.derivative import Residuals
+from seqcells.engines.deferred.loops import Loops, Scans
 from seqcells.engines.scan import Scan
 
 
 @dataclasses.dataclass(frozen=True)
-class Deferred(Engine):
-    """Run a `SplitCell` as `Scan` does, with a derivative that leaves the weights for later.
+class DeferredPlan(Plan):
+    """A split cell with a schedule, and the loops that run its sequential part.
 
-    The derivative of a scan adds to the gradient of every weight in every step, and stores whatever
-    a step computed. This one stores the carries. Going back it takes some steps at a time: their
-    gates again, by one product for all of them; then the adjoint of the carry, step by step, for
-    which gates are numbers; then the gradient of each weight, by one product for all of them. It is
-    the schedule of cuDNN, and comes from a tangent of the same form, so forward mode works too.
+    Attributes:
+        engine: the engine, with every option spelled out.
+        cell: the cell.
+        schedule: how many steps are computed at once, and what is kept of them.
+        loops: how to run the steps of a window.
+        pretransposed: whether matrices are transposed before the backward loop.
+    """
+
+    cell: SplitCell
+    schedule: schedule.Schedule
+    loops: Loops
+    pretransposed: bool = False
+
+    def run(self, params: Params, xs: PyTree, carry: Carry, flags: Flags) -> tuple[Carry, PyTree]:
+        """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
+        if 0 in xs.shape[:-1]:  # no step or no row
+            return Scan().run(self.cell, params, xs, carry, flags)
+        return derivative.run(
+            self.cell,
+            params,
+            xs,
+            carry,
+            flags,
+            schedule=self.schedule,
+            loops=self.loops,
+            pretransposed=self.pretransposed,
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Deferred(Engine):
+    """Run a `SplitCell` as `Scan` does; compute weight gradients of many steps in one product.
+
+    The backward pass of a scan adds to the gradient of every weight in every step, and reads back
+    all that a step computed. This engine stores the carries. Its backward pass takes some steps at
+    a time: it computes their gates again, in one product for all of them; then the cotangent of the
+    carry, step by step, with fixed gates; then the gradient of each weight, in one product for all
+    of them. This is the schedule of cuDNN. It is derived from a tangent of the same form, so
+    forward mode works too.
 
     On a CPU a batch of weights, under `jax.vmap`, is run one member after another, which is faster
     there than products with a batch of matrices. On a GPU or TPU inputs are projected ahead, gates
-    are computed again, and a turn of the loop holds 8 steps: fewer kernels are launched so. That is
-    chosen by counting kernels in compiled programs; no device has measured it yet.
+    are computed again, and a loop iteration runs 8 steps, so that fewer kernels are launched. These
+    defaults follow from the number of kernels in compiled programs; no device has measured them.
 
     Args:
-        chunk: steps taken at a time, at least 1; need not divide T. Chosen by size where None.
-        keep: of "drive" and "mixed", what the forward pass stores of every step instead of having
-            it computed again. Chosen by size where None.
-        ahead: whether inputs are projected `chunk` steps at a time, before the first of them.
-            Chosen by size where None.
-        one_by_one: whether a batch of weights is run one after another. Where None: on a CPU.
-        unroll: steps of one turn of the loop, at least 1. Where None: 1 on a CPU, elsewhere 8.
+        chunk: steps taken at a time, at least 1; need not divide T. None chooses by size.
+        keep: of "drive" and "mixed", what the forward pass stores of every step instead of
+            computing it again. None chooses by size.
+        project_ahead: whether inputs are projected `chunk` steps at a time, before the first of
+            them. None chooses by size.
+        vmap_sequentially: whether a batch of weights is run one after another. None: on a CPU.
+        unroll: steps of one loop iteration, at least 1. None: 1 on a CPU, 8 elsewhere.
 
     Raises:
-        ValueError: on a chunk or an unroll below 1, or something else to keep.
+        ValueError: on a chunk or an unroll below 1, or another name to keep.
         TypeError: on an argument of the wrong type.
     """
 
     chunk: int | None = None
     keep: tuple[str, ...] | None = None
-    ahead: bool | None = None
-    one_by_one: bool | None = None
+    project_ahead: bool | None = None
+    vmap_sequentially: bool | None = None
     unroll: int | None = None
 
     def __post_init__(self) -> None:
@@ -57,40 +92,33 @@ class Deferred(Engine):
         if self.keep is not None and not isinstance(self.keep, tuple):
             raise TypeError(f"keep: expected a tuple of names, got {self.keep!r}")
         for name in self.keep or ():
-            _check.choice("keep", name, derivative.Kept._fields)
-        for name in ("ahead", "one_by_one"):
+            _check.choice("keep", name, Residuals._fields)
+        for name in ("project_ahead", "vmap_sequentially"):
             if getattr(self, name) is not None:
                 _check.flag(name, getattr(self, name))
 
-    def why_not(self, cell: Cell, xs: Any, flags: Flags) -> str | None:
-        """Say why the cell cannot be split, or return None."""
+    def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
+        """Return why the cell cannot be split, or None."""
         if not isinstance(cell, SplitCell):
             return "it is no SplitCell"
         return cell.why_not_split() or schedule.why_not(cell, xs)
 
-    def settled(self, cell: Cell, xs: Any) -> Deferred:
-        """Choose what is left open, by the platform and the sizes of cell and xs [T, *B, D]."""
-        assert isinstance(cell, SplitCell)
-        cpu = _platform.platform(xs) == "cpu"
-        chosen = schedule.choose(cell, xs) if cpu else schedule.choose_for_device(cell, xs)
-        said = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        found = chosen._asdict() | {"one_by_one": cpu, "unroll": 1 if cpu else schedule.UNROLL}
-        return Deferred(**found | {n: value for n, value in said.items() if value is not None})
+    def resolve(self, cell: Cell, xs: Inputs, flags: Flags) -> DeferredPlan:
+        """Choose the options that are None, by the platform and the sizes of cell and xs."""
+        split, platform = schedule.split(cell), _platform.platform(xs)
+        named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        named = {name: value for name, value in named.items() if value is not None}
+        chosen = schedule.choose(split, xs, platform)._replace(**named)
+        return DeferredPlan(
+            engine=Deferred(**chosen._asdict()),
+            cell=split,
+            schedule=chosen,
+            loops=Scans(chosen.unroll),
+            pretransposed=platform == "cpu" and schedule.worth_pretransposing(xs),
+        )
 
     def run(
-        self, cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags
-    ) -> tuple[Carry, Any]:
+        self, cell: Cell, params: Params, xs: PyTree, carry: Carry, flags: Flags
+    ) -> tuple[Carry, PyTree]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
-        assert isinstance(cell, SplitCell)
-        if len(xs) == 0:
-            return Scan().run(cell, params, xs, carry, flags)
-        engine = self.settled(cell, xs)  # which it is, unless run is called directly
-        assert engine.chunk is not None
-        assert engine.keep is not None
-        return derivative.run(
-            *(cell, params, xs, carry, flags),
-            schedule.Schedule(engine.chunk, engine.keep, bool(engine.ahead)),
-            Scans(engine.unroll or 1),
-            turns=_platform.platform(xs) == "cpu" and schedule.worth_turning(xs),
-            one_by_one=bool(engine.one_by_one),
-        )
+        return self.resolve(cell, xs, flags).run(params, xs, carry, flags)

@@ -1,7 +1,7 @@
-"""The loops that are left of a recurrence once all else is computed for many steps at once.
+"""The two sequential loops of `Deferred`: one over carries, one over their tangents.
 
-One goes through the carries, and one through their tangents; each has a plain form, a scan. Kernels
-have a form of their own, and the plain form's derivatives.
+All else is computed for many steps at once (`derivative`). Here each loop is a `jax.lax.scan`.
+Kernels compute the same loops on a device, and are differentiated as these are.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,142 +18,161 @@ import jax.numpy as jnp
 from seqcells._cell import Carry, Drive, Params, SplitCell
 from seqcells._flags import select, zeros_like
 from seqcells._static import Static
+from seqcells._types import PyTree
 from seqcells.engines.deferred import slopes
+from seqcells.engines.deferred.slopes import Row
 
-Push = Callable[[Carry, Carry], Any]  # (carry, its tangent) -> the tangent of `mixed`
+MixJvp = Callable[[Carry, Carry], PyTree]  # (carry, its tangent) -> the tangent of `mix`
 
 
 class Steps(NamedTuple):
-    """What some steps are computed from."""
+    """The inputs of some steps."""
 
     params: Params
-    carry: Carry  # [*B, ...], before the first of them
-    fresh: Carry  # [*B, ...], None where there is no restart
+    carry: Carry  # [*B, ...], before the first step
+    fresh: Carry  # [*B, ...], None if there is no restart
     drive: Drive  # [C, *B, ...]
     valid: jax.Array | None  # bool[C, *B]
     restart: jax.Array | None  # bool[C, *B]
 
 
-class Fixed(NamedTuple):
-    """What the tangents of some steps are computed from, and in which they are not linear."""
+class Linearization(NamedTuple):
+    """Some steps, linearized: the part of a tangent's inputs in which it is not linear."""
 
     params: Params
-    held: list[list[Any]]  # a row for each leaf of the carry: its slopes by the old carry's leaves
-    felt: list[list[Any]]  # the same: its slopes by the leaves of `mixed`; [C, *B, ...] or None
+    by_carry: list[Row]  # a row for each leaf of the carry: its slopes by the old carry's leaves
+    by_mixed: list[Row]  # the same by the leaves of `mixed`; each [C, *B, ...] or None
     valid: jax.Array | None
     restart: jax.Array | None
 
 
-class Moved(NamedTuple):
-    """What the tangents of some steps are computed from, and in which they are linear."""
+class Tangents(NamedTuple):
+    """The tangents of some steps' inputs: the part in which the tangent is linear."""
 
-    carry: Carry  # [*B, ...], before the first of them
-    fresh: Carry  # [*B, ...], None where there is no restart or it does not move
-    pushes: list[list[jax.Array]]  # for each leaf of the carry, what is added: one [C, *B, ...]
+    carry: Carry  # [*B, ...], before the first step
+    fresh: Carry  # [*B, ...], None if there is no restart or it has no tangent
+    drive_tangents: list[list[jax.Array]]  # for each leaf of the carry, a term [C, *B, ...] or none
 
 
 class Loops(Static, abc.ABC):
-    """A way through some steps."""
+    """How to run the sequential part of some steps."""
 
-    unroll: int = 1  # steps of a turn, where it is a loop of JAX's
+    unroll: int = 1  # steps of a loop iteration, if it is a loop of JAX's
 
     @abc.abstractmethod
     def carries(
-        self, cell: SplitCell, steps: Steps, reverse: bool, mixed: bool
-    ) -> tuple[Carry, tuple[Carry, Any]]:
-        """Return the last carry, and of every step its carry [C, *B, ...] and its `mixed` or None.
+        self, cell: SplitCell, steps: Steps, *, reverse: bool, with_mixed: bool
+    ) -> tuple[Carry, tuple[Carry, PyTree]]:
+        """Compute the carries of some steps.
 
         Args:
             cell: the cell.
-            steps: what the steps are computed from.
+            steps: the inputs of the steps.
             reverse: whether time is read from the end.
-            mixed: whether `mixed` is wanted.
+            with_mixed: whether to return the products of all steps.
+
+        Returns:
+            The last carry; and for every step [C, *B, ...] its carry, and its product or None.
         """
 
     @abc.abstractmethod
     def tangents(
-        self, cell: SplitCell, fixed: Fixed, moved: Moved, old: Carry, push: Push, reverse: bool
+        self,
+        cell: SplitCell,
+        linearization: Linearization,
+        tangents: Tangents,
+        old: Carry,
+        mix_jvp: MixJvp,
+        *,
+        reverse: bool,
     ) -> tuple[Carry, Carry]:
-        """Return the tangent of the last carry, and of that after every step [C, *B, ...].
+        """Compute the tangents of the carries of some steps.
 
         Args:
             cell: the cell.
-            fixed: the slopes.
-            moved: the tangents.
-            old: the carry that each step took, [C, *B, ...].
-            push: what pushes a tangent through the product of a step.
+            linearization: the slopes.
+            tangents: the tangents of the inputs.
+            old: the carry before each step, [C, *B, ...].
+            mix_jvp: the Jacobian-vector product of `mix` with respect to the carry.
             reverse: whether time is read from the end.
+
+        Returns:
+            The tangent of the last carry, and that of the carry after every step [C, *B, ...].
         """
 
 
 @dataclasses.dataclass(frozen=True)
 class Scans(Loops):
-    """The plain form: `jax.lax.scan`, some steps a turn."""
+    """The loops as `jax.lax.scan`."""
 
     unroll: int = 1
 
     def carries(
-        self, cell: SplitCell, steps: Steps, reverse: bool, mixed: bool
-    ) -> tuple[Carry, tuple[Carry, Any]]:
-        """Return the last carry, and of every step its carry and its `mixed` or None."""
+        self, cell: SplitCell, steps: Steps, *, reverse: bool, with_mixed: bool
+    ) -> tuple[Carry, tuple[Carry, PyTree]]:
+        """Compute the carries of some steps."""
 
-        def step(carry: Carry, inputs: Any) -> tuple[Carry, Any]:
-            product, carry = one_step(cell, steps.params, steps.fresh, carry, *inputs)
-            return carry, (carry, product if mixed else None)
+        def step(carry: Carry, inputs: PyTree) -> tuple[Carry, tuple[Carry, PyTree]]:
+            drive, valid, restart = inputs
+            one = Steps(steps.params, carry, steps.fresh, drive, valid, restart)
+            mixed, carry = one_step(cell, one)
+            return carry, (carry, mixed if with_mixed else None)
 
         inputs = (steps.drive, steps.valid, steps.restart)
-        return self._scan(step, steps.carry, inputs, reverse)
+        return jax.lax.scan(step, steps.carry, inputs, reverse=reverse, unroll=self.unroll)
 
     def tangents(
-        self, cell: SplitCell, fixed: Fixed, moved: Moved, old: Carry, push: Push, reverse: bool
+        self,
+        cell: SplitCell,
+        linearization: Linearization,
+        tangents: Tangents,
+        old: Carry,
+        mix_jvp: MixJvp,
+        *,
+        reverse: bool,
     ) -> tuple[Carry, Carry]:
-        """Return the tangent of the last carry, and of that after every step."""
-        structure = jax.tree.structure(moved.carry)
+        """Compute the tangents of the carries of some steps."""
+        structure = jax.tree.structure(tangents.carry)
 
-        def step(d_carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
-            pushes, held, felt, old, valid, restart = inputs
+        def step(d_carry: Carry, inputs: PyTree) -> tuple[Carry, Carry]:
+            drive_tangents, by_carry, by_mixed, old, valid, restart = inputs
             if restart is not None:
-                fresh = zeros_like(d_carry) if moved.fresh is None else moved.fresh
+                fresh = zeros_like(d_carry) if tangents.fresh is None else tangents.fresh
                 d_carry = select(restart, fresh, d_carry)
-            d_mixed = push(old, d_carry)
-            sums = [
-                add([*one, *slopes.push(by_carry, d_carry), *slopes.push(by_mixed, d_mixed)])
-                for one, by_carry, by_mixed in zip(pushes, held, felt, strict=True)
+            d_mixed = mix_jvp(old, d_carry)
+            leaves = [
+                total([*term, *slopes.terms(carry_row, d_carry), *slopes.terms(row, d_mixed)], leaf)
+                for term, carry_row, row, leaf in zip(
+                    drive_tangents, by_carry, by_mixed, jax.tree.leaves(d_carry), strict=True
+                )
             ]
-            pairs = zip(sums, jax.tree.leaves(d_carry), strict=True)
-            found = [one[0] if one else jnp.zeros_like(leaf) for one, leaf in pairs]
-            new = jax.tree.unflatten(structure, found)
+            new = jax.tree.unflatten(structure, leaves)
             new = new if valid is None else select(valid, new, d_carry)
             return new, new
 
-        inputs = (moved.pushes, fixed.held, fixed.felt, old, fixed.valid, fixed.restart)
-        return self._scan(step, moved.carry, inputs, reverse)
-
-    def _scan(self, step: Any, carry: Carry, inputs: Any, reverse: bool) -> tuple[Carry, Any]:
-        return jax.lax.scan(step, carry, inputs, reverse=reverse, unroll=self.unroll)
+        _, by_carry, by_mixed, valid, restart = linearization
+        inputs = (tangents.drive_tangents, by_carry, by_mixed, old, valid, restart)
+        return jax.lax.scan(step, tangents.carry, inputs, reverse=reverse, unroll=self.unroll)
 
 
-def one_step(
-    cell: SplitCell,
-    params: Params,
-    fresh: Carry,
-    carry: Carry,
-    drive: Drive,
-    valid: jax.Array | None,
-    restart: jax.Array | None,
-) -> tuple[Any, Carry]:
-    """Take one step under flags; return its product and the new carry."""
-    old = carry if restart is None else select(restart, fresh, carry)
-    mixed = cell.mix(params, old)
-    new = cell.gate(old, drive, mixed)
-    return mixed, new if valid is None else select(valid, new, old)
+def one_step(cell: SplitCell, step: Steps) -> tuple[PyTree, Carry]:
+    """Run one step, whose arrays are [*B, ...], under its flags; return its product and carry."""
+    old = step.carry if step.restart is None else select(step.restart, step.fresh, step.carry)
+    mixed = cell.mix(step.params, old)
+    new = cell.gate(old, step.drive, mixed)
+    return mixed, new if step.valid is None else select(step.valid, new, old)
 
 
-def pushed(cell: SplitCell, params: Params, carry: Carry, d_carry: Carry) -> Any:
-    """Push a tangent through the product of a step."""
+def mix_jvp(cell: SplitCell, params: Params, carry: Carry, d_carry: Carry) -> PyTree:
+    """Compute the tangent of `mix` for a tangent of the carry."""
     return jax.jvp(lambda carry: cell.mix(params, carry), (carry,), (d_carry,))[1]
 
 
 def add(terms: list[jax.Array]) -> list[jax.Array]:
-    """Add up to one term, or to none."""
+    """Return the sum of the terms as a list of one, or an empty list if there are none."""
     return [functools.reduce(jnp.add, terms)] if terms else []
+
+
+def total(terms: list[jax.Array], like: jax.Array) -> jax.Array:
+    """Return the sum of the terms, or zeros if there are none."""
+    return functools.reduce(jnp.add, terms) if terms else jnp.zeros_like(like)

@@ -1,9 +1,9 @@
-"""Functions that JAX sees as one operation, with a derivative and a batching of their own.
+"""A JAX primitive whose derivative, transpose and batching rules are methods of its function.
 
-JAX differentiates a scan by keeping what every step needs and adding to the weights' gradient in
-every step, and it batches a scan by widening its body. A `Function` may say another derivative, and
-an operation may take a batch of weights one member after another. What the rules make of an
-operation is an operation again, so that grad, jvp, vmap and jit nest in any order.
+JAX differentiates a scan by storing what every step needs, and by adding to the gradient of each
+weight in every step. It batches a scan by widening the scan's body. A `Function` may define another
+derivative, and an `Operation` may run a batch of weights sequentially. Each rule returns an
+operation again, so `grad`, `jvp`, `vmap` and `jit` nest in any order.
 """
 
 from __future__ import annotations
@@ -12,273 +12,305 @@ import abc
 import dataclasses
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive, mapped_aval
 from jax.interpreters import ad, batching, mlir
 
 from seqcells._static import Static
 
 Arrays = tuple[jax.Array, ...]
-Given = tuple[bool, ...]  # which of some arguments are meant
+Avals = tuple[ShapedArray, ...]
+Axes = tuple[int | None, ...]  # as the `in_axes` of `jax.vmap`
+Marks = tuple[bool, ...]  # which of some arguments are meant
+T = TypeVar("T")
+S = TypeVar("S")
 
 
 class Function(Static, abc.ABC):
-    """A pure function of arrays to a tuple of arrays, as a static value."""
+    """A pure function from arrays to a tuple of arrays, as a static value."""
 
     @abc.abstractmethod
     def __call__(self, *args: jax.Array) -> Arrays:
-        """Compute, in JAX's own operations."""
+        """Compute the outputs in JAX's own operations."""
 
-    def along(self, given: Given, outputs: int) -> Function:
-        """Return the derivative by the given arguments.
+    def jvp(self, perturbed: Marks, outputs: int) -> Function:
+        """Return the Jacobian-vector product.
 
         Args:
-            given: which arguments have a tangent.
+            perturbed: which arguments have a tangent.
             outputs: the number of outputs.
 
         Returns:
             A function of (*arguments, *outputs, *tangents), linear in the tangents.
         """
-        return _Along(self, given)
+        return Jvp(self, perturbed)
 
-    def recording(self) -> Function:
-        """Return what to compute where a derivative is taken: `along` reads its outputs."""
-        return self
+    def with_residuals(self) -> Function:
+        """Return the function to run when a derivative is taken; its outputs go to `jvp`.
 
-    def sparing(self) -> Function:
-        """Return what to compute for one member of many, whose outputs are all stored at once.
-
-        Its last outputs may be left out, if `sparing` of the derivative does not read them.
+        Its first outputs are those of this function. Residuals may follow them.
         """
         return self
 
-    def turning(self) -> Function:
-        """Return what to transpose in place of this: its equal, made for that."""
+    def without_residuals(self) -> Function:
+        """Return the function to run for one member of a batch, whose outputs are all stored.
+
+        It may leave out its last outputs, if `without_residuals` of the derivative ignores them.
+        """
         return self
 
-    def turned(self, fixed: int, wanted: Given, avals: tuple[Any, ...]) -> Function:
-        """Return the transpose by some of the arguments in which this is linear.
+    def pretranspose(self) -> Function:
+        """Return an equivalent function that is cheaper to transpose."""
+        return self
+
+    def transpose(self, nonlinear: int, undefined: Marks, avals: Avals) -> Function:
+        """Return the transpose with respect to some of the linear arguments.
 
         Args:
-            fixed: how many arguments, the first ones, are not such.
-            wanted: which of the others are meant.
-            avals: the shapes of the others.
+            nonlinear: the number of leading arguments in which this function is not linear.
+            undefined: which of the linear arguments to transpose; JAX's undefined primals.
+            avals: the shapes of the linear arguments.
 
         Returns:
-            A function of (*fixed arguments, *cotangents of the outputs), linear in the latter.
+            A function of (*nonlinear arguments, *cotangents of the outputs), linear in the latter.
         """
-        return Turned(self.turning(), fixed, wanted, avals)
+        return Transpose(self.pretranspose(), nonlinear, undefined, avals)
 
 
 @dataclasses.dataclass(frozen=True)
 class Operation(Static):
-    """A function as one operation.
+    """A function that JAX sees as one operation.
 
     Attributes:
-        function: what is computed; linear in the arguments after the fixed ones.
-        fixed: how many arguments, the first ones, are not such.
-        weights: how many arguments, the first ones, are weights.
-        one_by_one: whether a batch of weights is taken one member after another.
+        function: the function; linear in the arguments after the nonlinear ones.
+        nonlinear: the number of leading arguments in which the function is not linear.
+        weights: the number of leading arguments that are weights.
+        vmap_sequentially: whether a batch of weights is run one member after another.
     """
 
     function: Function
-    fixed: int
+    nonlinear: int
     weights: int
-    one_by_one: bool
+    vmap_sequentially: bool = False
 
-    def __call__(self, *args: Any) -> list[jax.Array]:
-        """Compute, as one operation."""
+    def __call__(self, *args: jax.Array) -> list[jax.Array]:
+        """Compute the outputs as one operation."""
         return _operation_p.bind(*args, operation=self)
 
-    def of(self, function: Function, fixed: int | None = None) -> Operation:
-        """Return another function of the same weights as one operation."""
-        fixed = self.fixed if fixed is None else fixed
-        return dataclasses.replace(self, function=function, fixed=fixed)
+    def of(self, function: Function, nonlinear: int | None = None) -> Operation:
+        """Return the operation of another function of the same weights."""
+        nonlinear = self.nonlinear if nonlinear is None else nonlinear
+        return dataclasses.replace(self, function=function, nonlinear=nonlinear)
 
 
 @dataclasses.dataclass(frozen=True)
-class _Made(Function):
-    """A function made of another, sparing and turning as that one is."""
+class Derived(Function):
+    """A function derived from another; its variants derive from the variants of that one."""
 
     function: Function
 
-    def sparing(self) -> Function:
-        return dataclasses.replace(self, function=self.function.sparing())
+    def without_residuals(self) -> Function:
+        """Derive from the function without residuals."""
+        return dataclasses.replace(self, function=self.function.without_residuals())
 
-    def turning(self) -> Function:
-        return dataclasses.replace(self, function=self.function.turning())
-
-
-@dataclasses.dataclass(frozen=True)
-class _Along(_Made):
-    """The derivative of a function of which nothing better is known."""
-
-    given: Given
-
-    def __call__(self, *args: jax.Array) -> Arrays:
-        count = sum(self.given)
-        primals, tangents = args[: len(self.given)], args[len(args) - count :]
-        moving = [a for a, given in zip(primals, self.given, strict=True) if given]
-
-        def moved(*moving: jax.Array) -> Arrays:
-            return self.function(*_merge(self.given, moving, primals))
-
-        return jax.jvp(moved, tuple(moving), tangents)[1]
+    def pretranspose(self) -> Function:
+        """Derive from the function that is cheaper to transpose."""
+        return dataclasses.replace(self, function=self.function.pretranspose())
 
 
 @dataclasses.dataclass(frozen=True)
-class Turned(_Made):
-    """The transpose of a function of which nothing better is known."""
+class Jvp(Derived):
+    """The default derivative: `jax.jvp` of the function itself."""
 
-    fixed: int
-    wanted: Given  # of the arguments after the fixed ones
-    avals: tuple[Any, ...]  # of the same
+    perturbed: Marks
 
     def __call__(self, *args: jax.Array) -> Arrays:
-        """Transpose the function."""
-        fixed, cotangents = args[: self.fixed], args[self.fixed :]
+        """Compute the tangents of the outputs."""
+        count = sum(self.perturbed)
+        primals, tangents = args[: len(self.perturbed)], args[len(args) - count :]
+
+        def of_perturbed(*some: jax.Array) -> Arrays:
+            return self.function(*_merge(self.perturbed, some, primals))
+
+        return jax.jvp(of_perturbed, _pick(self.perturbed, primals), tangents)[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Transpose(Derived):
+    """The default transpose: `jax.linear_transpose` of the function itself."""
+
+    nonlinear: int
+    undefined: Marks  # of the linear arguments
+    avals: Avals  # of the same
+
+    def __call__(self, *args: jax.Array) -> Arrays:
+        """Compute the cotangents of the undefined arguments."""
+        nonlinear, cotangents = args[: self.nonlinear], args[self.nonlinear :]
         zeros = [jnp.zeros(a.shape, a.dtype) for a in self.avals]
-        wanted = [a for a, wanted in zip(self.avals, self.wanted, strict=True) if wanted]
+        undefined = _pick(self.undefined, self.avals)
 
-        def straight(*wanted: jax.Array) -> Arrays:
-            return self.function(*fixed, *_merge(self.wanted, wanted, zeros))
+        def linear(*some: jax.Array) -> Arrays:
+            return self.function(*nonlinear, *_merge(self.undefined, some, zeros))
 
-        outputs = len(jax.eval_shape(straight, *wanted))  # fewer where it is sparing
-        return jax.linear_transpose(straight, *wanted)(cotangents[:outputs])
+        outputs = len(jax.eval_shape(linear, *undefined))  # fewer if residuals are left out
+        return jax.linear_transpose(linear, *undefined)(cotangents[:outputs])
 
 
 @dataclasses.dataclass(frozen=True)
-class _Batched(_Made):
-    """A function of a batch; an axis is None for what all members share."""
+class Batched(Derived):
+    """A function under `jax.vmap`; an axis is None if all members share the argument."""
 
-    axes: tuple[int | None, ...]
+    axes: Axes
 
     def __call__(self, *args: jax.Array) -> Arrays:
+        """Compute the outputs of all members."""
         return jax.vmap(self.function, self.axes)(*args)
 
-    def along(self, given: Given, outputs: int) -> Function:
-        moving = [axis for axis, given in zip(self.axes, given, strict=True) if given]
-        return _Batched(self.function.along(given, outputs), (*self.axes, *[0] * outputs, *moving))
+    def jvp(self, perturbed: Marks, outputs: int) -> Function:
+        """Batch the derivative."""
+        axes = (*self.axes, *[0] * outputs, *_pick(perturbed, self.axes))
+        return Batched(self.function.jvp(perturbed, outputs), axes)
 
-    def recording(self) -> Function:
-        return dataclasses.replace(self, function=self.function.recording())
+    def with_residuals(self) -> Function:
+        """Batch the function with residuals."""
+        return dataclasses.replace(self, function=self.function.with_residuals())
 
-    def turned(self, fixed: int, wanted: Given, avals: tuple[Any, ...]) -> Function:
-        whole = super().turned(fixed, wanted, avals)
-        axes = self.axes[fixed:]
-        one = tuple(
-            aval if axis is None else mapped_aval(aval.shape[axis], axis, aval)
-            for aval, axis in zip(avals, axes, strict=True)
-        )
-        each = self.function.turned(fixed, wanted, one)
-        if isinstance(each, Turned):  # which JAX would rather transpose as a batch
-            return whole
-        back = tuple(axis for axis, wanted in zip(axes, wanted, strict=True) if wanted)
-        return _TurnedBatch(each, whole, self.axes[:fixed], back)
+    def transpose(self, nonlinear: int, undefined: Marks, avals: Avals) -> Function:
+        """Batch the transpose, if the function has one of its own."""
+        default = super().transpose(nonlinear, undefined, avals)
+        axes = self.axes[nonlinear:]
+        member = tuple(map(_member, avals, axes))
+        each = self.function.transpose(nonlinear, undefined, member)
+        if isinstance(each, Transpose):  # the transpose of a batch is faster than a batch of these
+            return default
+        return BatchedTranspose(each, default, self.axes[:nonlinear], _pick(undefined, axes))
 
 
 @dataclasses.dataclass(frozen=True)
-class _TurnedBatch(Function):
-    """The transpose of a batch, each member's by itself.
+class BatchedTranspose(Function):
+    """The transpose of a batched function, as a batch of transposes.
 
     Attributes:
-        each: the transpose of one member.
-        whole: its equal, of which more is known.
-        axes: of the fixed arguments.
-        back: where the batch stands in what is found; None for what all members share.
+        each: the transpose for one member.
+        default: the transpose of the batched function, which has derivatives.
+        axes: the batch axes of the nonlinear arguments.
+        out_axes: the batch axes of the outputs; None if all members share the output.
     """
 
     each: Function
-    whole: Function
-    axes: tuple[int | None, ...]
-    back: tuple[int | None, ...]
+    default: Function
+    axes: Axes
+    out_axes: Axes
 
     def __call__(self, *args: jax.Array) -> Arrays:
+        """Compute the cotangents of all members; sum those of shared arguments."""
         axes = (*self.axes, *[0] * (len(args) - len(self.axes)))
-        found = zip(jax.vmap(self.each, axes)(*args), self.back, strict=True)
-        return tuple(a.sum(0) if axis is None else jnp.moveaxis(a, 0, axis) for a, axis in found)
+        pairs = zip(jax.vmap(self.each, axes)(*args), self.out_axes, strict=True)
+        return tuple(a.sum(0) if axis is None else jnp.moveaxis(a, 0, axis) for a, axis in pairs)
 
-    def along(self, given: Given, outputs: int) -> Function:
-        return self.whole.along(given, outputs)
+    def jvp(self, perturbed: Marks, outputs: int) -> Function:
+        """Differentiate the default transpose."""
+        return self.default.jvp(perturbed, outputs)
 
-    def turning(self) -> Function:
-        return self.whole.turning()
+    def pretranspose(self) -> Function:
+        """Transpose the default transpose."""
+        return self.default.pretranspose()
 
 
-def _merge(given: Given, some: Sequence[Any], others: Sequence[Any]) -> list[Any]:
-    """Take the next of `some` where it is given, else the one of `others` that stands there."""
-    rest = iter(some)
-    return [next(rest) if one else other for one, other in zip(given, others, strict=True)]
+def _member(aval: ShapedArray, axis: int | None) -> ShapedArray:
+    """Return the shape of one member of a batch."""
+    if axis is None:
+        return aval
+    return cast(ShapedArray, mapped_aval(aval.shape[axis], axis, aval))
+
+
+def _pick(marks: Marks, values: Sequence[T]) -> tuple[T, ...]:
+    """Return the marked values."""
+    return tuple(value for value, mark in zip(values, marks, strict=True) if mark)
+
+
+def _merge(marks: Marks, marked: Sequence[T], others: Sequence[S]) -> list[T | S]:
+    """Return the next of `marked` at each mark, and the value of `others` elsewhere."""
+    rest = iter(marked)
+    return [next(rest) if mark else other for mark, other in zip(marks, others, strict=True)]
 
 
 @functools.lru_cache(maxsize=1024)
-def _shapes(function: Function, avals: tuple[Any, ...]) -> list[Any]:
+def _out_avals(function: Function, avals: Avals) -> list[ShapedArray]:
     return [aval.update(weak_type=False) for aval in jax.make_jaxpr(function)(*avals).out_avals]
 
 
-def _abstract(*avals: Any, operation: Operation) -> list[Any]:
-    return _shapes(operation.function, avals)
+def _abstract_eval(*avals: ShapedArray, operation: Operation) -> list[ShapedArray]:
+    return _out_avals(operation.function, avals)
 
 
-def _compute(*args: jax.Array, operation: Operation) -> list[jax.Array]:
+def _impl(*args: jax.Array, operation: Operation) -> list[jax.Array]:
     return list(operation.function(*args))
 
 
-def _jvp(primals: Any, tangents: Any, *, operation: Operation) -> tuple[Any, Any]:
-    count = len(_shapes(operation.function, tuple(map(jax.typeof, primals))))
-    recording = operation.of(operation.function.recording())
-    outs = recording(*primals)
-    given = tuple(type(tangent) is not ad.Zero for tangent in tangents)
-    fixed, linear = given[: operation.fixed], given[operation.fixed :]
+# JAX passes symbolic zeros, undefined primals and None to the rules below, hence `Any`.
+
+
+def _jvp_rule(
+    primals: Sequence[jax.Array], tangents: Sequence[Any], *, operation: Operation
+) -> tuple[list[jax.Array], list[Any]]:
+    function, split = operation.function, operation.nonlinear
+    count = len(_out_avals(function, tuple(map(jax.typeof, primals))))
+    outs = operation.of(function.with_residuals())(*primals)
+    perturbed = tuple(type(tangent) is not ad.Zero for tangent in tangents)
     sums: list[Any] = [ad.Zero(jax.typeof(out).to_tangent_aval()) for out in outs[:count]]
-    if any(linear):  # the function itself: what it is given may be zeros, but is there
-        moved = [ad.instantiate_zeros(tangent) for tangent in tangents[operation.fixed :]]
-        sums = operation(*primals[: operation.fixed], *moved)
-    if any(fixed):
-        along = operation.function.along((*fixed, *[False] * len(linear)), len(outs))
-        inner = operation.of(along, fixed=len(primals) + len(outs))
-        moved = [tangent for tangent, given in zip(tangents, fixed, strict=False) if given]
-        sums = list(map(ad.add_tangents, sums, inner(*primals, *outs, *moved)))
+    if any(perturbed[split:]):  # linear: the derivative is the function itself
+        sums = operation(*primals[:split], *map(ad.instantiate_zeros, tangents[split:]))
+    if any(perturbed[:split]):
+        marks = (*perturbed[:split], *[False] * (len(primals) - split))
+        inner = operation.of(function.jvp(marks, len(outs)), nonlinear=len(primals) + len(outs))
+        terms = inner(*primals, *outs, *_pick(marks, tangents))
+        sums = list(map(ad.add_tangents, sums, terms))
     return outs[:count], sums
 
 
-def _transpose(cotangents: Any, *args: Any, operation: Operation) -> list[Any]:
-    fixed, linear = args[: operation.fixed], args[operation.fixed :]
-    wanted = tuple(ad.is_undefined_primal(arg) for arg in linear)
+def _transpose_rule(
+    cotangents: Sequence[Any], *args: Any, operation: Operation
+) -> list[jax.Array | None]:
+    nonlinear, linear = args[: operation.nonlinear], args[operation.nonlinear :]
+    undefined = tuple(map(ad.is_undefined_primal, linear))
     avals = tuple(
-        arg.aval if one else jax.typeof(arg) for arg, one in zip(linear, wanted, strict=True)
+        arg.aval if one else jax.typeof(arg) for arg, one in zip(linear, undefined, strict=True)
     )
-    turned = operation.of(operation.function.turned(operation.fixed, wanted, avals))
-    found = turned(*fixed, *map(ad.instantiate_zeros, cotangents))
-    return [None] * len(fixed) + _merge(wanted, found, [None] * len(linear))
+    function = operation.function.transpose(len(nonlinear), undefined, avals)
+    outs = operation.of(function)(*nonlinear, *map(ad.instantiate_zeros, cotangents))
+    return [None] * len(nonlinear) + _merge(undefined, outs, [None] * len(linear))
 
 
-def _batch(args: Any, axes: Any, *, operation: Operation) -> tuple[Any, Any]:
+def _batch_rule(
+    args: Sequence[jax.Array], axes: Sequence[int | None], *, operation: Operation
+) -> tuple[list[jax.Array], list[int | None]]:
     axes = tuple(axes)
     batched = tuple(axis is not None for axis in axes)
-    if not (operation.one_by_one and any(batched[: operation.weights])):
-        outs = operation.of(_Batched(operation.function, axes))(*args)
+    if not (operation.vmap_sequentially and any(batched[: operation.weights])):
+        outs = operation.of(Batched(operation.function, axes))(*args)
         return outs, [0] * len(outs)
     members = [
         jnp.moveaxis(a, axis, 0) for a, axis in zip(args, axes, strict=True) if axis is not None
     ]
-    sparing = operation.of(operation.function.sparing())
-    outs = jax.lax.map(lambda member: sparing(*_merge(batched, member, args)), members)
-    one = [mapped_aval(len(a), 0, jax.typeof(a)) for a in members]
+    lean = operation.of(operation.function.without_residuals())
+    outs = jax.lax.map(lambda member: lean(*_merge(batched, member, args)), members)
+    one = [_member(jax.typeof(a), 0) for a in members]
     avals = tuple(_merge(batched, one, [jax.typeof(a) for a in args]))
-    left_out = _shapes(operation.function, avals)[len(outs) :]
-    zeros = [jnp.zeros(aval.shape, aval.dtype) for aval in left_out]  # which nobody reads
+    left_out = _out_avals(operation.function, avals)[len(outs) :]
+    zeros = [jnp.zeros(aval.shape, aval.dtype) for aval in left_out]  # which nothing reads
     return [*outs, *zeros], [0] * len(outs) + [None] * len(zeros)
 
 
 _operation_p = Primitive("seqcells_operation")
 _operation_p.multiple_results = True
-_operation_p.def_impl(jax.jit(_compute, static_argnames="operation"))
-_operation_p.def_abstract_eval(_abstract)
-ad.primitive_jvps[_operation_p] = _jvp
-ad.primitive_transposes[_operation_p] = _transpose
-batching.primitive_batchers[_operation_p] = _batch
-mlir.register_lowering(_operation_p, mlir.lower_fun(_compute, multiple_results=True))
+_operation_p.def_impl(jax.jit(_impl, static_argnames="operation"))
+_operation_p.def_abstract_eval(_abstract_eval)
+ad.primitive_jvps[_operation_p] = _jvp_rule
+ad.primitive_transposes[_operation_p] = _transpose_rule
+batching.primitive_batchers[_operation_p] = _batch_rule
+mlir.register_lowering(_operation_p, mlir.lower_fun(_impl, multiple_results=True))

@@ -1,91 +1,94 @@
 """The derivative of an elementwise function: a slope for each pair of leaves that depend.
 
-What is elementwise, and which leaf depends on which, is read off the function's jaxpr, so that no
-slope that is always zero is computed, kept or multiplied.
+The jaxpr of the function shows whether it is elementwise, and which output leaf depends on which
+input leaf. So no slope that is always zero is computed, stored or multiplied.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.extend.core import Jaxpr, Literal, Var
 
-Row = list[Any]  # of an output leaf: a slope for each input leaf, None where it does not depend
+from seqcells._types import PyTree
+
+Row = list[jax.Array | None]  # of an output leaf: a slope by each input leaf, or None
+Inputs = frozenset[int]  # the input leaves on which a value depends
 _NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy
 cos cosh div eq erf erf_inv erfc exp exp2 expm1 floor ge gt integer_pow is_finite le log log1p
 logistic lt max min mul ne neg nextafter not or pow reduce_precision rem round rsqrt select_n sign
 pcast pvary sin sinh sqrt square stop_gradient sub tan tanh xor
 """
-ELEMENTWISE = frozenset(_NAMES.split())  # as JAX's primitives are called
+ELEMENTWISE = frozenset(_NAMES.split())  # names of JAX's primitives
 
 
 class NotElementwiseError(ValueError):
-    """A function's output in one place depends on its input in another."""
+    """An entry of a function's output depends on another entry of its input."""
 
 
-def dependence(function: Callable[..., Any], *args: Any) -> list[frozenset[int]]:
-    """Return the numbers of the input leaves on which each output leaf depends.
+def dependence(function: Callable[..., PyTree], *args: PyTree) -> list[Inputs]:
+    """Return, for each output leaf, the positions of the input leaves on which it depends.
 
     Args:
         function: any function.
         args: its arguments, or their shapes.
 
     Raises:
-        NotElementwiseError: with the name of an operation that is not elementwise.
+        NotElementwiseError: with the name of a primitive that is not elementwise.
     """
     jaxpr = jax.make_jaxpr(function)(*args).jaxpr
     return _walk(jaxpr, [frozenset([i]) for i in range(len(jaxpr.invars))])
 
 
-def slopes(function: Callable[..., Any], *args: Any) -> list[Row]:
-    """Differentiate an elementwise function in each place: a row for each output leaf."""
+def slopes(function: Callable[..., PyTree], *args: PyTree) -> list[Row]:
+    """Differentiate an elementwise function, entry by entry; return a row for each output leaf."""
     leaves, structure = jax.tree.flatten(args)
     depends = dependence(function, *args)
     table: list[Row] = [[None] * len(leaves) for _ in depends]
     for column, leaf in enumerate(leaves):
         rows = [row for row, on in enumerate(depends) if column in on]
 
-        def moved(leaf: jax.Array, column: int = column, rows: Sequence[int] = rows) -> Any:
+        def of_leaf(
+            leaf: jax.Array, column: int = column, rows: Sequence[int] = rows
+        ) -> list[jax.Array]:
             args = jax.tree.unflatten(structure, [*leaves[:column], leaf, *leaves[column + 1 :]])
             outs = jax.tree.leaves(function(*args))
             return [outs[row] for row in rows]
 
-        found = jax.jvp(moved, (leaf,), (jnp.ones_like(leaf),))[1] if rows else []
-        for row, slope in zip(rows, found, strict=True):
+        tangents = jax.jvp(of_leaf, (leaf,), (jnp.ones_like(leaf),))[1] if rows else []
+        for row, slope in zip(rows, tangents, strict=True):
             table[row][column] = slope
     return table
 
 
-def push(slopes: Sequence[Any], tangents: Any) -> list[jax.Array]:
+def terms(row: Sequence[jax.Array | None], tangents: PyTree) -> list[jax.Array]:
     """Return slope times tangent for each leaf that has both; `tangents` may be None."""
-    leaves = [None] * len(slopes) if tangents is None else jax.tree.leaves(tangents)
-    pairs = zip(slopes, leaves, strict=True)
+    leaves = [None] * len(row) if tangents is None else jax.tree.leaves(tangents)
+    pairs = zip(row, leaves, strict=True)
     return [s * t for s, t in pairs if s is not None and t is not None]
 
 
-def _walk(jaxpr: Any, given: list[frozenset[int]]) -> list[frozenset[int]]:
-    """Follow what each variable of a jaxpr depends on."""
-    nothing: frozenset[int] = frozenset()
-    known = dict(zip(jaxpr.invars, given, strict=True))
+def _walk(jaxpr: Jaxpr, invars: Sequence[Inputs]) -> list[Inputs]:
+    """Follow the dependence of each variable of a jaxpr."""
+    nothing: Inputs = frozenset()
+    known = dict(zip(jaxpr.invars, invars, strict=True))
 
-    def on(atom: Any) -> frozenset[int]:
-        return (
-            nothing if hasattr(atom, "val") else known.get(atom, nothing)
-        )  # a literal, a constant
+    def of(atom: Var | Literal) -> Inputs:  # a literal and a constant depend on nothing
+        return nothing if isinstance(atom, Literal) else known.get(atom, nothing)
 
     for eqn in jaxpr.eqns:
-        before = [on(atom) for atom in eqn.invars]
-        within = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+        before = [of(atom) for atom in eqn.invars]
+        inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
         if not any(before):
             after = [nothing] * len(eqn.outvars)
-        elif within is not None and eqn.primitive.name not in ("scan", "while", "cond"):
-            after = _walk(getattr(within, "jaxpr", within), before)
+        elif inner is not None and eqn.primitive.name not in ("scan", "while", "cond"):
+            after = _walk(getattr(inner, "jaxpr", inner), before)
         elif eqn.primitive.name in ELEMENTWISE:
             after = [nothing.union(*before)] * len(eqn.outvars)
         else:
             raise NotElementwiseError(eqn.primitive.name)
         known.update(zip(eqn.outvars, after, strict=True))
-    return [on(atom) for atom in jaxpr.outvars]
+    return [of(atom) for atom in jaxpr.outvars]

@@ -1,20 +1,22 @@
-"""Time cut into windows of one size, whatever the number of steps."""
+"""Time cut into windows of one size, for any number of steps."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+Tree = TypeVar("Tree")
+
 
 class Windows(NamedTuple):
     """`length` steps in windows of `size`, in the order of time.
 
-    Where `size` does not divide `length`, the window that is read last overlaps the one before it,
-    and the steps that were read already are dead in it. So one program serves all windows, and
-    what is only read is never copied.
+    If `size` does not divide `length`, the window that is read last overlaps the one before it. The
+    steps in which they overlap are dead in the last one. So one program serves all windows, and
+    arrays that are only read are never copied.
     """
 
     length: int
@@ -40,7 +42,7 @@ class Windows(NamedTuple):
 
     @property
     def live(self) -> np.ndarray | None:
-        """bool[number, size], False = dead; None where every step is live."""
+        """bool[number, size], False = dead; None if every step is live."""
         if not self.dead:
             return None
         live = np.ones((self.number, self.size), bool)
@@ -50,31 +52,31 @@ class Windows(NamedTuple):
             live[-1, : self.dead] = False
         return live
 
-    def at(self, start: jax.Array, tree: Any) -> Any:
-        """Read the window that starts at a step out of arrays [T, ...]."""
+    def at(self, start: jax.Array, tree: Tree) -> Tree:
+        """Read the window that starts at step `start` from arrays [T, ...]."""
         return jax.tree.map(lambda a: jax.lax.dynamic_slice_in_dim(a, start, self.size), tree)
 
-    def before(self, start: jax.Array, carry: Any, carries: Any) -> Any:
-        """Return the carry that the first step read of a window takes.
+    def before(self, start: jax.Array, carry: Tree, carries: Tree) -> Tree:
+        """Return the carry before the first step read of a window.
 
         Args:
-            start: where the window starts.
+            start: the first step of the window.
             carry: the carry before all steps, [*B, ...].
             carries: the carries after them, [T, *B, ...].
         """
         if self.reverse:
-            entered, at = start == self.length - self.size, start + self.size
+            is_first, at = start == self.length - self.size, start + self.size
         else:
-            entered, at = start == 0, start - 1
+            is_first, at = start == 0, start - 1
 
         def one(carry: jax.Array, carries: jax.Array) -> jax.Array:
-            found = jax.lax.dynamic_index_in_dim(carries, at, keepdims=False)  # clamps
-            return jnp.where(entered, carry, found)
+            previous = jax.lax.dynamic_index_in_dim(carries, at, keepdims=False)  # clamps
+            return jnp.where(is_first, carry, previous)
 
         return jax.tree.map(one, carry, carries)
 
-    def shifted(self, first: Any, after: Any) -> Any:
-        """Return the carry that each step of a window takes, given those after its steps."""
+    def shifted(self, first: Tree, after: Tree) -> Tree:
+        """Return the carry before each step of a window, given those after its steps."""
 
         def one(first: jax.Array, after: jax.Array) -> jax.Array:
             parts = (after[1:], first[None]) if self.reverse else (first[None], after[:-1])
@@ -82,18 +84,18 @@ class Windows(NamedTuple):
 
         return jax.tree.map(one, first, after)
 
-    def cut(self, tree: Any) -> Any:
+    def cut(self, tree: Tree) -> Tree:
         """Cut arrays [T, ...] into [number, size, ...]."""
         return jax.tree.map(self._cut, tree)
 
-    def join(self, tree: Any) -> Any:
-        """Undo `cut`; what is dead is dropped."""
+    def join(self, tree: Tree) -> Tree:
+        """Undo `cut`; drop the dead steps."""
         return jax.tree.map(self._join, tree)
 
     def _cut(self, a: jax.Array) -> jax.Array:
         if self.dead:
-            kept = self.size - self.dead  # the live steps of the window that overlaps
-            parts = (a[: self.size], a[kept:]) if self.reverse else (a[:-kept], a[-self.size :])
+            own = self.size - self.dead  # the live steps of the window that overlaps
+            parts = (a[: self.size], a[own:]) if self.reverse else (a[:-own], a[-self.size :])
             a = jnp.concatenate(parts)
         return a.reshape(self.number, self.size, *a.shape[1:])
 
@@ -101,6 +103,6 @@ class Windows(NamedTuple):
         flat = a.reshape(self.number * self.size, *a.shape[2:])
         if not self.dead:
             return flat
-        kept = self.size - self.dead
-        cut = kept if self.reverse else self.number * self.size - self.size
+        own = self.size - self.dead
+        cut = own if self.reverse else self.number * self.size - self.size
         return jnp.concatenate([flat[:cut], flat[cut + self.dead :]])

@@ -1,26 +1,36 @@
-"""Calling a kernel: arrays padded to the sizes that it takes, cut into blocks, cropped again."""
+"""Calling a Pallas kernel: pad its inputs, cut them into blocks, crop its outputs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
+from seqcells._types import PyTree, Shape
 from seqcells.engines._platform import varies_over
 
-Shape = tuple[int, ...]
+T = TypeVar("T")
+
+
+class HasShape(Protocol):
+    """An array, its shape or a reference to it."""
+
+    @property
+    def shape(self) -> Shape:
+        """The shape."""
+        ...
 
 
 class Blocks(NamedTuple):
-    """Trees of arrays, of their shapes or of blocks of them, by what they are cut along."""
+    """Trees of arrays, shapes or blocks, by the axes along which they are cut."""
 
-    steps: Any = None  # [C, N, H]: time and rows
-    code: Any = None  # int32[C, N, 1]: the same
-    rows: Any = None  # [N, H]: rows
-    whole: Any = None  # [G, H, H] or [G, H]: nothing
+    steps: PyTree = None  # [C, N, H]: time and rows
+    code: PyTree = None  # int32[C, N, 1]: time and rows
+    rows: PyTree = None  # [N, H]: rows
+    whole: PyTree = None  # [G, H, H] or [G, H]: none
 
 
 class Sizes(NamedTuple):
@@ -30,89 +40,90 @@ class Sizes(NamedTuple):
     rows: int
     units: int
 
-    def of(self, kind: str, a: Any) -> Shape:
+    def of(self, kind: str, a: HasShape) -> Shape:
         """Return the shape of an array of a kind."""
         lead = {"steps": (self.steps, self.rows), "code": (self.steps, self.rows)}
-        lead |= {"rows": (self.rows,), "whole": (a.shape[0], *[self.units] * (a.ndim - 2))}
+        lead |= {"rows": (self.rows,), "whole": (a.shape[0], *[self.units] * (len(a.shape) - 2))}
         return (*lead[kind], 1 if kind == "code" else self.units)
 
 
 def call(
     name: str,
     kernel: Callable[..., None],
-    given: Blocks,
-    made: Blocks,
+    *,
+    inputs: Blocks,
+    out_shapes: Blocks,
     sizes: Sizes,
     cut: dict[str, Callable[[Shape], pl.BlockSpec]],
     interpret: bool,
-    **options: Any,
+    **options: object,
 ) -> Blocks:
     """Run a kernel.
 
     Args:
-        name: as profilers show it.
-        kernel: takes the blocks of what is given and of what is made, and scratch.
-        given: the arrays that it reads.
-        made: the shapes and dtypes of the arrays that it makes.
-        sizes: those that it takes: what is given is padded to them with zeros.
-        cut: a block of a kind, of the shape that is cut.
-        interpret: whether it is run in plain operations.
-        options: those of `pallas_call`.
+        name: the name that profilers show.
+        kernel: a function of the blocks of inputs, the blocks of outputs, and scratch references.
+        inputs: the arrays that it reads.
+        out_shapes: the shapes and dtypes of its outputs.
+        sizes: the sizes that it computes; inputs are padded to them with zeros.
+        cut: the block spec for each kind, from the shape that is cut.
+        interpret: whether to run it in plain JAX operations.
+        options: further arguments of `pallas_call`.
     """
 
-    def spec(kind: str, a: Any) -> pl.BlockSpec:
+    def spec(kind: str, a: HasShape) -> pl.BlockSpec:
         return cut[kind](sizes.of(kind, a))
 
-    leaves, reads = jax.tree.flatten(pad(given, sizes))
-    shapes, writes = jax.tree.flatten(padded(made, sizes, varies_over(given)))
+    leaves, reads = jax.tree.flatten(pad(inputs, sizes))
+    shapes, writes = jax.tree.flatten(padded(out_shapes, sizes, varies_over(inputs)))
     ends = (len(leaves), len(leaves) + len(shapes))
 
-    def body(*refs: Any) -> None:
+    def body(*refs: PyTree) -> None:
         read = jax.tree.unflatten(reads, refs[: ends[0]])
         write = jax.tree.unflatten(writes, refs[ends[0] : ends[1]])
         kernel(read, write, *refs[ends[1] :])
 
     called = pl.pallas_call(
         body,
-        in_specs=jax.tree.leaves(_map(spec, given)),
-        out_specs=jax.tree.leaves(_map(spec, made)),
+        in_specs=jax.tree.leaves(_map(spec, inputs)),
+        out_specs=jax.tree.leaves(_map(spec, out_shapes)),
         out_shape=shapes,
         name=name,
         interpret=interpret,
-        **options,
+        **options,  # pyright: ignore[reportArgumentType] - checked by pallas_call
     )
-    # Indices on a device are int32, whatever a program computes in.
+    # Indices on a device are int32, also in a program that computes in x64.
     with jax.enable_x64(jax.config.read("jax_enable_x64") and interpret):
-        found = called(*leaves)
-    return crop(jax.tree.unflatten(writes, found), made)
+        outputs = called(*leaves)
+    return crop(jax.tree.unflatten(writes, outputs), out_shapes)
 
 
-def pad(given: Blocks, sizes: Sizes) -> Blocks:
+def pad(inputs: Blocks, sizes: Sizes) -> Blocks:
     """Pad arrays with zeros."""
 
     def one(kind: str, a: jax.Array) -> jax.Array:
         return jnp.pad(a, [(0, n - m) for n, m in zip(sizes.of(kind, a), a.shape, strict=True)])
 
-    return _map(one, given)
+    return _map(one, inputs)
 
 
-def padded(made: Blocks, sizes: Sizes, varying: frozenset[str] = frozenset()) -> Blocks:
-    """Return the padded shapes of what is made, which may vary over axes of a shard_map."""
+def padded(shapes: Blocks, sizes: Sizes, varying: frozenset[str] = frozenset()) -> Blocks:
+    """Return padded shapes, which may vary over axes of a shard_map."""
     manual = jax.sharding.ManualAxisType(varying=varying) if varying else None
 
-    def shape(kind: str, a: Any) -> jax.ShapeDtypeStruct:
+    def shape(kind: str, a: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(sizes.of(kind, a), a.dtype, manual_axis_type=manual)
 
-    return _map(shape, made)
+    return _map(shape, shapes)
 
 
-def crop(found: Blocks, made: Blocks) -> Blocks:
-    """Undo `pad`: arrays of the shapes of `made`."""
-    return jax.tree.map(lambda a, one: a[tuple(map(slice, one.shape))], found, made)
+def crop(outputs: Blocks, shapes: Blocks) -> Blocks:
+    """Undo `pad`: return arrays of the given shapes."""
+    return jax.tree.map(lambda a, one: a[tuple(map(slice, one.shape))], outputs, shapes)
 
 
-def _map(function: Callable[[str, Any], Any], blocks: Blocks) -> Blocks:
-    def one(kind: str, tree: Any) -> Any:
+def _map(function: Callable[..., T], blocks: Blocks) -> Blocks:
+    def one(kind: str, tree: PyTree) -> PyTree:
         return jax.tree.map(lambda a: function(kind, a), tree)
 
     return Blocks(*map(one, Blocks._fields, blocks))

@@ -1,31 +1,33 @@
-"""A march as CUDA C++: `march.cu`, with the sizes, and what a step computes, written before it."""
+"""A time loop as CUDA C++: `time_loop.cu`, preceded by its sizes and by the functions of a step."""
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-from seqcells.engines.kernels import _scalar
+from seqcells._types import PyTree
 from seqcells.engines.kernels._blocks import Blocks, Sizes
-from seqcells.engines.kernels._march import March
-from seqcells.engines.kernels._tiles import STEP, Rule
+from seqcells.engines.kernels._scalar import Statements, statements
+from seqcells.engines.kernels._tiles import STEP, StepSpec
+from seqcells.engines.kernels._time_loop import TimeLoop
 
 HERE = Path(__file__).parent
 TILE = 16  # rows of a cluster
-SLICE = 16  # of a sum: what one product of the hardware adds up
+SLICE = 16  # terms of a sum that one product of the hardware adds up
 COLUMNS = 8  # units of a warp
 WARP = 32  # threads
-CLUSTERS = {32: 1, 64: 2, 128: 4}  # blocks, by the units that they compute at most
-LARGEST = 8  # blocks, that any GPU starts as one cluster
+CLUSTERS = {32: 1, 64: 2, 128: 4}  # blocks, by the most units that they compute
+LARGEST = 8  # blocks that any GPU can start as one cluster
 REGISTERS = 65536, 255  # of a multiprocessor, and of a thread at most
 BASE_REGISTERS = 56  # of a thread: addresses, counters; with fewer, ptxas spills (test_aot.py)
-CHAINED = 96  # registers of matrices, up to which sums are split in two chains of products
+CHAINED = 96  # registers of matrices up to which sums are split in two chains of products
 
 
 def padded_units(size: int) -> int:
-    """Return the units that a kernel computes for a cell of `size`: the same in each block."""
+    """Return the units that a kernel computes for a cell of `size`; each block has as many."""
     least = max(COLUMNS * _cluster(size), SLICE)
     return -(-size // least) * least
 
@@ -34,13 +36,13 @@ def _cluster(units: int) -> int:
     return next((n for most, n in CLUSTERS.items() if units <= most), LARGEST)
 
 
-class Plan(NamedTuple):
-    """How a march is cut up."""
+class Layout(NamedTuple):
+    """How a time loop is laid out over blocks, warps and registers."""
 
     units: int
     dots: int  # products of a step
-    operands: int  # different tiles in them
-    numbers: int  # that a thread keeps in registers besides matrices and sums
+    operands: int  # distinct operands of them
+    numbers: int  # registers of a thread besides those of matrices and sums
 
     @property
     def blocks(self) -> int:
@@ -59,7 +61,7 @@ class Plan(NamedTuple):
 
     @property
     def chains(self) -> int:
-        """Return the sums that a product is split into, which do not wait for each other."""
+        """Return the independent sums that a product is split into."""
         return 2 if 2 * self.dots * self.units // SLICE <= CHAINED else 1
 
     @property
@@ -89,56 +91,48 @@ class Kernel(NamedTuple):
     name: str
     source: str  # CUDA C++
     tiles: int  # of the rows, each a cluster
-    plan: Plan
+    layout: Layout
 
 
-def write(march: March, rule: Rule, read: Blocks, made: Blocks, sizes: Sizes, size: int) -> Kernel:
-    """Write a march.
+class _Step(NamedTuple):
+    """The functions of a step in C, and how many values they read and write."""
+
+    begin: Statements  # the state before the first step
+    operands: Statements  # the operand of each product
+    advance: Statements  # the new state, then the outputs
+    rows: int  # values of a row that are the same in all steps
+    held: int  # the same, and biases
+    states: int
+    reads: int  # inputs of a step
+    coded: int  # whether it reads a code
+
+    @property
+    def distinct(self) -> list[str]:
+        """Return the distinct operands."""
+        return list(dict.fromkeys(self.operands.values))
+
+
+def write(
+    loop: TimeLoop, spec: StepSpec, inputs: Blocks, out_shapes: Blocks, sizes: Sizes, size: int
+) -> Kernel:
+    """Write the CUDA source of a time loop.
 
     Args:
-        march: the kernel.
-        rule: the cell; how operands are multiplied is left open.
-        read: what it reads, padded.
-        made: the shapes of what it makes.
-        sizes: those of both.
-        size: the units that are no padding.
+        loop: the loop.
+        spec: the cell; its `dot` is replaced by the product of the hardware.
+        inputs: the arrays that it reads, padded.
+        out_shapes: the shapes of its outputs.
+        sizes: the padded sizes of both.
+        size: the units that are not padding.
 
     Returns:
-        A kernel that takes the leaves of `read` and makes those of `made`, each with an axis before
-        all others, whose members are computed by themselves.
+        A kernel of the leaves of `inputs`, whose outputs are the leaves of `out_shapes`. Each has a
+        leading axis, whose members are independent runs.
     """
-    matrices, *biases = jax.tree.leaves(read.whole)
-    dots = len(matrices)
-    rows, seen, code = map(_tiny, (read.rows, read.steps, read.code))
-    bias = [jax.ShapeDtypeStruct((1,), one.dtype) for one in biases for _ in range(dots)]
-    products = [jax.ShapeDtypeStruct((1, 1), "float32")] * dots
-
-    def start(rows: Any) -> Any:
-        return march.start(Blocks(rows=rows))
-
-    def step(rows: Any, bias: Any, state: Any, seen: Any, code: Any, products: Any) -> Any:
-        whole = jax.tree.map(lambda a: _Numbers(dots) if a.ndim == 3 else bias, read.whole)
-        multiplied: dict[int, jax.Array] = {}
-
-        def dot(a: jax.Array, number: Any) -> jax.Array:
-            multiplied[number] = a
-            return products[number]
-
-        held = march.hold(Blocks(rows=rows, whole=whole))
-        new, written = march.take(rule._replace(dot=dot), held, state, seen, code)
-        return [multiplied[number] for number in range(dots)], new, written
-
-    state = jax.eval_shape(start, rows)
-    args = (rows, bias, state, seen, code, products)
-    held = _names("held", (rows, bias))
-    told = [_names("state", state), _names("seen", seen), ["code"] * _count(code)]
-    names = sum(told, held) + _names("products", products)
-    begin = _scalar.statements(start, (rows,), held[: _count(rows)])
-    before = _scalar.statements(step, args, names, slice(dots))
-    after = _scalar.statements(step, args, names, slice(dots, None))
-    operands = list(dict.fromkeys(before.values))
-
-    plan = Plan(sizes.units, dots, len(operands), 8 * _count(seen) + 4 * _count((held, state)))
+    step = _translate(loop, spec, inputs)
+    dots, operands = len(step.operands.values), step.distinct
+    numbers = 8 * step.reads + 4 * (step.held + step.states)
+    layout = Layout(sizes.units, dots, len(operands), numbers)
     tiles = -(-sizes.rows // TILE)
     constants = {
         "TILE": TILE,
@@ -146,45 +140,97 @@ def write(march: March, rule: Rule, read: Blocks, made: Blocks, sizes: Sizes, si
         "COLUMNS": COLUMNS,
         "SIZE": size,
         "UNITS": sizes.units,
-        "STRIDE": plan.stride,
+        "STRIDE": layout.stride,
         "ROWS": sizes.rows,
         "STEPS": sizes.steps,
         "TILES": tiles,
-        "BLOCKS": plan.blocks,
-        "KEPT": plan.kept,
-        "CHAINS": plan.chains,
+        "BLOCKS": layout.blocks,
+        "KEPT": layout.kept,
+        "CHAINS": layout.chains,
         "DOTS": dots,
         "OPERANDS": len(operands),
-        "READS": _count(seen),
-        "HELD_ROWS": _count(rows),
-        "HELD": len(held),
-        "STATES": _count(state),
-        "WRITES": _count(made.steps),
-        "LASTS": _count(made.rows),
-        "BACK": int(march.back),
-        "CODED": _count(code),
+        "READS": step.reads,
+        "HELD_ROWS": step.rows,
+        "HELD": step.held,
+        "STATES": step.states,
+        "WRITES": _count(out_shapes.steps),
+        "LASTS": _count(out_shapes.rows),
+        "BACK": int(loop.reverse),
+        "CODED": step.coded,
         "STEP": STEP,
     }
-    numbers = ", ".join(str(operands.index(value)) for value in before.values)
-    place = "const float* held, const float* state, const float* seen, int code"
+    numbers = ", ".join(str(operands.index(value)) for value in step.operands.values)
     parts = [
         (HERE / "device.cuh").read_text(),
         *(f"constexpr int {name} = {value};" for name, value in constants.items()),
         f"constexpr int OPERAND[] = {{{numbers}}};",
-        *_parameters(march.name, read, made),
-        _function("begin", "const float* held", begin.lines, {"state": begin.values}),
-        _function("operands", place, before.lines, {"out": operands}),
-        _function(
-            *("advance", f"{place}, const float* products", after.lines),
-            {"next": after.values[: _count(state)], "written": after.values[_count(state) :]},
-        ),
-        (HERE / "march.cu").read_text(),
+        *_parameters(loop.name, inputs, out_shapes),
+        *_functions(step),
+        (HERE / "time_loop.cu").read_text(),
     ]
-    return Kernel(march.name, "\n".join(parts), tiles, plan)
+    return Kernel(loop.name, "\n".join(parts), tiles, layout)
+
+
+def _translate(loop: TimeLoop, spec: StepSpec, inputs: Blocks) -> _Step:
+    """Write the functions of a step in C, with products left open."""
+    matrices, *biases = jax.tree.leaves(inputs.whole)
+    dots = len(matrices)
+    rows, steps, code = map(_one_place, (inputs.rows, inputs.steps, inputs.code))
+    bias = [jax.ShapeDtypeStruct((1,), one.dtype) for one in biases for _ in range(dots)]
+    products = [jax.ShapeDtypeStruct((1, 1), "float32")] * dots
+
+    def init(rows: PyTree) -> PyTree:
+        return loop.init(Blocks(rows=rows))
+
+    state = jax.eval_shape(init, rows)
+    args = (rows, bias, state, steps, code, products)
+    held = _names("held", (rows, bias))
+    names = [*held, *_names("state", state), *_names("seen", steps), *["code"] * _count(code)]
+    names += _names("products", products)
+    function = functools.partial(_open_step, loop, spec, inputs.whole)
+    return _Step(
+        begin=statements(init, (rows,), held[: _count(rows)]),
+        operands=statements(function, args, names, slice(dots)),
+        advance=statements(function, args, names, slice(dots, None)),
+        rows=_count(rows),
+        held=len(held),
+        states=_count(state),
+        reads=_count(steps),
+        coded=_count(code),
+    )
+
+
+def _open_step(
+    loop: TimeLoop,
+    spec: StepSpec,
+    shapes: PyTree,
+    rows: PyTree,
+    bias: list[jax.Array],
+    state: PyTree,
+    inputs: PyTree,
+    code: jax.Array | None,
+    products: list[jax.Array],
+) -> tuple[list[jax.Array], PyTree, PyTree]:
+    """Run a step whose products are given.
+
+    Returns:
+        The operand of each product, the new state and the outputs.
+    """
+    dots = len(products)
+    operands: dict[int, jax.Array] = {}
+
+    def dot(a: jax.Array, number: int) -> jax.Array:
+        operands[number] = a
+        return products[number]
+
+    whole = jax.tree.map(lambda a: _Numbers(dots) if a.ndim == 3 else bias, shapes)
+    constants = loop.constants(Blocks(rows=rows, whole=whole))
+    new, outputs = loop.step(spec._replace(dot=dot), constants, state, inputs, code)
+    return [operands[number] for number in range(dots)], new, outputs
 
 
 class _Numbers:
-    """Stands for matrices where only their numbers are asked for."""
+    """Stands for a stack of matrices; indexing returns the number of the matrix."""
 
     def __init__(self, count: int):
         self.shape = (count,)
@@ -193,23 +239,40 @@ class _Numbers:
         return index
 
 
+def _functions(step: _Step) -> list[str]:
+    """Write the three functions of a step."""
+    place = "const float* held, const float* state, const float* seen, int code"
+    new, outputs = step.advance.values[: step.states], step.advance.values[step.states :]
+    return [
+        _function("begin", "const float* held", step.begin.lines, {"state": step.begin.values}),
+        _function("operands", place, step.operands.lines, {"out": step.distinct}),
+        _function(
+            "advance",
+            f"{place}, const float* products",
+            step.advance.lines,
+            {"next": new, "written": outputs},
+        ),
+    ]
+
+
 def _function(name: str, takes: str, lines: list[str], puts: dict[str, list[str]]) -> str:
-    """Write a function of one place, which puts values into arrays."""
+    """Write a function of one place, which stores values in arrays."""
     outs = "".join(f", float* {array}" for array in puts)
     ends = [f"{a}[{i}] = {value};" for a, values in puts.items() for i, value in enumerate(values)]
     body = "\n".join(f"  {line}" for line in [*lines, *ends])
     return f"__device__ __forceinline__ void {name}({takes}{outs}) {{\n{body}\n}}"
 
 
-def _parameters(name: str, read: Blocks, made: Blocks) -> list[str]:
-    """Write what a kernel is called and takes, in the order of the leaves."""
+def _parameters(name: str, inputs: Blocks, out_shapes: Blocks) -> list[str]:
+    """Write the name and the parameters of a kernel, in the order of the leaves."""
+    whole = jax.tree.leaves(inputs.whole)
     kinds = {
-        "read": ("const float*", read.steps),
-        "code": ("const int*", read.code),
-        "row": ("const float*", read.rows),
-        "matrices": ("const Bfloat16*", [a for a in jax.tree.leaves(read.whole) if a.ndim == 3]),
-        "biases": ("const float*", [a for a in jax.tree.leaves(read.whole) if a.ndim == 2]),
-        "written": ("float*", (made.steps, made.rows)),
+        "read": ("const float*", inputs.steps),
+        "code": ("const int*", inputs.code),
+        "row": ("const float*", inputs.rows),
+        "matrices": ("const Bfloat16*", [a for a in whole if a.ndim == 3]),
+        "biases": ("const float*", [a for a in whole if a.ndim == 2]),
+        "written": ("float*", (out_shapes.steps, out_shapes.rows)),
     }
     called = {kind: [f"{kind}_{i}" for i in range(_count(one))] for kind, (_, one) in kinds.items()}
     every = [f"{kinds[kind][0]} __restrict__ {n}" for kind, names in called.items() for n in names]
@@ -217,14 +280,14 @@ def _parameters(name: str, read: Blocks, made: Blocks) -> list[str]:
     return [f"#define NAME {name}", f"#define PARAMETERS {', '.join(every)}", *lists]
 
 
-def _names(array: str, tree: Any) -> list[str]:
+def _names(array: str, tree: PyTree) -> list[str]:
     return [f"{array}[{i}]" for i in range(_count(tree))]
 
 
-def _count(tree: Any) -> int:
+def _count(tree: PyTree) -> int:
     return len(jax.tree.leaves(tree))
 
 
-def _tiny(tree: Any) -> Any:
+def _one_place(tree: PyTree) -> PyTree:
     """Return the shapes of tiles of one place."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, 1), a.dtype), tree)

@@ -6,23 +6,30 @@ import abc
 import dataclasses
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from seqcells._cell import Carry, SplitCell
-from seqcells.cells._dense import DenseCell
-from seqcells.engines.deferred.loops import Fixed, Loops, Moved, Push, Steps
-from seqcells.engines.deferred.primitive import Function, Given, Operation, Turned
-from seqcells.engines.kernels import _march, _products, _tiles
+from seqcells._types import PyTree, TreeDef
+from seqcells.engines.deferred.loops import Linearization, Loops, MixJvp, Steps, Tangents
+from seqcells.engines.deferred.primitive import (
+    Arrays,
+    Avals,
+    Function,
+    Marks,
+    Operation,
+    Transpose,
+)
+from seqcells.engines.kernels import _products, _tiles, _time_loop
 from seqcells.engines.kernels._blocks import Blocks
-from seqcells.engines.kernels._march import March
-from seqcells.engines.kernels._tiles import Leaves, Rule, Slopes, dot
+from seqcells.engines.kernels._tiles import Leaves, Slopes, StepSpec, dot
+from seqcells.engines.kernels._time_loop import TimeLoop
 
 
-class Read(NamedTuple):
-    """What the kernel of the carries reads; N rows, H units."""
+class ForwardInputs(NamedTuple):
+    """The inputs of the forward kernel; N rows, H units."""
 
     u: jax.Array  # [G, H, H]
     c: jax.Array | None  # [G, H]
@@ -32,264 +39,292 @@ class Read(NamedTuple):
     code: jax.Array | None  # int32[C, N, 1], what a row does in a step
 
 
-class Sloped(NamedTuple):
-    """What tangents are pushed through."""
+class NonlinearInputs(NamedTuple):
+    """The inputs of the tangent in which it is not linear."""
 
     u: jax.Array  # [G, H, H]
-    slopes: tuple[Slopes, Slopes]  # [C, N, H] each
+    slopes: Slopes  # [C, N, H] each
     code: jax.Array | None
 
 
-class Pushed(NamedTuple):
-    """The tangents."""
+class LinearInputs(NamedTuple):
+    """The inputs of the tangent in which it is linear."""
 
     carry: Leaves  # [N, H]
     fresh: Leaves | None  # [N, H]
-    pushes: list[Leaves]  # [C, N, H], or nothing
+    drive_tangents: list[Leaves]  # [C, N, H], or none
 
 
-class Pulled(NamedTuple):
-    """What the kernel of the cotangents reads."""
+class BackwardInputs(NamedTuple):
+    """The inputs of the backward kernel."""
 
-    turned: jax.Array  # [G, H, H], the matrices transposed
-    slopes: tuple[Slopes, Slopes]  # [C, N, H] each
+    u_transposed: jax.Array  # [G, H, H], each matrix transposed
+    slopes: Slopes  # [C, N, H] each
     code: jax.Array | None
     last: Leaves  # [N, H], the cotangent of the last carry
-    carries: Leaves  # [C, N, H], those of the carries after every step
-    restarts: bool  # whether the cotangent of the fresh carry is wanted
+    carries: Leaves  # [C, N, H], the cotangents of the carries after every step
+    restarts: bool  # whether the cotangent of the fresh carry is needed
 
 
 class Kernels(Loops):
-    """What computes the loops on a device."""
+    """Loops that kernels compute."""
 
     @abc.abstractmethod
-    def launch(self, march: March, rule: Rule, read: Blocks, made: Blocks) -> Blocks:
-        """Run a kernel over all steps and rows of what it reads.
+    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out_shapes: Blocks) -> Blocks:
+        """Run a kernel over all steps and rows of its inputs.
 
         Args:
-            march: the kernel.
-            rule: the cell; how operands are multiplied is left open.
-            read: arrays.
-            made: the shapes of what is made, whose rows, if there are any, are the last state.
+            loop: what the kernel computes.
+            spec: the cell; its `dot` is replaced by the product of the device.
+            inputs: arrays.
+            out_shapes: the shapes of the outputs, whose rows, if there are any, are the last state.
         """
 
-    def forward(self, rule: Rule, read: Read, reverse: bool) -> Leaves:
+    def forward(self, spec: StepSpec, inputs: ForwardInputs, *, reverse: bool) -> Leaves:
         """Compute the carry after every step, [C, N, H]."""
-        given = Blocks(read.drive, read.code, (read.carry, read.fresh), (read.u, read.c))
-        length = len(read.drive[0])
-        made = Blocks([jax.ShapeDtypeStruct((length, *a.shape), a.dtype) for a in read.carry])
-        return self.launch(_march.forward(reverse), rule, given, made).steps
+        i = inputs
+        blocks = Blocks(i.drive, i.code, rows=(i.carry, i.fresh), whole=(i.u, i.c))
+        length = len(i.drive[0])
+        shapes = Blocks([jax.ShapeDtypeStruct((length, *a.shape), a.dtype) for a in i.carry])
+        return self.launch(_time_loop.forward(reverse=reverse), spec, blocks, shapes).steps
 
     def backward(
-        self, rule: Rule, pulled: Pulled, reverse: bool
+        self, spec: StepSpec, inputs: BackwardInputs, *, reverse: bool
     ) -> tuple[Leaves, Leaves, Leaves | None]:
-        """Compute the cotangents of what is pushed [C, N, H], and of both carries [N, H].
+        """Compute the cotangents of the drive tangents [C, N, H] and of both carries [N, H].
 
-        `reverse` is the order of the steps forward; cotangents go the other way.
+        `reverse` is the order of the steps in the forward loop; this one runs against it.
         """
-        steps = (pulled.carries, pulled.slopes)
-        given = Blocks(steps, pulled.code, pulled.last, pulled.turned)
-        made = Blocks(pulled.carries, None, (pulled.last, pulled.last if pulled.restarts else None))
-        found = self.launch(_march.backward(reverse, pulled.restarts), rule, given, made)
-        return found.steps, *found.rows
+        i = inputs
+        blocks = Blocks((i.carries, i.slopes), i.code, rows=i.last, whole=i.u_transposed)
+        shapes = Blocks(i.carries, rows=(i.last, i.last if i.restarts else None))
+        loop = _time_loop.backward(reverse=reverse, restarts=i.restarts)
+        outputs = self.launch(loop, spec, blocks, shapes)
+        return outputs.steps, *outputs.rows
 
     def carries(
-        self, cell: SplitCell, steps: Steps, reverse: bool, mixed: bool
-    ) -> tuple[Carry, tuple[Carry, Any]]:
-        """Return the last carry, and of every step its carry; `mixed` is never kept."""
-        assert not mixed
-        rows = _Rows(steps.carry)
-        product = _products.product(cell, steps.params, rows.dtype)
-        read = Read(
-            *product,
-            rows.flat(steps.carry),
-            None if steps.restart is None else rows.flat(steps.fresh),
-            rows.flat(steps.drive, 1),
-            rows.code(steps.valid, steps.restart),
+        self, cell: SplitCell, steps: Steps, *, reverse: bool, with_mixed: bool
+    ) -> tuple[Carry, tuple[Carry, PyTree]]:
+        """Compute the carries of some steps; a kernel keeps no products."""
+        if with_mixed:
+            raise NotImplementedError("keep: expected (), got 'mixed'; kernels keep no products")
+        batch = _Batch(steps.carry)
+        u, c = _products.product(cell, steps.params, batch.dtype)
+        inputs = ForwardInputs(
+            u=u,
+            c=c,
+            carry=batch.flat(steps.carry),
+            fresh=None if steps.restart is None else batch.flat(steps.fresh),
+            drive=batch.flat(steps.drive, 1),
+            code=batch.code(steps.valid, steps.restart),
         )
-        args, structure = jax.tree.flatten(read)
-        rule = _rule(cell, steps.carry, steps.drive)
-        weights = len(jax.tree.leaves((read.u, read.c)))
-        function = _Carries(self, rule, structure, reverse)
-        found = rows.back(Operation(function, len(args), weights, one_by_one=False)(*args), 1)
-        return jax.tree.map(lambda a: a[0 if reverse else -1], found), (found, None)
+        args, structure = jax.tree.flatten(inputs)
+        mixed = jax.eval_shape(cell.mix, steps.params, steps.carry)
+        spec = _spec(cell, steps.carry, steps.drive, mixed)
+        weights = len(jax.tree.leaves((u, c)))
+        operation = Operation(_Carries(self, spec, structure, reverse), len(args), weights)
+        carries = batch.unflatten(operation(*args), 1)
+        return jax.tree.map(lambda a: a[0 if reverse else -1], carries), (carries, None)
 
     def tangents(
-        self, cell: SplitCell, fixed: Fixed, moved: Moved, old: Carry, push: Push, reverse: bool
+        self,
+        cell: SplitCell,
+        linearization: Linearization,
+        tangents: Tangents,
+        old: Carry,
+        mix_jvp: MixJvp,
+        *,
+        reverse: bool,
     ) -> tuple[Carry, Carry]:
-        """Return the tangent of the last carry, and of that after every step."""
-        rows = _Rows(moved.carry)
-        slopes = (rows.flat_all(fixed.held), rows.flat_all(fixed.felt))
-        code = rows.code(fixed.valid, fixed.restart)
-        u = _products.product(cell, fixed.params, rows.dtype).u
-        sloped = Sloped(u, slopes, code)
-        fresh = None if moved.fresh is None else rows.flat(moved.fresh)
-        pushed = Pushed(rows.flat(moved.carry), fresh, rows.flat_all(moved.pushes))
-        args, structure = jax.tree.flatten((sloped, pushed))
-        count = len(jax.tree.leaves(sloped))
-        rule = _rule(cell, moved.carry, None)
-        function = _Tangents(self, rule, structure, reverse, fixed.restart is not None)
-        found = Operation(function, count, 1, one_by_one=False)(*args)
-        half = len(found) // 2
-        return rows.back(found[:half]), rows.back(found[half:], 1)
+        """Compute the tangents of the carries of some steps."""
+        batch, lin = _Batch(tangents.carry), linearization
+        slopes = (batch.flat_table(lin.by_carry), batch.flat_table(lin.by_mixed))
+        code = batch.code(lin.valid, lin.restart)
+        u, _ = _products.product(cell, lin.params, batch.dtype)
+        nonlinear = NonlinearInputs(u, slopes, code)
+        linear = LinearInputs(
+            carry=batch.flat(tangents.carry),
+            fresh=None if tangents.fresh is None else batch.flat(tangents.fresh),
+            drive_tangents=batch.flat_table(tangents.drive_tangents),
+        )
+        args, structure = jax.tree.flatten((nonlinear, linear))
+        function = _Tangents(
+            kernels=self,
+            spec=_spec(cell, tangents.carry),
+            structure=structure,
+            reverse=reverse,
+            restarts=lin.restart is not None,
+        )
+        outputs = Operation(function, len(jax.tree.leaves(nonlinear)), weights=1)(*args)
+        half = len(outputs) // 2
+        return batch.unflatten(outputs[:half]), batch.unflatten(outputs[half:], 1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Scanned(Kernels):
-    """The loops in plain operations: what kernels must equal, and what JAX differentiates."""
+class PlainKernels(Kernels):
+    """The same loops in plain JAX: what kernels must equal, and what JAX differentiates."""
 
-    def launch(self, march: March, rule: Rule, read: Blocks, made: Blocks) -> Blocks:
-        """Take all steps of all rows in a scan."""
-        held = march.hold(read)
+    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out_shapes: Blocks) -> Blocks:
+        """Run all steps of all rows in a scan."""
+        constants = loop.constants(inputs)
 
-        def step(state: Any, inputs: Any) -> Any:
-            return march.take(rule, held, state, *inputs)
+        def step(state: PyTree, inputs: PyTree) -> tuple[PyTree, PyTree]:
+            return loop.step(spec, constants, state, *inputs)
 
-        inputs = (read.steps, read.code)
-        last, written = jax.lax.scan(step, march.start(read), inputs, reverse=march.back)
-        return Blocks(steps=written, rows=None if made.rows is None else last)
+        steps = (inputs.steps, inputs.code)
+        last, outputs = jax.lax.scan(step, loop.init(inputs), steps, reverse=loop.reverse)
+        return Blocks(steps=outputs, rows=None if out_shapes.rows is None else last)
 
 
-def cast(read: Blocks, operand: Any) -> Blocks:
-    """Return what a kernel reads with the matrices in the dtype in which they are multiplied."""
+def cast_matrices(inputs: Blocks, operand: jnp.dtype) -> Blocks:
+    """Cast the matrices to the dtype in which they are multiplied."""
     matrices = lambda a: a.astype(operand) if a.ndim == 3 else a  # noqa: E731
-    return read._replace(whole=jax.tree.map(matrices, read.whole))
+    return inputs._replace(whole=jax.tree.map(matrices, inputs.whole))
 
 
-def multiplied(
-    rule: Rule, operand: Any, precision: Any, like: jax.ShapeDtypeStruct, interpret: bool
-) -> tuple[Any, Rule]:
-    """Return the dtype of operands, and the rule that multiplies them so.
+def with_dot(
+    spec: StepSpec,
+    operand: jnp.dtype,
+    precision: jax.lax.PrecisionLike,
+    like: jax.ShapeDtypeStruct,
+    *,
+    interpret: bool,
+) -> tuple[jnp.dtype, StepSpec]:
+    """Return the dtype of operands, and the spec that multiplies in it.
 
     Args:
-        rule: the cell.
-        operand: the dtype that a device multiplies.
-        precision: how, as JAX has it.
+        spec: the cell.
+        operand: the dtype that the device multiplies.
+        precision: of the product, as `jax.lax.dot_general` takes it.
         like: a leaf of a carry [..., H].
-        interpret: whether plain operations take the place of a device's; they multiply in the dtype
-            of the carry what a device would in float32.
+        interpret: whether plain operations replace those of the device. They multiply in the dtype
+            of the carry what a device would multiply in float32.
     """
     if interpret:
         operand, precision = operand if operand == jnp.bfloat16 else like.dtype, None
     options = {"operand": operand, "precision": precision, "units": like.shape[-1]}
-    return operand, rule._replace(dot=functools.partial(dot, **options))
+    return operand, spec._replace(dot=functools.partial(dot, **options))
 
 
-def _rule(cell: SplitCell, carry: Carry, drive: Any) -> Rule:
-    assert isinstance(cell, DenseCell)
-    mixed = tuple(range(len(cell.GATES))) if len(cell.GATES) > 1 else 0
-    return Rule(cell, tuple(map(jax.tree.structure, (carry, drive, mixed))))
+def _spec(cell: SplitCell, carry: Carry, drive: PyTree = None, mixed: PyTree = None) -> StepSpec:
+    carry, drive, mixed = map(jax.tree.structure, (carry, drive, mixed))
+    return StepSpec(cell, (carry, drive, mixed))
 
 
-class _Rows:
-    """Batch axes, made one and back."""
+class _Batch:
+    """Batch axes, joined to one and restored."""
 
     def __init__(self, carry: Carry):
         leaves, self.structure = jax.tree.flatten(carry)
         self.lead = leaves[0].shape[:-1]
-        self.number = math.prod(self.lead)
+        self.rows = math.prod(self.lead)
         self.dtype = leaves[0].dtype
 
-    def flat(self, tree: Any, before: int = 0) -> Leaves:
-        """Return the leaves with one axis for the batch, which follows `before` others."""
-        return [
-            a.reshape(*a.shape[:before], self.number, a.shape[-1]) for a in jax.tree.leaves(tree)
-        ]
+    def flat(self, tree: PyTree, before: int = 0) -> Leaves:
+        """Return the leaves with one batch axis, which follows `before` other axes."""
+        return [a.reshape(*a.shape[:before], self.rows, a.shape[-1]) for a in jax.tree.leaves(tree)]
 
-    def flat_all(self, table: Any) -> Any:
-        """The same of [C, *B, H] in a table."""
+    def flat_table(self, table: PyTree) -> PyTree:
+        """Join the batch axes of the arrays [C, *B, H] of a table."""
         return jax.tree.map(lambda a: self.flat(a, 1)[0], table)
 
-    def back(self, leaves: Leaves, before: int = 0) -> Carry:
+    def unflatten(self, leaves: Leaves, before: int = 0) -> Carry:
         """Undo `flat`."""
         shaped = [a.reshape(*a.shape[:before], *self.lead, a.shape[-1]) for a in leaves]
         return jax.tree.unflatten(self.structure, shaped)
 
-    def code(self, valid: Any, restart: Any) -> jax.Array | None:
-        """Make int32[C, N, 1] of two flags [C, *B]."""
+    def code(self, valid: jax.Array | None, restart: jax.Array | None) -> jax.Array | None:
+        """Encode two flags [C, *B] as int32[C, N, 1]."""
         if valid is None and restart is None:
             return None
         steps = _tiles.STEP if valid is None else jnp.where(valid, _tiles.STEP, _tiles.PADDING)
-        found = steps if restart is None else jnp.where(restart, _tiles.RESTART, steps)
-        return jnp.asarray(found, jnp.int32).reshape(-1, self.number, 1)
+        code = steps if restart is None else jnp.where(restart, _tiles.RESTART, steps)
+        return jnp.asarray(code, jnp.int32).reshape(-1, self.rows, 1)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Carries(Function):
-    """The carry after every step, by a kernel; by a scan where it is differentiated."""
+    """The carry after every step, by a kernel; its derivative is that of a scan."""
 
     kernels: Kernels
-    rule: Rule
-    structure: Any  # that of `Read`
+    spec: StepSpec
+    structure: TreeDef  # of `ForwardInputs`
     reverse: bool
 
-    def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
-        read: Read = jax.tree.unflatten(self.structure, args)
-        return tuple(self.kernels.forward(self.rule, read, self.reverse))
+    def __call__(self, *args: jax.Array) -> Arrays:
+        inputs: ForwardInputs = jax.tree.unflatten(self.structure, args)
+        return tuple(self.kernels.forward(self.spec, inputs, reverse=self.reverse))
 
-    def along(self, given: Given, outputs: int) -> Function:
-        if self.kernels == Scanned():
-            return super().along(given, outputs)
-        return dataclasses.replace(self, kernels=Scanned()).along(given, outputs)
+    def jvp(self, perturbed: Marks, outputs: int) -> Function:
+        if self.kernels == PlainKernels():
+            return super().jvp(perturbed, outputs)
+        return dataclasses.replace(self, kernels=PlainKernels()).jvp(perturbed, outputs)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Tangents(Function):
-    """The tangents of the last carry and of all, by a scan; their transpose is by a kernel."""
+    """The tangents of the last carry and of all carries, by a scan; a kernel is the transpose."""
 
-    kernels: Kernels | None
-    rule: Rule
-    structure: Any  # that of (Sloped, Pushed)
+    kernels: Kernels
+    spec: StepSpec
+    structure: TreeDef  # of (NonlinearInputs, LinearInputs)
     reverse: bool
     restarts: bool
 
-    def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
-        sloped, pushed = jax.tree.unflatten(self.structure, args)
-        u = list(sloped.u)
+    def __call__(self, *args: jax.Array) -> Arrays:
+        nonlinear, linear = jax.tree.unflatten(self.structure, args)
+        u = list(nonlinear.u)
 
-        def step(carry: Leaves, inputs: Any) -> tuple[Leaves, Leaves]:
-            given = (self.rule, u, pushed.fresh, carry)
-            carry = _tiles.tangent(*given, *inputs, restarts=self.restarts)
+        def step(carry: Leaves, inputs: PyTree) -> tuple[Leaves, Leaves]:
+            term, slopes, code = inputs
+            carry = _tiles.tangent(
+                self.spec, u, linear.fresh, carry, term, slopes, code, restarts=self.restarts
+            )
             return carry, carry
 
-        inputs = (pushed.pushes, sloped.slopes, sloped.code)
-        last, all_ = jax.lax.scan(step, pushed.carry, inputs, reverse=self.reverse)
-        return (*last, *all_)
+        inputs = (linear.drive_tangents, nonlinear.slopes, nonlinear.code)
+        last, carries = jax.lax.scan(step, linear.carry, inputs, reverse=self.reverse)
+        return (*last, *carries)
 
-    def turned(self, fixed: int, wanted: Given, avals: tuple[Any, ...]) -> Function:
-        plain = Turned(dataclasses.replace(self, kernels=None), fixed, wanted, avals)
-        return plain if self.kernels is None else _Cotangents(self, plain)
+    def transpose(self, nonlinear: int, undefined: Marks, avals: Avals) -> Function:
+        return _Cotangents(self, Transpose(self, nonlinear, undefined, avals))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Cotangents(Function):
-    """The transpose of `_Tangents`."""
+    """The transpose of `_Tangents`, by a kernel; its derivative is that of a scan."""
 
     tangents: _Tangents
-    plain: Turned
+    plain: Transpose
 
-    def __call__(self, *args: jax.Array) -> tuple[jax.Array, ...]:
-        count, avals = self.plain.fixed, self.plain.avals
-        leaves = [*args[:count], *avals]
-        sloped, pushed = jax.tree.unflatten(self.tangents.structure, leaves)
-        half = len(pushed.carry)
+    def __call__(self, *args: jax.Array) -> Arrays:
+        count, avals = self.plain.nonlinear, self.plain.avals
+        nonlinear, linear = jax.tree.unflatten(self.tangents.structure, [*args[:count], *avals])
+        half = len(linear.carry)
         cotangents = list(args[count:])
-        turned = jnp.swapaxes(sloped.u, 1, 2)
-        pulled = Pulled(
-            *(turned, sloped.slopes, sloped.code),
-            *(cotangents[:half], cotangents[half:]),
+        inputs = BackwardInputs(
+            u_transposed=jnp.swapaxes(nonlinear.u, 1, 2),
+            slopes=nonlinear.slopes,
+            code=nonlinear.code,
+            last=cotangents[:half],
+            carries=cotangents[half:],
             restarts=self.tangents.restarts,
         )
-        assert self.tangents.kernels is not None
-        pushes, carry, fresh = self.tangents.kernels.backward(
-            self.tangents.rule, pulled, self.tangents.reverse
+        drive, carry, fresh = self.tangents.kernels.backward(
+            self.tangents.spec, inputs, reverse=self.tangents.reverse
         )
-        some = [[one] if row else [] for one, row in zip(pushes, pushed.pushes, strict=True)]
-        found = jax.tree.leaves(Pushed(carry, fresh if pushed.fresh is not None else None, some))
-        return tuple(one for one, wanted in zip(found, self.plain.wanted, strict=True) if wanted)
+        outputs = LinearInputs(
+            carry=carry,
+            fresh=fresh if linear.fresh is not None else None,
+            drive_tangents=[
+                [one] if row else [] for one, row in zip(drive, linear.drive_tangents, strict=True)
+            ],
+        )
+        pairs = zip(jax.tree.leaves(outputs), self.plain.undefined, strict=True)
+        return tuple(one for one, undefined in pairs if undefined)
 
-    def along(self, given: Given, outputs: int) -> Function:
-        return self.plain.along(given, outputs)
+    def jvp(self, perturbed: Marks, outputs: int) -> Function:
+        return self.plain.jvp(perturbed, outputs)
 
-    def turning(self) -> Function:
+    def pretranspose(self) -> Function:
         return self.plain

@@ -1,4 +1,4 @@
-"""What NVIDIA's GPUs offer, and the compiler that `jax[cuda13]` and `jax[cuda12]` bring along."""
+"""Limits of NVIDIA GPUs, and the CUDA compiler that `jax[cuda13]` and `jax[cuda12]` install."""
 
 from __future__ import annotations
 
@@ -8,46 +8,46 @@ import functools
 import importlib.util
 import re
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 
-# The virtual architecture and the version of PTX that what is compiled needs, and no newer: the
-# driver that reads it may be older than the compiler that writes it.
+# The virtual architecture and PTX version of compiled kernels. No newer than they need: the driver
+# that reads PTX may be older than the compiler that writes it.
 ARCHITECTURE, VERSION = "compute_90", "8.0"
 
 
 class GPU(NamedTuple):
-    """What is asked of a GPU, as JAX's devices call it."""
+    """The properties of a GPU that are used here, by the names of `jax.Device`."""
 
     compute_capability: str
     shared_memory_per_block_optin: int  # bytes
 
 
 H200 = GPU("9.0", 227 * 1024)
-LEAST = 99 * 1024  # bytes of memory that a block may use on any GPU since Ampere
+LEAST = 99 * 1024  # bytes of shared memory that a block may use on every GPU since Ampere
 
 
-def gpu() -> Any:
-    """Return the GPU; where there is none, an H200 is described."""
+def gpu() -> object:
+    """Return the GPU, or the properties of an H200 if there is none."""
     return jax.devices()[0] if jax.default_backend() == "gpu" else H200
 
 
 def why_not(least: float) -> str | None:
-    """Say that this is no NVIDIA GPU of a compute capability or above, or return None."""
-    found = str(getattr(gpu(), "compute_capability", ""))
-    if found[:1].isdecimal() and float(found) >= least:
+    """Return that the GPU is not an NVIDIA GPU of at least a compute capability, or None."""
+    capability = str(getattr(gpu(), "compute_capability", ""))
+    if capability[:1].isdecimal() and float(capability) >= least:
         return None
-    return f"it needs an NVIDIA GPU of compute capability {least} or above, got {found!r}"
+    return f"it needs an NVIDIA GPU of compute capability {least} or above, got {capability!r}"
 
 
 def shared_bytes() -> int:
-    """Return the bytes of a multiprocessor's memory that a block may use."""
+    """Return the bytes of shared memory that a block may use."""
     return getattr(gpu(), "shared_memory_per_block_optin", LEAST)
 
 
 def why_no_compiler() -> str | None:
-    """Say that the compiler is not there, or return None."""
+    """Return that the compiler is missing, or None."""
     if _library() is not None:
         return None
     return "it needs NVRTC, which no installed package has: pip install 'jax[cuda13]'"
@@ -58,23 +58,23 @@ def compile_ptx(source: str) -> str:
     """Compile CUDA C++.
 
     Args:
-        source: one file, which includes none.
+        source: one file without includes.
 
     Returns:
         PTX.
 
     Raises:
-        RuntimeError: with what the compiler says; or where it is not there.
+        RuntimeError: with the log of the compiler; or if there is no compiler.
     """
     library = _library()
     if library is None:
         raise RuntimeError(why_no_compiler())
     program = ctypes.c_void_p()
-    made = library.nvrtcCreateProgram(
-        *(ctypes.byref(program), source.encode(), b"march.cu", 0, None, None)
+    code = library.nvrtcCreateProgram(
+        ctypes.byref(program), source.encode(), b"time_loop.cu", 0, None, None
     )
-    if made != 0:
-        raise RuntimeError(f"NVRTC: nvrtcCreateProgram returned {made}")
+    if code != 0:
+        raise RuntimeError(f"NVRTC: nvrtcCreateProgram returned {code}")
     try:
         options = (ctypes.c_char_p * 1)(f"--gpu-architecture={ARCHITECTURE}".encode())
         failed = library.nvrtcCompileProgram(program, len(options), options)
@@ -95,18 +95,18 @@ def _text(library: ctypes.CDLL, what: str, program: ctypes.c_void_p) -> str:
 
 
 def _version(path: str) -> tuple[int, ...]:
-    """Return the version with which the name of a library ends."""
+    """Return the version at the end of a library's file name."""
     return tuple(map(int, path.rsplit(".so.", 1)[1].split(".")))
 
 
 @functools.cache
 def _library() -> ctypes.CDLL | None:
-    """Return the library of an installed package, or else the system's."""
+    """Load the library of an installed package, or else that of the system."""
     spec = importlib.util.find_spec("nvidia")
     folders = [] if spec is None else list(spec.submodule_search_locations or ())
-    found = [str(path) for folder in folders for path in Path(folder).glob("*/lib/libnvrtc.so.*")]
+    paths = [str(path) for folder in folders for path in Path(folder).glob("*/lib/libnvrtc.so.*")]
     system = ctypes.util.find_library("nvrtc")
-    for name in [*sorted(found, key=_version, reverse=True), *([system] if system else [])]:
+    for name in [*sorted(paths, key=_version, reverse=True), *([system] if system else [])]:
         try:
             return ctypes.CDLL(name)
         except OSError:

@@ -1,46 +1,46 @@
-"""The cells that kernels know: where each keeps the matrices of its one product."""
+"""The recurrent product of a cell, as kernels multiply: one square matrix for each gate."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from seqcells._cell import Cell, Params
-from seqcells.cells import GRU, LSTM, MGU, RNN
-from seqcells.cells._dense import DenseCell
+from seqcells._cell import Cell, Params, SplitCell
+from seqcells.engines.deferred.schedule import StepShapes
 
 
 class Product(NamedTuple):
-    """What the first leaf of a carry is multiplied by: h @ u[g] + c[g] for each gate g."""
+    """The product of the first leaf h of a carry: h @ u[g] + c[g] for each gate g."""
 
     u: jax.Array  # [G, H, H]
     c: jax.Array | None  # [G, H]
 
 
-# The matrices [H, G*H] and the biases [G*H] that `mix` adds to what it multiplies, or None.
-KNOWN: dict[type[DenseCell], Callable[[Any], tuple[jax.Array, jax.Array | None]]] = {
-    GRU: lambda params: (params.w_hh, params.b_hh),
-    LSTM: lambda params: (params.w_hh, None),
-    MGU: lambda params: (params.w_hh, params.b_hh),
-    RNN: lambda params: (params.w_hh, None),
-}
-
-
 def why_not(cell: Cell) -> str | None:
-    """Say why no kernel knows the cell, or return None."""
-    if type(cell) in KNOWN:
+    """Return why the product of a cell is not known, or None.
+
+    A class must declare its product itself: a subclass may compute another one.
+    """
+    if isinstance(cell, SplitCell) and vars(type(cell)).get("RECURRENT_WEIGHTS") is not None:
         return None
-    names = ", ".join(sorted(kind.__name__ for kind in KNOWN))
-    return f"it knows {names}, and no {type(cell).__name__}"
+    return f"its class {type(cell).__name__} declares no RECURRENT_WEIGHTS"
 
 
-def product(cell: Cell, params: Params, dtype: Any) -> Product:
+def product(cell: SplitCell, params: Params, dtype: jnp.dtype) -> Product:
     """Return the matrices gate by gate, in the dtype of the carry, as `mix` multiplies them."""
-    assert isinstance(cell, DenseCell)
-    w, b = KNOWN[type(cell)](params)
-    size, gates = cell.hidden_size, len(cell.GATES)
+    if cell.RECURRENT_WEIGHTS is None:
+        raise TypeError(f"cell: expected recurrent weights, got none; {why_not(cell)}")
+    w_name, b_name = cell.RECURRENT_WEIGHTS
+    w, b = getattr(params, w_name), None if b_name is None else getattr(params, b_name)
+    size = w.shape[0]
+    gates = w.shape[1] // size
     u = jnp.moveaxis(w.reshape(size, gates, size), 1, 0).astype(dtype)
     return Product(u, None if b is None else b.reshape(gates, size).astype(dtype))
+
+
+def sizes(step: StepShapes) -> tuple[int, int]:
+    """Return the number of gates and of units of a product."""
+    mixed = jax.tree.leaves(step.mixed)
+    return len(mixed), mixed[0].shape[-1]

@@ -21,9 +21,9 @@ LAUNCHED = []  # the kernels that ran
 LOCK = threading.Lock()
 
 
-def execute(kernel, members, given, out):
+def execute(kernel, members, args, out):
     """Compute what `cluster.execute` does, on a CPU."""
-    plan = kernel.plan
+    layout = kernel.layout
 
     def call(*arrays):
         arrays = [np.ascontiguousarray(a) for a in arrays]
@@ -36,13 +36,13 @@ def execute(kernel, members, given, out):
         run.restype = ctypes.c_char_p
         with LOCK:
             LAUNCHED.append(kernel)
-            grid = members * kernel.tiles, plan.threads, plan.shared_bytes // 4, len(LAUNCHED)
+            grid = members * kernel.tiles, layout.threads, layout.shared_bytes // 4, len(LAUNCHED)
             failure = run(*grid, count, len(out), sizes, nbytes, pointers)
         if failure:
             raise RuntimeError(f"emulator: {failure.decode()}")
         return arrays[-len(out) :]
 
-    return jax.pure_callback(call, list(out), *given)
+    return jax.pure_callback(call, list(out), *args)
 
 
 def _library(source):
