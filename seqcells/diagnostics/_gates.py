@@ -1,4 +1,4 @@
-"""What the gates of a cell do: their values, how many are shut, and how long they remember."""
+"""The gates of a cell: their values, the share that is closed, and the timescales they imply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seqcells._unroll import prepare, time_first, trajectory
 
 
 class GateShares(NamedTuple):
-    """How open the gate of each unit is, over time and batch."""
+    """Statistics of the gate of each unit, over time and batch."""
 
     closed: jax.Array  # [H], share of values < 0.05
     open: jax.Array  # [H], share of values > 0.95
@@ -23,9 +23,9 @@ class GateShares(NamedTuple):
 
 
 class Timescales(NamedTuple):
-    """How long a unit remembers that writes a share z of its carry at every step."""
+    """How long a unit remembers if it overwrites a share z of its carry at every step."""
 
-    exact: jax.Array  # as z, steps in which a value falls by e: -1 / ln(1 - z)
+    exact: jax.Array  # as z, steps in which a value decays by e: -1 / ln(1 - z)
     tallec: jax.Array  # as z, steps: 1 / z (Tallec & Ollivier 2018)
 
 
@@ -35,19 +35,19 @@ def gate_values(
     """Compute the gates of every step.
 
     Args:
-        cell: a cell with gates, such as `GRU`, `LSTM`, `MGU` or `MinGRU`, also within a wrapper; of
-            your own cell, one that defines `gates`.
+        cell: a cell with gates, such as `GRU`, `LSTM`, `MGU` or `MinGRU`, also inside a wrapper; or
+            a cell of your own that defines `gates`.
         params: its parameters.
         xs: float[T, *B, D].
-        carry: the initial carry; a fresh one where None.
+        carry: the initial carry; a fresh one if None.
 
     Returns:
         float[T, *B, H] by the gate's name in the cell's equations: r and z for GRU, i, f and o for
-        LSTM, f for MGU, z for MinGRU. z, and MGU's f, is the share that is WRITTEN; LSTM's f the
+        LSTM, f for MGU, z for MinGRU. z and MGU's f are the share that is WRITTEN; LSTM's f is the
         share that is kept.
 
     Raises:
-        TypeError: for a cell without gates.
+        TypeError: if the cell has no gates.
         ValueError: as `unroll`.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
@@ -63,26 +63,26 @@ def gate_values(
     values = cell.gates(params, before, cell.project(params, xs))
     if not values:
         raise TypeError(
-            f"cell: expected a cell with gates, as GRU(64) is, got {cell}; "
-            "a cell of your own says what they are in `gates`"
+            f"cell: expected a cell with gates, such as GRU(64), got {cell}; "
+            "a cell of your own returns them from `gates`"
         )
     return values
 
 
 def gate_shares(values: ArrayLike, mask: ArrayLike | None = None) -> GateShares:
-    """Count how often each unit's gate is shut or wide open, and average it.
+    """Compute how often the gate of each unit is closed or open, and its mean.
 
     Args:
-        values: float[*A, H]; one gate, as `gate_values` gives it, over time and batch.
-        mask: bool[*A]; False = a step that does not count.
+        values: float[*A, H]; one gate, as `gate_values` returns it, over time and batch.
+        mask: bool[*A]; False excludes a step.
 
     Returns:
-        The share of values below 0.05, of those above 0.95, and the mean, [H] each; NaN where
-        nothing counts.
+        The share of values below 0.05, the share above 0.95, and the mean, [H] each; NaN if the
+        mask excludes every step.
 
     Raises:
-        TypeError: on values that are not floating, or a mask that is not bool.
-        ValueError: on a mask of another shape.
+        TypeError: if the values are not floating, or the mask is not bool.
+        ValueError: if the mask has another shape.
 
     >>> import jax.numpy as jnp
     >>> shares = gate_shares(jnp.array([[0.01, 0.5], [0.99, 0.5]]))
@@ -98,39 +98,39 @@ def gate_shares(values: ArrayLike, mask: ArrayLike | None = None) -> GateShares:
 def saturation(
     carries: ArrayLike, threshold: float = 0.95, mask: ArrayLike | None = None
 ) -> jax.Array:
-    """Compute the share of `|h| > threshold` a unit, over time and batch.
+    """Compute the share of `|h| > threshold` for each unit, over time and batch.
 
     Args:
-        carries: float[*A, H], as `trajectory` or `unroll` gives them.
-        threshold: of `|h|`, dimensionless; 0.95 is near the end of tanh, whose slope is 0.1 there.
-        mask: bool[*A]; False = a step that does not count.
+        carries: float[*A, H], as `trajectory` or `unroll` returns them.
+        threshold: of `|h|`, dimensionless; at 0.95 the slope of tanh is 0.1.
+        mask: bool[*A]; False excludes a step.
 
     Returns:
-        float[H], from 0 to 1; NaN where nothing counts.
+        float[H], from 0 to 1; NaN if the mask excludes every step.
 
     Raises:
-        TypeError: on carries that are not floating, or a mask that is not bool.
-        ValueError: on a mask of another shape.
+        TypeError: if the carries are not floating, or the mask is not bool.
+        ValueError: if the mask has another shape.
     """
     carries = _floats("carries", carries)
     return _mean(jnp.abs(carries) > threshold, mask, carries)
 
 
 def timescales(z: ArrayLike) -> Timescales:
-    """Compute the steps in which a unit forgets that writes a share z of its carry at every step.
+    """Compute how many steps a unit remembers if it overwrites a share z of its carry at each step.
 
-    Of data these are the gates of every step; of the bias alone, those at zero input and a fresh
-    carry, which the example computes. For an LSTM, z = 1 - f.
+    Pass the gates of every step for the timescales on your data. For the timescales of the bias
+    alone, pass the gates at zero input and a fresh carry, as in the example. An LSTM has z = 1 - f.
 
     Args:
         z: float[...], from 0 to 1; the share that is WRITTEN.
 
     Returns:
-        -1 / ln(1 - z), in which a value falls by e, and 1 / z, the mean age of what is written
-        (Tallec & Ollivier 2018), in steps; inf at z = 0.
+        In steps: -1 / ln(1 - z), in which a value decays by e, and 1 / z, the mean age of a value
+        (Tallec & Ollivier 2018); inf at z = 0.
 
     Raises:
-        TypeError: on z that is not floating.
+        TypeError: if z is not floating.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.GRU(3, b_ih_init=(sc.initializers.zeros, lambda k, s, d: jnp.full(s, -2.0, d),
@@ -145,14 +145,14 @@ def timescales(z: ArrayLike) -> Timescales:
 
 
 def _floats(name: str, values: ArrayLike) -> jax.Array:
-    """Return an array of floating numbers, or raise."""
+    """Return a floating array, or raise."""
     array = _check.array(name, values, "an array")
     _check.floating(name, array.dtype, "cast it")
     return array
 
 
 def _mean(values: jax.Array, mask: ArrayLike | None, like: jax.Array | None = None) -> jax.Array:
-    """Average over all axes but the last, where the mask lets count, in the dtype of `like`."""
+    """Average over all axes but the last, where the mask is True, in the dtype of `like`."""
     values = values if like is None else values.astype(like.dtype)
     if mask is None:
         return jnp.mean(values, axis=tuple(range(values.ndim - 1)))

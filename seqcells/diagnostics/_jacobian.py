@@ -1,4 +1,4 @@
-"""The Jacobian of each step, by which all else that is said of a net's dynamics is defined."""
+"""The Jacobian of each step, on which the other diagnostics of a net's dynamics are built."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from seqcells._unroll import prepare, time_first
 def step_jacobians(cell: Cell, params: Params, xs: jax.Array, carry: Carry = None) -> jax.Array:
     """Compute J_t = dh_t / dh_{t-1} of every step, row i for the i-th entry of h_t.
 
-    A carry of several leaves is taken as one vector, leaf after leaf in the order of the tree: for
-    an LSTM h and then c, so S = 2 H.
+    A carry of several leaves is flattened to one vector, leaf after leaf in the order of the tree.
+    For an LSTM it is h followed by c, so S = 2 H.
 
     Args:
         cell: any cell with a real carry.

@@ -1,4 +1,4 @@
-"""Where a gradient goes in time: pure functions, safe under jit and vmap."""
+"""The gradient of a loss by the carry of each step, its norm by lag, and the rate of its decay."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from seqcells.engines import Plan, Scan
 class RateAndHorizon(NamedTuple):
     """How a gradient decays with the lag."""
 
-    rate: jax.Array  # [*B], factor a step: r = exp(slope of ln norm)
-    horizon: jax.Array  # [*B], steps in which the norm falls by e: -1 / ln r; inf where r >= 1
+    rate: jax.Array  # [*B], factor per step: r = exp(slope of ln norm)
+    horizon: jax.Array  # [*B], steps in which the norm falls by e: -1 / ln r; inf if r >= 1
 
 
 def carry_gradient(
@@ -30,20 +30,20 @@ def carry_gradient(
 ) -> Carry:
     """Compute dL/dh_t, the total derivative of a loss by the carry after every step.
 
-    A zero e_t is added to h_t, and the loss differentiated by all e_t at once: one backward pass.
+    A zero e_t is added to each h_t, and one backward pass differentiates the loss by all e_t.
 
     Args:
         cell: a cell with `read` (not a FunctionCell).
         params: its parameters.
         xs: float[T, *B, D].
         loss: ys [T, *B, H] -> scalar.
-        carry: the initial carry; a fresh one where None.
+        carry: the initial carry; a fresh one if None.
 
     Returns:
         The gradient, shaped as the carry with time first: float[T, *B, H] for RNN and GRU.
 
     Raises:
-        TypeError: for a FunctionCell.
+        TypeError: if the cell is a FunctionCell.
     """
     xs, _ = time_first(xs)
     cell, carry, flags = prepare(cell, params, xs, carry, Flags())
@@ -65,14 +65,14 @@ def gradient_by_lag(
         params: its parameters.
         xs: float[T, *B, D].
         loss: ys [T, *B, H] -> scalar.
-        carry: the initial carry; a fresh one where None.
+        carry: the initial carry; a fresh one if None.
 
     Returns:
-        float[T, *B], row k for the lag of k steps before the last; in units of the loss per unit of
-        carry, for each sequence of the batch by itself.
+        float[T, *B], row k for a lag of k steps before the last; in units of the loss per unit of
+        carry, for each sequence of the batch separately.
 
     Raises:
-        TypeError: for a FunctionCell.
+        TypeError: if the cell is a FunctionCell.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.RNN(3, "identity", w_hh_init=sc.initializers.Orthogonal(0.5))
@@ -86,19 +86,19 @@ def gradient_by_lag(
 
 
 def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) -> RateAndHorizon:
-    """Fit the rate r = exp(slope of ln norm) a step, and the horizon -1 / ln r in steps.
+    """Fit the rate r = exp(slope of ln norm) per step, and the horizon -1 / ln r in steps.
 
-    Least squares over the lags of the window at which the norm has not underflowed.
+    The fit is by least squares over the lags of the window at which the norm has not underflowed.
 
     Args:
-        norms: float[L, *B], by lag, as `gradient_by_lag` gives them; dimensionless or not.
-        window: the first and the last lag of the fit, in steps; all lags where None.
+        norms: float[L, *B], by lag, as `gradient_by_lag` returns them; in any unit.
+        window: the first and the last lag of the fit, in steps; all lags if None.
 
     Returns:
         Rate and horizon [*B]; NaN where fewer than two lags are usable.
 
     Raises:
-        ValueError: on a window outside the lags.
+        ValueError: if the window is outside of the lags.
 
     >>> import jax.numpy as jnp
     >>> fit = rate_and_horizon(0.5 ** jnp.arange(20.0))
@@ -128,12 +128,12 @@ def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) ->
 
 
 def no_nudges(carry: Carry, steps: int) -> Carry:
-    """Make zeros as a carry [*B, ...], with time first."""
+    """Return zeros shaped as a carry [*B, ...] at every step, time first."""
     return jax.tree.map(lambda a: jnp.broadcast_to(jnp.zeros_like(a), (steps, *a.shape)), carry)
 
 
 def norms_by_lag(gradient: Carry, steps: tuple[int, ...]) -> jax.Array:
-    """Take the norm of a gradient by carries over all leaves, [*steps], the last step first."""
+    """Return the norm of a gradient by carries over all leaves, [*steps], the last step first."""
     leaves = [
         leaf.reshape(*steps, math.prod(leaf.shape[len(steps) :]))
         for leaf in jax.tree.leaves(gradient)
@@ -142,7 +142,7 @@ def norms_by_lag(gradient: Carry, steps: tuple[int, ...]) -> jax.Array:
 
 
 def norm(flat: jax.Array) -> jax.Array:
-    """Euclidean norm over the last axis, whose square does not underflow, differentiable at 0."""
+    """Return the norm over the last axis; its square cannot underflow, and it has a slope at 0."""
     peak = jnp.max(jnp.abs(flat), axis=-1, initial=0)
     some = peak > 0
     scale = jnp.where(some, jax.lax.stop_gradient(peak), jnp.ones_like(peak))

@@ -20,12 +20,12 @@ from seqcells.layers import Layer, Recurrent
 
 
 class Recurrence(NamedTuple):
-    """A cell within a net and what it is run on: the first arguments of any diagnostic."""
+    """A cell in a net with its parameters and inputs: the first arguments of any diagnostic."""
 
     cell: Cell
     params: Params  # of the cell
     xs: jax.Array  # [T, *B, D], in the order in which the cell reads
-    carry: Carry  # [*B, ...], the initial one
+    carry: Carry  # [*B, ...], initial
 
 
 def recurrences(
@@ -38,14 +38,14 @@ def recurrences(
             fields of its dataclass.
         params: its parameters.
         xs: float[T, *B, D].
-        carry: the net's initial carry; a fresh one where None.
+        carry: the net's initial carry; a fresh one if None.
 
     Returns:
-        The net's cells in the order in which they are run, of a `Bidirectional` the forward one
-        first. For a cell that reads in reverse, xs stands in reverse.
+        The net's cells in the order in which they run, the forward cell of a `Bidirectional` first.
+        The xs of a cell that reads in reverse are reversed.
 
     Raises:
-        TypeError: for what is no layer, or as `unroll`.
+        TypeError: if `net` is not a layer or cell, or as `unroll`.
         ValueError: as `unroll`.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
@@ -81,22 +81,22 @@ def layer_gradients_by_lag(
 ) -> tuple[jax.Array, ...]:
     """Compute ||dL/dh_{T-1-k}||_2 at every lag k for the carry h of every layer of a net.
 
-    A zero is added to each carry after each step, and the loss of the whole net differentiated by
-    all of them in one backward pass: what is found has gone through the layers above as well.
+    A zero is added to each carry after each step, and one backward pass differentiates the loss by
+    all of them. The gradient therefore includes the paths through the layers above.
 
     Args:
-        net: a layer, such as a `Stack`, or a cell; no FunctionCell within.
+        net: a layer, such as a `Stack`, or a cell, that contains no FunctionCell.
         params: its parameters.
         xs: float[T, *B, D].
         loss: ys [T, *B, H] of the net -> scalar.
-        carry: the net's initial carry; a fresh one where None.
+        carry: the net's initial carry; a fresh one if None.
 
     Returns:
-        float[T, *B] for every cell, in the order of `recurrences`; row k for k steps of time before
-        the last, also where a cell reads in reverse. In units of the loss per unit of carry.
+        float[T, *B] for every cell, in the order of `recurrences`, in units of the loss per unit of
+        carry. Row k is k steps of time before the last, also for a cell that reads in reverse.
 
     Raises:
-        TypeError: for what is no layer, or a FunctionCell within.
+        TypeError: if `net` is not a layer or cell, or contains a FunctionCell.
         ValueError: as `unroll`.
     """
     steps = jnp.shape(xs)[:-1]

@@ -1,4 +1,4 @@
-"""Lyapunov exponents: how fast nearby trajectories part, direction by direction."""
+"""Lyapunov exponents: how fast nearby trajectories separate, direction by direction."""
 
 from __future__ import annotations
 
@@ -27,31 +27,32 @@ def lyapunov_exponents(
 ) -> jax.Array:
     """Compute the leading k Lyapunov exponents along a trajectory (Benettin et al. 1980).
 
-    With J_t = dh_t / dh_{t-1} as `step_jacobians` has it, and orthonormal columns Q::
+    With J_t = dh_t / dh_{t-1}, which `step_jacobians` computes, and orthonormal columns Q::
 
         Q_t R_t = J_t Q_{t-1}        lambda_i = mean of ln |R_t[i, i]| over the steps
 
-    Gradients fall as exp(lambda_1 t) going back in time: exponents of 0 are what training wants.
-    All of them add up to the mean of `ln |det J_t|`. They are differentiable, also by parameters.
+    Gradients decay as exp(lambda_1 t) back in time, so exponents near 0 are best for training. The
+    sum of all exponents is the mean of `ln |det J_t|`. The exponents are differentiable, also by
+    parameters.
 
-    J_t Q is k derivatives along columns, so J_t itself is not formed. Q starts with k fixed
-    directions in general position, and turns towards the fastest during the warm-up; without one
-    the exponents of a short sequence are not yet in order.
+    J_t Q is computed as k tangents, without J_t itself. Q starts as k fixed directions in general
+    position, and turns towards the fastest directions during the warm-up. Without a warm-up, the
+    exponents of a short sequence may not be sorted yet.
 
     Args:
         cell: any cell with a real carry.
         params: its parameters.
         xs: float[T, *B, D].
-        k: how many, from 1 to S, the entries of a carry; all where None.
+        k: the number of exponents, from 1 to S, the entries of a carry; all if None.
         warmup: steps at the start that are run but not counted, 0 to T - 1.
-        carry: the initial carry; a fresh one where None.
+        carry: the initial carry; a fresh one if None.
 
     Returns:
-        float[*B, k], nats a step; -inf where the J_t are singular.
+        float[*B, k], nats per step; -inf if the J_t are singular.
 
     Raises:
-        TypeError: where k or warmup is no int.
-        ValueError: on k outside 1 to S, or a warm-up that leaves no step.
+        TypeError: if k or warmup is not an int.
+        ValueError: if k is outside of 1 to S, or the warm-up leaves no step.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.RNN(3, "identity", w_hh_init=sc.initializers.Orthogonal(0.5))
@@ -100,15 +101,16 @@ def _columns(size: int, k: int | None, dtype: Any) -> jax.Array:
 
 
 def orthonormal(a: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Orthonormalise columns, the first first, as QR does. a: float[S, k].
+    """Orthonormalise columns in order, as QR does. a: float[S, k].
 
-    Gram and Schmidt's way, every column against those before it twice, which is enough for
-    rounding. LAPACK's QR waits for ever when two batches of it run in one program (see
-    `initializers.Orthogonal`), and made one after another it has no derivative in reverse. On a CPU
-    this takes as long for k <= 8, and 1.7 times as long for all of 64 or 128.
+    This is the Gram-Schmidt process, with every column orthogonalised twice against those before
+    it, which suffices against rounding. LAPACK's QR deadlocks if two batches of it run in one
+    program (see `initializers.Orthogonal`), and under `sequential_vmap` it has no reverse
+    derivative. On a CPU, Gram-Schmidt is as fast for k <= 8, and 1.7 times slower for all of 64 or
+    128 columns.
 
     Returns:
-        Q [S, k], its column zero where nothing is left of one of a; |R[i, i]|, float[k].
+        Q [S, k], zero in columns that depend on those before; |R[i, i]|, float[k].
     """
 
     def column(j: jax.Array, state: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""How far a change of the carry reaches: dh_T/dh_{T-k} by its lag k, and a bound of it."""
+"""The singular values of dh_T/dh_{T-k} by lag k, and a bound on them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STEEPEST = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}  # max |
 
 
 class JacobianByLag(NamedTuple):
-    """The size of dh_T/dh_{T-k} by lag, in logarithms, which neither under- nor overflow."""
+    """The size of dh_T/dh_{T-k} by lag, as logarithms, which neither underflow nor overflow."""
 
     log_singular_values: jax.Array  # [T+1, *B, S], nats, the largest first; -inf for 0
     log_norm: jax.Array  # [T+1, *B], nats; of the Frobenius norm
@@ -29,19 +29,19 @@ def jacobian_by_lag(
 ) -> JacobianByLag:
     """Measure dh_T/dh_{T-k} = J_T J_{T-1} ... J_{T-k+1} at every lag k, all its singular values.
 
-    The product is scaled anew at every step. What is lost is lost to rounding alone: singular
-    values below eps times the largest of the same lag are noise, and the Lyapunov spectrum, which
-    is accurate there, tells their slope.
+    The product is rescaled at every step, so only rounding limits its accuracy: singular values
+    below eps times the largest of the same lag are noise. `lyapunov_exponents` is accurate there,
+    and gives their slope.
 
     Args:
         cell: any cell with a real carry; one of several leaves is taken as one vector of S entries.
         params: its parameters.
         xs: float[T, *B, D].
-        carry: the initial carry, h_0; a fresh one where None.
+        carry: the initial carry, h_0; a fresh one if None.
 
     Returns:
         Logarithms of the singular values [T+1, *B, S] and of the Frobenius norm [T+1, *B], in nats.
-        Row k is for a lag of k steps: row 0 is the identity's, row T that of dh_T/dh_0.
+        Row k is for a lag of k steps: row 0 for the identity, row T for dh_T/dh_0.
 
     Raises:
         TypeError: as `unroll`.
@@ -59,7 +59,7 @@ def jacobian_by_lag(
     start = varying((one, jnp.zeros(jacobians.shape[1:-2], jacobians.dtype)), jacobians)
 
     def back(product: tuple, jacobian: jax.Array) -> tuple[tuple, tuple]:
-        """Go one lag further: multiply from the right, and take the scale out."""
+        """Extend the lag by one: multiply from the right, and divide by the scale."""
         unit, log_scale = product
         unit = unit @ jacobian
         peak = jnp.max(jnp.abs(unit), axis=(-2, -1))
@@ -68,7 +68,7 @@ def jacobian_by_lag(
         return product, product
 
     _, further = jax.lax.scan(back, start, jacobians, reverse=True)
-    units, log_scales = (  # the scan's rows stand in the order of time, the longest lag first
+    units, log_scales = (  # the scan's rows are in the order of time, the longest lag first
         jnp.concatenate([first[None], jnp.flip(rest, 0)])
         for first, rest in zip(start, further, strict=True)
     )
@@ -81,8 +81,8 @@ def pascanu_bound(cell: Cell, params: Params, lag: ArrayLike = 1) -> jax.Array:
     """Compute the bound `||dh_t/dh_{t-k}||_2 <= (||W||_2 max |act'|)^k` (Pascanu et al. 2013).
 
     W is the recurrent matrix, or diag(u) for IndRNN; `max |act'|` is 1 for tanh, ReLU and the
-    identity, 1/4 for the logistic function. A bound below 1 means that gradients vanish for
-    certain, one above 1 nothing.
+    identity, and 1/4 for the logistic function. Below 1, gradients certainly vanish; above 1, the
+    bound implies nothing.
 
     Args:
         cell: an `RNN` or an `IndRNN`.
@@ -90,11 +90,11 @@ def pascanu_bound(cell: Cell, params: Params, lag: ArrayLike = 1) -> jax.Array:
         lag: k, number[...] >= 0, in steps.
 
     Returns:
-        The bound, float[...] as lag, dimensionless. `lag * log(pascanu_bound(cell, params))` is its
-        logarithm where it would under- or overflow.
+        The bound, float[...] as lag, dimensionless. If it would underflow or overflow, compute its
+        logarithm as `lag * log(pascanu_bound(cell, params))`.
 
     Raises:
-        TypeError: for another cell.
+        TypeError: if the cell is another one.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.RNN(3, w_hh_init=sc.initializers.Orthogonal(0.5))

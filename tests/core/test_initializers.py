@@ -27,7 +27,12 @@ VALUES = [
     inits.Chrono(10.0),
     inits.Critical(0.1),
 ]
+CLASSES = {name for name in inits.__all__ if isinstance(getattr(inits, name), type)}
 over_values = pytest.mark.parametrize("init", VALUES, ids=lambda init: type(init).__name__)
+
+
+def test_the_table_has_every_initialiser():
+    assert {type(init).__name__ for init in VALUES} == CLASSES
 
 
 @over_values
