@@ -1,26 +1,29 @@
-"""Checks at the public doors: every message names the argument, what was expected and what came."""
+"""Checks of public arguments; errors name the argument, what was expected and what it got."""
 
 from __future__ import annotations
 
 import operator
 from collections.abc import Iterable
-from typing import Any
+from typing import SupportsIndex
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike, DTypeLike
+
+from seqcells._types import PyTree
 
 
-def integer(name: str, value: Any, expected: str = "an int") -> int:
-    """Return `value` as an int; True is none."""
+def integer(name: str, value: object, expected: str = "an int") -> int:
+    """Return `value` as an int; booleans are rejected."""
     try:
-        if not isinstance(value, bool):
+        if isinstance(value, SupportsIndex) and not isinstance(value, bool):
             return operator.index(value)
     except TypeError:
         pass
     raise TypeError(f"{name}: expected {expected}, got {describe_one(value)}")
 
 
-def size(name: str, value: Any, *, least: int) -> int:
+def size(name: str, value: object, *, least: int) -> int:
     """Return `value` as an int of at least `least`."""
     number = integer(name, value, f"an int >= {least}")
     if number < least:
@@ -28,50 +31,50 @@ def size(name: str, value: Any, *, least: int) -> int:
     return number
 
 
-def choice(name: str, value: Any, options: Iterable[str]) -> None:
+def choice(name: str, value: object, options: Iterable[str]) -> None:
     """Raise unless `value` is one of `options`."""
     options = tuple(options)
     if not isinstance(value, str) or value not in options:
         raise ValueError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}")
 
 
-def rate(name: str, value: Any) -> None:
-    """Raise unless `value` is a share that leaves something: from 0 to below 1."""
+def rate(name: str, value: object) -> None:
+    """Raise unless `value` is a number from 0 to below 1."""
     if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
         raise ValueError(f"{name}: expected a number from 0 to below 1, got {value!r}")
 
 
-def flag(name: str, value: Any) -> None:
-    """Raise unless `value` is a Python bool: it changes the graph, so it cannot be traced."""
+def flag(name: str, value: object) -> None:
+    """Raise unless `value` is a Python bool: a flag changes the graph, so it cannot be traced."""
     if not isinstance(value, bool):
         raise TypeError(f"{name}: expected True or False, got {value!r}")
 
 
-def floating(name: str, dtype: Any, remedy: str) -> None:
+def floating(name: str, dtype: DTypeLike, remedy: str) -> None:
     """Raise unless `dtype` is a real floating dtype."""
     if not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(f"{name}: expected a floating dtype, got {jnp.dtype(dtype)}; {remedy}")
 
 
-def instance(name: str, value: Any, kinds: type | tuple[type, ...], example: str) -> None:
+def instance(name: str, value: object, kinds: type | tuple[type, ...], example: str) -> None:
     """Raise unless `value` is an instance of one of `kinds`."""
     if not isinstance(value, kinds):
-        came = f"the class {value.__name__}" if isinstance(value, type) else describe_one(value)
+        got = f"the class {value.__name__}" if isinstance(value, type) else describe_one(value)
         several = kinds if isinstance(kinds, tuple) else (kinds,)
         names = " or ".join(f"seqcells.{kind.__name__}" for kind in several)
-        raise TypeError(f"{name}: expected a {names}, as {example} is, got {came}")
+        raise TypeError(f"{name}: expected a {names}, as {example} is, got {got}")
 
 
-def array(name: str, value: Any, expected: str) -> jax.Array:
+def array(name: str, value: ArrayLike, expected: str) -> jax.Array:
     """Return `value` as an array."""
     try:
         return jnp.asarray(value)
     except (TypeError, ValueError):
-        came = describe_one(value)
-        raise TypeError(f"{name}: expected {expected}, got {came}") from None
+        got = describe_one(value)
+        raise TypeError(f"{name}: expected {expected}, got {got}") from None
 
 
-def float_dtype(name: str, dtype: Any) -> None:
+def float_dtype(name: str, dtype: DTypeLike | None) -> None:
     """Raise unless `dtype` names a real floating dtype."""
     try:
         known = jnp.dtype(dtype or "no dtype")  # jnp.dtype(None) is float64
@@ -82,25 +85,26 @@ def float_dtype(name: str, dtype: Any) -> None:
         raise ValueError(f"{name}: expected float64 to be switched on: set jax_enable_x64")
 
 
-def key(name: str, value: Any) -> None:
+def key(name: str, value: object) -> None:
     """Raise unless `value` is one random key, typed or of the old uint32 kind."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and shape is not None and len(shape) == 1):
-        came = f"{dtype}{list(shape)}" if dtype is not None and shape is not None else repr(value)
-        raise TypeError(f"{name}: expected one random key, as jax.random.key(0) makes, got {came}")
+        got = f"{dtype}{list(shape)}" if dtype is not None and shape is not None else repr(value)
+        raise TypeError(f"{name}: expected one random key, as jax.random.key(0) makes, got {got}")
 
 
-def describe_one(value: Any) -> str:
-    """Say what came: dtype and shape of an array, else the value, cut short."""
-    if hasattr(value, "dtype") and hasattr(value, "shape"):
-        return f"{value.dtype}{list(value.shape)}"
+def describe_one(value: object) -> str:
+    """Return dtype and shape of an array, else the value, at most 80 characters of it."""
+    dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
+    if dtype is not None and shape is not None:
+        return f"{dtype}{list(shape)}"
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
-def describe(tree: Any) -> str:
-    """Dtypes and shapes of a tree of arrays, as an error message shows them."""
+def describe(tree: PyTree) -> str:
+    """Return dtypes and shapes of a tree of arrays, for an error message."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: leaf is None)
     if len(leaves) == 1 and not leaves[0][0]:
         return describe_one(tree)
@@ -113,7 +117,7 @@ def describe(tree: Any) -> str:
     return f"{type(tree).__name__}({', '.join(rows)})"
 
 
-def same_shapes(got: Any, expected: Any) -> bool:
+def same_shapes(got: PyTree, expected: PyTree) -> bool:
     """Whether two trees have one structure and the same shapes, leaf by leaf."""
     if jax.tree.structure(got) != jax.tree.structure(expected):
         return False
@@ -121,10 +125,10 @@ def same_shapes(got: Any, expected: Any) -> bool:
     return all(jnp.shape(a) == jnp.shape(b) for a, b in pairs)
 
 
-def same_kinds(got: Any, expected: Any) -> bool:
-    """Whether every leaf is floating, integer, ... as its counterpart is."""
+def same_kinds(got: PyTree, expected: PyTree) -> bool:
+    """Whether corresponding leaves are both floating, both integer or both boolean."""
 
-    def kind(leaf: Any) -> list[bool]:
+    def kind(leaf: ArrayLike) -> list[bool]:
         dtype = jnp.result_type(leaf)
         return [jnp.issubdtype(dtype, one) for one in (jnp.floating, jnp.integer, jnp.bool_)]
 

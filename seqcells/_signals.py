@@ -1,4 +1,4 @@
-"""Signals as a flag: a run that is told to stop ends its segment and saves first."""
+"""Signals as a flag, so that a run ends its segment and saves before it exits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """Whether a signal has come, and which; true if one has."""
+    """The signal that has arrived, if any; true if one has."""
 
     signal: int | None = None
 
@@ -20,7 +20,7 @@ class Stop:
 
     @property
     def exit_code(self) -> int:
-        """What a process that ends by the signal returns: 143 for SIGTERM, 130 for SIGINT."""
+        """The exit code of a process that ends by the signal: 143 for SIGTERM, 130 for SIGINT."""
         return 0 if self.signal is None else 128 + self.signal
 
 
@@ -28,8 +28,8 @@ class Stop:
 def deferred() -> Iterator[Stop]:
     """Turn the first SIGTERM or SIGINT into a flag to read between segments.
 
-    A second signal does what it did before. Elsewhere than in the main thread signals cannot be
-    had, and the flag stays down.
+    A second signal has its usual effect. Signals can be handled in the main thread only; in other
+    threads the flag stays false.
 
     >>> with deferred() as stop:
     ...     for segment in range(3):

@@ -1,7 +1,7 @@
 """Training as one jitted scan: pure functions of arrays, to vmap over hyperparameters.
 
-A run is `run(loss, state, hparams, steps)`; its random key is folded with the step, so that 100
-steps and then 100 more are the same bits as 200. `fit` is the loop on the host around it.
+`run(loss, state, hparams, steps)` is a whole run. Its random key is folded with the step, so that
+100 steps and then 100 more give the same bits as 200. `fit` is a loop on the host around it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import functools
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ Metrics = dict[str, jax.Array]
 Loss = Callable[[Params, jax.Array, PyTree], tuple[jax.Array, Metrics]]
 Optimizer = Callable[[PyTree], optax.GradientTransformation]
 AxisName = str | tuple[str, ...]
+Segment = Callable[["TrainState", PyTree], tuple["TrainState", Metrics]]
 
 
 class HParams(NamedTuple):
@@ -43,12 +44,12 @@ class HParams(NamedTuple):
 
 
 class TrainState(NamedTuple):
-    """Everything that a run needs to go on: from the same state come the same bits."""
+    """Everything that a run needs to continue: the same state gives the same bits."""
 
     step: jax.Array  # int32[]
     key: jax.Array  # key[], never changed: step t uses fold_in(key, t)
-    params: Any
-    opt_state: Any
+    params: Params
+    opt_state: optax.OptState
 
 
 def adamw(hparams: HParams | Mapping[str, Scalar]) -> optax.GradientTransformation:
@@ -81,8 +82,10 @@ def adamw(hparams: HParams | Mapping[str, Scalar]) -> optax.GradientTransformati
     )
 
 
-def init(params: Any, hparams: PyTree, key: jax.Array, optimizer: Optimizer = adamw) -> TrainState:
-    """Make the state before the first step.
+def init(
+    params: Params, hparams: PyTree, key: jax.Array, optimizer: Optimizer = adamw
+) -> TrainState:
+    """Return the state before the first step.
 
     Args:
         params: the parameters to train, any tree of arrays.
@@ -117,9 +120,9 @@ def train_step(
         state: the state before the step.
         hparams: hyperparameters, read by `loss` and by `optimizer`.
         optimizer: hparams -> an Optax transformation.
-        axis: within a `shard_map`, the axis whose devices share the step: each has a key of its
-            own, folded with its index, and gradient, loss and further scalars are means over them,
-            by one all-reduce. State and hyperparameters are the same on all of them.
+        axis: within a `shard_map`, the axis whose devices share the step. Each device folds its
+            index into the key; gradient, loss and further scalars are means over the devices, by
+            one all-reduce. State and hyperparameters are the same on all of them.
 
     Returns:
         The state after the step, and `loss`, `grad_norm` and the further scalars before it.
@@ -127,11 +130,11 @@ def train_step(
     key, params = jax.random.fold_in(state.key, state.step), state.params
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-        # Of parameters that do not vary the gradient is a sum over devices already, one a leaf.
+        # The gradient of parameters that do not vary is already a sum over devices, one a leaf.
         params = jax.lax.pcast(params, axis, to="varying")
 
-    def checked(params: Any) -> tuple[jax.Array, Metrics]:
-        return _check_loss(loss(params, key, hparams))
+    def checked(params: Params) -> tuple[jax.Array, Metrics]:
+        return _checked(loss(params, key, hparams))
 
     (value, further), grads = jax.value_and_grad(checked, has_aux=True)(params)
     grads = _widen(grads)
@@ -143,32 +146,33 @@ def train_step(
     return TrainState(state.step + 1, state.key, params, opt_state), metrics
 
 
-def _check_loss(out: Any) -> tuple[jax.Array, Metrics]:
+def _checked(out: tuple[jax.Array, Metrics]) -> tuple[jax.Array, Metrics]:
+    """Return what a loss has returned, or raise."""
     if not isinstance(out, tuple) or len(out) != 2 or not isinstance(out[1], dict):
-        came = type(out).__name__
-        raise TypeError(f"loss: expected to return (scalar, dict of further scalars), got {came}")
+        got = type(out).__name__
+        raise TypeError(f"loss: expected to return (scalar, dict of further scalars), got {got}")
     for name, value in out[1].items():
         if name in ("loss", "grad_norm"):
             raise ValueError(f"loss: its further scalars may not be named {name!r}; that is taken")
         if jnp.shape(value) != ():
-            came = _check.describe_one(value)
-            raise ValueError(f"loss: expected further scalars, got {name} {came}; reduce it")
+            got = _check.describe_one(value)
+            raise ValueError(f"loss: expected further scalars, got {name} {got}; reduce it")
     return out
 
 
-def _mean(tree: Any, axis: AxisName) -> Any:
-    """Mean over devices, by one all-reduce of one flat vector; of integers, too, a float."""
+def _mean(tree: PyTree, axis: AxisName) -> PyTree:
+    """Return the mean over devices as floats, by one all-reduce of one flat vector."""
     flat, back = ravel_pytree(jax.tree.map(lambda a: jnp.asarray(a, _wide_float(a)), tree))
     return back(jax.lax.pmean(flat, axis))
 
 
-def _wide_float(a: Any) -> Any:
+def _wide_float(a: jax.Array) -> jnp.dtype:
     dtype = jnp.result_type(a)
-    return wide(dtype) if jnp.issubdtype(dtype, jnp.inexact) else jnp.float32
+    return wide(dtype) if jnp.issubdtype(dtype, jnp.inexact) else jnp.dtype(jnp.float32)
 
 
-def _widen(tree: Any) -> Any:
-    """Cast what is narrower to float32: an optimiser's memory, as a cell's, is not rounded."""
+def _widen(tree: PyTree) -> PyTree:
+    """Cast bfloat16 and float16 to float32, so that the optimiser's state is not rounded."""
     return jax.tree.map(lambda a: a.astype(wide(a.dtype)), tree)
 
 
@@ -180,11 +184,11 @@ def run(
     optimizer: Optimizer = adamw,
     axis: AxisName | None = None,
 ) -> tuple[TrainState, Metrics]:
-    """Take `steps` steps as one scan; pure, so jit it, and vmap it over state and hparams.
+    """Take `steps` steps as one scan; a pure function to jit, and to vmap over state and hparams.
 
     Args:
         loss: (params, key, hparams) -> (scalar, further scalars by name).
-        state: the state to go on from.
+        state: the state to continue from.
         hparams: hyperparameters, read by `loss` and by `optimizer`.
         steps: how many, at least 0.
         optimizer: hparams -> an Optax transformation.
@@ -209,33 +213,35 @@ def fit(
     *,
     segment: int = 100,
     optimizer: Optimizer = adamw,
-    transform: Callable[[Any], Any] = lambda run: run,
+    transform: Callable[[Segment], Segment] = lambda segment: segment,
     on_segment: Callable[[TrainState, Metrics], bool | None] | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Train in jitted segments, with a loop on the host between them.
 
-    A segment is compiled once for one `loss`, `optimizer` and `transform`: define these functions
-    once, and call `fit` as often as you like.
+    A segment is compiled once for each `loss`, `optimizer` and `transform`. Define these functions
+    once, and calls of `fit` share the program.
 
     Args:
         loss: (params, key, hparams) -> (scalar, further scalars by name).
-        state: the state to go on from.
+        state: the state to continue from.
         hparams: hyperparameters, read by `loss` and by `optimizer`.
         steps: how many steps to take.
-        segment: steps between two looks at the host, at least 1.
+        segment: steps of one call of the program, at least 1.
         optimizer: hparams -> an Optax transformation.
-        transform: what to do to `(state, hparams) -> (state, metrics)` before it is jitted:
-            `jax.vmap` trains a member for every row of state and hparams.
-        on_segment: called with the state and the segment's metrics after each; training ends where
-            it returns True.
-        mesh: devices that share every step, of all processes (`seqcells.distributed`): each takes
-            the loss with a key of its own, `fold_in(key, jax.lax.axis_index(mesh.axis_names))`, so
+        transform: a function such as `jax.vmap` that wraps the training function
+            `(state, hparams) -> (state, metrics)` before it is jitted; `jax.vmap` trains a model
+            for every row of state and hparams.
+        on_segment: called with the state and the metrics of each segment; training ends if it
+            returns True.
+        mesh: devices of all processes (`seqcells.distributed`) that share every step. Each device
+            evaluates the loss with the key `fold_in(key, jax.lax.axis_index(mesh.axis_names))`, so
             a loss that draws 32 sequences trains on 32 a device. State and hyperparameters are the
-            same on all; the mean of the gradients is the one all-reduce of a step.
+            same on all; one all-reduce a step takes the mean of the gradients.
 
     Returns:
-        The state at the end, and the metrics of all steps taken, [steps], under vmap [M, steps].
+        The state at the end, and the metrics of all steps taken, [steps], under vmap
+        [M, steps].
 
     >>> import jax, jax.numpy as jnp
     >>> def loss(params, key, hparams):
@@ -254,10 +260,10 @@ def fit(
     done = 0
     while done < steps or not history:
         length = min(segment, steps - done)
-        distributed.beat()  # now in the program, in which devices wait for one another
+        distributed.beat()  # the program begins, in which devices wait for one another
         state, metrics = _segment(loss, length, optimizer, transform, mesh)(state, hparams)
         history.append(jax.tree.map(np.asarray, metrics))
-        distributed.beat()  # now on the host
+        distributed.beat()  # the program has ended
         done += length
         if on_segment is not None and on_segment(state, metrics):
             break
@@ -269,25 +275,25 @@ def _segment(
     loss: Loss,
     steps: int,
     optimizer: Optimizer,
-    transform: Callable[..., Any],
+    transform: Callable[[Segment], Segment],
     mesh: jax.sharding.Mesh | None,
-) -> Any:
+) -> jax.stages.Wrapped:
     axis = None if mesh is None else mesh.axis_names
 
     def segment(state: TrainState, hparams: PyTree) -> tuple[TrainState, Metrics]:
         return run(loss, state, hparams, steps, optimizer, axis)
 
     over = transform(segment)
-    if mesh is not None:  # that nothing which varies gets into the state is checked
+    if mesh is not None:  # JAX checks that the state stays the same on all devices
         over = jax.shard_map(over, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec())
     return jax.jit(over)
 
 
-def _check_mesh(mesh: Any, state: TrainState, hparams: PyTree) -> None:
-    """Raise unless every process of the mesh begins with the same: nothing else would notice."""
+def _check_mesh(mesh: jax.sharding.Mesh, state: TrainState, hparams: PyTree) -> None:
+    """Raise unless all processes have the same state and hparams, which nothing else checks."""
     if not isinstance(mesh, jax.sharding.Mesh):
-        came = _check.describe_one(mesh)
-        raise TypeError(f"mesh: expected a mesh, as jax.make_mesh((8,), ('data',)), got {came}")
+        got = _check.describe_one(mesh)
+        raise TypeError(f"mesh: expected a mesh, as jax.make_mesh((8,), ('data',)), got {got}")
     ranks = {device.process_index for device in mesh.devices.flat}
     if not 1 < len(ranks) == jax.process_count():
         return

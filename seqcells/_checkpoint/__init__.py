@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or do not exist, and are checked to the byte before they are used."""
+"""Checkpoints that are written atomically, and checked to the byte before they are used."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from seqcells import _check
 from seqcells._checkpoint import _files, _generation, _leaves, _orbax
 from seqcells._checkpoint._files import BrokenError, CheckpointError
 from seqcells._checkpoint._generation import Saved
 from seqcells._checkpoint._lock import RunLocked, hold
+from seqcells._types import Json, PyTree
 
 __all__ = ["CheckpointError", "Checkpoints", "RunLocked", "Saved"]
 
-_PART = ".part"  # ends the name of a generation that is half written, or half removed
-_MOST = 1 << 18  # bytes of a configuration, and of what is said about a generation
+_PART = ".part"  # suffix of a generation that is being written or removed
+_LIMIT = 1 << 18  # bytes of a configuration, and of further facts
 
 
 class Checkpoints:
-    """The checkpoints of one run: `keep` generations in a folder, each whole or not there.
+    """The checkpoints of one run: `keep` generations in a folder, each written atomically.
 
-    A generation is written beside the others, synced, and renamed last. It holds the arrays as
-    Orbax writes them, and a manifest: SHA-256, shape and dtype of every leaf, size and SHA-256 of
-    every file, the versions, the configuration, and the manifest's own SHA-256. Nothing in it is
-    code, and no more is read than the tree that `load` is to fill has room for.
+    A generation is written beside the others, synced, and renamed last. It has the arrays as Orbax
+    writes them, and a manifest: SHA-256, shape and dtype of every leaf, size and SHA-256 of every
+    file, the versions, the configuration, and the manifest's own SHA-256. Nothing in it is code,
+    and `load` reads no more than the tree to be filled has room for.
 
-    Every process of a run that has several needs a folder of its own. A POSIX system is needed,
-    and Orbax (the extra `sweep`). One thread at a time.
+    Each of several processes needs a folder of its own. Needs a POSIX system and Orbax (the extra
+    `sweep`). Not thread-safe.
 
     Args:
-        folder: of the run; made when it is first needed.
-        config: everything that the run depends on, as JSON has it; another one is refused.
+        folder: the folder of the run, created when it is first needed.
+        config: everything that the run depends on, as JSON; another configuration is refused.
         keep: generations to keep, at least 1; with 1 there is none to fall back to.
 
     >>> import tempfile, jax, jax.numpy as jnp
@@ -50,22 +50,20 @@ class Checkpoints:
     (100, Array([1., 1., 1.], dtype=float32))
     """
 
-    def __init__(
-        self, folder: str | os.PathLike[str], config: dict[str, Any], keep: int = 2
-    ) -> None:
+    def __init__(self, folder: str | os.PathLike[str], config: Json, keep: int = 2) -> None:
         self.folder = Path(folder)
         self.config = _as_json("config", config)
         self.keep = _check.size("keep", keep, least=1)
         self._held = False
-        self._broken: set[Path] = set()  # generations that load found so
+        self._broken: set[Path] = set()  # generations that `load` has rejected
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Hold the folder, so that no other run uses it; `save` and `delete` hold it anyway.
+        """Lock the folder for this run; `save` and `delete` lock it anyway.
 
         Raises:
-            RunLocked: at once, naming the holder, where another run holds it.
-            CheckpointError: where the folder cannot be written to.
+            RunLocked: at once, naming the process, if another run has locked it.
+            CheckpointError: the folder cannot be written to.
         """
         if self._held:
             yield
@@ -79,20 +77,20 @@ class Checkpoints:
             self._held = True
             yield
 
-    def save(self, step: int, tree: Any, about: dict[str, Any] | None = None) -> None:
+    def save(self, step: int, tree: PyTree, about: Json | None = None) -> None:
         """Write a generation; return when it is on the disk.
 
         Args:
-            step: of the run.
-            tree: of arrays, typed random keys, numbers and None.
-            about: further facts, as JSON has them.
+            step: the step of the run.
+            tree: a tree of arrays, typed random keys, numbers and None.
+            about: further facts, as JSON.
 
         Raises:
-            CheckpointError: where it cannot be written (a full disk); those before it stay.
-            RunLocked: where another run holds the folder.
-            ModuleNotFoundError: without Orbax.
+            CheckpointError: it cannot be written (a full disk); earlier generations stay.
+            RunLocked: another run has locked the folder.
+            ModuleNotFoundError: Orbax is not installed.
         """
-        said = {
+        header = {
             "step": _check.size("step", step, least=0),
             "about": _as_json("about", about or {}),
             "config": self.config,
@@ -102,23 +100,23 @@ class Checkpoints:
         leaves, hosts = _leaves.fetch_all(tree)
         with self.lock():
             self._clean()
-            self._write(said, leaves, hosts)
+            self._write(header, leaves, hosts)
             self._prune()
 
-    def load(self, like: Any) -> Saved | None:
-        """Read the newest generation that is whole; warn of newer ones that are not.
+    def load(self, like: PyTree) -> Saved | None:
+        """Read the newest intact generation; warn of newer ones that are damaged.
 
         Args:
-            like: a tree of arrays or of `jax.ShapeDtypeStruct`, with the shapes, dtypes and
-                shardings that are wanted.
+            like: a tree of arrays or of `jax.ShapeDtypeStruct`, with the expected shapes, dtypes
+                and shardings.
 
         Returns:
-            The generation, or None if there has been none.
+            The generation, or None if there is none.
 
         Raises:
-            CheckpointError: where none is whole, or where it is of another configuration, or of
-                another tree than `like`.
-            ModuleNotFoundError: without Orbax.
+            CheckpointError: all generations are damaged, or the intact one has another
+                configuration, or another tree than `like`.
+            ModuleNotFoundError: Orbax is not installed.
         """
         broken: list[str] = []
         for generation in reversed(self._generations()):
@@ -129,12 +127,12 @@ class Checkpoints:
                 broken.append(f"{generation}: {error}")
                 continue
             if broken:
-                came = f"step {saved.step} of {generation}"
-                warnings.warn(f"going back to {came}, as {'; '.join(broken)}", stacklevel=2)
+                fallback = f"step {saved.step} of {generation}"
+                warnings.warn(f"going back to {fallback}, as {'; '.join(broken)}", stacklevel=2)
             return saved
         if broken:
             raise CheckpointError(
-                f"expected a checkpoint that is whole, got {'; '.join(broken)}; put back a copy of "
+                f"expected an intact checkpoint, got {'; '.join(broken)}; put back a copy of "
                 "one, or start anew after delete()"
             )
         return None
@@ -147,29 +145,29 @@ class Checkpoints:
             self._clean()
 
     def _generations(self) -> list[Path]:
-        """All that have been written whole, oldest first."""
-        found = self.folder.glob("generation-*")
-        return sorted(path for path in found if re.fullmatch(r"generation-\d{8}", path.name))
+        """Return the complete generations, oldest first."""
+        paths = self.folder.glob("generation-*")
+        return sorted(path for path in paths if re.fullmatch(r"generation-\d{8}", path.name))
 
-    def _write(self, said: dict[str, Any], leaves: Any, hosts: _generation.Hosts) -> None:
+    def _write(self, header: Json, leaves: list[Json], hosts: _generation.Hosts) -> None:
         last = self._generations()[-1:]
         number = int(last[0].name.split("-")[1]) + 1 if last else 0
         whole = self.folder / f"generation-{number:08d}"
         part = whole.with_suffix(_PART)
         try:
-            _generation.write(part, said, leaves, hosts)
+            _generation.write(part, header, leaves, hosts)
             part.rename(whole)
             _files.sync(self.folder)
-        except Exception as error:  # Orbax says nowhere what it raises when a disk is full
+        except Exception as error:  # Orbax does not document what it raises when a disk is full
             shutil.rmtree(part, ignore_errors=True)
             before = f"{last[0]} is as it was" if last else "there is none before it"
             raise CheckpointError(
-                f"{part}: step {said['step']} could not be written ({error}); {before}; make room "
-                "on the disk, or give another folder"
+                f"{part}: step {header['step']} could not be written ({error}); {before}; make "
+                "room on the disk, or give another folder"
             ) from error
 
     def _prune(self) -> None:
-        """Remove all but the newest, and those that are known to be broken."""
+        """Remove all but the newest generations, and those known to be damaged."""
         generations = self._generations()
         kept = [path for path in generations if path not in self._broken][-self.keep :]
         for path in generations:
@@ -177,28 +175,28 @@ class Checkpoints:
                 _remove(path)
 
     def _clean(self) -> None:
-        """Remove what a run that was killed has left."""
+        """Remove the incomplete generations that a killed run has left."""
         for path in self.folder.glob(f"generation-*{_PART}"):
             _files.remove(path)
 
 
 def _remove(generation: Path) -> None:
-    """Remove a generation, which is whole until it is none."""
+    """Delete a generation atomically: rename it first."""
     _files.remove(generation.rename(generation.with_suffix(_PART)))
 
 
-def _canonical(value: Any) -> str:
+def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _as_json(name: str, value: Any) -> dict[str, Any]:
-    """Return a dict as it comes back from JSON."""
+def _as_json(name: str, value: Json) -> Json:
+    """Return a dict after a round trip through JSON."""
     if not isinstance(value, dict):
         raise TypeError(f"{name}: expected a dict, got {_check.describe_one(value)}")
     try:
         text = _canonical(value)
     except (TypeError, ValueError) as error:
-        raise TypeError(f"{name}: expected what JSON can say, got {error}") from None
-    if len(text) > _MOST:
-        raise ValueError(f"{name}: expected at most {_MOST} bytes of JSON, got {len(text)}")
+        raise TypeError(f"{name}: expected values that JSON can hold, got {error}") from None
+    if len(text) > _LIMIT:
+        raise ValueError(f"{name}: expected at most {_LIMIT} bytes of JSON, got {len(text)}")
     return json.loads(text)

@@ -1,4 +1,4 @@
-"""Bytes on disk: kept through a power cut, and known again when they are read."""
+"""Files that are synced to the disk, and checked against their SHA-256 when they are read."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ import stat
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-_AT_ONCE = 16
+from seqcells._types import Json
+
+_THREADS = 16
 
 
 class CheckpointError(RuntimeError):
@@ -20,18 +21,18 @@ class CheckpointError(RuntimeError):
 
 
 class BrokenError(Exception):
-    """What is wrong with one generation; the one before may still do."""
+    """One generation is damaged; an older one may be intact."""
 
 
-def seal(content: Any) -> str:
-    """Say `content` as JSON together with its SHA-256."""
+def seal(content: Json) -> str:
+    """Return `content` and its SHA-256 as JSON."""
     body = json.dumps(content, sort_keys=True)
     digest = hashlib.sha256(body.encode()).hexdigest()
     return json.dumps({"content": content, "sha256": digest}, sort_keys=True, indent=1)
 
 
-def unseal(path: Path, limit: int) -> Any:
-    """Return what was sealed in a file of at most `limit` bytes; a changed byte is an error."""
+def unseal(path: Path, limit: int) -> Json:
+    """Read a sealed file of at most `limit` bytes; any changed byte is an error."""
     try:
         check_regular(path)
         with path.open("rb") as file:
@@ -50,25 +51,25 @@ def unseal(path: Path, limit: int) -> Any:
 
 def check_regular(path: Path) -> int:
     """Return the size of a file; raise if it is a link, a pipe or a device."""
-    found = path.lstat()
-    if not stat.S_ISREG(found.st_mode):
+    status = path.lstat()
+    if not stat.S_ISREG(status.st_mode):
         raise BrokenError(f"{path.name} is not a regular file")
-    return found.st_size
+    return status.st_size
 
 
 def digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """Return the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def within(folder: Path) -> Iterator[Path]:
-    """All that is not a folder in `folder`, however deep."""
+    """Yield everything in `folder` that is not a folder, at any depth."""
     return (p for p in folder.rglob("*") if p.is_symlink() or not p.is_dir())
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on the disk."""
+    """Return when a file, or the list of names in a folder, is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -77,14 +78,14 @@ def sync(path: Path) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """Wait until all of a folder is on the disk; together, as a journal writes many as one."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    """Return when all of a folder is on the disk; in threads, as a journal merges their writes."""
+    with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(sync, (*folder.rglob("*"), folder)))
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder; what lies two deep (a folder a leaf) together."""
+    """Remove a folder; its subfolders two levels deep (one a leaf) in threads."""
     deep = [path for path in folder.glob("*/*") if path.is_dir() and not path.is_symlink()]
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
+    with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(shutil.rmtree, deep))
     shutil.rmtree(folder)

@@ -1,4 +1,4 @@
-"""One run a folder: a lock that the kernel frees when its holder dies, however it dies."""
+"""A lock of a folder, which the kernel frees when the process ends in any way."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ LOCK = "lock"
 
 
 class RunLocked(CheckpointError):
-    """Another run holds the folder."""
+    """Another run has locked the folder."""
 
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Hold the folder, or raise `RunLocked` at once; the file stays, the lock goes."""
+    """Lock the folder, or raise `RunLocked` at once; the file of the lock is not removed."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             file.seek(0)
-            holder = file.read(200).strip() or "a process that has not yet said its name"
+            holder = file.read(200).strip() or "a process that has not yet written its name"
             raise RunLocked(
                 f"{folder}: expected a folder that no other run is using, but {holder} holds it; "
                 "wait until that run has ended, stop it, or give another folder"

@@ -1,6 +1,6 @@
-"""All that is known of Orbax: one uncompressed zarr folder a leaf, so that its size has no secrets.
+"""The interface to Orbax: one uncompressed zarr folder a leaf, whose size is known in advance.
 
-The leaves are named "0", "1", ...; anybody can read them with Orbax, or with zarr, alone.
+The leaves are named "0", "1", ..., so Orbax or zarr alone can read them.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING
 
 import jax
 import numpy as np
 
 from seqcells._checkpoint._files import BrokenError
 
+if TYPE_CHECKING:
+    from orbax.checkpoint import Checkpointer
+
 Shapes = dict[str, jax.ShapeDtypeStruct]
 
 
 def import_orbax() -> ModuleType:
-    """Import Orbax, or say how to get it."""
+    """Import Orbax; the error says how to install it."""
     try:
         import orbax.checkpoint
     except ModuleNotFoundError:
@@ -34,20 +37,20 @@ def import_orbax() -> ModuleType:
 
 
 def versions() -> dict[str, str]:
-    """Of what writes a checkpoint."""
+    """Return the versions of the packages that write a checkpoint."""
     modules = {"seqcells": "seqcells", "jax": "jax", "orbax": import_orbax().__name__}
     return {key: importlib.import_module(name).__version__ for key, name in modules.items()}
 
 
 def write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write the arrays, and return when it is done."""
+    """Write the arrays; return when all are written."""
     ocp = import_orbax()
     with _checkpointer(ocp) as checkpointer:
         checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(arrays))
 
 
 def read(folder: Path, shapes: Shapes) -> dict[str, np.ndarray]:
-    """Read the arrays, having seen that there is no more to read than `shapes` says."""
+    """Read the arrays, after a check that they are no larger than `shapes`."""
     ocp = import_orbax()
     _check_sizes(folder, shapes)
     arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in shapes}
@@ -56,28 +59,28 @@ def read(folder: Path, shapes: Shapes) -> dict[str, np.ndarray]:
             return checkpointer.restore(
                 folder.absolute(), args=ocp.args.PyTreeRestore(restore_args=arguments)
             )
-    except Exception as error:  # of what kind is nowhere said
+    except Exception as error:  # Orbax does not document which
         raise BrokenError(f"Orbax cannot read it ({error})") from error
 
 
 def room(shapes: Shapes) -> int:
-    """Bytes that the files of such arrays take, at most; what is said about one, 1 KiB."""
-    numbers = sum(one.size * one.dtype.itemsize for one in shapes.values())
-    return numbers + (1 << 20) + (len(shapes) << 10)
+    """Return an upper bound of the bytes of such arrays' files, with 1 KiB of metadata each."""
+    data = sum(shape.size * shape.dtype.itemsize for shape in shapes.values())
+    return data + (1 << 20) + (len(shapes) << 10)
 
 
 def names(shapes: Shapes) -> set[str]:
-    """The files that Orbax may have written for such arrays."""
-    chunks = {f"{name}/{'.'.join('0' * len(one.shape)) or '0'}" for name, one in shapes.items()}
-    about = {"_METADATA", "_CHECKPOINT_METADATA", "commit_success.txt"}
-    return chunks | about | {f"{name}/.zarray" for name in shapes}
+    """Return the names of the files that Orbax may write for such arrays."""
+    data = {f"{name}/{'.'.join('0' * len(one.shape)) or '0'}" for name, one in shapes.items()}
+    metadata = {"_METADATA", "_CHECKPOINT_METADATA", "commit_success.txt"}
+    return data | metadata | {f"{name}/.zarray" for name in shapes}
 
 
 def _check_sizes(folder: Path, shapes: Shapes) -> None:
-    """Raise unless every leaf is one uncompressed chunk of the shape and dtype that is wanted."""
+    """Raise unless every leaf is one uncompressed chunk of the expected shape and dtype."""
     for name, one in shapes.items():
         dtype = np.dtype(one.dtype)
-        wanted = {
+        expected = {
             "shape": list(one.shape),
             "chunks": list(one.shape),
             "dtype": dtype.str if dtype.isbuiltin == 1 else dtype.name,
@@ -85,16 +88,16 @@ def _check_sizes(folder: Path, shapes: Shapes) -> None:
             "filters": None,
         }
         try:
-            said = json.loads((folder / name / ".zarray").read_bytes())
-            if {key: said[key] for key in wanted} != wanted:
-                raise BrokenError(f"leaf {name} is stored as {said}, not as {wanted}")
+            header = json.loads((folder / name / ".zarray").read_bytes())
+            if {key: header[key] for key in expected} != expected:
+                raise BrokenError(f"leaf {name} is stored as {header}, not as {expected}")
         except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise BrokenError(f"leaf {name} cannot be read ({error})") from error
 
 
 @contextlib.contextmanager
-def _checkpointer(ocp: ModuleType) -> Iterator[Any]:
-    """Orbax for this process alone: it waits for no other, as every one has its own folder."""
+def _checkpointer(ocp: ModuleType) -> Iterator[Checkpointer]:
+    """Open Orbax for this process alone: every process has its own folder, so none waits."""
     me = jax.process_index()
     options = ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"seqcells-{me}"
@@ -103,14 +106,14 @@ def _checkpointer(ocp: ModuleType) -> Iterator[Any]:
         use_ocdbt=False, use_compression=False, multiprocessing_options=options
     )
     logger = logging.getLogger("absl")
-    logger.addFilter(_worth_saying)
+    logger.addFilter(_is_relevant)
     try:
         with ocp.Checkpointer(handler, multiprocessing_options=options) as checkpointer:
             yield checkpointer
     finally:
-        logger.removeFilter(_worth_saying)
+        logger.removeFilter(_is_relevant)
 
 
-def _worth_saying(record: logging.LogRecord) -> bool:
-    """Whether it is not Orbax's warning that there is nothing to merge, which is so by choice."""
+def _is_relevant(record: logging.LogRecord) -> bool:
+    """Drop Orbax's warning that there is nothing to merge, which is intended."""
     return "Skipping merge of OCDBT" not in str(record.msg)

@@ -1,13 +1,13 @@
-r"""Several processes: `jax.distributed`, which they meet by, a short heartbeat and a watchdog.
+r"""Several processes: `jax.distributed` connects them, with a short heartbeat and a watchdog.
 
-Under Slurm, Open MPI 4 and Kubernetes, and elsewhere by hand::
+Under Slurm, Open MPI 4 and Kubernetes, and by hand elsewhere::
 
     python -m seqcells.distributed train.py
     python -m seqcells.distributed \
         --coordinator host0:1234 --process-id 0 --num-processes 2 train.py
 
-A process that dies ends the others within the heartbeat; one that hangs is named and ends, and so
-do they. Run again, they go on from what is on the disk.
+If a process dies, the others end within the heartbeat. If a process hangs, an error names it and
+all processes end. When run again, they continue from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 
 import jax
-from jax._src.distributed import global_state  # its store has no public name; Orbax reads it too
+from jax._src.distributed import global_state  # the store has no public name; Orbax uses it too
 
 from seqcells import _check
 from seqcells.distributed._watchdog import Watchdog
@@ -25,7 +25,7 @@ from seqcells.distributed._watchdog import Watchdog
 __all__ = ["beat", "initialize", "wait"]
 
 _watchdog: Watchdog | None = None
-_meetings: collections.Counter[str] = collections.Counter()
+_barriers: collections.Counter[str] = collections.Counter()
 
 
 def initialize(
@@ -36,30 +36,30 @@ def initialize(
     heartbeat_seconds: int = 10,
     hang_seconds: float = 300.0,
 ) -> None:
-    """Join the other processes; call it before anything is computed.
+    """Connect to the other processes; call it before any computation.
 
-    Under Slurm, Open MPI 4, Kubernetes and on TPUs JAX finds the first three by itself. Signals are
-    then this program's to handle: JAX's own preemption service is switched off.
+    Under Slurm, Open MPI 4, Kubernetes and on TPUs JAX finds the first three arguments itself.
+    JAX's own preemption service is switched off, so that this program can handle signals.
 
     Args:
-        coordinator: "host:port" of process 0, the same in every process; None: of the cluster.
-        process_id: of this process, from 0; None: of the cluster.
-        num_processes: of all; None: of the cluster.
-        heartbeat_seconds: after which a silent process counts as dead and all others end, too.
-        hang_seconds: after which a process that has not made a `beat` ends, with code 1, having
-            said on stderr which process is behind and where it stands. Longer than a segment, or
-            the compilation of one, takes.
+        coordinator: "host:port" of process 0, the same in every process; None asks the cluster.
+        process_id: index of this process, from 0; None asks the cluster.
+        num_processes: number of processes; None asks the cluster.
+        heartbeat_seconds: seconds after which a silent process counts as dead and all others end.
+        hang_seconds: seconds without a `beat` after which a process ends with code 1; stderr has
+            the process that is behind, and the stack. Set it longer than a segment plus
+            compilation.
 
     Raises:
-        TypeError: an argument is of another kind.
-        ValueError: an argument is out of range, or no cluster is found.
-        RuntimeError: something has been computed before, or it is called a second time.
+        TypeError: an argument has the wrong type.
+        ValueError: an argument is out of range, or there is no cluster.
+        RuntimeError: it is called after a computation, or a second time.
     """
     global _watchdog
     _check_given(coordinator, process_id, num_processes)
     heartbeat = _check.size("heartbeat_seconds", heartbeat_seconds, least=1)
     hang = _check_seconds("hang_seconds", hang_seconds)
-    jax.config.update("jax_enable_preemption_service", False)  # it would swallow SIGTERM
+    jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
     try:
         jax.distributed.initialize(
             coordinator,
@@ -76,31 +76,32 @@ def initialize(
             f"Kubernetes), got neither ({error}); give coordinator, process_id and num_processes, "
             "or run one process without this"
         ) from error
+    assert global_state.client is not None
     _watchdog = Watchdog(global_state.client, global_state.process_id, _processes(), hang)
 
 
 def beat() -> None:
-    """Say that this process goes on; `train.fit` and `sweep.run` do so twice a segment.
+    """Report progress to the watchdog; `train.fit` and `sweep.run` do so twice a segment.
 
-    Does nothing in a process that has not joined others.
+    Does nothing without `initialize`.
     """
     if _watchdog is not None:
         _watchdog.beat()
 
 
 def wait(name: str, each: Callable[[], object] = lambda: None) -> None:
-    """Wait until every process has come to this call; where there is but one, go on.
+    """Wait until every process has reached this call; return at once if there is one process.
 
     Args:
-        name: of the meeting, the same in every process.
-        each: called a few times a second; what it raises ends the wait.
+        name: of the barrier, the same in every process.
+        each: called a few times a second; an exception in it ends the wait.
     """
     if global_state.client is None:
         return
-    _meetings[name] += 1
-    place = f"seqcells/wait/{name}/{_meetings[name]}/"
-    global_state.client.key_value_set(f"{place}{global_state.process_id}", "")
-    while len(global_state.client.key_value_dir_get(place)) < _processes():
+    _barriers[name] += 1
+    prefix = f"seqcells/wait/{name}/{_barriers[name]}/"
+    global_state.client.key_value_set(f"{prefix}{global_state.process_id}", "")
+    while len(global_state.client.key_value_dir_get(prefix)) < _processes():
         each()
         beat()
         time.sleep(0.2)
@@ -117,8 +118,8 @@ def _check_given(coordinator: object, process_id: object, num_processes: object)
     if None in given:
         shown = f"coordinator={coordinator!r}, process_id={process_id}, {num_processes=}"
         raise ValueError(
-            f"expected coordinator, process_id and num_processes together, or none of them where "
-            f"a cluster has them, got {shown}"
+            f"expected coordinator, process_id and num_processes together, or none of them on a "
+            f"cluster, got {shown}"
         )
     if not isinstance(coordinator, str) or not coordinator.rpartition(":")[2].isdigit():
         raise ValueError(f"coordinator: expected 'host:port' of process 0, got {coordinator!r}")

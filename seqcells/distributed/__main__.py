@@ -11,27 +11,27 @@ from pathlib import Path
 
 from seqcells import distributed
 
-_DESCRIPTION = """Run a script as one of several processes, the same in all of them. Under Slurm,
-Open MPI 4 and Kubernetes nothing else is needed; elsewhere give the first three options."""
+_DESCRIPTION = """Run a script as one of several processes. Use the same command in all of them.
+Under Slurm, Open MPI 4 and Kubernetes no option is needed; elsewhere give the first three."""
 
 
 def main(arguments: list[str]) -> None:
-    """Join the other processes, run the script, and wait until all have; a failure ends at once."""
-    given = _parser().parse_args(arguments)
+    """Connect to the other processes, run the script, and wait for all; a failure exits at once."""
+    options = _parser().parse_args(arguments)
     try:
         distributed.initialize(
-            given.coordinator,
-            given.process_id,
-            given.num_processes,
-            heartbeat_seconds=given.heartbeat_seconds,
-            hang_seconds=given.hang_seconds,
+            options.coordinator,
+            options.process_id,
+            options.num_processes,
+            heartbeat_seconds=options.heartbeat_seconds,
+            hang_seconds=options.hang_seconds,
         )
     except (TypeError, ValueError) as error:
         sys.exit(str(error))
-    sys.argv = [given.script, *given.arguments]
-    sys.path[0] = str(Path(given.script).resolve().parent)  # as Python has it
-    code = _run(given.script)
-    if code:  # the others learn it from the heartbeat: to part in peace would take all of them
+    sys.argv = [options.script, *options.arguments]
+    sys.path[0] = str(Path(options.script).resolve().parent)  # as Python does
+    code = _run(options.script)
+    if code:  # a clean exit would wait for the others; the missing heartbeat ends them
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -39,7 +39,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _run(script: str) -> int:
-    """Run it; return its exit code."""
+    """Run a script; return its exit code."""
     try:
         runpy.run_path(script, run_name="__main__")
     except SystemExit as error:
@@ -57,14 +57,17 @@ def _run(script: str) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("python -m seqcells.distributed", description=_DESCRIPTION)
-    parser.add_argument("--coordinator", metavar="HOST:PORT", help="of process 0")
-    parser.add_argument("--process-id", type=int, metavar="I", help="of this process, from 0")
-    parser.add_argument("--num-processes", type=int, metavar="N", help="of all")
+    parser.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0")
+    parser.add_argument("--process-id", type=int, metavar="I", help="index of this process, from 0")
+    parser.add_argument("--num-processes", type=int, metavar="N", help="number of processes")
     parser.add_argument(
-        "--heartbeat-seconds", type=int, default=10, help="until a silent process counts as dead"
+        "--heartbeat-seconds", type=int, default=10, help="seconds until a silent process is dead"
     )
     parser.add_argument(
-        "--hang-seconds", type=float, default=300.0, help="without progress that are too many"
+        "--hang-seconds",
+        type=float,
+        default=300.0,
+        help="seconds without progress before a process exits",
     )
     parser.add_argument("script")
     parser.add_argument("arguments", nargs=argparse.REMAINDER)

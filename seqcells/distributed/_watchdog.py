@@ -1,4 +1,4 @@
-"""A watchdog: a process that hangs still has JAX's heartbeat, which a thread of its own sends."""
+"""A watchdog: a hanging process still sends JAX's heartbeat, from a thread of its own."""
 
 from __future__ import annotations
 
@@ -10,36 +10,46 @@ import socket
 import sys
 import threading
 import time
-from typing import Any
+from typing import Protocol
 
-_GRACE = 5.0  # seconds that a thread of Python has before the one that needs no lock
+_GRACE = 5.0  # seconds that the thread in Python has before `faulthandler`, which needs no lock
+
+
+class Store(Protocol):
+    """The key-value store that processes share, of the client of `jax.distributed`."""
+
+    def key_value_set(self, key: str, value: str, allow_overwrite: bool = ...) -> None: ...
+
+    def key_value_dir_get(self, prefix: str) -> list[tuple[str, str]]: ...
 
 
 class Watchdog:
-    """Ends this process where it makes no beat, and says which process is behind.
+    """Ends this process if it makes no beat, and names the process that is behind.
 
-    A collective makes all wait for the one that hangs, so that all are late: every process tells
-    the others how many beats it has made, and the ones with the fewest are named. A thread of
-    `faulthandler` does the rest where Python's lock is held, or where the others cannot be asked.
+    In a collective all processes wait for the one that hangs, so all of them are late. Every
+    process therefore publishes its number of beats, and the error names those with the fewest. A
+    thread of `faulthandler` ends the process if Python's lock is held or the store is silent.
 
     Args:
-        client: of `jax.distributed`.
-        rank: of this process.
-        count: of all processes.
-        seconds: without a beat that are too many.
+        client: the key-value store of `jax.distributed`.
+        rank: index of this process.
+        count: number of processes.
+        seconds: seconds without a beat before the process exits.
     """
 
-    def __init__(self, client: Any, rank: int, count: int, seconds: float) -> None:
+    def __init__(self, client: Store, rank: int, count: int, seconds: float) -> None:
         self.client, self.rank, self.count, self.seconds = client, rank, count, seconds
         self.beats = 0
         self.beat()
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="seqcells-watchdog", daemon=True)
         self._thread.start()
-        atexit.register(self.stop)  # a thread in JAX's client would abort an interpreter that ends
+        atexit.register(
+            self.stop
+        )  # a thread inside JAX's client would abort the interpreter at exit
 
     def beat(self) -> None:
-        """Go on."""
+        """Report progress."""
         self.beats += 1
         self.last = time.monotonic()
         faulthandler.dump_traceback_later(
@@ -47,19 +57,19 @@ class Watchdog:
         )
 
     def stop(self) -> None:
-        """Watch no more."""
+        """Stop watching."""
         self._over.set()
         faulthandler.cancel_dump_traceback_later()
         self._thread.join()
 
     def _watch(self) -> None:
-        told = 0
+        published = 0
         while time.monotonic() - self.last < self.seconds:
-            if told < self.beats:
-                told = self.beats
-                with contextlib.suppress(Exception):  # it ends: JAX says why
+            if published < self.beats:
+                published = self.beats
+                with contextlib.suppress(Exception):  # the process ends, and JAX says why
                     self.client.key_value_set(
-                        f"seqcells/beat/{self.rank}", f"{told}", allow_overwrite=True
+                        f"seqcells/beat/{self.rank}", f"{published}", allow_overwrite=True
                     )
             if self._over.wait(min(0.5, self.seconds / 4)):
                 return
@@ -67,8 +77,8 @@ class Watchdog:
 
     def _end(self) -> None:
         me = f"process {self.rank} of {self.count} (pid {os.getpid()} on {socket.gethostname()})"
-        _say(f"{me} has made no beat for {self.seconds:g} s, and asks process 0 who is behind")
-        _say(self._verdict())
+        _print(f"{me} has made no beat for {self.seconds:g} s, and asks process 0 who is behind")
+        _print(self._verdict())
         faulthandler.dump_traceback(sys.__stderr__ or sys.stderr)
         os._exit(1)
 
@@ -78,14 +88,14 @@ class Watchdog:
             for name, value in self.client.key_value_dir_get("seqcells/beat/")
         }
         least = min(beats.values())
-        behind = [str(rank) for rank, made in beats.items() if made == least]
+        behind = [str(rank) for rank, count in beats.items() if count == least]
         who = f"process {', '.join(behind)}" if len(behind) < self.count else "every process"
         return (
             f"{who} of {self.count} hangs at beat {least}, process {self.rank} is at beat "
-            f"{beats[self.rank]}; it ends: run all again, to go on from the last checkpoint. Where "
+            f"{beats[self.rank]}; it exits: run all again to continue from the last checkpoint. If "
             "a segment or its compilation takes longer, raise hang_seconds"
         )
 
 
-def _say(text: str) -> None:
+def _print(text: str) -> None:
     print(f"seqcells: {text}", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""Checkpoints: the same bits come back, and what is not what was written is never used."""
+"""Checkpoints: loading returns the bits that were saved, and damaged files are never used."""
 
 import errno
 import hashlib
@@ -51,7 +51,7 @@ KINDS = {
 
 
 def bits(tree):
-    """All that a tree is: types, placing, dtypes, bytes."""
+    """Return types, placement, dtypes and bytes of a tree."""
 
     def of(leaf):
         committed = getattr(leaf, "committed", None), getattr(leaf, "sharding", None)
@@ -77,20 +77,20 @@ def generations(checkpoints):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_what_is_saved_comes_back_to_the_bit(tmp_path, kind):
+def test_loading_returns_the_bits_that_were_saved(tmp_path, kind):
     tree = {kind: KINDS[kind]}
     Checkpoints(tmp_path, {}).save(1, tree)
     assert bits(Checkpoints(tmp_path, {}).load(tree).tree) == bits(tree)
 
 
-def test_shapes_will_do_for_like(tmp_path):
+def test_like_may_be_a_tree_of_shapes(tmp_path):
     tree = {name: KINDS[name] for name in ("float32", "float64", "empty", "key", "keys")}
     Checkpoints(tmp_path, {}).save(1, tree)
     like = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), tree)
     assert bits(Checkpoints(tmp_path, {}).load(like).tree) == bits(tree)
 
 
-def test_the_newest_is_loaded_with_what_was_said_of_it(saved):
+def test_the_newest_is_loaded_with_its_facts(saved):
     step, tree, about, config = saved.load(TREE)
     assert (step, about, config["cell"]["sizes"]) == (2, {"best": 2}, [3, 4])
     assert bits(tree) == bits(TREE)
@@ -100,7 +100,7 @@ def test_without_a_generation_there_is_none(tmp_path):
     assert Checkpoints(tmp_path / "not yet", {}).load(TREE) is None
 
 
-def test_as_many_as_keep_says_are_kept(tmp_path):
+def test_keep_generations_are_kept(tmp_path):
     checkpoints = Checkpoints(tmp_path, {}, keep=3)
     for step in range(5):
         checkpoints.save(step, TREE)
@@ -115,7 +115,7 @@ def test_delete_removes_all(saved):
     assert saved.load(TREE) is None
 
 
-def test_what_is_half_written_is_not_seen_and_is_cleaned_at_the_next_save(saved):
+def test_a_half_written_generation_is_ignored_and_removed_by_the_next_save(saved):
     half = saved.folder / "generation-00000002.part"
     half.mkdir()
     assert saved.load(TREE).step == 2
@@ -124,7 +124,7 @@ def test_what_is_half_written_is_not_seen_and_is_cleaned_at_the_next_save(saved)
     assert saved.load(TREE).step == 3
 
 
-def hurt(generation):
+def damage(generation):
     file = generation / "arrays" / "0" / "0"
     data = bytearray(file.read_bytes())
     data[0] ^= 1
@@ -133,21 +133,21 @@ def hurt(generation):
 
 def test_a_flipped_bit_falls_back_with_a_warning_that_names_both(saved):
     old, new = generations(saved)
-    hurt(new)
+    damage(new)
     with pytest.warns(UserWarning, match=f"step 1 of {old}, as {new}: arrays/0/0 is not what"):
         assert saved.load(TREE).step == 1
     saved.save(3, TREE)  # the broken one goes, not the good one
     assert [path.name for path in generations(saved)] == [old.name, "generation-00000002"]
 
 
-def test_where_none_is_whole_both_are_named_with_what_to_do(saved):
+def test_if_all_are_damaged_the_error_names_them_and_a_remedy(saved):
     old, new = generations(saved)
-    hurt(old), hurt(new)
+    damage(old), damage(new)
     with pytest.raises(CheckpointError, match=rf"{new}: .*{old}: .* start anew after delete\(\)"):
         saved.load(TREE)
 
 
-def test_what_orbax_reads_wrong_is_seen(saved, monkeypatch):
+def test_wrong_values_from_orbax_are_detected(saved, monkeypatch):
     def wrong(folder, shapes):
         return {name: np.full(one.shape, 7, one.dtype) for name, one in shapes.items()}
 
@@ -157,7 +157,7 @@ def test_what_orbax_reads_wrong_is_seen(saved, monkeypatch):
 
 
 def reseal(generation, change=lambda content: None):
-    """Make a manifest that agrees with the files, as one who means harm would."""
+    """Write a manifest that agrees with the files, as an attacker would."""
     path = generation / "manifest.json"
     content = json.loads(path.read_text())["content"]
     for name, one in content["files"].items():
@@ -272,7 +272,7 @@ def test_a_changed_configuration_is_refused_with_the_difference(saved):
         now.load(TREE)
 
 
-def test_a_full_disk_is_said_at_once_and_the_generation_before_stays(saved, monkeypatch):
+def test_a_full_disk_raises_at_once_and_the_generation_before_stays(saved, monkeypatch):
     def full(folder):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
@@ -313,7 +313,12 @@ REFUSED = {
     "text": ({"w": "text"}, {}, TypeError, "w: expected an array of numbers"),
     "objects": ({"w": np.array([{}])}, {}, TypeError, "w: expected an array of numbers"),
     "big-endian": ({"w": np.ones(1, ">f4")}, {}, TypeError, "w: expected an array of numbers"),
-    "array in about": (TREE, {"a": np.ones(2)}, TypeError, "about: expected what JSON can say"),
+    "array in about": (
+        TREE,
+        {"a": np.ones(2)},
+        TypeError,
+        "about: expected values that JSON can hold",
+    ),
     "long about": (TREE, {"a": "a" * 300_000}, ValueError, "about: expected at most 262144 bytes"),
 }
 

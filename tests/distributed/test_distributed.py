@@ -1,4 +1,4 @@
-"""Laws of several processes: members never meet, gradients do once a step, the dead end all."""
+"""Laws of several processes: trials without communication, one all-reduce a step, clean ends."""
 
 import json
 import signal
@@ -45,7 +45,7 @@ def fit(loss, **more):
     state, metrics = train.fit(loss, *start(0), 4, segment=2, optimizer=descent, **more)
     return state.opt_state, state.params, metrics
 
-# Who begins with something else is told.
+# A process with another state is refused.
 try:
     train.fit(loss, *start(jax.process_index() // 2), 2, optimizer=descent, mesh=MESH)
 except ValueError as error:
@@ -141,14 +141,14 @@ def test_with_another_number_of_processes_what_is_finished_is_kept(swept, tmp_pa
     swept(0, 3, some)
     partly = swept(1, 3, some)
     assert [row["status"] for row in partly.rows] == ["done", "done", "unfinished"] * 4
-    told = []
-    last = swept(0, 1, some, on_segment=told.append)
-    assert [(one.alive, one.finished, one.total) for one in told] == [(4, 8, 12)] * 2
+    reports = []
+    last = swept(0, 1, some, on_segment=reports.append)
+    assert [(one.alive, one.finished, one.total) for one in reports] == [(4, 8, 12)] * 2
     assert plain(last.rows[:2]) == plain(partly.rows[:2])
     assert {row["status"] for row in last.rows} == {"done"}
     assert len(last.history) == 12 * 2 == len({(one["id"], one["step"]) for one in last.history})
-    again = swept(1, 2, some, on_segment=told.append)
-    assert (len(told), str(again.rows)) == (2, str(last.rows))
+    again = swept(1, 2, some, on_segment=reports.append)
+    assert (len(reports), str(again.rows)) == (2, str(last.rows))
     with pytest.raises(ValueError, match="out: expected a folder of this configuration"):
         swept(1, 4, some, metric="largest")
 
@@ -198,7 +198,7 @@ def test_several_processes_need_a_folder(swept):
         ({"hang_seconds": "1"}, ValueError, "hang_seconds: expected seconds"),
     ],
 )
-def test_what_is_no_place_to_meet_is_refused(given, error, says):
+def test_wrong_arguments_of_initialize_are_refused(given, error, says):
     with pytest.raises(error, match=says):
         distributed.initialize(**given)
 
@@ -225,7 +225,7 @@ time.sleep(100)
 
 
 @pytest.mark.slow
-def test_who_fails_takes_the_others_along(script):
+def test_a_process_that_fails_ends_the_others(script):
     with started(2, script(FAILS), options=("--heartbeat-seconds=2",)) as running:
         begun = time.monotonic()
         codes, _, errors = ended(running)
