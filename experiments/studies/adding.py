@@ -1,7 +1,7 @@
-"""Adding: GRU beside tanh and IRNN, as uRNN's authors set it.
+"""The adding problem: GRU, tanh and IRNN, with the settings of the uRNN paper.
 
-A GRU solves the adding problem over 100 and 200 steps within 1000 steps of training; a tanh net
-does no better than always answering 1, at every learning rate that is tried.
+The claim: a GRU solves it over 100 and 200 steps within 1000 steps of training, and a tanh net
+does no better than always answering 1, at every learning rate.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _group(s: Settings, arm: Arm, length: int, rates: tuple[float, ...], steps: 
 
 
 def groups(s: Settings) -> list[RunGroup]:
-    """List the trials."""
+    """List the groups."""
     return [
         *(_group(s, GRU, length, (s.gru_rate,), s.gru_steps) for length in s.lengths),
         *(_group(s, IRNN, length, (s.irnn_rate,), s.gru_steps) for length in s.lengths),
@@ -75,13 +75,13 @@ def _tanh_stays(rows: Frame, near: float) -> Verdict:
     if rows.empty:
         return NOT_RUN
     medians = rows.groupby("learning_rate")["loss"].median()
-    told = ", ".join(f"{loss:.4f} at {rate:g}" for rate, loss in medians.items())
+    text = ", ".join(f"{loss:.4f} at {rate:g}" for rate, loss in medians.items())
     baseline = probes.AddingURNN().baseline
-    return Verdict(bool((abs(medians / baseline - 1) <= near).all()), f"median loss {told}")
+    return Verdict(bool((abs(medians / baseline - 1) <= near).all()), f"median loss {text}")
 
 
 def claims(s: Settings) -> list[Claim]:
-    """Say what is judged."""
+    """List the claims."""
     steps, source = s.gru_steps, "Arjovsky, Shah & Bengio 2016"
     gru = f"{GRU.name}, rate {s.gru_rate:g}"
     return [

@@ -1,8 +1,8 @@
-"""The beginner's guide, measured: what it says of RNN and GRU, claim by claim.
+"""A beginner's guide to RNN and GRU, tested claim by claim.
 
-The guide's table calls the memory of an RNN weak and a GRU's strong, an RNN slower, simpler and
-poor on long sequences. Here each claim meets numbers, at equal width and at equal parameters, and
-the condition under which its verdict turns.
+The guide's table calls the memory of an RNN weak and that of a GRU strong, and an RNN slower,
+simpler and poor on long sequences. Each claim is tested at equal width and at equal parameters;
+the report names the lengths at which a verdict changes.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ def _group(
 
 
 def groups(s: Settings) -> list[RunGroup]:
-    """List the trials: the lag of recall is data, the length of adding is not, for its cost."""
+    """List the groups: the lag of recall is data, the length of adding is not, for its cost."""
     arms = (TANH, TANH._replace(name=RNN_WIDE), GRU, CHRONO)
     lags = {lag: {"lag": lag} for lag in s.lags}
     recall = probes.DelayedRecall(max(s.lags))
@@ -107,15 +107,15 @@ def groups(s: Settings) -> list[RunGroup]:
 
 def counts(rows: Frame, task: str, arm: str) -> dict[int, Count]:
     """Count who solved a task, by length, each at its best learning rate."""
-    mine = pick(rows, task=task, arm=arm)
-    return {int(n): count(best(pick(mine, length=n))) for n in sorted(set(mine["length"]))}
+    part = pick(rows, task=task, arm=arm)
+    return {int(n): count(best(pick(part, length=n))) for n in sorted(set(part["length"]))}
 
 
 def reach(rows: Frame, task: str, arm: str) -> int:
     """Return the length up to which most seeds solve a task at every length; 0 for none."""
     good = 0
-    for length, found in counts(rows, task, arm).items():
-        if not found.most:
+    for length, one in counts(rows, task, arm).items():
+        if not one.most:
             break
         good = length
     return good
@@ -123,26 +123,26 @@ def reach(rows: Frame, task: str, arm: str) -> int:
 
 def seconds(rows: Frame, task: str, arm: str, length: int) -> float:
     """Return the seconds of training by which half solve a task: inf for never, NaN if not run."""
-    mine = pick(rows, task=task, arm=arm, length=length)
-    if mine.empty:
+    part = pick(rows, task=task, arm=arm, length=length)
+    if part.empty:
         return math.nan
-    mine = best(mine)
-    return count(mine).median * float(mine["seconds_per_step"].median())
+    part = best(part)
+    return count(part).median * float(part["seconds_per_step"].median())
 
 
-Judge = Callable[[Frame, str], Verdict]  # (rows, the RNN that stands beside the GRU)
+Judge = Callable[[Frame, str], Verdict]  # (rows, the RNN that is compared with the GRU)
 
 
 def _reaches_further(rows: Frame, rnn: str, task: str) -> Verdict:
     """Whether the GRU solves a task over more steps, and up to where the two are alike."""
     far = {arm: reach(rows, task, arm) for arm in (rnn, GRU.name, CHRONO.name)}
     at = max(set(counts(rows, task, rnn)) & set(counts(rows, task, GRU.name)))
-    told = [f"{arm} {counts(rows, task, arm)[at].text}" for arm in (rnn, GRU.name)]
+    texts = [f"{arm} {counts(rows, task, arm)[at].text}" for arm in (rnn, GRU.name)]
     return Verdict(
         far[GRU.name] > far[rnn],
         f"most seeds solve {task} {_up_to(far[rnn])} with {rnn}, {_up_to(far[GRU.name])} with the "
         f"default GRU and {_up_to(far[CHRONO.name])} with one that starts slow; over {at} steps "
-        f"{words(told)}",
+        f"{words(texts)}",
     )
 
 
@@ -154,15 +154,15 @@ def _steps_faster(rows: Frame, rnn: str) -> Verdict:
     """Whether a training step of the GRU takes less time."""
     ratios = {}
     for length in sorted(set(pick(rows, task=ADDING)["length"])):
-        mine = pick(rows, task=ADDING, length=length)
+        part = pick(rows, task=ADDING, length=length)
         one, other = (
-            float(pick(mine, arm=arm)["seconds_per_step"].median()) for arm in (GRU.name, rnn)
+            float(pick(part, arm=arm)["seconds_per_step"].median()) for arm in (GRU.name, rnn)
         )
         if not math.isnan(one / other):
             ratios[length] = one / other
-    told = words([f"{ratio:.2f} times over {n} steps" for n, ratio in ratios.items()])
+    text = words([f"{ratio:.2f} times over {n} steps" for n, ratio in ratios.items()])
     return Verdict(
-        max(ratios.values()) < 1, f"a training step of the GRU takes {told} that of {rnn}"
+        max(ratios.values()) < 1, f"a training step of the GRU takes {text} that of {rnn}"
     )
 
 
@@ -176,12 +176,12 @@ def _learns_faster(rows: Frame, rnn: str) -> Verdict:
                 continue
             name = f"{task} over {length} ({_time(gru)} against {_time(other)})"
             (faster if gru < other else slower).append(name)
-    told = [
+    texts = [
         *([f"sooner on {words(faster)}"] if faster else []),
         *([f"not on {words(slower)}"] if slower else []),
     ]
-    found = f"with the GRU half of the seeds are done {'; '.join(told)}" if told else "neither is"
-    return Verdict(bool(faster) and not slower, found)
+    text = f"with the GRU half of the seeds are done {'; '.join(texts)}" if texts else "neither is"
+    return Verdict(bool(faster) and not slower, text)
 
 
 def _time(value: float) -> str:
@@ -196,8 +196,8 @@ def _done(value: float) -> str:
 
 def _is_larger(rows: Frame, rnn: str) -> Verdict:
     """Whether the GRU has more parameters."""
-    mine = pick(rows, task=RECALL)
-    one, other = (int(pick(mine, arm=arm)["parameters"].iloc[0]) for arm in (GRU.name, rnn))
+    part = pick(rows, task=RECALL)
+    one, other = (int(pick(part, arm=arm)["parameters"].iloc[0]) for arm in (GRU.name, rnn))
     return Verdict(
         one > 1.1 * other,
         f"the GRU has {one} parameters, {rnn} {other}, so {one / other:.2f} times as many",
@@ -206,16 +206,16 @@ def _is_larger(rows: Frame, rnn: str) -> Verdict:
 
 def _rnn_does_for_short(rows: Frame, rnn: str) -> Verdict:
     """Whether most seeds of the RNN solve both tasks at their shortest, and sooner than a GRU."""
-    found, told = [], []
+    holds, texts = [], []
     for task in (RECALL, ADDING):
         length, alike = next(iter(counts(rows, task, rnn).items()))
         times = [seconds(rows, task, arm, length) for arm in (rnn, GRU.name)]
-        found.append(alike.most and times[0] <= times[1])
-        told.append(
+        holds.append(alike.most and times[0] <= times[1])
+        texts.append(
             f"{task} over {length} steps {alike.text}, half {_done(times[0])}, "
             f"with the GRU {_done(times[1])}"
         )
-    return Verdict(all(found), "; ".join(told))
+    return Verdict(all(holds), "; ".join(texts))
 
 
 CLAIMS: tuple[tuple[str, Judge], ...] = (
@@ -232,7 +232,7 @@ CLAIMS: tuple[tuple[str, Judge], ...] = (
 
 
 def claims(s: Settings) -> list[Claim]:
-    """Say what is judged: each claim at equal width and at equal parameters."""
+    """List the claims: each claim at equal width and at equal parameters."""
 
     def judge(rows: Frame, one: Judge, rnn: str) -> Verdict:
         there = {(task, arm) for task, arm in zip(rows["task"], rows["arm"], strict=True)}
@@ -247,7 +247,7 @@ def claims(s: Settings) -> list[Claim]:
 
 
 def choice(rows: Frame) -> Table:
-    """What to use, by task and length: who solves it, soonest first, and with the smallest net."""
+    """Which cell to use, by task and length: the soonest to solve it, and the smallest."""
     arms, lines = list(dict.fromkeys(rows["arm"])), []
     sizes = {arm: int(pick(rows, arm=arm)["parameters"].iloc[0]) for arm in arms}
     for task in dict.fromkeys(rows["task"]):
@@ -271,32 +271,32 @@ def choice(rows: Frame) -> Table:
 
 
 def answers(rows: Frame) -> list[str]:
-    """Say which cell solves each task soonest, by length."""
-    told = {}
+    """Name the cell that solves each task soonest, by length."""
+    by_task: dict[str, dict[str, list[str]]] = {}
     for task, first, _, length, *_ in choice(rows).rows:
-        told.setdefault(task, {}).setdefault(first, []).append(length)
+        by_task.setdefault(task, {}).setdefault(first, []).append(length)
     return [
         f"Soonest to solve {task}: "
         + "; ".join(f"{arm} over {words(lengths)} steps" for arm, lengths in by_arm.items())
         + "."
-        for task, by_arm in told.items()
+        for task, by_arm in by_task.items()
     ]
 
 
 def reaches(rows: Frame) -> Table:
-    """Who solved what, at the best learning rate."""
+    """How many seeds solved each task, at the best learning rate."""
     lines = []
     for task in dict.fromkeys(rows["task"]):
         for arm in dict.fromkeys(rows["arm"]):
-            for length, found in counts(rows, task, arm).items():
-                mine = best(pick(rows, task=task, arm=arm, length=length))
-                step = short(1e3 * float(mine["seconds_per_step"].median()))
-                size = f"{mine['width'].iloc[0]}", f"{mine['parameters'].iloc[0]}"
-                rate = f"{mine['learning_rate'].iloc[0]:g}"
-                solved = f"{found.k} of {found.n}", interval(found.k, found.n), found.when
+            for length, c in counts(rows, task, arm).items():
+                part = best(pick(rows, task=task, arm=arm, length=length))
+                step = short(1e3 * float(part["seconds_per_step"].median()))
+                size = f"{part['width'].iloc[0]}", f"{part['parameters'].iloc[0]}"
+                rate = f"{part['learning_rate'].iloc[0]:g}"
+                solved = f"{c.k} of {c.n}", interval(c.k, c.n), c.when
                 lines.append([task, arm, str(length), *solved, step, rate, *size])
     return Table(
-        title="Who solved what",
+        title="Seeds that solve each task",
         caption="At the best of the learning rates that were tried. Steps: between symbol and "
         "report, or of the sequence. Solved: by how many seeds, and the 95 % Wilson interval of "
         "the share. Median steps: of training, by which half of the seeds had solved it. Time: ms "
@@ -322,7 +322,7 @@ STUDY = Study(
     title="GRU or RNN? The guide, measured",
     lead="Two tasks. Recall: a symbol is shown once and must be named some steps later; how many, "
     "is the memory that is needed. Adding: the sum of two marked numbers of a sequence. Every cell "
-    "learns at several rates and stands here with its best.",
+    "is trained at several learning rates, and the best one counts.",
     terms={
         TANH.name: "the plain RNN, as wide as the GRU; its recurrent weights start orthogonal",
         RNN_WIDE: "the plain RNN, with as many parameters as the GRU",

@@ -1,18 +1,18 @@
 """Initialisation against task: which start of an RNN or a GRU learns what.
 
-Recurrent weights that start orthogonal, as the identity or of the critical size, and update gates
-that start slow, each on tasks of memory, of arithmetic and of order.
+Recurrent weights that start orthogonal, as the identity or at the critical size, and update gates
+that start slow, each on tasks of memory, arithmetic and order.
 """
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
+import seqcells as sc
 from experiments.lab import (
     CHRONO,
     GRU,
@@ -78,7 +78,7 @@ def arms(probe: probes.Probe) -> list[Arm]:
 def _group(s: Settings, task: str, length: int) -> Iterable[RunGroup]:
     """List the trials of a task: starts of one cell are one program."""
     probe = TASKS[task](length)
-    by_cell: dict[Any, list[Arm]] = {}
+    by_cell: dict[sc.Cell, list[Arm]] = {}
     for arm in arms(probe):
         by_cell.setdefault(arm.run(s.hidden_size), []).append(arm)
     for cell, some in by_cell.items():
@@ -98,7 +98,7 @@ def _group(s: Settings, task: str, length: int) -> Iterable[RunGroup]:
 
 
 def groups(s: Settings) -> list[RunGroup]:
-    """List the trials."""
+    """List the groups."""
     return [
         trials
         for task in TASKS
@@ -108,7 +108,7 @@ def groups(s: Settings) -> list[RunGroup]:
 
 
 def claims(s: Settings) -> list[Claim]:
-    """Say what is judged."""
+    """List the claims."""
     return [
         Claim(
             "Orthogonal weights learn more than those of independent normals, and nothing less",

@@ -10,7 +10,6 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -52,7 +51,7 @@ class Settings(CheckedSettings):
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Group:
+class Nets:
     """Nets of one size and two variances."""
 
     weight_std: float
@@ -62,7 +61,7 @@ class Group:
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The name of the group."""
         return f"weights {self.weight_std:g} input {self.input_variance:g}"
 
     @property
@@ -71,7 +70,7 @@ class Group:
         return self.nets
 
     def part(self, out: Path) -> lab.Part:
-        """Where the row is kept."""
+        """Return the file that keeps the row."""
         name = self.name.replace(" ", "-")
         columns = {"results": COLUMNS}
         return lab.Part(out / "parts", name, dataclasses.asdict(self), columns, CODE)
@@ -80,9 +79,9 @@ class Group:
         """Draw the nets, one after another, and measure what they do."""
         q, squares = [], []
         for seed in range(self.nets):
-            found = _drive(self, jax.random.key(seed))
-            q.append(float(found[0]))
-            squares.append(np.asarray(found[1], float))
+            variance, norms = _drive(self, jax.random.key(seed))
+            q.append(float(variance))
+            squares.append(np.asarray(norms, float))
             progress(seed + 1)
         theory = sc.diagnostics.mean_field(self.weight_std, self.input_variance)
         without = [_chi(squares[:i] + squares[i + 1 :]) for i in range(self.nets)]
@@ -96,7 +95,7 @@ class Group:
 
 
 @jax.jit
-def _drive(group: Any, key: jax.Array) -> tuple[jax.Array, jax.Array]:
+def _drive(group: Nets, key: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Drive a net with white noise: the variance of its sums, and squares of gradients by lag."""
     k_w, k_x, k_loss = jax.random.split(key, 3)
     init = sc.initializers.Normal(group.weight_std / group.width**0.5)
@@ -121,10 +120,10 @@ def _error(values: Sequence[float]) -> float:
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
 
 
-def groups(s: Settings) -> list[Group]:
+def groups(s: Settings) -> list[Nets]:
     """List the nets."""
     places = itertools.product(s.input_variances, s.weight_stds)
-    return [Group(std, variance, s.width, s.nets) for variance, std in places]
+    return [Nets(std, variance, s.width, s.nets) for variance, std in places]
 
 
 def _near(name: str, within: float) -> Callable[[Frame], Verdict]:
@@ -140,7 +139,7 @@ def _near(name: str, within: float) -> Callable[[Frame], Verdict]:
 
 
 def claims(s: Settings) -> list[Claim]:
-    """Say what is judged."""
+    """List the claims."""
     source = "Chen, Pennington & Schoenholz 2018"
     return [
         Claim("q is within 3 % of the theory everywhere", source, _near("q", 0.03)),
@@ -149,9 +148,9 @@ def claims(s: Settings) -> list[Claim]:
 
 
 def table(rows: Frame) -> Table:
-    """Every place, with its standard errors."""
+    """A line for every pair of variances, with standard errors."""
     return Table(
-        title="Every place",
+        title="All settings",
         caption="Measured, with the standard error over nets, and the theory. q: variance of a "
         "unit's sum; chi: factor a step of the mean square of a gradient.",
         head=["weights", "input", "q", "error", "theory", "chi", "error", "theory"],
@@ -176,8 +175,13 @@ def draw(rows: Frame, path: Path) -> None:
             theory = sc.diagnostics.mean_field(line, variance)
             axes.plot(line, getattr(theory, name), color=colour, linewidth=1.4)
             axes.errorbar(
-                *(part["weight_std"], part[name], 2 * part[f"{name}_error"]),
-                **{"color": colour, "marker": "o", "linestyle": "none", "capsize": 3},
+                part["weight_std"],
+                part[name],
+                2 * part[f"{name}_error"],
+                color=colour,
+                marker="o",
+                linestyle="none",
+                capsize=3,
                 label=f"input variance {variance:g}",
             )
         axes.set(xlabel="standard deviation of a sum over units of variance 1", ylabel=label)

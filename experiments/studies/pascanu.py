@@ -1,8 +1,8 @@
 """Temporal order by plain gradient descent, as Pascanu et al. (2013) trained it.
 
 Plain gradient descent from three initialisations, with and without clipping, and with a penalty
-on gradients that vanish. Over 20 steps all are said to solve the task from every start, over more
-steps the penalty to be ahead of clipping, and that of nothing.
+on gradients that vanish. The claim: over 20 steps all solve the task from every start; over more
+steps the penalty does better than clipping, and clipping better than nothing.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from seqcells import initializers, probes
 
 
 class Descent(NamedTuple):
-    """Gradient descent, and what is done about gradients that explode or vanish."""
+    """Gradient descent, and the remedy for gradients that explode or vanish."""
 
     max_norm: float  # to which gradients are clipped
     penalty: Penalty | None = None
@@ -54,7 +54,7 @@ DESCENTS = {
     "SGD-CR": Descent(1.0, Omega(4.0, "paper")),
     "SGD-CR, their code": Descent(1.0, Omega(2.0, "code")),
 }
-CLIMB = (("SGD-C", "SGD"), ("SGD-CR", "SGD-C"))  # each is said to be no worse than the next
+CLIMB = (("SGD-C", "SGD"), ("SGD-CR", "SGD-C"))  # the claim: each is no worse than the next
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,7 +93,7 @@ def _group(s: Settings, arm: Arm, length: int, names: Sequence[str]) -> RunGroup
 
 
 def groups(s: Settings) -> list[RunGroup]:
-    """List the trials: those with one penalty are one program."""
+    """List the groups: those with one penalty are one program."""
     by_penalty: dict[Penalty | None, list[str]] = {}
     for how, descent in DESCENTS.items():
         by_penalty.setdefault(descent.penalty, []).append(how)
@@ -106,7 +106,7 @@ def groups(s: Settings) -> list[RunGroup]:
 
 
 def claims(s: Settings) -> list[Claim]:
-    """Say what is judged."""
+    """List the claims."""
     source, steps = "Pascanu, Mikolov & Bengio 2013, fig. 7", s.steps
     solved = [
         Claim(

@@ -1,16 +1,16 @@
-"""Remedies compared: what is done about gradients that vanish or explode, on one task.
+"""Remedies for gradients that vanish or explode, compared on one task.
 
 A tanh net whose recurrent weights start as independent normals has to recall a symbol over more
-and more steps. Beside it stands each remedy by itself: clipping, a penalty on gradients that lose
-their norm or on Lyapunov exponents, another start, weights held within a norm, and other cells.
+and more steps. Each remedy is tried by itself: clipping, a penalty on gradients that lose their
+norm or on Lyapunov exponents, another initialisation, weights projected to a norm, other cells.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Hashable
+from typing import NamedTuple
 
 import optax
 
@@ -38,7 +38,7 @@ from experiments.lab import (
     optimizer,
     rnn,
 )
-from seqcells import initializers, probes, remedies
+from seqcells import initializers, probes, remedies, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,13 +59,13 @@ def projected(member: Member) -> optax.GradientTransformation:
 
 
 class Remedy(NamedTuple):
-    """A net, how it is trained, and who says that it helps."""
+    """A net, how it is trained, and the paper that recommends it."""
 
     arm: Arm
     source: str = ""
     max_norm: float = 1.0  # to which gradients are clipped
     penalty: Penalty | None = None
-    optimizer: Callable[[Member], Any] = optimizer
+    optimizer: train.Optimizer = optimizer
 
 
 PLAIN = rnn("tanh", "tanh", initializers.Lecun())
@@ -77,7 +77,7 @@ REMEDIES = {
     "Omega": Remedy(PLAIN, PASCANU, penalty=Omega(4.0, "paper")),
     "Omega, their code": Remedy(PLAIN, PASCANU, penalty=Omega(2.0, "code")),
     "flossing": Remedy(PLAIN, "Engelken 2023", penalty=Flossing(1.0, k=8)),
-    "spectral norm": Remedy(PLAIN, "as Miyato et al. 2018 have it", optimizer=projected),
+    "spectral norm": Remedy(PLAIN, "Miyato et al. 2018", optimizer=projected),
     "orthogonal": Remedy(TANH, "Saxe et al. 2014"),
     "critical": Remedy(
         rnn("critical", "tanh", initializers.Critical(1 / probes.DelayedRecall().input_size)),
@@ -110,8 +110,8 @@ def _group(s: Settings, names: list[str]) -> RunGroup:
 
 
 def groups(s: Settings) -> list[RunGroup]:
-    """List the trials: remedies that differ in their data alone are one program."""
-    alike: dict[Any, list[str]] = {}
+    """List the groups: remedies that differ in their data alone are one program."""
+    alike: dict[Hashable, list[str]] = {}
     for name, remedy in REMEDIES.items():
         key = remedy.arm.run(s.hidden_size), remedy.penalty, remedy.optimizer
         alike.setdefault(key, []).append(name)
@@ -119,7 +119,7 @@ def groups(s: Settings) -> list[RunGroup]:
 
 
 def claims(s: Settings) -> list[Claim]:
-    """Say what is judged: clipping beside nothing, and each remedy beside clipping."""
+    """List the claims: clipping beside nothing, and each remedy beside clipping."""
     clipped = Claim(
         "Clipping does no harm: as many learn as without it",
         PASCANU,

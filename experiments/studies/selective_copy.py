@@ -1,7 +1,7 @@
 """Selective copying: GRU beside minGRU and LRU, at as many parameters.
 
-Symbols stand somewhere in noise and must be told in order. A net has to choose what it stores, so
-the gate has to look at the input; a minGRU's looks at the input alone, and not at the memory.
+Symbols stand at random steps in noise and must be repeated in order. A net has to select what it
+stores, so its gate has to depend on the input; that of a minGRU depends on the input alone.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ class Settings(CheckedSettings):
 
     seeds: int = 10
     lengths: tuple[int, ...] = (32,)  # noise and symbols, steps
-    symbols: int = 4  # of how many each is one
-    count: int = 4  # to be told
+    symbols: int = 4  # size of the alphabet
+    count: int = 4  # symbols to repeat
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # learning rates; each net has its best
     steps: int = 3000
     hidden_size: int = 64  # of the GRU, whose parameters the others have as well
@@ -76,12 +76,12 @@ def _group(s: Settings, arm: str, length: int) -> RunGroup:
 
 
 def groups(s: Settings) -> list[RunGroup]:
-    """List the trials."""
+    """List the groups."""
     return [_group(s, arm, length) for length in s.lengths for arm in ARMS]
 
 
 def claims(s: Settings) -> list[Claim]:
-    """Say what is judged."""
+    """List the claims."""
     return [
         Claim(
             f"At as many parameters, more seeds of a GRU solve it than of {arm}, {length} steps",
@@ -98,8 +98,8 @@ STUDY = Study(
     name="selective_copy",
     title="Selective copying: GRU, minGRU and LRU with as many parameters",
     lead="Symbols stand at random steps among noise, and are asked for in order at the end; solved "
-    "when all of them are right in 99 % of the sequences. Each net is as wide as lets it have as "
-    "many parameters as the GRU, and learns at the best of three rates.",
+    "when all of them are right in 99 % of the sequences. The width of each network is chosen "
+    "to match the GRU's number of parameters; the best of three learning rates counts.",
     settings=Settings(),
     quick=Settings(seeds=4, lengths=(16,), count=2, rates=(3e-3,), steps=600),
     groups=groups,

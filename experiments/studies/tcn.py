@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
 
 import seqcells as sc
 from experiments.lab import (
@@ -45,7 +44,10 @@ class Settings(CheckedSettings):
     batch_size: int = 32
 
 
-def _group(s: Settings, arm: str, probe: Any, size: int, steps: int) -> RunGroup:
+Probe = probes.AddingTCN | probes.Copy
+
+
+def _group(s: Settings, arm: str, probe: Probe, size: int, steps: int) -> RunGroup:
     task = "copying" if isinstance(probe, probes.Copy) else "adding"
     cell = ARMS[arm](as_large(ARMS[arm], probe.input_size, size))
     labels = {"task": task, "arm": arm, "length": probe.length}
@@ -60,24 +62,24 @@ def _group(s: Settings, arm: str, probe: Any, size: int, steps: int) -> RunGroup
 
 
 def groups(s: Settings) -> list[RunGroup]:
-    """List the trials."""
+    """List the groups."""
     adding = [(probes.AddingTCN(n), s.adding_size, s.adding_steps) for n in s.adding]
     copying = [(probes.Copy(n), s.copying_size, s.copying_steps) for n in s.copying]
     return [_group(s, arm, *one) for one in (*adding, *copying) for arm in ARMS]
 
 
 def claims(s: Settings) -> list[Claim]:
-    """Say what is judged: of the nets that learn nothing, that they are where guessing is."""
-    source, made = "Bai, Kolter & Koltun 2018, table 1", []
+    """List the claims; a net that learns nothing has the loss of guessing."""
+    source, listed = "Bai, Kolter & Koltun 2018, table 1", []
     for n in s.adding:
         judge = functools.partial(loss_between, task="adding", length=n)
-        made += [
+        listed += [
             Claim(f"Adding {n}: GRU below 0.001", source, judge(0, 1e-3, arm="GRU")),
             Claim(f"Adding {n}: tanh in 0.15 to 0.18", source, judge(0.15, 0.18, arm="tanh")),
         ]
     for n in s.copying:
         guess = probes.Copy(n).baseline
-        made += [
+        listed += [
             Claim(
                 f"Copying over {n}: {arm} within 5 % of {guess:.4f}, the cost of guessing",
                 source,
@@ -85,14 +87,14 @@ def claims(s: Settings) -> list[Claim]:
             )
             for arm in ARMS
         ]
-    return made
+    return listed
 
 
 STUDY = Study(
     name="tcn",
     title="Adding and copying over long sequences",
     lead="Adding: two numbers of a sequence are marked, and their sum is asked for. Copying: ten "
-    "symbols are told again after many blanks. Nets of one layer and about as many parameters, "
+    "symbols are repeated after many blanks. Nets of one layer and about as many parameters, "
     "Adam, gradients clipped to a global norm of 1; the loss is what is published.",
     settings=Settings(),
     quick=Settings(

@@ -1,8 +1,8 @@
 """Trainability: over which lags nets learn, by the size of weights, learning rate and timescale.
 
-Mean field predicts that gradients of a tanh net decay over a depth that is finite unless the
-weights are of critical size, and chrono initialisation gives a GRU timescales up to a longest one.
-Success of delayed recall over lag and each of these stands beside what the theory says.
+Mean-field theory predicts that gradients of a tanh net decay over a finite depth unless the weights
+have the critical size, and chrono initialisation gives a GRU timescales up to a longest one. The
+share of delayed recall that is solved, over lag and each of these, is compared with the theory.
 """
 
 from __future__ import annotations
@@ -11,12 +11,13 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import matplotlib
 import numpy as np
+from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -40,8 +41,8 @@ from experiments.lab import (
 )
 from seqcells import initializers, probes
 
-GAIN = 1.0  # where the learning rate differs
-LEAD = 20  # steps before the cue, at least: at rest, a chaotic net takes in what it later cannot
+GAIN = 1.0  # of the surface over learning rates
+LEAD = 20  # steps before the cue, at least: a chaotic net at rest stores what it later cannot
 DEPTHS = 6  # depths over which nets were found to be trainable (Schoenholz et al. 2017)
 
 
@@ -65,16 +66,19 @@ def _tanh(gain: float, size: int) -> sc.RNN:
     return sc.RNN(size, w_hh_init=initializers.Normal(gain / size**0.5))
 
 
-class Surface(NamedTuple):
-    """Success over lag and one thing more."""
+OfArray = Callable[[np.ndarray], np.ndarray]
 
-    label: str  # of the thing, with its unit
+
+class Surface(NamedTuple):
+    """Success over lag and one other variable."""
+
+    label: str  # of the variable, with its unit
     arm: str
-    values: Callable[[Settings], tuple[float, ...]]  # of the thing
-    start: Callable[[Settings, float], Any]  # a value -> the cell that it starts from
+    values: Callable[[Settings], tuple[float, ...]]  # of the variable
+    start: Callable[[Settings, float], sc.Cell]  # a value -> the cell that it starts from
     rate: Callable[[Settings, float], float]  # a value -> the learning rate
-    to_axis: Callable[[Any], Any] = np.asarray  # where values stand along it
-    to_value: Callable[[Any], Any] = np.asarray  # and back
+    to_axis: OfArray = np.asarray  # values -> positions along the axis
+    to_value: OfArray = np.asarray  # and back
 
 
 SURFACES = {
@@ -107,8 +111,8 @@ SURFACES = {
 
 
 def groups(s: Settings) -> list[RunGroup]:
-    """List the trials: lag and value are data, so a surface is one program."""
-    probe, made = probes.DelayedRecall(max(s.lags) + LEAD), []
+    """List the groups: lag and value are data, so a surface is one program."""
+    probe, listed = probes.DelayedRecall(max(s.lags) + LEAD), []
     for name, surface in SURFACES.items():
         runs = tuple(
             Run(
@@ -127,16 +131,16 @@ def groups(s: Settings) -> list[RunGroup]:
         )
         cell = (sc.GRU if surface.arm == CHRONO.name else sc.RNN)(s.hidden_size)
         task = Task(Reader(cell, probe.output_size), probe, s.batch_size)
-        made.append(RunGroup(f"{name} {surface.arm}", task, runs, s.steps))
-    return made
+        listed.append(RunGroup(f"{name} {surface.arm}", task, runs, s.steps))
+    return listed
 
 
 def input_variance() -> float:
-    """What one symbol of the probe, one-hot, adds to the variance of a sum."""
+    """Return what one symbol of the probe, one-hot, adds to the variance of a sum."""
     return 1 / probes.DelayedRecall().input_size  # of Lecun's initialiser
 
 
-def depth(gains: Any) -> np.ndarray:
+def depth(gains: ArrayLike) -> np.ndarray:
     """Return the steps over which the square of a gradient changes by e, up or down."""
     return 1 / np.abs(np.log(np.asarray(sc.diagnostics.mean_field(gains, input_variance()).chi)))
 
@@ -158,7 +162,7 @@ def exponents(gains: jax.Array, size: int) -> jax.Array:
     return jnp.mean(each, axis=1)
 
 
-def horizon(gains: Any, size: int) -> np.ndarray:
+def horizon(gains: ArrayLike, size: int) -> np.ndarray:
     """Return `depth` as the exponents of nets of this size have it."""
     return 1 / (2 * np.abs(np.asarray(exponents(jnp.asarray(gains), size))))
 
@@ -173,10 +177,10 @@ def _best_is_critical(rows: Frame) -> Verdict:
     gains = np.array(shares.index, float)
     step = float(np.max(np.diff(gains))) if len(gains) > 1 else 0.0
     best = gains[shares == shares.max()]
-    told = ", ".join(f"{share:.2f} at {gain:g}" for gain, share in shares.items())
+    text = ", ".join(f"{share:.2f} at {gain:g}" for gain, share in shares.items())
     return Verdict(
         bool(np.abs(best - critical).min() <= step and shares.max() > shares.min()),
-        f"critical {critical:.2f}; share of all lags solved {told}",
+        f"critical {critical:.2f}; share of all lags solved {text}",
     )
 
 
@@ -187,10 +191,10 @@ def _no_rate_reaches_further(rows: Frame) -> Verdict:
     rows = rows[rows["length"] > limit]
     if rows.empty:
         return NOT_RUN
-    found = {rate: count(group) for rate, group in rows.groupby("learning_rate")}
-    told = ", ".join(f"{c.k} of {c.n} at {rate:g}" for rate, c in found.items())
+    counts = {rate: count(group) for rate, group in rows.groupby("learning_rate")}
+    text = ", ".join(f"{c.k} of {c.n} at {rate:g}" for rate, c in counts.items())
     return Verdict(
-        all(2 * c.k < c.n for c in found.values()), f"beyond {limit:.0f} steps solved {told}"
+        all(2 * c.k < c.n for c in counts.values()), f"beyond {limit:.0f} steps solved {text}"
     )
 
 
@@ -207,7 +211,7 @@ def _within_is_learned(rows: Frame) -> Verdict:
 
 
 def claims(s: Settings) -> list[Claim]:
-    """Say what is judged."""
+    """List the claims."""
     source = "Chen, Pennington & Schoenholz 2018"
     return [
         Claim("The best gain is that of the grid beside the critical", source, _best_is_critical),
