@@ -1,11 +1,18 @@
 """`gpu`, as far as a CPU can show it: ways are checked, cases are listed and skipped."""
 
+import dataclasses
+import subprocess
+import time
+from contextlib import nullcontext
+
 import pytest
 
 from benchmarks import __main__ as cli
+from benchmarks.harness import tables
 from benchmarks.harness.problem import Shape
 from benchmarks.suites import gpu
 from benchmarks.suites.gpu import check, ways
+from experiments.lab import BadInput
 from tests.benchmarks.test_peers import ABOUT
 
 
@@ -54,6 +61,30 @@ def test_a_case_that_lacks_cudnn_is_measured_again_once_it_is_installed(installe
     ]
     both = {tuple(one.values()) for one in (with_it, without)}
     assert gpu.finished(rows) == ({tuple(with_it.values())} if installed else both)
+
+
+def test_cases_that_the_table_has_are_skipped_unless_measured_again(tmp_path):
+    settings = gpu.Settings(out=tmp_path)
+    first, *others = (case.group for case in check.cases())
+    columns = [*gpu.COLUMNS, *ABOUT]
+    row = dict.fromkeys(columns, 1) | first | {"contestant": ways.PRODUCTS}
+    tables.write(gpu.BENCHMARK.path(settings), [row], columns)
+    assert len(list(gpu.groups(settings))) == len(others)
+    assert len(list(gpu.groups(dataclasses.replace(settings, again=True)))) == len(others) + 1
+
+
+@pytest.mark.parametrize("failed", [False, True])
+def test_failing_device_tests_are_reported_once_the_cases_are_measured(failed, monkeypatch):
+    for name in ("XLA_PYTHON_CLIENT_PREALLOCATE", "CUDA_VISIBLE_DEVICES"):
+        monkeypatch.setenv(name, "")  # which the session leaves alone
+    monkeypatch.setattr(gpu, "check_gpu", lambda: None)
+    result = subprocess.CompletedProcess([], int(failed))
+    monkeypatch.setattr(gpu.subprocess, "run", lambda *_, **__: result)
+    measured = []
+    expected = pytest.raises(BadInput, match="tests: expected") if failed else nullcontext()
+    with expected, gpu.Settings(minutes=1).session() as end:
+        measured.append(end - time.monotonic())
+    assert measured == [pytest.approx(60, abs=5)]
 
 
 def test_without_a_gpu_it_says_so_before_anything_runs(capsys, monkeypatch):

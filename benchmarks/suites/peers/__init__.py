@@ -32,7 +32,7 @@ TITLES = {"forward": "Forward pass", "training": "Value and gradient"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(benchmark.Settings):
-    """Measure seqcells beside a hand-written scan and six frameworks."""
+    """Measure seqcells beside a hand-written scan and other frameworks."""
 
     shapes: tuple[ShapeName, ...] = ()
     """shapes to measure; default: all, or none if --shape is given"""
