@@ -107,7 +107,10 @@ def test_params_come_back_to_the_bit(name, case, x64):
         assert_same_bits(module.load(module.dump(layer, params), layer), params)
 
 
+# Initialisers and dtypes are not settings of a framework, so these are equal cells to PyTorch.
+DRAWN_OTHERWISE = sc.GRU(H, w_hh_init=sc.initializers.Normal(), param_dtype=jnp.bfloat16)
 FULL = [
+    ("torch", sc.Stack((GRU, DRAWN_OTHERWISE))),
     *(("torch", layer) for layer in (GRU, LSTM, RELU, deep(GRU), sc.Recurrent(LSTM))),
     *(("keras", layer) for layer in (GRU, BEFORE, LSTM, deep(RNN, 3))),
     *(("keras", sc.Stack((sc.RNN(H, "identity"),) * 12)),),

@@ -39,6 +39,7 @@ REFUSED = [
     ("torch", sc.Bidirectional(GRU, sc.GRU(5)), "layers: torch has equal cells in a stack"),
     ("torch", sc.Stack((GRU, LSTM)), "layers: torch has equal cells in a stack"),
     ("torch", sc.Stack((GRU, sc.GRU(5))), "layers: torch has equal cells in a stack"),
+    ("torch", sc.Stack((GRU, sc.GRU(H, bias="none"))), "layers: torch has equal cells in a stack"),
     ("torch", sc.Stack((GRU, sc.Bidirectional(GRU))), "one or two directions in all"),
     ("torch", sc.Stack((GRU, GRU), skip=True), "skip: torch has no such order"),
     ("torch", sc.Stack((sc.Stack((GRU,)),)), "expected a cell, Recurrent, Bidirectional or a"),
