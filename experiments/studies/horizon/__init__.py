@@ -44,7 +44,7 @@ class Settings(lab.CheckedSettings):
     cells: tuple[Name, ...] = get_args(Name)
     seeds: int = 5  # for every cell and lag
     lags: tuple[int, ...] = dataclasses.field(default=(10, 25, 50, 100), metadata={"least": 2})
-    """steps; the longest is also the length of the tasks, and adding has a number in each half"""
+    """steps, each at least 2; the longest is also the length of the tasks"""
     factors: _Factors = (1 / 3, 3, 9)  # of the learning rate, tried at the longest lag
     factor_seeds: int = 3  # for each factor
     hidden_size: int = 32  # units
