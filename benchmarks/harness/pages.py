@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
@@ -86,11 +85,7 @@ def entry(group: list[Row], name: str, show: Show) -> str:
 
 def columns(*names: str) -> dict[str, Label]:
     """Return labels that are columns of the group."""
-    return {name: functools.partial(_column, name=name) for name in names}
-
-
-def _column(group: list[Row], name: str) -> str:
-    return str(group[0][name])
+    return {name: lambda group, name=name: str(group[0][name]) for name in names}
 
 
 SIZES: dict[str, Label] = {"B,T,I,H": lambda group: ",".join(str(group[0][n]) for n in "BTIH")}

@@ -55,8 +55,8 @@ def ways(dtype: str, shape: Shape, interpret: bool = False) -> dict[str, Way]:
     params = jax.tree.map(lambda a: a.astype(dtype), draw_params(cell, shape.D))
 
     def unrolled(engine: sc.Engine, options: dict[str, Any] | None = None) -> Way:
-        forward = lambda params, xs: sc.unroll(cell, params, xs, engine=engine)[1]  # noqa: E731
-        return Way(forward, params, options, ours=True)
+        run = functools.partial(sc.unroll, cell, engine=engine)
+        return Way(lambda params, xs: run(params, xs)[1], params, options, ours=True)
 
     lean = sc.Deferred(keep=(), project_ahead=True, vmap_sequentially=False, unroll=8)
     kernels = [dataclasses.replace(kernel, interpret=interpret) for kernel in KERNELS[dtype]]
