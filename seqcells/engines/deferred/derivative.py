@@ -64,6 +64,7 @@ from seqcells._cell import Carry, Drive, Params, SplitCell
 from seqcells._flags import Flags, select, silence, zeros_like
 from seqcells._types import PyTree, TreeDef
 from seqcells.engines import _platform
+from seqcells.engines._engine import Plan
 from seqcells.engines.deferred import slopes
 from seqcells.engines.deferred.loops import (
     Linearization,
@@ -79,6 +80,7 @@ from seqcells.engines.deferred.primitive import Arrays, Function, Marks, Operati
 from seqcells.engines.deferred.schedule import Schedule, step_shapes
 from seqcells.engines.deferred.slopes import Row
 from seqcells.engines.deferred.windows import Windows
+from seqcells.engines.scan import Scan
 
 
 class Problem(NamedTuple):
@@ -118,29 +120,69 @@ class Window(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
+class DeferredPlan(Plan):
+    """A split cell, and how it is run.
+
+    Attributes:
+        engine: the engine, with every option spelled out.
+        cell: the cell.
+        schedule: how many steps are computed at once, and what is kept of them.
+        loops: how to run the steps of a window.
+        pretransposed: whether matrices are transposed before the backward loop.
+    """
+
+    cell: SplitCell
+    schedule: Schedule
+    loops: Loops
+    pretransposed: bool = False
+
+    def run(self, params: Params, xs: PyTree, carry: Carry, flags: Flags) -> tuple[Carry, PyTree]:
+        """Run the cell over time, as one operation.
+
+        Args:
+            params: the cell's parameters.
+            xs: float[T, *B, D].
+            carry: the carry before the first step.
+            flags: lengths, masks, resets and direction.
+
+        Returns:
+            The last carry and ys [T, *B, ...].
+        """
+        if 0 in xs.shape[:-1]:  # no step or no row
+            return Scan().run(self.cell, params, xs, carry, flags)
+        fresh = None if flags.restart is None else flags.fresh
+        problem = Problem(params, xs, carry, fresh, flags.valid, flags.restart)
+        args, structure = jax.tree.flatten(problem)
+        joined = not _platform.may_be_sharded()
+        forward = Forward(self, structure, flags.reverse, self.schedule.keep, join_batch=joined)
+        weights = len(jax.tree.leaves(params))
+        operation = Operation(forward, len(args), weights, self.schedule.vmap_sequentially)
+        carries = jax.tree.unflatten(jax.tree.structure(carry), operation(*args))
+        last = jax.tree.map(lambda a: a[0 if flags.reverse else -1], carries)
+        drive = self.cell.project(params, silence(flags.valid, xs))  # unused by most: XLA drops it
+        return last, silence(flags.valid, self.cell.read(params, carries, drive))
+
+
+@dataclasses.dataclass(frozen=True)
 class Forward(Function):
     """The carry after every step, followed by the residuals if it has them.
 
     Attributes:
-        cell: the cell.
+        plan: the cell, and how it is run.
         structure: the tree structure of a `Problem`, whose leaves are the arguments.
         reverse: whether time is read from the end.
-        schedule: how many steps are computed at once, and what is kept of them.
-        loops: how to run the steps of a window.
+        keep: the fields of `Residuals` that are kept.
         join_batch: whether the tangent joins the axes of time and batch. On a CPU, products over
             one axis are faster than over two; but if JAX has sharded the batch, it would gather it.
-        pretransposed: whether matrices are transposed before the backward loop.
         has_residuals: whether residuals follow the carries.
         drops_residuals: whether they are left out after all, and computed again.
     """
 
-    cell: SplitCell
+    plan: DeferredPlan
     structure: TreeDef
     reverse: bool
-    schedule: Schedule
-    loops: Loops
+    keep: tuple[str, ...]
     join_batch: bool
-    pretransposed: bool
     has_residuals: bool = False
     drops_residuals: bool = False
 
@@ -148,8 +190,8 @@ class Forward(Function):
         """Compute the carries, and the residuals if it has them."""
         p: Problem = jax.tree.unflatten(self.structure, args)
         inputs = (p.xs, p.valid, p.restart)
-        if not self.schedule.project_ahead:
-            body, unroll = functools.partial(self._step, p), self.loops.unroll
+        if not self.plan.schedule.project_ahead:
+            body, unroll = functools.partial(self._step, p), self.plan.loops.unroll
             outputs = jax.lax.scan(body, p.carry, inputs, reverse=self.reverse, unroll=unroll)[1]
             return tuple(jax.tree.leaves(outputs))
         windows, body = self.windows(p), functools.partial(self._window, p)
@@ -159,13 +201,13 @@ class Forward(Function):
 
     def with_residuals(self) -> Function:
         """Return the function that stores what the user keeps."""
-        return dataclasses.replace(self, has_residuals=bool(self.schedule.keep))
+        return dataclasses.replace(self, has_residuals=bool(self.keep))
 
     def without_residuals(self) -> Function:
         """Return the function that stores the carries alone."""
         if self.has_residuals:
             return dataclasses.replace(self, drops_residuals=True)
-        return dataclasses.replace(self, schedule=self.schedule._replace(keep=()))
+        return dataclasses.replace(self, keep=())
 
     def jvp(self, perturbed: Marks, outputs: int) -> Function:
         """Return the tangent, a window at a time."""
@@ -175,12 +217,12 @@ class Forward(Function):
 
     def windows(self, p: Problem) -> Windows:
         """Return the windows of a problem."""
-        return Windows(len(p.xs), min(self.schedule.chunk, len(p.xs)), reverse=self.reverse)
+        return Windows(len(p.xs), min(self.plan.schedule.chunk, len(p.xs)), reverse=self.reverse)
 
     def saved(self, p: Problem, outputs: Arrays) -> Saved:
         """Give the outputs of `with_residuals` their structure."""
-        step = step_shapes(self.cell, p.xs)
-        residuals = _keep(self.schedule.keep, step.drive, step.mixed)
+        step = step_shapes(self.plan.cell, p.xs)
+        residuals = _keep(self.keep, step.drive, step.mixed)
         structure = jax.tree.structure((p.carry, residuals))
         carries, residuals = jax.tree.unflatten(structure, outputs)
         return Saved(p, carries, Residuals(None, None) if self.drops_residuals else residuals)
@@ -188,75 +230,25 @@ class Forward(Function):
     def _step(self, p: Problem, carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
         """Run one step."""
         x, valid, restart = inputs
-        drive = self.cell.project(p.params, silence(valid, x))
+        drive = self.plan.cell.project(p.params, silence(valid, x))
         step = Steps(p.params, carry, p.fresh, drive, valid, restart)
-        mixed, carry = one_step(self.cell, step)
+        mixed, carry = one_step(self.plan.cell, step)
         return carry, (carry, _keep(self._kept, drive, mixed))
 
     def _window(self, p: Problem, carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
         """Project the inputs of a window, then run its steps."""
         (xs, valid, restart), live = inputs
         valid, restart = _mask_dead(live, xs, valid, restart)
-        drive = self.cell.project(p.params, silence(valid, xs))
+        drive = self.plan.cell.project(p.params, silence(valid, xs))
         steps = Steps(p.params, carry, p.fresh, drive, valid, restart)
-        last, (carries, mixed) = self.loops.carries(
-            self.cell, steps, reverse=self.reverse, with_mixed="mixed" in self._kept
+        last, (carries, mixed) = self.plan.loops.carries(
+            self.plan.cell, steps, reverse=self.reverse, with_mixed="mixed" in self._kept
         )
         return last, (carries, _keep(self._kept, drive, mixed))
 
     @property
     def _kept(self) -> tuple[str, ...]:
-        return self.schedule.keep if self.has_residuals and not self.drops_residuals else ()
-
-
-def run(
-    cell: SplitCell,
-    params: Params,
-    xs: jax.Array,
-    carry: Carry,
-    flags: Flags,
-    *,
-    schedule: Schedule,
-    loops: Loops,
-    pretransposed: bool,
-) -> tuple[Carry, PyTree]:
-    """Run a cell over at least one step, as one operation.
-
-    Args:
-        cell: the cell.
-        params: its parameters.
-        xs: float[T, *B, D], T at least 1.
-        carry: the carry before the first step.
-        flags: lengths, masks, resets and direction.
-        schedule: how many steps are computed at once, and what is kept of them.
-        loops: how to run the steps of a window.
-        pretransposed: whether matrices are transposed before the backward loop.
-
-    Returns:
-        The last carry and ys [T, *B, ...].
-    """
-    fresh = None if flags.restart is None else flags.fresh
-    problem = Problem(params, xs, carry, fresh, flags.valid, flags.restart)
-    args, structure = jax.tree.flatten(problem)
-    forward = Forward(
-        cell=cell,
-        structure=structure,
-        reverse=flags.reverse,
-        schedule=schedule,
-        loops=loops,
-        join_batch=not _platform.may_be_sharded(),
-        pretransposed=pretransposed,
-    )
-    operation = Operation(
-        forward,
-        nonlinear=len(args),
-        weights=len(jax.tree.leaves(params)),
-        vmap_sequentially=schedule.vmap_sequentially,
-    )
-    carries = jax.tree.unflatten(jax.tree.structure(carry), operation(*args))
-    last = jax.tree.map(lambda a: a[0 if flags.reverse else -1], carries)
-    drive = cell.project(params, silence(flags.valid, xs))  # XLA removes it if `read` ignores it
-    return last, silence(flags.valid, cell.read(params, carries, drive))
+        return self.keep if self.has_residuals and not self.drops_residuals else ()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -312,8 +304,8 @@ class ForwardJvp(Function):
             linearization = Linearization(p.params, by_carry, by_mixed, part.valid, part.restart)
             fresh = d.fresh if part.restart is not None else None
             tangents = Tangents(d_carry, fresh, drive_tangents)
-            return f.loops.tangents(
-                f.cell, linearization, tangents, part.old, mix_tangent, reverse=f.reverse
+            return f.plan.loops.tangents(
+                f.plan.cell, linearization, tangents, part.old, mix_tangent, reverse=f.reverse
             )
 
         mix_tangent = self._mix_jvp(p)
@@ -339,8 +331,8 @@ class ForwardJvp(Function):
 
     def _mix_jvp(self, p: Problem) -> MixJvp:
         """Return the function that computes (dmix/dh) h' in each step."""
-        cell = self.forward.cell
-        if not self.forward.pretransposed:
+        cell = self.forward.plan.cell
+        if not self.forward.plan.pretransposed:
             return functools.partial(mix_jvp, cell, p.params)
         transposed = jax.tree.map(jnp.transpose, p.params)
         mixed = jax.tree.structure(step_shapes(cell, p.xs).mixed)
@@ -365,7 +357,7 @@ class ForwardJvp(Function):
             a_t, H_t and M_t for each leaf of the carry, [C, *B, ...]; a_t is a list of one array,
             or of none if nothing has a tangent. Their values at padding are not used.
         """
-        cell, lead = self.forward.cell, part.xs.shape[:-1]
+        cell, lead = self.forward.plan.cell, part.xs.shape[:-1]
         rows = (part.xs, d_xs, part.old, part.residuals)
         if self.forward.join_batch:
             rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(lead) :]), rows)

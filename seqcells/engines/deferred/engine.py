@@ -9,44 +9,10 @@ from seqcells._cell import Carry, Cell, Params, SplitCell
 from seqcells._flags import Flags
 from seqcells._types import PyTree
 from seqcells.engines import _platform
-from seqcells.engines._engine import Engine, Inputs, Plan
-from seqcells.engines.deferred import derivative, schedule
-from seqcells.engines.deferred.derivative import Residuals
-from seqcells.engines.deferred.loops import Loops, Scans
-from seqcells.engines.scan import Scan
-
-
-@dataclasses.dataclass(frozen=True)
-class DeferredPlan(Plan):
-    """A split cell with a schedule, and the loops that run its sequential part.
-
-    Attributes:
-        engine: the engine, with every option spelled out.
-        cell: the cell.
-        schedule: how many steps are computed at once, and what is kept of them.
-        loops: how to run the steps of a window.
-        pretransposed: whether matrices are transposed before the backward loop.
-    """
-
-    cell: SplitCell
-    schedule: schedule.Schedule
-    loops: Loops
-    pretransposed: bool = False
-
-    def run(self, params: Params, xs: PyTree, carry: Carry, flags: Flags) -> tuple[Carry, PyTree]:
-        """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
-        if 0 in xs.shape[:-1]:  # no step or no row
-            return Scan().run(self.cell, params, xs, carry, flags)
-        return derivative.run(
-            self.cell,
-            params,
-            xs,
-            carry,
-            flags,
-            schedule=self.schedule,
-            loops=self.loops,
-            pretransposed=self.pretransposed,
-        )
+from seqcells.engines._engine import Engine, Inputs
+from seqcells.engines.deferred import schedule
+from seqcells.engines.deferred.derivative import DeferredPlan, Residuals
+from seqcells.engines.deferred.loops import Scans
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,15 +13,7 @@ from seqcells._types import PyTree, Shape
 from seqcells.engines._platform import varies_over
 
 T = TypeVar("T")
-
-
-class HasShape(Protocol):
-    """An array, its shape or a reference to it."""
-
-    @property
-    def shape(self) -> Shape:
-        """The shape."""
-        ...
+Shaped = jax.Array | jax.ShapeDtypeStruct
 
 
 class Blocks(NamedTuple):
@@ -40,7 +32,7 @@ class Sizes(NamedTuple):
     rows: int
     units: int
 
-    def of(self, kind: str, a: HasShape) -> Shape:
+    def of(self, kind: str, a: Shaped) -> Shape:
         """Return the shape of an array of a kind."""
         lead = {"steps": (self.steps, self.rows), "code": (self.steps, self.rows)}
         lead |= {"rows": (self.rows,), "whole": (a.shape[0], *[self.units] * (len(a.shape) - 2))}
@@ -52,7 +44,7 @@ def call(
     kernel: Callable[..., None],
     *,
     inputs: Blocks,
-    out_shapes: Blocks,
+    out: Blocks,
     sizes: Sizes,
     cut: dict[str, Callable[[Shape], pl.BlockSpec]],
     interpret: bool,
@@ -64,18 +56,18 @@ def call(
         name: the name that profilers show.
         kernel: a function of the blocks of inputs, the blocks of outputs, and scratch references.
         inputs: the arrays that it reads.
-        out_shapes: the shapes and dtypes of its outputs.
+        out: the shapes and dtypes of its outputs.
         sizes: the sizes that it computes; inputs are padded to them with zeros.
         cut: the block spec for each kind, from the shape that is cut.
         interpret: whether to run it in plain JAX operations.
         options: further arguments of `pallas_call`.
     """
 
-    def spec(kind: str, a: HasShape) -> pl.BlockSpec:
+    def spec(kind: str, a: Shaped) -> pl.BlockSpec:
         return cut[kind](sizes.of(kind, a))
 
     leaves, reads = jax.tree.flatten(pad(inputs, sizes))
-    shapes, writes = jax.tree.flatten(padded(out_shapes, sizes, varies_over(inputs)))
+    shapes, writes = jax.tree.flatten(padded(out, sizes, varies_over(inputs)))
     ends = (len(leaves), len(leaves) + len(shapes))
 
     def body(*refs: PyTree) -> None:
@@ -86,7 +78,7 @@ def call(
     called = pl.pallas_call(
         body,
         in_specs=jax.tree.leaves(_map(spec, inputs)),
-        out_specs=jax.tree.leaves(_map(spec, out_shapes)),
+        out_specs=jax.tree.leaves(_map(spec, out)),
         out_shape=shapes,
         name=name,
         interpret=interpret,
@@ -95,7 +87,7 @@ def call(
     # Indices on a device are int32, also in a program that computes in x64.
     with jax.enable_x64(jax.config.read("jax_enable_x64") and interpret):
         outputs = called(*leaves)
-    return crop(jax.tree.unflatten(writes, outputs), out_shapes)
+    return crop(jax.tree.unflatten(writes, outputs), out)
 
 
 def pad(inputs: Blocks, sizes: Sizes) -> Blocks:

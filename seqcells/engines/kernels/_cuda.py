@@ -95,25 +95,15 @@ class Kernel(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """The functions of a step in C, and how many values they read and write."""
+    """The functions of a step in C."""
 
     begin: Statements  # the state before the first step
     operands: Statements  # the operand of each product
     advance: Statements  # the new state, then the outputs
-    rows: int  # values of a row that are the same in all steps
-    held: int  # the same, and biases
-    states: int
-    reads: int  # inputs of a step
-    coded: int  # whether it reads a code
-
-    @property
-    def distinct(self) -> list[str]:
-        """Return the distinct operands."""
-        return list(dict.fromkeys(self.operands.values))
 
 
 def write(
-    loop: TimeLoop, spec: StepSpec, inputs: Blocks, out_shapes: Blocks, sizes: Sizes, size: int
+    loop: TimeLoop, spec: StepSpec, inputs: Blocks, out: Blocks, sizes: Sizes, size: int
 ) -> Kernel:
     """Write the CUDA source of a time loop.
 
@@ -121,20 +111,22 @@ def write(
         loop: the loop.
         spec: the cell; its `dot` is replaced by the product of the hardware.
         inputs: the arrays that it reads, padded.
-        out_shapes: the shapes of its outputs.
+        out: the shapes of its outputs.
         sizes: the padded sizes of both.
         size: the units that are not padding.
 
     Returns:
-        A kernel of the leaves of `inputs`, whose outputs are the leaves of `out_shapes`. Each has a
+        A kernel of the leaves of `inputs`, whose outputs are the leaves of `out`. Each has a
         leading axis, whose members are independent runs.
     """
     step = _translate(loop, spec, inputs)
-    dots, operands = len(step.operands.values), step.distinct
-    numbers = 8 * step.reads + 4 * (step.held + step.states)
+    dots, operands = len(step.operands.values), list(dict.fromkeys(step.operands.values))
+    reads, rows, states = _count(inputs.steps), _count(inputs.rows), len(step.begin.values)
+    constants = rows + dots * sum(a.ndim == 2 for a in jax.tree.leaves(inputs.whole))
+    numbers = 8 * reads + 4 * (constants + states)
     layout = Layout(sizes.units, dots, len(operands), numbers)
     tiles = -(-sizes.rows // TILE)
-    constants = {
+    sizes_in_c = {
         "TILE": TILE,
         "SLICE": SLICE,
         "COLUMNS": COLUMNS,
@@ -149,23 +141,23 @@ def write(
         "CHAINS": layout.chains,
         "DOTS": dots,
         "OPERANDS": len(operands),
-        "READS": step.reads,
-        "HELD_ROWS": step.rows,
-        "HELD": step.held,
-        "STATES": step.states,
-        "WRITES": _count(out_shapes.steps),
-        "LASTS": _count(out_shapes.rows),
+        "READS": reads,
+        "ROW_CONSTANTS": rows,
+        "CONSTANTS": constants,
+        "STATES": states,
+        "WRITES": _count(out.steps),
+        "LASTS": _count(out.rows),
         "BACK": int(loop.reverse),
-        "CODED": step.coded,
+        "CODED": _count(inputs.code),
         "STEP": STEP,
     }
     numbers = ", ".join(str(operands.index(value)) for value in step.operands.values)
     parts = [
         (HERE / "device.cuh").read_text(),
-        *(f"constexpr int {name} = {value};" for name, value in constants.items()),
+        *(f"constexpr int {name} = {value};" for name, value in sizes_in_c.items()),
         f"constexpr int OPERAND[] = {{{numbers}}};",
-        *_parameters(loop.name, inputs, out_shapes),
-        *_functions(step),
+        *_parameters(loop.name, inputs, out),
+        *_functions(step, operands),
         (HERE / "time_loop.cu").read_text(),
     ]
     return Kernel(loop.name, "\n".join(parts), tiles, layout)
@@ -184,19 +176,19 @@ def _translate(loop: TimeLoop, spec: StepSpec, inputs: Blocks) -> _Step:
 
     state = jax.eval_shape(init, rows)
     args = (rows, bias, state, steps, code, products)
-    held = _names("held", (rows, bias))
-    names = [*held, *_names("state", state), *_names("seen", steps), *["code"] * _count(code)]
+    constants = _names("constants", (rows, bias))
+    names = [
+        *constants,
+        *_names("state", state),
+        *_names("inputs", steps),
+        *["code"] * _count(code),
+    ]
     names += _names("products", products)
     function = functools.partial(_open_step, loop, spec, inputs.whole)
     return _Step(
-        begin=statements(init, (rows,), held[: _count(rows)]),
+        begin=statements(init, (rows,), constants[: _count(rows)]),
         operands=statements(function, args, names, slice(dots)),
         advance=statements(function, args, names, slice(dots, None)),
-        rows=_count(rows),
-        held=len(held),
-        states=_count(state),
-        reads=_count(steps),
-        coded=_count(code),
     )
 
 
@@ -239,19 +231,16 @@ class _Numbers:
         return index
 
 
-def _functions(step: _Step) -> list[str]:
+def _functions(step: _Step, distinct: list[str]) -> list[str]:
     """Write the three functions of a step."""
-    place = "const float* held, const float* state, const float* seen, int code"
-    new, outputs = step.advance.values[: step.states], step.advance.values[step.states :]
+    place = "const float* constants, const float* state, const float* inputs, int code"
+    begin, operands, advance = step.begin, step.operands, step.advance
+    states = len(begin.values)
+    writes = {"next": advance.values[:states], "written": advance.values[states:]}
     return [
-        _function("begin", "const float* held", step.begin.lines, {"state": step.begin.values}),
-        _function("operands", place, step.operands.lines, {"out": step.distinct}),
-        _function(
-            "advance",
-            f"{place}, const float* products",
-            step.advance.lines,
-            {"next": new, "written": outputs},
-        ),
+        _function("begin", "const float* constants", begin.lines, {"state": begin.values}),
+        _function("operands", place, operands.lines, {"out": distinct}),
+        _function("advance", f"{place}, const float* products", advance.lines, writes),
     ]
 
 
@@ -263,7 +252,7 @@ def _function(name: str, takes: str, lines: list[str], puts: dict[str, list[str]
     return f"__device__ __forceinline__ void {name}({takes}{outs}) {{\n{body}\n}}"
 
 
-def _parameters(name: str, inputs: Blocks, out_shapes: Blocks) -> list[str]:
+def _parameters(name: str, inputs: Blocks, out: Blocks) -> list[str]:
     """Write the name and the parameters of a kernel, in the order of the leaves."""
     whole = jax.tree.leaves(inputs.whole)
     kinds = {
@@ -272,7 +261,7 @@ def _parameters(name: str, inputs: Blocks, out_shapes: Blocks) -> list[str]:
         "row": ("const float*", inputs.rows),
         "matrices": ("const Bfloat16*", [a for a in whole if a.ndim == 3]),
         "biases": ("const float*", [a for a in whole if a.ndim == 2]),
-        "written": ("float*", (out_shapes.steps, out_shapes.rows)),
+        "written": ("float*", (out.steps, out.rows)),
     }
     called = {kind: [f"{kind}_{i}" for i in range(_count(one))] for kind, (_, one) in kinds.items()}
     every = [f"{kinds[kind][0]} __restrict__ {n}" for kind, names in called.items() for n in names]

@@ -70,14 +70,14 @@ class Kernels(Loops):
     """Loops that kernels compute."""
 
     @abc.abstractmethod
-    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out_shapes: Blocks) -> Blocks:
+    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out: Blocks) -> Blocks:
         """Run a kernel over all steps and rows of its inputs.
 
         Args:
             loop: what the kernel computes.
             spec: the cell; its `dot` is replaced by the product of the device.
             inputs: arrays.
-            out_shapes: the shapes of the outputs, whose rows, if there are any, are the last state.
+            out: the shapes of the outputs, whose rows, if there are any, are the last state.
         """
 
     def forward(self, spec: StepSpec, inputs: ForwardInputs, *, reverse: bool) -> Leaves:
@@ -164,7 +164,7 @@ class Kernels(Loops):
 class PlainKernels(Kernels):
     """The same loops in plain JAX: what kernels must equal, and what JAX differentiates."""
 
-    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out_shapes: Blocks) -> Blocks:
+    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out: Blocks) -> Blocks:
         """Run all steps of all rows in a scan."""
         constants = loop.constants(inputs)
 
@@ -173,7 +173,7 @@ class PlainKernels(Kernels):
 
         steps = (inputs.steps, inputs.code)
         last, outputs = jax.lax.scan(step, loop.init(inputs), steps, reverse=loop.reverse)
-        return Blocks(steps=outputs, rows=None if out_shapes.rows is None else last)
+        return Blocks(steps=outputs, rows=None if out.rows is None else last)
 
 
 def cast_matrices(inputs: Blocks, operand: jnp.dtype) -> Blocks:

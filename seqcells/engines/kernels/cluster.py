@@ -89,23 +89,23 @@ class CUDACluster(KernelEngine):
 class _ClusterLoops(Kernels):
     interpret: bool
 
-    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out_shapes: Blocks) -> Blocks:
+    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out: Blocks) -> Blocks:
         """Run a kernel: a cluster for some rows and all steps."""
-        like = out_shapes.steps[0]
+        like = out.steps[0]
         if self.interpret:
             _, spec = with_dot(spec, jnp.dtype(jnp.bfloat16), None, like, interpret=True)
-            return PlainKernels().launch(loop, spec, inputs, out_shapes)
+            return PlainKernels().launch(loop, spec, inputs, out)
         length, rows, units = like.shape
         sizes = Sizes(length, rows, padded_units(units))
         inputs = _blocks.pad(cast_matrices(inputs, jnp.dtype(jnp.bfloat16)), sizes)
-        padded = _blocks.padded(out_shapes, sizes)
+        padded = _blocks.padded(out, sizes)
         kernel = write(loop, spec, inputs, padded, sizes, units)
         shapes, structure = jax.tree.flatten(padded)
         # A checked shard_map assumes that outputs are the same on all devices, unless marked.
         members = varying([a[None] for a in jax.tree.leaves(inputs)], inputs)
         outputs = _run_members(kernel, shapes)(*members)
         outputs = jax.tree.unflatten(structure, varying([a[0] for a in outputs], inputs))
-        return _blocks.crop(outputs, out_shapes)
+        return _blocks.crop(outputs, out)
 
 
 def _run_members(

@@ -1,4 +1,4 @@
-// What the hardware offers to march.cu, from compute capability 9.0 on (PTX ISA, version 8.0).
+// Hardware operations for time_loop.cu, from compute capability 9.0 on (PTX ISA, version 8.0).
 
 typedef unsigned short Bfloat16;  // its bits
 
@@ -6,12 +6,12 @@ typedef unsigned short Bfloat16;  // its bits
 
 // The number of this block in its cluster.
 __device__ __forceinline__ int rank() {
-  int found;
-  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(found));
-  return found;
+  int result;
+  asm("mov.u32 %0, %%cluster_ctarank;" : "=r"(result));
+  return result;
 }
 
-// The barrier of a cluster: what was stored anywhere before `arrive` is seen after `wait`.
+// The barrier of a cluster: every store before `arrive` is visible after `wait`.
 __device__ __forceinline__ void arrive() {
   asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
 }
@@ -20,7 +20,7 @@ __device__ __forceinline__ void wait() {
   asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 }
 
-// Store a word where `place` of this block's shared memory is in that of another.
+// Store a word in another block's shared memory, at the place of `place` in this block's.
 __device__ __forceinline__ void store(const void* place, int block, unsigned word) {
   const unsigned here = (unsigned)__cvta_generic_to_shared(place);
   unsigned there;
@@ -42,9 +42,9 @@ __device__ __forceinline__ void put(float* place, float low, float high) {
 
 // Two numbers rounded to bfloat16, the first in the lower half.
 __device__ __forceinline__ unsigned pack(float low, float high) {
-  unsigned found;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(found) : "f"(high), "f"(low));
-  return found;
+  unsigned result;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(result) : "f"(high), "f"(low));
+  return result;
 }
 
 // The fragment of a tile of 16x16 of bfloat16 in shared memory, of which each lane names a row of
@@ -65,7 +65,7 @@ __device__ __forceinline__ void multiply(float (&c)[4], const unsigned (&a)[4],
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
 }
 
-// With the quick exponential and quotient, whose errors are at most 2 + 1.173 |x| and 2 units in the
+// With the fast exponential and quotient, whose errors are at most 2 + 1.173 |x| and 2 units in the
 // last place (NVIDIA's CUDA programming guide, intrinsic functions): 1e-5 of it at most.
 __device__ __forceinline__ float logistic(float x) {
   return __fdividef(1.0f, 1.0f + __expf(-x));

@@ -1,17 +1,19 @@
-// A march (see _march.py) over all steps, in one launch. 16 rows of the batch are one cluster of
-// blocks, which share the recurrent matrices: each holds the columns of its own units, in registers
-// and, where those do not suffice, in its shared memory. What a step multiplies is exchanged through
-// the shared memory of all of them, in two buffers by turns, so that a step has one barrier.
+// A time loop (see _time_loop.py), in one launch. A cluster of blocks runs 16 rows of the batch
+// through all steps. Its blocks share the recurrent matrices: each holds the columns of its own
+// units, in registers and, if those do not suffice, in its shared memory. The operands of a step's
+// products are exchanged through the shared memory of all blocks, in two buffers that alternate, so
+// that a step needs one barrier.
 //
-// A warp computes 8 units of 16 rows; a lane two units of two rows, as `multiply` hands them out.
+// A warp computes 8 units of 16 rows. A lane computes two units of two rows, in the layout of
+// `multiply`.
 //
-// Written by _cuda.py before this: the sizes, PARAMETERS and lists of them, and of one unit of one
-// row the functions `begin` (the state before the first step), `operands` (what a step multiplies)
-// and `advance` (the new state, and what is written).
+// _cuda.py writes before this file: the sizes, PARAMETERS and lists of them; and three functions of
+// one unit of one row: `begin` (the state before the first step), `operands` (of the products) and
+// `advance` (the new state and the outputs).
 
 constexpr int WARPS = UNITS / BLOCKS / COLUMNS, SLICES = UNITS / SLICE;
 constexpr int BUFFER = OPERANDS * TILE * STRIDE;
-constexpr int OTHERS = SLICES - KEPT;  // slices that are not kept in registers
+constexpr int OTHERS = SLICES - KEPT;  // slices that are not in registers
 
 extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 * WARPS, 1)
     NAME(PARAMETERS) {
@@ -38,7 +40,7 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
   const auto other = [&](int g, int k, int i) {
     return others + (((g * OTHERS + k - KEPT) * WARPS + warp) * 32 + lane) * 2 + i;
   };
-  unsigned kept[DOTS][KEPT + 1][2];  // one more, as there may be none
+  unsigned kept[DOTS][KEPT + 1][2];  // one more, since KEPT may be 0
 #pragma unroll
   for (int g = 0; g < DOTS; ++g)
 #pragma unroll
@@ -54,24 +56,26 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
           put(other(g, k, i), word);
       }
 
-  float held[2][2][HELD], state[2][2][STATES], seen[2][2][READS], following[2][2][READS];
+  float constants[2][2][CONSTANTS], state[2][2][STATES];
+  float inputs[2][2][READS], following[2][2][READS];
   int code[2] = {STEP, STEP}, following_code[2] = {STEP, STEP};
 #pragma unroll
   for (int i = 0; i < 2; ++i)
 #pragma unroll
     for (int j = 0; j < 2; ++j) {
 #pragma unroll
-      for (int n = 0; n < HELD; ++n) {
+      for (int n = 0; n < CONSTANTS; ++n) {
         const size_t at = ((size_t)member * ROWS + row[i]) * UNITS + unit + j;
-        if (n < HELD_ROWS)
-          held[i][j][n] = live[i] ? rows[n][at] : 0.0f;
+        if (n < ROW_CONSTANTS)
+          constants[i][j][n] = live[i] ? rows[n][at] : 0.0f;
         else
-          held[i][j][n] = biases[((size_t)member * DOTS + n - HELD_ROWS) * UNITS + unit + j];
+          constants[i][j][n] =
+              biases[((size_t)member * DOTS + n - ROW_CONSTANTS) * UNITS + unit + j];
       }
-      begin(held[i][j], state[i][j]);
+      begin(constants[i][j], state[i][j]);
     }
 
-  auto look = [&](int step, float(&seen)[2][2][READS], int(&code)[2]) {
+  auto fetch = [&](int step, float(&inputs)[2][2][READS], int(&code)[2]) {
     const int t = BACK ? STEPS - 1 - step : step;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -81,14 +85,14 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
       for (int n = 0; n < READS; ++n) {
         float2 pair = {0.0f, 0.0f};
         if (live[i]) pair = *reinterpret_cast<const float2*>(reads[n] + at * UNITS + unit);
-        seen[i][0][n] = pair.x;
-        seen[i][1][n] = pair.y;
+        inputs[i][0][n] = pair.x;
+        inputs[i][1][n] = pair.y;
       }
     }
   };
-  look(0, seen, code);
+  fetch(0, inputs, code);
   arrive();
-  wait();  // no block stores to one that has not begun
+  wait();  // no block stores to a block that has not begun
 
 #pragma unroll 1
   for (int step = 0; step < STEPS; ++step) {
@@ -97,10 +101,11 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
     for (int i = 0; i < 2; ++i) {
       float out[2][OPERANDS];
 #pragma unroll
-      for (int j = 0; j < 2; ++j) operands(held[i][j], state[i][j], seen[i][j], code[i], out[j]);
+      for (int j = 0; j < 2; ++j)
+        operands(constants[i][j], state[i][j], inputs[i][j], code[i], out[j]);
 #pragma unroll
       for (int o = 0; o < OPERANDS; ++o) {
-        // What padding computes may be infinite; times a zero of the matrices it would be NaN.
+        // Padding may be infinite; infinity times a zero of the matrices would be NaN.
         const unsigned word = pack(real[0] ? out[0][o] : 0.0f, real[1] ? out[1][o] : 0.0f);
 #pragma unroll
         for (int b = 0; b < BLOCKS; ++b)
@@ -108,7 +113,7 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
       }
     }
     arrive();
-    look(step + 1 < STEPS ? step + 1 : step, following, following_code);
+    fetch(step + 1 < STEPS ? step + 1 : step, following, following_code);
     wait();
 
     float sums[DOTS][CHAINS][4] = {};
@@ -141,7 +146,7 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
 #pragma unroll
           for (int n = 1; n < CHAINS; ++n) products[g] += sums[g][n][2 * i + j];
         }
-        advance(held[i][j], state[i][j], seen[i][j], code[i], products, next, written[j]);
+        advance(constants[i][j], state[i][j], inputs[i][j], code[i], products, next, written[j]);
 #pragma unroll
         for (int n = 0; n < STATES; ++n) state[i][j][n] = next[n];
       }
@@ -153,7 +158,7 @@ extern "C" __global__ void __cluster_dims__(BLOCKS, 1, 1) __launch_bounds__(32 *
 #pragma unroll
       for (int j = 0; j < 2; ++j)
 #pragma unroll
-        for (int n = 0; n < READS; ++n) seen[i][j][n] = following[i][j][n];
+        for (int n = 0; n < READS; ++n) inputs[i][j][n] = following[i][j][n];
     }
   }
 

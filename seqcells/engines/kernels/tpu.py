@@ -76,12 +76,12 @@ class _TPULoops(Kernels):
     precision: str
     interpret: bool
 
-    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out_shapes: Blocks) -> Blocks:
+    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out: Blocks) -> Blocks:
         """Run a kernel: a block for some rows and some steps; blocks of steps run in order."""
         from jax.experimental.pallas import tpu
 
-        like = out_shapes.steps[0]
-        grid = _Grid.of(like, arrays=len(jax.tree.leaves((inputs.steps, out_shapes.steps))))
+        like = out.steps[0]
+        grid = _Grid.of(like, arrays=len(jax.tree.leaves((inputs.steps, out.steps))))
         if grid.length % grid.block and inputs.code is None:  # the added steps are padding
             code = jnp.full((grid.length, grid.rows, 1), STEP, jnp.int32)
             inputs = inputs._replace(code=code)
@@ -105,7 +105,7 @@ class _TPULoops(Kernels):
             loop.name,
             kernel,
             inputs=cast_matrices(inputs, operand),
-            out_shapes=out_shapes,
+            out=out,
             sizes=Sizes(grid.blocks * grid.block, grid.tiles * grid.tile, grid.width),
             cut=grid.cut(reverse=loop.reverse),
             grid=(grid.tiles, grid.blocks),

@@ -91,9 +91,9 @@ class _TritonLoops(Kernels):
     precision: str
     interpret: bool
 
-    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out_shapes: Blocks) -> Blocks:
+    def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out: Blocks) -> Blocks:
         """Run a kernel: a block for some rows and all steps."""
-        like = out_shapes.steps[0]
+        like = out.steps[0]
         length, rows, units = like.shape
         width = _width(units)
         operand, precision, _ = PRODUCTS[self.precision]
@@ -107,7 +107,7 @@ class _TritonLoops(Kernels):
             loop.name,
             kernel,
             inputs=cast_matrices(inputs, operand),
-            out_shapes=out_shapes,
+            out=out,
             sizes=Sizes(length, -(-rows // TILE) * TILE, width),
             cut={
                 "steps": lambda shape: pl.BlockSpec((length, TILE, width), lambda i: (0, i, 0)),
