@@ -1,4 +1,4 @@
-"""Programs compiled for an H200 and for a TPU v5e, on a machine that need have neither.
+"""Programs compiled for an H200 and for a TPU v5e, on any machine.
 
 `nox -s gpu_aot` and `nox -s tpu_aot` install the compilers.
 """
@@ -26,7 +26,7 @@ from seqcells.engines.kernels import _nvidia
 
 TARGET = (
     Path(__file__).parents[1] / "support" / "targets" / "h200.txtpb"
-)  # what XLA is to know of an H200
+)  # what XLA needs to know of an H200
 SPILLED = 64  # bytes stored and loaded: eight registers once, not an array
 STEPS, BATCH, INPUTS, UNROLL = 100, 19, 32, 8
 FLAGS = ("lengths", "resets")
@@ -77,8 +77,8 @@ class Compiler:
         given = {name: given[name] for name in flags}
 
         def run(params, xs, given):
-            said = given | {"reverse": bool(flags)}
-            return sc.unroll(cell, params, xs, engine=engine, **said)[1]
+            arguments = given | {"reverse": bool(flags)}
+            return sc.unroll(cell, params, xs, engine=engine, **arguments)[1]
 
         def loss(params, xs, given):
             return jnp.sum(jnp.sin(run(params, xs, given).astype(jnp.float32)))
@@ -110,15 +110,15 @@ def v5e(monkeypatch):
 
 def computations(text):
     """The instructions of each computation of a program."""
-    found, name = {}, None
+    result, name = {}, None
     for line in text.splitlines():
         head = re.match(r"^(?:ENTRY )?%?([\w.\-]+) \(.*\{$", line)
         if head:
             name = head[1]
-            found[name] = []
+            result[name] = []
         elif name and " = " in line:
-            found[name].append(line.strip())
-    return found
+            result[name].append(line.strip())
+    return result
 
 
 KINDS = "fusion|custom-call|copy|dot|dynamic-slice|dynamic-update-slice"
@@ -127,13 +127,13 @@ LAUNCHED = re.compile(rf" = \S.*? ({KINDS})\(")
 
 def loops(text):
     """For each loop, how often it turns and how many kernels a turn launches."""
-    parts, found = computations(text), []
+    parts, result = computations(text), []
     for line in (line for lines in parts.values() for line in lines):
         body = re.search(r" while\(.*body=%?([\w.\-]+)", line)
         if body:
             turns = int(re.search(r"known_trip_count\D*(\d+)", line)[1])
-            found.append((turns, sum(bool(LAUNCHED.search(one)) for one in parts[body[1]])))
-    return found
+            result.append((turns, sum(bool(LAUNCHED.search(one)) for one in parts[body[1]])))
+    return result
 
 
 aot_gpu = pytest.mark.gpu_aot
@@ -190,9 +190,9 @@ def assembly(folder):
     if not files and jax.__version_info__ >= (0, 11):
         pytest.skip("this jax leaves no PTX of a program that is compiled ahead of time")
     named = {path: re.search(r"\.entry (seqcells_\w+)\(", text) for path, text in files.items()}
-    found = {name[1]: path for path, name in named.items() if name}
-    assert set(found) == {"seqcells_forward", "seqcells_backward"}
-    return found
+    result = {name[1]: path for path, name in named.items() if name}
+    assert set(result) == {"seqcells_forward", "seqcells_backward"}
+    return result
 
 
 def spilled(path, architecture="sm_90a"):
@@ -200,8 +200,8 @@ def spilled(path, architecture="sm_90a"):
     root = Path(importlib.util.find_spec("nvidia").submodule_search_locations[0])
     command = [root / "cu13" / "bin" / "ptxas", "-v", f"-arch={architecture}", path]
     command += ["-o", os.devnull]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stderr
-    return sum(map(int, re.findall(r"(\d+) bytes spill", said)))
+    log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    return sum(map(int, re.findall(r"(\d+) bytes spill", log)))
 
 
 @aot_gpu
@@ -215,8 +215,8 @@ def test_a_kernel_each_way_is_compiled_and_stays_in_registers(h200, tmp_path, na
     ).as_text()
     assert text.count('custom_call_target="__gpu$xla.gpu.triton"') == 2
     assert not loops(text)
-    found = {name: spilled(path) for name, path in assembly(tmp_path).items()}
-    assert {name: count for name, count in found.items() if count > SPILLED} == {}
+    result = {name: spilled(path) for name, path in assembly(tmp_path).items()}
+    assert {name: count for name, count in result.items() if count > SPILLED} == {}
 
 
 CLUSTER_CELLS = {  # the largest of each, and those that all registers hold
@@ -233,15 +233,15 @@ CLUSTER_CELLS = {  # the largest of each, and those that all registers hold
 @pytest.fixture
 def written(monkeypatch):
     """The PTX of each kernel that is launched."""
-    found, compile_ptx = {}, _nvidia.compile_ptx
+    result, compile_ptx = {}, _nvidia.compile_ptx
 
     def noted(source):
         ptx = compile_ptx(source)
-        found[re.search(r"\.entry (seqcells_\w+)\(", ptx)[1]] = ptx
+        result[re.search(r"\.entry (seqcells_\w+)\(", ptx)[1]] = ptx
         return ptx
 
     monkeypatch.setattr(_nvidia, "compile_ptx", noted)
-    return found
+    return result
 
 
 @aot_gpu
@@ -284,8 +284,8 @@ def test_products_are_multiplied_as_the_precision_says(h200, tmp_path, precision
     options = {"xla_dump_to": str(tmp_path)}
     h200.compile(sc.GRU(64), sc.PallasTriton(precision), graded=True, options=options)
     for path in assembly(tmp_path).values():
-        found = set(re.findall(r"mma\S*\.(bf16|tf32)\.", path.read_text()))
-        assert found == {"bfloat16": {"bf16"}, "float32": set()}.get(precision, {"tf32"})
+        result = set(re.findall(r"mma\S*\.(bf16|tf32)\.", path.read_text()))
+        assert result == {"bfloat16": {"bf16"}, "float32": set()}.get(precision, {"tf32"})
 
 
 @aot_gpu

@@ -55,10 +55,10 @@ def graded(cell, engine, **flags):
     return jax.jit(jax.value_and_grad(loss(cell, engine, **flags), (0, 1)))
 
 
-def assert_near(found, right):
+def assert_near(got, right):
     """Compare norms: a sum in another order is now and then rounded to another bfloat16."""
-    assert jax.tree.structure(found) == jax.tree.structure(right)
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
+    assert jax.tree.structure(got) == jax.tree.structure(right)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(right), strict=True):
         assert a.dtype == b.dtype == jnp.float32
         assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
 
@@ -67,12 +67,12 @@ def assert_near(found, right):
 @pytest.mark.parametrize("name", CELLS)
 def test_cuda_computes_what_a_scan_that_multiplies_in_bfloat16_does(name, flags, launched):
     cell, params, xs = problem(CELLS[name], 40)
-    found = graded(cell, sc.CUDACluster("bfloat16", chunk=4), **flags)(params, xs)
+    got = graded(cell, sc.CUDACluster("bfloat16", chunk=4), **flags)(params, xs)
     expected = graded(cell, sc.CUDACluster("bfloat16", chunk=4, interpret=True), **flags)(
         params, xs
     )
     assert {kernel.name for kernel in launched} == {"seqcells_forward", "seqcells_backward"}
-    assert_near(found, expected)
+    assert_near(got, expected)
 
 
 # Blocks of a cluster, by H; only in the largest there is more than registers hold.
@@ -82,13 +82,11 @@ SIZES = {20: 1, 50: 2, 100: 4, 150: 8, 448: 8}
 @pytest.mark.parametrize(("size", "blocks"), SIZES.items())
 def test_cuda_is_right_for_clusters_of_any_size(size, blocks, launched):
     cell, params, xs = problem(sc.GRU, size)
-    found = graded(cell, sc.CUDACluster("bfloat16"), **FLAGS)(params, xs)
+    got = graded(cell, sc.CUDACluster("bfloat16"), **FLAGS)(params, xs)
     layouts = {kernel.layout for kernel in launched}
     assert {layout.blocks for layout in layouts} == {blocks}
     assert any(one.kept < one.units // 16 for one in layouts) == (size == max(SIZES))
-    assert_near(
-        found, graded(cell, sc.CUDACluster("bfloat16", interpret=True), **FLAGS)(params, xs)
-    )
+    assert_near(got, graded(cell, sc.CUDACluster("bfloat16", interpret=True), **FLAGS)(params, xs))
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -103,9 +101,9 @@ def test_a_gradient_takes_one_launch_each_way_and_many_weights_take_no_more(axis
         return jax.vmap(jax.vmap(one, (0, None)), (axis, None))
 
     some = jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), some)
-    found = jax.block_until_ready(jax.jit(together(engines[0]))(some, xs))
+    got = jax.block_until_ready(jax.jit(together(engines[0]))(some, xs))
     assert [kernel.name for kernel in launched] == ["seqcells_forward", "seqcells_backward"]
-    assert_near(found, jax.jit(together(engines[1]))(some, xs))
+    assert_near(got, jax.jit(together(engines[1]))(some, xs))
 
 
 @pytest.mark.parametrize("name", ["gru", "rnn"])
@@ -126,10 +124,10 @@ def test_infinity_stays_infinite_beside_units_that_are_padding():
     cell = sc.RNN(5, "relu", bias="none")
     params = sc.RNNParams(jnp.ones((1, 5)), 1e30 * jnp.ones((5, 5)), None)
     xs = jnp.ones((5, 2, 1)).at[:, 1].set(0)
-    found, right = (
+    got, right = (
         sc.unroll(cell, params, xs, engine=e) for e in (sc.CUDACluster("bfloat16"), sc.Scan())
     )
-    np.testing.assert_array_equal(found[0], right[0])
+    np.testing.assert_array_equal(got[0], right[0])
 
 
 def test_no_members_of_a_vmap_make_none(launched):
@@ -172,9 +170,9 @@ def test_every_operation_is_written_in_c_as_jax_computes_it():
     for name, operation in OPERATIONS.items():
         run = getattr(library, f"run_{name}")
         run.argtypes, run.restype = [ctypes.c_float] * 2, ctypes.c_float
-        found = [run(*pair) for pair in zip(x, y, strict=True)]
+        got = [run(*pair) for pair in zip(x, y, strict=True)]
         right = operation(jnp.asarray(x)[:, None], jnp.asarray(y)[:, None])[:, 0]
-        np.testing.assert_allclose(found, right, 1e-6, err_msg=name)
+        np.testing.assert_allclose(got, right, 1e-6, err_msg=name)
 
 
 def _every(jaxpr):

@@ -63,8 +63,8 @@ def exact(make, size, params, xs, **flags):
         return jax.jit(graded(make, size, "float64", sc.Scan(), **flags))(*args)
 
 
-def assert_near(found, right, bound):
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
+def assert_near(got, right, bound):
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(right), strict=True):
         a, b = (np.asarray(one).astype(np.float64) for one in (a, b))
         assert np.linalg.norm(a - b) <= bound * np.linalg.norm(b)
 
@@ -86,8 +86,8 @@ def test_a_kernel_computes_what_float64_does(make, size, kernel, precision, flag
     if reason is not None:
         pytest.skip(reason)
     poison()
-    found = jax.jit(graded(make, size, dtype, engine, **flags))(params, xs)
-    assert_near(found, exact(make, size, params, xs, **flags), BOUNDS[precision])
+    got = jax.jit(graded(make, size, dtype, engine, **flags))(params, xs)
+    assert_near(got, exact(make, size, params, xs, **flags), BOUNDS[precision])
 
 
 @pytest.mark.parametrize("options", [None, sc.gpu_compiler_options()], ids=["plain", "graph"])
@@ -98,8 +98,8 @@ def test_the_chosen_engine_computes_what_float64_does(make, options):
     _, params, xs = problem(make, 64)
     poison()
     f = jax.jit(graded(make, 64, "float32", None, **FLAGS), compiler_options=options)
-    found = f(params, xs)
-    assert_near(found, exact(make, 64, params, xs, **FLAGS), BOUNDS["float32"])
+    got = f(params, xs)
+    assert_near(got, exact(make, 64, params, xs, **FLAGS), BOUNDS["float32"])
 
 
 @pytest.mark.parametrize(("kernel", "precision"), BEST)

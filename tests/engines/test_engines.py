@@ -105,9 +105,9 @@ def test_sqrt_checkpoints_are_the_root_of_time_apart():
     """Carries stored between chunks: their number is the leading axis of the outer loop."""
     params = sc.GRU(2).init(jax.random.key(0), D)
     engine = sc.Scan(checkpoint="sqrt")
-    made = jax.make_jaxpr(lambda xs: sc.unroll(sc.GRU(2), params, xs, engine=engine))
+    trace = jax.make_jaxpr(lambda xs: sc.unroll(sc.GRU(2), params, xs, engine=engine))
     for steps, chunk in ((16, 4), (20, 5), (100, 10)):
-        assert f"f32[{steps // chunk},{chunk},{B},{D}]" in str(made(jnp.zeros((steps, B, D))))
+        assert f"f32[{steps // chunk},{chunk},{B},{D}]" in str(trace(jnp.zeros((steps, B, D))))
 
 
 REFUSED = [

@@ -49,11 +49,11 @@ FLAGS = {
 def test_any_size_is_padded_and_computed_as_the_plain_scan_does(kernel, name, flags):
     cell, params, xs = problem(CELLS[name][0])
     engines = (kernel(EXACT[kernel], chunk=19, interpret=True), sc.Scan())
-    found, expected = (
+    got, expected = (
         jax.jit(jax.value_and_grad(loss(cell, engine, **flags), (0, 1)))(params, xs)
         for engine in engines
     )
-    assert_close(found, expected, 1e-4)
+    assert_close(got, expected, 1e-4)
 
 
 @over_kernels
@@ -61,8 +61,8 @@ def test_windows_may_fill_no_block_of_steps(kernel):
     cell, params, xs = problem(sc.GRU, size=5)
     xs = jnp.concatenate([xs, xs])  # two windows of 21 steps, with no padding in either
     engines = (kernel(EXACT[kernel], chunk=STEPS, interpret=True), sc.Scan())
-    found, expected = (jax.jit(jax.grad(loss(cell, engine)))(params, xs) for engine in engines)
-    assert_close(found, expected, 1e-4)
+    got, expected = (jax.jit(jax.grad(loss(cell, engine)))(params, xs) for engine in engines)
+    assert_close(got, expected, 1e-4)
 
 
 @over_all_kernels
@@ -120,11 +120,11 @@ def test_a_gradient_takes_one_kernel_each_way_and_many_weights_take_no_more(kern
     many = jax.tree.map(lambda a: jnp.stack([a, -a, 0.5 * a]), params)
     traced = jax.jit(way(loss(cell, engine, lengths=FLAGS["lengths"]))).trace(many, xs)
     launched.clear()  # of tracing for shapes
-    found = traced.lower().compile()(many, xs)
+    got = traced.lower().compile()(many, xs)
     assert launched == ["seqcells_forward", "seqcells_backward"]
     plain = jax.grad(loss(cell, sc.Scan(), lengths=FLAGS["lengths"]))
     each = [plain(jax.tree.map(lambda a, i=i: a[i], many), xs) for i in range(3)]
-    assert_close(found, jax.tree.map(lambda *a: jnp.stack(a), *each), 1e-4)
+    assert_close(got, jax.tree.map(lambda *a: jnp.stack(a), *each), 1e-4)
 
 
 @over_kernels
@@ -143,11 +143,11 @@ def test_infinity_stays_infinite_beside_units_that_are_padding(kernel):
     cell = sc.RNN(5, "relu", bias="none", dtype="bfloat16")
     params = sc.RNNParams(jnp.ones((1, 5)), 1e30 * jnp.ones((5, 5)), None)
     xs = jnp.ones((5, 2, 1)).at[:, 1].set(0)
-    found, right = (
+    got, right = (
         sc.unroll(cell, params, xs, engine=e) for e in (kernel(interpret=True), sc.Scan())
     )
     assert not np.isfinite(right[1][-1, 0]).any()
-    np.testing.assert_array_equal(found[0], right[0])
+    np.testing.assert_array_equal(got[0], right[0])
 
 
 @over_kernels
@@ -228,8 +228,8 @@ def test_what_fits_depends_on_the_gpu(monkeypatch, engine, size, capability, rea
     gpu = types.SimpleNamespace(compute_capability=capability, **known)
     monkeypatch.setattr(_nvidia, "gpu", lambda: gpu)
     monkeypatch.setattr(_nvidia, "why_no_compiler", lambda: None)
-    found = engine.why_not(sc.GRU(size), XS, Flags())
-    assert found is None if reason is None else reason in found
+    got = engine.why_not(sc.GRU(size), XS, Flags())
+    assert got is None if reason is None else reason in got
 
 
 @pytest.mark.usefixtures("gpu")

@@ -19,8 +19,8 @@ Now separate what needs the tangent of a carry from what does not::
     a_t  = D_t d'_t + M_t (dmix/dparams) params'                     for all steps at once
     h'_t = H_t h'_{t-1} + M_t (dmix/dh) h'_{t-1} + a_t               step by step
 
-Transpose. Let g_t be the cotangent of h_t from the loss alone, and p_t the whole one. Transposing
-the two lines gives::
+Transpose. Let g_t be the cotangent of h_t that comes directly from the loss, and p_t the total one.
+Transposing the two lines gives::
 
     p_t       = g_t + H_{t+1} p_{t+1} + (dmix/dh)^T (M_{t+1} p_{t+1})                step by step
     params^T  = sum over t of (dproject/dparams)^T (D_t p_t) + (dmix/dparams)^T (M_t p_t)
@@ -204,7 +204,7 @@ class Forward(Function):
         return dataclasses.replace(self, has_residuals=bool(self.keep))
 
     def without_residuals(self) -> Function:
-        """Return the function that stores the carries alone."""
+        """Return the function that stores only the carries."""
         if self.has_residuals:
             return dataclasses.replace(self, drops_residuals=True)
         return dataclasses.replace(self, keep=())
@@ -423,8 +423,8 @@ def _jvp(
         return function(*args), None
 
     def of_perturbed(*some: PyTree) -> PyTree:
-        given = dict(zip(perturbed, some, strict=True))
-        return function(*(given.get(i, arg) for i, arg in enumerate(args)))
+        by_position = dict(zip(perturbed, some, strict=True))
+        return function(*(by_position.get(i, arg) for i, arg in enumerate(args)))
 
     some, theirs = (tuple(tree[i] for i in perturbed) for tree in (args, tangents))
     return jax.jvp(of_perturbed, some, theirs)

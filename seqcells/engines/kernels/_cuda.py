@@ -244,12 +244,12 @@ def _functions(step: _Step, distinct: list[str]) -> list[str]:
     ]
 
 
-def _function(name: str, takes: str, lines: list[str], puts: dict[str, list[str]]) -> str:
+def _function(name: str, parameters: str, lines: list[str], out: dict[str, list[str]]) -> str:
     """Write a function of one place, which stores values in arrays."""
-    outs = "".join(f", float* {array}" for array in puts)
-    ends = [f"{a}[{i}] = {value};" for a, values in puts.items() for i, value in enumerate(values)]
-    body = "\n".join(f"  {line}" for line in [*lines, *ends])
-    return f"__device__ __forceinline__ void {name}({takes}{outs}) {{\n{body}\n}}"
+    arrays = "".join(f", float* {array}" for array in out)
+    stores = [f"{a}[{i}] = {value};" for a, values in out.items() for i, value in enumerate(values)]
+    body = "\n".join(f"  {line}" for line in [*lines, *stores])
+    return f"__device__ __forceinline__ void {name}({parameters}{arrays}) {{\n{body}\n}}"
 
 
 def _parameters(name: str, inputs: Blocks, out: Blocks) -> list[str]:
