@@ -48,12 +48,15 @@ from seqcells.layers import (
     Bidirectional,
     Both,
     Layer,
+    LayerNorm,
+    LayerNormParams,
     Recurrent,
     RecurrentParams,
     Residual,
     Stack,
+    VariationalDropout,
+    Zoneout,
 )
-from seqcells.wrappers import LayerNorm, LayerNormParams, VariationalDropout, Zoneout
 
 if TYPE_CHECKING:
     from seqcells import distributed as distributed

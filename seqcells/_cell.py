@@ -4,26 +4,20 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 from collections.abc import Callable
-from typing import Any, ClassVar, Self
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from seqcells import _check
-from seqcells._static import Named
-
-Params = Any  # any pytree of arrays; RNNParams, GRUParams, ...
-Carry = Any  # the recurrent memory: an array, or a pytree of arrays
-Drive = Any  # what a step needs of its input once no carry is needed
+from seqcells._model import Model, known_shapes
+from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params
 
 
-class Cell(Named, abc.ABC):
+class Cell(Model):
     """A recurrent cell: configuration without arrays, and the functions of one step.
-
-    Subclasses are frozen dataclasses, and static values to JAX: a cell passes through `jit` and
-    `vmap` like any argument, and two equal cells are traced once.
 
     A step is `drive = project(params, x)`, then `carry = recur(params, carry, drive)`, then
     `y = read(params, carry, drive)`. Only `recur` is sequential: engines may run `project` and
@@ -31,18 +25,7 @@ class Cell(Named, abc.ABC):
     """
 
     @abc.abstractmethod
-    def init(self, key: jax.Array, input_size: int) -> Params:
-        """Make parameters for inputs whose last axis has `input_size` entries."""
-
-    @abc.abstractmethod
-    def init_carry(self, x: jax.Array) -> Carry:
-        """Make the carry with which a sequence starts, for one step's input `x` [*B, D].
-
-        It is made from `x`, so that it is sharded as `x` is; the values of `x` play no part.
-        """
-
-    @abc.abstractmethod
-    def project(self, params: Params, x: jax.Array) -> Drive:
+    def project(self, params: Params, x: Inputs) -> Drive:
         """Compute the part of a step that needs no carry. x: float[*B, D], any leading axes."""
 
     @abc.abstractmethod
@@ -50,7 +33,7 @@ class Cell(Named, abc.ABC):
         """Compute the next carry: the part of a step that is sequential."""
 
     @abc.abstractmethod
-    def read(self, params: Params, carry: Carry, drive: Drive) -> Any:
+    def read(self, params: Params, carry: Carry, drive: Drive) -> Outputs:
         """Compute the output y from the carry after the step; most cells need the carry alone.
 
         Args:
@@ -75,35 +58,30 @@ class Cell(Named, abc.ABC):
         return self.recur(params, carry, drive)
 
     def advance(
-        self, params: Params, carry: Carry, x: jax.Array, fresh: jax.Array | None
-    ) -> tuple[Carry, Any]:
-        """Take one step with a resolved cell; `fresh` is that of `next_carry`."""
+        self,
+        params: Params,
+        carry: Carry,
+        x: Inputs,
+        fresh: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Carry, Outputs]:
+        """Take one step with a resolved cell, after resets and checks."""
+        if key is not None:
+            cell, params, xs = self.noisy(params, jax.tree.map(lambda a: a[None], x), key)
+            return cell.advance(params, carry, jax.tree.map(lambda a: a[0], xs), fresh)
         drive = self.project(params, x)
         carry = self.next_carry(params, carry, drive, fresh)
         return carry, self.read(params, carry, drive)
 
-    def step(self, params: Params, carry: Carry, x: jax.Array) -> tuple[Carry, Any]:
-        """Take one step; a body for `jax.lax.scan`.
-
-        Args:
-            params: the cell's parameters, as `init` makes them.
-            carry: the memory before the step, as `init_carry` makes it.
-            x: float[*B, D]; the input of this step.
-
-        Returns:
-            The carry after the step, and the output y in the dtype of computation.
-        """
-        return self.resolve(x).advance(params, carry, x, None)
-
     def gates(
-        self, params: Params, carry: Carry, drive: Drive, mixed: Any = None
+        self, params: Params, carry: Carry, drive: Drive, mixed: Mixed = None
     ) -> dict[str, jax.Array]:
         """Compute the gates of a step, for diagnostics: what `recur` uses and does not return.
 
         Args:
             params: the cell's parameters.
             carry: the memory before the step; any leading axes.
-            drive: what `project` made of its input, with the same axes.
+            drive: the result of `project` for the step's input, with the same axes.
             mixed: the recurrent product, where it is another than `mix(params, carry)`.
 
         Returns:
@@ -112,25 +90,21 @@ class Cell(Named, abc.ABC):
         """
         return {}
 
-    def resolve(self, x: jax.Array) -> Self:
-        """Return the cell with nothing left open that depends on the input's dtype."""
-        return self
-
-    def noisy(self, params: Params, xs: Any, key: jax.Array) -> tuple[Cell, Params, Any]:
-        """Return what computes one draw of this cell's noise, a function without randomness.
+    def noisy(self, params: Params, xs: Inputs, key: jax.Array) -> tuple[Cell, Params, Inputs]:
+        """Sample this cell's noise once; return a deterministic cell, parameters and inputs.
 
         Args:
             params: the cell's parameters.
-            xs: float[T, *B, D].
+            xs: the inputs [T, *B, ...].
             key: one random key.
 
         Returns:
             A cell whose carry is shaped as this one's, its parameters, and its inputs, a tree of
-            arrays [T, *B, ...]. A cell that draws no random numbers returns what it was given.
+            arrays [T, *B, ...]. A cell without noise returns its own arguments.
         """
         return self, params, xs
 
-    def check_params(self, params: Params, input_size: int) -> None:
+    def check_params(self, params: Params, input_size: InputSize) -> None:
         """Raise a ValueError unless `params` are of this cell and of this `input_size`."""
         expected = known_shapes(self, input_size)
         if not _check.same_shapes(params, expected) or not _check.same_kinds(params, expected):
@@ -155,11 +129,11 @@ class SplitCell(Cell):
     """
 
     @abc.abstractmethod
-    def mix(self, params: Params, carry: Carry) -> Any:
+    def mix(self, params: Params, carry: Carry) -> Mixed:
         """Compute the one recurrent product."""
 
     @abc.abstractmethod
-    def gate(self, carry: Carry, drive: Drive, mixed: Any) -> Carry:
+    def gate(self, carry: Carry, drive: Drive, mixed: Mixed) -> Carry:
         """Compute the next carry, elementwise."""
 
     def why_not_split(self) -> str | None:
@@ -216,9 +190,12 @@ class FunctionCell(Cell):
 
     Args:
         step_fn: `(params, carry, x) -> (carry, y)`, a body for `jax.lax.scan`; x is float[*B, D],
-            and every leaf of the carry and of y starts with the batch axes.
+            or what `x_ndim` and `x_dtypes` say, and every leaf of the carry and of y starts with
+            the batch axes.
         carry_fn: `x -> carry`, the memory with which a sequence starts.
         init_fn: `(key, input_size) -> params`, if `init` is to work.
+        x_ndim: how many trailing axes of x are its own; the axes before are batch.
+        x_dtypes: the kinds of dtype that x may have, such as `(jnp.integer,)`.
 
     >>> import jax.numpy as jnp, seqcells as sc
     >>> def total(params, carry, x):
@@ -230,9 +207,14 @@ class FunctionCell(Cell):
     10.0
     """
 
-    step_fn: Callable[[Params, Carry, jax.Array], tuple[Carry, Any]]
-    carry_fn: Callable[[jax.Array], Carry]
-    init_fn: Callable[[jax.Array, int], Params] | None = None
+    step_fn: Callable[[Params, Carry, Inputs], tuple[Carry, Outputs]]
+    carry_fn: Callable[[Inputs], Carry]
+    init_fn: Callable[[jax.Array, InputSize], Params] | None = None
+    # Fields here, properties in `Model`: what a user may set, other cells derive.
+    x_ndim: int = 1  # pyright: ignore[reportIncompatibleMethodOverride]
+    x_dtypes: tuple[type, ...] = (  # pyright: ignore[reportIncompatibleMethodOverride]
+        jnp.floating,
+    )
 
     def __post_init__(self) -> None:
         for name in ("step_fn", "carry_fn", "init_fn"):
@@ -240,17 +222,17 @@ class FunctionCell(Cell):
             if not callable(value) and not (name == "init_fn" and value is None):
                 raise TypeError(f"{name}: expected a function, got {value!r}")
 
-    def init(self, key: jax.Array, input_size: int) -> Params:
+    def init(self, key: jax.Array, input_size: InputSize) -> Params:
         """Call `init_fn`."""
         if self.init_fn is None:
             raise TypeError("init_fn: expected (key, input_size) -> params, got None; give one")
         return self.init_fn(key, input_size)
 
-    def init_carry(self, x: jax.Array) -> Carry:
+    def init_carry(self, x: Inputs, params: Params = None) -> Carry:
         """Call `carry_fn`."""
         return self.carry_fn(x)
 
-    def project(self, params: Params, x: jax.Array) -> Drive:
+    def project(self, params: Params, x: Inputs) -> Drive:
         """Return x: nothing is known that could be done ahead of time."""
         return x
 
@@ -258,7 +240,7 @@ class FunctionCell(Cell):
         """Return the carry of `step_fn`."""
         return self.step_fn(params, carry, drive)[0]
 
-    def read(self, params: Params, carry: Carry, drive: Drive) -> Any:
+    def read(self, params: Params, carry: Carry, drive: Drive) -> Outputs:
         """Raise: `step_fn` may compute y from the old carry, which is gone after the step."""
         raise TypeError(
             "cell: expected one with `read`, got a FunctionCell, whose step may compute y from the "
@@ -266,12 +248,17 @@ class FunctionCell(Cell):
         )
 
     def advance(
-        self, params: Params, carry: Carry, x: jax.Array, fresh: jax.Array | None
-    ) -> tuple[Carry, Any]:
+        self,
+        params: Params,
+        carry: Carry,
+        x: Inputs,
+        fresh: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Carry, Outputs]:
         """Call `step_fn`."""
         return self.step_fn(params, carry, x)
 
-    def check_params(self, params: Params, input_size: int) -> None:
+    def check_params(self, params: Params, input_size: InputSize) -> None:
         """Accept anything: the parameters are the user's own."""
 
 
@@ -290,27 +277,10 @@ def _remedy(params: Params, expected: Params) -> str:
     return ", or check the last axis of xs"
 
 
-def param_shapes(cell: Any, input_size: int) -> Params:
-    """Return the shapes of the parameters that a cell or a layer makes, and make none."""
-    return jax.eval_shape(lambda: cell.init(jax.random.key(0), input_size))
-
-
-known_shapes = functools.lru_cache(maxsize=256)(param_shapes)  # asked for at every call
-
-
-def zero_carry(x: jax.Array, size: int, dtype: Any) -> jax.Array:
+def zero_carry(x: jax.Array, size: int, dtype: DTypeLike) -> jax.Array:
     """Make zeros [*B, size], sharded as the batch axes of x [*B, D] are.
 
     `jnp.zeros` would be replicated under a sharded batch and cost all-gathers in the loop.
     """
     column = jnp.zeros_like(jnp.sum(x, axis=-1, keepdims=True), dtype=dtype)  # [*B, 1], also D = 0
     return jnp.broadcast_to(column, (*x.shape[:-1], size))
-
-
-def fresh_carry(cell: Cell, xs: Any) -> Carry:
-    """Make the carry with which the sequences xs [T, *B, ...] start; T may be 0."""
-
-    def first(leaf: jax.Array) -> jax.Array:  # zeros [*B, ...], sharded as xs is
-        return jnp.zeros_like(leaf[0] if leaf.shape[0] else jnp.sum(leaf, axis=0))
-
-    return jax.tree.map(jnp.asarray, cell.init_carry(jax.tree.map(first, xs)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import SupportsIndex
 
 import jax
@@ -56,6 +56,15 @@ def floating(name: str, dtype: DTypeLike, remedy: str) -> None:
         raise TypeError(f"{name}: expected a floating dtype, got {jnp.dtype(dtype)}; {remedy}")
 
 
+def kind(name: str, dtype: DTypeLike, kinds: Sequence[type], remedy: str) -> None:
+    """Raise unless `dtype` is of one of these kinds, such as `jnp.floating`."""
+    if not any(jnp.issubdtype(dtype, one) for one in kinds):
+        names = " or ".join(one.__name__ for one in kinds)
+        article = "an" if names[0] in "aeiou" else "a"
+        got = f"got {jnp.dtype(dtype)}; {remedy}"
+        raise TypeError(f"{name}: expected {article} {names} dtype, {got}")
+
+
 def instance(name: str, value: object, kinds: type | tuple[type, ...], example: str) -> None:
     """Raise unless `value` is an instance of one of `kinds`."""
     if not isinstance(value, kinds):
@@ -72,6 +81,16 @@ def array(name: str, value: ArrayLike, expected: str) -> jax.Array:
     except (TypeError, ValueError):
         got = describe_one(value)
         raise TypeError(f"{name}: expected {expected}, got {got}") from None
+
+
+def boolean(name: str, value: ArrayLike, shape: Sequence[int], axes: str) -> jax.Array:
+    """Return `value` as an array, or raise unless it is bool of this shape."""
+    flags, expected = jnp.asarray(value), f"bool{list(shape)}"
+    if flags.dtype != jnp.bool_:
+        raise TypeError(f"{name}: expected {expected}, got dtype {flags.dtype}")
+    if flags.shape != tuple(shape):
+        raise ValueError(f"{name}: expected {expected}, {axes}, got shape {flags.shape}")
+    return flags
 
 
 def float_dtype(name: str, dtype: DTypeLike | None) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,7 +18,13 @@ from jax.experimental import checkify
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params
+from seqcells._model import Model
+from seqcells._trees import select as select
+from seqcells._trees import silence as silence
+from seqcells._trees import zeros_like as zeros_like
+from seqcells._types import Carry, Inputs, Outputs, Params
+
+Guarded = tuple[Inputs, jax.Array | None, jax.Array | None]  # x, valid and restart of one step
 
 
 @partial(
@@ -54,16 +59,15 @@ class Flags:
 
 
 def make(
-    xs: jax.Array | jax.ShapeDtypeStruct,
+    steps: tuple[int, ...],
     lengths: ArrayLike | None,
     mask: ArrayLike | None,
     resets: ArrayLike | None,
     time_axis: int = 0,
     reverse: bool = False,
 ) -> Flags:
-    """Check the flags against xs [T, *B, D], which is time first already, and combine them."""
+    """Check the flags against the sizes [T, *B] of the inputs, time first, and combine them."""
     _check.flag("reverse", reverse)
-    steps = xs.shape[:-1]
     valid = _boolean("mask", mask, steps, time_axis)
     if lengths is not None:
         times = jnp.arange(steps[0]).reshape(-1, *[1] * (len(steps) - 1))
@@ -76,13 +80,15 @@ def make(
     return flags.backward() if reverse else flags
 
 
-def guard(cell: Cell, params: Params, fresh: Carry) -> Callable[[Carry, Any], tuple[Carry, Any]]:
-    """Return the cell's step under flags, a body for a scan.
+def guard(
+    model: Model, params: Params, fresh: Carry
+) -> Callable[[Carry, Guarded], tuple[Carry, Outputs]]:
+    """Return the model's step under flags, a body for a scan.
 
     At padding the step still runs, on zeros: its derivative there must be a number.
 
     Args:
-        cell: the cell, resolved.
+        model: the cell or layer, resolved.
         params: its parameters.
         fresh: the carry with which a sequence starts.
 
@@ -90,38 +96,16 @@ def guard(cell: Cell, params: Params, fresh: Carry) -> Callable[[Carry, Any], tu
         `(carry, (x, valid, restart)) -> (carry, y)`, where the two flags are bool[*B] or None.
     """
 
-    def step(carry: Carry, inputs: tuple[Any, jax.Array | None, jax.Array | None]) -> Any:
+    def step(carry: Carry, inputs: Guarded) -> tuple[Carry, Outputs]:
         x, valid, restart = inputs
         if restart is not None:
             carry = select(restart, fresh, carry)
         if valid is None:
-            return cell.advance(params, carry, x, restart)
-        new, y = cell.advance(params, carry, silence(valid, x), restart)
+            return model.advance(params, carry, x, restart)
+        new, y = model.advance(params, carry, silence(valid, x), restart)
         return select(valid, new, carry), silence(valid, y)
 
     return step
-
-
-def select(where: jax.Array, yes: Any, no: Any) -> Any:
-    """Choose between two trees of arrays [*B, ...] by `where` bool[*B].
-
-    A choice, never a product: NaN on the side that is not taken stays there.
-    """
-
-    def leaf(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.where(where.reshape(where.shape + (1,) * (a.ndim - where.ndim)), a, b)
-
-    return jax.tree.map(leaf, yes, no)
-
-
-def silence(valid: jax.Array | None, tree: Any) -> Any:
-    """Put zeros where padding is; `valid` is bool[*B] for arrays [*B, ...], None for no padding."""
-    return tree if valid is None else select(valid, tree, zeros_like(tree))
-
-
-def zeros_like(tree: Any) -> Any:
-    """Make a tree of zeros."""
-    return jax.tree.map(jnp.zeros_like, tree)
 
 
 def _boolean(
@@ -129,15 +113,8 @@ def _boolean(
 ) -> jax.Array | None:
     if value is None:
         return None
-    flags = jnp.asarray(value)
     expected = steps[1 : time_axis + 1] + steps[:1] + steps[time_axis + 1 :]
-    if flags.dtype != jnp.bool_:
-        raise TypeError(f"{name}: expected bool{list(expected)}, got dtype {flags.dtype}")
-    if flags.shape != expected:
-        raise ValueError(
-            f"{name}: expected bool{list(expected)}, the axes of xs without the last, "
-            f"got shape {flags.shape}"
-        )
+    flags = _check.boolean(name, value, expected, "the axes of xs before the inputs' own")
     return jnp.moveaxis(flags, time_axis, 0)
 
 

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells._cell import Cell, param_shapes
-from seqcells.layers import Layer, call
+from seqcells._cell import Cell
+from seqcells._layer import Layer, output_shapes
+from seqcells._model import Model, param_shapes
+from seqcells._types import InputSize, Params, PyTree
 
 
-def param_count(params: Any) -> int:
+def param_count(params: PyTree) -> int:
     """Count the numbers in a tree of arrays (or of `jax.ShapeDtypeStruct`).
 
     >>> import jax, seqcells as sc
@@ -25,11 +26,11 @@ def param_count(params: Any) -> int:
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
 
 
-def summary(cell: Cell | Layer, input_size: int) -> str:
-    """Return a table of the layer, its output shape and its parameters.
+def summary(model: Model, input_size: InputSize) -> str:
+    """Return a table of a cell or layer, its output shape and its parameters.
 
     Args:
-        cell: a cell or a layer.
+        model: a cell or a layer.
         input_size: features of the input, at least 0.
 
     Returns:
@@ -47,24 +48,23 @@ def summary(cell: Cell | Layer, input_size: int) -> str:
     --------------------------------
     Total parameters: 12,864 (50.2 KiB)
     """
-    _check.instance("cell", cell, (Cell, Layer), "GRU(64)")
-    input_size = _check.size("input_size", input_size, least=0)
-    params = param_shapes(cell, input_size)
-    rows = [(type(cell).__name__, _output_shape(cell, params, input_size), param_count(params))]
+    _check.instance("model", model, (Cell, Layer), "GRU(64)")
+    if model.x_ndim == 1:
+        input_size = jax.tree.map(lambda n: _check.size("input_size", n, least=0), input_size)
+    params = param_shapes(model, input_size)
+    rows = [(type(model).__name__, _output_shape(model, params, input_size), param_count(params))]
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
         rows.append((f"  {name}", str(tuple(leaf.shape)), param_count(leaf)))
     return _table(rows, _kib(params))
 
 
-def _output_shape(cell: Cell | Layer, params: Any, input_size: int) -> str:
-    xs = jax.ShapeDtypeStruct((1, 1, input_size), jnp.float32)
-    _, ys = jax.eval_shape(lambda params, xs: call(cell, params, xs), params, xs)
-    shapes = [f"(T, B, {', '.join(map(str, leaf.shape[2:]))})" for leaf in jax.tree.leaves(ys)]
-    return ", ".join(shapes)
+def _output_shape(model: Model, params: Params, input_size: InputSize) -> str:
+    ys = jax.tree.leaves(output_shapes(model, model.zero_input(input_size), params))
+    return ", ".join(f"({', '.join(['T', 'B', *map(str, leaf.shape)])})" for leaf in ys)
 
 
-def _kib(params: Any) -> float:
+def _kib(params: Params) -> float:
     leaves = jax.tree.leaves(params)
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves) / 1024
 

@@ -1,4 +1,4 @@
-"""Names for types that Python cannot say more precisely."""
+"""Names for types that Python cannot say more precisely, foremost the pytrees that go around."""
 
 from __future__ import annotations
 
@@ -7,4 +7,11 @@ from typing import Any
 Shape = tuple[int, ...]  # of an array
 PyTree = Any  # a pytree of arrays
 TreeDef = Any  # the structure of a pytree; `jax.tree_util.PyTreeDef` is a variable to Pyright
+Params = PyTree  # RNNParams, GRUParams, ...
+Carry = PyTree  # the recurrent memory [*B, ...]
+Drive = PyTree  # the result of `project`: the part of a step that needs no carry
+Mixed = PyTree  # the result of `mix`: the recurrent product
+Inputs = PyTree  # one step's input [*B, ...], or those of all steps [T, *B, ...]
+Outputs = PyTree  # y or ys
+InputSize = Any  # an int for inputs [*B, D]; else a shape, or a pytree of sizes as the inputs
 Json = dict[str, Any]  # what JSON can hold, by name

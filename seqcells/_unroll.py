@@ -1,27 +1,32 @@
-"""Running a cell over sequences: `unroll`, `trajectory`, `select_engine`."""
+"""Running cells and layers over sequences: `unroll`, `trajectory`, `select_engine`."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from typing import Any
+from typing import TypeVar
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check, _flags
-from seqcells._cell import Carry, Cell, Params, fresh_carry
+from seqcells._cell import Cell
 from seqcells._flags import Flags
+from seqcells._layer import Layer, Start, Time
+from seqcells._model import Model, fresh_carry, leading
+from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
 from seqcells.engines._platform import varying
 
+M = TypeVar("M", bound=Model)
+
 
 def unroll(
-    cell: Cell,
+    model: Model,
     params: Params,
-    xs: ArrayLike,
+    xs: Inputs,
     carry: Carry = None,
     *,
     lengths: ArrayLike | None = None,
@@ -32,60 +37,72 @@ def unroll(
     time_axis: int = 0,
     engine: Engine | None = None,
     key: jax.Array | None = None,
-) -> tuple[Carry, Any]:
-    """Run a cell over sequences.
+) -> tuple[Carry, Outputs]:
+    """Run a cell or a layer over sequences.
 
     Without flags this is the loop::
 
         ys = []
         for x in xs:
-            carry, y = cell.step(params, carry, x)
+            carry, y = model.step(params, carry, x)
             ys.append(y)
         return carry, jnp.stack(ys)
 
-    At padding the carry is held and the output is zero, and nothing that stands there, NaN and
-    reset flags included, touches a value or a gradient. (A cell of your own must have a derivative
-    where x is zero: padding shows it zeros.) All flags compose, also with `reverse`.
+    At padded steps the carry stays unchanged and the output is zero. Values in the padding, even
+    NaN, and resets there never affect outputs or gradients. (A cell of your own must have a
+    derivative where x is zero: padding shows it zeros.) All flags compose, also with `reverse`.
 
     Args:
-        cell: the cell, for instance `GRU(64)`.
-        params: its parameters, as `cell.init(key, D)` makes them.
-        xs: float[T, *B, D]; time first, any number of batch axes, also none.
-        carry: the memory before the first step; `reset_carry` where None.
+        model: the cell or layer, for instance `GRU(64)`.
+        params: its parameters, as `model.init(key, D)` makes them.
+        xs: float[T, *B, D]; time first, any number of batch axes, also none. Where the model says
+            so in `x_ndim` and `x_dtypes`, other trailing axes than D, or integers; a model of your
+            own may read a pytree of arrays (a NamedTuple, a dict, but no list), all [T, *B, ...].
+        carry: the memory before the first step; `reset_carry` if None.
         lengths: int[*B]; steps from `lengths` on are padding. A length of 0 returns the initial
             carry. Values are checked when concrete; under jit a value above T counts as T and one
             below 0 as 0, unless `jax.experimental.checkify.checkify` is around it, which finds it.
         mask: bool[T, *B]; False = padding.
         resets: bool[T, *B]; True = a new sequence starts here: the carry is replaced by a fresh one
-            before x_t is read. On a padding step it is not read: set it on the first valid step.
-        reset_carry: the fresh carry, one for every sequence; `cell.init_carry` of the inputs where
-            None.
-        reverse: read each sequence from its own last valid step; ys stays in the order of time.
+            before x_t is read. On a padding step it is ignored: set it on the first valid step.
+        reset_carry: the carry that each sequence starts from, also after a reset, a tree as the
+            carry; `model.init_carry` of the inputs if None.
+        reverse: read each sequence from its own last valid step; ys stays in the order of time. In
+            a layer every cell then reads in the other direction, also those of a `Bidirectional`.
         time_axis: where time stands in xs, mask, resets and ys: 1 for [B, T, D].
-        engine: the way through time; the best that can run this where None (`select_engine`).
-        key: one random key for cells that draw random numbers, such as `Zoneout`; where None they
-            do as in evaluation, and other cells take no notice.
+        engine: how the loop is run; None picks the fastest engine that supports these arguments
+            (`select_engine`). In a layer, that of all cells that name none of their own.
+        key: one random key for noise, such as that of `Zoneout`; None means evaluation, and models
+            without noise ignore it.
 
     Returns:
         The carry after the last step read, and ys [T, *B, H], with time where it is in xs.
 
     Raises:
-        TypeError: on inputs that are not floating, lengths that are not integer, masks that are not
-            bool, a cell or an engine that is none.
+        TypeError: on inputs of another dtype, lengths that are not integer, masks that are not
+            bool, a `model` or an `engine` of the wrong type.
         ValueError: on shapes that do not fit, lengths out of range, an engine that cannot run this.
     """
-    xs, axis = time_first(xs, time_axis)
+    xs, axis = time_first(model, xs, time_axis)
     if key is not None:
         _check.key("key", key)
-    flags = _flags.make(xs, lengths, mask, resets, axis, reverse)
-    carry, ys = run(cell, params, xs, carry, flags, reset_carry, engine, key)
+    if engine is not None:
+        _check.instance("engine", engine, Engine, "Scan()")
+    flags = _flags.make(leading(model, xs), lengths, mask, resets, axis)
+    _check.flag("reverse", reverse)
+    time = EveryStep(flags, reverse, engine)
+    if isinstance(model, Cell):
+        carry, ys = time.cell(model, params, xs, Start(carry, reset_carry), key)
+    else:
+        _, carry, ready = prepare(model, params, xs, carry, flags, reset_carry)
+        carry, ys = time.run(model, params, xs, Start(carry, ready.fresh), key)
     return carry, time_back(ys, axis)
 
 
 def trajectory(
-    cell: Cell,
+    model: Model,
     params: Params,
-    xs: ArrayLike,
+    xs: Inputs,
     carry: Carry = None,
     *,
     lengths: ArrayLike | None = None,
@@ -97,7 +114,8 @@ def trajectory(
 ) -> Carry:
     """Return the carry after every step [T, *B, ...]; at padding, the carry that is held there.
 
-    Args and errors are those of `unroll`.
+    Args and errors are those of `unroll`; a layer that cannot step has no such carry, and raises a
+    ValueError.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.GRU(3)
@@ -105,15 +123,15 @@ def trajectory(
     >>> sc.trajectory(cell, params, jnp.ones((5, 2))).shape
     (5, 3)
     """
-    xs, axis = time_first(xs, time_axis)
-    flags = _flags.make(xs, lengths, mask, resets, axis, reverse)
-    cell, carry, flags = prepare(cell, params, xs, carry, flags, reset_carry)
-    return time_back(_carries(cell, params, xs, carry, flags), axis)
+    xs, axis = time_first(model, xs, time_axis)
+    flags = _flags.make(leading(model, xs), lengths, mask, resets, axis, reverse)
+    model, carry, flags = prepare(model, params, xs, carry, flags, reset_carry)
+    return time_back(_carries(model, params, xs, carry, flags), axis)
 
 
 def select_engine(
     cell: Cell,
-    xs: ArrayLike | jax.ShapeDtypeStruct,
+    xs: Inputs,
     *,
     lengths: ArrayLike | None = None,
     mask: ArrayLike | None = None,
@@ -124,50 +142,80 @@ def select_engine(
 ) -> Engine:
     """Return the engine that `unroll` takes for these arguments.
 
-    Args and errors are those of `unroll`; xs may be a `jax.ShapeDtypeStruct`.
+    Args and errors are those of `unroll`; xs may hold `jax.ShapeDtypeStruct` in place of arrays.
 
     >>> import jax, seqcells as sc
     >>> sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100, 32, 8), "float32"))
     Deferred(chunk=50, keep=('mixed',), project_ahead=False, vmap_sequentially=True, unroll=1)
     """
-    if isinstance(xs, jax.ShapeDtypeStruct):
-        axis = check_xs(xs, time_axis)
-        first = jax.eval_shape(lambda a: jnp.moveaxis(a, axis, 0), xs)
+    _check.instance("cell", cell, Cell, "GRU(64)")
+    if engine is not None:
+        _check.instance("engine", engine, Engine, "Scan()")
+    shapes = jax.tree.leaves(xs, is_leaf=lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
+    if all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in shapes):
+        axis = check_xs(cell, xs, time_axis)
+        first = jax.eval_shape(lambda xs: _to_front(xs, axis), xs)
     else:
-        first, axis = time_first(xs, time_axis)
-    flags = _flags.make(first, lengths, mask, resets, axis, reverse)
+        first, axis = time_first(cell, xs, time_axis)
+    flags = _flags.make(leading(cell, first), lengths, mask, resets, axis, reverse)
     return _select(cell, first, flags, engine).engine
 
 
-def run(
-    cell: Cell,
-    params: Params,
-    xs: jax.Array,
-    carry: Carry,
-    flags: Flags,
-    reset_carry: Carry = None,
-    engine: Engine | None = None,
-    key: jax.Array | None = None,
-) -> tuple[Carry, Any]:
-    """Do what `unroll` does, for xs [T, *B, D], flags and a key that are checked already."""
-    cell, carry, flags = prepare(cell, params, xs, carry, flags, reset_carry)
-    if key is not None:
-        cell, params, xs = cell.noisy(params, xs, key)
-    return run_plan(_select(cell, xs, flags, engine), params, xs, carry, flags)
+@dataclasses.dataclass(frozen=True)
+class EveryStep(Time):
+    """All steps of the sequences.
+
+    Attributes:
+        flags: lengths, masks and resets, for reading forward.
+        reverse: whether everything reads in the other direction.
+        engine: that of cells that name none; None for the best.
+    """
+
+    flags: Flags
+    reverse: bool = False
+    engine: Engine | None = None
+
+    def cell(
+        self,
+        cell: Cell,
+        params: Params,
+        xs: Inputs,
+        start: Start,
+        key: jax.Array | None,
+        *,
+        reverse: bool = False,
+        engine: Engine | None = None,
+    ) -> tuple[Carry, Outputs]:
+        """Unroll a cell over xs [T, *B, ...], which is checked already."""
+        flags, engine = self.read(reverse), engine or self.engine
+        cell, carry, flags = prepare(cell, params, xs, start.carry, flags, start.fresh)
+        if key is not None:
+            cell, params, xs = cell.noisy(params, xs, key)
+        return run_plan(_select(cell, xs, flags, engine), params, xs, carry, flags)
+
+    def read(self, reverse: bool) -> Flags:
+        """Return the flags for reading in the order of the layer around, or against it."""
+        return self.flags.backward() if reverse != self.reverse else self.flags
+
+    def silence(self, tree: PyTree) -> PyTree:
+        """Put zeros where padding is."""
+        return _flags.silence(self.flags.valid, tree)
 
 
 # One jitted function for all calls: eager calls with equal cells and shapes then compile once.
 @functools.partial(jax.jit, inline=True)
-def run_plan(plan: Plan, params: Params, xs: Any, carry: Carry, flags: Flags) -> tuple[Carry, Any]:
+def run_plan(
+    plan: Plan, params: Params, xs: Inputs, carry: Carry, flags: Flags
+) -> tuple[Carry, Outputs]:
     """Run an engine whose choices are all made."""
     return plan.run(params, xs, carry, flags)
 
 
 @functools.partial(jax.jit, inline=True)
-def _carries(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags) -> Carry:
-    step = _flags.guard(cell, params, flags.fresh)
+def _carries(model: Model, params: Params, xs: Inputs, carry: Carry, flags: Flags) -> Carry:
+    step = _flags.guard(model, params, flags.fresh)
 
-    def body(carry: Carry, inputs: Any) -> tuple[Carry, Carry]:
+    def body(carry: Carry, inputs: _flags.Guarded) -> tuple[Carry, Carry]:
         carry, _ = step(carry, inputs)
         return carry, carry
 
@@ -175,61 +223,83 @@ def _carries(cell: Cell, params: Params, xs: Any, carry: Carry, flags: Flags) ->
     return jax.lax.scan(body, carry, inputs, reverse=flags.reverse)[1]
 
 
-def check_xs(xs: Any, time_axis: int) -> int:
-    """Check xs, an array or its shape; return the axis of time counted from the front."""
-    _check.floating("xs", xs.dtype, "cast it, or embed tokens first")
-    if xs.ndim < 2:
-        raise ValueError(f"xs: expected float[T, *B, D], at least two axes, got shape {xs.shape}")
-    axis = _check.integer("time_axis", time_axis)
-    if not -xs.ndim <= axis < xs.ndim or axis % xs.ndim == xs.ndim - 1:
+def check_xs(model: Model, xs: Inputs, time_axis: int) -> int:
+    """Check xs, arrays or their shapes; return the axis of time counted from the front."""
+    own, leads = model.x_ndim, set()
+    if not jax.tree.leaves(xs):
+        raise TypeError(f"xs: expected float[T, *B, D], got {_check.describe_one(xs)}")
+    for leaf in jax.tree.leaves(xs):
+        _check.kind("xs", leaf.dtype, model.x_dtypes, "cast it, or embed tokens first")
+        if leaf.ndim < 1 + own:
+            few = "at least two axes" if own == 1 else f"time and {own} axes of their own"
+            raise ValueError(f"xs: expected float[T, *B, D], {few}, got shape {leaf.shape}")
+        leads.add(tuple(leaf.shape[: leaf.ndim - own]))
+    if len(leads) != 1:
+        shapes = _check.describe(xs)
+        raise ValueError(f"xs: expected arrays with the same axes [T, *B], got {shapes}")
+    (lead,) = leads
+    count, axis = len(lead), _check.integer("time_axis", time_axis)
+    if not -count - own <= axis < count + own or axis % (count + own) >= count:
         raise ValueError(
-            f"time_axis: expected an axis of xs {xs.shape} before the last, got {time_axis}"
+            f"time_axis: expected an axis of xs {jax.tree.map(jnp.shape, xs)} before "
+            f"{'the last' if own == 1 else f'its last {own}'}, got {time_axis}"
         )
-    return axis % xs.ndim
+    return axis % (count + own)
 
 
-def time_first(xs: ArrayLike, time_axis: int = 0) -> tuple[jax.Array, int]:
-    """Check xs; return it with time first, and the axis counted from the front."""
-    array = _check.array("xs", xs, "float[T, *B, D]; pad ragged sequences and give lengths")
-    axis = check_xs(array, time_axis)
-    return jnp.moveaxis(array, axis, 0), axis
+def time_first(model: Model, xs: Inputs, time_axis: int = 0) -> tuple[Inputs, int]:
+    """Check model and xs; return xs with time first, and the axis counted from the front."""
+    _check.instance("model", model, (Cell, Layer), "GRU(64)")
+    expected = "float[T, *B, D]; pad ragged sequences and give lengths"
+    arrays = jax.tree.map(
+        lambda leaf: _check.array("xs", leaf, expected), xs, is_leaf=lambda a: isinstance(a, list)
+    )
+    axis = check_xs(model, arrays, time_axis)
+    return _to_front(arrays, axis), axis
 
 
-def time_back(tree: Any, axis: int) -> Any:
+def _to_front(xs: Inputs, axis: int) -> Inputs:
+    return jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), xs)
+
+
+def time_back(tree: PyTree, axis: int) -> PyTree:
     """Move time from the front to `axis`."""
     return jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), tree)
 
 
+def begin(model: M, params: Params, xs: Inputs, carry: Carry) -> tuple[M, Inputs, Carry, Flags]:
+    """Check what a diagnostic is given; return the resolved model, xs, its carry and no flags."""
+    xs, _ = time_first(model, xs)
+    model, carry, flags = prepare(model, params, xs, carry, Flags())
+    return model, xs, carry, flags
+
+
 def prepare(
-    cell: Cell, params: Params, xs: jax.Array, carry: Carry, flags: Flags, reset_carry: Carry = None
-) -> tuple[Cell, Carry, Flags]:
-    """Check params and carries against xs; settle the cell's dtype and the carries."""
-    _check.instance("cell", cell, Cell, "GRU(64)")
-    cell.check_params(params, xs.shape[-1])
-    cell = cell.resolve(xs)
-    fresh = fresh_carry(cell, xs)
+    model: M, params: Params, xs: Inputs, carry: Carry, flags: Flags, reset_carry: Carry = None
+) -> tuple[M, Carry, Flags]:
+    """Check params and carries against xs; resolve the model's dtype and the carries."""
+    resolved = model.resolve(xs)
+    model.check_params(params, model.input_size(xs))
+    fresh = fresh_carry(resolved, xs, params)
     if reset_carry is not None:
         fresh = _like("reset_carry", reset_carry, fresh, xs)
     carry = fresh if carry is None else _like("carry", carry, fresh, xs)
     fresh, carry = varying((fresh, carry), (params, xs, flags, carry))
-    return cell, carry, dataclasses.replace(flags, fresh=fresh)
+    return resolved, carry, dataclasses.replace(flags, fresh=fresh)
 
 
-def _like(name: str, carry: Carry, fresh: Carry, xs: jax.Array) -> Carry:
+def _like(name: str, carry: Carry, fresh: Carry, xs: Inputs) -> Carry:
     """Return a carry in the dtypes of the fresh one, or raise."""
     if not _check.same_shapes(carry, fresh) or not _check.same_kinds(carry, fresh):
         raise ValueError(
-            f"{name}: expected {_check.describe(fresh)} for xs {xs.shape}, time first, "
-            f"got {_check.describe(carry)}"
+            f"{name}: expected {_check.describe(fresh)} for xs {jax.tree.map(jnp.shape, xs)}, "
+            f"time first, got {_check.describe(carry)}"
         )
     return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), carry, fresh)
 
 
-def _select(cell: Cell, xs: Any, flags: Flags, engine: Engine | None) -> Plan:
+def _select(cell: Cell, xs: Inputs, flags: Flags, engine: Engine | None) -> Plan:
     """Choose an engine, or check the one that is named, and resolve its options."""
-    _check.instance("cell", cell, Cell, "GRU(64)")
-    if engine is not None:
-        _check.instance("engine", engine, Engine, "Scan()")
     chosen = best(ENGINES, cell, xs, flags)
     if engine is None:
         return chosen.resolve(cell, xs, flags)

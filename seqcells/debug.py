@@ -11,15 +11,17 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, LinearCell, Params, SplitCell, fresh_carry
+from seqcells._cell import Cell, LinearCell, SplitCell
 from seqcells._flags import Flags
+from seqcells._model import fresh_carry
+from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
 from seqcells._unroll import trajectory, unroll
 from seqcells.engines import ENGINES, Scan
 from seqcells.engines.deferred import slopes
 
 __all__ = ["LAWS", "Finding", "Report", "check"]
 
-Step = Callable[[Params, Carry, Any], tuple[Carry, Any]]
+Step = Callable[[Params, Carry, Inputs], tuple[Carry, Outputs]]
 
 
 class Finding(NamedTuple):
@@ -57,7 +59,7 @@ class Sample:
     carry: Carry  # [B, ...], not the fresh one
     reference: Step | None
 
-    def unroll(self, xs: jax.Array | None = None, carry: Carry = None, **options: Any) -> Any:
+    def unroll(self, xs: Inputs = None, carry: Carry = None, **options: Any) -> PyTree:
         """Unroll the cell from the sample's carry."""
         xs = self.xs if xs is None else xs
         return unroll(self.cell, self.params, xs, self.carry if carry is None else carry, **options)
@@ -69,7 +71,7 @@ class _Silent(Exception):
 
 def check(
     cell: Cell,
-    input_size: int = 3,
+    input_size: InputSize = 3,
     *,
     params: Params = None,
     reference: Step | None = None,
@@ -102,8 +104,8 @@ def check(
         _check.choice("laws", name, LAWS)
     k_params, k_xs, k_carry = jax.random.split(jax.random.key(seed), 3)
     params = cell.init(k_params, input_size) if params is None else params
-    xs = jax.random.normal(k_xs, (7, 3, input_size))
-    leaves, structure = jax.tree.flatten(fresh_carry(cell.resolve(xs), xs))
+    xs = jax.random.normal(k_xs, (7, 3, *cell.zero_input(input_size).shape))
+    leaves, structure = jax.tree.flatten(fresh_carry(cell.resolve(xs), xs, params))
     keys = jax.random.split(k_carry, len(leaves))
     drawn = [_near(leaf, key) for leaf, key in zip(leaves, keys, strict=True)]
     sample = Sample(cell, params, xs, jax.tree.unflatten(structure, drawn), reference)
@@ -126,7 +128,7 @@ def _try(name: str, law: Callable[[Sample], None], sample: Sample) -> Finding:
     return Finding(name, True, "")
 
 
-def _same(what: str, got: Any, expected: Any, tol: float = 1e-4) -> None:
+def _same(what: str, got: PyTree, expected: PyTree, tol: float = 1e-4) -> None:
     if jax.tree.structure(got) != jax.tree.structure(expected):
         raise AssertionError(f"{what}: {_check.describe(got)}, not {_check.describe(expected)}")
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):

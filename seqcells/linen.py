@@ -5,58 +5,82 @@ from __future__ import annotations
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from flax import linen as nn
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, param_shapes
-from seqcells.layers import Layer, call
+from seqcells._cell import Cell
+from seqcells._layer import Layer
+from seqcells._model import Model, param_shapes
+from seqcells._types import Carry, Inputs, Outputs, Params
+from seqcells._unroll import time_first, unroll
 
 
 class RNN(nn.Module):
-    """A cell or a layer as a linen module; `apply` is `seqcells.unroll`, or `apply` of the layer.
+    """A cell or a layer as a linen module; `apply` is `seqcells.unroll`.
 
     Every parameter is one of the module under its own name: w_ih, w_hh, ...; 0.w_ih in a `Stack`.
 
     Args:
-        cell: any cell or layer, for instance `seqcells.GRU(64)`.
+        model: any cell or layer, for instance `seqcells.GRU(64)`.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> rnn = sc.linen.RNN(sc.GRU(64))
     >>> xs = jnp.ones((20, 4, 8))
     >>> variables = rnn.init(jax.random.key(0), xs)
     >>> carry, ys = rnn.apply(variables, xs)
-    >>> carry.shape, ys.shape
-    ((4, 64), (20, 4, 64))
+    >>> start = rnn.apply(variables, xs[0], method="init_carry")
+    >>> carry, y = rnn.apply(variables, start, xs[0], method="step")
+    >>> carry.shape, ys.shape, y.shape
+    ((4, 64), (20, 4, 64), (4, 64))
     """
 
-    cell: Cell | Layer
+    model: Model
 
-    @nn.compact
-    def __call__(self, xs: ArrayLike, carry: Carry = None, **flags: Any) -> tuple[Carry, Any]:
-        """Unroll the cell over xs float[T, *B, D].
+    def __call__(self, xs: Inputs, carry: Carry = None, **options: Any) -> tuple[Carry, Outputs]:
+        """Run the model over xs float[T, *B, D].
 
         Args:
             xs: the inputs, time first unless `time_axis` says otherwise.
-            carry: the initial carry; a fresh one where None.
-            **flags: `lengths`, `mask`, `resets`, `time_axis`, `key` and the others of
-                `seqcells.unroll`, or of the layer's `apply`.
+            carry: the initial carry; a fresh one if None.
+            **options: `lengths`, `mask`, `resets`, `key` and the others of `seqcells.unroll`.
 
         Returns:
             The last carry, and ys [T, *B, H].
         """
-        input_size = jnp.shape(xs)[-1]
-        _check.instance("cell", self.cell, (Cell, Layer), "GRU(64)")
+        arrays, _ = time_first(self.model, xs, options.get("time_axis", 0))
+        return unroll(self.model, self._values(arrays), xs, carry, **options)
+
+    def init_carry(self, x: Inputs) -> Carry:
+        """Make the carry with which a sequence starts, for one step's input x [*B, D]."""
+        return self.model.init_carry(x, self._values(x))
+
+    def step(
+        self,
+        carry: Carry,
+        x: Inputs,
+        reset: ArrayLike | None = None,
+        *,
+        reset_carry: Carry = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Carry, Outputs]:
+        """Take one step, as `step` of the cell or layer does."""
+        params = self._values(x)
+        return self.model.step(params, carry, x, reset, reset_carry=reset_carry, key=key)
+
+    @nn.compact
+    def _values(self, x: Inputs) -> Params:
+        """Return the parameters for inputs x, or draw them."""
+        _check.instance("model", self.model, (Cell, Layer), "GRU(64)")
+        size = self.model.input_size(x)
         # Drawn where a parameter is missing, so also by an `apply` that may make parameters.
         if self.is_mutable_collection("params") and not self.variables.get("params"):
-            made = self.cell.init(self.make_rng("params"), input_size)
+            params = self.model.init(self.make_rng("params"), size)
         else:
-            made = param_shapes(self.cell, input_size)
+            params = param_shapes(self.model, size)
 
-        def stored(path: tuple[Any, ...], leaf: Any) -> Any:
+        def stored(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
             name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
             return self.param(name, lambda _: leaf)
 
-        params = jax.tree_util.tree_map_with_path(stored, made)
-        return call(self.cell, params, xs, carry, **flags)
+        return jax.tree_util.tree_map_with_path(stored, params)

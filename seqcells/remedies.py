@@ -84,7 +84,7 @@ def omega(
     why_not = cell.why_not_split() if isinstance(cell, SplitCell) else "it is not a SplitCell"
     if why_not is not None:
         raise ValueError(f"cell: expected one that can be split, as GRU(64) is: {cell}: {why_not}")
-    xs = _not_empty(xs)
+    xs = _not_empty(cell, xs)
     cell, carry, _ = prepare(cell, params, xs, carry, Flags())
     assert isinstance(cell, SplitCell)  # `prepare` sets the dtype alone
     constant, xs, carry = jax.lax.stop_gradient((params, xs, carry))
@@ -103,9 +103,9 @@ def omega(
     return _total(_FORMS[form], norm(_rows(back, xs.ndim - 1)), counts)
 
 
-def _not_empty(xs: jax.Array) -> jax.Array:
+def _not_empty(cell: Cell, xs: jax.Array) -> jax.Array:
     """Return sequences, or raise if there are none to take a mean of."""
-    xs, _ = time_first(xs)
+    xs, _ = time_first(cell, xs)
     if 0 in xs.shape[:-1]:
         raise ValueError(f"xs: expected one sequence of one step or more, got shape {xs.shape}")
     return xs
@@ -163,7 +163,9 @@ def flossing(
     >>> round(float(flossing(cell, params, jnp.ones((20, 2)), k=2)), 4)  # 2 (ln 0.5)^2
     0.9609
     """
-    exponents = lyapunov_exponents(cell, params, _not_empty(xs), k, warmup=warmup, carry=carry)
+    exponents = lyapunov_exponents(
+        cell, params, _not_empty(cell, xs), k, warmup=warmup, carry=carry
+    )
     return jnp.mean(jnp.sum(jnp.square(exponents), axis=-1))
 
 

@@ -51,7 +51,7 @@ class Reader:
 
     def __call__(self, params: ReaderParams, sample: probes.Sample) -> jax.Array:
         """Return the answers float[S, N, O]."""
-        _, ys = self.net.apply(params.cell, sample.xs)
+        _, ys = sc.unroll(self.net, params.cell, sample.xs)
         return self.read(params, sample.pick(ys))
 
 

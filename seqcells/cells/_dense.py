@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from seqcells import _check, initializers
 from seqcells._cell import Cell, SplitCell, zero_carry
 from seqcells._linear import wide
+from seqcells._types import Carry, Drive, Params
 from seqcells.initializers import GateInitializers
 
 ACTIVATIONS = {
@@ -32,8 +34,8 @@ class SizedCell(Cell):
     hidden_size: int
     _: dataclasses.KW_ONLY
     w_ih_init: GateInitializers = initializers.Lecun()
-    dtype: Any = None
-    param_dtype: Any = jnp.float32
+    dtype: DTypeLike | None = None
+    param_dtype: DTypeLike = jnp.float32
 
     def __post_init__(self) -> None:
         size = _check.size("hidden_size", self.hidden_size, least=1)
@@ -58,22 +60,24 @@ class SizedCell(Cell):
         return f"{type(self).__name__}({', '.join(said)})"
 
     def resolve(self, x: jax.Array) -> Self:
-        """Return the cell with `dtype` settled: its own, or else that of x."""
+        """Return the cell with a `dtype`: its own, or else that of x."""
+        if not hasattr(x, "dtype"):
+            raise TypeError(f"xs: expected one array for {self}, got {_check.describe(x)}")
         _check.floating("xs", x.dtype, "cast it, or embed tokens first")
         return self if self.dtype is not None else dataclasses.replace(self, dtype=x.dtype)
 
-    def compute_dtype(self, x: jax.Array) -> Any:
+    def compute_dtype(self, x: jax.Array) -> DTypeLike:
         """Return the dtype in which an input x is multiplied.
 
         The carry is multiplied in its own dtype: rounded to bfloat16, a sum would stop at 256.
         """
         return x.dtype if self.dtype is None else self.dtype
 
-    def init_carry(self, x: jax.Array) -> Any:
+    def init_carry(self, x: jax.Array, params: Params = None) -> Carry:
         """Make zeros float[*B, H] for one step's input x [*B, D], in at least float32."""
-        return zero_carry(x, self.hidden_size, wide(self.resolve(x).dtype))
+        return zero_carry(x, self.hidden_size, wide(self.resolve(x).compute_dtype(x)))
 
-    def read(self, params: Any, carry: Any, drive: Any) -> jax.Array:
+    def read(self, params: Params, carry: Carry, drive: Drive) -> jax.Array:
         """Return the carry in the dtype of computation."""
         return carry if self.dtype is None else carry.astype(self.dtype)
 

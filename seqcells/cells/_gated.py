@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
 from seqcells._linear import affine, gates
+from seqcells._types import Params
 from seqcells.cells._dense import DenseCell
 from seqcells.initializers import GateInitializers
 
@@ -39,7 +40,7 @@ class GatedCell(DenseCell):
     def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:
         """Compute r and z from the gates' sums, those of the candidate left out."""
 
-    def init(self, key: jax.Array, input_size: int) -> Any:
+    def init(self, key: jax.Array, input_size: int) -> Params:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         w_ih, w_hh, k_bias = self._matrices(key, input_size)
         k_b, k_c = jax.random.split(k_bias)
@@ -48,11 +49,11 @@ class GatedCell(DenseCell):
         b_hh = self._draw("b_hh_init", k_c, width) if self.bias == "double" else None
         return self.PARAMS(w_ih, w_hh, b_ih, b_hh)
 
-    def project(self, params: Any, x: jax.Array) -> Gates:
+    def project(self, params: Params, x: jax.Array) -> Gates:
         """Compute W x + b, gate by gate. x: float[*B, D]."""
         return gates(affine(x, params.w_ih, params.b_ih, self.compute_dtype(x)), len(self.GATES))
 
-    def mix(self, params: Any, carry: jax.Array) -> Gates:
+    def mix(self, params: Params, carry: jax.Array) -> Gates:
         """Compute U h + c in the dtype of the carry, gate by gate. carry: float[*B, H]."""
         return gates(affine(carry, params.w_hh, params.b_hh, carry.dtype), len(self.GATES))
 
@@ -70,7 +71,7 @@ class GatedCell(DenseCell):
         return (1 - z) * carry + z * n
 
     def gates(
-        self, params: Any, carry: jax.Array, drive: Gates, mixed: Gates | None = None
+        self, params: Params, carry: jax.Array, drive: Gates, mixed: Gates | None = None
     ) -> dict[str, jax.Array]:
         """Compute r and z, or the one gate that is both."""
         mixed = self.mix(params, carry) if mixed is None else mixed
@@ -82,7 +83,7 @@ class GatedCell(DenseCell):
             return None
         return "reset_after=False has two products in sequence, that of the gates and U_n (r * h)"
 
-    def recur(self, params: Any, carry: jax.Array, drive: Gates) -> jax.Array:
+    def recur(self, params: Params, carry: jax.Array, drive: Gates) -> jax.Array:
         """Compute h_t."""
         if self.reset_after:
             return super().recur(params, carry, drive)

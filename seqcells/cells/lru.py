@@ -107,7 +107,7 @@ class LRU(SizedCell, LinearCell):
             *(jnp.log(a).astype(self.param_dtype) for a in ring),
         )
 
-    def init_carry(self, x: jax.Array) -> LRUCarry:
+    def init_carry(self, x: jax.Array, params: LRUParams | None = None) -> LRUCarry:
         """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
         zeros = super().init_carry(x)
         return LRUCarry(zeros, zeros)

@@ -100,7 +100,7 @@ class LSTM(DenseCell):
         p = self.p_init(k_p, (3 * self.hidden_size,), self.param_dtype) if self.peepholes else None
         return LSTMParams(w_ih, w_hh, b, p)
 
-    def init_carry(self, x: jax.Array) -> LSTMCarry:
+    def init_carry(self, x: jax.Array, params: LSTMParams | None = None) -> LSTMCarry:
         """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
         zeros = super().init_carry(x)
         return LSTMCarry(zeros, zeros)

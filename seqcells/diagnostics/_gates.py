@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params
-from seqcells._flags import Flags
-from seqcells._unroll import prepare, time_first, trajectory
+from seqcells._cell import Cell
+from seqcells._types import Carry, Inputs, Params
+from seqcells._unroll import begin, trajectory
 
 
 class GateShares(NamedTuple):
@@ -30,7 +30,7 @@ class Timescales(NamedTuple):
 
 
 def gate_values(
-    cell: Cell, params: Params, xs: ArrayLike, carry: Carry = None
+    cell: Cell, params: Params, xs: Inputs, carry: Carry = None
 ) -> dict[str, jax.Array]:
     """Compute the gates of every step.
 
@@ -56,9 +56,9 @@ def gate_values(
     >>> {name: value.shape for name, value in values.items()}
     {'r': (4, 3), 'z': (4, 3)}
     """
-    xs, _ = time_first(xs)
+    _check.instance("cell", cell, Cell, "GRU(64)")
     after = trajectory(cell, params, xs, carry)
-    cell, carry, _ = prepare(cell, params, xs, carry, Flags())
+    cell, xs, carry, _ = begin(cell, params, xs, carry)
     before = jax.tree.map(lambda first, a: jnp.concatenate([first[None], a[:-1]]), carry, after)
     values = cell.gates(params, before, cell.project(params, xs))
     if not values:

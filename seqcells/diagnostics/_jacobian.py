@@ -5,19 +5,19 @@ from __future__ import annotations
 import jax
 from jax.flatten_util import ravel_pytree
 
-from seqcells._cell import Carry, Cell, Params
-from seqcells._flags import Flags
-from seqcells._unroll import prepare, time_first
+from seqcells._model import Model, leading
+from seqcells._types import Carry, Inputs, Params
+from seqcells._unroll import begin
 
 
-def step_jacobians(cell: Cell, params: Params, xs: jax.Array, carry: Carry = None) -> jax.Array:
+def step_jacobians(model: Model, params: Params, xs: Inputs, carry: Carry = None) -> jax.Array:
     """Compute J_t = dh_t / dh_{t-1} of every step, row i for the i-th entry of h_t.
 
     A carry of several leaves is flattened to one vector, leaf after leaf in the order of the tree.
     For an LSTM it is h followed by c, so S = 2 H.
 
     Args:
-        cell: any cell with a real carry.
+        model: any cell or layer that can step and has a real carry.
         params: its parameters.
         xs: float[T, *B, D].
         carry: the initial carry; a fresh one where None.
@@ -31,20 +31,19 @@ def step_jacobians(cell: Cell, params: Params, xs: jax.Array, carry: Carry = Non
     >>> float(step_jacobians(cell, params, jnp.ones((4, 2)))[3, 1, 1])
     0.5
     """
-    xs, _ = time_first(xs)
-    cell, carry, _ = prepare(cell, params, xs, carry, Flags())
+    model, xs, carry, _ = begin(model, params, xs, carry)
 
-    def step(carry: Carry, x: jax.Array) -> tuple[Carry, jax.Array]:
+    def step(carry: Carry, x: Inputs) -> tuple[Carry, jax.Array]:
         """Step one sequence."""
         flat, unflat = ravel_pytree(carry)
 
         def moved(flat: jax.Array) -> tuple[jax.Array, Carry]:
-            new = cell.step(params, unflat(flat), x)[0]
+            new = model.step(params, unflat(flat), x)[0]
             return ravel_pytree(new)[0], new
 
         jacobian, new = jax.jacfwd(moved, has_aux=True)(flat)
         return new, jacobian
 
-    for _ in xs.shape[1:-1]:
+    for _ in leading(model, xs)[1:]:
         step = jax.vmap(step)
     return jax.lax.scan(step, carry, xs)[1]

@@ -5,17 +5,20 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params
-from seqcells._flags import Flags
-from seqcells._unroll import prepare, run_plan, time_first
+from seqcells._cell import Cell
+from seqcells._model import leading
+from seqcells._types import Carry, Drive, Inputs, InputSize, Outputs, Params
+from seqcells._unroll import begin, run_plan
 from seqcells.engines import Plan, Scan
+
+Loss = Callable[[Outputs], jax.Array]
 
 
 class RateAndHorizon(NamedTuple):
@@ -26,7 +29,7 @@ class RateAndHorizon(NamedTuple):
 
 
 def carry_gradient(
-    cell: Cell, params: Params, xs: jax.Array, loss: Callable[[Any], jax.Array], carry: Carry = None
+    cell: Cell, params: Params, xs: Inputs, loss: Loss, carry: Carry = None
 ) -> Carry:
     """Compute dL/dh_t, the total derivative of a loss by the carry after every step.
 
@@ -45,9 +48,9 @@ def carry_gradient(
     Raises:
         TypeError: if the cell is a FunctionCell.
     """
-    xs, _ = time_first(xs)
-    cell, carry, flags = prepare(cell, params, xs, carry, Flags())
-    still = no_nudges(carry, len(xs))
+    _check.instance("cell", cell, Cell, "GRU(64)")
+    cell, xs, carry, flags = begin(cell, params, xs, carry)
+    still = no_nudges(carry, leading(cell, xs)[0])
 
     def perturbed(nudges: Carry) -> jax.Array:
         return loss(run_plan(Plan(Scan(), Nudged(cell)), params, (xs, nudges), carry, flags)[1])
@@ -56,7 +59,7 @@ def carry_gradient(
 
 
 def gradient_by_lag(
-    cell: Cell, params: Params, xs: jax.Array, loss: Callable[[Any], jax.Array], carry: Carry = None
+    cell: Cell, params: Params, xs: Inputs, loss: Loss, carry: Carry = None
 ) -> jax.Array:
     """Compute ||dL/dh_{T-1-k}||_2 for every lag k, in one backward pass.
 
@@ -82,7 +85,7 @@ def gradient_by_lag(
     [1.0, 0.5, 0.25, 0.125]
     """
     gradient = carry_gradient(cell, params, xs, loss, carry)
-    return norms_by_lag(gradient, jnp.shape(xs)[:-1])
+    return norms_by_lag(gradient, leading(cell, jax.tree.map(jnp.asarray, xs)))
 
 
 def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) -> RateAndHorizon:
@@ -156,23 +159,23 @@ class Nudged(Cell):
 
     cell: Cell
 
-    def init(self, key: jax.Array, input_size: int) -> Params:
+    def init(self, key: jax.Array, input_size: InputSize) -> Params:
         return self.cell.init(key, input_size)
 
-    def init_carry(self, x: Any) -> Carry:
-        return self.cell.init_carry(x[0])
+    def init_carry(self, x: Inputs, params: Params = None) -> Carry:
+        return self.cell.init_carry(x[0], params)
 
-    def project(self, params: Params, x: Any) -> Any:
+    def project(self, params: Params, x: Inputs) -> Drive:
         return self.cell.project(params, x[0]), x[1]
 
-    def recur(self, params: Params, carry: Carry, drive: Any) -> Carry:
+    def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
         return self.next_carry(params, carry, drive, None)
 
     def next_carry(
-        self, params: Params, carry: Carry, drive: Any, fresh: jax.Array | None
+        self, params: Params, carry: Carry, drive: Drive, fresh: jax.Array | None
     ) -> Carry:
         drive, nudge = drive
         return jax.tree.map(jnp.add, self.cell.next_carry(params, carry, drive, fresh), nudge)
 
-    def read(self, params: Params, carry: Carry, drive: Any) -> Any:
+    def read(self, params: Params, carry: Carry, drive: Drive) -> Outputs:
         return self.cell.read(params, carry, drive[0])

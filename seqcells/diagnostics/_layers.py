@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params
+from seqcells._cell import Cell
 from seqcells._flags import Flags
-from seqcells._unroll import prepare, run_plan
-from seqcells.diagnostics._lag import Nudged, no_nudges, norms_by_lag
+from seqcells._layer import Layer, Start
+from seqcells._model import Model, leading
+from seqcells._types import Carry, Inputs, Outputs, Params
+from seqcells._unroll import EveryStep, begin, prepare, run_plan
+from seqcells.diagnostics._lag import Loss, Nudged, no_nudges, norms_by_lag
 from seqcells.engines import Plan, Scan
-from seqcells.layers import Layer, Recurrent
 
 
 class Recurrence(NamedTuple):
@@ -29,13 +30,12 @@ class Recurrence(NamedTuple):
 
 
 def recurrences(
-    net: Layer | Cell, params: Params, xs: ArrayLike, carry: Carry = None
+    net: Model, params: Params, xs: Inputs, carry: Carry = None
 ) -> tuple[Recurrence, ...]:
-    """Find the cells of a net, and what each is run on, so that any diagnostic runs on any layer.
+    """Return each cell of a net with its parameters, inputs and initial carry, for any diagnostic.
 
     Args:
-        net: a layer, such as a `Stack`, or a cell; one of your own shows its layers and cells as
-            fields of its dataclass.
+        net: a layer, such as a `Stack`, or a cell; one of your own runs its parts by `time.run`.
         params: its parameters.
         xs: float[T, *B, D].
         carry: the net's initial carry; a fresh one if None.
@@ -57,26 +57,24 @@ def recurrences(
     LSTM(3) (6,)
     LSTM(3) (6,)
     """
-    found = []
+    found: list[Recurrence] = []
 
     def note(
-        layer: Recurrent, params: Params, xs: jax.Array, carry: Carry, flags: Flags, key: Any
-    ) -> tuple[Carry, Any]:
-        inner, fresh = layer.start(params, xs)
-        first = prepare(layer.cell, inner, xs, carry, flags, fresh)[1]
-        read = jnp.flip(xs, axis=0) if layer.reverse else xs
-        found.append(Recurrence(layer.cell, inner, read, first))
-        return Recurrent.run(layer, params, xs, carry, flags, key)
+        time: EveryStep, cell: Cell, params: Params, xs: Inputs, start: Start, reverse: bool
+    ) -> tuple[Carry, Outputs]:
+        read = jax.tree.map(lambda a: jnp.flip(a, axis=0), xs) if reverse else xs
+        found.append(Recurrence(cell, params, read, start.carry))
+        return EveryStep.cell(time, cell, params, xs, start, None, reverse=reverse)
 
-    _hooked(net, note).apply(params, xs, carry)
+    _run(net, params, xs, carry, note)
     return tuple(found)
 
 
 def layer_gradients_by_lag(
-    net: Layer | Cell,
+    net: Model,
     params: Params,
-    xs: ArrayLike,
-    loss: Callable[[Any], jax.Array],
+    xs: Inputs,
+    loss: Loss,
     carry: Carry = None,
 ) -> tuple[jax.Array, ...]:
     """Compute ||dL/dh_{T-1-k}||_2 at every lag k for the carry h of every layer of a net.
@@ -99,48 +97,53 @@ def layer_gradients_by_lag(
         TypeError: if `net` is not a layer or cell, or contains a FunctionCell.
         ValueError: as `unroll`.
     """
-    steps = jnp.shape(xs)[:-1]
+    steps = leading(net, jax.tree.map(jnp.asarray, xs))
     still = tuple(no_nudges(one.carry, steps[0]) for one in recurrences(net, params, xs, carry))
 
     def perturbed(nudges: tuple[Carry, ...]) -> jax.Array:
         left = iter(nudges)
 
-        def nudged(
-            layer: Recurrent, params: Params, xs: jax.Array, carry: Carry, flags: Flags, _: Any
-        ) -> tuple[Carry, Any]:
-            flags = flags.backward() if layer.reverse else flags
-            inner, fresh = layer.start(params, xs)
-            cell, carry, flags = prepare(layer.cell, inner, xs, carry, flags, fresh)
-            return run_plan(Plan(Scan(), Nudged(cell)), inner, (xs, next(left)), carry, flags)
+        def nudge(
+            time: EveryStep, cell: Cell, params: Params, xs: Inputs, start: Start, reverse: bool
+        ) -> tuple[Carry, Outputs]:
+            flags = time.read(reverse)
+            cell, carry, flags = prepare(cell, params, xs, start.carry, flags, start.fresh)
+            return run_plan(Plan(Scan(), Nudged(cell)), params, (xs, next(left)), carry, flags)
 
-        return loss(_hooked(net, nudged).apply(params, xs, carry)[1])
+        return loss(_run(net, params, xs, carry, nudge)[1])
 
     return tuple(norms_by_lag(one, steps) for one in jax.grad(perturbed)(still))
 
 
 @dataclasses.dataclass(frozen=True)
-class _Hooked(Recurrent):
-    """A `Recurrent` that another function runs."""
+class _Hooked(EveryStep):
+    """All steps, with a function in the place of each cell's unrolling."""
 
-    hook: Callable[..., tuple[Carry, Any]] = dataclasses.field(kw_only=True)
+    hook: Callable[..., tuple[Carry, Outputs]] = EveryStep.cell
 
-    def run(
-        self, params: Params, xs: jax.Array, carry: Carry, flags: Flags, key: jax.Array | None
-    ) -> tuple[Carry, jax.Array]:
-        return self.hook(self, params, xs, carry, flags, key)
+    def cell(
+        self,
+        cell: Cell,
+        params: Params,
+        xs: Inputs,
+        start: Start,
+        key: jax.Array | None,
+        *,
+        reverse: bool = False,
+        engine: Any = None,
+    ) -> tuple[Carry, Outputs]:
+        return self.hook(self, cell, params, xs, start, reverse)
 
 
-def _hooked(net: Any, hook: Callable[..., tuple[Carry, Any]]) -> Layer:
-    """Rebuild a net with `hook` in the place of every `Recurrent` and cell."""
-    net = Recurrent(net) if isinstance(net, Cell) else net
-    _check.instance("net", net, Layer, "Stack((GRU(64), GRU(64)))")
-    values = {field.name: getattr(net, field.name) for field in dataclasses.fields(net)}
-    if isinstance(net, Recurrent):
-        return _Hooked(**values, hook=hook)
-
-    def within(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(map(within, value))
-        return _hooked(value, hook) if isinstance(value, (Cell, Layer)) else value
-
-    return dataclasses.replace(net, **{name: within(value) for name, value in values.items()})
+def _run(
+    net: Model,
+    params: Params,
+    xs: Inputs,
+    carry: Carry,
+    hook: Callable[..., tuple[Carry, Outputs]],
+) -> tuple[Carry, Outputs]:
+    """Run a net with `hook` in the place of each cell's unrolling."""
+    _check.instance("net", net, (Layer, Cell), "Stack((GRU(64), GRU(64)))")
+    _, xs, carry, ready = begin(net, params, xs, carry)
+    time = _Hooked(Flags(), hook=hook)
+    return time.run(net, params, xs, Start(carry, ready.fresh), None)

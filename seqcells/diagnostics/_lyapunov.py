@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
+from jax.typing import DTypeLike
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params
-from seqcells._flags import Flags
-from seqcells._unroll import prepare, time_first
+from seqcells._model import Model, leading
+from seqcells._types import Carry, Inputs, Params
+from seqcells._unroll import begin
 from seqcells.engines._platform import varying
 
 
 def lyapunov_exponents(
-    cell: Cell,
+    model: Model,
     params: Params,
-    xs: jax.Array,
+    xs: Inputs,
     k: int | None = None,
     *,
     warmup: int = 0,
@@ -40,7 +40,7 @@ def lyapunov_exponents(
     exponents of a short sequence may not be sorted yet.
 
     Args:
-        cell: any cell with a real carry.
+        model: any cell or layer that can step and has a real carry.
         params: its parameters.
         xs: float[T, *B, D].
         k: the number of exponents, from 1 to S, the entries of a carry; all if None.
@@ -61,37 +61,36 @@ def lyapunov_exponents(
     >>> [round(float(exponent), 4) for exponent in exponents]  # ln 0.5
     [-0.6931, -0.6931]
     """
-    xs, _ = time_first(xs)
-    cell, carry, _ = prepare(cell, params, xs, carry, Flags())
-    counted = len(xs) - _check.size("warmup", warmup, least=0)
+    model, xs, carry, _ = begin(model, params, xs, carry)
+    length, *batch = leading(model, xs)
+    counted = length - _check.size("warmup", warmup, least=0)
     if counted < 1:
-        raise ValueError(f"warmup: expected fewer than the {len(xs)} steps of xs, got {warmup}")
-    batch = xs.ndim - 2
+        raise ValueError(f"warmup: expected fewer than the {length} steps of xs, got {warmup}")
     leaves = jax.tree.leaves(carry)
-    size = sum(math.prod(leaf.shape[batch:]) for leaf in leaves)
+    size = sum(math.prod(leaf.shape[len(batch) :]) for leaf in leaves)
     columns = varying(_columns(size, k, jnp.result_type(*leaves)), carry)
 
     def step(
-        state: tuple[Carry, jax.Array], x: jax.Array
+        state: tuple[Carry, jax.Array], x: Inputs
     ) -> tuple[tuple[Carry, jax.Array], jax.Array]:
         """Step one sequence."""
         carry, q = state
         flat, unflat = ravel_pytree(carry)
         new, tangent = jax.linearize(
-            lambda flat: ravel_pytree(cell.step(params, unflat(flat), x)[0])[0], flat
+            lambda flat: ravel_pytree(model.step(params, unflat(flat), x)[0])[0], flat
         )
         q, lengths = orthonormal(jax.vmap(tangent, 1, 1)(q))
         return (unflat(new), q), jnp.log(lengths)
 
-    for axis in reversed(range(batch)):
+    for rows in reversed(batch):
         step = jax.vmap(step)
-        columns = jnp.broadcast_to(columns, (xs.shape[1 + axis], *columns.shape))
+        columns = jnp.broadcast_to(columns, (rows, *columns.shape))
     # What the way back needs of the columns is S * k^2 numbers a step: computed again, not kept.
     _, logs = jax.lax.scan(jax.checkpoint(step), (carry, columns), xs)
     return jnp.mean(logs[-counted:], axis=0)
 
 
-def _columns(size: int, k: int | None, dtype: Any) -> jax.Array:
+def _columns(size: int, k: int | None, dtype: DTypeLike) -> jax.Array:
     """Make k orthonormal columns in general position, [S, k], the first k of the same S."""
     k = size if k is None else _check.integer("k", k)
     if not 1 <= k <= size:

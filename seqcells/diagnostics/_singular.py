@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params
+from seqcells._model import Model
+from seqcells._types import Carry, Inputs, Params
 from seqcells.cells import RNN, IndRNN, IndRNNParams, RNNParams
 from seqcells.diagnostics._jacobian import step_jacobians
 from seqcells.engines._platform import varying
@@ -24,9 +25,7 @@ class JacobianByLag(NamedTuple):
     log_norm: jax.Array  # [T+1, *B], nats; of the Frobenius norm
 
 
-def jacobian_by_lag(
-    cell: Cell, params: Params, xs: jax.Array, carry: Carry = None
-) -> JacobianByLag:
+def jacobian_by_lag(model: Model, params: Params, xs: Inputs, carry: Carry = None) -> JacobianByLag:
     """Measure dh_T/dh_{T-k} = J_T J_{T-1} ... J_{T-k+1} at every lag k, all its singular values.
 
     The product is rescaled at every step, so only rounding limits its accuracy: singular values
@@ -34,7 +33,8 @@ def jacobian_by_lag(
     and gives their slope.
 
     Args:
-        cell: any cell with a real carry; one of several leaves is taken as one vector of S entries.
+        model: any cell or layer that can step and has a real carry; one of several leaves is taken
+            as one vector of S entries.
         params: its parameters.
         xs: float[T, *B, D].
         carry: the initial carry, h_0; a fresh one if None.
@@ -54,7 +54,7 @@ def jacobian_by_lag(
     >>> [round(float(log[0]), 4) for log in jnp.exp(logs)]
     [1.0, 0.5, 0.25, 0.125, 0.0625]
     """
-    jacobians = step_jacobians(cell, params, xs, carry)
+    jacobians = step_jacobians(model, params, xs, carry)
     one = jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape[1:])
     start = varying((one, jnp.zeros(jacobians.shape[1:-2], jacobians.dtype)), jacobians)
 
@@ -77,7 +77,7 @@ def jacobian_by_lag(
     return JacobianByLag(log_scales[..., None] + jnp.log(values), log_scales + jnp.log(norms))
 
 
-def pascanu_bound(cell: Cell, params: Params, lag: ArrayLike = 1) -> jax.Array:
+def pascanu_bound(cell: RNN | IndRNN, params: Params, lag: ArrayLike = 1) -> jax.Array:
     """Compute the bound `||dh_t/dh_{t-k}||_2 <= (||W||_2 max |act'|)^k` (Pascanu et al. 2013).
 
     W is the recurrent matrix, or diag(u) for IndRNN; `max |act'|` is 1 for tanh, ReLU and the
@@ -103,7 +103,6 @@ def pascanu_bound(cell: Cell, params: Params, lag: ArrayLike = 1) -> jax.Array:
     [1.0, 0.5, 0.25]
     """
     _check.instance("cell", cell, (RNN, IndRNN), "RNN(64)")
-    assert isinstance(cell, RNN | IndRNN)
     _check.instance("params", params, (RNNParams, IndRNNParams), "cell.init(key, input_size)")
     w = jnp.asarray(params.w_hh)
     norm = jnp.max(jnp.abs(w)) if w.ndim == 1 else jnp.linalg.norm(w, 2)

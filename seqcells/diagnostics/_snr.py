@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._types import PyTree
@@ -48,7 +49,7 @@ def gradient_snr(gradients: PyTree) -> GradientSNR:
     [3.0, 2.0, 1.5]
     """
 
-    def leaf(gradient: object) -> GradientSNR:
+    def leaf(gradient: ArrayLike) -> GradientSNR:
         g = _check.array("gradients", gradient, "a tree of float[N, ...]")
         _check.floating("gradients", g.dtype, "take those of floating parameters")
         if g.ndim < 1 or len(g) < 2:

@@ -12,17 +12,18 @@ from seqcells._types import PyTree
 Tree = TypeVar("Tree")
 
 
-def platform(xs: jax.Array | jax.ShapeDtypeStruct) -> str:
+def platform(xs: PyTree) -> str:
     """Return the platform of `xs`, or the one that traced code will run on.
 
     Args:
-        xs: an array, a tracer or a shape.
+        xs: a pytree of arrays, tracers or shapes.
 
     Returns:
         "cpu", "gpu" or "tpu".
     """
-    if isinstance(xs, jax.Array) and not isinstance(xs, Tracer):
-        return next(iter(xs.devices())).platform
+    leaf = jax.tree.leaves(xs)[0]
+    if isinstance(leaf, jax.Array) and not isinstance(leaf, Tracer):
+        return next(iter(leaf.devices())).platform
     device = getattr(jax.config, "jax_default_device", None)  # a device, a platform's name, or None
     return getattr(device, "platform", device) or jax.default_backend()
 

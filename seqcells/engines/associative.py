@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from seqcells._cell import Carry, Cell, LinearCell, Params
 from seqcells._flags import Flags, select, silence, zeros_like
+from seqcells._model import leading
 from seqcells._types import PyTree
 from seqcells.engines import _platform
 from seqcells.engines._engine import Engine, Inputs
@@ -45,7 +46,7 @@ class AssociativeScan(Engine):
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
         if not isinstance(cell, LinearCell):
             raise TypeError(f"cell: expected a LinearCell, got {cell}; use engine=Scan()")
-        steps = xs.shape[:-1]
+        steps = leading(cell, xs)
         valid = jnp.ones(steps, bool) if flags.valid is None else flags.valid
         restart = jnp.zeros(steps, bool) if flags.restart is None else flags.restart
         seen = silence(flags.valid, xs)

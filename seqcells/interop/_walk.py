@@ -9,11 +9,12 @@ import jax
 import numpy as np
 
 from seqcells import _check
-from seqcells._cell import Cell, Params, known_shapes
-from seqcells._types import Shape
-from seqcells.layers import Bidirectional, Both, Layer, Recurrent, Stack
+from seqcells._cell import Cell
+from seqcells._model import Model, known_shapes
+from seqcells._types import Params, Shape
+from seqcells.layers import Bidirectional, Both, Recurrent, Stack
 
-CellOrLayer = Cell | Layer
+CellOrLayer = Model
 
 
 class Leaf(NamedTuple):
@@ -75,7 +76,7 @@ def _directions(rules: Rules, layer: CellOrLayer) -> list[Leaf]:
     return [_recurrent(rules, layer)]
 
 
-def _recurrent(rules: Rules, layer: Layer) -> Leaf:
+def _recurrent(rules: Rules, layer: Model) -> Leaf:
     if not isinstance(layer, Recurrent):
         wanted = "a cell, Recurrent, Bidirectional or a Stack of these"
         raise ValueError(f"cell_or_layer: expected {wanted} for {rules.name}, got {layer!r}")

@@ -269,7 +269,7 @@ def test_a_cell_of_a_users_own_is_a_cell():
         def init(self, key, input_size):
             return jnp.ones(input_size)
 
-        def init_carry(self, x):
+        def init_carry(self, x, params=None):
             return jnp.zeros_like(x[..., 0])
 
         def project(self, params, x):
@@ -294,7 +294,7 @@ class Question(sc.LinearCell):
     def init(self, key, input_size):
         return 0.5 * jax.random.normal(key, (input_size, 2), jnp.float32)
 
-    def init_carry(self, x):
+    def init_carry(self, x, params=None):
         return jnp.zeros_like(x[..., 0])
 
     def project(self, params, x):

@@ -42,7 +42,7 @@ class Decay(sc.SplitCell):
     def init(self, key, input_size):
         return 0.3 * jax.random.normal(key, (input_size, self.size))
 
-    def init_carry(self, x):
+    def init_carry(self, x, params=None):
         return jnp.zeros((*x.shape[:-1], self.size))
 
     def project(self, params, x):
@@ -108,7 +108,7 @@ class Singular(Decay):
 class Remembering(Decay):
     """No two fresh carries are alike."""
 
-    def init_carry(self, x):
+    def init_carry(self, x, params=None):
         return jnp.full((*x.shape[:-1], self.size), 0.1 * next(COUNT))
 
 
@@ -122,7 +122,7 @@ class Split(Decay):
 class Narrow(Decay):
     """The carry is held in the dtype of the input."""
 
-    def init_carry(self, x):
+    def init_carry(self, x, params=None):
         return jnp.zeros((*x.shape[:-1], self.size), x.dtype)
 
 

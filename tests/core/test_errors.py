@@ -150,7 +150,7 @@ CALLS = {
     "reverse no bool": (lambda: unroll(reverse=1), TypeError, ["reverse", "True or False", "1"]),
     "engine by name": (lambda: unroll(engine="scan"), TypeError, ["engine", "Scan()", "'scan'"]),
     "a class for an engine": (lambda: unroll(engine=sc.Scan), TypeError, ["engine", "Scan()"]),
-    "a class for a cell": (lambda: unroll(cell=sc.GRU), TypeError, ["cell", "GRU(64)", "GRU"]),
+    "a class for a cell": (lambda: unroll(cell=sc.GRU), TypeError, ["model", "GRU(64)", "GRU"]),
     "params of another cell": (
         lambda: unroll(cell=RNN),
         ValueError,
@@ -325,13 +325,17 @@ CALLS = {
         ["dtype", "float64", "jax_enable_x64"],
     ),
     "param_count of a cell": (lambda: sc.param_count(GRU), TypeError, ["params", "GRU(4)"]),
-    "an int in nnx": (lambda: sc.nnx.RNN(3, 1, rngs=None), TypeError, ["cell", "GRU(64)", "3"]),
+    "an int in nnx": (lambda: sc.nnx.RNN(3, 1, rngs=None), TypeError, ["model", "GRU(64)", "3"]),
     "a class in nnx": (
         lambda: sc.nnx.RNN(sc.GRU, 1, rngs=None),
         TypeError,
-        ["cell", "GRU(64)", "the class GRU"],
+        ["model", "GRU(64)", "the class GRU"],
     ),
-    "an int in linen": (lambda: sc.linen.RNN(3).init(KEY, XS), TypeError, ["cell", "GRU(64)", "3"]),
+    "an int in linen": (
+        lambda: sc.linen.RNN(3).init(KEY, XS),
+        TypeError,
+        ["model", "GRU(64)", "3"],
+    ),
     "a ring that is empty": (
         lambda: sc.LRU(H, r_min=0.9, r_max=0.5),
         ValueError,
@@ -547,7 +551,7 @@ CALLS = {
         ["lag", "one int", "int32[3]"],
     ),
     # the rest
-    "summary of an int": (lambda: sc.summary(3, 1), TypeError, ["cell", "GRU(64)", "3"]),
+    "summary of an int": (lambda: sc.summary(3, 1), TypeError, ["model", "GRU(64)", "3"]),
     "summary of no input": (lambda: sc.summary(GRU, -1), ValueError, ["input_size", ">= 0", "-1"]),
     "norms that are integers": (
         lambda: diagnostics.rate_and_horizon(np.array([1, 2])),

@@ -58,7 +58,7 @@ def test_noise_is_drawn_with_keys_of_its_own(name):
     unroll(jax.random.key(0))
     net = sc.Stack((cell, sc.GRU(3)), 0.3)
     params = net.init(jax.random.key(1), D)
-    jax.jit(lambda key: net.apply(params, jnp.ones((T, D)), key=key))(jax.random.key(0))
+    jax.jit(lambda key: sc.unroll(net, params, jnp.ones((T, D)), key=key))(jax.random.key(0))
 
 
 @pytest.mark.parametrize("name", PROBES)

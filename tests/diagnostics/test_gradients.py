@@ -173,7 +173,7 @@ class TwoSpeeds(sc.Cell):
     def init(self, key, input_size):
         return jnp.array([0.5, 0.9])
 
-    def init_carry(self, x):
+    def init_carry(self, x, params=None):
         return Two(jnp.zeros_like(x[..., 0]), jnp.zeros_like(x[..., :1]))
 
     def project(self, params, x):

@@ -40,8 +40,11 @@ class Doubled(sc.Layer):
     def init(self, key, input_size):
         return self.inner.init(key, input_size)
 
-    def run(self, params, xs, carry, flags, key):
-        return self.inner.run(params, 2 * xs, carry, flags, key)
+    def init_carry(self, x, params=None):
+        return self.inner.init_carry(x, params)
+
+    def run(self, params, xs, start, time, key):
+        return time.run(self.inner, params, 2 * xs, start, key)
 
 
 NETS = {
@@ -69,8 +72,7 @@ def test_every_cell_of_a_net_is_found_with_what_it_is_run_on(name):
     net, batch = NETS[name], (2, B) if name == "both" else ()
     params, xs = drawn(net, batch)
     found = jax.jit(recurrences)(net, params, xs)
-    whole = sc.unroll if isinstance(net, sc.Cell) else type(net).apply
-    end = jax.tree.leaves(whole(net, params, xs)[0])
+    end = jax.tree.leaves(sc.unroll(net, params, xs)[0])
     ends = jax.jit(lambda found: [sc.unroll(cell, *given)[0] for cell, *given in found])(found)
     assert_close(jax.tree.leaves(ends), end)
     shapes = jax.eval_shape(lambda: [jacobian_by_lag(cell, *given) for cell, *given in found])
@@ -81,7 +83,7 @@ def test_every_cell_of_a_net_is_found_with_what_it_is_run_on(name):
 def test_the_carry_of_a_net_is_split_among_its_cells():
     net = NETS["stack"]
     params, xs = drawn(net)
-    start = jax.tree.map(jnp.cos, net.apply(params, xs)[0])
+    start = jax.tree.map(jnp.cos, sc.unroll(net, params, xs)[0])
     assert_close(tuple(one.carry for one in recurrences(net, params, xs, start)), start)
     learned = recurrences(NETS["learned"], *drawn(NETS["learned"]))[0]
     expected = drawn(NETS["learned"])[0][0].carry
@@ -92,8 +94,7 @@ def test_the_carry_of_a_net_is_split_among_its_cells():
 @pytest.mark.parametrize(("name", "loss"), [("stack", all_sum), ("learned", last_sum)])
 def test_a_layers_gradient_goes_through_the_layers_above(name, loss):
     """Against a loop in which one layer's carry is nudged after every step."""
-    layers = [sc.Recurrent(one) if isinstance(one, sc.Cell) else one for one in NETS[name].layers]
-    params, xs = drawn(NETS[name])
+    layers, (params, xs) = NETS[name].layers, drawn(NETS[name])
     norms = by_layer(NETS[name], params, xs, loss)
     assert len(norms) == len(layers)
     for i, (cell, own, seen, start) in enumerate(recurrences(NETS[name], params, xs)):
@@ -106,7 +107,7 @@ def test_a_layers_gradient_goes_through_the_layers_above(name, loss):
                 ys.append(cell.read(own, carry, cell.project(own, seen[t])))
             out = jnp.stack(ys)
             for layer, above in zip(layers[i + 1 :], params[i + 1 :], strict=True):
-                out = layer.apply(above, out)[1]
+                out = sc.unroll(layer, above, out)[1]
             return loss(out)
 
         still = jax.tree.map(lambda a: jnp.zeros((T, *a.shape)), start)

@@ -44,7 +44,7 @@ def test_a_stack_of_one_cell(keras):
     with pytest.raises(TypeError):
         keras.layers.RNN([keras.layers.GRUCell(H)])(np.asarray(XS))
     net = sc.Stack((sc.GRU(H),))
-    assert net.apply(net.init(jax.random.key(0), D), XS, time_axis=1)[1].shape == (B, T, H)
+    assert sc.unroll(net, net.init(jax.random.key(0), D), XS, time_axis=1)[1].shape == (B, T, H)
 
 
 @KERAS.row("the sum of 1000 ones in bfloat16 by a linear `SimpleRNN`")
@@ -82,7 +82,7 @@ def test_outputs_at_padding(keras, both):
     one = sc.Recurrent(sc.GRU(H), engine=sc.Scan(unroll=T))
     ours = sc.Bidirectional(one) if both else one
     params = ours.init(jax.random.key(0), D)
-    ys = ours.apply(params, XS, lengths=LENGTHS, time_axis=1)[1]
+    ys = sc.unroll(ours, params, XS, lengths=LENGTHS, time_axis=1)[1]
     assert bool((ys[~VALID] == 0).all())
     assert float(jnp.abs(ys[VALID]).min()) > 0
 

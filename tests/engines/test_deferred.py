@@ -218,7 +218,7 @@ class Own(sc.SplitCell):
     def init(self, key, input_size):
         return jax.random.normal(key, (input_size, 3)), jnp.eye(3)
 
-    def init_carry(self, x):
+    def init_carry(self, x, params=None):
         zeros = jnp.zeros_like(x, shape=(*x.shape[:-1], 3))
         return (zeros, jnp.zeros_like(zeros, dtype=int)) if self.kind == "counting" else zeros
 

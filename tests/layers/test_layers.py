@@ -35,7 +35,7 @@ def test_what_stands_in_the_padding_touches_nothing_and_padding_puts_out_zeros(n
     params = net.init(KEY, D)
 
     def loss(params, xs):
-        carry, ys = net.apply(params, xs, **FLAGS, key=KEY)
+        carry, ys = sc.unroll(net, params, xs, **FLAGS, key=KEY)
         return sum(jnp.sum(jnp.square(a)) for a in jax.tree.leaves((carry, ys))), (carry, ys)
 
     graded = jax.jit(jax.grad(loss, (0, 1), has_aux=True))
@@ -49,7 +49,7 @@ def test_what_stands_in_the_padding_touches_nothing_and_padding_puts_out_zeros(n
 @over_nets
 def test_lengths_equal_truncation(net):
     params = net.init(KEY, D)
-    apply = jax.jit(net.apply)
+    apply = jax.jit(lambda *args, **flags: sc.unroll(net, *args, **flags))
     carry, ys = apply(params, XS, lengths=jnp.full(B, 3))
     cut = apply(params, XS[:3])
     assert_close((carry, ys[:3]), cut, 1e-6)
@@ -58,14 +58,14 @@ def test_lengths_equal_truncation(net):
 @over_nets
 def test_time_may_stand_behind_the_batch(net):
     params, flags = net.init(KEY, D), {"lengths": FLAGS["lengths"], "mask": FLAGS["mask"].T}
-    carry, ys = net.apply(params, jnp.swapaxes(XS, 0, 1), **flags, time_axis=1)
-    expected = net.apply(params, XS, lengths=FLAGS["lengths"], mask=FLAGS["mask"])
+    carry, ys = sc.unroll(net, params, jnp.swapaxes(XS, 0, 1), **flags, time_axis=1)
+    expected = sc.unroll(net, params, XS, lengths=FLAGS["lengths"], mask=FLAGS["mask"])
     assert_close((carry, jnp.swapaxes(ys, 0, 1)), expected, 1e-6)
 
 
 @over_nets
 def test_the_number_of_outputs_is_known_beforehand(net):
-    ys = net.apply(net.init(KEY, D), XS)[1]
+    ys = sc.unroll(net, net.init(KEY, D), XS)[1]
     assert net.output_size(D) == ys.shape[-1]
 
 
@@ -79,8 +79,8 @@ def test_a_layer_is_a_static_value(net):
 def test_a_call_may_be_mapped_over_parameters(name):
     net = NETS[name]
     many = jax.vmap(lambda key: net.init(key, D))(jax.random.split(KEY, 3))
-    mapped = jax.vmap(lambda net, p: net.apply(p, XS)[1], (None, 0))(net, many)
-    alone = net.apply(jax.tree.map(lambda a: a[1], many), XS)[1]
+    mapped = jax.vmap(lambda net, p: sc.unroll(net, p, XS)[1], (None, 0))(net, many)
+    alone = sc.unroll(net, jax.tree.map(lambda a: a[1], many), XS)[1]
     assert_close(mapped[1], alone, 1e-6)
 
 
@@ -91,9 +91,9 @@ FORWARD = [name for name in NETS if name not in ("reverse", "bidirectional", "st
 def test_a_carry_goes_on_where_it_was(name):
     net = NETS[name]
     params = net.init(KEY, D)
-    carry, first = net.apply(params, XS[:3])
-    carry, second = net.apply(params, XS[3:], carry)
-    assert_close((carry, jnp.concatenate([first, second])), net.apply(params, XS), 1e-6)
+    carry, first = sc.unroll(net, params, XS[:3])
+    carry, second = sc.unroll(net, params, XS[3:], carry)
+    assert_close((carry, jnp.concatenate([first, second])), sc.unroll(net, params, XS), 1e-6)
 
 
 def test_a_recurrent_layer_is_its_cell():
@@ -102,7 +102,7 @@ def test_a_recurrent_layer_is_its_cell():
     for reverse in (False, True):
         layer = sc.Recurrent(cell, reverse)
         expected = sc.unroll(cell, params, XS, **FLAGS, reverse=reverse)
-        assert_same_bits(layer.apply(params, XS, **FLAGS), expected)
+        assert_same_bits(sc.unroll(layer, params, XS, **FLAGS), expected)
     assert_same_bits(layer.init(KEY, D), params)
 
 
@@ -115,8 +115,8 @@ def test_a_learned_carry_starts_every_sequence_and_is_learned():
     params = params._replace(carry=own)
     rows = jax.tree.map(lambda a: jnp.broadcast_to(a, (B, H)), own)
     expected = sc.unroll(cell, params.cell, XS, rows, **FLAGS, reset_carry=rows)
-    assert_same_bits(layer.apply(params, XS, **FLAGS), expected)
-    gradient = jax.grad(lambda p: jnp.sum(layer.apply(p, XS)[1]))(params)
+    assert_same_bits(sc.unroll(layer, params, XS, **FLAGS), expected)
+    gradient = jax.grad(lambda p: jnp.sum(sc.unroll(layer, p, XS)[1]))(params)
     assert all(np.all(leaf != 0) for leaf in gradient.carry)
 
 
@@ -137,12 +137,12 @@ def test_bidirectional_reads_from_both_ends(merge):
     two, back = sc.unroll(sc.GRU(H), params.backward, XS, **FLAGS, reverse=True)
     by_hand = MERGES[merge] if isinstance(merge, str) else np.subtract
     expected = np.where(VALID, by_hand(ahead, back), 0)
-    assert_close(layer.apply(params, XS, **FLAGS), (sc.Both(one, two), expected), 1e-6)
+    assert_close(sc.unroll(layer, params, XS, **FLAGS), (sc.Both(one, two), expected), 1e-6)
 
 
 def test_a_merge_that_makes_something_of_nothing_still_puts_out_zeros():
     layer = sc.Bidirectional(sc.GRU(H), merge=lambda a, b: a + b + 1)
-    _, ys = layer.apply(layer.init(KEY, D), XS, **FLAGS)
+    _, ys = sc.unroll(layer, layer.init(KEY, D), XS, **FLAGS)
     assert not np.any(np.asarray(ys) * ~VALID)
 
 
@@ -153,13 +153,13 @@ def test_a_stack_is_one_on_the_other():
     for cell, p in zip(cells, params, strict=True):
         carry, ys = sc.unroll(cell, p, ys, **FLAGS)
         carries.append(carry)
-    assert_same_bits(net.apply(params, XS, **FLAGS), (tuple(carries), ys))
+    assert_same_bits(sc.unroll(net, params, XS, **FLAGS), (tuple(carries), ys))
 
 
 def test_a_stack_of_one_cell_is_that_cell():
     cell = sc.GRU(H)
     params = cell.init(KEY, D)
-    (carry,), ys = sc.Stack((cell,)).apply((params,), XS)
+    (carry,), ys = sc.unroll(sc.Stack((cell,)), (params,), XS)
     assert_same_bits((carry, ys), sc.unroll(cell, params, XS))
 
 
@@ -169,7 +169,7 @@ def test_skip_connections_show_the_input_to_all_and_put_out_all():
     assert two.w_ih.shape == (H + D, 4)
     _, first = sc.unroll(sc.GRU(H), one, XS)
     _, second = sc.unroll(sc.MinGRU(2), two, jnp.concatenate([first, XS], axis=-1))
-    assert_close(net.apply((one, two), XS)[1], jnp.concatenate([first, second], axis=-1), 1e-6)
+    assert_close(sc.unroll(net, (one, two), XS)[1], jnp.concatenate([first, second], axis=-1), 1e-6)
 
 
 def test_a_residual_layer_adds_its_input():
@@ -177,7 +177,7 @@ def test_a_residual_layer_adds_its_input():
     params = layer.init(KEY, D)
     _, ys = sc.unroll(cell, params, XS, **FLAGS)
     expected = ys + np.where(VALID, XS, 0)
-    assert_close(layer.apply(params, XS, **FLAGS)[1], expected, 1e-6)
+    assert_close(sc.unroll(layer, params, XS, **FLAGS)[1], expected, 1e-6)
 
 
 def test_dropout_between_layers_is_drawn_anew_at_every_step_and_keeps_the_mean():
@@ -188,19 +188,19 @@ def test_dropout_between_layers_is_drawn_anew_at_every_step_and_keeps_the_mean()
     ones = sc.RNNParams(jnp.zeros((D, size)), zeros, jnp.ones(size))
     net = sc.Stack((first, second), dropout=rate)
     params = (ones, sc.RNNParams(eye, zeros, jnp.zeros(size)))
-    _, seen = net.apply(params, XS, key=KEY)
+    _, seen = sc.unroll(net, params, XS, key=KEY)
     np.testing.assert_allclose(np.unique(seen), [0, 1 / (1 - rate)], rtol=1e-6)
     assert np.mean(np.asarray(seen) == 0) == pytest.approx(rate, abs=0.02)
     assert np.any(seen[0] != seen[1])
     assert np.any(seen[:, 0] != seen[:, 1])
-    assert np.all(net.apply(params, XS)[1] == 1)  # evaluation
-    assert_same_bits(net.apply(params, XS, key=KEY)[1], seen)
+    assert np.all(sc.unroll(net, params, XS)[1] == 1)  # evaluation
+    assert_same_bits(sc.unroll(net, params, XS, key=KEY)[1], seen)
 
 
 @over_nets
 def test_in_flax_a_layer_is_itself(net):
     params = net.init(KEY, D)
-    expected = net.apply(params, XS, lengths=FLAGS["lengths"])
+    expected = sc.unroll(net, params, XS, lengths=FLAGS["lengths"])
     rnn = sc.nnx.RNN(net, D, rngs=nnx.Rngs(0))
     rnn.load(params)
     assert_same_bits(rnn(XS, lengths=FLAGS["lengths"]), expected)
@@ -246,24 +246,24 @@ BAD = {
         "layer: .*3 outputs for 2 inputs",
     ),
     "params of another stack": (
-        lambda: NETS["stack"].apply((sc.GRU(H).init(KEY, D),), XS),
+        lambda: sc.unroll(NETS["stack"], (sc.GRU(H).init(KEY, D),), XS),
         ValueError,
         "params: expected a tuple of 3 .*got 1",
     ),
     "a carry of another stack": (
-        lambda: NETS["skip"].apply(NETS["skip"].init(KEY, D), XS, jnp.ones((B, H))),
+        lambda: sc.unroll(NETS["skip"], NETS["skip"].init(KEY, D), XS, jnp.ones((B, H))),
         ValueError,
-        "carry: expected a tuple of 2",
+        r"carry: expected tuple\(0: float32\[3, 3\], 1: float32\[3, 2\]\) .*got float32\[3, 3\]",
     ),
     "an engine that cannot": (
-        lambda: sc.Recurrent(sc.GRU(H), engine=sc.AssociativeScan()).apply(
-            sc.GRU(H).init(KEY, D), XS
+        lambda: sc.unroll(
+            sc.Recurrent(sc.GRU(H), engine=sc.AssociativeScan()), sc.GRU(H).init(KEY, D), XS
         ),
         ValueError,
         "engine: .*not linear",
     ),
     "lengths above T": (
-        lambda: NETS["skip"].apply(NETS["skip"].init(KEY, D), XS, lengths=np.full(B, T + 1)),
+        lambda: sc.unroll(NETS["skip"], NETS["skip"].init(KEY, D), XS, lengths=np.full(B, T + 1)),
         ValueError,
         f"lengths: .*T={T}",
     ),

@@ -62,8 +62,8 @@ def step_shapes(cell: SplitCell, xs: jax.Array | jax.ShapeDtypeStruct) -> StepSh
 
 def why_not(cell: SplitCell, xs: jax.Array | jax.ShapeDtypeStruct) -> str | None:
     """Return why the derivative of a step is not a table of slopes, or None."""
-    if not hasattr(xs, "shape"):
-        return "its inputs are no single array"
+    if not hasattr(xs, "shape") or cell.x_ndim != 1:
+        return "its inputs are not one array [T, *B, D]"
     return _why_not(cell, xs.shape[1:], xs.dtype)
 
 

@@ -1,20 +1,32 @@
 """Cells around a cell: dropout, zoneout and layer norm inside the gates.
 
-Noise is drawn by `unroll(..., key=key)`, once for a whole call; without a key a wrapped cell does
-as in evaluation. The same key gives the same noise.
+`unroll(..., key=key)` draws the noise of all steps at once, and `step(..., key=key)` that of one;
+without a key they evaluate. The same key gives the same noise.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
+from jax.typing import DTypeLike
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Drive, Params, SplitCell, fresh_carry
-from seqcells._flags import select
+from seqcells._cell import Cell, SplitCell
+from seqcells._model import fresh_carry, start_carry
+from seqcells._trees import select
+from seqcells._types import (
+    Carry,
+    Drive,
+    Inputs,
+    InputSize,
+    Mixed,
+    Outputs,
+    Params,
+    PyTree,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +38,20 @@ class _Wrapper(Cell):
     def __post_init__(self) -> None:
         _check.instance("cell", self.cell, Cell, "GRU(64)")
 
-    def init(self, key: jax.Array, input_size: int) -> Params:
+    @property
+    def reader(self) -> Cell:
+        """The cell within."""
+        return self.cell
+
+    def init(self, key: jax.Array, input_size: InputSize) -> Params:
         """Make the parameters of the cell within."""
         return self.cell.init(key, input_size)
 
-    def init_carry(self, x: jax.Array) -> Carry:
+    def init_carry(self, x: Inputs, params: Params = None) -> Carry:
         """Make the carry of the cell within."""
-        return self.cell.init_carry(x)
+        return self.cell.init_carry(x, params)
 
-    def project(self, params: Params, x: jax.Array) -> Drive:
+    def project(self, params: Params, x: Inputs) -> Drive:
         """Project as the cell within."""
         return self.cell.project(params, x)
 
@@ -48,17 +65,17 @@ class _Wrapper(Cell):
         """Compute the next carry of the cell within."""
         return self.cell.next_carry(params, carry, drive, fresh)
 
-    def read(self, params: Params, carry: Carry, drive: Drive) -> Any:
+    def read(self, params: Params, carry: Carry, drive: Drive) -> Outputs:
         """Read the output of the cell within."""
         return self.cell.read(params, carry, drive)
 
     def gates(
-        self, params: Params, carry: Carry, drive: Drive, mixed: Any = None
+        self, params: Params, carry: Carry, drive: Drive, mixed: Mixed = None
     ) -> dict[str, jax.Array]:
         """Compute the gates of the cell within."""
         return self.cell.gates(params, carry, drive, mixed)
 
-    def resolve(self, x: jax.Array) -> Self:
+    def resolve(self, x: Inputs) -> Self:
         """Resolve the cell within."""
         return dataclasses.replace(self, cell=self.cell.resolve(x))
 
@@ -95,19 +112,18 @@ class VariationalDropout(_Wrapper):
         if self.recurrent_rate:
             _check_split("recurrent_rate", self.cell)
 
-    def noisy(self, params: Params, xs: jax.Array, key: jax.Array) -> tuple[Cell, Params, Any]:
+    def noisy(self, params: Params, xs: Inputs, key: jax.Array) -> tuple[Cell, Params, Inputs]:
         """Draw the masks, [*B, D] and as the carry."""
         k_input, k_carry, k_cell = jax.random.split(key, 3)
-        fresh = fresh_carry(self.cell, xs)
-        seen = xs
-        if self.input_rate:
-            seen = xs * _kept(k_input, self.input_rate, xs.shape[1:], xs.dtype)
+        fresh = fresh_carry(self.cell, xs, params)
+        seen = _drop_inputs(k_input, self.input_rate, xs)
         cell, params, seen = self.cell.noisy(params, seen, k_cell)
         if not self.recurrent_rate:
             return cell, params, seen
-        keys = _keys_like(k_carry, fresh)
         mask = jax.tree.map(
-            lambda k, a: _kept(k, self.recurrent_rate, a.shape, a.dtype), keys, fresh
+            lambda k, a: _kept(k, self.recurrent_rate, a.shape, a.dtype),
+            _keys_like(k_carry, fresh),
+            fresh,
         )
         return _Masked(cell), _MaskedParams(params, mask), seen
 
@@ -120,7 +136,7 @@ class _MaskedParams(NamedTuple):
 class _Masked(_Wrapper):
     """A split cell whose recurrent product sees its carry through a mask."""
 
-    def project(self, params: _MaskedParams, x: jax.Array) -> Drive:
+    def project(self, params: _MaskedParams, x: Inputs) -> Drive:
         return self.cell.project(params.cell, x)
 
     def next_carry(
@@ -130,7 +146,7 @@ class _Masked(_Wrapper):
         seen = jax.tree.map(jnp.multiply, carry, params.mask)
         return self.cell.gate(carry, drive, self.cell.mix(params.cell, seen))
 
-    def read(self, params: _MaskedParams, carry: Carry, drive: Drive) -> Any:
+    def read(self, params: _MaskedParams, carry: Carry, drive: Drive) -> Outputs:
         return self.cell.read(params.cell, carry, drive)
 
 
@@ -164,12 +180,13 @@ class Zoneout(_Wrapper):
         rates = self._rates(carry)
         return jax.tree.map(lambda old, new, r: r * old + (1 - r) * new, carry, new, rates)
 
-    def noisy(self, params: Params, xs: jax.Array, key: jax.Array) -> tuple[Cell, Params, Any]:
+    def noisy(self, params: Params, xs: Inputs, key: jax.Array) -> tuple[Cell, Params, Inputs]:
         """Draw which units keep their carry, bool[T, *B, ...] as the carry."""
         k_keep, k_cell = jax.random.split(key)
-        fresh = fresh_carry(self.cell, xs)
+        fresh = fresh_carry(self.cell, xs, params)
+        length = len(jax.tree.leaves(xs)[0])
         keep = jax.tree.map(
-            lambda k, a, rate: jax.random.bernoulli(k, rate, (len(xs), *a.shape)),
+            lambda k, a, rate: jax.random.bernoulli(k, rate, (length, *a.shape)),
             _keys_like(k_keep, fresh),
             fresh,
             self._rates(fresh),
@@ -177,7 +194,7 @@ class Zoneout(_Wrapper):
         cell, params, xs = self.cell.noisy(params, xs, k_cell)
         return _Kept(cell), params, (xs, keep)
 
-    def _rates(self, carry: Carry) -> Any:
+    def _rates(self, carry: Carry) -> PyTree:
         """One rate for every leaf of the carry."""
         structure = jax.tree.structure(carry)
         rates = self.rate if isinstance(self.rate, tuple) else (self.rate,) * structure.num_leaves
@@ -192,10 +209,10 @@ class Zoneout(_Wrapper):
 class _Kept(_Wrapper):
     """A cell that reads (x, keep) and keeps its old carry where `keep` says so."""
 
-    def init_carry(self, x: Any) -> Carry:
-        return self.cell.init_carry(x[0])
+    def init_carry(self, x: Inputs, params: Params = None) -> Carry:
+        return self.cell.init_carry(x[0], params)
 
-    def project(self, params: Params, x: Any) -> Drive:
+    def project(self, params: Params, x: Inputs) -> Drive:
         return self.cell.project(params, x[0]), x[1]
 
     def next_carry(
@@ -205,7 +222,7 @@ class _Kept(_Wrapper):
         new = self.cell.next_carry(params, carry, drive, fresh)
         return jax.tree.map(select, keep, carry, new)
 
-    def read(self, params: Params, carry: Carry, drive: Drive) -> Any:
+    def read(self, params: Params, carry: Carry, drive: Drive) -> Outputs:
         return self.cell.read(params, carry, drive[0])
 
 
@@ -213,10 +230,10 @@ class LayerNormParams(NamedTuple):
     """Parameters of `LayerNorm`; scales and shifts are trees as the cell's drive, [H] a gate."""
 
     cell: Params  # of the cell within
-    drive_scale: Any  # [H] a gate, starts at 1
-    drive_shift: Any  # [H] a gate, starts at 0
-    mixed_scale: Any  # [H] a gate, starts at 1
-    mixed_shift: Any  # [H] a gate, starts at 0
+    drive_scale: Drive  # [H] a gate, starts at 1
+    drive_shift: Drive  # [H] a gate, starts at 0
+    mixed_scale: Mixed  # [H] a gate, starts at 1
+    mixed_shift: Mixed  # [H] a gate, starts at 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,36 +264,36 @@ class LayerNorm(SplitCell, _Wrapper):
         assert isinstance(self.cell, SplitCell)
         return self.cell
 
-    def init(self, key: jax.Array, input_size: int) -> LayerNormParams:
+    def init(self, key: jax.Array, input_size: InputSize) -> LayerNormParams:
         """Make the parameters of the cell within, scales of 1 and shifts of 0."""
         params = self.cell.init(key, input_size)
         dtype = jax.tree.leaves(params)[0].dtype
-        x = jnp.zeros(input_size, dtype)
+        x = jax.tree.map(lambda a: a.astype(dtype), self.zero_input(input_size))
         drive = jax.eval_shape(self.cell.project, params, x)
-        mixed = jax.eval_shape(lambda: self._split.mix(params, self.cell.init_carry(x)))
+        mixed = jax.eval_shape(lambda: self._split.mix(params, start_carry(self.cell, x, params)))
 
-        def filled(tree: Any, value: int) -> Any:
+        def filled(tree: PyTree, value: int) -> PyTree:
             return jax.tree.map(lambda a: jnp.full(a.shape, value, dtype), tree)
 
         ones_and_zeros = (filled(tree, value) for tree in (drive, mixed) for value in (1, 0))
         return LayerNormParams(params, *ones_and_zeros)
 
-    def project(self, params: LayerNormParams, x: jax.Array) -> Drive:
+    def project(self, params: LayerNormParams, x: Inputs) -> Drive:
         """Project and normalise, gate by gate."""
         drive = self.cell.project(params.cell, x)
         return jax.tree.map(self._normal, drive, params.drive_scale, params.drive_shift)
 
-    def mix(self, params: LayerNormParams, carry: Carry) -> Any:
+    def mix(self, params: LayerNormParams, carry: Carry) -> Mixed:
         """Compute the recurrent product and normalise it, gate by gate."""
         mixed = self._split.mix(params.cell, carry)
         return jax.tree.map(self._normal, mixed, params.mixed_scale, params.mixed_shift)
 
-    def gate(self, carry: Carry, drive: Drive, mixed: Any) -> Carry:
+    def gate(self, carry: Carry, drive: Drive, mixed: Mixed) -> Carry:
         """Compute the next carry as the cell within."""
         return self._split.gate(carry, drive, mixed)
 
     def gates(
-        self, params: LayerNormParams, carry: Carry, drive: Drive, mixed: Any = None
+        self, params: LayerNormParams, carry: Carry, drive: Drive, mixed: Mixed = None
     ) -> dict[str, jax.Array]:
         """Compute the gates of the cell within from what is normalised."""
         mixed = self.mix(params, carry) if mixed is None else mixed
@@ -288,7 +305,7 @@ class LayerNorm(SplitCell, _Wrapper):
         """Compute the next carry as `gate(carry, drive, mix(params, carry))`."""
         return self.recur(params, carry, drive)
 
-    def read(self, params: LayerNormParams, carry: Carry, drive: Drive) -> Any:
+    def read(self, params: LayerNormParams, carry: Carry, drive: Drive) -> Outputs:
         """Read the output of the cell within."""
         return self.cell.read(params.cell, carry, drive)
 
@@ -305,12 +322,24 @@ def _check_split(name: str, cell: Cell) -> None:
         raise ValueError(f"{name}: expected a cell that can be split, got {cell}: {why_not}")
 
 
-def _kept(key: jax.Array, rate: float, shape: tuple[int, ...], dtype: Any) -> jax.Array:
+def _kept(key: jax.Array, rate: float, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Draw 0 with probability `rate`, else 1 / (1 - rate)."""
     return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)
 
 
-def _keys_like(key: jax.Array, tree: Any) -> Any:
+def _drop_inputs(key: jax.Array, rate: float, xs: Inputs) -> Inputs:
+    """Drop features of the floating leaves [T, *B, ...], the same at every step."""
+    leaves, structure = jax.tree.flatten(xs)
+    keys = [key] if len(leaves) == 1 else jax.random.split(key, len(leaves))
+
+    def drop(key: jax.Array, a: jax.Array) -> jax.Array:
+        floating = rate and jnp.issubdtype(a.dtype, jnp.floating)
+        return a * _kept(key, rate, a.shape[1:], a.dtype) if floating else a
+
+    return jax.tree.unflatten(structure, map(drop, keys, leaves))
+
+
+def _keys_like(key: jax.Array, tree: PyTree) -> PyTree:
     """One key for every leaf."""
     structure = jax.tree.structure(tree)
     return jax.tree.unflatten(structure, list(jax.random.split(key, structure.num_leaves)))

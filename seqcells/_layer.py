@@ -1,0 +1,167 @@
+"""What a layer is: models put together, run over all steps or over one by the same code."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqcells._cell import Cell
+from seqcells._model import Model, known_shapes, leading, start_carry
+from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
+from seqcells.engines import Engine
+
+
+class Start(NamedTuple):
+    """Where the sequences of a model start; both are trees as its carry."""
+
+    carry: Carry  # before the first step
+    fresh: Carry  # after a reset
+
+
+class Time(abc.ABC):
+    """How much of time a layer runs over: every step (`unroll`) or one (`step`).
+
+    Arrays are [T, *B, ...] or [*B, ...]: a layer works on trailing axes, and both are alike to it.
+    """
+
+    def run(
+        self, model: Model, params: Params, xs: Inputs, start: Start, key: jax.Array | None
+    ) -> tuple[Carry, Outputs]:
+        """Run a cell or a layer that is part of a layer."""
+        if isinstance(model, Layer):
+            return model.run(params, xs, start, self, key)
+        assert isinstance(model, Cell)
+        return self.cell(model, params, xs, start, key)
+
+    @abc.abstractmethod
+    def cell(
+        self,
+        cell: Cell,
+        params: Params,
+        xs: Inputs,
+        start: Start,
+        key: jax.Array | None,
+        *,
+        reverse: bool = False,
+        engine: Engine | None = None,
+    ) -> tuple[Carry, Outputs]:
+        """Run a cell; `reverse` is whether it reads against the order of the layer around it."""
+
+    @abc.abstractmethod
+    def silence(self, tree: PyTree) -> PyTree:
+        """Put zeros where padding is."""
+
+
+@dataclasses.dataclass(frozen=True)
+class OneStep(Time):
+    """One step, without padding.
+
+    Attributes:
+        fresh: bool[*B], True where a sequence starts by a reset; None where none does.
+        whole: whether the step is the whole sequence, which can be read from its end too.
+    """
+
+    fresh: jax.Array | None = None
+    whole: bool = False
+
+    def cell(
+        self,
+        cell: Cell,
+        params: Params,
+        xs: Inputs,
+        start: Start,
+        key: jax.Array | None,
+        *,
+        reverse: bool = False,
+        engine: Engine | None = None,
+    ) -> tuple[Carry, Outputs]:
+        """Take one step of a cell."""
+        if reverse and not self.whole:
+            raise ValueError(
+                f"step: expected a model that reads forward, got one whose {cell} reads each "
+                "sequence from its end, which one step does not know; call unroll"
+            )
+        return cell.resolve(xs).advance(params, start.carry, xs, self.fresh, key)
+
+    def silence(self, tree: PyTree) -> PyTree:
+        """Return the tree: there is no padding."""
+        return tree
+
+
+class Layer(Model):
+    """Models put together, or a function of each step, with parameters and a carry.
+
+    A subclass is a frozen dataclass with `init`, `init_carry` and `run`.
+    """
+
+    @abc.abstractmethod
+    def run(
+        self, params: Params, xs: Inputs, start: Start, time: Time, key: jax.Array | None
+    ) -> tuple[Carry, Outputs]:
+        """Run the layer over all steps, or over one.
+
+        Values at padding, which may be NaN, must not reach outputs or gradients, and outputs there
+        must be zero: `time.run` sees to it for the parts, and `time.silence` for other arrays.
+
+        Args:
+            params: the layer's parameters.
+            xs: the inputs, [T, *B, ...] or [*B, ...].
+            start: the carry before the first step, and that after a reset.
+            time: runs the parts of the layer, `time.run(part, params, xs, start, key)`.
+            key: one random key for noise; None for evaluation.
+
+        Returns:
+            The carry at the end, and the outputs with the leading axes of xs.
+        """
+
+    def advance(
+        self,
+        params: Params,
+        carry: Carry,
+        x: Inputs,
+        fresh: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Carry, Outputs]:
+        """Take one step, after resets and checks."""
+        return self.run(params, x, Start(carry, carry), OneStep(fresh), key)
+
+    def output_size(self, input_size: InputSize) -> int:
+        """Return the number of features of ys for inputs with `input_size` features."""
+        return output_shapes(self, self.zero_input(input_size)).shape[-1]
+
+
+def output_shapes(model: Model, x: Inputs, params: Params = None) -> Outputs:
+    """Return the shapes and dtypes of a model's output for one step's input x [*B, ...]."""
+    params = known_shapes(model, model.input_size(x)) if params is None else params
+    args, structure = jax.tree.flatten((params, x))
+    shapes = (jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)) for a in args)
+    return _output_shapes(model, structure, *shapes)
+
+
+@functools.lru_cache(maxsize=256)
+def _output_shapes(model: Model, structure: object, *args: jax.ShapeDtypeStruct) -> Outputs:
+    def step(*args: jax.Array) -> Outputs:
+        params, x = jax.tree.unflatten(structure, args)
+        start = start_carry(model.resolve(x), x, params)
+        return OneStep(whole=True).run(model, params, x, Start(start, start), None)[1]
+
+    return jax.eval_shape(step, *args)
+
+
+def zeros_after(model: Model, x: Inputs, y: Outputs) -> Outputs:
+    """Make zeros of the shapes y of a model's output, sharded as its input x [*B, ...] is."""
+    leaf, batch = jax.tree.leaves(x)[0], len(leading(model, x))
+    rows = jnp.sum(leaf, axis=tuple(range(batch, leaf.ndim)))  # [*B]
+
+    def zeros(shape: jax.ShapeDtypeStruct) -> jax.Array:
+        own = jnp.zeros_like(rows, dtype=shape.dtype).reshape(
+            *rows.shape, *[1] * (len(shape.shape) - batch)
+        )
+        return jnp.broadcast_to(own, shape.shape)
+
+    return jax.tree.map(zeros, y)

@@ -1,0 +1,186 @@
+"""What cells and layers have in common: parameters, a carry, and one step."""
+
+from __future__ import annotations
+
+import abc
+import functools
+from typing import Self
+
+import jax
+import jax.numpy as jnp
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells._static import Named
+from seqcells._trees import select, zeros_like
+from seqcells._types import Carry, Inputs, InputSize, Outputs, Params
+
+
+class Model(Named, abc.ABC):
+    """The base of cells and layers: configuration without arrays, and pure functions.
+
+    Subclasses are frozen dataclasses, and static values to JAX: a model passes through `jit` and
+    `vmap` like any argument, and two equal ones are traced once.
+    """
+
+    @property
+    def reader(self) -> Model | None:
+        """The model within that reads this one's inputs; None for a model without one."""
+        return None
+
+    @property
+    def x_ndim(self) -> int:
+        """How many trailing axes of one step's input are its own; the axes before are batch.
+
+        1 for features [D], 3 for images [H, W, C], 0 for tokens. Of a pytree, that of every leaf.
+        """
+        return 1 if self.reader is None else self.reader.x_ndim
+
+    @property
+    def x_dtypes(self) -> tuple[type, ...]:
+        """The kinds of dtype that inputs may have, such as `(jnp.integer,)` for tokens."""
+        return (jnp.floating,) if self.reader is None else self.reader.x_dtypes
+
+    def input_size(self, x: Inputs) -> InputSize:
+        """Return the `input_size` for which `init` makes parameters that fit x [*B, ...].
+
+        D for x [*B, D], the shape without batch axes where `x_ndim` is not 1, and for a pytree such
+        sizes, leaf by leaf.
+        """
+        if self.reader is not None:
+            return self.reader.input_size(x)
+        ndim = self.x_ndim
+
+        def of(leaf: jax.Array) -> InputSize:
+            return leaf.shape[-1] if ndim == 1 else tuple(leaf.shape[leaf.ndim - ndim :])
+
+        return jax.tree.map(of, x)
+
+    def zero_input(self, input_size: InputSize) -> Inputs:
+        """Return one step's input of zeros without batch axes, of this `input_size`."""
+        if self.reader is not None:
+            return self.reader.zero_input(input_size)
+        dtype = float if jnp.floating in self.x_dtypes else int
+
+        def of(size: InputSize) -> jax.Array:
+            shape = size if isinstance(size, tuple) else (size,)
+            return jnp.zeros(shape[len(shape) - self.x_ndim :], dtype)
+
+        return jax.tree.map(of, input_size, is_leaf=lambda size: type(size) is tuple)
+
+    @abc.abstractmethod
+    def init(self, key: jax.Array, input_size: InputSize) -> Params:
+        """Make parameters for inputs of this size: D where x is float[*B, D]."""
+
+    @abc.abstractmethod
+    def init_carry(self, x: Inputs, params: Params = None) -> Carry:
+        """Make the carry with which a sequence starts.
+
+        Args:
+            x: one step's input [*B, D]. The carry is made from it, so that it is sharded as x is;
+                the values of x play no part.
+            params: the parameters; needed only where the first carry is learned.
+
+        Returns:
+            The carry, a tree of arrays [*B, ...].
+        """
+
+    @abc.abstractmethod
+    def advance(
+        self,
+        params: Params,
+        carry: Carry,
+        x: Inputs,
+        fresh: jax.Array | None = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Carry, Outputs]:
+        """Take one step with a resolved model, after resets and checks.
+
+        Args:
+            params: the parameters.
+            carry: the memory before the step; the fresh one where `fresh` is True.
+            x: the input of the step, [*B, ...].
+            fresh: bool[*B], True where a sequence starts by a reset; None where none does.
+            key: one random key for the noise of this step; None for evaluation.
+        """
+
+    def step(
+        self,
+        params: Params,
+        carry: Carry,
+        x: Inputs,
+        reset: ArrayLike | None = None,
+        *,
+        reset_carry: Carry = None,
+        key: jax.Array | None = None,
+    ) -> tuple[Carry, Outputs]:
+        """Take one step; a body for `jax.lax.scan`, and an actor's one step.
+
+        Steps equal `unroll`: with `reset` for its `resets`, and the same `reset_carry`.
+
+        A variational mask depends on the key alone, so pass one key for all steps of an episode to
+        keep one mask, that of `unroll` with this key. Other noise (zoneout, the dropout of a
+        `Stack`) is drawn anew from the key that a step gets: pass another one to each step.
+
+        Args:
+            params: the parameters, as `init` makes them.
+            carry: the memory before the step, as `init_carry` makes it.
+            x: float[*B, D]; the input of this step.
+            reset: bool[*B]; True = a new sequence starts here: the carry is replaced by the fresh
+                one before x is read.
+            reset_carry: the fresh carry, one for every sequence; that of `init_carry` if None.
+            key: one random key for noise; None for evaluation.
+
+        Returns:
+            The carry after the step, and the output y in the dtype of computation.
+
+        Raises:
+            TypeError: on a reset that is not bool, or a key that is no key.
+            ValueError: on a reset of another shape, or a model that cannot step: one that reads
+                sequences from their end.
+        """
+        if key is not None:
+            _check.key("key", key)
+        if reset is not None:
+            reset = _check.boolean("reset", reset, leading(self, x), "the batch axes of x")
+            first = start_carry(self, x, params) if reset_carry is None else reset_carry
+            carry = jax.tree.map(jnp.asarray, carry)
+            first = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), first, carry)
+            carry = select(reset, first, carry)
+        return self.resolve(x).advance(params, carry, x, reset, key)
+
+    def resolve(self, x: Inputs) -> Self:
+        """Return the model with nothing left open that depends on the input's dtype."""
+        return self
+
+    def check_params(self, params: Params, input_size: InputSize) -> None:
+        """Raise a ValueError unless `params` fit this model and inputs of this size."""
+
+
+def leading(model: Model, x: Inputs) -> tuple[int, ...]:
+    """Return the sizes of the axes before the input's own: [*B] of a step's, [T, *B] of all."""
+    leaf = jax.tree.leaves(x)[0]
+    return tuple(leaf.shape[: leaf.ndim - model.x_ndim])
+
+
+def start_carry(model: Model, x: Inputs, params: Params) -> Carry:
+    """Make the carry with which a sequence starts, for one step's input x, its values hidden."""
+    return jax.tree.map(jnp.asarray, model.init_carry(zeros_like(x), params))
+
+
+def fresh_carry(model: Model, xs: Inputs, params: Params) -> Carry:
+    """Make the carry with which the sequences xs [T, *B, ...] start; T may be 0."""
+
+    def first(leaf: jax.Array) -> jax.Array:  # zeros [*B, ...], sharded as xs is
+        step = leaf[0] if leaf.shape[0] else jnp.sum(leaf, axis=0)
+        return jnp.zeros_like(step, dtype=leaf.dtype)
+
+    return start_carry(model, jax.tree.map(first, xs), params)
+
+
+def param_shapes(model: Model, input_size: InputSize) -> Params:
+    """Return the shapes of the parameters of a model, and allocate none."""
+    return jax.eval_shape(lambda: model.init(jax.random.key(0), input_size))
+
+
+known_shapes = functools.lru_cache(maxsize=256)(param_shapes)  # needed at every call

@@ -1,0 +1,104 @@
+"""Two cells that read each sequence from its two ends."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells._cell import Cell
+from seqcells._layer import Layer, Start, Time
+from seqcells._types import Inputs, InputSize, PyTree
+from seqcells.layers._parts import parts, split
+from seqcells.layers.recurrent import Recurrent
+
+MERGES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
+    "concat": lambda a, b: jnp.concatenate([a, b], axis=-1),
+    "sum": lambda a, b: a + b,
+    "mean": lambda a, b: (a + b) / 2,
+    "mul": lambda a, b: a * b,
+}
+
+
+class Both(NamedTuple):
+    """What belongs to the two directions of a `Bidirectional`."""
+
+    forward: PyTree
+    backward: PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Bidirectional(Layer):
+    """Two cells that read each sequence from its two ends (Schuster & Paliwal 1997).
+
+    Parameters and carry are `Both`. It cannot step: the backward cell starts at the end.
+
+    Args:
+        forward: a cell, or a `Recurrent` that reads forward.
+        backward: the same for the other direction; as `forward` where None, with parameters of its
+            own.
+        merge: "concat", "sum", "mean", "mul", or a function of two arrays [T, *B, H].
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> layer = sc.Bidirectional(sc.LSTM(4))
+    >>> carry, ys = sc.unroll(layer, layer.init(jax.random.key(0), 2), jnp.ones((5, 3, 2)))
+    >>> ys.shape
+    (5, 3, 8)
+    """
+
+    forward: Cell | Recurrent
+    backward: Cell | Recurrent | None = None
+    merge: str | Callable[[jax.Array, jax.Array], jax.Array] = "concat"
+
+    def __post_init__(self) -> None:
+        if not callable(self.merge):
+            _check.choice("merge", self.merge, MERGES)
+        _ = self.ways  # which checks them
+
+    @property
+    def ways(self) -> Both:
+        """The two layers, the second of which reads from the end."""
+        forward = _recurrent(self.forward)
+        backward = forward if self.backward is None else _recurrent(self.backward)
+        return Both(
+            dataclasses.replace(forward, reverse=False), dataclasses.replace(backward, reverse=True)
+        )
+
+    @property
+    def reader(self) -> Cell | Recurrent:
+        """The forward cell."""
+        return self.forward
+
+    def init(self, key: jax.Array, input_size: InputSize) -> Both:
+        """Make parameters for both directions."""
+        keys = jax.random.split(key)
+        return Both(*(way.init(k, input_size) for way, k in zip(self.ways, keys, strict=True)))
+
+    def init_carry(self, x: Inputs, params: Both | None = None) -> Both:
+        """Make the first carries of both directions."""
+        pairs = zip(self.ways, parts("params", params, 2, self), strict=True)
+        return Both(*(way.init_carry(x, own) for way, own in pairs))
+
+    def run(
+        self, params: Both, xs: Inputs, start: Start, time: Time, key: jax.Array | None
+    ) -> tuple[Both, jax.Array]:
+        """Run both directions and merge their outputs."""
+        owns = parts("params", params, 2, self)
+        (one, ahead), (two, back) = (
+            time.run(way, own, xs, Start(carry, fresh), k)
+            for way, own, carry, fresh, k in zip(
+                self.ways, owns, *start, split(key, 2), strict=True
+            )
+        )
+        merge = MERGES[self.merge] if isinstance(self.merge, str) else self.merge
+        return Both(one, two), time.silence(merge(ahead, back))
+
+
+def _recurrent(way: Cell | Recurrent) -> Recurrent:
+    layer = Recurrent(way) if isinstance(way, Cell) else way
+    _check.instance("forward, backward", layer, Recurrent, "Recurrent(GRU(64))")
+    return layer

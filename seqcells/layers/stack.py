@@ -1,0 +1,105 @@
+"""Layers one on the other."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells._cell import Cell
+from seqcells._layer import Layer, Start, Time, output_shapes, zeros_after
+from seqcells._model import Model
+from seqcells._types import Carry, Inputs, InputSize, Params
+from seqcells.layers._parts import parts, split
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack(Layer):
+    """Layers one on the other. Parameters and carry are tuples, with an entry for each.
+
+    Args:
+        layers: layers or cells, at least one.
+        dropout: share of what goes from one layer to the next that is dropped, drawn anew at every
+            step where there is a key; what is kept is scaled by 1 / (1 - dropout).
+        skip: whether every layer after the first also sees xs, and ys holds the outputs of all of
+            them, side by side (Haiku's `deep_rnn_with_skip_connections`).
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> net = sc.Stack((sc.GRU(4), sc.LSTM(3)), dropout=0.1)
+    >>> params, xs = net.init(jax.random.key(0), input_size=2), jnp.ones((5, 3, 2))
+    >>> carry, ys = sc.unroll(net, params, xs, key=jax.random.key(1))
+    >>> carry, y = net.step(params, carry, xs[0], reset=jnp.array([True, False, False]))
+    >>> ys.shape, y.shape
+    ((5, 3, 3), (3, 3))
+    """
+
+    layers: tuple[Model, ...]
+    dropout: float = 0.0
+    skip: bool = False
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.layers, (tuple, list)) or not self.layers:
+            raise TypeError(f"layers: expected a tuple of layers or cells, got {self.layers!r}")
+        object.__setattr__(self, "layers", tuple(self.layers))
+        for layer in self.layers:
+            _check.instance("layers", layer, (Layer, Cell), "Recurrent(GRU(64))")
+        _check.rate("dropout", self.dropout)
+        _check.flag("skip", self.skip)
+
+    @property
+    def reader(self) -> Model:
+        """The first layer."""
+        return self.layers[0]
+
+    def init(self, key: jax.Array, input_size: InputSize) -> tuple[Params, ...]:
+        """Make parameters for every layer."""
+        made = []
+        x = seen = self.zero_input(input_size)
+        for layer, k in zip(self.layers, jax.random.split(key, len(self.layers)), strict=True):
+            made.append(layer.init(k, layer.input_size(seen) if made else input_size))
+            seen = self._between(zeros_after(layer, seen, output_shapes(layer, seen)), x, None)
+        return tuple(made)
+
+    def init_carry(self, x: Inputs, params: tuple[Params, ...] | None = None) -> tuple[Carry, ...]:
+        """Make the first carry of every layer."""
+        carries, seen, before = [], x, None
+        for layer, own in zip(self.layers, self._parts("params", params), strict=True):
+            if before is not None:
+                below, its = before
+                zeros = zeros_after(below, seen, output_shapes(below, seen, its))
+                seen = self._between(zeros, x, None)
+            carries.append(layer.resolve(seen).init_carry(seen, own))
+            before = layer, own
+        return tuple(carries)
+
+    def run(
+        self,
+        params: tuple[Params, ...],
+        xs: Inputs,
+        start: Start,
+        time: Time,
+        key: jax.Array | None,
+    ) -> tuple[tuple[Carry, ...], jax.Array]:
+        """Run every layer on the output of the one before."""
+        carries, outputs, seen = [], [], xs
+        rows = zip(self.layers, self._parts("params", params), *start, strict=True)
+        for (layer, own, carry, fresh), k in zip(rows, split(key, len(self.layers)), strict=True):
+            k_layer, k_drop = split(k, 2)
+            if outputs:
+                seen = self._between(outputs[-1], xs, k_drop)
+            end, ys = time.run(layer, own, seen, Start(carry, fresh), k_layer)
+            carries.append(end)
+            outputs.append(ys)
+        return tuple(carries), jnp.concatenate(outputs, axis=-1) if self.skip else outputs[-1]
+
+    def _parts(self, name: str, tree: tuple[Params, ...] | None) -> tuple[Params, ...]:
+        return parts(name, tree, len(self.layers), self)
+
+    def _between(self, ys: jax.Array, xs: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Return the input of a layer, from the outputs of the one before."""
+        if key is not None and self.dropout:
+            keep = jax.random.bernoulli(key, 1 - self.dropout, ys.shape)
+            ys = jnp.where(keep, ys / (1 - self.dropout), jnp.zeros_like(ys))
+        return jnp.concatenate([ys, xs.astype(ys.dtype)], axis=-1) if self.skip else ys

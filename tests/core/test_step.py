@@ -1,0 +1,330 @@
+"""The law of the one verb: stepping equals unrolling, whatever has a memory."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+import seqcells as sc
+from tests.support.laws import CASES, assert_close, assert_same_bits
+
+pytestmark = pytest.mark.usefixtures("strict", "x64")
+
+T, B, D = 3, 4, 2
+KEY = jax.random.key(7)
+RESETS = np.eye(T, B, dtype=bool)  # at each position one sequence starts, and one goes through
+
+
+class Row(NamedTuple):
+    """A model, what its inputs are, and how it is called."""
+
+    model: Any
+    xs: Any = None  # [T, B, ...]; float[T, B, D] if None
+    key: Any = None
+    calls: Callable[[Any, Any], tuple[Any, Any]] = lambda model, params: (
+        functools.partial(sc.unroll, model, params),
+        functools.partial(model.step, params),
+    )
+
+
+def in_nnx(model, params):
+    rnn = sc.nnx.RNN(model, D, rngs=nnx.Rngs(0))
+    rnn.load(params)
+    return rnn, rnn.step
+
+
+def in_linen(model, params):
+    module, leaves = sc.linen.RNN(model), jax.tree_util.tree_leaves_with_path(params)
+    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+    apply = functools.partial(module.apply, {"params": named})
+    return apply, functools.partial(apply, method="step")
+
+
+class Observed(NamedTuple):
+    """Values, which of them were observed, and the time since the step before."""
+
+    values: Any  # float[*B, D]
+    observed: Any  # bool[*B, D]
+    elapsed: Any  # float[*B, 1]
+
+
+def decay(params, carry, x):
+    kept = carry * jnp.exp(-x.elapsed[..., 0] * params["rate"])
+    carry = kept + jnp.sum(jnp.where(x.observed, x.values * params["w"], 0), axis=-1)
+    return carry, jnp.stack([carry, kept], axis=-1)
+
+
+def decay_init(key, size):
+    return {"rate": jnp.float32(0.3), "w": jnp.ones(size.values)}
+
+
+def image(params, carry, x):
+    carry = jnp.tanh(params * carry + jnp.mean(x, axis=(-3, -2)))
+    return carry, jnp.sum(carry, axis=-1, keepdims=True)
+
+
+def token(params, carry, x):
+    carry = 0.5 * carry + params[x]
+    return carry, carry
+
+
+def token_carry(x):
+    return jnp.stack([jnp.zeros_like(x, dtype=float)] * 2, axis=-1)
+
+
+TREES = sc.FunctionCell(
+    decay, lambda x: 0 * x.values[..., 0], decay_init, x_dtypes=(jnp.floating, jnp.bool_)
+)
+IMAGES = sc.FunctionCell(
+    image, lambda x: jnp.zeros_like(x[..., 0, 0, :]), lambda key, size: jnp.ones(size[2]), x_ndim=3
+)
+TOKENS = sc.FunctionCell(
+    token, token_carry, lambda key, size: jnp.ones((5, 2)), x_ndim=0, x_dtypes=(jnp.integer,)
+)
+RNG = np.random.default_rng(1)
+OTHER_INPUTS = {
+    "tree": Row(
+        TREES,
+        Observed(
+            RNG.normal(size=(T, B, D)), RNG.random((T, B, D)) < 0.6, RNG.random((T, B, 1)) + 0.1
+        ),
+    ),
+    "images": Row(IMAGES, RNG.normal(size=(T, B, 2, 3, D))),
+    "tokens": Row(sc.Stack((TOKENS, sc.GRU(2))), RNG.integers(0, 5, (T, B))),
+}
+VARIATIONAL = sc.VariationalDropout(sc.GRU(2), 0.4, 0.4)
+LAYERS = {
+    "stack": Row(sc.Stack((sc.GRU(2), sc.LSTM(3), sc.MinGRU(1)))),
+    "skip": Row(sc.Stack((sc.GRU(2), sc.MinGRU(2)), skip=True)),
+    "residual": Row(sc.Residual(sc.GRU(D))),
+    "learned": Row(sc.Recurrent(sc.LSTM(2), learned_carry=True)),
+    "wrapped": Row(sc.LayerNorm(sc.LSTM(2))),
+    "nested": Row(
+        sc.Stack(
+            (sc.Residual(sc.Stack((sc.Zoneout(sc.GRU(2)), sc.Recurrent(sc.RNN(D))))), sc.LRU(2))
+        )
+    ),
+    "variational": Row(VARIATIONAL, key=KEY),
+    "variational-stack": Row(sc.Stack((VARIATIONAL, sc.Residual(VARIATIONAL))), key=KEY),
+    "nnx": Row(sc.Stack((sc.GRU(2), sc.RNN(2))), calls=in_nnx),
+    "linen": Row(sc.Recurrent(sc.GRU(2), learned_carry=True), calls=in_linen),
+}
+ROWS = {name: Row(case.cell) for name, case in CASES.items()} | LAYERS | OTHER_INPUTS
+
+
+def drawn(row):
+    """Draw parameters, inputs, two carries and the weights of a loss, all float64."""
+    rng = np.random.default_rng(0)
+    xs = rng.normal(size=(T, B, D)) if row.xs is None else row.xs
+
+    def draw(tree):
+        return jax.tree.map(lambda a: 0.6 * rng.normal(size=a.shape), tree)
+
+    model, x = row.model, jax.tree.map(lambda a: a[0], xs)
+    params = draw(jax.eval_shape(lambda: model.init(KEY, model.input_size(x))))
+    carry = jax.eval_shape(model.init_carry, x, params)
+    return params, xs, draw(carry), draw(carry)
+
+
+def unrolled(row, params, xs, carry, fresh, resets):
+    unroll, _ = row.calls(row.model, params)
+    flags = {"resets": resets, "reset_carry": fresh, "engine": sc.Scan(), "key": row.key}
+    return unroll(xs, carry, **flags)
+
+
+def stepped(row, params, xs, carry, fresh, resets):
+    _, step = row.calls(row.model, params)
+
+    def body(carry, inputs):
+        x, reset = inputs
+        return step(carry, x, reset, reset_carry=fresh, key=row.key)
+
+    return jax.lax.scan(body, carry, (xs, resets))
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def graded(run, name, args, resets):
+    """Return what a run puts out, and the gradient of a loss of all of it by all of `args`."""
+
+    def loss(params, xs, carry, fresh):
+        out = run(ROWS[name], params, xs, carry, fresh, resets)
+        return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(out)), out
+
+    gradient, out = jax.grad(loss, (0, 1, 2, 3), has_aux=True, allow_int=True)(*args)
+    floats = [leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0]
+    return out, floats
+
+
+def farthest(one, two):
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+    return max(np.abs(a - b).max() for a, b in pairs)
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_stepping_with_resets_equals_unrolling_with_them(name):
+    args = drawn(ROWS[name])
+    expected, got = (graded(run, name, args, RESETS) for run in (unrolled, stepped))
+    assert_close(got, expected)
+    (_, ys), gradient = graded(stepped, name, args, np.roll(RESETS, 1, axis=0))
+    assert farthest(ys, got[0][1]) > 1e-3
+    assert farthest(gradient, got[1]) > 1e-3
+
+
+@pytest.mark.parametrize("name", [*LAYERS, *OTHER_INPUTS])
+def test_without_a_reset_carry_a_sequence_starts_with_the_models_own(name):
+    row = ROWS[name]
+    params, xs, carry, _ = drawn(row)
+    args = (params, xs, carry, None)
+    assert_close(*(graded(run, name, args, RESETS) for run in (stepped, unrolled)))
+
+
+@pytest.mark.parametrize("name", ["nnx", "linen"])
+def test_the_first_carry_of_a_flax_module_is_that_of_its_model(name):
+    row = ROWS[name]
+    params, xs, _, _ = drawn(row)
+    if name == "nnx":
+        got = in_nnx(row.model, params)[0].init_carry(xs[0])
+    else:
+        got = in_linen(row.model, params)[0](xs[0], method="init_carry")
+    assert_same_bits(got, row.model.init_carry(xs[0], params))
+
+
+@pytest.mark.parametrize("name", OTHER_INPUTS)
+@pytest.mark.parametrize("reverse", [False, True])
+def test_flags_mean_the_same_for_inputs_of_every_kind(name, reverse):
+    row = ROWS[name]
+    params, xs, carry, fresh = drawn(row)
+    mask = np.array([[1, 1, 1, 0], [1, 0, 1, 0], [1, 1, 0, 1]], bool)
+
+    def spoil(a):
+        padding = ~mask.reshape(T, B, *[1] * (a.ndim - 2))
+        return np.where(padding, np.nan if a.dtype == float else np.ones((), a.dtype), a)
+
+    flags = {"mask": mask, "resets": RESETS, "reset_carry": fresh, "reverse": reverse}
+    swapped = jax.tree.map(lambda a: np.swapaxes(spoil(a), 0, 1), xs)
+    batch_first = flags | {"mask": mask.T, "resets": RESETS.T, "time_axis": 1}
+    got, ys = sc.unroll(row.model, params, swapped, carry, **batch_first)
+    for b in range(B):
+        kept = np.flatnonzero(mask[:, b])
+        own = jax.tree.map(lambda a, b=b, kept=kept: a[kept, b], xs)
+        start, first = (jax.tree.map(lambda a, b=b: a[b], tree) for tree in (carry, fresh))
+        alone = {"resets": RESETS[kept, b], "reset_carry": first, "reverse": reverse}
+        end, expected = sc.unroll(row.model, params, own, start, **alone)
+        assert_close(jax.tree.map(lambda a, b=b: a[b], got), end)
+        assert_close(ys[b][kept], expected)
+        assert not np.any(ys[b][~mask[:, b]])
+
+
+def test_one_key_keeps_one_mask_and_other_noise_is_drawn_anew():
+    row = ROWS["variational"]
+    params, xs, carry, _ = drawn(row)
+    ones = jnp.ones_like(xs[0])
+    outs = [
+        row.model.step(params, carry, ones, key=key)[1] for key in (KEY, KEY, jax.random.key(8))
+    ]
+    assert_same_bits(outs[0], outs[1])
+    assert np.abs(outs[0] - outs[2]).max() > 1e-3
+    zoneout = sc.Zoneout(sc.GRU(2), 0.5)
+    keys = jax.random.split(KEY, 2)
+    one, two = (zoneout.step(params, carry, ones, key=key)[1] for key in keys)
+    assert np.abs(one - two).max() > 1e-3
+
+
+BACKWARD = {
+    "bidirectional": sc.Bidirectional(sc.GRU(2)),
+    "reverse": sc.Recurrent(sc.GRU(2), reverse=True),
+    "within": sc.Stack((sc.GRU(2), sc.Residual(sc.Recurrent(sc.GRU(2), reverse=True)))),
+}
+
+
+@pytest.mark.parametrize("name", BACKWARD)
+def test_what_reads_from_the_end_has_no_step_and_says_why(name):
+    net = BACKWARD[name]
+    params, x = net.init(KEY, D), jnp.ones((B, D))
+    with pytest.raises(ValueError, match=r"step: .*GRU\(2.* from its end.*call unroll"):
+        net.step(params, net.init_carry(x), x)
+    with pytest.raises(ValueError, match=r"step: .* from its end"):
+        sc.trajectory(net, params, x[None])
+
+
+@pytest.mark.parametrize("name", ["stack", "learned", *BACKWARD])
+def test_in_reverse_every_cell_of_a_layer_reads_in_the_other_direction(name):
+    net = BACKWARD[name] if name in BACKWARD else LAYERS[name].model
+    params, xs, _, _ = drawn(Row(net))
+    carry, ys = sc.unroll(net, params, xs, reverse=True)
+    expected, flipped = sc.unroll(net, params, xs[::-1])
+    assert_close((carry, ys[::-1]), (expected, flipped))
+    if name != "bidirectional":
+        assert np.abs(ys - sc.unroll(net, params, xs)[1]).max() > 1e-3
+
+
+def test_a_trajectory_of_a_layer_is_its_carry_after_every_step():
+    row = ROWS["stack"]
+    params, xs, carry, fresh = drawn(row)
+    flags = {"resets": RESETS, "reset_carry": fresh}
+    got = sc.trajectory(row.model, params, xs, carry, **flags)
+    for t in range(T):
+        carry, _ = row.model.step(params, carry, xs[t], RESETS[t], reset_carry=fresh)
+        assert_close(jax.tree.map(lambda a, t=t: a[t], got), carry)
+
+
+def test_an_engine_is_that_of_all_cells_that_name_none():
+    net = sc.Stack((sc.Recurrent(sc.GRU(2), engine=sc.Scan()), sc.MinGRU(2)))
+    params, xs, _, _ = drawn(Row(net))
+    expected = sc.unroll(net, params, xs)
+    assert_close(sc.unroll(net, params, xs, engine=sc.AssociativeScan()), expected)
+    with pytest.raises(ValueError, match=r"engine: .*not linear"):
+        sc.unroll(sc.Stack((sc.GRU(2),)), params[:1], xs, engine=sc.AssociativeScan())
+
+
+GRU = sc.GRU(2)
+BAD = {
+    "a reset of ints": (
+        lambda p, x: GRU.step(p, x, x, np.ones(B, int)),
+        TypeError,
+        "reset: .*int64",
+    ),
+    "a reset a step": (lambda p, x: GRU.step(p, x, x, RESETS), ValueError, r"reset: .*bool\[4\]"),
+    "no key": (lambda p, x: GRU.step(p, x, x, key=3), TypeError, "key: .*3"),
+    "tokens for a GRU": (
+        lambda p, x: sc.unroll(GRU, p, x.astype(int)),
+        TypeError,
+        "xs: .*floating",
+    ),
+    "floats for tokens": (
+        lambda p, x: sc.unroll(TOKENS, None, x),
+        TypeError,
+        "xs: expected an integer dtype, got float64",
+    ),
+    "a tree for a GRU": (
+        lambda p, x: sc.unroll(GRU, p, {"a": x[None]}),
+        TypeError,
+        "xs: .*one array",
+    ),
+    "a tree of two lengths": (
+        lambda p, x: sc.unroll(TREES, None, Observed(x[None], x[None] > 0, x[None, :1])),
+        ValueError,
+        r"xs: expected arrays with the same axes \[T, \*B\].*elapsed",
+    ),
+    "a flat image": (
+        lambda p, x: sc.unroll(IMAGES, None, x),
+        ValueError,
+        "xs: .*3 axes of their own",
+    ),
+    "a first carry unlearned": (
+        lambda p, x: LAYERS["learned"].model.init_carry(x),
+        ValueError,
+        "params: .*RecurrentParams.*got None",
+    ),
+}
+
+
+@pytest.mark.parametrize(("call", "error", "message"), BAD.values(), ids=BAD)
+def test_a_wrong_argument_says_what_was_expected(call, error, message):
+    with pytest.raises(error, match=message):
+        call(GRU.init(KEY, D), jnp.ones((B, D)))
