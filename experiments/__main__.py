@@ -20,7 +20,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
 
 import seqcells as sc
 from experiments import studies
-from experiments.lab import BadInput, Study, cores, found, is_file, load, say
+from experiments.lab import BadInput, Study, cores, discover, is_path, load, say
 from experiments.sweep import command as sweeps
 from experiments.sweep import report as sweep_report
 from experiments.sweep import settings as sweep_settings
@@ -60,7 +60,7 @@ class List:
 
     def do(self, console: Console, line: str) -> None:
         """Print them."""
-        named = [f"{name}: {text}" for name, text in found(studies).items()]
+        named = [f"{name}: {text}" for name, text in discover(studies).items()]
         say(console, "\n".join(["Studies", *named, "", USAGE]))
 
 
@@ -189,12 +189,12 @@ def main(arguments: list[str]) -> int:
 
 
 def _is_study(name: str) -> bool:
-    return is_file(name) or name in found(studies)
+    return is_path(name) or name in discover(studies)
 
 
 def _wrong(command: str, name: str = "") -> str:
     """Say what is wrong with the first two words; nothing if they are right."""
-    known = list(found(studies))
+    known = list(discover(studies))
     if command in ("-h", "--help") or name in ("-h", "--help"):
         return ""
     if command in known:
@@ -208,7 +208,7 @@ def _wrong(command: str, name: str = "") -> str:
     kind, known = ("probe", list(sweep_settings.PROBES)) if command == "sweep" else ("study", known)
     if not name or name.startswith("-"):
         return f"{command}: expected the name of a {kind}: {', '.join(known)}."
-    other = kind == "study" and (is_file(name) or (command == "report" and Path(name).is_dir()))
+    other = kind == "study" and (is_path(name) or (command == "report" and Path(name).is_dir()))
     return "" if name in known or other else _expected(kind, name, known)
 
 
@@ -236,7 +236,7 @@ def _run_kind(arguments: list[str]) -> Any:
     named = arguments[1] if arguments[0] == "run" and len(arguments) > 1 else ""
     kinds = [
         Annotated[Nothing, subcommand(name, description=text)]
-        for name, text in found(studies).items()
+        for name, text in discover(studies).items()
         if name != named
     ]
     if _is_study(named):

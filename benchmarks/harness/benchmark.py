@@ -18,7 +18,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.harness import machine, tables
 from benchmarks.harness.tables import Row
-from experiments.lab import found, load, positive, say, several, whole, writable, write_whole
+from experiments.lab import discover, load, positive, say, several, whole, writable, write_whole
 
 RESULTS = Path("benchmarks") / "results"
 S = TypeVar("S")
@@ -50,7 +50,7 @@ class Command(abc.ABC, Generic[S]):
 
 def find_commands(package: ModuleType) -> dict[str, Command[Any]]:
     """Return the command of each file and folder of a package, by the name of the file."""
-    return {name: load(name, package, Command)[1] for name in found(package)}
+    return {name: load(name, package, Command)[1] for name in discover(package)}
 
 
 class Group(NamedTuple):

@@ -40,8 +40,8 @@ from experiments.lab.files import read_about as read_about
 from experiments.lab.files import writable as writable
 from experiments.lab.files import write_about as write_about
 from experiments.lab.files import write_whole as write_whole
-from experiments.lab.finding import found as found
-from experiments.lab.finding import is_file as is_file
+from experiments.lab.finding import discover as discover
+from experiments.lab.finding import is_path as is_path
 from experiments.lab.finding import load as load
 from experiments.lab.machine import commit as commit
 from experiments.lab.machine import cores as cores

@@ -17,7 +17,7 @@ from experiments.lab.settings import BadInput
 T = TypeVar("T")
 
 
-def found(package: ModuleType) -> dict[str, str]:
+def discover(package: ModuleType) -> dict[str, str]:
     """Return the modules of a package by name, with the first line of their docstrings.
 
     Nothing is imported, so that a list of studies is quick.
@@ -35,7 +35,7 @@ def _first_line(folder: Path, module: pkgutil.ModuleInfo) -> str:
     return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
 
 
-def is_file(name: str) -> bool:
+def is_path(name: str) -> bool:
     """Whether a name is meant as the path of a Python file, not as the name of a module."""
     return name.endswith(".py")
 
@@ -53,7 +53,7 @@ def load(name: str, package: ModuleType, kind: type[T]) -> tuple[ModuleType, T]:
     """
     module = (
         _import_file(Path(name))
-        if is_file(name)
+        if is_path(name)
         else importlib.import_module(f"{package.__name__}.{name}")
     )
     values = [value for value in vars(module).values() if isinstance(value, kind)]

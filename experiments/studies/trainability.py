@@ -43,7 +43,7 @@ from seqcells import initializers, probes
 
 GAIN = 1.0  # of the surface over learning rates
 LEAD = 20  # steps before the cue, at least: a chaotic net at rest stores what it later cannot
-DEPTHS = 6  # depths over which nets were found to be trainable (Schoenholz et al. 2017)
+DEPTHS = 6  # depths over which nets are trainable (Schoenholz et al. 2017)
 
 
 @dataclasses.dataclass(frozen=True)

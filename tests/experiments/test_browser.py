@@ -17,9 +17,9 @@ import pytest
 from rich.console import Console
 
 from experiments import studies
-from experiments.lab import Study, found, load, restore
-from tests.experiments.test_horizon_report import TWO, write
-from tests.experiments.test_study import worlds
+from experiments.lab import Study, discover, load, restore
+from tests.experiments.studies.test_horizon_report import TWO, write
+from tests.support.studies import worlds
 
 webdriver = pytest.importorskip("selenium.webdriver")
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
@@ -97,7 +97,7 @@ def browser():
     driver.quit()
 
 
-@pytest.fixture(scope="module", params=found(studies))
+@pytest.fixture(scope="module", params=discover(studies))
 def page(request, tmp_path_factory):
     """The report of a study, of the kept results or else of made-up ones, and its claims."""
     name, out = request.param, tmp_path_factory.mktemp("report")

@@ -1,6 +1,5 @@
 """Studies at large: the command line, what a run leaves behind, what a second run repeats."""
 
-import json
 import re
 import subprocess
 import sys
@@ -9,8 +8,6 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import tyro
-from rich.console import Console
-from scipy import stats
 
 from experiments import __main__ as cli
 from experiments.lab import (
@@ -18,14 +15,6 @@ from experiments.lab import (
     GradientByLag,
     RunGroup,
     Study,
-    Table,
-    cache,
-    decimal,
-    print_table,
-    read_about,
-    short,
-    wilson,
-    words,
 )
 from experiments.studies.horizon import ARMS, Budget, Settings
 from experiments.studies.horizon.numbers import RESULTS, findings, headlines, read
@@ -227,110 +216,6 @@ def test_an_interrupt_and_a_full_disk_are_one_line(monkeypatch, capsys):
     assert "a.csv" in told
 
 
-class Fake:
-    """A group of a study that counts how often it was measured."""
-
-    steps = 2
-
-    def __init__(self, name: str, error: BaseException | None = None) -> None:
-        self.name, self.error, self.measured = name, error, 0
-
-    def part(self, out: Path) -> cache.Part:
-        columns = {"results": ["who"]}
-        return cache.Part(out / "parts", self.name, {"name": self.name}, columns, ())
-
-    def measure(self, progress):
-        self.measured += 1
-        progress(1)
-        if self.error is not None:
-            raise self.error
-        return {"results": [{"who": self.name}]}
-
-
-def test_what_is_finished_outlives_an_interruption(tmp_path):
-    first, second = Fake("first"), Fake("second", KeyboardInterrupt())
-    with pytest.raises(KeyboardInterrupt):
-        cache.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
-    assert (tmp_path / "results.csv").read_text().split() == ["who", "first"]
-    assert read_about(tmp_path)["unfinished"] == ["second"]
-    second.error = None
-    cache.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
-    assert (first.measured, second.measured) == (1, 2)
-    assert (tmp_path / "results.csv").read_text().split() == ["who", "first", "second"]
-    told = read_about(tmp_path)
-    assert (told["command"], told["unfinished"], len(told["made_with"])) == ("x", [], 1)
-
-
-def test_a_folder_of_parts_that_takes_no_file_is_named_before_training(tmp_path):
-    (tmp_path / "parts").write_text("in the way")
-    group = Fake("first")
-    with pytest.raises(BadInput, match=r"^out: expected a folder .*parts"):
-        cache.measure([group], tmp_path, Console(quiet=True), {})
-    assert group.measured == 0
-
-
-def test_a_part_is_of_its_settings_and_of_its_code_and_whole(tmp_path):
-    code, package = tmp_path / "code.py", tmp_path / "package"
-    (package / "sub").mkdir(parents=True)
-    (package / "sub" / "a.py").write_text("1")
-    code.write_text("1")
-
-    def part(steps=1):
-        cache.fingerprint.cache_clear()
-        paths = (code, package)
-        return cache.Part(tmp_path, "part", {"steps": steps}, {"results": ["a"]}, paths)
-
-    part().save({"results": [{"a": 1}, {"a": 2}]})
-    assert part().load()["rows"] == {"results": [{"a": 1}, {"a": 2}]}
-    assert part(steps=2).load() is None
-    whole = part().path.read_text()
-    no_table = json.dumps({**json.loads(whole), "rows": {"gradients": []}})
-    no_column = whole.replace('"a": 1', '"b": 1')
-    bare = '{"rows": {"results": []}}'  # which does not say what it was made with
-    for text in (whole[:-9], "[]", "{}", bare, '{"rows": []}', no_table, no_column, "\xff"):
-        part().path.write_text(text, encoding="latin1")
-        assert part().load() is None, text
-    part().path.write_text(whole)
-    for file in (code, package / "sub" / "a.py"):
-        file.write_text("2")
-        assert part().load() is None
-        file.write_text("1")
-        assert part().load() is not None
-
-
-def test_a_table_loses_columns_and_no_letters_where_the_console_is_narrow(capsys):
-    table = Table("A title", "", ["cell", "first", "second"], [["a long name [/x]", "1", "2"]])
-    print_table(Console(width=60), table)
-    shown = capsys.readouterr().out
-    assert all(text in shown for text in ("a long name [/x]", "second"))
-    print_table(Console(width=27), table)
-    shown = capsys.readouterr().out
-    assert all(text in shown for text in ("a long name [/x]", "first"))
-    assert "2" not in shown
-    assert "Columns hidden (terminal too narrow): second" in shown
-
-
-def test_the_interval_of_a_share_is_the_one_of_scipy():
-    for n in range(1, 30):
-        for k in range(n + 1):
-            expected = stats.binomtest(k, n).proportion_ci(method="wilson")
-            assert wilson(k, n) == pytest.approx((expected.low, expected.high), abs=1e-14)
-
-
-def test_wilson_and_words_and_numbers():
-    bounds = [round(bound, 2) for k, n in ((5, 5), (20, 20)) for bound in wilson(k, n)]
-    assert bounds == [0.57, 1.0, 0.84, 1.0]
-    assert words(["a"]) == "a"
-    assert words(["a", "b", "c"]) == "a, b and c"
-    numbers = {0: "0", 0.0123: "0.012", 386.2: "390", 3e-14: "3e-14", 1.74e-4: "1.7e-4"}
-    assert {x: short(x) for x in numbers} == numbers
-    assert (short(9.99e-4), short(99_600), short(NAN)) == ("0.001", "1e5", "not a number")
-    assert [decimal(x) for x in (0.0005, 1 / 6000, 3.0, 0.0125)] == [
-        *("0.0005", "0.000167"),
-        *("3", "0.0125"),
-    ]
-
-
 def test_the_choices_of_the_help_are_the_cells_that_there_are():
     names = list(ARMS)
     assert list(Settings().cells) == names
@@ -352,12 +237,3 @@ def test_a_study_outside_of_the_repository_runs_by_its_path(tmp_path, capsys, mo
     assert len(pd.read_csv("runs/match/results.csv")) == 2
     assert cli.main(["report", "match.py"]) == 0
     assert "GRU chrono" in capsys.readouterr().out
-
-
-def test_a_file_that_is_no_study_is_named(tmp_path, capsys):
-    path = tmp_path / "empty.py"
-    assert cli.main(["run", str(path)]) == 1
-    assert f"study: expected a Python file, got {path}" in capsys.readouterr().err
-    path.write_text("x = 1")
-    assert cli.main(["run", str(path)]) == 1
-    assert f"study: expected one Study in {path}, got 0" in capsys.readouterr().err

@@ -1,0 +1,104 @@
+"""Every study: its verdicts can turn, its runs differ, its report is made of rows alone."""
+
+import dataclasses
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+
+from experiments.__main__ import main
+from experiments.lab import (
+    BadInput,
+)
+from experiments.lab.study import read_results
+from tests.support.studies import (
+    JUDGED,
+    TRAINED,
+    worlds,
+)
+
+over_all = pytest.mark.parametrize("study", JUDGED.values(), ids=list(JUDGED))
+over_trained = pytest.mark.parametrize("study", TRAINED.values(), ids=list(TRAINED))
+
+
+def verdicts(study, settings, rows):
+    claims = study.claims(settings)
+    return {claim.text: claim.judge(rows) for claim in claims}
+
+
+@over_all
+@pytest.mark.parametrize("form", ["quick", pytest.param("settings", marks=pytest.mark.slow)])
+def test_contrary_numbers_give_the_contrary_verdict(study, form):
+    settings = getattr(study, form)
+    by_world = [verdicts(study, settings, rows) for rows in worlds(study, settings)]
+    for text in by_world[0]:
+        assert {world[text].holds for world in by_world} == {True, False}, text
+        assert len({world[text].result for world in by_world}) > 1
+    none = verdicts(study, settings, worlds(study, settings)[0].iloc[:0])
+    assert all(verdict == (None, "not run") for verdict in none.values())
+
+
+@over_trained
+def test_runs_differ_and_those_of_a_group_run_alike(study):
+    groups = study.groups(study.quick)
+    assert len({group.name for group in groups}) == len(groups)
+    labels = [tuple(group.runs[0].labels) for group in groups]
+    assert len(set(labels)) == 1
+    assert "arm" in labels[0]
+    places = [
+        (*run.labels.values(), run.hparams["learning_rate"], run.seed)
+        for group in groups
+        for run in group.runs
+    ]
+    assert len(set(places)) == len(places)
+
+
+@over_all
+def test_a_folder_without_rows_is_told_how_to_get_some(study, tmp_path):
+    with pytest.raises(BadInput, match=f"experiments run {study.name}"):
+        study.report(tmp_path, Console(file=io.StringIO()))
+
+
+@pytest.mark.slow
+@over_all
+def test_a_report_is_made_of_rows_alone(study, tmp_path):
+    rows = worlds(study, study.quick)[0]
+    rows.to_csv(tmp_path / "results.csv", index=False)
+    console = Console(file=io.StringIO(), width=250)
+    study.report(tmp_path, console)
+    page = (tmp_path / "report.html").read_text()
+    text_page = (tmp_path / "results.md").read_text()
+    assert (tmp_path / f"{study.name}.png").read_bytes()[:4] == b"\x89PNG"
+    named = set(rows["arm"]) if "arm" in rows else {"1.2", "1.5"}
+    for text in named:
+        assert text in page
+        assert text in console.file.getvalue()
+        assert text in text_page
+
+
+@over_all
+def test_a_setting_out_of_range_is_told(study):
+    for field in dataclasses.fields(study.settings):
+        several = isinstance(field.default, tuple)
+        for wrong in [(), (0,), ("a",)] if several else [0, -1, "a", None]:
+            with pytest.raises(BadInput, match=f"{field.name}: expected"):
+                dataclasses.replace(study.settings, **{field.name: wrong})
+
+
+@pytest.mark.slow
+def test_a_second_run_from_the_command_line_repeats_nothing(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr("experiments.__main__.use_all_cores", lambda: None)
+    command = ["run", "adding", "--quick", "--out", str(tmp_path), "--seeds", "2"]
+    command += ["--lengths", "10", "--gru-steps", "3", "--tanh-steps", "3", "--hidden-size", "4"]
+    assert main(command) == 0
+    rows = pd.read_csv(tmp_path / "results.csv")
+    assert len(rows) == 8
+    assert np.all(rows["steps"] == 3)
+    first = capfd.readouterr().out
+    assert "8 runs, at most 24 steps of training" in first
+    assert "does not hold" in first
+    assert main(command) == 0
+    assert capfd.readouterr().out.count("kept") == 3
+    assert read_results(tmp_path, "adding").equals(rows)

@@ -1,0 +1,41 @@
+"""What is typed to sweep: values, probes and cells."""
+
+import pytest
+
+from experiments.lab import BadInput
+from experiments.sweep import settings
+from seqcells import probes, sweep
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0.5", [0.5]),
+        ("1e-3,1e-2", [1e-3, 1e-2]),
+        ("log:1e-4:1e-2:3", [1e-4, 1e-3, 1e-2]),
+        ("linear:0:1:3", [0.0, 0.5, 1.0]),
+        ("uniform:0:2", sweep.uniform(0, 2)),
+        ("loguniform:1e-3:1", sweep.log_uniform(1e-3, 1)),
+    ],
+)
+def test_values_are_read_as_they_are_typed(text, expected):
+    got = settings.values("sweep.learning_rate", text)
+    assert got == (pytest.approx(expected) if isinstance(expected, list) else expected)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "log", "log:1", "log:0:1:3", "log:1:2:1.5:4", "grid:1:2"]
+)
+def test_what_are_no_values_is_refused_with_the_forms(text):
+    with pytest.raises(BadInput, match=r"^sweep.learning_rate: expected 1e-3,1e-2 or log:.*, got"):
+        settings.values("sweep.learning_rate", text)
+
+
+def test_every_probe_that_is_offered_is_made_of_a_length():
+    made = {name: settings.probe(name, 30) for name in settings.PROBES}
+    assert len({type(probe) for probe in made.values()}) == len(made)
+    assert len(made) > 15
+    assert isinstance(made["delayed_recall"], probes.DelayedRecall)
+    assert {"gru", "gru-chrono", "tanh", "irnn", "lstm", "mgu", "mingru", "lru"} <= {
+        *settings.CELLS
+    }

@@ -1,0 +1,95 @@
+"""Rows of runs that came out as a test wants them, and the studies that judge such rows."""
+
+import functools
+import math
+
+import numpy as np
+import pandas as pd
+
+from experiments import studies
+from experiments.lab import Study, discover, load
+from experiments.studies import guide, mean_field, trainability
+
+ALL = {name: load(name, studies, Study)[1] for name in discover(studies)}
+JUDGED = {name: one for name, one in ALL.items() if one.claims(one.quick)}
+TRAINED = {name: one for name, one in JUDGED.items() if one is not mean_field.STUDY}
+
+
+@functools.cache
+def run_rows(study, settings):
+    """A row for every run, with what is known of it before it is made."""
+    return pd.DataFrame(
+        {
+            **run.labels,
+            "learning_rate": run.hparams["learning_rate"],
+            "seed": run.seed,
+            "steps": group.steps,
+            "loss": group.task.probe.baseline,
+        }
+        for group in study.groups(settings)
+        for run in group.runs
+    )
+
+
+def trial_rows(study, settings, good=lambda labels: True):
+    """The rows of a run in which all seeds did the same: well, and in no time, or not at all."""
+    rows = run_rows(study, settings)
+    solved = np.array([bool(good(labels)) for labels in rows.to_dict("records")])
+    return rows.assign(
+        solved_at=np.where(solved, 50.0, math.nan),
+        solved=solved,
+        loss=np.where(solved, 0.0, rows["loss"]),
+        accuracy=1.0 * solved,
+        exact=1.0 * solved,
+        seconds_per_step=np.where(solved, 0.001, 0.1),
+    )
+
+
+def field_rows(off):
+    """The rows of nets that are so far from the theory."""
+    row = {"weight_std": 1.2, "input_variance": 0.1, "width": 512, "nets": 8}
+    for name, value in (("q", 0.5), ("chi", 0.9)):
+        row |= {name: value * off, f"{name}_error": 0.01, f"{name}_theory": value}
+    return pd.DataFrame([row, {**row, "weight_std": 1.5}])
+
+
+def worlds(study, settings):
+    """Rows of runs that came out in contrary ways."""
+    if study is mean_field.STUDY:
+        return [field_rows(1.02), field_rows(0.96)]
+    names = sorted(set(run_rows(study, settings)["arm"]))
+    alone = [lambda labels, name=name: labels["arm"] == name for name in names]
+    kinds = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]
+    goods = [lambda _: True, lambda _: False, *kinds, *alone]
+    if study is trainability.STUDY:
+        goods += [
+            lambda labels: 0.9 < labels["value"] < 1.5,
+            lambda labels: labels["length"] <= labels["value"],
+        ]
+    made = [trial_rows(study, settings, good) for good in goods]
+    if study is guide.STUDY:  # and one where a GRU is small, and one where it is large
+        for sizes in ((5, 50), (50, 5)):
+            size = made[0]["arm"].map(lambda arm, sizes=sizes: sizes["GRU" not in arm])
+            made.append(made[0].assign(parameters=size))
+    return made
+
+
+def some(solved_at, steps=100, **labels):
+    return pd.DataFrame(
+        {
+            **{name: [value] * len(solved_at) for name, value in labels.items()},
+            **{"learning_rate": 0.1, "seed": range(len(solved_at)), "steps": steps},
+            "solved_at": solved_at,
+            "solved": [not math.isnan(at) for at in solved_at],
+            **{"loss": 0.5, "accuracy": 0.5, "exact": 0.5, "seconds_per_step": 0.002},
+        }
+    )
+
+
+def recalled(solved_at):
+    """Rows of recall, {(arm, length): steps by which each seed had solved it}."""
+    rows = [
+        some(at, task="recall", arm=arm, length=length, width=4, parameters=9)
+        for (arm, length), at in solved_at.items()
+    ]
+    return pd.concat(rows, ignore_index=True)
