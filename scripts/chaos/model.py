@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 import seqcells as sc
+from seqcells._types import Json
 
-CONFIG: dict[str, Any] = {
+CONFIG: Json = {
     "cell": {"name": "RNN", "hidden_size": 4},
     "learning_rate": 0.01,
     "segment": 5,

@@ -9,10 +9,10 @@ import signal
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
 
 from scripts.chaos.launch import target
 from scripts.chaos.trials import Options, Trials
+from seqcells._types import Json
 
 KILLS = 3
 
@@ -74,7 +74,7 @@ def killed(folder: Path, segments: int, seconds: float) -> int:
 def count_lines(folder: Path) -> dict[str, tuple[int, int]]:
     """Return the number of lines of every file, and how many of them differ in their subject."""
 
-    def lines(name: str) -> list[dict[str, Any]]:
+    def lines(name: str) -> list[Json]:
         return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
     trials, history = lines("trials.jsonl"), lines("metrics.jsonl")

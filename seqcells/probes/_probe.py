@@ -162,6 +162,17 @@ def _score(losses: jax.Array, right: jax.Array) -> Score:
     return Score(jnp.mean(losses), *shares)
 
 
+def at_every_step(xs: jax.Array, targets: jax.Array, start: int = 0) -> Sample:
+    """Return a sample with answers [S, N] due at all steps from `start` on."""
+    steps = jnp.arange(start, start + len(targets), dtype=jnp.int32)[:, None]
+    return Sample(xs, targets, jnp.broadcast_to(steps, targets.shape))
+
+
+def at_one_step(xs: jax.Array, targets: jax.Array, step: ArrayLike) -> Sample:
+    """Return a sample with one answer [N] a sequence, due at the given step."""
+    return Sample(xs, targets[None], jnp.full((1, len(targets)), step))
+
+
 def knob(name: str, value: ArrayLike | None, low: int, high: int) -> jax.Array:
     """Check an argument of `sample`, an int[] that may be traced; None gives `high`.
 

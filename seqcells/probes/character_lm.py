@@ -14,7 +14,15 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Score, Success, attribute, check_draw
+from seqcells.probes._probe import (
+    Classes,
+    Sample,
+    Score,
+    Success,
+    at_every_step,
+    attribute,
+    check_draw,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -164,13 +172,8 @@ class CharacterLM(Classes):
 
     def _window(self, tokens: jax.Array) -> Sample:
         """Inputs and answers of tokens [T + 1, N]."""
-        steps = jnp.arange(self.length, dtype=jnp.int32)[:, None]
-        targets = tokens[1:].astype(jnp.int32)
-        return Sample(
-            jax.nn.one_hot(tokens[:-1], self.input_size),
-            targets,
-            jnp.broadcast_to(steps, targets.shape),
-        )
+        xs = jax.nn.one_hot(tokens[:-1], self.input_size)
+        return at_every_step(xs, tokens[1:].astype(jnp.int32))
 
     def _check_tokens(self, tokens: ArrayLike, least: int) -> jax.Array:
         array = jnp.asarray(tokens)

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
+from seqcells.probes._probe import (
+    Classes,
+    Sample,
+    Success,
+    at_one_step,
+    attribute,
+    check_draw,
+    knob,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,5 +78,4 @@ class DelayedRecall(Classes):
         times = jnp.arange(self.length + 1)[:, None]
         symbols = jnp.where(times == self.length - lag, cue, noise + self.cues)
         symbols = jnp.where(times == self.length, self.input_size - 1, symbols)
-        steps = jnp.full((1, batch_size), self.length)
-        return Sample(jax.nn.one_hot(symbols, self.input_size), cue[None], steps)
+        return at_one_step(jax.nn.one_hot(symbols, self.input_size), cue, self.length)

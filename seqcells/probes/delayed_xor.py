@@ -5,10 +5,9 @@ from __future__ import annotations
 import dataclasses
 
 import jax
-import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw
+from seqcells.probes._probe import Classes, Sample, Success, at_every_step, check_draw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +45,4 @@ class DelayedXOR(Classes):
         check_draw(key, batch_size)
         bits = jax.random.randint(key, (self.length, batch_size), 0, 2)
         targets = bits[self.delay : -self.delay] ^ bits[: -2 * self.delay]
-        steps = jnp.arange(2 * self.delay, self.length, dtype=jnp.int32)
-        return Sample(
-            jax.nn.one_hot(bits, 2), targets, jnp.broadcast_to(steps[:, None], targets.shape)
-        )
+        return at_every_step(jax.nn.one_hot(bits, 2), targets, start=2 * self.delay)

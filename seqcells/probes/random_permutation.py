@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
+from seqcells.probes._probe import (
+    Classes,
+    Sample,
+    Success,
+    at_one_step,
+    attribute,
+    check_draw,
+    knob,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,5 +71,4 @@ class RandomPermutation(Classes):
         times = jnp.arange(self.length)[:, None]
         symbols = jnp.where(times == 0, first, others)
         symbols = jnp.where(times < length, symbols, -1)  # which one_hot makes zero
-        steps = jnp.full((1, batch_size), length - 1)
-        return Sample(jax.nn.one_hot(symbols, self.symbols), first[None], steps)
+        return at_one_step(jax.nn.one_hot(symbols, self.symbols), first, length - 1)

@@ -10,7 +10,15 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
+from seqcells.probes._probe import (
+    Classes,
+    Sample,
+    Success,
+    at_one_step,
+    attribute,
+    check_draw,
+    knob,
+)
 
 _TENTHS = {2: (1, 5), 3: (1, 3, 6)}  # of the length, at which a symbol may stand first
 
@@ -71,6 +79,5 @@ class TemporalOrder(Classes):
         shown = shown.at[places, jnp.arange(batch_size)].set(symbols)
         shown = jnp.where(jnp.arange(self.length)[:, None] < length, shown, -1)
         digits = 2 ** jnp.arange(self.symbols)[::-1, None]
-        answers = jnp.sum(symbols * digits, axis=0, keepdims=True)
-        steps = jnp.full((1, batch_size), length - 1)
-        return Sample(jax.nn.one_hot(shown, self.input_size), answers, steps)
+        answers = jnp.sum(symbols * digits, axis=0)
+        return at_one_step(jax.nn.one_hot(shown, self.input_size), answers, length - 1)

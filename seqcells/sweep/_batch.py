@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -169,7 +169,7 @@ def words(trials: Sequence[Trial]) -> np.ndarray:
     )
 
 
-def _take(a: jax.Array, indices: np.ndarray) -> Any:
+def _take(a: jax.Array, indices: np.ndarray) -> jax.Array | np.ndarray:
     """Take rows on the host: indexing on the devices would make them wait for one another."""
     if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
         data = jnp.asarray(np.asarray(jax.random.key_data(a))[indices])

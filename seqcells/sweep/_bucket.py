@@ -7,7 +7,6 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 import jax
 
@@ -22,11 +21,11 @@ from seqcells.sweep._program import (
     next_power_of_two,
     shared_evenly,
 )
-from seqcells.sweep._space import RESERVED, Trial, canonical, digest
+from seqcells.sweep._space import RESERVED, Static, Trial, canonical, digest
 from seqcells.sweep._store import Memory
 from seqcells.sweep._task import Task
 
-Report = Callable[[Batch, dict[str, Any]], None]  # called with the batch and the static fields
+Report = Callable[[Batch, Static], None]  # called with the batch and the static fields
 
 
 class Bucket:
@@ -74,7 +73,7 @@ class Bucket:
         return program
 
     def _width(self) -> int:
-        """The width in the store, else the one asked for, else the largest that fits."""
+        """Return the width in the store, else that of the plan, else the largest that fits."""
         batch, stored = self.plan.batch, self.store.widths.get(self.id)
         if stored is not None and stored != shared_evenly(stored):
             raise ValueError(
@@ -82,8 +81,8 @@ class Bucket:
                 f"the sweep was started, got {jax.local_device_count()}"
             )
         fixed = stored is not None or batch != "auto"
-        asked = next_power_of_two(len(self.trials)) if batch == "auto" else shared_evenly(batch)
-        width = largest_that_fits(self.program, stored or asked, fixed=fixed).width
+        planned = next_power_of_two(len(self.trials)) if batch == "auto" else shared_evenly(batch)
+        width = largest_that_fits(self.program, stored or planned, fixed=fixed).width
         if stored is None:
             self.store.fix_width(self.id, width)
         return width

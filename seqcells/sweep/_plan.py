@@ -34,7 +34,7 @@ class Halving(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The settings that all batches share; `seqcells.sweep.run` says what they mean."""
+    """The settings that all batches share; `seqcells.sweep.run` describes them."""
 
     make: Callable[..., Any]
     steps: int

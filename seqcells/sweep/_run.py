@@ -16,7 +16,7 @@ from seqcells._types import Json
 from seqcells.sweep._batch import Batch
 from seqcells.sweep._bucket import Bucket, buckets, exit_if_signalled
 from seqcells.sweep._plan import Halving, Plan
-from seqcells.sweep._space import Space, Trial
+from seqcells.sweep._space import Space, Static, Trial
 from seqcells.sweep._store import ABOUT, Folder, Memory, read
 from seqcells.sweep._table import AllFailed, Result
 
@@ -24,7 +24,7 @@ from seqcells.sweep._table import AllFailed, Result
 class Progress(NamedTuple):
     """The progress of a sweep, passed to `on_segment` after each segment."""
 
-    static: dict[str, Any]  # static fields of the bucket
+    static: Static  # static fields of the bucket
     step: int  # steps that the trials of the batch have taken
     alive: int  # trials of the batch that are still training
     finished: int  # trials with a row, out of `total`
@@ -126,7 +126,7 @@ def _train(
     rank, count = _process()
     share = trials[rank::count]  # finished or not, so that a resumed run has the same share
 
-    def report(batch: Batch, static: dict[str, Any]) -> None:
+    def report(batch: Batch, static: Static) -> None:
         if on_segment is not None:
             values = plan.sign * batch.record.metrics[plan.metric][batch.slots[batch.alive]]
             best = plan.sign * min(values, default=math.nan)

@@ -118,7 +118,7 @@ class Space:
         *,
         samples: int | None = None,
         draw: int = 0,
-        static: Mapping[str, Iterable[Any]] | None = None,
+        static: Mapping[str, Iterable[object]] | None = None,
         **fields: Iterable[float] | Uniform | LogUniform,
     ):
         if static is not None and not isinstance(static, Mapping):
@@ -174,7 +174,7 @@ def _trial(static: Static, hparams: dict[str, float]) -> Trial:
     return Trial(digest({"static": known, "hparams": hparams}), static, hparams)
 
 
-def _product(fields: dict[str, tuple[Any, ...]]) -> list[Static]:
+def _product(fields: Mapping[str, tuple[object, ...]]) -> list[Static]:
     return [
         dict(zip(fields, values, strict=True)) for values in itertools.product(*fields.values())
     ]

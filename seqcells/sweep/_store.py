@@ -16,14 +16,14 @@ import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from seqcells._types import Json, PyTree
 
 if TYPE_CHECKING:
     from seqcells._checkpoint import Checkpoints, Saved
 
-Row = dict[str, Any]
+Row = Json
 ABOUT = "sweep.json"  # the settings that the results in the folder depend on
 
 

@@ -88,12 +88,14 @@ class Result:
             `high` (NaN for n = 1), `diverged` (how many ended so) and `steps`, their mean.
         """
         names = [name for name in self.fields if name != over]
-        groups: dict[tuple[Any, ...], list[Row]] = {}
+        groups: dict[tuple[object, ...], list[Row]] = {}
         for row in self.rows:
             if row["status"] != "unfinished":
                 groups.setdefault(tuple(row[name] for name in names), []).append(row)
         sign = 1 if self.mode == "min" else -1
-        ranks = [dict(zip(names, at, strict=True)) | self._group(of) for at, of in groups.items()]
+        ranks: list[Row] = [
+            dict(zip(names, at, strict=True)) | self._group(of) for at, of in groups.items()
+        ]
         ranks.sort(
             key=lambda r: (r["diverged"] > 0, math.isnan(r["mean"]), -r["steps"], sign * r["mean"])
         )
@@ -130,7 +132,7 @@ class Result:
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the mean and half the width of Student's interval for it; NaN where there is none."""
+    """Return the mean and half the width of Student's interval; NaN without enough values."""
     n = len(values)
     mean = float(np.mean(values)) if n else math.nan
     if n < 2:
