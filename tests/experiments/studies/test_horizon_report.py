@@ -1,4 +1,4 @@
-"""The report of the horizon: what is drawn, counted and said is what stands in the tables."""
+"""The report of the horizon: its picture, tables and sentences agree with the rows of a run."""
 
 import json
 import math
@@ -88,11 +88,11 @@ def test_the_findings_are_computed_from_the_numbers():
     assert "B two at none of" in other[1]
     assert other[-1].endswith("flatters B two, of whose seeds most add, but none of 5 recall.")
     nobody = numbers({A: ((5, 5), 0, 0, 5), B: ((5, 0), 0, 0, 2)}, {})  # B adds as seldom
-    assert not any("flatters" in told for told in findings(nobody))
+    assert not any("flatters" in text for text in findings(nobody))
 
 
 @pytest.mark.parametrize(
-    ("norms", "told"),
+    ("norms", "expected"),
     [
         (0.5, "1.4"),
         (1.0, "no decay"),
@@ -106,9 +106,9 @@ def test_the_findings_are_computed_from_the_numbers():
         ([0.0] * 5, "not a number"),
     ],
 )
-def test_a_horizon_is_steps_or_says_why_not(norms, told):
+def test_a_horizon_is_steps_or_says_why_not(norms, expected):
     one = numbers({A: ((0, 0),)}, {A: (norms, 1.0)})
-    assert one.horizon(A, AT_START) == told
+    assert one.horizon(A, AT_START) == expected
     assert one.horizon(A, AT_END) == "no decay"
 
 
@@ -138,7 +138,7 @@ def test_the_table_counts_and_shows_the_gradient_at_initialisation():
 
 
 def drawn(counts, containers):
-    """Check points with their bars against counts (k, n), a contender each."""
+    """Check points with their bars against counts (k, n), an arm each."""
     for i, (container, pairs) in enumerate(zip(containers, counts, strict=True)):
         points, _, (bars,) = container.lines
         np.testing.assert_allclose(points.get_ydata(), [k / n for k, n in pairs])
@@ -175,8 +175,8 @@ def test_the_panels_draw_the_numbers():
 
 def test_the_legend_names_the_rates_and_the_factors_are_read_as_people_write_them():
     panels = picture.figure(TWO).subfigs[0]
-    told = [text.get_text() for text in panels.legends[0].get_texts()]
-    assert told == [f"{who}\nrate 0.02, adding 0.005" for who in (A, B)]
+    names = [text.get_text() for text in panels.legends[0].get_texts()]
+    assert names == [f"{arm}\nrate 0.02, adding 0.005" for arm in (A, B)]
     assert [picture._times(x) for x in (1 / 3, 1, 9, 0.7)] == ["×1/3", "×1", "×9", "×0.7"]  # noqa: RUF001
 
 
@@ -193,7 +193,7 @@ def some(keep):
 
 
 PARTIAL = {
-    "one contender": numbers({A: ((5, 0), 3, 1, 5)}, {A: (0.9, 1.2)}),
+    "one cell": numbers({A: ((5, 0), 3, 1, 5)}, {A: (0.9, 1.2)}),
     "no adding": Numbers(some(lambda rows: rows["task"] != "adding"), TWO.gradients),
     "no adding of B": Numbers(
         some(lambda rows: (rows["arm"] != B) | (rows["task"] != "adding")), TWO.gradients
@@ -216,7 +216,7 @@ def test_what_is_there_is_reported_and_what_is_not_finished_named(name, tmp_path
     printed, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
     assert "Not finished: recall C three, adding B two." in printed
     assert "Not finished: recall C three, adding B two." in page
-    assert all(who in page for who in PARTIAL[name].arms)
+    assert all(arm in page for arm in PARTIAL[name].arms)
     assert "C three" not in [row[0] for row in reach(read(tmp_path, "horizon")).rows]
     assert ("not a number" in page) == (
         name in ("all gradients of NaN", "gradients of NaN", "gradients of zero")
@@ -235,8 +235,8 @@ def test_the_page_tells_how_the_run_was_made(tmp_path):
     STUDY.report(tmp_path, Console(quiet=True))
     page = (tmp_path / "report.html").read_text()
     expected = ("run &lt;x&gt;", "AdamW, b1 0.9", "hidden size", "jax 1.2.3, device 2 x cpu")
-    for told in (*expected, "0.0001", "1234"):
-        assert told in page
+    for text in (*expected, "0.0001", "1234"):
+        assert text in page
     assert "Not finished" not in page
 
 
