@@ -32,7 +32,7 @@ class _Form(NamedTuple):
     average: bool  # mean over the remaining steps, else their sum
 
 
-_FORMS = {"paper": _Form(1, 0.0, False), "code": _Form(2, 1e-10, True)}
+_FORMS = {"paper": _Form(1, 0.0, average=False), "code": _Form(2, 1e-10, average=True)}
 
 
 def omega(

@@ -133,7 +133,7 @@ class Checkpoints:
         if broken:
             raise CheckpointError(
                 f"expected an intact checkpoint, got {'; '.join(broken)}; put back a copy of "
-                "one, or start anew after delete()"
+                "one, or start again after delete()"
             )
         return None
 
@@ -160,7 +160,7 @@ class Checkpoints:
             _files.sync(self.folder)
         except Exception as error:  # Orbax does not document what it raises when a disk is full
             shutil.rmtree(part, ignore_errors=True)
-            before = f"{last[0]} is as it was" if last else "there is none before it"
+            before = f"{last[0]} is as it was" if last else "no earlier one exists"
             raise CheckpointError(
                 f"{part}: step {header['step']} could not be written ({error}); {before}; make "
                 "room on the disk, or give another folder"

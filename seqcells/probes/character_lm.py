@@ -191,7 +191,7 @@ class Streams:
     """N contiguous streams of a text, a window of T characters at a time.
 
     Window k + 1 of a stream goes on where window k ended, so the carry of one is the first carry of
-    the next; the streams follow one another through the text. Windows are made when asked for::
+    the next; the streams follow one another through the text. Windows are built on demand::
 
         for window in probe.streams(tokens, batch_size):
             carry, ys = sc.unroll(cell, params, window.xs, carry)

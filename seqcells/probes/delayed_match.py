@@ -26,8 +26,8 @@ class DelayedMatch(Classes):
 
     Symbols are one-hot. Steps 0 to T show distractors drawn from an alphabet of their own, but step
     T - gap shows a cue and step T another: the same one with probability 1/2, else any of the rest,
-    all alike. At step T the answer is 1 for the same and 0 for another. Either cue by itself says
-    nothing of the answer (were the two drawn independently, "another" would be right in all but
+    all alike. At step T the answer is 1 for the same and 0 for another. Neither cue alone is
+    informative (were the two drawn independently, "another" would be right in all but
     one case of `cues`). Guessing costs ln 2; an accuracy above 0.99 solves it.
 
     Args:

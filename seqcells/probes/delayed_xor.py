@@ -14,10 +14,10 @@ from seqcells.probes._probe import Classes, Sample, Success, at_every_step, chec
 class DelayedXOR(Classes):
     """Return s(t-d) XOR s(t-2d) at every step t from 2d on, for random bits s (a task of our own).
 
-    Bits are one-hot. Neither bit alone says anything of the answer, so a net that keeps one of them
+    Bits are one-hot. Neither bit alone is informative, so a net that keeps one of them
     is no better than chance; and since every step is asked, it has to keep 2d bits at a time.
     Guessing costs ln 2; an accuracy above 0.99 solves it. The delay is static, where that of
-    `DelayedRecall` is data, because it says how many answers there are: their number is a shape.
+    `DelayedRecall` is data, because the number of answers depends on it, which is a shape.
 
     Args:
         length: T, steps; more than 2d.

@@ -17,7 +17,7 @@ class Parity(Classes):
 
     Bits are one-hot. Guessing costs ln 2, at step 0 too, though there the bit itself is the answer.
     Train at one length and score at 2 to 10 times of it, by `dataclasses.replace(probe,
-    length=400)`: an accuracy at the training length says nothing of whether the rule was learned.
+    length=400)`: an accuracy at the training length does not show whether the rule was learned.
     One above 0.9 at the longer solves it, which a net that is right up to the length of its
     training and guesses from there on does not reach (at twice the length it has 0.75). Delétang
     et al. ask at the last step alone, which is another task: here every step teaches.

@@ -28,8 +28,8 @@ class RandomPermutation(Classes):
     Symbols are one-hot. Step 0 shows symbol 0 or 1, each with probability 1/2, and it comes again
     as the one that follows step T-1, where it is asked for: the lag is T-1 steps. Between them
     stand symbols 2 and up, drawn with replacement: in spite of its name nothing is permuted (it
-    goes back to the second experiment of Hochreiter & Schmidhuber 1997). No sign tells the last
-    step from others. The loss is taken there alone, and over the two symbols that may come;
+    goes back to the second experiment of Hochreiter & Schmidhuber 1997). No sign marks the last
+    step. The loss is taken there alone, and over the two symbols that may come;
     Pascanu's net has all 100 to choose from, of which it first has to learn that 98 never do.
     Guessing costs ln 2; fewer than 1 % wrong solves it.
 

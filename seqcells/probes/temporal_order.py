@@ -33,7 +33,7 @@ class TemporalOrder(Classes):
     step: the first symbol lies at least 0.8 T steps behind, the last 0.4 T, or 0.3 T of three.
     Guessing costs ln 4 or ln 8; less than 1 % wrong of 10,000 solves it.
 
-    Nothing in the input says that the end has come: with all sequences of one length, a net may
+    The input does not mark the end: with all sequences of one length, a net may
     learn the step. Hochreiter & Schmidhuber 1997 have another task by this name, with a sign at
     either end and 100 to 110 steps.
 

@@ -143,7 +143,7 @@ def test_a_flipped_bit_falls_back_with_a_warning_that_names_both(saved):
 def test_if_all_are_damaged_the_error_names_them_and_a_remedy(saved):
     old, new = generations(saved)
     damage(old), damage(new)
-    with pytest.raises(CheckpointError, match=rf"{new}: .*{old}: .* start anew after delete\(\)"):
+    with pytest.raises(CheckpointError, match=rf"{new}: .*{old}: .* start again after delete\(\)"):
         saved.load(TREE)
 
 

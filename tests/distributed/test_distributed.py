@@ -186,7 +186,7 @@ def test_several_processes_need_a_folder(swept):
 
 
 @pytest.mark.parametrize(
-    ("given", "error", "says"),
+    ("given", "error", "message"),
     [
         ({"coordinator": "a:1"}, ValueError, "expected coordinator, process_id and num_processes"),
         ({"coordinator": "a", "process_id": 0, "num_processes": 1}, ValueError, "'host:port'"),
@@ -198,8 +198,8 @@ def test_several_processes_need_a_folder(swept):
         ({"hang_seconds": "1"}, ValueError, "hang_seconds: expected seconds"),
     ],
 )
-def test_wrong_arguments_of_initialize_are_refused(given, error, says):
-    with pytest.raises(error, match=says):
+def test_wrong_arguments_of_initialize_are_refused(given, error, message):
+    with pytest.raises(error, match=message):
         distributed.initialize(**given)
 
 
@@ -227,11 +227,11 @@ time.sleep(100)
 @pytest.mark.slow
 def test_a_process_that_fails_ends_the_others(script):
     with started(2, script(FAILS), options=("--heartbeat-seconds=2",)) as running:
-        begun = time.monotonic()
+        start = time.monotonic()
         codes, _, errors = ended(running)
     assert codes == [-signal.SIGABRT, 7], errors
     assert "unhealthy" in errors[0]
-    assert time.monotonic() - begun < 60
+    assert time.monotonic() - start < 60
 
 
 def test_without_a_cluster_it_says_what_to_do(script):

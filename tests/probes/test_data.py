@@ -54,7 +54,7 @@ def test_an_idx_file_gives_the_array_that_was_written(tmp_path, dtype, shape, pa
         assert read.dtype == dtype
         assert read.dtype.isnative
         np.testing.assert_array_equal(read, array)
-    read[...] = 0  # one's own
+    read[...] = 0  # a writable copy
 
 
 WHOLE = idx(IMAGES)
@@ -73,7 +73,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize(("data", "words"), BROKEN.values(), ids=BROKEN)
-def test_a_broken_idx_file_is_refused_with_its_name_and_what_came(tmp_path, data, words):
+def test_a_broken_idx_file_is_refused_with_its_name_and_its_bytes(tmp_path, data, words):
     path = tmp_path / "train-images"
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"^path: expected [^\n]*, got [^\n]*$") as raised:
@@ -199,14 +199,14 @@ def test_digits_come_from_scikit_learn(monkeypatch):
         SequentialDigits.load("valid")
 
 
-def test_digits_without_scikit_learn_say_what_to_install(monkeypatch):
+def test_digits_without_scikit_learn_name_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", types.ModuleType("sklearn"))
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ModuleNotFoundError, match=r"^sklearn: .*pip install scikit-learn.*`data`"):
         SequentialDigits.load()
 
 
-def test_what_scikit_learn_itself_misses_is_not_taken_for_it(monkeypatch, tmp_path):
+def test_a_missing_dependency_of_scikit_learn_is_named(monkeypatch, tmp_path):
     """Its own message names what has to be installed."""
     (tmp_path / "sklearn").mkdir()
     (tmp_path / "sklearn" / "__init__.py").write_text("")

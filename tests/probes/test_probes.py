@@ -1,4 +1,4 @@
-"""Laws of all probes: what a sample holds, what guessing costs, what counts as solved."""
+"""Laws of all probes: samples, the loss of the trivial answer, and the criterion of success."""
 
 import dataclasses
 import functools
@@ -23,12 +23,12 @@ READ = 400  # sequences that an oracle reads
 
 
 class Case(NamedTuple):
-    """A probe, small, and what there is to know of it."""
+    """A small probe, with settings, an oracle and data."""
 
     probe: Probe
-    knobs: dict[str, Any]  # of `sample`, none of them at its default
+    knobs: dict[str, Any]  # arguments of `sample`, none at its default
     oracle: Any  # (probe, xs [T, D], *data) -> [(step, answer)]
-    data: tuple[Any, ...] = ()  # arrays that `sample` draws from, where it does
+    data: tuple[Any, ...] = ()  # arrays that `sample` draws from
 
 
 def markov(states, many):
@@ -132,7 +132,7 @@ def losses(probe, answers, targets):
 
 
 def perfect(probe, targets):
-    """Answers that are right."""
+    """Return correct answers."""
     if isinstance(probe, probes.Numbers):
         return targets[..., None]
     return 50.0 * jax.nn.one_hot(targets, probe.output_size)
@@ -186,7 +186,7 @@ def test_sizes_and_dtypes_are_those_that_the_probe_names(case, with_knobs):
 
 @over_cases
 @over_settings
-def test_what_comes_after_the_last_answer_is_zero(case, with_knobs):
+def test_inputs_after_the_last_answer_are_zero(case, with_knobs):
     drawn = sample(case.probe, KEY, BATCH, *case.data, **(case.knobs if with_knobs else {}))
     after = np.arange(len(drawn.xs))[:, None] >= np.asarray(drawn.lengths)
     assert not np.any(np.asarray(drawn.xs)[after])
@@ -205,15 +205,15 @@ def test_an_oracle_gives_the_same_answers(case, with_knobs):
 @over_cases
 @over_settings
 def test_the_trivial_answer_costs_the_baseline(case, with_knobs):
-    """Which is a closed form; here it stands beside the mean over many sequences."""
+    """The baseline is a closed form; compare it with the mean over many sequences."""
     knobs = case.knobs if with_knobs else {}
-    found = []
+    each = []
     for seed in range(MANY):
         drawn = sample(case.probe, jax.random.key(seed), BATCH, *case.data, **knobs)
-        found.append(losses(case.probe, case.probe.guess(drawn), drawn.targets))
-    found = np.concatenate(found).astype(float)
-    error = found.std(ddof=1) / math.sqrt(len(found))
-    assert abs(found.mean() - case.probe.baseline) <= 4 * error + 1e-5 * case.probe.baseline
+        each.append(losses(case.probe, case.probe.guess(drawn), drawn.targets))
+    each = np.concatenate(each).astype(float)
+    error = each.std(ddof=1) / math.sqrt(len(each))
+    assert abs(each.mean() - case.probe.baseline) <= 4 * error + 1e-5 * case.probe.baseline
 
 
 @over_cases
@@ -283,8 +283,8 @@ def test_a_probe_is_a_static_value(case):
 
 
 @over_cases
-def test_an_empty_batch_and_a_key_that_is_none_are_refused(case):
-    """A mean of nothing would be NaN, and a loss of NaN says nothing of why."""
+def test_an_empty_batch_and_a_wrong_key_are_refused(case):
+    """A mean of nothing would be NaN, and a loss of NaN would hide the reason."""
     with pytest.raises(ValueError, match="batch_size"):
         case.probe.sample(KEY, 0, *case.data)
     with pytest.raises(TypeError, match="key"):

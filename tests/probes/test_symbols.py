@@ -102,12 +102,12 @@ def test_a_group_is_one(group):
 
 def generated(table, elements):
     """The subgroup that some elements generate."""
-    found = {0}
+    group = {0}
     while True:
-        more = found | {int(table[a, b]) for a in found for b in elements}
-        if more == found:
-            return found
-        found = more
+        more = group | {int(table[a, b]) for a in group for b in elements}
+        if more == group:
+            return group
+        group = more
 
 
 def derived(table, elements):

@@ -23,7 +23,7 @@ def by_hand(rank, count, port):
 
 
 def slurm(rank, count, port):
-    """What Slurm says to one process of several."""
+    """The environment that Slurm sets for one process of several."""
     return [], {
         "SLURM_JOB_ID": "1",
         "SLURM_STEP_NODELIST": "localhost",
@@ -35,7 +35,7 @@ def slurm(rank, count, port):
 
 
 def open_mpi(rank, count, port):
-    """What Open MPI 4 says to one process of several."""
+    """The environment that Open MPI 4 sets for one process of several."""
     return [], {
         "OMPI_MCA_orte_hnp_uri": "1314521088.0;tcp://127.0.0.1:34911",
         "OMPI_COMM_WORLD_SIZE": str(count),
@@ -51,7 +51,7 @@ def started(count, script, *arguments, cluster=by_hand, options=()):
     port, env, running = free_port(), os.environ | {"JAX_PLATFORMS": "cpu"}, []
     try:
         for rank in range(count):
-            joins, said = cluster(rank, count, port)
+            joins, variables = cluster(rank, count, port)
             command = [sys.executable, "-m", "seqcells.distributed", *joins, *options, str(script)]
             running.append(
                 subprocess.Popen(
@@ -59,7 +59,7 @@ def started(count, script, *arguments, cluster=by_hand, options=()):
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
                     text=True,
-                    env=env | said | {"PYTHONPATH": str(ROOT)},
+                    env=env | variables | {"PYTHONPATH": str(ROOT)},
                 )
             )
         yield running
@@ -71,5 +71,5 @@ def started(count, script, *arguments, cluster=by_hand, options=()):
 
 def ended(running, seconds=120):
     """Wait for all; return exit codes, outputs and errors."""
-    said = [one.communicate(timeout=seconds) for one in running]
-    return [one.returncode for one in running], *map(list, zip(*said, strict=True))
+    output = [one.communicate(timeout=seconds) for one in running]
+    return [one.returncode for one in running], *map(list, zip(*output, strict=True))

@@ -1,4 +1,4 @@
-"""Laws of a sweep that is killed: the same bits, no trial lost, none twice."""
+"""Laws of a sweep that is killed: the same bits, no trial lost or duplicated."""
 
 import functools
 import json
@@ -39,7 +39,7 @@ class Killed(BaseException):
 
 
 class Instants:
-    """Ends the process at moment `at`: before, in the midst of or after what changes the folder."""
+    """Ends the process at moment `at`: before, during or after a change of the folder."""
 
     def __init__(self, monkeypatch, at=None):
         self.at, self.seen = at, 0
@@ -73,7 +73,7 @@ def half_of(path, rows, sync=False):
 
 
 @pytest.mark.slow
-def test_killed_at_any_instant_it_ends_as_if_it_had_not_been(tmp_path, monkeypatch):
+def test_killed_at_any_instant_it_ends_with_the_same_results(tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         instants = Instants(patch)
         whole = run(tmp_path / "whole", steps=20)
@@ -91,8 +91,8 @@ def test_killed_at_any_instant_it_ends_as_if_it_had_not_been(tmp_path, monkeypat
         assert len(lines(out / "metrics.jsonl")) == len(whole.history)
 
 
-def test_it_goes_on_from_its_checkpoint(tmp_path):
-    """Of the segments before the kill only the one that was not saved is trained again."""
+def test_it_resumes_from_its_checkpoint(tmp_path):
+    """Only the segment that was not saved before the kill is trained again."""
 
     def stop_at(progress):
         if progress.step == 20:
@@ -126,11 +126,11 @@ def test_a_signal_ends_the_segment_and_saves(tmp_path, number):
     assert plain(resumed.rows) == plain(whole.rows)
 
 
-def test_a_finished_sweep_runs_nothing_and_a_larger_one_what_is_new(tmp_path):
+def test_a_finished_sweep_runs_nothing_and_a_larger_one_the_new_trials(tmp_path):
     first = run(tmp_path)
 
     def never(**_):
-        raise AssertionError("was made again")
+        raise AssertionError("was built again")
 
     again = sweep.run(never, SPACE, out=tmp_path, **SWEEP)
     assert str(again.rows) == str(first.rows)
@@ -157,7 +157,7 @@ def test_a_batch_whose_trials_are_no_longer_in_the_space_is_discarded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "says"),
+    ("changed", "message"),
     [
         ({"steps": 40}, "steps: was 30, is 40"),
         ({"segment": 5}, "segment: was 10, is 5"),
@@ -169,10 +169,10 @@ def test_a_batch_whose_trials_are_no_longer_in_the_space_is_discarded(tmp_path):
         ({"config": {"data": "b"}}, "config: was {'data': 'a'}, is {'data': 'b'}"),
     ],
 )
-def test_another_configuration_is_refused_with_the_difference(tmp_path, changed, says):
+def test_another_configuration_is_refused_with_the_difference(tmp_path, changed, message):
     config = {"data": "a"}
     store = run(tmp_path, space(lr=[0.1], seeds=1), config=config)
-    with pytest.raises(ValueError, match=f"out: .*where {says}; take"):
+    with pytest.raises(ValueError, match=f"out: .*where {message}; take"):
         run(tmp_path, space(lr=[0.1], seeds=2), **({"config": config} | changed))
     assert run(tmp_path, space(lr=[0.1], seeds=1), config=config).rows == store.rows
 

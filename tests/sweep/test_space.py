@@ -1,4 +1,4 @@
-"""Laws of spaces: what is tried does not depend on how it is written down."""
+"""Laws of spaces: the trials do not depend on how the space is written."""
 
 import json
 import subprocess
@@ -12,7 +12,7 @@ import seqcells as sc
 from seqcells import sweep
 from seqcells.sweep import Space
 
-ANY: Any = sweep  # to be called as no type checker lets one
+ANY: Any = sweep  # to call it with wrong types
 
 
 def ids(space):
@@ -63,7 +63,7 @@ def test_samples_follow_their_distribution_and_stay_as_the_space_grows():
     assert not {t.hparams["a"] for t in other} & set(a)
 
 
-def test_cells_and_functions_are_known_by_what_they_are():
+def test_cells_and_functions_are_identified_by_name_and_fields():
     space = Space(static={"cell": [sc.GRU(8), sc.RNN(8)], "f": [np.tanh, json.dumps]})
     assert space.trials()[1].fields["f"] == "dumps"
     assert "hidden_size=8" in space.trials()[0].fields["cell"]
@@ -71,7 +71,7 @@ def test_cells_and_functions_are_known_by_what_they_are():
 
 
 @pytest.mark.parametrize(
-    ("make", "error", "says"),
+    ("make", "error", "message"),
     [
         (lambda: ANY.Space(lr=0.1), TypeError, r"lr: expected a list .* got 0.1; write lr=\[...\]"),
         (lambda: ANY.Space(lr=["a"]), TypeError, r"lr: expected numbers, .*static=dict\(lr="),
@@ -101,6 +101,6 @@ def test_cells_and_functions_are_known_by_what_they_are():
         (lambda: ANY.log(1, 2, 1), ValueError, "count: expected an int >= 2, got 1"),
     ],
 )
-def test_what_is_no_space_is_refused(make, error, says):
-    with pytest.raises(error, match=says):
+def test_wrong_spaces_are_refused(make, error, message):
+    with pytest.raises(error, match=message):
         make()

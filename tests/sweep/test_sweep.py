@@ -1,4 +1,4 @@
-"""Laws of a sweep: who trains beside whom changes no bit, and what fails is told."""
+"""Laws of a sweep: a trial's bits do not depend on its neighbours, and failures are reported."""
 
 import functools
 import os
@@ -38,7 +38,7 @@ def test_a_trial_has_the_same_bits_in_any_batch_and_space(once):
     assert not {row["loss"] for row in whole.rows} & {row["loss"] for row in other.rows}
 
 
-def test_a_row_is_what_a_plain_loop_says():
+def test_a_row_equals_a_plain_loop():
     result = sweep.run(make, space(seeds=1), 20, segment=10)
     for trial, row in zip(space(seeds=1).trials(), result.rows, strict=True):
         words = int(trial.id[:6], 16), int(trial.id[6:], 16)
@@ -80,7 +80,7 @@ def test_a_nan_trial_is_frozen_as_it_was_before_its_segment():
         assert np.asarray(state["t"])[i] == (5 if is_alive else 0)
 
 
-def test_a_sweep_of_nan_alone_says_so_and_has_a_table(tmp_path):
+def test_a_sweep_of_nan_alone_raises_and_has_a_table(tmp_path):
     with pytest.raises(sweep.AllFailed, match="all 8 trials ended with a loss") as caught:
         sweep.run(make, space(boom=(3,)), 20, segment=10, out=tmp_path)
     assert {row["status"] for row in caught.value.result.rows} == {"diverged"}
@@ -89,10 +89,10 @@ def test_a_sweep_of_nan_alone_says_so_and_has_a_table(tmp_path):
 
 def test_one_program_a_bucket_and_width_is_compiled():
     traced = chex.assert_max_traces(n=1)
-    made = []
+    sizes = []
 
     def counted(size):
-        made.append(size)
+        sizes.append(size)
         return make(size, traced if size == 2 else chex.assert_max_traces(n=4))
 
     few = space(seeds=8, lr=[0.1], static={"size": [2]})
@@ -100,10 +100,10 @@ def test_one_program_a_bucket_and_width_is_compiled():
     chex.clear_trace_counter()
     few = space(seeds=8, lr=[0.1], static={"size": [3]})
     sweep.run(counted, few, 40, segment=10, halving=sweep.Halving(10))  # widths 8, 4, 2, 1
-    assert made == [2, 3]
+    assert sizes == [2, 3]
 
 
-def test_halving_keeps_the_best_and_says_when_the_others_were_pruned(once):
+def test_halving_keeps_the_best_and_records_when_the_others_were_pruned(once):
     few = space(seeds=5, lr=[0.1])
     result = sweep.run(make, few, 30, segment=10, halving=sweep.Halving(10, keep=0.5))
     at = {line["id"]: {} for line in result.history}
@@ -181,7 +181,7 @@ def test_a_batch_is_as_wide_as_memory_allows(monkeypatch, once):
         sweep.run(make, space(), 10, segment=10, batch=4)
 
 
-def test_a_program_is_known_to_need_the_memory_of_its_state():
+def test_a_program_needs_the_memory_of_its_state():
     hparams = {"lr": np.ones(1, np.float32)}
 
     def init(hparams, key):
@@ -292,7 +292,7 @@ def broken(**parts):
 
 
 @pytest.mark.parametrize(
-    ("changed", "error", "says"),
+    ("changed", "error", "message"),
     [
         ({"make": 3}, TypeError, "make: expected a function"),
         ({"make": lambda: 3}, TypeError, "make: expected to return a task with init and segment"),
@@ -324,9 +324,9 @@ def broken(**parts):
         ),
     ],
 )
-def test_what_cannot_be_swept_is_refused(changed, error, says):
+def test_wrong_arguments_are_refused(changed, error, message):
     given = {"make": make, "space": space(), "steps": 20, "segment": 10} | changed
-    with pytest.raises(error, match=says):
+    with pytest.raises(error, match=message):
         sweep.run(**given)
 
 
