@@ -3,95 +3,46 @@
 A study of your own imports from here; `docs/studies.md` shows a whole one.
 """
 
-from experiments.lab.arms import CHRONO as CHRONO
-from experiments.lab.arms import GRU as GRU
-from experiments.lab.arms import IRNN as IRNN
-from experiments.lab.arms import TANH as TANH
-from experiments.lab.arms import Arm as Arm
-from experiments.lab.arms import Make as Make
-from experiments.lab.arms import as_large as as_large
-from experiments.lab.arms import parameters as parameters
-from experiments.lab.arms import rnn as rnn
-from experiments.lab.cache import Group as Group
-from experiments.lab.cache import Part as Part
-from experiments.lab.cache import Rows as Rows
-from experiments.lab.cache import made_with as made_with
-from experiments.lab.cache import measure as measure
-from experiments.lab.claims import NOT_RUN as NOT_RUN
-from experiments.lab.claims import Claim as Claim
-from experiments.lab.claims import Count as Count
-from experiments.lab.claims import Frame as Frame
-from experiments.lab.claims import Judge as Judge
-from experiments.lab.claims import Verdict as Verdict
-from experiments.lab.claims import ahead as ahead
-from experiments.lab.claims import at_best as at_best
-from experiments.lab.claims import best as best
-from experiments.lab.claims import count as count
-from experiments.lab.claims import loss_between as loss_between
-from experiments.lab.claims import not_behind as not_behind
-from experiments.lab.claims import pick as pick
-from experiments.lab.claims import share_at_least as share_at_least
-from experiments.lab.claims import share_at_most as share_at_most
-from experiments.lab.console import print_table as print_table
-from experiments.lab.console import say as say
-from experiments.lab.files import ABOUT as ABOUT
-from experiments.lab.files import Json as Json
-from experiments.lab.files import read_about as read_about
-from experiments.lab.files import writable as writable
-from experiments.lab.files import write_about as write_about
-from experiments.lab.files import write_whole as write_whole
-from experiments.lab.finding import discover as discover
-from experiments.lab.finding import is_path as is_path
-from experiments.lab.finding import load as load
-from experiments.lab.machine import commit as commit
-from experiments.lab.machine import cores as cores
-from experiments.lab.machine import processor as processor
-from experiments.lab.machine import today as today
-from experiments.lab.measures import AT_END as AT_END
-from experiments.lab.measures import AT_START as AT_START
-from experiments.lab.measures import GradientByLag as GradientByLag
-from experiments.lab.models import Flossing as Flossing
-from experiments.lab.models import Member as Member
-from experiments.lab.models import Omega as Omega
-from experiments.lab.models import Penalty as Penalty
-from experiments.lab.models import Reader as Reader
-from experiments.lab.models import ReaderParams as ReaderParams
-from experiments.lab.models import Task as Task
-from experiments.lab.models import optimizer as optimizer
-from experiments.lab.pages import REPORT as REPORT
-from experiments.lab.pages import Page as Page
-from experiments.lab.pages import Table as Table
-from experiments.lab.pages import markdown as markdown
-from experiments.lab.pages import provenance as provenance
-from experiments.lab.pictures import COLOURS as COLOURS
-from experiments.lab.pictures import MARKERS as MARKERS
-from experiments.lab.pictures import STYLE as STYLE
-from experiments.lab.pictures import draw_counts as draw_counts
-from experiments.lab.pictures import draw_grid as draw_grid
-from experiments.lab.pictures import draw_success as draw_success
-from experiments.lab.runs import CODE as CODE
-from experiments.lab.runs import COLUMNS as COLUMNS
-from experiments.lab.runs import FAST_COMPILE as FAST_COMPILE
-from experiments.lab.runs import Measure as Measure
-from experiments.lab.runs import Run as Run
-from experiments.lab.runs import RunGroup as RunGroup
-from experiments.lab.runs import Trained as Trained
-from experiments.lab.settings import BadInput as BadInput
-from experiments.lab.settings import CheckedSettings as CheckedSettings
-from experiments.lab.settings import positive as positive
-from experiments.lab.settings import restore as restore
-from experiments.lab.settings import several as several
-from experiments.lab.settings import whole as whole
-from experiments.lab.study import Study as Study
-from experiments.lab.study import read_results as read_results
-from experiments.lab.study import read_table as read_table
-from experiments.lab.study import settings_table as settings_table
-from experiments.lab.text import decimal as decimal
-from experiments.lab.text import interval as interval
-from experiments.lab.text import short as short
-from experiments.lab.text import wilson as wilson
-from experiments.lab.text import words as words
-from experiments.lab.training import evaluate as evaluate
-from experiments.lab.training import fit as fit
-from experiments.lab.training import over_members as over_members
-from experiments.lab.training import pad as pad
+# ruff: noqa: F401 - the names below are what a study imports
+
+from experiments.lab.arms import CHRONO, GRU, IRNN, TANH, Arm, Make, as_large, parameters, rnn
+from experiments.lab.cache import Group, Part, Rows, made_with, measure
+from experiments.lab.claims import (
+    NOT_RUN,
+    Claim,
+    Count,
+    Frame,
+    Judge,
+    Verdict,
+    ahead,
+    at_best,
+    best,
+    count,
+    loss_between,
+    not_behind,
+    pick,
+    share_at_least,
+    share_at_most,
+)
+from experiments.lab.console import print_table, say
+from experiments.lab.files import ABOUT, Json, read_about, writable, write_about, write_whole
+from experiments.lab.finding import discover, is_path, load
+from experiments.lab.machine import commit, cores, processor, today
+from experiments.lab.measures import AT_END, AT_START, GradientByLag
+from experiments.lab.models import (
+    Flossing,
+    Member,
+    Omega,
+    Penalty,
+    Reader,
+    ReaderParams,
+    Task,
+    optimizer,
+)
+from experiments.lab.pages import REPORT, Page, Table, markdown, provenance
+from experiments.lab.pictures import COLOURS, MARKERS, STYLE, draw_counts, draw_grid, draw_success
+from experiments.lab.runs import CODE, COLUMNS, FAST_COMPILE, Measure, Run, RunGroup, Trained
+from experiments.lab.settings import BadInput, CheckedSettings, positive, restore, several, whole
+from experiments.lab.study import Study, read_results, read_table, settings_table
+from experiments.lab.text import decimal, interval, short, wilson, words
+from experiments.lab.training import evaluate, fit, over_members, pad
