@@ -11,8 +11,8 @@ from pathlib import Path
 
 def cores() -> int:
     """How many cores this process may use."""
-    mine = getattr(os, "sched_getaffinity", None)  # Linux has it
-    return len(mine(0)) if mine else os.cpu_count() or 1
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def processor() -> str:

@@ -103,7 +103,7 @@ def headline(result: sweep.Result, ranked: Sequence[Ranked]) -> str:
     if rivals:
         several = len(rivals) > 1
         text += (
-            f" {len(rivals)} other{'s' * several} cannot be told from it: "
+            f" {len(rivals)} other{'s' * several} cannot be distinguished from it: "
             f"{'their' if several else 'its'} intervals overlap."
         )
     return text
@@ -189,10 +189,10 @@ def _curves(axes: Axes, result: sweep.Result, ranked: Sequence[Ranked]) -> None:
     )
     lines = lines.merge(result.to_pandas()[["id", *varied(result)]], on="id")
     for row, colour in zip(ranked, COLOURS, strict=False):
-        mine = lines
+        part = lines
         for name in varied(result):
-            mine = mine[mine[name] == row[name]]
-        over = mine.groupby("step")["y"]
+            part = part[part[name] == row[name]]
+        over = part.groupby("step")["y"]
         label = ", ".join(_text(row[name]) for name in varied(result)) or "the configuration"
         axes.plot(over.mean(), color=colour, label=label)
         axes.fill_between(over.min().index, over.min(), over.max(), color=colour, alpha=0.15, lw=0)
@@ -270,11 +270,11 @@ def to_tensorboard(out: Path) -> int:
         ) from None
     lines = sorted(result.history, key=lambda line: line["id"])
     rows = {row["id"]: row for row in result.rows}
-    for name, mine in itertools.groupby(lines, key=lambda line: line["id"]):
+    for name, part in itertools.groupby(lines, key=lambda line: line["id"]):
         with SummaryWriter(str(out / "tensorboard" / name)) as writer:
             fields = {n: rows[name][n] for n in result.fields}
             writer.add_hparams(fields, {f"final/{result.metric}": rows[name][result.metric]})
-            for line in mine:
+            for line in part:
                 for metric, value in line["metrics"].items():
                     writer.add_scalar(metric, value, line["step"])
     return len({line["id"] for line in lines})

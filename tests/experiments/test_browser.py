@@ -68,7 +68,7 @@ return {
 
 
 class Seen(NamedTuple):
-    """What a browser made of a page."""
+    """What a browser reports of a page."""
 
     claims: int  # that the page judges
     scheme: str
@@ -99,7 +99,7 @@ def browser():
 
 @pytest.fixture(scope="module", params=discover(studies))
 def page(request, tmp_path_factory):
-    """The report of a study, of the kept results or else of made-up ones, and its claims."""
+    """The report of a study, of the kept results or else of invented ones, and its claims."""
     name, out = request.param, tmp_path_factory.mktemp("report")
     _, study = load(name, studies, Study)
     kept = ROOT / "experiments/results"
@@ -128,15 +128,13 @@ def seen(request, browser, page):
     browser.get(path.as_uri())
     facts = browser.execute_script(FACTS)
     _keep(browser, f"{name}-{scheme}-{screen}.png", facts["size"])
-    said = [
-        entry for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")
-    ]
+    log = [entry for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")]
     events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     sent = [e["params"] for e in events if e["method"] == "Network.requestWillBeSent"]
     asked = [params["request"]["url"] for params in sent]
     assert path.as_uri() in asked  # or else nothing would be known of the others
     others = [url[:200] for url in asked if url != path.as_uri() and not url.startswith("data:")]
-    complaints = [entry["message"] for entry in said]
+    complaints = [entry["message"] for entry in log]
     return Seen(claims, scheme, SCREENS[screen]["width"], complaints, others, facts)
 
 
@@ -172,7 +170,7 @@ def test_every_text_can_be_read_on_its_ground(seen):
 
 
 def test_every_claim_has_its_verdict_in_a_word_and_a_mark(seen):
-    told, ends = zip(*seen.facts["verdicts"], strict=True) if seen.claims else ((), ())
-    assert len(told) == len(seen.facts["verdicts"]) == seen.claims
-    assert set(told) <= {"✓ holds", "✗ does not hold", "? not measured"}
+    words, ends = zip(*seen.facts["verdicts"], strict=True) if seen.claims else ((), ())
+    assert len(words) == len(seen.facts["verdicts"]) == seen.claims
+    assert set(words) <= {"✓ holds", "✗ does not hold", "? not measured"}
     assert all(end <= seen.width for end in ends)  # in sight, without moving the table

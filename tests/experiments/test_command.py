@@ -75,8 +75,8 @@ def test_the_page_holds_everything_and_the_terminal_three_sentences(finished):
     assert all(sentence in page and sentence in flat for sentence in headlines(numbers))
     assert all(sentence in page and sentence not in flat for sentence in findings(numbers))
     assert printed.rstrip().endswith(f"Report:  {out / 'report.html'}")
-    for told in ("AdamW", "python -m experiments run horizon", "hidden size", "batch size", "jax"):
-        assert told in page
+    for text in ("AdamW", "python -m experiments run horizon", "hidden size", "batch size", "jax"):
+        assert text in page
     assert page.index("<img") < page.index(headlines(numbers)[0]) < page.index("<table")
     assert "rates" not in re.findall(r"<td[^>]*>([^<]*)</td>", page)
     assert "Not finished" not in page
@@ -96,7 +96,7 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
 
 
 @pytest.mark.parametrize(
-    ("arguments", "code", "told"),
+    ("arguments", "code", "words"),
     [
         (["run", "horizn"], 2, ["study", "'horizn'", "Did you mean horizon?"]),
         (["run", "[/x]"], 2, ["study", "'[/x]'", "horizon"]),
@@ -113,11 +113,11 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
         (["report", "horizon", "--out", "/nowhere/[/b]"], 1, ["out", "/[/b]", "run horizon"]),
     ],
 )
-def test_bad_input_is_named_before_any_training(arguments, code, told, capsys, monkeypatch):
+def test_bad_input_is_named_before_any_training(arguments, code, words, capsys, monkeypatch):
     monkeypatch.setattr(RunGroup, "measure", lambda *_: pytest.fail("it trained"))
     assert cli.main(arguments) == code
     shown = capsys.readouterr()
-    assert all(word in " ".join(shown.err.split()) for word in told), shown.err
+    assert all(word in " ".join(shown.err.split()) for word in words), shown.err
     assert not shown.out
     assert "Traceback" not in shown.err
 
@@ -185,16 +185,16 @@ def test_help_names_what_can_follow_and_exits_with_0(line, names, capsys):
 def test_the_help_of_a_study_shows_choices_and_short_numbers(capsys):
     with pytest.raises(SystemExit):
         cli.main(["run", "horizon", "--help"])
-    told = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    assert "333" not in told
-    assert "a third" in told
-    assert told.count("GRU chrono") == 2  # a choice, and in the default
+    printed = " ".join(capsys.readouterr().out.replace("│", " ").split())
+    assert "333" not in printed
+    assert "a third" in printed
+    assert printed.count("GRU chrono") == 2  # a choice, and in the default
     assert cli.main(["--version"]) == 0
     assert re.fullmatch(r"seqcells \d+\.\d+\.\d+\n", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("error", [ValueError("a bug"), OSError("a bug")])
-def test_a_bug_is_not_taken_for_bad_input(error, monkeypatch):
+def test_a_bug_is_no_bad_input(error, monkeypatch):
     def run(*_):
         raise error
 
@@ -211,9 +211,9 @@ def test_an_interrupt_and_a_full_disk_are_one_line(monkeypatch, capsys):
 
         monkeypatch.setattr(Study, "run", run)
         assert cli.main(["run", "horizon"]) == code
-    told = capsys.readouterr().err
-    assert "from the start of the group" in told
-    assert "a.csv" in told
+    printed = capsys.readouterr().err
+    assert "from the start of the group" in printed
+    assert "a.csv" in printed
 
 
 def test_the_choices_of_the_help_are_the_cells_that_there_are():

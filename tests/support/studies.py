@@ -1,4 +1,4 @@
-"""Rows of runs that came out as a test wants them, and the studies that judge such rows."""
+"""Invented rows of runs, and the studies that judge such rows."""
 
 import functools
 import math
@@ -17,7 +17,7 @@ TRAINED = {name: one for name, one in JUDGED.items() if one is not mean_field.ST
 
 @functools.cache
 def run_rows(study, settings):
-    """A row for every run, with what is known of it before it is made."""
+    """A row for every run, with what is known before it is trained."""
     return pd.DataFrame(
         {
             **run.labels,
@@ -54,7 +54,7 @@ def field_rows(off):
 
 
 def worlds(study, settings):
-    """Rows of runs that came out in contrary ways."""
+    """Rows of runs with contrary results."""
     if study is mean_field.STUDY:
         return [field_rows(1.02), field_rows(0.96)]
     names = sorted(set(run_rows(study, settings)["arm"]))
@@ -66,12 +66,12 @@ def worlds(study, settings):
             lambda labels: 0.9 < labels["value"] < 1.5,
             lambda labels: labels["length"] <= labels["value"],
         ]
-    made = [trial_rows(study, settings, good) for good in goods]
+    frames = [trial_rows(study, settings, good) for good in goods]
     if study is guide.STUDY:  # and one where a GRU is small, and one where it is large
         for sizes in ((5, 50), (50, 5)):
-            size = made[0]["arm"].map(lambda arm, sizes=sizes: sizes["GRU" not in arm])
-            made.append(made[0].assign(parameters=size))
-    return made
+            size = frames[0]["arm"].map(lambda arm, sizes=sizes: sizes["GRU" not in arm])
+            frames.append(frames[0].assign(parameters=size))
+    return frames
 
 
 def some(solved_at, steps=100, **labels):

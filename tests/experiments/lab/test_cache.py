@@ -39,8 +39,8 @@ def test_what_is_finished_outlives_an_interruption(tmp_path):
     cache.measure([first, second], tmp_path, Console(quiet=True), {"command": "x"})
     assert (first.measured, second.measured) == (1, 2)
     assert (tmp_path / "results.csv").read_text().split() == ["who", "first", "second"]
-    told = read_about(tmp_path)
-    assert (told["command"], told["unfinished"], len(told["made_with"])) == ("x", [], 1)
+    about = read_about(tmp_path)
+    assert (about["command"], about["unfinished"], len(about["made_with"])) == ("x", [], 1)
 
 
 def test_a_folder_of_parts_that_takes_no_file_is_named_before_training(tmp_path):
@@ -68,7 +68,7 @@ def test_a_part_is_of_its_settings_and_of_its_code_and_whole(tmp_path):
     whole = part().path.read_text()
     no_table = json.dumps({**json.loads(whole), "rows": {"gradients": []}})
     no_column = whole.replace('"a": 1', '"b": 1')
-    bare = '{"rows": {"results": []}}'  # which does not say what it was made with
+    bare = '{"rows": {"results": []}}'  # without what it was measured with
     for text in (whole[:-9], "[]", "{}", bare, '{"rows": []}', no_table, no_column, "\xff"):
         part().path.write_text(text, encoding="latin1")
         assert part().load() is None, text

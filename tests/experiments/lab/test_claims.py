@@ -84,7 +84,7 @@ def test_one_is_compared_at_its_best_rate_and_where_both_were_run():
 
 
 @pytest.mark.parametrize(("seeds", "holds"), [(3, None), (4, True)])
-def test_of_too_few_seeds_nothing_is_said(seeds, holds):
+def test_of_too_few_seeds_nothing_is_concluded(seeds, holds):
     rows = pd.concat(
         [
             some([10.0] * seeds, task="t", arm="a", length=5),

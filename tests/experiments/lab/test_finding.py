@@ -1,4 +1,4 @@
-"""Studies are found by their files."""
+"""Studies are discovered by their files."""
 
 from experiments.__main__ import main
 from tests.support.studies import ALL

@@ -27,7 +27,7 @@ def test_a_table_has_a_line_for_every_place():
     ]
 
 
-def test_a_source_that_all_claims_share_is_told_once():
+def test_a_source_that_all_claims_share_is_named_once():
     one, other = (Claim("it grows", source, lambda rows: None) for source in ("A", "B"))
     held, not_run = Verdict(True, "3 %"), Verdict(None, "not run")
     alike = verdict_table([(one, held), (one, not_run)])

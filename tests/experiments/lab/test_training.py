@@ -53,7 +53,7 @@ def test_training_ends_when_all_members_have_learned_and_not_before(success, mon
     probe = dataclasses.make_dataclass("Fake", ["success"])(success)
     task = dataclasses.make_dataclass("Fake", ["probe"])(probe)
     wrong = success.bound if success.measure == "loss" else 1 - success.bound
-    learned, told, steps = [], [], []
+    learned, marked, steps = [], [], []
 
     def fake(loss, state, members, steps, *, on_segment, **_):
         for parts in ([0.9, 0.9], [0.9, 1.1], [1.1, 0.5], [0.9, math.nan]):
@@ -64,12 +64,12 @@ def test_training_ends_when_all_members_have_learned_and_not_before(success, mon
         return state, {}
 
     monkeypatch.setattr(train, "fit", fake)
-    monkeypatch.setattr(training, "pace", lambda marks, segment: told.append((marks, segment)))
+    monkeypatch.setattr(training, "pace", lambda marks, segment: marked.append((marks, segment)))
     state = train.TrainState(jnp.zeros(2, jnp.int32), *[None] * 3)
     fit(task, state, None, 8, 2, steps.append)
     assert learned == [True, False, False, False]
     assert steps == [2, 4, 6, 8]
-    assert [step for step, _ in told[0][0]] == [0, 2, 4, 6, 8]
+    assert [step for step, _ in marked[0][0]] == [0, 2, 4, 6, 8]
 
 
 def test_a_step_takes_what_segments_take_that_do_not_compile():

@@ -13,7 +13,7 @@ from experiments.studies import guide
 from tests.support.studies import recalled, trial_rows
 
 
-def test_the_guide_tells_of_what_is_not_run_yet(tmp_path):
+def test_the_guide_reports_what_is_not_run_yet(tmp_path):
     rows = trial_rows(guide.STUDY, guide.STUDY.quick)
     last = (rows["task"] == "adding") & (rows["length"] == 40) & rows["arm"].str.contains("GRU")
     rows[~last].to_csv(tmp_path / "results.csv", index=False)

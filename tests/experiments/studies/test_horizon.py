@@ -172,11 +172,11 @@ def test_gradients_are_those_of_the_runs_of_the_longest_lag(untrained, padded):
         return jnp.mean(norms(params, *probe.sample(k_eval, 256, lag=4)[:2]), axis=0)
 
     for when, change in ((AT_START, 1.0), (AT_END, 0.5)):
-        mine = [row for row in rows if row["when"] == when]
-        assert [row["lag"] for row in mine] == [0, 1, 2, 3, 4]
+        kept = [row for row in rows if row["when"] == when]
+        assert [row["lag"] for row in kept] == [0, 1, 2, 3, 4]
         expected = np.median([by_hand(seed, change) for seed in (0, 1)], axis=0)
-        np.testing.assert_allclose([row["norm"] for row in mine], expected, rtol=1e-4)
-        assert {row["arm"] for row in mine} == {"GRU chrono"}
+        np.testing.assert_allclose([row["norm"] for row in kept], expected, rtol=1e-4)
+        assert {row["arm"] for row in kept} == {"GRU chrono"}
     assert len(rows) == 10
     trained = runs.Trained(one.task, group("adding").runs, *[None] * 4)
     assert one.measures[0].rows(trained) == []  # of no such run, nothing is computed
@@ -274,9 +274,9 @@ def test_a_part_is_of_what_is_measured_and_of_the_code_that_does_it(tmp_path):
     assert [path.name for path in code if path not in parts[2].code] == ["measures.py"]
     values = [value for module in (runs, measures, training) for value in vars(module).values()]
     names = [getattr(v, "__module__", None) or getattr(v, "__name__", "") for v in values]
-    mine = {name.split(".")[-1] for name in names if name.startswith("experiments")}
-    assert "models" in mine
-    assert mine - {"cache"} == {path.stem for path in code} - {"seqcells"}
+    kept = {name.split(".")[-1] for name in names if name.startswith("experiments")}
+    assert "models" in kept
+    assert kept - {"cache"} == {path.stem for path in code} - {"seqcells"}
     assert sc.__file__ == str(code[0] / "__init__.py")
     assert all(path.exists() for path in code)
 

@@ -56,7 +56,7 @@ def test_runs_differ_and_those_of_a_group_run_alike(study):
 
 
 @over_all
-def test_a_folder_without_rows_is_told_how_to_get_some(study, tmp_path):
+def test_a_folder_without_rows_names_the_command_that_measures_some(study, tmp_path):
     with pytest.raises(BadInput, match=f"experiments run {study.name}"):
         study.report(tmp_path, Console(file=io.StringIO()))
 
@@ -79,7 +79,7 @@ def test_a_report_is_made_of_rows_alone(study, tmp_path):
 
 
 @over_all
-def test_a_setting_out_of_range_is_told(study):
+def test_a_setting_out_of_range_is_refused(study):
     for field in dataclasses.fields(study.settings):
         several = isinstance(field.default, tuple)
         for wrong in [(), (0,), ("a",)] if several else [0, -1, "a", None]:

@@ -32,11 +32,11 @@ def swept(tmp_path_factory):
 @pytest.mark.slow
 def test_every_cell_that_is_offered_trains():
     for name in settings.CELLS:
-        made = command.make("parity", cell=name, hidden_size=4, length=5, batch_size=2)
+        task = command.make("parity", cell=name, hidden_size=4, length=5, batch_size=2)
         space = sweep.Space(
             learning_rate=[1e-3], init_gain=[1.0], max_norm=[1.0], weight_decay=[0.0], seed=[0]
         )
-        (row,) = sweep.run(lambda made=made: made, space, 1).rows
+        (row,) = sweep.run(lambda task=task: task, space, 1).rows
         assert row["status"] == "done", name
 
 
@@ -52,7 +52,7 @@ def test_a_gain_scales_recurrent_weights_alone():
     assert (two.w_ih == one.w_ih).all()
 
 
-def test_a_sweep_leaves_a_table_a_page_and_what_it_was_told(swept):
+def test_a_sweep_leaves_a_table_a_page_and_its_arguments(swept):
     page = (swept / "report.html").read_text()
     assert "learning_rate" in page
     assert (swept / "sweep.png").read_bytes()[:4] == b"\x89PNG"
@@ -65,12 +65,12 @@ def test_a_sweep_leaves_a_table_a_page_and_what_it_was_told(swept):
 
 def test_a_finished_sweep_runs_nothing_when_it_is_resumed(swept, monkeypatch):
     lines = (swept / "metrics.jsonl").read_bytes()
-    monkeypatch.setattr(sweep.Task, "__new__", None)  # a task that is made would raise
+    monkeypatch.setattr(sweep.Task, "__new__", None)  # creating a task would raise
     assert main(["resume", str(swept)]) == 0
     assert (swept / "metrics.jsonl").read_bytes() == lines
 
 
-def test_its_status_is_told_while_it_runs_and_touches_nothing(swept, tmp_path, capsys):
+def test_its_status_is_shown_while_it_runs_and_touches_nothing(swept, tmp_path, capsys):
     for name in ("run.json", "sweep.json", "metrics.jsonl"):
         (tmp_path / name).write_bytes((swept / name).read_bytes())
     whole = (swept / "trials.jsonl").read_bytes()
@@ -78,9 +78,9 @@ def test_its_status_is_told_while_it_runs_and_touches_nothing(swept, tmp_path, c
     half = b"".join(rows[:3]) + rows[3][:20]  # a line that is being written
     (tmp_path / "trials.jsonl").write_bytes(half)
     assert main(["status", str(tmp_path)]) == 0
-    told = capsys.readouterr().out
-    assert "8 trials: 3 done, 5 unfinished." in " ".join(told.split())
-    assert f"python -m experiments resume {tmp_path}" in told
+    printed = capsys.readouterr().out
+    assert "8 trials: 3 done, 5 unfinished." in " ".join(printed.split())
+    assert f"python -m experiments resume {tmp_path}" in printed
     assert (tmp_path / "trials.jsonl").read_bytes() == half
 
 
@@ -92,7 +92,7 @@ def test_a_folder_of_a_sweep_is_reported_again(swept, capsys):
 
 
 @pytest.mark.parametrize(
-    ("command", "told"),
+    ("command", "message"),
     [
         (["sweep"], "sweep: expected the name of a probe"),
         (["sweep", "coppy"], "Did you mean copy?"),
@@ -104,10 +104,10 @@ def test_a_folder_of_a_sweep_is_reported_again(swept, capsys):
         (["sweep", "copy", "--sweep.lr", "uniform:0:1"], "samples: expected a number"),
     ],
 )
-def test_a_wrong_command_says_what_was_expected(command, told, tmp_path, monkeypatch, capsys):
+def test_a_wrong_command_says_what_was_expected(command, message, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     assert main(command) in (1, 2)
-    assert told in " ".join(capsys.readouterr().err.split())
+    assert message in " ".join(capsys.readouterr().err.split())
 
 
 def ranked(*means, low=0.1, **more):
@@ -122,11 +122,11 @@ RESULT = sweep.Result(({"lr": 0}, {"lr": 1}), (), ("lr",), "loss", "min")
 
 
 def test_a_lead_that_may_be_chance_is_called_so():
-    assert "cannot be told" not in report.headline(RESULT, ranked(1.0, 2.0))
-    assert "1 other cannot be told" in report.headline(RESULT, ranked(1.0, 1.1))
-    assert "2 others cannot be told" in report.headline(RESULT, ranked(1.0, 1.1, 1.2))
+    assert "cannot be distinguished" not in report.headline(RESULT, ranked(1.0, 2.0))
+    assert "1 other cannot be distinguished" in report.headline(RESULT, ranked(1.0, 1.1))
+    assert "2 others cannot be distinguished" in report.headline(RESULT, ranked(1.0, 1.1, 1.2))
     alone = ranked(1.0, 2.0, low=float("nan"), n=1)
-    assert "1 other cannot be told" in report.headline(RESULT, alone)
+    assert "1 other cannot be distinguished" in report.headline(RESULT, alone)
     assert "finite" in report.headline(RESULT, ranked(float("nan")))
 
 
@@ -142,6 +142,6 @@ def test_a_sweep_in_which_all_diverge_says_so_and_fails(tmp_path, capsys):
     wild = ["--sweep.lr", "1e38", "--sweep.max-norm", "1e38", "--seeds", "1", *SMALL]
     assert main(["sweep", "adding_tcn", *wild, "--out", str(tmp_path)]) == 1
     assert "all 1 trials" in " ".join(capsys.readouterr().err.split())
-    told = io.StringIO()
-    report.report(tmp_path, Console(file=told, width=200))
-    assert "No configuration has a finite loss." in told.getvalue()
+    file = io.StringIO()
+    report.report(tmp_path, Console(file=file, width=200))
+    assert "No configuration has a finite loss." in file.getvalue()

@@ -32,10 +32,10 @@ def test_what_are_no_values_is_refused_with_the_forms(text):
 
 
 def test_every_probe_that_is_offered_is_made_of_a_length():
-    made = {name: settings.probe(name, 30) for name in settings.PROBES}
-    assert len({type(probe) for probe in made.values()}) == len(made)
-    assert len(made) > 15
-    assert isinstance(made["delayed_recall"], probes.DelayedRecall)
+    known = {name: settings.probe(name, 30) for name in settings.PROBES}
+    assert len({type(probe) for probe in known.values()}) == len(known)
+    assert len(known) > 15
+    assert isinstance(known["delayed_recall"], probes.DelayedRecall)
     assert {"gru", "gru-chrono", "tanh", "irnn", "lstm", "mgu", "mingru", "lru"} <= {
         *settings.CELLS
     }
