@@ -139,6 +139,23 @@ def test_what_select_engine_returns_is_what_runs(monkeypatch):
         assert bool(jnp.all(ys == 42)) == (engine == Picky())
 
 
+@pytest.mark.parametrize("key", [None, 0])
+def test_an_engine_is_resolved_once_and_for_the_cell_that_runs(key):
+    resolved = []
+
+    class Noted(sc.Scan):
+        def resolve(self, cell, xs, flags):
+            resolved.append(cell)
+            return super().resolve(cell, xs, flags)
+
+    cell = sc.Zoneout(sc.GRU(2), 0.5)
+    key = None if key is None else jax.random.key(key)
+    params = cell.init(jax.random.key(0), D)
+    sc.unroll(cell, params, jnp.ones((T, B, D)), engine=Noted(), key=key)
+    assert len(resolved) == 1
+    assert isinstance(resolved[0], sc.Zoneout) == (key is None)
+
+
 @over_families
 def test_an_engine_is_a_static_argument_of_jit(case):
     problem = jax.tree.map(jnp.float32, draw(case))

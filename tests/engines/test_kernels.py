@@ -3,6 +3,7 @@
 That they equal NumPy under every flag is a law of all engines (`helpers.ENGINES`).
 """
 
+import dataclasses
 import types
 
 import jax
@@ -162,8 +163,17 @@ def test_any_batch_axes_will_do_also_none_and_empty_ones(kernel, shape):
     assert_close(*both, 1e-5)
 
 
+@dataclasses.dataclass(frozen=True, repr=False)
+class Doubled(sc.GRU):
+    """Another product than that of its base, whose weights it does not declare."""
+
+    def mix(self, params, carry):
+        return super().mix(params, 2 * carry)
+
+
 XS = jax.ShapeDtypeStruct((100, 16, 8), "float32")
 REFUSED = [
+    pytest.param(Doubled(8), XS, sc.PallasTPU(interpret=True), "its class Doubled", id="subclass"),
     pytest.param(sc.GRU(64), XS, sc.PallasTriton(), "for a GPU, and this runs on a CPU", id="cpu"),
     pytest.param(sc.GRU(64), XS, sc.PallasTPU(), "for a TPU, and this runs on a CPU", id="tpu"),
     pytest.param(

@@ -19,27 +19,29 @@ Now separate what needs the tangent of a carry from what does not::
     a_t  = D_t d'_t + M_t (dmix/dparams) params'                     for all steps at once
     h'_t = H_t h'_{t-1} + M_t (dmix/dh) h'_{t-1} + a_t               step by step
 
-Transpose. Let g_t be the cotangent of h_t that comes directly from the loss, and p_t the total one.
-Transposing the two lines gives::
+Transpose. Write _bar for a cotangent. Let g_t be the part of h_bar_t that comes directly from the
+loss. Transposing the two lines gives::
 
-    p_t       = g_t + H_{t+1} p_{t+1} + (dmix/dh)^T (M_{t+1} p_{t+1})                step by step
-    params^T  = sum over t of (dproject/dparams)^T (D_t p_t) + (dmix/dparams)^T (M_t p_t)
-    x^T_t     = (dproject/dx)^T (D_t p_t)
+    h_bar_t     = g_t + H_{t+1} h_bar_{t+1} + (dmix/dh)^T (M_{t+1} h_bar_{t+1})      step by step
+    x_bar_t     = (dproject/dx)^T (D_t h_bar_t)                             for all steps at once
+    params_bar  = sum over t of (dproject/dparams)^T (D_t h_bar_t)          for all steps at once
+                            + (dmix/dparams)^T (M_t h_bar_t)
 
-The line of the parameters is the product that is deferred: it needs p_t, but p_t does not need it.
-For mix = h W it is the sum over t of h_{t-1}^T (M_t p_t): one matrix product for all rows of all
-steps of a window. The derivative of a plain scan computes it step by step.
+The product that is deferred is that of params_bar: it needs h_bar_t, but h_bar_t does not need it.
+For mix = h W, its last term is the sum over t of h_{t-1}^T (M_t h_bar_t): one matrix product for
+all rows of all steps of a window. The derivative of a plain scan computes it step by step.
 
-Nothing here writes the transpose down, but for `PretransposedMixJvp`: JAX derives it from the
-tangent. In this file and in `loops`:
+JAX derives the transpose from the tangent; only `PretransposedMixJvp` has one of its own. The names
+of the equations in this file and in `loops`:
 
 ==============================  ==================================================================
-recurrence                      `Forward`, by `loops.one_step`
+recurrence                      `Forward`, by `one_step`
 d'_t, (dmix/dparams) params'    `ForwardJvp._linearize`: `d_drive`, `d_mixed`
-H_t, D_t, M_t                   `slopes.slopes` of `cell.gate`; `by_carry` is H_t, `by_mixed` is M_t
-a_t                             `drive_tangents`
+H_t, D_t, M_t                   the same: the columns of `table`; `by_carry` is H_t, `by_mixed` M_t
+a_t                             the same: `drive_tangents`
 (dmix/dh) h'_{t-1}              `mix_jvp`
 h'_t                            `Loops.tangents`
+h_bar_t, x_bar_t, params_bar    the transpose of `ForwardJvp`, by `jax.linear_transpose`
 ==============================  ==================================================================
 
 Steps are taken a window at a time. Within a window `jax.checkpoint` stores nothing, so the backward
@@ -153,10 +155,19 @@ class DeferredPlan(Plan):
         fresh = None if flags.restart is None else flags.fresh
         problem = Problem(params, xs, carry, fresh, flags.valid, flags.restart)
         args, structure = jax.tree.flatten(problem)
-        joined = not _platform.may_be_sharded()
-        forward = Forward(self, structure, flags.reverse, self.schedule.keep, join_batch=joined)
-        weights = len(jax.tree.leaves(params))
-        operation = Operation(forward, len(args), weights, self.schedule.vmap_sequentially)
+        forward = Forward(
+            plan=self,
+            structure=structure,
+            reverse=flags.reverse,
+            keep=self.schedule.keep,
+            join_batch=not _platform.may_be_sharded(),
+        )
+        operation = Operation(
+            forward,
+            nonlinear=len(args),
+            weights=len(jax.tree.leaves(params)),
+            vmap_sequentially=self.schedule.vmap_sequentially,
+        )
         carries = jax.tree.unflatten(jax.tree.structure(carry), operation(*args))
         last = jax.tree.map(lambda a: a[0 if flags.reverse else -1], carries)
         drive = self.cell.project(params, silence(flags.valid, xs))  # unused by most: XLA drops it

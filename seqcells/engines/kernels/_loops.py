@@ -122,7 +122,7 @@ class Kernels(Loops):
         mixed = jax.eval_shape(cell.mix, steps.params, steps.carry)
         spec = _spec(cell, steps.carry, steps.drive, mixed)
         weights = len(jax.tree.leaves((u, c)))
-        operation = Operation(_Carries(self, spec, structure, reverse), len(args), weights)
+        operation = Operation(_Carries(self, spec, structure, reverse=reverse), len(args), weights)
         carries = batch.unflatten(operation(*args), 1)
         return jax.tree.map(lambda a: a[0 if reverse else -1], carries), (carries, None)
 

@@ -42,9 +42,10 @@ def forward(*, reverse: bool) -> TimeLoop:
         carry = _tiles.forward(spec, weights, fresh, carry, drive, code)
         return carry, carry
 
-    return TimeLoop(
-        "seqcells_forward", constants, lambda inputs: load(inputs.rows[0]), step, reverse
-    )
+    def init(inputs: Blocks) -> Leaves:
+        return load(inputs.rows[0])
+
+    return TimeLoop("seqcells_forward", constants, init, step, reverse=reverse)
 
 
 def backward(*, reverse: bool, restarts: bool) -> TimeLoop:
@@ -68,7 +69,7 @@ def backward(*, reverse: bool, restarts: bool) -> TimeLoop:
         drive, carry, fresh = _tiles.cotangent(spec, u_transposed, fresh, carry, slopes, code)
         return (carry, fresh), drive
 
-    return TimeLoop("seqcells_backward", constants, init, step, not reverse)
+    return TimeLoop("seqcells_backward", constants, init, step, reverse=not reverse)
 
 
 def steps(loop: TimeLoop, spec: StepSpec, inputs: Blocks, outputs: Blocks, state: PyTree) -> PyTree:

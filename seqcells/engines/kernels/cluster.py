@@ -82,7 +82,7 @@ class CUDACluster(KernelEngine):
 
     def loops(self, precision: str) -> Kernels:
         """Return the loops of this engine."""
-        return _ClusterLoops(self.interpret)
+        return _ClusterLoops(interpret=self.interpret)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -68,7 +68,7 @@ class PallasTPU(KernelEngine):
 
     def loops(self, precision: str) -> Kernels:
         """Return the loops of this engine in a precision."""
-        return _TPULoops(precision, self.interpret)
+        return _TPULoops(precision, interpret=self.interpret)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -83,7 +83,7 @@ class PallasTriton(KernelEngine):
 
     def loops(self, precision: str) -> Kernels:
         """Return the loops of this engine in a precision."""
-        return _TritonLoops(precision, self.interpret)
+        return _TritonLoops(precision, interpret=self.interpret)
 
 
 @dataclasses.dataclass(frozen=True)
