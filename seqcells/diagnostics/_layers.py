@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from seqcells._model import Model, leading
 from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells._unroll import EveryStep, begin, prepare, run_plan
 from seqcells.diagnostics._lag import Loss, Nudged, no_nudges, norms_by_lag
-from seqcells.engines import Plan, Scan
+from seqcells.engines import Engine, Plan, Scan
 
 
 class Recurrence(NamedTuple):
@@ -57,17 +57,17 @@ def recurrences(
     LSTM(3) (6,)
     LSTM(3) (6,)
     """
-    found: list[Recurrence] = []
+    result: list[Recurrence] = []
 
     def note(
         time: EveryStep, cell: Cell, params: Params, xs: Inputs, start: Start, reverse: bool
     ) -> tuple[Carry, Outputs]:
         read = jax.tree.map(lambda a: jnp.flip(a, axis=0), xs) if reverse else xs
-        found.append(Recurrence(cell, params, read, start.carry))
+        result.append(Recurrence(cell, params, read, start.carry))
         return EveryStep.cell(time, cell, params, xs, start, None, reverse=reverse)
 
     _run(net, params, xs, carry, note)
-    return tuple(found)
+    return tuple(result)
 
 
 def layer_gradients_by_lag(
@@ -130,7 +130,7 @@ class _Hooked(EveryStep):
         key: jax.Array | None,
         *,
         reverse: bool = False,
-        engine: Any = None,
+        engine: Engine | None = None,
     ) -> tuple[Carry, Outputs]:
         return self.hook(self, cell, params, xs, start, reverse)
 

@@ -1,6 +1,6 @@
 """Weights to and from other frameworks, one framework in each file. None of them is imported.
 
-Each file has `load(arrays, cell_or_layer) -> params` and `dump(cell_or_layer, params) -> arrays`,
+Each file has `load(arrays, model) -> params` and `dump(model, params) -> arrays`,
 where `arrays` is a plain dict of NumPy arrays in the framework's own names and layouts. A
 conversion only changes signs, transposes, reorders, and adds two biases. If it cannot be exact, it
 raises a ValueError with the reason. `save` and `load` keep a cell or layer and its parameters in a

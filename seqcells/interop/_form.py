@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqcells._cell import Cell, Params
+from seqcells._cell import Cell
+from seqcells._model import Model
+from seqcells._types import Params
 from seqcells.interop import _arrays, _gates, _walk
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._gates import Table
-from seqcells.interop._walk import CellOrLayer, Leaf, Rules
+from seqcells.interop._walk import Leaf, Rules
 
 Names = frozenset[str]  # of the framework's arrays; empty if we may choose them
 
@@ -37,40 +39,40 @@ class Form(NamedTuple):
     unpack: Callable[[Arrays], Arrays] = _unchanged  # its inverse
 
 
-def load(form: Form, weights: Weights, layer: CellOrLayer) -> Params:
+def load(form: Form, weights: Weights, model: Model) -> Params:
     """Convert a framework's arrays to parameters."""
-    leaves = _walk.leaves(form.rules, layer)
+    leaves = _walk.leaves(form.rules, model)
     for leaf in leaves:
         form.table(leaf.cell, frozenset())  # an unknown cell is reported before a wrong name
     arrays = form.rename(_arrays.flatten(weights), leaves)
     names = frozenset(arrays)
-    zeros = _walk.zeros(layer, _input_size(form, layer, leaves, arrays))
-    expected = form.pack(_write(form, layer, leaves, zeros, names))
-    _arrays.check(f"{layer} in {form.rules.name}", arrays, expected)
+    zeros = _walk.zeros(model, _input_size(form, model, leaves, arrays))
+    expected = form.pack(_write(form, model, leaves, zeros, names))
+    _arrays.check(f"{model} in {form.rules.name}", arrays, expected)
     arrays = form.unpack(arrays)
     parts = []
     places = form.place(leaves, names)
-    for leaf, place, like in zip(leaves, places, _walk.split(layer, zeros), strict=True):
+    for leaf, place, like in zip(leaves, places, _walk.split(model, zeros), strict=True):
         table = form.table(leaf.cell, _at(place, names))
         own = {name: arrays[place.format(name)] for name in _gates.write(table, leaf.cell, like)}
         params = _gates.read(table, leaf.cell, own, like)
         parts.append(jax.tree.map(jnp.array, params))  # copies: the framework may train on
-    return _walk.join(layer, parts)
+    return _walk.join(model, parts)
 
 
-def dump(form: Form, layer: CellOrLayer, params: Params, like: Weights | None) -> Arrays:
+def dump(form: Form, model: Model, params: Params, like: Weights | None) -> Arrays:
     """Convert parameters to a framework's arrays, by flat names."""
-    leaves = _walk.leaves(form.rules, layer)
-    size = _walk.check_params(layer, params)
+    leaves = _walk.leaves(form.rules, model)
+    size = _walk.check_params(model, params)
     theirs = {} if like is None else _arrays.flatten(like)
     wanted = form.rename(theirs, leaves) if theirs else {}
     names = frozenset(wanted)
     host = jax.tree.map(np.asarray, params)
-    arrays = form.pack(_write(form, layer, leaves, host, names))
+    arrays = form.pack(_write(form, model, leaves, host, names))
     if wanted:
-        zeros = _walk.zeros(layer, size)
-        expected = form.pack(_write(form, layer, leaves, zeros, names))
-        _arrays.check(f"{layer} in {form.rules.name}", wanted, expected)
+        zeros = _walk.zeros(model, size)
+        expected = form.pack(_write(form, model, leaves, zeros, names))
+        _arrays.check(f"{model} in {form.rules.name}", wanted, expected)
         arrays = {name: arrays[own] for name, own in zip(theirs, wanted, strict=True)}
     return {name: np.array(array, order="C") for name, array in arrays.items()}
 
@@ -83,20 +85,18 @@ def select(form: str, tables: Mapping[type[Cell], Table], cell: Cell, has: str) 
     """
     table = tables.get(type(cell))
     if table is None:
-        raise ValueError(f"cell_or_layer: expected a cell that {form} has ({has}), got {cell}")
+        raise ValueError(f"model: expected a cell that {form} has ({has}), got {cell}")
     for need in table.needs:
         if getattr(cell, need.field) not in need.values:
             raise ValueError(f"{need.field}: {table.where} {need.has}, got {cell}")
     return table
 
 
-def _write(
-    form: Form, layer: CellOrLayer, leaves: list[Leaf], params: Params, names: Names
-) -> Arrays:
+def _write(form: Form, model: Model, leaves: list[Leaf], params: Params, names: Names) -> Arrays:
     """Return the arrays of every leaf by their names, not packed yet."""
     arrays: Arrays = {}
     places = form.place(leaves, names)
-    for leaf, place, own in zip(leaves, places, _walk.split(layer, params), strict=True):
+    for leaf, place, own in zip(leaves, places, _walk.split(model, params), strict=True):
         written = _gates.write(form.table(leaf.cell, _at(place, names)), leaf.cell, own)
         arrays |= {place.format(name): array for name, array in written.items()}
     return arrays
@@ -109,10 +109,10 @@ def _at(place: str, names: Names) -> Names:
     return frozenset(name[len(start) : len(name) - len(end)] for name in own)
 
 
-def _input_size(form: Form, layer: CellOrLayer, leaves: list[Leaf], arrays: Arrays) -> int:
+def _input_size(form: Form, model: Model, leaves: list[Leaf], arrays: Arrays) -> int:
     """Read the input size off the arrays' shapes."""
     one, two = (
-        form.pack(_write(form, layer, leaves, _walk.zeros(layer, size), frozenset(arrays)))
+        form.pack(_write(form, model, leaves, _walk.zeros(model, size), frozenset(arrays)))
         for size in (1, 2)
     )
     got = [arrays[name].shape if name in arrays else () for name in one]

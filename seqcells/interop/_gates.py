@@ -11,7 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seqcells._cell import Cell, Params
+from seqcells._cell import Cell
+from seqcells._types import Params
 from seqcells.interop._arrays import Arrays
 
 Blocks = dict[tuple[str, str], np.ndarray]  # by our field and gate: [D, H], [H, H] or [H]

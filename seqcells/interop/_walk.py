@@ -14,8 +14,6 @@ from seqcells._model import Model, known_shapes
 from seqcells._types import Params, Shape
 from seqcells.layers import Bidirectional, Both, Recurrent, Stack
 
-CellOrLayer = Model
-
 
 class Leaf(NamedTuple):
     """A cell, and where it stands in a layer."""
@@ -36,68 +34,68 @@ class Rules(NamedTuple):
     alike: str = ""  # which cells must have equal settings: those of a "stack", or of a "layer"
 
 
-def leaves(rules: Rules, layer: CellOrLayer) -> list[Leaf]:
-    """Return the cells of a layer in order.
+def leaves(rules: Rules, model: Model) -> list[Leaf]:
+    """Return the cells of a model in order.
 
     Raises:
         ValueError: if the framework has no such layer.
     """
-    if not isinstance(layer, Stack):
-        cells = _directions(rules, layer)
+    if not isinstance(model, Stack):
+        cells = _directions(rules, model)
     else:
-        if layer.skip:
-            raise ValueError(f"skip: {rules.name} has no such order of features, got {layer}")
+        if model.skip:
+            raise ValueError(f"skip: {rules.name} has no such order of features, got {model}")
         cells = [
             leaf._replace(layer=i, bare=False)
-            for i, part in enumerate(layer.layers)
+            for i, part in enumerate(model.layers)
             for leaf in _directions(rules, part)
         ]
     if not rules.reverse and any(leaf.reverse for leaf in cells):
         raise ValueError(
             f"reverse: {rules.name} has no layer that reads from the end and keeps the order of "
-            f"its outputs, got {layer}; convert the cell alone, or a Bidirectional"
+            f"its outputs, got {model}; convert the cell alone, or a Bidirectional"
         )
-    _check_alike(rules, layer, cells)
+    _check_alike(rules, model, cells)
     return cells
 
 
-def _directions(rules: Rules, layer: CellOrLayer) -> list[Leaf]:
+def _directions(rules: Rules, model: Model) -> list[Leaf]:
     """Return the one or two cells of a layer that is not a Stack."""
-    if isinstance(layer, Cell):
-        return [Leaf(layer)]
-    if isinstance(layer, Bidirectional):
-        if rules.merges is not None and layer.merge not in rules.merges:
+    if isinstance(model, Cell):
+        return [Leaf(model)]
+    if isinstance(model, Bidirectional):
+        if rules.merges is not None and model.merge not in rules.merges:
             has = " or ".join(map(repr, rules.merges)) or "no Bidirectional at all"
-            raise ValueError(f"merge: {rules.name} has {has}, got {layer}")
+            raise ValueError(f"merge: {rules.name} has {has}, got {model}")
         return [
             _recurrent(rules, part)._replace(direction=direction, reverse=False)
-            for part, direction in zip(layer.ways, Both._fields, strict=True)
+            for part, direction in zip(model.ways, Both._fields, strict=True)
         ]
-    return [_recurrent(rules, layer)]
+    return [_recurrent(rules, model)]
 
 
-def _recurrent(rules: Rules, layer: Model) -> Leaf:
-    if not isinstance(layer, Recurrent):
+def _recurrent(rules: Rules, model: Model) -> Leaf:
+    if not isinstance(model, Recurrent):
         wanted = "a cell, Recurrent, Bidirectional or a Stack of these"
-        raise ValueError(f"cell_or_layer: expected {wanted} for {rules.name}, got {layer!r}")
-    if layer.learned_carry:
-        raise ValueError(f"learned_carry: {rules.name} has no place for it, got {layer}")
-    return Leaf(layer.cell, reverse=layer.reverse, bare=False)
+        raise ValueError(f"model: expected {wanted} for {rules.name}, got {model!r}")
+    if model.learned_carry:
+        raise ValueError(f"learned_carry: {rules.name} has no place for it, got {model}")
+    return Leaf(model.cell, reverse=model.reverse, bare=False)
 
 
-def _check_alike(rules: Rules, layer: CellOrLayer, cells: list[Leaf]) -> None:
+def _check_alike(rules: Rules, model: Model, cells: list[Leaf]) -> None:
     """Raise if cells differ that have the same settings in the framework."""
     groups: dict[int | None, list[Leaf]] = {}
     for leaf in cells:
         groups.setdefault(leaf.layer, []).append(leaf)
     if rules.alike == "stack":
         if len({len(group) for group in groups.values()}) > 1:
-            raise ValueError(f"layers: {rules.name} has one or two directions in all, got {layer}")
+            raise ValueError(f"layers: {rules.name} has one or two directions in all, got {model}")
         groups = {None: cells}
     for group in groups.values() if rules.alike else ():
         if len({_settings(leaf.cell) for leaf in group}) > 1:
             raise ValueError(
-                f"layers: {rules.name} has equal cells in a {rules.alike}, got {layer}"
+                f"layers: {rules.name} has equal cells in a {rules.alike}, got {model}"
             )
 
 
@@ -108,45 +106,45 @@ def _settings(cell: Cell) -> tuple[object, ...]:
     return type(cell), *(getattr(cell, name) for name in names)
 
 
-def split(layer: CellOrLayer, params: Params) -> list[Params]:
+def split(model: Model, params: Params) -> list[Params]:
     """Return the parameters of each leaf, in the order of `leaves`."""
-    if isinstance(layer, Stack):
-        return [p for part, own in zip(layer.layers, params, strict=True) for p in split(part, own)]
-    return list(params) if isinstance(layer, Bidirectional) else [params]
+    if isinstance(model, Stack):
+        return [p for part, own in zip(model.layers, params, strict=True) for p in split(part, own)]
+    return list(params) if isinstance(model, Bidirectional) else [params]
 
 
-def join(layer: CellOrLayer, parts: list[Params]) -> Params:
+def join(model: Model, parts: list[Params]) -> Params:
     """Undo `split`; takes the parts from the front of the list."""
-    if isinstance(layer, Stack):
-        return tuple(join(part, parts) for part in layer.layers)
-    return Both(parts.pop(0), parts.pop(0)) if isinstance(layer, Bidirectional) else parts.pop(0)
+    if isinstance(model, Stack):
+        return tuple(join(part, parts) for part in model.layers)
+    return Both(parts.pop(0), parts.pop(0)) if isinstance(model, Bidirectional) else parts.pop(0)
 
 
-def zeros(layer: CellOrLayer, input_size: int) -> Params:
+def zeros(model: Model, input_size: int) -> Params:
     """Return parameters that are all zero, NumPy arrays."""
-    return jax.tree.map(lambda a: np.zeros(a.shape, np.float32), known_shapes(layer, input_size))
+    return jax.tree.map(lambda a: np.zeros(a.shape, np.float32), known_shapes(model, input_size))
 
 
-def check_params(layer: CellOrLayer, params: Params) -> int:
+def check_params(model: Model, params: Params) -> int:
     """Return the input size of parameters.
 
     It is the first axis of some array, so each first axis is tried, that of the first array first.
 
     Raises:
-        ValueError: if the parameters do not belong to this layer.
+        ValueError: if the parameters do not belong to this model.
     """
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
     first = None
     for size in dict.fromkeys([*(shape[0] for shape in shapes if shape), 1]):
         try:
-            expected = known_shapes(layer, size)
+            expected = known_shapes(model, size)
         except ValueError:
             continue  # a Residual accepts a single input size
         if _check.same_shapes(params, expected):
             return size
         first = first or expected
     wanted = "others" if first is None else _check.describe(first)
-    raise ValueError(f"params: {layer} expects {wanted}, got {_check.describe(params)}")
+    raise ValueError(f"params: {model} expects {wanted}, got {_check.describe(params)}")
 
 
 def read_size(one: list[Shape], two: list[Shape], got: list[Shape]) -> int:

@@ -12,13 +12,15 @@ zero.
 
 from __future__ import annotations
 
-from seqcells._cell import Cell, Params
+from seqcells._cell import Cell
+from seqcells._model import Model
+from seqcells._types import Params
 from seqcells.cells import GRU, LSTM
 from seqcells.interop import _form
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
 from seqcells.interop._gates import RESET_AFTER, Slot, Table, slots
-from seqcells.interop._walk import CellOrLayer, Leaf, Rules
+from seqcells.interop._walk import Leaf, Rules
 from seqcells.layers import Both
 
 _WEIGHTS = {"weight_ih": "w_ih", "weight_hh": "w_hh"}
@@ -36,12 +38,12 @@ _LSTM = Table(
 _TABLES = {GRU: _GRU, LSTM: _LSTM}
 
 
-def load(arrays: Weights, cell_or_layer: CellOrLayer) -> Params:
+def load(arrays: Weights, model: Model) -> Params:
     """Convert a module's arrays to parameters.
 
     Args:
         arrays: {name: array}; "weight_ih" is float[3H, D].
-        cell_or_layer: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
+        model: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
 
     Returns:
         Its parameters, in the dtype of the arrays.
@@ -49,14 +51,14 @@ def load(arrays: Weights, cell_or_layer: CellOrLayer) -> Params:
     Raises:
         ValueError: if no weights make the two equal, or a name, shape or dtype is wrong.
     """
-    return _form.load(_FORM, arrays, cell_or_layer)
+    return _form.load(_FORM, arrays, model)
 
 
-def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = None) -> Arrays:
+def dump(model: Model, params: Params, *, like: Weights | None = None) -> Arrays:
     """Convert parameters to a module's arrays.
 
     Args:
-        cell_or_layer: as in `load`.
+        model: as in `load`.
         params: its parameters.
         like: a dict whose order of names is used.
 
@@ -66,7 +68,7 @@ def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = N
     Raises:
         ValueError: if no weights make the two equal.
     """
-    return _form.dump(_FORM, cell_or_layer, params, like)
+    return _form.dump(_FORM, model, params, like)
 
 
 def _table(cell: Cell, names: Names) -> Table:

@@ -21,12 +21,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells import _check, initializers
-from seqcells._cell import Cell, Params, known_shapes
+from seqcells._cell import Cell
+from seqcells._layer import Layer
+from seqcells._model import Model, known_shapes
 from seqcells._static import named
+from seqcells._types import Params
 from seqcells.interop import _arrays, _walk
 from seqcells.interop._arrays import Arrays
-from seqcells.interop._walk import CellOrLayer
-from seqcells.layers import Layer
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 T = TypeVar("T")
@@ -50,14 +51,14 @@ _WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, Recurs
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
 
 
-def save(path: str | os.PathLike[str], cell_or_layer: CellOrLayer, params: Params) -> None:
+def save(path: str | os.PathLike[str], model: Model, params: Params) -> None:
     """Write a cell or layer and its parameters to a file.
 
     The file is replaced atomically: an interrupted call leaves the old one.
 
     Args:
         path: where to write; the folder must exist.
-        cell_or_layer: any cell or layer made of this library's classes and initialisers.
+        model: any cell or layer made of this library's classes and initialisers.
         params: its parameters.
 
     Raises:
@@ -74,9 +75,9 @@ def save(path: str | os.PathLike[str], cell_or_layer: CellOrLayer, params: Param
     GRU(4)
     """
     safetensors = _import_safetensors()
-    _check.instance("cell_or_layer", cell_or_layer, (Cell, Layer), "GRU(64)")
-    config = json.dumps(_encode("cell_or_layer", cell_or_layer))
-    size = _walk.check_params(cell_or_layer, params)
+    _check.instance("model", model, (Cell, Layer), "GRU(64)")
+    config = json.dumps(_encode("model", model))
+    size = _walk.check_params(model, params)
     arrays = {
         name: np.array(_arrays.array(name, value), order="C")
         for name, value in _by_path(params).items()
@@ -87,7 +88,7 @@ def save(path: str | os.PathLike[str], cell_or_layer: CellOrLayer, params: Param
     part.replace(path)
 
 
-def load(path: str | os.PathLike[str]) -> tuple[CellOrLayer, Params]:
+def load(path: str | os.PathLike[str]) -> tuple[Model, Params]:
     """Read a file written by `save`.
 
     Args:
@@ -116,10 +117,10 @@ def load(path: str | os.PathLike[str]) -> tuple[CellOrLayer, Params]:
             f"{path}: expected a file of sc.interop.save ({FORMAT}), got the metadata {header}"
         )
     try:
-        layer = _decode(json.loads(header["config"]))
-        _check.instance("config", layer, (Cell, Layer), "GRU(64)")
-        shapes = known_shapes(layer, int(header["input_size"]))
-        return layer, _filled(shapes, rows)
+        model = _decode(json.loads(header["config"]))
+        _check.instance("config", model, (Cell, Layer), "GRU(64)")
+        shapes = known_shapes(model, int(header["input_size"]))
+        return model, _filled(shapes, rows)
     except _WRONG as error:
         raise ValueError(f"{path}: {error}") from error
 

@@ -12,13 +12,15 @@ it runs, so `load` adds 1 and `dump` subtracts it: the only conversion that roun
 
 from __future__ import annotations
 
-from seqcells._cell import Cell, Params
+from seqcells._cell import Cell
+from seqcells._model import Model
+from seqcells._types import Params
 from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _arrays, _form
 from seqcells.interop._arrays import Nested, Weights
 from seqcells.interop._form import Form, Names
 from seqcells.interop._gates import RESET_BEFORE, Join, Need, Table, slots
-from seqcells.interop._walk import CellOrLayer, Leaf, Rules
+from seqcells.interop._walk import Leaf, Rules
 
 _NAMES = {GRU: "gru", LSTM: "lstm", RNN: "vanilla_rnn"}
 _GRU = Table(
@@ -42,12 +44,12 @@ _RNN_ONE = Table("haiku.VanillaRNN(double_bias=False)", slots(_MATRICES, {"/line
 _TABLES = {GRU: _GRU, LSTM: _LSTM, RNN: _RNN}
 
 
-def load(params: Weights, cell_or_layer: CellOrLayer) -> Params:
+def load(params: Weights, model: Model) -> Params:
     """Convert Haiku's parameters to ours.
 
     Args:
         params: {module: {name: array}}; "gru" -> "w_i" is float[D, 3H].
-        cell_or_layer: a cell, a `Recurrent` or a `Stack` of these.
+        model: a cell, a `Recurrent` or a `Stack` of these.
 
     Returns:
         Its parameters, in the dtype of the arrays.
@@ -55,14 +57,14 @@ def load(params: Weights, cell_or_layer: CellOrLayer) -> Params:
     Raises:
         ValueError: if no weights make the two equal, or a name, shape or dtype is wrong.
     """
-    return _form.load(_FORM, params, cell_or_layer)
+    return _form.load(_FORM, params, model)
 
 
-def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = None) -> Nested:
+def dump(model: Model, params: Params, *, like: Weights | None = None) -> Nested:
     """Convert parameters to Haiku's.
 
     Args:
-        cell_or_layer: as in `load`.
+        model: as in `load`.
         params: its parameters.
         like: Haiku's parameters whose names are used, to export an RNN as a
             `VanillaRNN(double_bias=False)`.
@@ -73,7 +75,7 @@ def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = N
     Raises:
         ValueError: if no weights make the two equal.
     """
-    return _arrays.nest(_form.dump(_FORM, cell_or_layer, params, like), _path)
+    return _arrays.nest(_form.dump(_FORM, model, params, like), _path)
 
 
 def _table(cell: Cell, names: Names) -> Table:

@@ -15,13 +15,15 @@ from __future__ import annotations
 
 import re
 
-from seqcells._cell import Cell, Params
+from seqcells._cell import Cell
+from seqcells._model import Model
+from seqcells._types import Params
 from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _form
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
 from seqcells.interop._gates import Join, Table, slots
-from seqcells.interop._walk import CellOrLayer, Leaf, Rules
+from seqcells.interop._walk import Leaf, Rules
 from seqcells.layers import MERGES
 
 _WEIGHTS = {"kernel": "w_ih", "recurrent_kernel": "w_hh"}
@@ -44,12 +46,12 @@ _TABLES = {GRU: _AFTER, LSTM: _LSTM, RNN: _RNN}
 _NAMES = {GRU: "gru", LSTM: "lstm", RNN: "simple_rnn"}
 
 
-def load(weights: Weights, cell_or_layer: CellOrLayer) -> Params:
+def load(weights: Weights, model: Model) -> Params:
     """Convert a layer's weights to parameters.
 
     Args:
         weights: {path: array}, such as "gru/gru_cell/kernel": float[D, 3H], in Keras's order.
-        cell_or_layer: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
+        model: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
 
     Returns:
         Its parameters, in the dtype of the arrays.
@@ -57,14 +59,14 @@ def load(weights: Weights, cell_or_layer: CellOrLayer) -> Params:
     Raises:
         ValueError: if no weights make the two equal, or a name, shape or dtype is wrong.
     """
-    return _form.load(_FORM, weights, cell_or_layer)
+    return _form.load(_FORM, weights, model)
 
 
-def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = None) -> Arrays:
+def dump(model: Model, params: Params, *, like: Weights | None = None) -> Arrays:
     """Convert parameters to a layer's weights.
 
     Args:
-        cell_or_layer: as in `load`.
+        model: as in `load`.
         params: its parameters.
         like: a dict whose paths are used; by default those of the first model in a process.
 
@@ -74,7 +76,7 @@ def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = N
     Raises:
         ValueError: if no weights make the two equal.
     """
-    return _form.dump(_FORM, cell_or_layer, params, like)
+    return _form.dump(_FORM, model, params, like)
 
 
 def _table(cell: Cell, names: Names) -> Table:

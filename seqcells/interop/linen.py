@@ -12,13 +12,15 @@ and `dump` with `like` writes that back. The carry of an LSTM is (c, h) there.
 
 from __future__ import annotations
 
-from seqcells._cell import Cell, Params
+from seqcells._cell import Cell
+from seqcells._model import Model
+from seqcells._types import Params
 from seqcells.cells import GRU, LSTM, MGU, RNN
 from seqcells.interop import _arrays, _form
 from seqcells.interop._arrays import Arrays, Nested, Weights
 from seqcells.interop._form import Form, Names
 from seqcells.interop._gates import RESET_AFTER, Slot, Table
-from seqcells.interop._walk import CellOrLayer, Leaf, Rules
+from seqcells.interop._walk import Leaf, Rules
 
 
 def _gatewise(weights: str, biases: str, order: str, field: str) -> tuple[Slot, ...]:
@@ -54,12 +56,12 @@ _MGU = Table(
 _TABLES = {GRU: _GRU, LSTM: _LSTM, RNN: _RNN}
 
 
-def load(variables: Weights, cell_or_layer: CellOrLayer) -> Params:
+def load(variables: Weights, model: Model) -> Params:
     """Convert a module's variables to parameters.
 
     Args:
         variables: {"params": ...}, nested dicts; "ir/kernel" is float[D, H].
-        cell_or_layer: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
+        model: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
 
     Returns:
         Its parameters, in the dtype of the arrays.
@@ -67,14 +69,14 @@ def load(variables: Weights, cell_or_layer: CellOrLayer) -> Params:
     Raises:
         ValueError: if no weights make the two equal, or a name, shape or dtype is wrong.
     """
-    return _form.load(_FORM, variables, cell_or_layer)
+    return _form.load(_FORM, variables, model)
 
 
-def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = None) -> Nested:
+def dump(model: Model, params: Params, *, like: Weights | None = None) -> Nested:
     """Convert parameters to a module's variables.
 
     Args:
-        cell_or_layer: as in `load`.
+        model: as in `load`.
         params: its parameters.
         like: variables whose names are used, to export a cell as an `nn.RNN` or an MGUCell.
 
@@ -84,13 +86,13 @@ def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = N
     Raises:
         ValueError: if no weights make the two equal.
     """
-    return _arrays.nest(_form.dump(_FORM, cell_or_layer, params, like), _path)
+    return _arrays.nest(_form.dump(_FORM, model, params, like), _path)
 
 
 def _table(cell: Cell, names: Names) -> Table:
     if isinstance(cell, MGU):
         raise ValueError(
-            f"cell_or_layer: flax.linen.MGUCell resets with the f with which it keeps, {cell} with "
+            f"model: flax.linen.MGUCell resets with the f with which it keeps, {cell} with "
             f"the f with which it writes, so no weights make the two equal; GRU({cell.hidden_size})"
             f" reads its arrays"
         )

@@ -12,13 +12,15 @@ although its docstring prints a b_hn: `dump` raises unless ours is zero, so trai
 
 from __future__ import annotations
 
-from seqcells._cell import Cell, Params
+from seqcells._cell import Cell
+from seqcells._model import Model
+from seqcells._types import Params
 from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _arrays, _form
 from seqcells.interop._arrays import Nested, Weights
 from seqcells.interop._form import Form, Names
 from seqcells.interop._gates import RESET_AFTER, Slot, Table, slots
-from seqcells.interop._walk import CellOrLayer, Leaf, Rules
+from seqcells.interop._walk import Leaf, Rules
 
 _WEIGHTS = {"dense_i/kernel": "w_ih", "dense_h/kernel": "w_hh"}
 _GRU = Table(
@@ -40,12 +42,12 @@ _LSTM = Table(
 _TABLES = {GRU: _GRU, LSTM: _LSTM, RNN: _RNN}
 
 
-def load(state: Weights, cell_or_layer: CellOrLayer) -> Params:
+def load(state: Weights, model: Model) -> Params:
     """Convert a module's state to parameters.
 
     Args:
         state: nested dicts; "dense_i" -> "kernel" is float[D, 3H].
-        cell_or_layer: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
+        model: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
 
     Returns:
         Its parameters, in the dtype of the arrays.
@@ -53,14 +55,14 @@ def load(state: Weights, cell_or_layer: CellOrLayer) -> Params:
     Raises:
         ValueError: if no weights make the two equal, or a name, shape or dtype is wrong.
     """
-    return _form.load(_FORM, state, cell_or_layer)
+    return _form.load(_FORM, state, model)
 
 
-def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = None) -> Nested:
+def dump(model: Model, params: Params, *, like: Weights | None = None) -> Nested:
     """Convert parameters to a module's state.
 
     Args:
-        cell_or_layer: as in `load`.
+        model: as in `load`.
         params: its parameters.
         like: a state whose names are used, to export a cell as an `nnx.RNN`, or an LSTM as an
             OptimizedLSTMCell.
@@ -71,7 +73,7 @@ def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = N
     Raises:
         ValueError: if no weights make the two equal.
     """
-    return _arrays.nest(_form.dump(_FORM, cell_or_layer, params, like), _path)
+    return _arrays.nest(_form.dump(_FORM, model, params, like), _path)
 
 
 def _table(cell: Cell, names: Names) -> Table:

@@ -16,13 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from seqcells._cell import Cell, Params
+from seqcells._cell import Cell
+from seqcells._model import Model
+from seqcells._types import Params
 from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _form, _walk
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
 from seqcells.interop._gates import TANH_OR_RELU, Join, Need, Slot, Table, slots
-from seqcells.interop._walk import CellOrLayer, Leaf, Rules
+from seqcells.interop._walk import Leaf, Rules
 
 _WEIGHTS = {"W": "w_ih", "R": "w_hh"}
 _BIAS = (Join("B", ("Wb", "Rb"), axis=-1),)
@@ -48,12 +50,12 @@ _PEEPHOLES = _LSTM._replace(slots=(*_LSTM.slots, Slot("P", "p", "iof")))
 _TABLES = {GRU: _GRU, LSTM: _LSTM, RNN: _RNN}
 
 
-def load(inputs: Weights, cell_or_layer: CellOrLayer) -> Params:
+def load(inputs: Weights, model: Model) -> Params:
     """Convert a node's inputs to parameters.
 
     Args:
         inputs: {"W": array, "R": array, "B": array, "P": array}.
-        cell_or_layer: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
+        model: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
 
     Returns:
         Its parameters, in the dtype of the arrays.
@@ -61,14 +63,14 @@ def load(inputs: Weights, cell_or_layer: CellOrLayer) -> Params:
     Raises:
         ValueError: if no weights make the two equal, or a name, shape or dtype is wrong.
     """
-    return _form.load(_FORM, inputs, cell_or_layer)
+    return _form.load(_FORM, inputs, model)
 
 
-def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = None) -> Arrays:
+def dump(model: Model, params: Params, *, like: Weights | None = None) -> Arrays:
     """Convert parameters to a node's inputs.
 
     Args:
-        cell_or_layer: as in `load`.
+        model: as in `load`.
         params: its parameters.
         like: a dict whose order of names is used.
 
@@ -78,14 +80,14 @@ def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = N
     Raises:
         ValueError: if no weights make the two equal.
     """
-    return _form.dump(_FORM, cell_or_layer, params, like)
+    return _form.dump(_FORM, model, params, like)
 
 
-def attributes(cell_or_layer: CellOrLayer) -> list[dict[str, Any]]:
+def attributes(model: Model) -> list[dict[str, Any]]:
     """Return the attributes with which each node computes what the layer computes.
 
     Args:
-        cell_or_layer: as in `load`.
+        model: as in `load`.
 
     Returns:
         One dict for each node; its operator is "op_type".
@@ -97,7 +99,7 @@ def attributes(cell_or_layer: CellOrLayer) -> list[dict[str, Any]]:
     >>> sc.interop.onnx.attributes(sc.GRU(4))
     [{'op_type': 'GRU', 'hidden_size': 4, 'direction': 'forward', 'linear_before_reset': 1}]
     """
-    leaves = _walk.leaves(_RULES, cell_or_layer)
+    leaves = _walk.leaves(_RULES, model)
     return [_node(leaf) for leaf in leaves if leaf.direction != "backward"]  # in forward's node
 
 

@@ -9,13 +9,15 @@ adds them, and `dump` sets the second to zero. A state_dict does not hold `nonli
 
 from __future__ import annotations
 
-from seqcells._cell import Cell, Params
+from seqcells._cell import Cell
+from seqcells._model import Model
+from seqcells._types import Params
 from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _form
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
 from seqcells.interop._gates import RESET_AFTER, TANH_OR_RELU, Table, slots
-from seqcells.interop._walk import CellOrLayer, Leaf, Rules
+from seqcells.interop._walk import Leaf, Rules
 
 _WEIGHTS = {"weight_ih": "w_ih", "weight_hh": "w_hh"}
 _ONE_BIAS = {"bias_ih": "b", "bias_hh": "b"}
@@ -41,13 +43,13 @@ _TABLES = {
 }
 
 
-def load(state_dict: Weights, cell_or_layer: CellOrLayer) -> Params:
+def load(state_dict: Weights, model: Model) -> Params:
     """Convert a module's `state_dict` to parameters.
 
     Args:
         state_dict: {name: array}, such as "weight_ih_l0": float[3H, D]; tensors on the CPU work
             too.
-        cell_or_layer: a cell, `Recurrent`, `Bidirectional` or a `Stack` of equal ones.
+        model: a cell, `Recurrent`, `Bidirectional` or a `Stack` of equal ones.
 
     Returns:
         Its parameters, in the dtype of the arrays.
@@ -64,14 +66,14 @@ def load(state_dict: Weights, cell_or_layer: CellOrLayer) -> Params:
     >>> all((back[name] == state_dict[name]).all() for name in state_dict)
     True
     """
-    return _form.load(_FORM, state_dict, cell_or_layer)
+    return _form.load(_FORM, state_dict, model)
 
 
-def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = None) -> Arrays:
+def dump(model: Model, params: Params, *, like: Weights | None = None) -> Arrays:
     """Convert parameters to a `state_dict`.
 
     Args:
-        cell_or_layer: as in `load`.
+        model: as in `load`.
         params: its parameters.
         like: a dict whose names are used, for example to export a cell as an `nn.GRU` of one layer.
 
@@ -81,7 +83,7 @@ def dump(cell_or_layer: CellOrLayer, params: Params, *, like: Weights | None = N
     Raises:
         ValueError: if no weights make the two equal.
     """
-    return _form.dump(_FORM, cell_or_layer, params, like)
+    return _form.dump(_FORM, model, params, like)
 
 
 def _table(cell: Cell, names: Names) -> Table:

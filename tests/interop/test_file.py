@@ -139,16 +139,16 @@ def own_init(key, shape, dtype):
 
 def test_what_a_file_cannot_name_is_refused_and_nothing_is_written(path):
     refused = {
-        r"cell_or_layer\.w_hh_init: expected a class of seqcells": sc.GRU(H, w_hh_init=own_init),
-        r"cell_or_layer\.merge: expected": sc.Bidirectional(GRU, merge=jnp.add),
-        r"cell_or_layer\.layers\[1\]\.step_fn: expected": sc.Stack((GRU, CASES["function"].cell)),
+        r"model\.w_hh_init: expected a class of seqcells": sc.GRU(H, w_hh_init=own_init),
+        r"model\.merge: expected": sc.Bidirectional(GRU, merge=jnp.add),
+        r"model\.layers\[1\]\.step_fn: expected": sc.Stack((GRU, CASES["function"].cell)),
     }
     for reason, layer in refused.items():
         with pytest.raises(ValueError, match=reason):
             sc.interop.save(path, layer, ())
     with pytest.raises(ValueError, match=r"params: GRU\(4\) expects"):
         sc.interop.save(path, GRU, drawn(LSTM))
-    with pytest.raises(TypeError, match="cell_or_layer: expected"):
+    with pytest.raises(TypeError, match="model: expected"):
         sc.interop.save(path, {}, ())
     assert not list(path.parent.iterdir())
 
@@ -161,7 +161,7 @@ Mine.__name__ = "GRU"
 
 
 def test_a_class_of_the_same_name_is_refused(path):
-    with pytest.raises(ValueError, match="cell_or_layer: expected a class of seqcells"):
+    with pytest.raises(ValueError, match="model: expected a class of seqcells"):
         sc.interop.save(path, Mine(H), drawn(GRU))
 
 

@@ -33,16 +33,12 @@ ROWS = [(name, case) for name, cases in LAYERS.items() for case in cases]
 over_goldens = pytest.mark.parametrize(("name", "case"), ROWS, ids=[f"{a}-{b}" for a, b in ROWS])
 
 
-def run(layer, params, xs, lengths=None):
-    layer = sc.Recurrent(layer) if isinstance(layer, sc.Cell) else layer
-    return jax.jit(layer.apply)(params, xs, lengths=lengths)
-
-
 def largest_error(name, case):
     """Return the largest difference between our outputs and final carries and the framework's."""
     file, layer = goldens(name), LAYERS[name][case]
     params = getattr(interop, name).load(arrays_of(name, case), layer)
-    carry, ys = run(layer, params, file["xs"], file.get(f"{case}|lengths"))
+    lengths = file.get(f"{case}|lengths")
+    carry, ys = jax.jit(sc.unroll)(layer, params, file["xs"], lengths=lengths)
     carries = list(parts(name, case, "carry").values())
     got = [ys, *jax.tree.leaves(carry)] if carries else [ys]  # Sequential gives no carries
     if file[f"{case}|ys"].shape[0] == 1:  # Keras's last output alone

@@ -34,8 +34,7 @@ def installed(name):
 
 def check(layer, params, ys, lengths=None, tol=1e-12):
     """Compare a framework's outputs [T, B, H] with ours."""
-    net = sc.Recurrent(layer) if isinstance(layer, sc.Cell) else layer
-    _, expected = jax.jit(net.apply)(params, XS, lengths=lengths)
+    _, expected = jax.jit(sc.unroll)(layer, params, XS, lengths=lengths)
     valid = (
         np.ones((T, B, 1)) if lengths is None else np.arange(T)[:, None, None] < lengths[:, None]
     )
