@@ -64,6 +64,29 @@ def test_the_python_of_a_page_runs_and_its_comments_are_true(page):
             assert eval(claim[1], namespace) == ast.literal_eval(claim[2])
 
 
+MAPS = [ROOT / "docs" / "architecture.md", ROOT / "docs" / "extending.md", ROOT / "CONTRIBUTING.md"]
+PATHS = r"`((?:\w[\w.-]*/)+[\w.-]*)`"  # a folder or a file in one of the folders
+
+
+@pytest.mark.parametrize("page", MAPS, ids=[page.name for page in MAPS])
+def test_the_paths_and_names_of_a_map_are_there(page):
+    """A row "`cells/gru.py`: `init`" claims that the file defines this name."""
+    text = page.read_text()
+    assert [path for path in re.findall(PATHS, text) if not (ROOT / path).exists()] == []
+    for path, names in re.findall(PATHS + r": ((?:`\w+`(?:, )?)+)", text):
+        for name in re.findall(r"\w+", names):
+            assert re.search(rf"^\s*(def |class )?{name}\b", (ROOT / path).read_text(), re.M), name
+
+
+def test_the_map_shows_every_room():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    top = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True)
+    files = [Path(line) for line in top.stdout.splitlines()]
+    folders = {f"{file.parent}/" for file in files if len(file.parts) == 3} - {"tests/support/"}
+    folders = {folder for folder in folders if not folder.startswith("tests/")}
+    assert [folder for folder in sorted(folders) if folder not in text] == []
+
+
 def test_the_readme_shows_code():
     assert blocks(ROOT / "README.md")
 
