@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
 
 import jax
 
@@ -15,7 +14,7 @@ class Static:
     no `static_argnums`, and two equal ones are traced once.
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_static(cls)
 
@@ -30,7 +29,7 @@ class Named(Static):
         TypeError: where another class of this library has the name of the one being defined.
     """
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
+    def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         library, name = __name__.partition(".")[0], cls.__qualname__
         if cls.__module__.partition(".")[0] != library or name[0] == "_" or "." in name:

@@ -91,7 +91,7 @@ def lyapunov_exponents(
 
 
 def _columns(size: int, k: int | None, dtype: DTypeLike) -> jax.Array:
-    """Make k orthonormal columns in general position, [S, k], the first k of the same S."""
+    """Return k orthonormal columns in general position, [S, k]: the first k of a fixed set of S."""
     k = size if k is None else _check.integer("k", k)
     if not 1 <= k <= size:
         raise ValueError(f"k: expected 1 to {size}, the entries of a carry, got {k}")

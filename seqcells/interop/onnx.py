@@ -12,8 +12,6 @@ and `dump` sets the second to zero.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from seqcells._cell import Cell
@@ -25,6 +23,8 @@ from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
 from seqcells.interop._gates import TANH_OR_RELU, Join, Need, Slot, Table, slots
 from seqcells.interop._walk import Leaf, Rules
+
+Attributes = dict[str, int | str | list[str]]  # of a node, by name
 
 _WEIGHTS = {"W": "w_ih", "R": "w_hh"}
 _BIAS = (Join("B", ("Wb", "Rb"), axis=-1),)
@@ -83,7 +83,7 @@ def dump(model: Model, params: Params, *, like: Weights | None = None) -> Arrays
     return _form.dump(_FORM, model, params, like)
 
 
-def attributes(model: Model) -> list[dict[str, Any]]:
+def attributes(model: Model) -> list[Attributes]:
     """Return the attributes with which each node computes what the layer computes.
 
     Args:
@@ -103,12 +103,13 @@ def attributes(model: Model) -> list[dict[str, Any]]:
     return [_node(leaf) for leaf in leaves if leaf.direction != "backward"]  # in forward's node
 
 
-def _node(leaf: Leaf) -> dict[str, Any]:
+def _node(leaf: Leaf) -> Attributes:
     cell = leaf.cell
     operator = _table(cell, frozenset()).where.split(".")[1]
     assert isinstance(cell, GRU | LSTM | RNN)
-    direction = "bidirectional" if leaf.direction else "reverse" if leaf.reverse else "forward"
-    node = {"op_type": operator, "hidden_size": cell.hidden_size, "direction": direction}
+    node: Attributes = {"op_type": operator, "hidden_size": cell.hidden_size}
+    one_way = "reverse" if leaf.reverse else "forward"
+    node["direction"] = "bidirectional" if leaf.direction else one_way
     if isinstance(cell, GRU):
         node["linear_before_reset"] = int(cell.reset_after)
     if isinstance(cell, RNN):
