@@ -42,7 +42,9 @@ def read() -> House:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
     contract = next(c for c in settings["contracts"] if c["type"] == "layers")
     floors = [[room.strip() for room in floor.split("|")] for floor in contract["layers"]]
-    graph = grimp.build_graph(*settings["root_packages"], cache_dir=None)
+    graph = grimp.build_graph(
+        *settings["root_packages"], exclude_type_checking_imports=True, cache_dir=None
+    )
     within = {room: {room} | graph.find_descendants(room) for floor in floors for room in floor}
     imports = {
         (a, b)

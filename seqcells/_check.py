@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterable, Sequence
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
 
-from seqcells._types import PyTree
+if TYPE_CHECKING:
+    from seqcells._types import PyTree
 
 
 def integer(name: str, value: object, expected: str = "an int") -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 import functools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,9 @@ import jax.numpy as jnp
 from seqcells._cell import Cell
 from seqcells._model import Model, known_shapes, leading, start_carry
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
-from seqcells.engines import Engine
+
+if TYPE_CHECKING:
+    from seqcells.engines import Engine
 
 
 class Start(NamedTuple):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import jax
 import jax.numpy as jnp
 
-from seqcells._types import PyTree
+if TYPE_CHECKING:
+    from seqcells._types import PyTree
 
 
 def select(where: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
