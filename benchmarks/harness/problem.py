@@ -42,8 +42,9 @@ SHAPES = {
         Shape("S6", 8, 10_000, 16, 32),
     )
 }
-CELLS: dict[str, Callable[[int], sc.Cell]] = {"RNN": sc.RNN, "GRU": sc.GRU, "LSTM": sc.LSTM}
-GATES = {"RNN": 1, "GRU": 3, "LSTM": 4}
+_KINDS = {"RNN": sc.RNN, "GRU": sc.GRU, "LSTM": sc.LSTM}
+CELLS: dict[str, Callable[[int], sc.Cell]] = {**_KINDS}
+GATES = {name: len(cell.GATES) for name, cell in _KINDS.items()}
 
 if TYPE_CHECKING:
     ShapeName = CellName = str
