@@ -9,29 +9,12 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from experiments.lab import (
-    GRU,
-    IRNN,
-    NOT_RUN,
-    TANH,
-    Arm,
-    CheckedSettings,
-    Claim,
-    Frame,
-    Reader,
-    Run,
-    RunGroup,
-    Study,
-    Task,
-    Verdict,
-    draw_success,
-    share_at_least,
-)
+from experiments import lab
 from seqcells import probes
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(CheckedSettings):
+class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 20
@@ -45,11 +28,13 @@ class Settings(CheckedSettings):
     batch_size: int = 32
 
 
-def _group(s: Settings, arm: Arm, length: int, rates: tuple[float, ...], steps: int) -> RunGroup:
+def _group(
+    s: Settings, arm: lab.Arm, length: int, rates: tuple[float, ...], steps: int
+) -> lab.RunGroup:
     probe = probes.AddingURNN(length)
-    task = Task(Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size)
+    task = lab.Task(lab.Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size)
     runs = tuple(
-        Run(
+        lab.Run(
             {"task": "adding", "arm": f"{arm.name}, rate {rate:g}", "length": length},
             arm.start(s.hidden_size, length),
             seed,
@@ -58,42 +43,42 @@ def _group(s: Settings, arm: Arm, length: int, rates: tuple[float, ...], steps: 
         for rate in rates
         for seed in range(s.seeds)
     )
-    return RunGroup(f"{arm.name} {length}", task, runs, steps)
+    return lab.RunGroup(f"{arm.name} {length}", task, runs, steps)
 
 
-def groups(s: Settings) -> list[RunGroup]:
+def groups(s: Settings) -> list[lab.RunGroup]:
     """List the groups."""
     return [
-        *(_group(s, GRU, length, (s.gru_rate,), s.gru_steps) for length in s.lengths),
-        *(_group(s, IRNN, length, (s.irnn_rate,), s.gru_steps) for length in s.lengths),
-        _group(s, TANH, s.lengths[0], s.tanh_rates, s.tanh_steps),
+        *(_group(s, lab.GRU, length, (s.gru_rate,), s.gru_steps) for length in s.lengths),
+        *(_group(s, lab.IRNN, length, (s.irnn_rate,), s.gru_steps) for length in s.lengths),
+        _group(s, lab.TANH, s.lengths[0], s.tanh_rates, s.tanh_steps),
     ]
 
 
-def _tanh_stays(rows: Frame, near: float) -> Verdict:
-    rows = rows[rows["arm"].str.startswith(TANH.name)]
+def _tanh_stays(rows: lab.Frame, near: float) -> lab.Verdict:
+    rows = rows[rows["arm"].str.startswith(lab.TANH.name)]
     if rows.empty:
-        return NOT_RUN
+        return lab.NOT_RUN
     medians = rows.groupby("learning_rate")["loss"].median()
     text = ", ".join(f"{loss:.4f} at {rate:g}" for rate, loss in medians.items())
     baseline = probes.AddingURNN().baseline
-    return Verdict(bool((abs(medians / baseline - 1) <= near).all()), f"median loss {text}")
+    return lab.Verdict(bool((abs(medians / baseline - 1) <= near).all()), f"median loss {text}")
 
 
-def claims(s: Settings) -> list[Claim]:
+def claims(s: Settings) -> list[lab.Claim]:
     """List the claims."""
     steps, source = s.gru_steps, "Arjovsky, Shah & Bengio 2016"
-    gru = f"{GRU.name}, rate {s.gru_rate:g}"
+    gru = f"{lab.GRU.name}, rate {s.gru_rate:g}"
     return [
         *(
-            Claim(
+            lab.Claim(
                 f"GRU solves {length} steps within {steps} steps of training, 19 of 20 seeds",
                 source,
-                share_at_least(0.95, steps, arm=gru, length=length),
+                lab.share_at_least(0.95, steps, arm=gru, length=length),
             )
             for length in s.lengths
         ),
-        Claim(
+        lab.Claim(
             "tanh stays within 10 % of the trivial loss 1/6 at every rate, median seed",
             source,
             functools.partial(_tanh_stays, near=0.1),
@@ -101,7 +86,7 @@ def claims(s: Settings) -> list[Claim]:
     ]
 
 
-STUDY = Study(
+STUDY = lab.Study(
     name="adding",
     title="Adding: GRU, IRNN and tanh",
     lead="Two numbers of a sequence are marked, and their sum is asked for at its end; solved "
@@ -111,5 +96,5 @@ STUDY = Study(
     quick=Settings(seeds=4, lengths=(50,), tanh_rates=(1e-3, 1e-2), tanh_steps=1000),
     groups=groups,
     claims=claims,
-    draw=functools.partial(draw_success, x="length", panel="task", label="length, steps"),
+    draw=functools.partial(lab.draw_success, x="length", panel="task", label="length, steps"),
 )

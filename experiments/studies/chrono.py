@@ -10,21 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 
-from experiments.lab import (
-    CHRONO,
-    GRU,
-    Arm,
-    CheckedSettings,
-    Claim,
-    Reader,
-    Run,
-    RunGroup,
-    Study,
-    Task,
-    draw_success,
-    share_at_least,
-    share_at_most,
-)
+from experiments import lab
 from seqcells import probes
 
 TASKS = {
@@ -34,7 +20,7 @@ TASKS = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(CheckedSettings):
+class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 20
@@ -46,10 +32,10 @@ class Settings(CheckedSettings):
     batch_size: int = 32
 
 
-def _group(s: Settings, task: str, arm: Arm, length: int, steps: int) -> RunGroup:
+def _group(s: Settings, task: str, arm: lab.Arm, length: int, steps: int) -> lab.RunGroup:
     probe = TASKS[task](length)
     runs = tuple(
-        Run(
+        lab.Run(
             {"task": task, "arm": arm.name, "length": length},
             arm.start(s.hidden_size, length),
             seed,
@@ -57,21 +43,21 @@ def _group(s: Settings, task: str, arm: Arm, length: int, steps: int) -> RunGrou
         )
         for seed in range(s.seeds)
     )
-    model = Task(Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size)
-    return RunGroup(f"{task} {length} {arm.name}", model, runs, steps)
+    model = lab.Task(lab.Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size)
+    return lab.RunGroup(f"{task} {length} {arm.name}", model, runs, steps)
 
 
-def groups(s: Settings) -> list[RunGroup]:
+def groups(s: Settings) -> list[lab.RunGroup]:
     """List the groups."""
     return [
         _group(s, task, arm, length, steps)
         for task in TASKS
         for length in s.lengths
-        for arm, steps in ((CHRONO, s.chrono_steps), (GRU, s.default_steps))
+        for arm, steps in ((lab.CHRONO, s.chrono_steps), (lab.GRU, s.default_steps))
     ]
 
 
-def claims(s: Settings) -> list[Claim]:
+def claims(s: Settings) -> list[lab.Claim]:
     """List the claims."""
     source = "Tallec & Ollivier 2018"
     return [
@@ -79,23 +65,27 @@ def claims(s: Settings) -> list[Claim]:
         for task in TASKS
         for length in s.lengths
         for claim in (
-            Claim(
+            lab.Claim(
                 f"{task}, {length} steps: chrono solves it in {s.chrono_steps} steps of "
                 "training, 19 of 20 seeds",
                 source,
-                share_at_least(0.95, s.chrono_steps, task=task, arm=CHRONO.name, length=length),
+                lab.share_at_least(
+                    0.95, s.chrono_steps, task=task, arm=lab.CHRONO.name, length=length
+                ),
             ),
-            Claim(
+            lab.Claim(
                 f"{task}, {length} steps: at most 1 of 20 default GRUs solves it in "
                 f"{s.default_steps} steps of training",
                 source,
-                share_at_most(0.05, s.default_steps, task=task, arm=GRU.name, length=length),
+                lab.share_at_most(
+                    0.05, s.default_steps, task=task, arm=lab.GRU.name, length=length
+                ),
             ),
         )
     ]
 
 
-STUDY = Study(
+STUDY = lab.Study(
     name="chrono",
     title="A GRU that starts slow, and one that does not",
     lead="Delayed recall: a symbol shown once must be named after a fixed lag of distractors. "
@@ -106,5 +96,5 @@ STUDY = Study(
     quick=Settings(seeds=4, lengths=(50,), default_steps=600),
     groups=groups,
     claims=claims,
-    draw=functools.partial(draw_success, x="length", panel="task", label="length, steps"),
+    draw=functools.partial(lab.draw_success, x="length", panel="task", label="length, steps"),
 )

@@ -14,45 +14,18 @@ from collections.abc import Callable
 from pathlib import Path
 
 import seqcells as sc
-from experiments.lab import (
-    CHRONO,
-    GRU,
-    NOT_RUN,
-    TANH,
-    Arm,
-    CheckedSettings,
-    Claim,
-    Count,
-    Frame,
-    Reader,
-    Run,
-    RunGroup,
-    Study,
-    Table,
-    Task,
-    Verdict,
-    as_large,
-    at_best,
-    best,
-    count,
-    draw_success,
-    interval,
-    parameters,
-    pick,
-    short,
-    words,
-)
+from experiments import lab
 from seqcells import probes
 
 SOURCE = "the guide's table"
 RNN_WIDE = "tanh as large"  # as many parameters as the GRU
-RNN_NAMES = {"at equal width": TANH.name, "at equal parameters": RNN_WIDE}
+RNN_NAMES = {"at equal width": lab.TANH.name, "at equal parameters": RNN_WIDE}
 RECALL, ADDING = "recall", "adding"
 NONE = "none of these"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(CheckedSettings):
+class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 5
@@ -65,17 +38,17 @@ class Settings(CheckedSettings):
 
 
 def _group(
-    s: Settings, arm: Arm, probe: probes.Probe, lengths: dict[int, dict[str, int]]
-) -> RunGroup:
+    s: Settings, arm: lab.Arm, probe: probes.Probe, lengths: dict[int, dict[str, int]]
+) -> lab.RunGroup:
     task = RECALL if isinstance(probe, probes.DelayedRecall) else ADDING
     width = s.hidden_size
     if arm.name == RNN_WIDE:
-        wanted = parameters(sc.GRU(width), probe.input_size)
-        width = as_large(sc.RNN, probe.input_size, wanted)
+        wanted = lab.parameters(sc.GRU(width), probe.input_size)
+        width = lab.as_large(sc.RNN, probe.input_size, wanted)
     cell, longest = arm.run(width), max(lengths)
-    sizes = {"width": width, "parameters": parameters(cell, probe.input_size)}
+    sizes = {"width": width, "parameters": lab.parameters(cell, probe.input_size)}
     runs = tuple(
-        Run(
+        lab.Run(
             {"task": task, "arm": arm.name, "length": length, **sizes},
             arm.start(width, longest),
             seed,
@@ -86,13 +59,13 @@ def _group(
         for rate in s.rates
         for seed in range(s.seeds)
     )
-    model = Task(Reader(cell, probe.output_size), probe, s.batch_size)
-    return RunGroup(f"{task} {arm.name} {longest}", model, runs, s.steps)
+    model = lab.Task(lab.Reader(cell, probe.output_size), probe, s.batch_size)
+    return lab.RunGroup(f"{task} {arm.name} {longest}", model, runs, s.steps)
 
 
-def groups(s: Settings) -> list[RunGroup]:
+def groups(s: Settings) -> list[lab.RunGroup]:
     """List the groups: the lag of recall is data, the length of adding is not, for its cost."""
-    arms = (TANH, TANH._replace(name=RNN_WIDE), GRU, CHRONO)
+    arms = (lab.TANH, lab.TANH._replace(name=RNN_WIDE), lab.GRU, lab.CHRONO)
     lags = {lag: {"lag": lag} for lag in s.lags}
     recall = probes.DelayedRecall(max(s.lags))
     return [
@@ -105,13 +78,15 @@ def groups(s: Settings) -> list[RunGroup]:
     ]
 
 
-def counts(rows: Frame, task: str, arm: str) -> dict[int, Count]:
+def counts(rows: lab.Frame, task: str, arm: str) -> dict[int, lab.Count]:
     """Count who solved a task, by length, each at its best learning rate."""
-    part = pick(rows, task=task, arm=arm)
-    return {int(n): count(best(pick(part, length=n))) for n in sorted(set(part["length"]))}
+    part = lab.pick(rows, task=task, arm=arm)
+    return {
+        int(n): lab.count(lab.best(lab.pick(part, length=n))) for n in sorted(set(part["length"]))
+    }
 
 
-def reach(rows: Frame, task: str, arm: str) -> int:
+def reach(rows: lab.Frame, task: str, arm: str) -> int:
     """Return the length up to which most seeds solve a task at every length; 0 for none."""
     good = 0
     for length, one in counts(rows, task, arm).items():
@@ -121,28 +96,29 @@ def reach(rows: Frame, task: str, arm: str) -> int:
     return good
 
 
-def seconds(rows: Frame, task: str, arm: str, length: int) -> float:
+def seconds(rows: lab.Frame, task: str, arm: str, length: int) -> float:
     """Return the seconds of training by which half solve a task: inf for never, NaN if not run."""
-    part = pick(rows, task=task, arm=arm, length=length)
+    part = lab.pick(rows, task=task, arm=arm, length=length)
     if part.empty:
         return math.nan
-    part = best(part)
-    return count(part).median * float(part["seconds_per_step"].median())
+    part = lab.best(part)
+    return lab.count(part).median * float(part["seconds_per_step"].median())
 
 
-Judge = Callable[[Frame, str], Verdict]  # (rows, the RNN that is compared with the GRU)
+Judge = Callable[[lab.Frame, str], lab.Verdict]  # (rows, the RNN that is compared with the GRU)
 
 
-def _reaches_further(rows: Frame, rnn: str, task: str) -> Verdict:
+def _reaches_further(rows: lab.Frame, rnn: str, task: str) -> lab.Verdict:
     """Whether the GRU solves a task over more steps, and up to where the two are alike."""
-    far = {arm: reach(rows, task, arm) for arm in (rnn, GRU.name, CHRONO.name)}
-    at = max(set(counts(rows, task, rnn)) & set(counts(rows, task, GRU.name)))
-    texts = [f"{arm} {counts(rows, task, arm)[at].text}" for arm in (rnn, GRU.name)]
-    return Verdict(
-        far[GRU.name] > far[rnn],
-        f"most seeds solve {task} {_up_to(far[rnn])} with {rnn}, {_up_to(far[GRU.name])} with the "
-        f"default GRU and {_up_to(far[CHRONO.name])} with one that starts slow; over {at} steps "
-        f"{words(texts)}",
+    far = {arm: reach(rows, task, arm) for arm in (rnn, lab.GRU.name, lab.CHRONO.name)}
+    at = max(set(counts(rows, task, rnn)) & set(counts(rows, task, lab.GRU.name)))
+    texts = [f"{arm} {counts(rows, task, arm)[at].text}" for arm in (rnn, lab.GRU.name)]
+    reached = {arm: _up_to(steps) for arm, steps in far.items()}
+    return lab.Verdict(
+        far[lab.GRU.name] > far[rnn],
+        f"most seeds solve {task} {reached[rnn]} with {rnn}, {reached[lab.GRU.name]} with the "
+        f"default GRU and {reached[lab.CHRONO.name]} with one that starts slow; over {at} steps "
+        f"{lab.words(texts)}",
     )
 
 
@@ -150,72 +126,73 @@ def _up_to(steps: int) -> str:
     return f"up to {steps} steps" if steps else "at no length"
 
 
-def _steps_faster(rows: Frame, rnn: str) -> Verdict:
+def _steps_faster(rows: lab.Frame, rnn: str) -> lab.Verdict:
     """Whether a training step of the GRU takes less time."""
     ratios = {}
-    for length in sorted(set(pick(rows, task=ADDING)["length"])):
-        part = pick(rows, task=ADDING, length=length)
+    for length in sorted(set(lab.pick(rows, task=ADDING)["length"])):
+        part = lab.pick(rows, task=ADDING, length=length)
         one, other = (
-            float(pick(part, arm=arm)["seconds_per_step"].median()) for arm in (GRU.name, rnn)
+            float(lab.pick(part, arm=arm)["seconds_per_step"].median())
+            for arm in (lab.GRU.name, rnn)
         )
         if not math.isnan(one / other):
             ratios[length] = one / other
-    text = words([f"{ratio:.2f} times over {n} steps" for n, ratio in ratios.items()])
-    return Verdict(
+    text = lab.words([f"{ratio:.2f} times over {n} steps" for n, ratio in ratios.items()])
+    return lab.Verdict(
         max(ratios.values()) < 1, f"a training step of the GRU takes {text} that of {rnn}"
     )
 
 
-def _learns_faster(rows: Frame, rnn: str) -> Verdict:
+def _learns_faster(rows: lab.Frame, rnn: str) -> lab.Verdict:
     """Whether the GRU solves tasks in less time of training, and where not."""
     faster, slower = [], []
     for task in (RECALL, ADDING):
-        for length in sorted(set(pick(rows, task=task)["length"])):
-            gru, other = (seconds(rows, task, arm, length) for arm in (GRU.name, rnn))
+        for length in sorted(set(lab.pick(rows, task=task)["length"])):
+            gru, other = (seconds(rows, task, arm, length) for arm in (lab.GRU.name, rnn))
             if math.isnan(gru + other) or gru == other == math.inf:
                 continue
             name = f"{task} over {length} ({_time(gru)} against {_time(other)})"
             (faster if gru < other else slower).append(name)
     texts = [
-        *([f"sooner on {words(faster)}"] if faster else []),
-        *([f"not on {words(slower)}"] if slower else []),
+        *([f"sooner on {lab.words(faster)}"] if faster else []),
+        *([f"not on {lab.words(slower)}"] if slower else []),
     ]
     text = f"with the GRU half of the seeds are done {'; '.join(texts)}" if texts else "neither is"
-    return Verdict(bool(faster) and not slower, text)
+    return lab.Verdict(bool(faster) and not slower, text)
 
 
 def _time(value: float) -> str:
     if math.isnan(value):
         return "-"
-    return "never" if math.isinf(value) else f"{short(value)} s"
+    return "never" if math.isinf(value) else f"{lab.short(value)} s"
 
 
 def _done(value: float) -> str:
     return "never" if math.isinf(value) else f"after {_time(value)} of training"
 
 
-def _is_larger(rows: Frame, rnn: str) -> Verdict:
+def _is_larger(rows: lab.Frame, rnn: str) -> lab.Verdict:
     """Whether the GRU has more parameters."""
-    part = pick(rows, task=RECALL)
-    one, other = (int(pick(part, arm=arm)["parameters"].iloc[0]) for arm in (GRU.name, rnn))
-    return Verdict(
+    part = lab.pick(rows, task=RECALL)
+    one, other = (int(lab.pick(part, arm=arm)["parameters"].iloc[0]) for arm in (lab.GRU.name, rnn))
+    return lab.Verdict(
         one > 1.1 * other,
         f"the GRU has {one} parameters, {rnn} {other}, so {one / other:.2f} times as many",
     )
 
 
-def _rnn_does_for_short(rows: Frame, rnn: str) -> Verdict:
+def _rnn_does_for_short(rows: lab.Frame, rnn: str) -> lab.Verdict:
     """Whether most seeds of the RNN solve both tasks at their shortest, and sooner than a GRU."""
     holds, texts = [], []
     for task in (RECALL, ADDING):
         length, alike = next(iter(counts(rows, task, rnn).items()))
-        times = [seconds(rows, task, arm, length) for arm in (rnn, GRU.name)]
+        times = [seconds(rows, task, arm, length) for arm in (rnn, lab.GRU.name)]
         holds.append(alike.most and times[0] <= times[1])
         texts.append(
             f"{task} over {length} steps {alike.text}, half {_done(times[0])}, "
             f"with the GRU {_done(times[1])}"
         )
-    return Verdict(all(holds), "; ".join(texts))
+    return lab.Verdict(all(holds), "; ".join(texts))
 
 
 CLAIMS: tuple[tuple[str, Judge], ...] = (
@@ -231,33 +208,35 @@ CLAIMS: tuple[tuple[str, Judge], ...] = (
 )
 
 
-def claims(s: Settings) -> list[Claim]:
+def claims(s: Settings) -> list[lab.Claim]:
     """List the claims: each claim at equal width and at equal parameters."""
 
-    def judge(rows: Frame, one: Judge, rnn: str) -> Verdict:
+    def judge(rows: lab.Frame, one: Judge, rnn: str) -> lab.Verdict:
         there = {(task, arm) for task, arm in zip(rows["task"], rows["arm"], strict=True)}
-        needed = {(task, arm) for task in (RECALL, ADDING) for arm in (rnn, GRU.name, CHRONO.name)}
-        return one(rows, rnn) if needed <= there else NOT_RUN
+        needed = {
+            (task, arm) for task in (RECALL, ADDING) for arm in (rnn, lab.GRU.name, lab.CHRONO.name)
+        }
+        return one(rows, rnn) if needed <= there else lab.NOT_RUN
 
     return [
-        Claim(f"{text}, {how}", SOURCE, functools.partial(judge, one=one, rnn=rnn))
+        lab.Claim(f"{text}, {how}", SOURCE, functools.partial(judge, one=one, rnn=rnn))
         for text, one in CLAIMS
         for how, rnn in RNN_NAMES.items()
     ]
 
 
-def choice(rows: Frame) -> Table:
+def choice(rows: lab.Frame) -> lab.Table:
     """Which cell to use, by task and length: the soonest to solve it, and the smallest."""
     arms, lines = list(dict.fromkeys(rows["arm"])), []
-    sizes = {arm: int(pick(rows, arm=arm)["parameters"].iloc[0]) for arm in arms}
+    sizes = {arm: int(lab.pick(rows, arm=arm)["parameters"].iloc[0]) for arm in arms}
     for task in dict.fromkeys(rows["task"]):
-        for length in sorted(set(pick(rows, task=task)["length"])):
+        for length in sorted(set(lab.pick(rows, task=task)["length"])):
             times = {arm: seconds(rows, task, arm, length) for arm in arms}
             solved = [arm for arm in arms if math.isfinite(times[arm])]
             first = min(solved, key=lambda arm: times[arm], default=NONE)
             small = min(solved, key=lambda arm: (sizes[arm], times[arm]), default=NONE)
             lines.append([task, first, small, str(length), *(_time(times[arm]) for arm in arms)])
-    return Table(
+    return lab.Table(
         title="What to use",
         caption="Seconds of training by which half of the seeds solve a task, each cell at the "
         "best of the learning rates tried. Soonest: where time is short. Smallest: of the nets "
@@ -270,32 +249,32 @@ def choice(rows: Frame) -> Table:
     )
 
 
-def answers(rows: Frame) -> list[str]:
+def answers(rows: lab.Frame) -> list[str]:
     """Name the cell that solves each task soonest, by length."""
     by_task: dict[str, dict[str, list[str]]] = {}
     for task, first, _, length, *_ in choice(rows).rows:
         by_task.setdefault(task, {}).setdefault(first, []).append(length)
     return [
         f"Soonest to solve {task}: "
-        + "; ".join(f"{arm} over {words(lengths)} steps" for arm, lengths in by_arm.items())
+        + "; ".join(f"{arm} over {lab.words(lengths)} steps" for arm, lengths in by_arm.items())
         + "."
         for task, by_arm in by_task.items()
     ]
 
 
-def reaches(rows: Frame) -> Table:
+def reaches(rows: lab.Frame) -> lab.Table:
     """How many seeds solved each task, at the best learning rate."""
     lines = []
     for task in dict.fromkeys(rows["task"]):
         for arm in dict.fromkeys(rows["arm"]):
             for length, c in counts(rows, task, arm).items():
-                part = best(pick(rows, task=task, arm=arm, length=length))
-                step = short(1e3 * float(part["seconds_per_step"].median()))
+                part = lab.best(lab.pick(rows, task=task, arm=arm, length=length))
+                step = lab.short(1e3 * float(part["seconds_per_step"].median()))
                 size = f"{part['width'].iloc[0]}", f"{part['parameters'].iloc[0]}"
                 rate = f"{part['learning_rate'].iloc[0]:g}"
-                solved = f"{c.k} of {c.n}", interval(c.k, c.n), c.when
+                solved = f"{c.k} of {c.n}", lab.interval(c.k, c.n), c.when
                 lines.append([task, arm, str(length), *solved, step, rate, *size])
-    return Table(
+    return lab.Table(
         title="Seeds that solve each task",
         caption="At the best of the learning rates that were tried. Steps: between symbol and "
         "report, or of the sequence. Solved: by how many seeds, and the 95 % Wilson interval of "
@@ -310,24 +289,24 @@ def reaches(rows: Frame) -> Table:
     )
 
 
-def draw(rows: Frame, path: Path) -> None:
+def draw(rows: lab.Frame, path: Path) -> None:
     """Draw the share that solves each task, each at its best learning rate."""
-    draw_success(
-        at_best(rows), path, x="length", panel="task", label="steps to remember, or to add over"
+    lab.draw_success(
+        lab.at_best(rows), path, x="length", panel="task", label="steps to remember, or to add over"
     )
 
 
-STUDY = Study(
+STUDY = lab.Study(
     name="guide",
     title="GRU or RNN? The guide, measured",
     lead="Two tasks. Recall: a symbol is shown once and must be named some steps later; how many, "
     "is the memory that is needed. Adding: the sum of two marked numbers of a sequence. Every cell "
     "is trained at several learning rates, and the best one counts.",
     terms={
-        TANH.name: "the plain RNN, as wide as the GRU; its recurrent weights start orthogonal",
+        lab.TANH.name: "the plain RNN, as wide as the GRU; its recurrent weights start orthogonal",
         RNN_WIDE: "the plain RNN, with as many parameters as the GRU",
-        GRU.name: "the GRU as libraries make it",
-        CHRONO.name: "the GRU whose update gate starts biased to remember over the whole task",
+        lab.GRU.name: "the GRU as libraries make it",
+        lab.CHRONO.name: "the GRU whose update gate starts biased to remember over the whole task",
     },
     settings=Settings(),
     quick=Settings(seeds=3, lags=(5, 20), lengths=(20, 40), rates=(3e-3, 1e-2), hidden_size=32),

@@ -13,32 +13,14 @@ import jax
 import jax.numpy as jnp
 
 import seqcells as sc
-from experiments.lab import (
-    CHRONO,
-    GRU,
-    IRNN,
-    TANH,
-    Arm,
-    CheckedSettings,
-    Claim,
-    Reader,
-    Run,
-    RunGroup,
-    Study,
-    Task,
-    ahead,
-    at_best,
-    draw_grid,
-    not_behind,
-    rnn,
-)
+from experiments import lab
 from seqcells import initializers, probes
 
 LECUN, GLOROT, CRITICAL = "tanh Lecun", "tanh Glorot", "tanh critical"
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(CheckedSettings):
+class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 5
@@ -60,30 +42,30 @@ TASKS = {
 }
 
 
-def arms(probe: probes.Probe) -> list[Arm]:
+def arms(probe: probes.Probe) -> list[lab.Arm]:
     """List the starts; what is critical depends on the input."""
     xs = probe.sample(jax.random.key(0), 1000).xs
     critical = initializers.Critical(float(jnp.mean(jnp.square(xs))))
     return [
-        rnn(LECUN, "tanh", initializers.Lecun()),
-        rnn(GLOROT, "tanh", initializers.Glorot()),
-        TANH,
-        rnn(CRITICAL, "tanh", critical),
-        IRNN,
-        GRU,
-        CHRONO,
+        lab.rnn(LECUN, "tanh", initializers.Lecun()),
+        lab.rnn(GLOROT, "tanh", initializers.Glorot()),
+        lab.TANH,
+        lab.rnn(CRITICAL, "tanh", critical),
+        lab.IRNN,
+        lab.GRU,
+        lab.CHRONO,
     ]
 
 
-def _group(s: Settings, task: str, length: int) -> Iterable[RunGroup]:
+def _group(s: Settings, task: str, length: int) -> Iterable[lab.RunGroup]:
     """List the trials of a task: starts of one cell are one program."""
     probe = TASKS[task](length)
-    by_cell: dict[sc.Cell, list[Arm]] = {}
+    by_cell: dict[sc.Cell, list[lab.Arm]] = {}
     for arm in arms(probe):
         by_cell.setdefault(arm.run(s.hidden_size), []).append(arm)
     for cell, some in by_cell.items():
         runs = tuple(
-            Run(
+            lab.Run(
                 {"task": task, "arm": arm.name, "length": length},
                 arm.start(s.hidden_size, length),
                 seed,
@@ -93,11 +75,11 @@ def _group(s: Settings, task: str, length: int) -> Iterable[RunGroup]:
             for rate in s.rates
             for seed in range(s.seeds)
         )
-        model = Task(Reader(cell, probe.output_size), probe, s.batch_size)
-        yield RunGroup(f"{task} {length} {some[0].name}", model, runs, s.steps)
+        model = lab.Task(lab.Reader(cell, probe.output_size), probe, s.batch_size)
+        yield lab.RunGroup(f"{task} {length} {some[0].name}", model, runs, s.steps)
 
 
-def groups(s: Settings) -> list[RunGroup]:
+def groups(s: Settings) -> list[lab.RunGroup]:
     """List the groups."""
     return [
         trials
@@ -107,33 +89,33 @@ def groups(s: Settings) -> list[RunGroup]:
     ]
 
 
-def claims(s: Settings) -> list[Claim]:
+def claims(s: Settings) -> list[lab.Claim]:
     """List the claims."""
     return [
-        Claim(
+        lab.Claim(
             "Orthogonal weights learn more than those of independent normals, and nothing less",
             "Saxe et al. 2014; Henaff et al. 2016",
-            ahead(TANH.name, LECUN),
+            lab.ahead(lab.TANH.name, LECUN),
         ),
-        Claim(
+        lab.Claim(
             "Weights of the critical size learn more than those of Lecun, and nothing less",
             "Chen, Pennington & Schoenholz 2018",
-            ahead(CRITICAL, LECUN),
+            lab.ahead(CRITICAL, LECUN),
         ),
-        Claim(
+        lab.Claim(
             "The identity under ReLU learns to add at least as often as tanh that is orthogonal",
             "Le, Jaitly & Hinton 2015",
-            not_behind(IRNN.name, TANH.name, task="adding"),
+            lab.not_behind(lab.IRNN.name, lab.TANH.name, task="adding"),
         ),
-        Claim(
+        lab.Claim(
             "A GRU that starts slow learns more than the default, and nothing less",
             "Tallec & Ollivier 2018",
-            ahead(CHRONO.name, GRU.name),
+            lab.ahead(lab.CHRONO.name, lab.GRU.name),
         ),
     ]
 
 
-STUDY = Study(
+STUDY = lab.Study(
     name="initialisation",
     title="Initialisation against task",
     lead="Recall: a symbol shown once is named so many steps later. Order: which two symbols came, "
@@ -154,5 +136,5 @@ STUDY = Study(
     ),
     groups=groups,
     claims=claims,
-    draw=lambda rows, path: draw_grid(at_best(rows), path),
+    draw=lambda rows, path: lab.draw_grid(lab.at_best(rows), path),
 )

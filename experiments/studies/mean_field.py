@@ -19,17 +19,6 @@ from matplotlib.figure import Figure
 
 import seqcells as sc
 from experiments import lab
-from experiments.lab import (
-    COLOURS,
-    NOT_RUN,
-    STYLE,
-    CheckedSettings,
-    Claim,
-    Frame,
-    Study,
-    Table,
-    Verdict,
-)
 
 COLUMNS = [
     *("weight_std", "input_variance", "width", "nets"),
@@ -40,7 +29,7 @@ CODE = (*lab.CODE, Path(__file__))
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(CheckedSettings):
+class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
     weight_stds: tuple[float, ...] = (0.6, 0.9, 1.2, 1.5, 1.8)  # of a sum over units of variance 1
@@ -126,30 +115,30 @@ def groups(s: Settings) -> list[Nets]:
     return [Nets(std, variance, s.width, s.nets) for variance, std in places]
 
 
-def _near(name: str, within: float) -> Callable[[Frame], Verdict]:
-    def judge(rows: Frame) -> Verdict:
+def _near(name: str, within: float) -> Callable[[lab.Frame], lab.Verdict]:
+    def judge(rows: lab.Frame) -> lab.Verdict:
         if rows.empty:
-            return NOT_RUN
+            return lab.NOT_RUN
         off = (rows[name] / rows[f"{name}_theory"] - 1).abs()
-        return Verdict(
+        return lab.Verdict(
             bool((off <= within).all()), f"at most {100 * off.max():.1f} % off, {len(rows)} places"
         )
 
     return judge
 
 
-def claims(s: Settings) -> list[Claim]:
+def claims(s: Settings) -> list[lab.Claim]:
     """List the claims."""
     source = "Chen, Pennington & Schoenholz 2018"
     return [
-        Claim("q is within 3 % of the theory everywhere", source, _near("q", 0.03)),
-        Claim("chi is within 3 % of the theory everywhere", source, _near("chi", 0.03)),
+        lab.Claim("q is within 3 % of the theory everywhere", source, _near("q", 0.03)),
+        lab.Claim("chi is within 3 % of the theory everywhere", source, _near("chi", 0.03)),
     ]
 
 
-def table(rows: Frame) -> Table:
+def table(rows: lab.Frame) -> lab.Table:
     """A line for every pair of variances, with standard errors."""
-    return Table(
+    return lab.Table(
         title="All settings",
         caption="Measured, with the standard error over nets, and the theory. q: variance of a "
         "unit's sum; chi: factor a step of the mean square of a gradient.",
@@ -163,15 +152,17 @@ def table(rows: Frame) -> Table:
     )
 
 
-@matplotlib.rc_context(STYLE)
-def draw(rows: Frame, path: Path) -> None:
+@matplotlib.rc_context(lab.STYLE)
+def draw(rows: lab.Frame, path: Path) -> None:
     """Draw the theory as lines, and what was measured as marks with bars of two errors."""
     figure = Figure(figsize=(10.5, 4.6), dpi=140, layout="constrained")
     line = np.linspace(0.05, 1.05 * rows["weight_std"].max(), 200)
     names = {"q": "q, variance of a unit's sum", "chi": r"$\chi$, factor a step of gradient$^2$"}
     both = figure.subplots(1, 2)
     for axes, (name, label) in zip(both, names.items(), strict=True):
-        for colour, (variance, part) in zip(COLOURS, rows.groupby("input_variance"), strict=False):
+        for colour, (variance, part) in zip(
+            lab.COLOURS, rows.groupby("input_variance"), strict=False
+        ):
             theory = sc.diagnostics.mean_field(line, variance)
             axes.plot(line, getattr(theory, name), color=colour, linewidth=1.4)
             axes.errorbar(
@@ -190,7 +181,7 @@ def draw(rows: Frame, path: Path) -> None:
     figure.savefig(path)
 
 
-STUDY = Study(
+STUDY = lab.Study(
     name="mean_field",
     title="How fast gradients of a wide net decay, predicted and measured",
     lead="Tanh nets driven by white noise, at initialisation. Lines are the theory, in the limit "

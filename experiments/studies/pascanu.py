@@ -15,23 +15,7 @@ from typing import NamedTuple
 
 import optax
 
-from experiments.lab import (
-    Arm,
-    CheckedSettings,
-    Claim,
-    Member,
-    Omega,
-    Penalty,
-    Reader,
-    Run,
-    RunGroup,
-    Study,
-    Task,
-    draw_success,
-    not_behind,
-    rnn,
-    share_at_least,
-)
+from experiments import lab
 from seqcells import initializers, probes
 
 
@@ -39,26 +23,26 @@ class Descent(NamedTuple):
     """Gradient descent, and the remedy for gradients that explode or vanish."""
 
     max_norm: float  # to which gradients are clipped
-    penalty: Penalty | None = None
+    penalty: lab.Penalty | None = None
 
 
 _SMALL, _TENTH = initializers.Normal(0.01), initializers.Normal(0.1)
 ARMS = (
-    rnn("sigmoid", "sigmoid", _SMALL, w_ih_init=_SMALL),
-    rnn("tanh", "tanh", _TENTH, w_ih_init=_TENTH),
-    rnn("smart tanh", "tanh", initializers.Sparse(15, 0.95), w_ih_init=_TENTH),
+    lab.rnn("sigmoid", "sigmoid", _SMALL, w_ih_init=_SMALL),
+    lab.rnn("tanh", "tanh", _TENTH, w_ih_init=_TENTH),
+    lab.rnn("smart tanh", "tanh", initializers.Sparse(15, 0.95), w_ih_init=_TENTH),
 )
 DESCENTS = {
     "SGD": Descent(math.inf),
     "SGD-C": Descent(1.0),
-    "SGD-CR": Descent(1.0, Omega(4.0, "paper")),
-    "SGD-CR, their code": Descent(1.0, Omega(2.0, "code")),
+    "SGD-CR": Descent(1.0, lab.Omega(4.0, "paper")),
+    "SGD-CR, their code": Descent(1.0, lab.Omega(2.0, "code")),
 }
 CLIMB = (("SGD-C", "SGD"), ("SGD-CR", "SGD-C"))  # the claim: each is no worse than the next
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(CheckedSettings):
+class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 5
@@ -69,16 +53,16 @@ class Settings(CheckedSettings):
     batch_size: int = 20
 
 
-def sgd(member: Member) -> optax.GradientTransformation:
+def sgd(member: lab.Member) -> optax.GradientTransformation:
     """Gradient descent behind clipping by the global norm."""
     clip = optax.clip_by_global_norm(member.hparams.max_norm)
     return optax.chain(clip, optax.sgd(member.hparams.learning_rate))
 
 
-def _group(s: Settings, arm: Arm, length: int, names: Sequence[str]) -> RunGroup:
+def _group(s: Settings, arm: lab.Arm, length: int, names: Sequence[str]) -> lab.RunGroup:
     probe = probes.TemporalOrder(length)
     runs = tuple(
-        Run(
+        lab.Run(
             {"task": arm.name, "arm": how, "length": length},
             arm.start(s.hidden_size, length),
             seed,
@@ -87,14 +71,14 @@ def _group(s: Settings, arm: Arm, length: int, names: Sequence[str]) -> RunGroup
         for how in names
         for seed in range(s.seeds)
     )
-    reader = Reader(arm.run(s.hidden_size), probe.output_size)
-    task = Task(reader, probe, s.batch_size, DESCENTS[names[0]].penalty)
-    return RunGroup(f"{arm.name} {length} {names[-1]}", task, runs, s.steps, sgd, segment=500)
+    reader = lab.Reader(arm.run(s.hidden_size), probe.output_size)
+    task = lab.Task(reader, probe, s.batch_size, DESCENTS[names[0]].penalty)
+    return lab.RunGroup(f"{arm.name} {length} {names[-1]}", task, runs, s.steps, sgd, segment=500)
 
 
-def groups(s: Settings) -> list[RunGroup]:
+def groups(s: Settings) -> list[lab.RunGroup]:
     """List the groups: those with one penalty are one program."""
-    by_penalty: dict[Penalty | None, list[str]] = {}
+    by_penalty: dict[lab.Penalty | None, list[str]] = {}
     for how, descent in DESCENTS.items():
         by_penalty.setdefault(descent.penalty, []).append(how)
     return [
@@ -105,25 +89,25 @@ def groups(s: Settings) -> list[RunGroup]:
     ]
 
 
-def claims(s: Settings) -> list[Claim]:
+def claims(s: Settings) -> list[lab.Claim]:
     """List the claims."""
     source, steps = "Pascanu, Mikolov & Bengio 2013, fig. 7", s.steps
     solved = [
-        Claim(
+        lab.Claim(
             f"{arm.name}: {how} solves temporal order over {length} steps, 5 of 5 seeds, by "
             f"{steps:,} updates",
             source,
-            share_at_least(1.0, steps, task=arm.name, arm=how, length=length),
+            lab.share_at_least(1.0, steps, task=arm.name, arm=how, length=length),
         )
         for length in s.lengths
         for arm in ARMS
         for how in ("SGD", "SGD-C")
     ]
     climb = [
-        Claim(
+        lab.Claim(
             f"{arm.name}: {how} solves it at least as often as {than}, at every length",
             source,
-            not_behind(how, than, task=arm.name),
+            lab.not_behind(how, than, task=arm.name),
         )
         for arm in ARMS
         for how, than in CLIMB
@@ -131,7 +115,7 @@ def claims(s: Settings) -> list[Claim]:
     return solved + climb
 
 
-STUDY = Study(
+STUDY = lab.Study(
     name="pascanu",
     title="Temporal order by plain gradient descent",
     lead="Which of two symbols came at two places of a sequence, and in which order: four answers. "
@@ -143,5 +127,5 @@ STUDY = Study(
     quick=Settings(seeds=4, lengths=(10,), steps=3000),
     groups=groups,
     claims=claims,
-    draw=functools.partial(draw_success, x="length", panel="task", label="length, steps"),
+    draw=functools.partial(lab.draw_success, x="length", panel="task", label="length, steps"),
 )

@@ -14,35 +14,12 @@ from typing import NamedTuple
 
 import optax
 
-from experiments.lab import (
-    CHRONO,
-    GRU,
-    IRNN,
-    TANH,
-    Arm,
-    CheckedSettings,
-    Claim,
-    Flossing,
-    Member,
-    Omega,
-    Penalty,
-    Reader,
-    Run,
-    RunGroup,
-    Study,
-    Task,
-    ahead,
-    at_best,
-    draw_grid,
-    not_behind,
-    optimizer,
-    rnn,
-)
+from experiments import lab
 from seqcells import initializers, probes, remedies, train
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(CheckedSettings):
+class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 5
@@ -53,46 +30,46 @@ class Settings(CheckedSettings):
     batch_size: int = 32
 
 
-def projected(member: Member) -> optax.GradientTransformation:
+def projected(member: lab.Member) -> optax.GradientTransformation:
     """AdamW, then the nearest recurrent weights of a spectral norm of at most 1."""
-    return optax.chain(optimizer(member), remedies.project_spectral_norm(1.0))
+    return optax.chain(lab.optimizer(member), remedies.project_spectral_norm(1.0))
 
 
 class Remedy(NamedTuple):
     """A net, how it is trained, and the paper that recommends it."""
 
-    arm: Arm
+    arm: lab.Arm
     source: str = ""
     max_norm: float = 1.0  # to which gradients are clipped
-    penalty: Penalty | None = None
-    optimizer: train.Optimizer = optimizer
+    penalty: lab.Penalty | None = None
+    optimizer: train.Optimizer = lab.optimizer
 
 
-PLAIN = rnn("tanh", "tanh", initializers.Lecun())
+PLAIN = lab.rnn("tanh", "tanh", initializers.Lecun())
 NOTHING, CLIPPED = "nothing", "clipping"
 PASCANU = "Pascanu, Mikolov & Bengio 2013"
 REMEDIES = {
     NOTHING: Remedy(PLAIN, max_norm=math.inf),
     CLIPPED: Remedy(PLAIN, PASCANU),
-    "Omega": Remedy(PLAIN, PASCANU, penalty=Omega(4.0, "paper")),
-    "Omega, their code": Remedy(PLAIN, PASCANU, penalty=Omega(2.0, "code")),
-    "flossing": Remedy(PLAIN, "Engelken 2023", penalty=Flossing(1.0, k=8)),
+    "Omega": Remedy(PLAIN, PASCANU, penalty=lab.Omega(4.0, "paper")),
+    "Omega, their code": Remedy(PLAIN, PASCANU, penalty=lab.Omega(2.0, "code")),
+    "flossing": Remedy(PLAIN, "Engelken 2023", penalty=lab.Flossing(1.0, k=8)),
     "spectral norm": Remedy(PLAIN, "Miyato et al. 2018", optimizer=projected),
-    "orthogonal": Remedy(TANH, "Saxe et al. 2014"),
+    "orthogonal": Remedy(lab.TANH, "Saxe et al. 2014"),
     "critical": Remedy(
-        rnn("critical", "tanh", initializers.Critical(1 / probes.DelayedRecall().input_size)),
+        lab.rnn("critical", "tanh", initializers.Critical(1 / probes.DelayedRecall().input_size)),
         "Chen, Pennington & Schoenholz 2018",
     ),
-    "identity, ReLU": Remedy(IRNN, "Le, Jaitly & Hinton 2015"),
-    "GRU": Remedy(GRU, "the guide"),
-    "GRU chrono": Remedy(CHRONO, "Tallec & Ollivier 2018"),
+    "identity, ReLU": Remedy(lab.IRNN, "Le, Jaitly & Hinton 2015"),
+    "GRU": Remedy(lab.GRU, "the guide"),
+    "GRU chrono": Remedy(lab.CHRONO, "Tallec & Ollivier 2018"),
 }
 
 
-def _group(s: Settings, names: list[str]) -> RunGroup:
+def _group(s: Settings, names: list[str]) -> lab.RunGroup:
     probe, first = probes.DelayedRecall(max(s.lags)), REMEDIES[names[0]]
     runs = tuple(
-        Run(
+        lab.Run(
             {"task": "recall", "arm": name, "length": lag},
             REMEDIES[name].arm.start(s.hidden_size, max(s.lags)),
             seed,
@@ -104,12 +81,12 @@ def _group(s: Settings, names: list[str]) -> RunGroup:
         for rate in s.rates
         for seed in range(s.seeds)
     )
-    reader = Reader(first.arm.run(s.hidden_size), probe.output_size)
-    task = Task(reader, probe, s.batch_size, first.penalty)
-    return RunGroup(names[0], task, runs, s.steps, first.optimizer)
+    reader = lab.Reader(first.arm.run(s.hidden_size), probe.output_size)
+    task = lab.Task(reader, probe, s.batch_size, first.penalty)
+    return lab.RunGroup(names[0], task, runs, s.steps, first.optimizer)
 
 
-def groups(s: Settings) -> list[RunGroup]:
+def groups(s: Settings) -> list[lab.RunGroup]:
     """List the groups: remedies that differ in their data alone are one program."""
     alike: dict[Hashable, list[str]] = {}
     for name, remedy in REMEDIES.items():
@@ -118,23 +95,25 @@ def groups(s: Settings) -> list[RunGroup]:
     return [_group(s, names) for names in alike.values()]
 
 
-def claims(s: Settings) -> list[Claim]:
+def claims(s: Settings) -> list[lab.Claim]:
     """List the claims: clipping beside nothing, and each remedy beside clipping."""
-    clipped = Claim(
+    clipped = lab.Claim(
         "Clipping does no harm: as many learn as without it",
         PASCANU,
-        not_behind(CLIPPED, NOTHING),
+        lab.not_behind(CLIPPED, NOTHING),
     )
     return [clipped] + [
-        Claim(
-            f"{name} helps: more learn than by clipping alone", remedy.source, ahead(name, CLIPPED)
+        lab.Claim(
+            f"{name} helps: more learn than by clipping alone",
+            remedy.source,
+            lab.ahead(name, CLIPPED),
         )
         for name, remedy in REMEDIES.items()
         if name not in (NOTHING, CLIPPED)
     ]
 
 
-STUDY = Study(
+STUDY = lab.Study(
     name="remedies",
     title="Remedies for gradients that vanish or explode",
     lead="Delayed recall: a symbol shown once is named so many steps later. A tanh net that starts "
@@ -145,5 +124,5 @@ STUDY = Study(
     quick=Settings(seeds=4, lags=(10, 20), rates=(3e-3,), steps=300, hidden_size=24, batch_size=16),
     groups=groups,
     claims=claims,
-    draw=lambda rows, path: draw_grid(at_best(rows), path),
+    draw=lambda rows, path: lab.draw_grid(lab.at_best(rows), path),
 )

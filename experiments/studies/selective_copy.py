@@ -10,28 +10,15 @@ import dataclasses
 import functools
 
 import seqcells as sc
-from experiments.lab import (
-    CheckedSettings,
-    Claim,
-    Make,
-    Reader,
-    Run,
-    RunGroup,
-    Study,
-    Task,
-    ahead,
-    as_large,
-    draw_success,
-    parameters,
-)
+from experiments import lab
 from seqcells import probes
 
 
-def _stack(make: Make, layers: int, units: int) -> sc.Stack:
+def _stack(make: lab.Make, layers: int, units: int) -> sc.Stack:
     return sc.Stack((make(units),) * layers)
 
 
-ARMS: dict[str, Make] = {
+ARMS: dict[str, lab.Make] = {
     "GRU": sc.GRU,
     "tanh": sc.RNN,
     "minGRU, 1 layer": sc.MinGRU,
@@ -42,7 +29,7 @@ ARMS: dict[str, Make] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(CheckedSettings):
+class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 10
@@ -55,14 +42,14 @@ class Settings(CheckedSettings):
     batch_size: int = 32
 
 
-def _group(s: Settings, arm: str, length: int) -> RunGroup:
+def _group(s: Settings, arm: str, length: int) -> lab.RunGroup:
     probe = probes.SelectiveCopy(length, symbols=s.symbols, count=s.count)
-    wanted = parameters(sc.GRU(s.hidden_size), probe.input_size)
-    units = as_large(ARMS[arm], probe.input_size, wanted)
+    wanted = lab.parameters(sc.GRU(s.hidden_size), probe.input_size)
+    units = lab.as_large(ARMS[arm], probe.input_size, wanted)
     net = ARMS[arm](units)
-    sizes = {"units": units, "parameters": parameters(net, probe.input_size)}
+    sizes = {"units": units, "parameters": lab.parameters(net, probe.input_size)}
     runs = tuple(
-        Run(
+        lab.Run(
             {"task": "selective copy", "arm": arm, "length": length, **sizes},
             net,
             seed,
@@ -71,22 +58,22 @@ def _group(s: Settings, arm: str, length: int) -> RunGroup:
         for rate in s.rates
         for seed in range(s.seeds)
     )
-    task = Task(Reader(net, probe.output_size), probe, s.batch_size)
-    return RunGroup(f"{arm} {length}", task, runs, s.steps)
+    task = lab.Task(lab.Reader(net, probe.output_size), probe, s.batch_size)
+    return lab.RunGroup(f"{arm} {length}", task, runs, s.steps)
 
 
-def groups(s: Settings) -> list[RunGroup]:
+def groups(s: Settings) -> list[lab.RunGroup]:
     """List the groups."""
     return [_group(s, arm, length) for length in s.lengths for arm in ARMS]
 
 
-def claims(s: Settings) -> list[Claim]:
+def claims(s: Settings) -> list[lab.Claim]:
     """List the claims."""
     return [
-        Claim(
+        lab.Claim(
             f"At as many parameters, more seeds of a GRU solve it than of {arm}, {length} steps",
             "a comparison that was missing",
-            ahead("GRU", arm, length=length),
+            lab.ahead("GRU", arm, length=length),
         )
         for length in s.lengths
         for arm in ARMS
@@ -94,7 +81,7 @@ def claims(s: Settings) -> list[Claim]:
     ]
 
 
-STUDY = Study(
+STUDY = lab.Study(
     name="selective_copy",
     title="Selective copying: GRU, minGRU and LRU with as many parameters",
     lead="Symbols stand at random steps among noise, and are asked for in order at the end; solved "
@@ -104,5 +91,7 @@ STUDY = Study(
     quick=Settings(seeds=4, lengths=(16,), count=2, rates=(3e-3,), steps=600),
     groups=groups,
     claims=claims,
-    draw=functools.partial(draw_success, x="learning_rate", panel="length", label="learning rate"),
+    draw=functools.partial(
+        lab.draw_success, x="learning_rate", panel="length", label="learning rate"
+    ),
 )

@@ -10,27 +10,14 @@ import dataclasses
 import functools
 
 import seqcells as sc
-from experiments.lab import (
-    CheckedSettings,
-    Claim,
-    Make,
-    Reader,
-    Run,
-    RunGroup,
-    Study,
-    Task,
-    as_large,
-    draw_success,
-    loss_between,
-    parameters,
-)
+from experiments import lab
 from seqcells import probes
 
-ARMS: dict[str, Make] = {"LSTM": sc.LSTM, "GRU": sc.GRU, "tanh": sc.RNN}
+ARMS: dict[str, lab.Make] = {"LSTM": sc.LSTM, "GRU": sc.GRU, "tanh": sc.RNN}
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(CheckedSettings):
+class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 3
@@ -47,50 +34,50 @@ class Settings(CheckedSettings):
 Probe = probes.AddingTCN | probes.Copy
 
 
-def _group(s: Settings, arm: str, probe: Probe, size: int, steps: int) -> RunGroup:
+def _group(s: Settings, arm: str, probe: Probe, size: int, steps: int) -> lab.RunGroup:
     task = "copying" if isinstance(probe, probes.Copy) else "adding"
-    cell = ARMS[arm](as_large(ARMS[arm], probe.input_size, size))
+    cell = ARMS[arm](lab.as_large(ARMS[arm], probe.input_size, size))
     labels = {"task": task, "arm": arm, "length": probe.length}
-    labels |= {"parameters": parameters(cell, probe.input_size)}
+    labels |= {"parameters": lab.parameters(cell, probe.input_size)}
     runs = tuple(
-        Run(labels, cell, seed, {"learning_rate": rate})
+        lab.Run(labels, cell, seed, {"learning_rate": rate})
         for rate in s.rates
         for seed in range(s.seeds)
     )
-    model = Task(Reader(cell, probe.output_size), probe, s.batch_size)
-    return RunGroup(f"{task} {probe.length} {arm}", model, runs, steps)
+    model = lab.Task(lab.Reader(cell, probe.output_size), probe, s.batch_size)
+    return lab.RunGroup(f"{task} {probe.length} {arm}", model, runs, steps)
 
 
-def groups(s: Settings) -> list[RunGroup]:
+def groups(s: Settings) -> list[lab.RunGroup]:
     """List the groups."""
     adding = [(probes.AddingTCN(n), s.adding_size, s.adding_steps) for n in s.adding]
     copying = [(probes.Copy(n), s.copying_size, s.copying_steps) for n in s.copying]
     return [_group(s, arm, *one) for one in (*adding, *copying) for arm in ARMS]
 
 
-def claims(s: Settings) -> list[Claim]:
+def claims(s: Settings) -> list[lab.Claim]:
     """List the claims; a net that learns nothing has the loss of guessing."""
     source, listed = "Bai, Kolter & Koltun 2018, table 1", []
     for n in s.adding:
-        judge = functools.partial(loss_between, task="adding", length=n)
+        judge = functools.partial(lab.loss_between, task="adding", length=n)
         listed += [
-            Claim(f"Adding {n}: GRU below 0.001", source, judge(0, 1e-3, arm="GRU")),
-            Claim(f"Adding {n}: tanh in 0.15 to 0.18", source, judge(0.15, 0.18, arm="tanh")),
+            lab.Claim(f"Adding {n}: GRU below 0.001", source, judge(0, 1e-3, arm="GRU")),
+            lab.Claim(f"Adding {n}: tanh in 0.15 to 0.18", source, judge(0.15, 0.18, arm="tanh")),
         ]
     for n in s.copying:
         guess = probes.Copy(n).baseline
         listed += [
-            Claim(
+            lab.Claim(
                 f"Copying over {n}: {arm} within 5 % of {guess:.4f}, the cost of guessing",
                 source,
-                loss_between(0.95 * guess, 1.05 * guess, task="copying", arm=arm, length=n),
+                lab.loss_between(0.95 * guess, 1.05 * guess, task="copying", arm=arm, length=n),
             )
             for arm in ARMS
         ]
     return listed
 
 
-STUDY = Study(
+STUDY = lab.Study(
     name="tcn",
     title="Adding and copying over long sequences",
     lead="Adding: two numbers of a sequence are marked, and their sum is asked for. Copying: ten "
@@ -109,5 +96,5 @@ STUDY = Study(
     ),
     groups=groups,
     claims=claims,
-    draw=functools.partial(draw_success, x="length", panel="task", label="steps"),
+    draw=functools.partial(lab.draw_success, x="length", panel="task", label="steps"),
 )

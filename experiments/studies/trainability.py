@@ -22,23 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import seqcells as sc
-from experiments.lab import (
-    CHRONO,
-    COLOURS,
-    NOT_RUN,
-    STYLE,
-    CheckedSettings,
-    Claim,
-    Frame,
-    Reader,
-    Run,
-    RunGroup,
-    Study,
-    Task,
-    Verdict,
-    count,
-    pick,
-)
+from experiments import lab
 from seqcells import initializers, probes
 
 GAIN = 1.0  # of the surface over learning rates
@@ -47,7 +31,7 @@ DEPTHS = 6  # depths over which nets are trainable (Schoenholz et al. 2017)
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(CheckedSettings):
+class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
     seeds: int = 3
@@ -102,7 +86,7 @@ SURFACES = {
         r"$T_{max}$ of the update gate, steps",
         "GRU chrono",
         lambda s: s.longest,
-        lambda s, longest: CHRONO.start(s.hidden_size, int(longest)),
+        lambda s, longest: lab.CHRONO.start(s.hidden_size, int(longest)),
         lambda s, _: s.chrono_rate,
         np.log2,
         np.exp2,
@@ -110,12 +94,12 @@ SURFACES = {
 }
 
 
-def groups(s: Settings) -> list[RunGroup]:
+def groups(s: Settings) -> list[lab.RunGroup]:
     """List the groups: lag and value are data, so a surface is one program."""
     probe, listed = probes.DelayedRecall(max(s.lags) + LEAD), []
     for name, surface in SURFACES.items():
         runs = tuple(
-            Run(
+            lab.Run(
                 {
                     **{"task": name, "arm": surface.arm, "units": s.hidden_size},
                     **{"value": value, "length": lag},
@@ -129,9 +113,9 @@ def groups(s: Settings) -> list[RunGroup]:
             for lag in s.lags
             for seed in range(s.seeds)
         )
-        cell = (sc.GRU if surface.arm == CHRONO.name else sc.RNN)(s.hidden_size)
-        task = Task(Reader(cell, probe.output_size), probe, s.batch_size)
-        listed.append(RunGroup(f"{name} {surface.arm}", task, runs, s.steps))
+        cell = (sc.GRU if surface.arm == lab.CHRONO.name else sc.RNN)(s.hidden_size)
+        task = lab.Task(lab.Reader(cell, probe.output_size), probe, s.batch_size)
+        listed.append(lab.RunGroup(f"{name} {surface.arm}", task, runs, s.steps))
     return listed
 
 
@@ -167,61 +151,63 @@ def horizon(gains: ArrayLike, size: int) -> np.ndarray:
     return 1 / (2 * np.abs(np.asarray(exponents(jnp.asarray(gains), size))))
 
 
-def _best_is_critical(rows: Frame) -> Verdict:
+def _best_is_critical(rows: lab.Frame) -> lab.Verdict:
     """Whether the gain that solves most is the one of the grid that is nearest the critical."""
-    rows = pick(rows, task="gain")
+    rows = lab.pick(rows, task="gain")
     if rows.empty:
-        return NOT_RUN
+        return lab.NOT_RUN
     shares = rows.groupby("value")["solved"].mean()
     critical = float(sc.diagnostics.critical_weight_std(input_variance()))
     gains = np.array(shares.index, float)
     step = float(np.max(np.diff(gains))) if len(gains) > 1 else 0.0
     best = gains[shares == shares.max()]
     text = ", ".join(f"{share:.2f} at {gain:g}" for gain, share in shares.items())
-    return Verdict(
+    return lab.Verdict(
         bool(np.abs(best - critical).min() <= step and shares.max() > shares.min()),
         f"critical {critical:.2f}; share of all lags solved {text}",
     )
 
 
-def _no_rate_reaches_further(rows: Frame) -> Verdict:
+def _no_rate_reaches_further(rows: lab.Frame) -> lab.Verdict:
     """Whether most runs fail beyond so many depths, whatever their learning rate."""
     limit = DEPTHS * float(depth(GAIN))
-    rows = pick(rows, task="rate")
+    rows = lab.pick(rows, task="rate")
     rows = rows[rows["length"] > limit]
     if rows.empty:
-        return NOT_RUN
-    counts = {rate: count(group) for rate, group in rows.groupby("learning_rate")}
+        return lab.NOT_RUN
+    counts = {rate: lab.count(group) for rate, group in rows.groupby("learning_rate")}
     text = ", ".join(f"{c.k} of {c.n} at {rate:g}" for rate, c in counts.items())
-    return Verdict(
+    return lab.Verdict(
         all(2 * c.k < c.n for c in counts.values()), f"beyond {limit:.0f} steps solved {text}"
     )
 
 
-def _within_is_learned(rows: Frame) -> Verdict:
+def _within_is_learned(rows: lab.Frame) -> lab.Verdict:
     """Whether lags up to T_max are learned more often than longer ones."""
-    rows = pick(rows, task="longest")
+    rows = lab.pick(rows, task="longest")
     inside = rows["length"] <= rows["value"]
     if rows.empty or inside.all() or not inside.any():
-        return NOT_RUN
-    near, far = count(rows[inside]), count(rows[~inside])
-    return Verdict(
+        return lab.NOT_RUN
+    near, far = lab.count(rows[inside]), lab.count(rows[~inside])
+    return lab.Verdict(
         near.interval[0] > far.interval[1], f"up to T_max {near.text}, beyond it {far.text}"
     )
 
 
-def claims(s: Settings) -> list[Claim]:
+def claims(s: Settings) -> list[lab.Claim]:
     """List the claims."""
     source = "Chen, Pennington & Schoenholz 2018"
     return [
-        Claim("The best gain is that of the grid beside the critical", source, _best_is_critical),
-        Claim(
+        lab.Claim(
+            "The best gain is that of the grid beside the critical", source, _best_is_critical
+        ),
+        lab.Claim(
             f"At a gain of {GAIN:g}, no learning rate reaches beyond {DEPTHS} depths of the "
             "gradient in most runs",
             "Schoenholz et al. 2017, for deep nets",
             _no_rate_reaches_further,
         ),
-        Claim(
+        lab.Claim(
             "A GRU learns lags up to the longest timescale it starts with, T_max, more often than "
             "longer ones",
             "Tallec & Ollivier 2018",
@@ -242,17 +228,17 @@ def _curves(name: str, values: np.ndarray, size: int) -> dict[str, np.ndarray]:
     }
 
 
-@matplotlib.rc_context(STYLE)
-def draw(rows: Frame, path: Path) -> None:
+@matplotlib.rc_context(lab.STYLE)
+def draw(rows: lab.Frame, path: Path) -> None:
     """Draw success over lag and value, with what theory says over it."""
     names = [name for name in SURFACES if name in set(rows["task"])]
     figure = Figure(figsize=(1 + 6 * len(names), 5.2), dpi=120, layout="constrained")
     for axes, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names, strict=True):
-        _draw(axes, pick(rows, task=name), name)
+        _draw(axes, lab.pick(rows, task=name), name)
     figure.savefig(path)
 
 
-def _draw(axes: Axes, rows: Frame, name: str) -> None:
+def _draw(axes: Axes, rows: lab.Frame, name: str) -> None:
     surface = SURFACES[name]
     share = rows.pivot_table(index="length", columns="value", values="solved", aggfunc="mean")
     values, lags = np.array(share.columns, float), np.array(share.index, float)
@@ -262,7 +248,7 @@ def _draw(axes: Axes, rows: Frame, name: str) -> None:
     ends = surface.to_axis(values)[[0, -1]]
     fine = np.linspace(ends[0], ends[1], 41)
     curves = _curves(name, surface.to_value(fine), int(rows["units"].iloc[0]))
-    for colour, (text, curve) in zip(COLOURS[2:], curves.items(), strict=False):
+    for colour, (text, curve) in zip(lab.COLOURS[2:], curves.items(), strict=False):
         axes.plot(fine, curve, color=colour, linewidth=2.5, label=text)
     axes.set_ylim(limits)
     axes.set_xticks(surface.to_axis(values), [f"{value:g}" for value in values])
@@ -270,7 +256,7 @@ def _draw(axes: Axes, rows: Frame, name: str) -> None:
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), frameon=False, ncols=2)
 
 
-STUDY = Study(
+STUDY = lab.Study(
     name="trainability",
     title="Over which lags nets learn, by weights, learning rate and timescale",
     lead="Delayed recall by tanh nets whose recurrent weights start as independent normals, over "

@@ -14,22 +14,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from experiments.lab import (
-    ABOUT,
-    BadInput,
-    Json,
-    Member,
-    Reader,
-    ReaderParams,
-    Task,
-    made_with,
-    read_about,
-    restore,
-    say,
-    short,
-    writable,
-    write_about,
-)
+from experiments import lab
 from experiments.sweep.settings import CELLS, Settings, probe
 from seqcells import sweep, train
 from seqcells._cell import Params
@@ -41,14 +26,14 @@ LossAndMetrics = tuple[jax.Array, train.Metrics]
 def make(name: str, cell: str, hidden_size: int, length: int, batch_size: int) -> sweep.Task:
     """Make the task that trains a cell on the probe of this name; `Static` has the other fields."""
     on, start = probe(name, length), CELLS[cell](hidden_size, length)
-    task = Task(Reader(start, on.output_size), on, batch_size)
+    task = lab.Task(lab.Reader(start, on.output_size), on, batch_size)
 
     def loss(
-        params: ReaderParams, key: jax.Array, hparams: HParams
+        params: lab.ReaderParams, key: jax.Array, hparams: HParams
     ) -> tuple[jax.Array, train.Metrics]:
-        return task(params, key, Member(train.HParams(), {}))
+        return task(params, key, lab.Member(train.HParams(), {}))
 
-    def init(key: jax.Array, hparams: HParams) -> ReaderParams:
+    def init(key: jax.Array, hparams: HParams) -> lab.ReaderParams:
         params = task.reader.init(key, task.probe.input_size)
         return params._replace(cell=_scaled(params.cell, hparams["init_gain"]))
 
@@ -76,13 +61,13 @@ def run(name: str, settings: Settings, out: Path, console: Console, command: str
         probe(name, length)  # raises before anything is trained
     buckets = len({json.dumps(t.static, sort_keys=True) for t in trials})
     total = len(trials) * settings.steps
-    say(
+    lab.say(
         console,
         f"{name}: {len(trials)} trials in {buckets} "
         f"program{'s' * (buckets > 1)}, at most {total:,} steps of training in all.",
     )
     about = {"probe": name, "command": command, "settings": dataclasses.asdict(settings)}
-    write_about(writable(out), about | {"made_with": [made_with()]})
+    lab.write_about(lab.writable(out), about | {"made_with": [lab.made_with()]})
     every = settings.halve_every
     with _bar(console) as bar:
         try:
@@ -98,10 +83,10 @@ def run(name: str, settings: Settings, out: Path, console: Console, command: str
                 config={"probe": name},
             )
         except sweep.AllFailed as error:
-            raise BadInput(str(error)) from None
+            raise lab.BadInput(str(error)) from None
         except (TypeError, ValueError) as error:
             if str(error).split(":")[0] in ("steps", "segment", "batch", "halving.every", "out"):
-                raise BadInput(str(error)) from None
+                raise lab.BadInput(str(error)) from None
             raise
 
 
@@ -127,8 +112,8 @@ def _show_progress(bar: Progress, steps: int, total: int) -> Callable[[sweep.Pro
         done = p.finished * steps + p.alive * p.step
         seen.append((time.perf_counter(), done))
         (first, before), (last, now) = seen[max(0, len(seen) - 10)], seen[-1]
-        rate = f"{short((now - before) / (last - first))} steps/s" if last > first else ""
-        best = "no" if math.isnan(p.best) else short(p.best)
+        rate = f"{lab.short((now - before) / (last - first))} steps/s" if last > first else ""
+        best = "no" if math.isnan(p.best) else lab.short(p.best)
         where = ", ".join(f"{value}" for value in p.static.values())
         bar.update(
             task,
@@ -140,26 +125,26 @@ def _show_progress(bar: Progress, steps: int, total: int) -> Callable[[sweep.Pro
     return show
 
 
-def read_sweep(out: Path) -> tuple[str, Settings, Json]:
+def read_sweep(out: Path) -> tuple[str, Settings, lab.Json]:
     """Return the probe and the settings of a sweep, and the rest of its `run.json`.
 
     Raises:
         BadInput: where the folder holds no sweep.
     """
-    about = read_about(out)
+    about = lab.read_about(out)
     try:
-        return about["probe"], restore(Settings(), about["settings"]), about
+        return about["probe"], lab.restore(Settings(), about["settings"]), about
     except (KeyError, TypeError):
-        raise BadInput(
-            f"out: expected the folder of a sweep, with {ABOUT}, got {out}; "
+        raise lab.BadInput(
+            f"out: expected the folder of a sweep, with {lab.ABOUT}, got {out}; "
             "make one with python -m experiments sweep PROBE"
         ) from None
 
 
-def load(out: Path) -> tuple[str, sweep.Result, Json]:
+def load(out: Path) -> tuple[str, sweep.Result, lab.Json]:
     """Read a sweep, finished or not: its probe, its table and its `run.json`."""
     probe, settings, about = read_sweep(out)
     try:
         return probe, sweep.load(out, settings.space), about
     except FileNotFoundError:
-        raise BadInput(f"out: the sweep in {out} has not finished its first segment") from None
+        raise lab.BadInput(f"out: the sweep in {out} has not finished its first segment") from None

@@ -16,21 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from experiments.lab import (
-    COLOURS,
-    REPORT,
-    STYLE,
-    BadInput,
-    Frame,
-    Page,
-    Table,
-    decimal,
-    print_table,
-    provenance,
-    say,
-    short,
-    words,
-)
+from experiments import lab
 from experiments.sweep import command
 from seqcells import sweep
 
@@ -45,11 +31,11 @@ def status(out: Path, console: Console) -> None:
     _, result, about = command.load(out)
     counts = Counter(row["status"] for row in result.rows)
     text = ", ".join(f"{counts[name]} {name}" for name in counts)
-    say(console, f"{about['command']}\n{len(result.rows)} trials: {text}.")
+    lab.say(console, f"{about['command']}\n{len(result.rows)} trials: {text}.")
     if ranked := result.ranked():
-        print_table(console, rank_table(result, ranked[:5]))
+        lab.print_table(console, rank_table(result, ranked[:5]))
     if counts["unfinished"]:
-        say(console, f"Continue it with: python -m experiments resume {out}")
+        lab.say(console, f"Continue it with: python -m experiments resume {out}")
 
 
 def report(out: Path, console: Console) -> None:
@@ -57,17 +43,17 @@ def report(out: Path, console: Console) -> None:
     probe, result, about = command.load(out)
     ranked = result.ranked()
     if not ranked:
-        raise BadInput(f"out: expected a sweep with finished trials, got {out} with none")
+        raise lab.BadInput(f"out: expected a sweep with finished trials, got {out} with none")
     table = rank_table(result, ranked[:SHOWN])
     left = sum(row["status"] == "unfinished" for row in result.rows)
     title = f"Sweep of {probe}"
-    page = Page(
+    page = lab.Page(
         title=title,
         lead=f"{len(result.rows)} trials, ranked by their {result.metric} over the last segment.",
         picture=out / "sweep.png",
         headlines=[headline(result, ranked)],
         tables=[table],
-        provenance=provenance({**about, "settings": {}}),
+        provenance=lab.provenance({**about, "settings": {}}),
         footer="Every number is computed from results.csv and metrics.jsonl, beside this page.",
         terms=TERMS,
         alarm=f"{left} of {len(result.rows)} trials are not finished." if left else "",
@@ -75,8 +61,8 @@ def report(out: Path, console: Console) -> None:
     )
     draw(result, ranked, page.picture)
     page.write(out)
-    print_table(console, table)
-    say(console, f"{headline(result, ranked)}\nReport: {out / REPORT}")
+    lab.print_table(console, table)
+    lab.say(console, f"{headline(result, ranked)}\nReport: {out / lab.REPORT}")
 
 
 TERMS = {
@@ -97,7 +83,9 @@ def headline(result: sweep.Result, ranked: Sequence[Ranked]) -> str:
     if math.isnan(best["mean"]):
         return f"No configuration has a finite {result.metric}."
     names = varied(result)
-    where = words([f"{name} {_text(best[name])}" for name in names]) if names else "the only one"
+    where = (
+        lab.words([f"{name} {_text(best[name])}" for name in names]) if names else "the only one"
+    )
     text = f"Best: {where}, with a {result.metric} of {_interval(best)}."
     rivals = [row for row in ranked[1:] if _overlap(best, row)]
     if rivals:
@@ -121,14 +109,14 @@ def varied(result: sweep.Result) -> list[str]:
     return [n for n in result.fields if n != SEED and len({row[n] for row in result.rows}) > 1]
 
 
-def rank_table(result: sweep.Result, ranked: Sequence[Ranked]) -> Table:
+def rank_table(result: sweep.Result, ranked: Sequence[Ranked]) -> lab.Table:
     """The best configurations, and by how much."""
     names = varied(result)
     rows = [
         [
             *(_text(row[name]) for name in names),
-            short(row["mean"]),
-            f"{short(row['low'])} to {short(row['high'])}" if row["n"] > 1 else "one seed",
+            lab.short(row["mean"]),
+            _ends(row),
             str(row["n"]),
             str(row["diverged"]),
             f"{row['steps']:.0f}",
@@ -136,7 +124,7 @@ def rank_table(result: sweep.Result, ranked: Sequence[Ranked]) -> Table:
         for row in ranked
     ]
     count = len({tuple(row[name] for name in names) for row in result.rows})
-    return Table(
+    return lab.Table(
         title="The best configurations" if len(ranked) < count else "All configurations",
         caption=f"{len(ranked)} of {count}, the best first: mean {result.metric} over the seeds "
         "and its 95 % interval, seeds that stayed finite and those that diverged, and steps.",
@@ -147,19 +135,22 @@ def rank_table(result: sweep.Result, ranked: Sequence[Ranked]) -> Table:
 
 
 def _text(value: object) -> str:
-    return decimal(value) if isinstance(value, float) else str(value)
+    return lab.decimal(value) if isinstance(value, float) else str(value)
+
+
+def _ends(row: Ranked) -> str:
+    return "one seed" if row["n"] < 2 else f"{lab.short(row['low'])} to {lab.short(row['high'])}"
 
 
 def _interval(row: Ranked) -> str:
-    if row["n"] < 2:
-        return f"{short(row['mean'])} (one seed)"
-    return f"{short(row['mean'])} (95 % interval {short(row['low'])} to {short(row['high'])})"
+    ends = _ends(row) if row["n"] < 2 else f"95 % interval {_ends(row)}"
+    return f"{lab.short(row['mean'])} ({ends})"
 
 
-@matplotlib.rc_context(STYLE)
+@matplotlib.rc_context(lab.STYLE)
 def draw(result: sweep.Result, ranked: Sequence[Ranked], path: Path) -> None:
     """Draw curves of the best, a slice for each field and a surface over the two widest."""
-    frame: Frame = result.to_pandas()
+    frame: lab.Frame = result.to_pandas()
     names = varied(result)
     frame = frame[frame["status"] != "unfinished"]
     wide = sorted((n for n in names if _numeric(frame[n])), key=lambda n: -frame[n].nunique())
@@ -178,17 +169,17 @@ def draw(result: sweep.Result, ranked: Sequence[Ranked], path: Path) -> None:
     figure.savefig(path)
 
 
-def _numeric(column: Frame) -> bool:
+def _numeric(column: lab.Frame) -> bool:
     return pd.api.types.is_numeric_dtype(column)
 
 
 def _curves(axes: Axes, result: sweep.Result, ranked: Sequence[Ranked]) -> None:
     """Draw the mean over seeds, and a band from the least to the most."""
-    lines: Frame = pd.DataFrame(
+    lines: lab.Frame = pd.DataFrame(
         {"id": h["id"], "step": h["step"], "y": h["metrics"][result.metric]} for h in result.history
     )
     lines = lines.merge(result.to_pandas()[["id", *varied(result)]], on="id")
-    for row, colour in zip(ranked, COLOURS, strict=False):
+    for row, colour in zip(ranked, lab.COLOURS, strict=False):
         part = lines
         for name in varied(result):
             part = part[part[name] == row[name]]
@@ -201,15 +192,15 @@ def _curves(axes: Axes, result: sweep.Result, ranked: Sequence[Ranked]) -> None:
     axes.legend(frameon=False, fontsize=10)
 
 
-def _slice(axes: Axes, frame: Frame, name: str, result: sweep.Result) -> None:
+def _slice(axes: Axes, frame: lab.Frame, name: str, result: sweep.Result) -> None:
     """Draw every trial by one field, and what is reached at each value at best."""
     known = sorted(set(frame[name]))
     numbers = _numeric(frame[name])
     at = frame[name] if numbers else frame[name].map(known.index)
     finite = frame["status"] != "diverged"
-    axes.plot(at[finite], frame[result.metric][finite], "o", color=COLOURS[0], alpha=0.35, ms=5)
+    axes.plot(at[finite], frame[result.metric][finite], "o", color=lab.COLOURS[0], alpha=0.35, ms=5)
     best = frame[finite].groupby(at[finite])[result.metric].agg(result.mode)
-    axes.plot(best, color=COLOURS[1], label="the best trial")
+    axes.plot(best, color=lab.COLOURS[1], label="the best trial")
     lost = at[~finite]
     if len(lost):
         axes.plot(
@@ -217,7 +208,7 @@ def _slice(axes: Axes, frame: Frame, name: str, result: sweep.Result) -> None:
             np.full(len(lost), 0.98),
             "x",
             transform=axes.get_xaxis_transform(),
-            color=COLOURS[5],
+            color=lab.COLOURS[5],
             label="diverged",
         )
     if numbers:
@@ -230,7 +221,7 @@ def _slice(axes: Axes, frame: Frame, name: str, result: sweep.Result) -> None:
     axes.legend(frameon=False, fontsize=10)
 
 
-def _surface(axes: Axes, frame: Frame, pair: list[str], result: sweep.Result) -> None:
+def _surface(axes: Axes, frame: lab.Frame, pair: list[str], result: sweep.Result) -> None:
     """Draw the mean over all other fields, by two."""
     x, y = pair
     finite = frame[frame["status"] != "diverged"]
@@ -240,14 +231,14 @@ def _surface(axes: Axes, frame: Frame, pair: list[str], result: sweep.Result) ->
     image = axes.imshow(
         table, origin="lower", aspect="auto", cmap="cividis", norm=norm, interpolation="none"
     )
-    axes.set_xticks(range(len(table.columns)), [*map(short, table.columns)], rotation=45)
-    axes.set_yticks(range(len(table.index)), [*map(short, table.index)])
+    axes.set_xticks(range(len(table.columns)), [*map(lab.short, table.columns)], rotation=45)
+    axes.set_yticks(range(len(table.index)), [*map(lab.short, table.index)])
     axes.set(title=f"Mean {result.metric}", xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
     axes.spines[:].set_visible(False)
     axes.figure.colorbar(image, ax=axes, label=f"mean {result.metric}")
 
 
-def _metric_axis(axes: Axes, values: Frame, result: sweep.Result) -> None:
+def _metric_axis(axes: Axes, values: lab.Frame, result: sweep.Result) -> None:
     values = values[np.isfinite(values)]
     _number_axis(axes.set_yscale, list(values))
     axes.set_ylabel(result.metric)
@@ -265,7 +256,7 @@ def to_tensorboard(out: Path) -> int:
     try:
         from tensorboardX import SummaryWriter
     except ModuleNotFoundError:
-        raise BadInput(
+        raise lab.BadInput(
             "tensorboard: expected the package tensorboardX; pip install 'seqcells[tensorboard]'"
         ) from None
     lines = sorted(result.history, key=lambda line: line["id"])
