@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import jax
+
 Shape = tuple[int, ...]  # of an array
+Shaped = jax.Array | jax.ShapeDtypeStruct  # an array, or its shape and dtype
 PyTree = Any  # a pytree of arrays
 TreeDef = Any  # the structure of a pytree; `jax.tree_util.PyTreeDef` is a variable to Pyright
 Params = PyTree  # RNNParams, GRUParams, ...

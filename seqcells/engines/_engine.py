@@ -9,9 +9,7 @@ from collections.abc import Sequence
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
 from seqcells._static import Named, Static
-from seqcells._types import PyTree
-
-Inputs = PyTree  # xs [T, *B, D], or their `jax.ShapeDtypeStruct`
+from seqcells._types import Inputs, Outputs
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +24,7 @@ class Plan(Static):
     engine: Engine
     cell: Cell
 
-    def run(self, params: Params, xs: PyTree, carry: Carry, flags: Flags) -> tuple[Carry, PyTree]:
+    def run(self, params: Params, xs: Inputs, carry: Carry, flags: Flags) -> tuple[Carry, Outputs]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
         return self.engine.run(self.cell, params, xs, carry, flags)
 
@@ -63,8 +61,8 @@ class Engine(Named, abc.ABC):
 
     @abc.abstractmethod
     def run(
-        self, cell: Cell, params: Params, xs: PyTree, carry: Carry, flags: Flags
-    ) -> tuple[Carry, PyTree]:
+        self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
+    ) -> tuple[Carry, Outputs]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
 
 

@@ -8,12 +8,12 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqcells._cell import Carry, Cell, LinearCell, Params
+from seqcells._cell import Cell, LinearCell
 from seqcells._flags import Flags, select, silence, zeros_like
 from seqcells._model import leading
-from seqcells._types import PyTree
+from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells.engines import _platform
-from seqcells.engines._engine import Engine, Inputs
+from seqcells.engines._engine import Engine
 
 
 class Span(NamedTuple):
@@ -42,7 +42,7 @@ class AssociativeScan(Engine):
 
     def run(
         self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
-    ) -> tuple[Carry, PyTree]:
+    ) -> tuple[Carry, Outputs]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
         if not isinstance(cell, LinearCell):
             raise TypeError(f"cell: expected a LinearCell, got {cell}; use engine=Scan()")

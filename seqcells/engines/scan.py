@@ -10,10 +10,10 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params
+from seqcells._cell import Cell
 from seqcells._flags import Flags, guard
-from seqcells._types import PyTree
-from seqcells.engines._engine import Engine, Inputs
+from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
+from seqcells.engines._engine import Engine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Scan(Engine):
 
     def run(
         self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
-    ) -> tuple[Carry, PyTree]:
+    ) -> tuple[Carry, Outputs]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
         step = guard(cell, params, flags.fresh)
         inputs = (xs, flags.valid, flags.restart)

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params
+from seqcells._cell import Cell
 from seqcells._flags import Flags
-from seqcells._types import PyTree
-from seqcells.engines._engine import Engine, Inputs, Plan, best
+from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
+from seqcells.engines._engine import Engine, Plan, best
 from seqcells.engines.deferred import Deferred
 from seqcells.engines.scan import Scan, in_chunks
 
@@ -61,7 +61,7 @@ class Truncated(Engine):
 
     def run(
         self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
-    ) -> tuple[Carry, PyTree]:
+    ) -> tuple[Carry, Outputs]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
         length, window = jax.tree.leaves(xs)[0].shape[0], self.window
         engine = self._inner(cell, xs, flags)

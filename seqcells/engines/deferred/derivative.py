@@ -62,9 +62,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqcells._cell import Carry, Drive, Params, SplitCell
+from seqcells._cell import SplitCell
 from seqcells._flags import Flags, select, silence, zeros_like
-from seqcells._types import PyTree, TreeDef
+from seqcells._types import Carry, Drive, Inputs, Mixed, Outputs, Params, PyTree, TreeDef
 from seqcells.engines import _platform
 from seqcells.engines._engine import Plan
 from seqcells.engines.deferred import slopes
@@ -75,7 +75,7 @@ from seqcells.engines.deferred.loops import (
     Steps,
     Tangents,
     add,
-    mix_jvp,
+    jvp_of_mix,
     one_step,
 )
 from seqcells.engines.deferred.primitive import Arrays, Function, Marks, Operation
@@ -100,7 +100,7 @@ class Residuals(NamedTuple):
     """What the forward pass stores of every step for the backward pass, besides the carry."""
 
     drive: Drive  # [T, *B, ...], None if it is computed again
-    mixed: PyTree  # [T, *B, ...], None if it is computed again
+    mixed: Mixed  # [T, *B, ...], None if it is computed again
 
 
 class Saved(NamedTuple):
@@ -138,7 +138,7 @@ class DeferredPlan(Plan):
     loops: Loops
     pretransposed: bool = False
 
-    def run(self, params: Params, xs: PyTree, carry: Carry, flags: Flags) -> tuple[Carry, PyTree]:
+    def run(self, params: Params, xs: Inputs, carry: Carry, flags: Flags) -> tuple[Carry, Outputs]:
         """Run the cell over time, as one operation.
 
         Args:
@@ -280,7 +280,7 @@ class PretransposedMixJvp(Function):
         if self.for_transpose:  # the barrier keeps XLA from hoisting the line below
             transposed, carry = jax.lax.optimization_barrier((transposed, carry))
             params = jax.tree.map(jnp.transpose, transposed)
-        return tuple(jax.tree.leaves(mix_jvp(self.cell, params, carry, d_carry)))
+        return tuple(jax.tree.leaves(jvp_of_mix(self.cell, params, carry, d_carry)))
 
     def pretranspose(self) -> Function:
         """Return the function of transposed matrices, whose transpose reads them as they are."""
@@ -312,14 +312,15 @@ class ForwardJvp(Function):
             start, live, d_xs = inputs
             part = self._read(windows, start, live, saved)
             drive_tangents, by_carry, by_mixed = self._linearize(p, d, part, d_xs)
-            linearization = Linearization(p.params, by_carry, by_mixed, part.valid, part.restart)
+            linearization = Linearization(
+                p.params, part.old, mix_jvp, by_carry, by_mixed, part.valid, part.restart
+            )
             fresh = d.fresh if part.restart is not None else None
             tangents = Tangents(d_carry, fresh, drive_tangents)
-            return f.plan.loops.tangents(
-                f.plan.cell, linearization, tangents, part.old, mix_tangent, reverse=f.reverse
-            )
+            cell, loops = f.plan.cell, f.plan.loops
+            return loops.tangents(cell, linearization, tangents, reverse=f.reverse)
 
-        mix_tangent = self._mix_jvp(p)
+        mix_jvp = self._mix_jvp(p)
         start = zeros_like(p.carry) if d.carry is None else d.carry
         inputs = (windows.starts, windows.live, windows.cut(d.xs))
         body = jax.checkpoint(window, prevent_cse=False)
@@ -344,11 +345,11 @@ class ForwardJvp(Function):
         """Return the function that computes (dmix/dh) h' in each step."""
         cell = self.forward.plan.cell
         if not self.forward.plan.pretransposed:
-            return functools.partial(mix_jvp, cell, p.params)
+            return functools.partial(jvp_of_mix, cell, p.params)
         transposed = jax.tree.map(jnp.transpose, p.params)
         mixed = jax.tree.structure(step_shapes(cell, p.xs).mixed)
 
-        def pretransposed(carry: Carry, d_carry: Carry) -> PyTree:
+        def pretransposed(carry: Carry, d_carry: Carry) -> Mixed:
             args, structure = jax.tree.flatten((p.params, transposed, carry, d_carry))
             operation = Operation(
                 PretransposedMixJvp(cell, structure),
@@ -391,7 +392,7 @@ class ForwardJvp(Function):
         return result
 
 
-def _keep(keep: tuple[str, ...], drive: Drive, mixed: PyTree) -> Residuals:
+def _keep(keep: tuple[str, ...], drive: Drive, mixed: Mixed) -> Residuals:
     """Return the residuals that are named in `keep`."""
     return Residuals(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 
 from seqcells import _check
-from seqcells._cell import Carry, Cell, Params, SplitCell
+from seqcells._cell import Cell, SplitCell
 from seqcells._flags import Flags
-from seqcells._types import PyTree
+from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells.engines import _platform
-from seqcells.engines._engine import Engine, Inputs
+from seqcells.engines._engine import Engine
 from seqcells.engines.deferred import schedule
 from seqcells.engines.deferred.derivative import DeferredPlan, Residuals
 from seqcells.engines.deferred.loops import Scans
@@ -84,7 +84,7 @@ class Deferred(Engine):
         )
 
     def run(
-        self, cell: Cell, params: Params, xs: PyTree, carry: Carry, flags: Flags
-    ) -> tuple[Carry, PyTree]:
+        self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
+    ) -> tuple[Carry, Outputs]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
         return self.resolve(cell, xs, flags).run(params, xs, carry, flags)

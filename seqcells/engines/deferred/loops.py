@@ -15,14 +15,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqcells._cell import Carry, Drive, Params, SplitCell
+from seqcells._cell import SplitCell
 from seqcells._flags import select, zeros_like
 from seqcells._static import Static
-from seqcells._types import PyTree
+from seqcells._types import Carry, Drive, Mixed, Params, PyTree
 from seqcells.engines.deferred import slopes
 from seqcells.engines.deferred.slopes import Row
 
-MixJvp = Callable[[Carry, Carry], PyTree]  # (carry, its tangent) -> the tangent of `mix`
+MixJvp = Callable[[Carry, Carry], Mixed]  # (carry, its tangent) -> the tangent of `mix`
 
 
 class Steps(NamedTuple):
@@ -40,6 +40,8 @@ class Linearization(NamedTuple):
     """Some steps, linearized: the part of a tangent's inputs in which it is not linear."""
 
     params: Params
+    old: Carry  # [C, *B, ...], before each step
+    mix_jvp: MixJvp
     by_carry: list[Row]  # a row for each leaf of the carry: its slopes by the old carry's leaves
     by_mixed: list[Row]  # the same by the leaves of `mixed`; each [C, *B, ...] or None
     valid: jax.Array | None
@@ -62,7 +64,7 @@ class Loops(Static, abc.ABC):
     @abc.abstractmethod
     def carries(
         self, cell: SplitCell, steps: Steps, *, reverse: bool, with_mixed: bool
-    ) -> tuple[Carry, tuple[Carry, PyTree]]:
+    ) -> tuple[Carry, tuple[Carry, Mixed | None]]:
         """Compute the carries of some steps.
 
         Args:
@@ -77,23 +79,14 @@ class Loops(Static, abc.ABC):
 
     @abc.abstractmethod
     def tangents(
-        self,
-        cell: SplitCell,
-        linearization: Linearization,
-        tangents: Tangents,
-        old: Carry,
-        mix_jvp: MixJvp,
-        *,
-        reverse: bool,
+        self, cell: SplitCell, linearization: Linearization, tangents: Tangents, *, reverse: bool
     ) -> tuple[Carry, Carry]:
         """Compute the tangents of the carries of some steps.
 
         Args:
             cell: the cell.
-            linearization: the slopes.
-            tangents: the tangents of the inputs.
-            old: the carry before each step, [C, *B, ...].
-            mix_jvp: the Jacobian-vector product of `mix` with respect to the carry.
+            linearization: the steps, linearized.
+            tangents: the tangents of their inputs.
             reverse: whether time is read from the end.
 
         Returns:
@@ -109,10 +102,10 @@ class Scans(Loops):
 
     def carries(
         self, cell: SplitCell, steps: Steps, *, reverse: bool, with_mixed: bool
-    ) -> tuple[Carry, tuple[Carry, PyTree]]:
+    ) -> tuple[Carry, tuple[Carry, Mixed | None]]:
         """Compute the carries of some steps."""
 
-        def step(carry: Carry, inputs: PyTree) -> tuple[Carry, tuple[Carry, PyTree]]:
+        def step(carry: Carry, inputs: PyTree) -> tuple[Carry, tuple[Carry, Mixed | None]]:
             drive, valid, restart = inputs
             one = Steps(steps.params, carry, steps.fresh, drive, valid, restart)
             mixed, carry = one_step(cell, one)
@@ -122,14 +115,7 @@ class Scans(Loops):
         return jax.lax.scan(step, steps.carry, inputs, reverse=reverse, unroll=self.unroll)
 
     def tangents(
-        self,
-        cell: SplitCell,
-        linearization: Linearization,
-        tangents: Tangents,
-        old: Carry,
-        mix_jvp: MixJvp,
-        *,
-        reverse: bool,
+        self, cell: SplitCell, linearization: Linearization, tangents: Tangents, *, reverse: bool
     ) -> tuple[Carry, Carry]:
         """Compute the tangents of the carries of some steps."""
         structure = jax.tree.structure(tangents.carry)
@@ -150,12 +136,12 @@ class Scans(Loops):
             new = new if valid is None else select(valid, new, d_carry)
             return new, new
 
-        _, by_carry, by_mixed, valid, restart = linearization
+        _, old, mix_jvp, by_carry, by_mixed, valid, restart = linearization
         inputs = (tangents.drive_tangents, by_carry, by_mixed, old, valid, restart)
         return jax.lax.scan(step, tangents.carry, inputs, reverse=reverse, unroll=self.unroll)
 
 
-def one_step(cell: SplitCell, step: Steps) -> tuple[PyTree, Carry]:
+def one_step(cell: SplitCell, step: Steps) -> tuple[Mixed, Carry]:
     """Run one step, whose arrays are [*B, ...], under its flags; return its product and carry."""
     old = step.carry if step.restart is None else select(step.restart, step.fresh, step.carry)
     mixed = cell.mix(step.params, old)
@@ -163,7 +149,7 @@ def one_step(cell: SplitCell, step: Steps) -> tuple[PyTree, Carry]:
     return mixed, new if step.valid is None else select(step.valid, new, old)
 
 
-def mix_jvp(cell: SplitCell, params: Params, carry: Carry, d_carry: Carry) -> PyTree:
+def jvp_of_mix(cell: SplitCell, params: Params, carry: Carry, d_carry: Carry) -> Mixed:
     """Compute the tangent of `mix` for a tangent of the carry."""
     return jax.jvp(lambda carry: cell.mix(params, carry), (carry,), (d_carry,))[1]
 

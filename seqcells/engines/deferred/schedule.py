@@ -13,8 +13,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqcells._cell import Carry, Cell, Drive, Params, SplitCell, known_shapes
-from seqcells._types import PyTree, Shape
+from seqcells._cell import Cell, SplitCell, known_shapes
+from seqcells._types import Carry, Drive, Mixed, Params, PyTree, Shape, Shaped
 from seqcells.engines.deferred import slopes
 
 WINDOW_BYTES = 2 * 2**20  # of carries, drives and products: a window's intermediates stay in cache
@@ -35,7 +35,7 @@ class StepShapes(NamedTuple):
 
     carry: Carry
     drive: Drive
-    mixed: PyTree
+    mixed: Mixed
 
 
 class Schedule(NamedTuple):
@@ -55,24 +55,24 @@ def split(cell: Cell) -> SplitCell:
     return cell
 
 
-def step_shapes(cell: SplitCell, xs: jax.Array | jax.ShapeDtypeStruct) -> StepShapes:
+def step_shapes(cell: SplitCell, xs: Shaped) -> StepShapes:
     """Return the shapes of one step for inputs [T, *B, D] or their shape."""
     return _step_shapes(cell, xs.shape[1:], xs.dtype)
 
 
-def why_not(cell: SplitCell, xs: jax.Array | jax.ShapeDtypeStruct) -> str | None:
+def why_not(cell: SplitCell, xs: Shaped) -> str | None:
     """Return why the derivative of a step is not a table of slopes, or None."""
     if not hasattr(xs, "shape") or cell.x_ndim != 1:
         return "its inputs are not one array [T, *B, D]"
     return _why_not(cell, xs.shape[1:], xs.dtype)
 
 
-def choose(cell: SplitCell, xs: jax.Array | jax.ShapeDtypeStruct, platform: str) -> Schedule:
+def choose(cell: SplitCell, xs: Shaped, platform: str) -> Schedule:
     """Choose the schedule for inputs [T, *B, D] or their shape."""
     return _for_cpu(cell, xs) if platform == "cpu" else for_device(cell, xs)
 
 
-def for_device(cell: SplitCell, xs: jax.Array | jax.ShapeDtypeStruct) -> Schedule:
+def for_device(cell: SplitCell, xs: Shaped) -> Schedule:
     """Choose the schedule for a GPU or TPU, where each kernel must be launched."""
     chunk = DEVICE_BYTES // max(_bytes(step_shapes(cell, xs)), 1)
     return Schedule(
@@ -84,7 +84,7 @@ def for_device(cell: SplitCell, xs: jax.Array | jax.ShapeDtypeStruct) -> Schedul
     )
 
 
-def _for_cpu(cell: SplitCell, xs: jax.Array | jax.ShapeDtypeStruct) -> Schedule:
+def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
     length, rows, input_size = xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1]
     step = step_shapes(cell, xs)
     step_bytes = _bytes(step)
@@ -108,7 +108,7 @@ def _for_cpu(cell: SplitCell, xs: jax.Array | jax.ShapeDtypeStruct) -> Schedule:
     )
 
 
-def worth_pretransposing(xs: jax.Array | jax.ShapeDtypeStruct) -> bool:
+def worth_pretransposing(xs: Shaped) -> bool:
     """Return whether to transpose matrices before the backward loop, for inputs [T, *B, D]."""
     return math.prod(xs.shape[1:-1]) >= TRANSPOSED_ROWS
 

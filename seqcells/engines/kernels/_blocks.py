@@ -9,11 +9,10 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from seqcells._types import PyTree, Shape
+from seqcells._types import PyTree, Shape, Shaped
 from seqcells.engines._platform import varies_over
 
 T = TypeVar("T")
-Shaped = jax.Array | jax.ShapeDtypeStruct
 
 
 class Blocks(NamedTuple):

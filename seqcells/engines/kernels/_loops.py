@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from seqcells._cell import Carry, SplitCell
 from seqcells._types import PyTree, TreeDef
-from seqcells.engines.deferred.loops import Linearization, Loops, MixJvp, Steps, Tangents
+from seqcells.engines.deferred.loops import Linearization, Loops, Steps, Tangents
 from seqcells.engines.deferred.primitive import (
     Arrays,
     Avals,
@@ -55,17 +55,6 @@ class LinearInputs(NamedTuple):
     drive_tangents: list[Leaves]  # [C, N, H], or none
 
 
-class BackwardInputs(NamedTuple):
-    """The inputs of the backward kernel."""
-
-    u_transposed: jax.Array  # [G, H, H], each matrix transposed
-    slopes: Slopes  # [C, N, H] each
-    code: jax.Array | None
-    last: Leaves  # [N, H], the cotangent of the last carry
-    carries: Leaves  # [C, N, H], the cotangents of the carries after every step
-    restarts: bool  # whether the cotangent of the fresh carry is needed
-
-
 class Kernels(Loops):
     """Loops that kernels compute."""
 
@@ -79,28 +68,6 @@ class Kernels(Loops):
             inputs: arrays.
             out: the shapes of the outputs, whose rows, if there are any, are the last state.
         """
-
-    def forward(self, spec: StepSpec, inputs: ForwardInputs, *, reverse: bool) -> Leaves:
-        """Compute the carry after every step, [C, N, H]."""
-        i = inputs
-        blocks = Blocks(i.drive, i.code, rows=(i.carry, i.fresh), whole=(i.u, i.c))
-        length = len(i.drive[0])
-        shapes = Blocks([jax.ShapeDtypeStruct((length, *a.shape), a.dtype) for a in i.carry])
-        return self.launch(_time_loop.forward(reverse=reverse), spec, blocks, shapes).steps
-
-    def backward(
-        self, spec: StepSpec, inputs: BackwardInputs, *, reverse: bool
-    ) -> tuple[Leaves, Leaves, Leaves | None]:
-        """Compute the cotangents of the drive tangents [C, N, H] and of both carries [N, H].
-
-        `reverse` is the order of the steps in the forward loop; this one runs against it.
-        """
-        i = inputs
-        blocks = Blocks((i.carries, i.slopes), i.code, rows=i.last, whole=i.u_transposed)
-        shapes = Blocks(i.carries, rows=(i.last, i.last if i.restarts else None))
-        loop = _time_loop.backward(reverse=reverse, restarts=i.restarts)
-        outputs = self.launch(loop, spec, blocks, shapes)
-        return outputs.steps, *outputs.rows
 
     def carries(
         self, cell: SplitCell, steps: Steps, *, reverse: bool, with_mixed: bool
@@ -127,14 +94,7 @@ class Kernels(Loops):
         return jax.tree.map(lambda a: a[0 if reverse else -1], carries), (carries, None)
 
     def tangents(
-        self,
-        cell: SplitCell,
-        linearization: Linearization,
-        tangents: Tangents,
-        old: Carry,
-        mix_jvp: MixJvp,
-        *,
-        reverse: bool,
+        self, cell: SplitCell, linearization: Linearization, tangents: Tangents, *, reverse: bool
     ) -> tuple[Carry, Carry]:
         """Compute the tangents of the carries of some steps."""
         batch, lin = _Batch(tangents.carry), linearization
@@ -252,8 +212,12 @@ class _Carries(Function):
     reverse: bool
 
     def __call__(self, *args: jax.Array) -> Arrays:
-        inputs: ForwardInputs = jax.tree.unflatten(self.structure, args)
-        return tuple(self.kernels.forward(self.spec, inputs, reverse=self.reverse))
+        i: ForwardInputs = jax.tree.unflatten(self.structure, args)
+        inputs = Blocks(i.drive, i.code, rows=(i.carry, i.fresh), whole=(i.u, i.c))
+        length = len(i.drive[0])
+        out = Blocks([jax.ShapeDtypeStruct((length, *a.shape), a.dtype) for a in i.carry])
+        loop = _time_loop.forward(reverse=self.reverse)
+        return tuple(self.kernels.launch(loop, self.spec, inputs, out).steps)
 
     def jvp(self, perturbed: Marks, outputs: int) -> Function:
         if self.kernels == PlainKernels():
@@ -298,21 +262,17 @@ class _Cotangents(Function):
     plain: Transpose
 
     def __call__(self, *args: jax.Array) -> Arrays:
-        count, avals = self.plain.nonlinear, self.plain.avals
-        nonlinear, linear = jax.tree.unflatten(self.tangents.structure, [*args[:count], *avals])
-        half = len(linear.carry)
-        cotangents = list(args[count:])
-        inputs = BackwardInputs(
-            u_transposed=jnp.swapaxes(nonlinear.u, 1, 2),
-            slopes=nonlinear.slopes,
-            code=nonlinear.code,
-            last=cotangents[:half],
-            carries=cotangents[half:],
-            restarts=self.tangents.restarts,
-        )
-        drive, carry, fresh = self.tangents.kernels.backward(
-            self.tangents.spec, inputs, reverse=self.tangents.reverse
-        )
+        tangents, count = self.tangents, self.plain.nonlinear
+        leaves = [*args[:count], *self.plain.avals]
+        nonlinear, linear = jax.tree.unflatten(tangents.structure, leaves)
+        half, cotangents = len(linear.carry), list(args[count:])
+        last, carries = cotangents[:half], cotangents[half:]
+        u_transposed = jnp.swapaxes(nonlinear.u, 1, 2)
+        steps = (carries, nonlinear.slopes)
+        inputs = Blocks(steps, nonlinear.code, rows=last, whole=u_transposed)
+        out = Blocks(carries, rows=(last, last if tangents.restarts else None))
+        loop = _time_loop.backward(reverse=tangents.reverse, restarts=tangents.restarts)
+        drive, _, (carry, fresh), _ = tangents.kernels.launch(loop, tangents.spec, inputs, out)
         outputs = LinearInputs(
             carry=carry,
             fresh=fresh if linear.fresh is not None else None,

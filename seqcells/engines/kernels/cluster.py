@@ -12,7 +12,7 @@ import numpy as np
 
 from seqcells._cell import Cell
 from seqcells._flags import Flags
-from seqcells.engines._engine import Inputs
+from seqcells._types import Inputs
 from seqcells.engines._platform import varying
 from seqcells.engines.deferred.schedule import StepShapes
 from seqcells.engines.kernels import _blocks, _nvidia, _products
