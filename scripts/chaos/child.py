@@ -1,16 +1,24 @@
-"""Child processes: their lines of output, and their ends."""
+"""Child processes, among them the target: their lines of output, their ends, their checkpoints."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import subprocess
+import sys
+import tempfile
 import threading
 import time
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from scripts.chaos.model import CONFIG, start
+from seqcells._checkpoint import Checkpoints
+
 ROOT = Path(__file__).parents[2]
+PATIENCE = 240.0  # seconds after which a process is killed
 
 
 class Child:
@@ -18,10 +26,9 @@ class Child:
 
     Args:
         command: the command to run; it can import `scripts`.
-        patience: seconds after which it is killed.
     """
 
-    def __init__(self, command: Sequence[object], patience: float) -> None:
+    def __init__(self, command: Sequence[object]) -> None:
         path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
         self.process = subprocess.Popen(
             list(map(str, command)),
@@ -34,7 +41,7 @@ class Child:
         self.ended: float | None = None  # a time of `time.monotonic`
         self._read_by_wait_for = 0  # lines
         self._change = threading.Condition()
-        self._timer = threading.Timer(patience, self.process.kill)
+        self._timer = threading.Timer(PATIENCE, self.process.kill)
         self._reader = threading.Thread(target=self._read)
         self._timer.start()
         self._reader.start()
@@ -82,13 +89,43 @@ class Child:
 
 
 @contextlib.contextmanager
-def children(commands: Sequence[Sequence[object]], patience: float) -> Iterator[list[Child]]:
+def children(commands: Sequence[Sequence[object]]) -> Iterator[list[Child]]:
     """Run commands at once; kill what has not ended at the exit of the context."""
     running: list[Child] = []
     try:
         for command in commands:
-            running.append(Child(command, patience))
+            running.append(Child(command))
         yield running
     finally:
         for child in running:
             child.stop()
+
+
+@contextlib.contextmanager
+def target(*arguments: object, prefix: tuple[str, ...] = ()) -> Iterator[Child]:
+    """Run `target.py`; it is killed at the exit of the context.
+
+    Args:
+        *arguments: of the command line of `target.py`.
+        prefix: a command that runs its arguments as a command.
+    """
+    command = [*prefix, sys.executable, "-m", "scripts.chaos.target", *arguments]
+    with children([command]) as (child,):
+        yield child
+
+
+@functools.cache
+def undisturbed() -> tuple[str, float]:
+    """Return the hash of an undisturbed run, and its seconds without the imports."""
+    with tempfile.TemporaryDirectory() as folder, target("run", folder) as child:
+        child.wait_for("ready")
+        start_time = time.monotonic()
+        return child.wait_for("done"), time.monotonic() - start_time
+
+
+def latest(folder: Path) -> int:
+    """Return the step of the newest checkpoint, 0 without one; a broken one is an error."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        saved = Checkpoints(folder, CONFIG).load(like=start()[0])
+    return 0 if saved is None else saved.step

@@ -18,7 +18,6 @@ from scripts.chaos.trials import Options, Trials
 RANK = Path(__file__).with_name("rank.py")
 COUNT = 2
 HEARTBEAT, HANG = 5, 30  # seconds
-PATIENCE = 240.0  # seconds after which a process is killed
 FORMS = ("fit", "sweep")
 
 
@@ -33,7 +32,7 @@ def cluster(form: str, folder: Path, hang: str = "never", rank: int = 0) -> Iter
     launcher = (sys.executable, "-m", "seqcells.distributed", *joins, *limits)
     arguments = (RANK, form, folder, hang, rank)
     commands = [[*launcher, f"--process-id={index}", *arguments] for index in range(COUNT)]
-    with children(commands, PATIENCE) as running:
+    with children(commands) as running:
         yield running
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 
-from scripts.chaos.launch import latest, target
+from scripts.chaos.child import latest, target
 from scripts.chaos.model import CONFIG, digest, start
 from scripts.chaos.trials import Options, Trials
 from seqcells._checkpoint import CheckpointError, Checkpoints

@@ -6,8 +6,7 @@ import signal
 import time
 from pathlib import Path
 
-from scripts.chaos.child import Child
-from scripts.chaos.launch import latest, target, undisturbed
+from scripts.chaos.child import Child, latest, target, undisturbed
 from scripts.chaos.model import CONFIG
 from scripts.chaos.trials import Options, Trials
 from seqcells._checkpoint import Checkpoints

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from scripts.chaos.launch import target
+from scripts.chaos.child import target
 from scripts.chaos.trials import Options, Trials
 from seqcells._types import Json
 

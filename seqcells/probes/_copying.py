@@ -11,15 +11,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import (
-    Classes,
-    Sample,
-    Success,
-    at_every_step,
-    attribute,
-    check_draw,
-    knob,
-)
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -97,7 +89,7 @@ class AtEveryStep(Symbols):
         shown = jax.lax.dynamic_update_slice_in_dim(blanks, symbols, missing, axis=0)
         shown = shown.at[self._steps - self.count - self.SIGN].set(self.symbols + 1)
         answers = blanks.at[-self.count :].set(symbols)
-        return at_every_step(jax.nn.one_hot(shown, self.input_size), answers)
+        return Sample.at_every_step(jax.nn.one_hot(shown, self.input_size), answers)
 
     def guess(self, sample: Sample) -> jax.Array:
         """Answer blank with certainty until the recall, then all symbols with equal probability."""

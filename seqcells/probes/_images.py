@@ -12,7 +12,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, at_one_step, check_draw
+from seqcells.probes._probe import Classes, Sample, Success, check_draw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +72,7 @@ class SequentialImages(Classes):
     def _show(self, images: jax.Array, labels: jax.Array) -> Sample:
         pixels = images.reshape(len(labels), -1).T[self.order]
         xs = pixels.astype(jnp.float32)[..., None] / self.WHITE
-        return at_one_step(xs, labels.astype(jnp.int32), len(xs) - 1)
+        return Sample.at_one_step(xs, labels.astype(jnp.int32), len(xs) - 1)
 
     def _check_data(self, images: ArrayLike, labels: ArrayLike) -> tuple[jax.Array, jax.Array]:
         side = (self.SIDE, self.SIDE)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,17 @@ class Sample(NamedTuple):
     xs: jax.Array  # float[T, N, D]; all arrays have JAX's default dtypes, float32 and int32
     targets: jax.Array  # [S, N], int classes or float numbers
     steps: jax.Array  # int[S, N], the step at which each answer is due, rising along S
+
+    @classmethod
+    def at_every_step(cls, xs: jax.Array, targets: jax.Array, start: int = 0) -> Self:
+        """Return a sample with the answers [S, N] due at steps start, start + 1, ..."""
+        steps = jnp.arange(start, start + len(targets), dtype=jnp.int32)[:, None]
+        return cls(xs, targets, jnp.broadcast_to(steps, targets.shape))
+
+    @classmethod
+    def at_one_step(cls, xs: jax.Array, targets: jax.Array, step: ArrayLike) -> Self:
+        """Return a sample with one answer [N] a sequence, due at the given step."""
+        return cls(xs, targets[None], jnp.full((1, len(targets)), step))
 
     @property
     def lengths(self) -> jax.Array:
@@ -160,17 +171,6 @@ def _score(losses: jax.Array, right: jax.Array) -> Score:
     every = jnp.all(right, axis=0)
     shares = (jnp.mean(a.astype(losses.dtype)) for a in (right, every))
     return Score(jnp.mean(losses), *shares)
-
-
-def at_every_step(xs: jax.Array, targets: jax.Array, start: int = 0) -> Sample:
-    """Return a sample with answers [S, N] due at all steps from `start` on."""
-    steps = jnp.arange(start, start + len(targets), dtype=jnp.int32)[:, None]
-    return Sample(xs, targets, jnp.broadcast_to(steps, targets.shape))
-
-
-def at_one_step(xs: jax.Array, targets: jax.Array, step: ArrayLike) -> Sample:
-    """Return a sample with one answer [N] a sequence, due at the given step."""
-    return Sample(xs, targets[None], jnp.full((1, len(targets)), step))
 
 
 def knob(name: str, value: ArrayLike | None, low: int, high: int) -> jax.Array:

@@ -14,15 +14,7 @@ from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import (
-    Classes,
-    Sample,
-    Score,
-    Success,
-    at_every_step,
-    attribute,
-    check_draw,
-)
+from seqcells.probes._probe import Classes, Sample, Score, Success, attribute, check_draw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,7 +165,7 @@ class CharacterLM(Classes):
     def _window(self, tokens: jax.Array) -> Sample:
         """Inputs and answers of tokens [T + 1, N]."""
         xs = jax.nn.one_hot(tokens[:-1], self.input_size)
-        return at_every_step(xs, tokens[1:].astype(jnp.int32))
+        return Sample.at_every_step(xs, tokens[1:].astype(jnp.int32))
 
     def _check_tokens(self, tokens: ArrayLike, least: int) -> jax.Array:
         array = jnp.asarray(tokens)

@@ -9,15 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import (
-    Classes,
-    Sample,
-    Success,
-    at_one_step,
-    attribute,
-    check_draw,
-    knob,
-)
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,4 +65,4 @@ class DelayedMatch(Classes):
         symbols = jnp.where(times == self.length - gap, first, noise + self.cues)
         symbols = jnp.where(times == self.length, second, symbols)
         xs = jax.nn.one_hot(symbols, self.input_size)
-        return at_one_step(xs, same.astype(jnp.int32), self.length)
+        return Sample.at_one_step(xs, same.astype(jnp.int32), self.length)

@@ -10,15 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import (
-    Classes,
-    Sample,
-    Success,
-    at_one_step,
-    attribute,
-    check_draw,
-    knob,
-)
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,4 +70,4 @@ class DelayedRecall(Classes):
         times = jnp.arange(self.length + 1)[:, None]
         symbols = jnp.where(times == self.length - lag, cue, noise + self.cues)
         symbols = jnp.where(times == self.length, self.input_size - 1, symbols)
-        return at_one_step(jax.nn.one_hot(symbols, self.input_size), cue, self.length)
+        return Sample.at_one_step(jax.nn.one_hot(symbols, self.input_size), cue, self.length)

@@ -7,7 +7,7 @@ import dataclasses
 import jax
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, at_every_step, check_draw
+from seqcells.probes._probe import Classes, Sample, Success, check_draw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,4 +45,4 @@ class DelayedXOR(Classes):
         check_draw(key, batch_size)
         bits = jax.random.randint(key, (self.length, batch_size), 0, 2)
         targets = bits[self.delay : -self.delay] ^ bits[: -2 * self.delay]
-        return at_every_step(jax.nn.one_hot(bits, 2), targets, start=2 * self.delay)
+        return Sample.at_every_step(jax.nn.one_hot(bits, 2), targets, start=2 * self.delay)

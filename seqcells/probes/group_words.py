@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, at_every_step, check_draw
+from seqcells.probes._probe import Classes, Sample, Success, check_draw
 
 GROUPS = ("Z60", "A4xZ5", "A5")
 
@@ -62,7 +62,7 @@ class GroupWords(Classes):
         table = jnp.asarray(self.table)
         elements = jax.random.randint(key, (self.length, batch_size), 0, len(table))
         targets = jax.lax.associative_scan(lambda a, b: table[a, b], elements)
-        return at_every_step(jax.nn.one_hot(elements, len(table)), targets)
+        return Sample.at_every_step(jax.nn.one_hot(elements, len(table)), targets)
 
 
 @functools.cache

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, at_every_step, check_draw
+from seqcells.probes._probe import Classes, Sample, Success, check_draw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,4 +45,4 @@ class Parity(Classes):
         check_draw(key, batch_size)
         bits = jax.random.randint(key, (self.length, batch_size), 0, 2)
         targets = jnp.cumsum(bits, axis=0) % 2
-        return at_every_step(jax.nn.one_hot(bits, 2), targets)
+        return Sample.at_every_step(jax.nn.one_hot(bits, 2), targets)

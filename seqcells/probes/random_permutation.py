@@ -10,15 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import (
-    Classes,
-    Sample,
-    Success,
-    at_one_step,
-    attribute,
-    check_draw,
-    knob,
-)
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,4 +63,4 @@ class RandomPermutation(Classes):
         times = jnp.arange(self.length)[:, None]
         symbols = jnp.where(times == 0, first, others)
         symbols = jnp.where(times < length, symbols, -1)  # which one_hot makes zero
-        return at_one_step(jax.nn.one_hot(symbols, self.symbols), first, length - 1)
+        return Sample.at_one_step(jax.nn.one_hot(symbols, self.symbols), first, length - 1)

@@ -10,15 +10,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import (
-    Classes,
-    Sample,
-    Success,
-    at_one_step,
-    attribute,
-    check_draw,
-    knob,
-)
+from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
 
 _TENTHS = {2: (1, 5), 3: (1, 3, 6)}  # of the length, at which a symbol may stand first
 
@@ -80,4 +72,4 @@ class TemporalOrder(Classes):
         shown = jnp.where(jnp.arange(self.length)[:, None] < length, shown, -1)
         digits = 2 ** jnp.arange(self.symbols)[::-1, None]
         answers = jnp.sum(symbols * digits, axis=0)
-        return at_one_step(jax.nn.one_hot(shown, self.input_size), answers, length - 1)
+        return Sample.at_one_step(jax.nn.one_hot(shown, self.input_size), answers, length - 1)
