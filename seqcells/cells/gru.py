@@ -1,4 +1,4 @@
-"""The gated recurrent unit of Cho et al. (2014), its reset gate after or before the product."""
+"""The gated recurrent unit, its reset gate after or before the product."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class GRUParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class GRU(GatedCell):
-    """Gated recurrent unit (Cho et al. 2014).
+    """Gated recurrent unit (Cho et al. 2014; in this form, Chung et al. 2014).
 
-    z is the fraction that is WRITTEN::
+    z is the fraction that is WRITTEN, as in Chung et al. (2014, arXiv 1412.3555) and Haiku::
 
         r_t = sigmoid(W_r x_t + b_r + U_r h_{t-1} + c_r)       reset gate
         z_t = sigmoid(W_z x_t + b_z + U_z h_{t-1} + c_z)       update gate
@@ -31,8 +31,9 @@ class GRU(GatedCell):
         n_t = tanh(W_n x_t + b_n + U_n (r_t * h_{t-1}) + c_n)  reset_after=False (Chung)
         h_t = (1 - z_t) * h_{t-1} + z_t * n_t
 
-    PyTorch, Keras, Flax and Equinox have z the other way round: there it keeps the old value. The
-    two forms are different functions; no weights make one equal the other.
+    PyTorch, Keras, Flax, Equinox and Cho et al. (2014, arXiv 1406.1078, eq. 7) have z the other way
+    round: there it keeps the old value. The two forms of n are different functions; no weights make
+    one equal the other.
 
     Args:
         hidden_size: H, at least 1.
