@@ -31,8 +31,8 @@ class Named(Static):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        library, name = __name__.partition(".")[0], cls.__qualname__
-        if cls.__module__.partition(".")[0] != library or name[0] == "_" or "." in name:
+        library, name = __name__.partition(".")[0], cls.__name__
+        if cls.__module__.partition(".")[0] != library or name.startswith("_"):
             return
         known = _NAMED.setdefault(name, cls)
         if known.__module__ != cls.__module__:

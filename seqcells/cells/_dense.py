@@ -29,7 +29,6 @@ class SizedCell(Cell):
 
     GATES: ClassVar[tuple[str, ...]]  # names, in their order along the last axis of w_ih
     BIASES: ClassVar[tuple[str, ...]] = ()  # the values of `bias` that the cell has
-    BIASES: ClassVar[tuple[str, ...]] = ()  # the values of `bias` that the cell has
 
     hidden_size: int
     _: dataclasses.KW_ONLY

@@ -53,7 +53,7 @@ def carry_gradient(
     still = no_nudges(carry, leading(cell, xs)[0])
 
     def perturbed(nudges: Carry) -> jax.Array:
-        return loss(run_plan(Plan(Scan(), Nudged(cell)), params, (xs, nudges), carry, flags)[1])
+        return loss(run_plan(Plan(Scan(), _Nudged(cell)), params, (xs, nudges), carry, flags)[1])
 
     return jax.grad(perturbed)(still)
 
@@ -154,7 +154,7 @@ def norm(flat: jax.Array) -> jax.Array:
 
 
 @dataclasses.dataclass(frozen=True)
-class Nudged(Cell):
+class _Nudged(Cell):
     """A cell that reads (x, e) and adds e to its carry after every step."""
 
     cell: Cell

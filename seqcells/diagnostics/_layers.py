@@ -16,7 +16,7 @@ from seqcells._layer import Layer, Start
 from seqcells._model import Model, leading
 from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells._unroll import EveryStep, begin, prepare, run_plan
-from seqcells.diagnostics._lag import Loss, Nudged, no_nudges, norms_by_lag
+from seqcells.diagnostics._lag import Loss, _Nudged, no_nudges, norms_by_lag
 from seqcells.engines import Engine, Plan, Scan
 
 
@@ -108,7 +108,7 @@ def layer_gradients_by_lag(
         ) -> tuple[Carry, Outputs]:
             flags = time.read(reverse)
             cell, carry, flags = prepare(cell, params, xs, start.carry, flags, start.fresh)
-            return run_plan(Plan(Scan(), Nudged(cell)), params, (xs, next(left)), carry, flags)
+            return run_plan(Plan(Scan(), _Nudged(cell)), params, (xs, next(left)), carry, flags)
 
         return loss(_run(net, params, xs, carry, nudge)[1])
 

@@ -96,6 +96,10 @@ def test_every_public_class_is_saved_and_loaded_by_its_name(name, path):
         assert f'"class": "{name}"' in file.metadata()["config"]
 
 
+def test_files_name_exactly_the_public_classes():
+    assert set(_static.named()) == set(PUBLIC)
+
+
 def test_two_classes_of_the_library_cannot_have_one_name():
     with pytest.raises(
         TypeError, match=r"GRU: .* got that of seqcells\.cells\.gru\.GRU for seqcel"
