@@ -1,1 +1,1 @@
-"""Studies that measure what is claimed of recurrent nets: `python -m experiments`."""
+"""Experiments that test common claims about recurrent networks: `python -m experiments`."""

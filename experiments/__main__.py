@@ -1,4 +1,4 @@
-"""The command line: studies (`list`, `run`, `report`) and sweeps (`sweep`, `status`, `resume`)."""
+"""Experiments that test common claims about recurrent networks, and sweeps of hyperparameters."""
 
 from __future__ import annotations
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -54,40 +55,50 @@ def run(name: str, settings: Settings, out: Path, console: Console, command: str
         out: the folder, which keeps the arguments, too.
         console: where the bar is drawn.
         command: the line that a user types for this.
+
+    Raises:
+        lab.BadInput: where a setting is out of range, or every trial diverges.
     """
-    space = settings.space
-    trials = space.trials()
+    space, every = settings.space, settings.halve_every
     for length in settings.static.length:
         probe(name, length)  # raises before anything is trained
-    buckets = len({json.dumps(t.static, sort_keys=True) for t in trials})
-    total = len(trials) * settings.steps
-    lab.say(
-        console,
-        f"{name}: {len(trials)} trials in {buckets} "
-        f"program{'s' * (buckets > 1)}, at most {total:,} steps of training in all.",
-    )
+    total = len(space.trials()) * settings.steps
+    lab.say(console, f"{name}: {_cost(space.trials(), total)}")
     about = {"probe": name, "command": command, "settings": dataclasses.asdict(settings)}
     lab.write_about(lab.writable(out), about | {"made_with": [lab.made_with()]})
-    every = settings.halve_every
-    with _bar(console) as bar:
-        try:
-            return sweep.run(
-                functools.partial(make, name),
-                space,
-                settings.steps,
-                segment=settings.segment,
-                out=out,
-                batch=settings.batch,
-                halving=None if every is None else sweep.Halving(every),
-                on_segment=_show_progress(bar, settings.steps, total),
-                config={"probe": name},
-            )
-        except sweep.AllFailed as error:
+    with _bar(console) as bar, _bad_input():
+        return sweep.run(
+            functools.partial(make, name),
+            space,
+            settings.steps,
+            segment=settings.segment,
+            out=out,
+            batch=settings.batch,
+            halving=None if every is None else sweep.Halving(every),
+            on_segment=_show_progress(bar, settings.steps, total),
+            config={"probe": name},
+        )
+
+
+def _cost(trials: Sequence[sweep.Trial], steps: int) -> str:
+    programs = len({json.dumps(trial.static, sort_keys=True) for trial in trials})
+    return (
+        f"{len(trials)} trials in {programs} program{'s' * (programs > 1)}, "
+        f"at most {steps:,} steps of training in all."
+    )
+
+
+@contextlib.contextmanager
+def _bad_input() -> Iterator[None]:
+    """Raise the errors of a sweep that a user can correct as `BadInput`."""
+    try:
+        yield
+    except sweep.AllFailed as error:
+        raise lab.BadInput(str(error)) from None
+    except (TypeError, ValueError) as error:
+        if str(error).split(":")[0] in ("steps", "segment", "batch", "halving.every", "out"):
             raise lab.BadInput(str(error)) from None
-        except (TypeError, ValueError) as error:
-            if str(error).split(":")[0] in ("steps", "segment", "batch", "halving.every", "out"):
-                raise lab.BadInput(str(error)) from None
-            raise
+        raise
 
 
 def _bar(console: Console) -> Progress:
