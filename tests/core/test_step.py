@@ -15,7 +15,7 @@ from tests.support.laws import CASES, assert_close, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
-T, B, D = 3, 4, 2
+T, B, D = 3, 4, 3  # D is the H of the table of cells: rows share what is compiled
 KEY = jax.random.key(7)
 RESETS = np.eye(T, B, dtype=bool)  # at each position one sequence starts, and one goes through
 
@@ -74,7 +74,7 @@ def token(params, carry, x):
 
 
 def token_carry(x):
-    return jnp.stack([jnp.zeros_like(x, dtype=float)] * 2, axis=-1)
+    return jnp.stack([jnp.zeros_like(x, dtype=float)] * D, axis=-1)
 
 
 TREES = sc.FunctionCell(
@@ -84,7 +84,7 @@ IMAGES = sc.FunctionCell(
     image, lambda x: jnp.zeros_like(x[..., 0, 0, :]), lambda key, size: jnp.ones(size[2]), x_ndim=3
 )
 TOKENS = sc.FunctionCell(
-    token, token_carry, lambda key, size: jnp.ones((5, 2)), x_ndim=0, x_dtypes=(jnp.integer,)
+    token, token_carry, lambda key, size: jnp.ones((5, D)), x_ndim=0, x_dtypes=(jnp.integer,)
 )
 RNG = np.random.default_rng(1)
 OTHER_INPUTS = {
@@ -95,24 +95,24 @@ OTHER_INPUTS = {
         ),
     ),
     "images": Row(IMAGES, RNG.normal(size=(T, B, 2, 3, D))),
-    "tokens": Row(sc.Stack((TOKENS, sc.GRU(2))), RNG.integers(0, 5, (T, B))),
+    "tokens": Row(sc.Stack((TOKENS, sc.GRU(D))), RNG.integers(0, 5, (T, B))),
 }
-VARIATIONAL = sc.VariationalDropout(sc.GRU(2), 0.4, 0.4)
+VARIATIONAL = sc.VariationalDropout(sc.GRU(D), 0.4, 0.4)
 LAYERS = {
-    "stack": Row(sc.Stack((sc.GRU(2), sc.LSTM(3), sc.MinGRU(1)))),
-    "skip": Row(sc.Stack((sc.GRU(2), sc.MinGRU(2)), skip=True)),
+    "stack": Row(sc.Stack((sc.GRU(D), sc.LSTM(D), sc.MinGRU(D)))),
+    "skip": Row(sc.Stack((sc.GRU(D), sc.MinGRU(D)), skip=True)),
     "residual": Row(sc.Residual(sc.GRU(D))),
-    "learned": Row(sc.Recurrent(sc.LSTM(2), learned_carry=True)),
-    "wrapped": Row(sc.LayerNorm(sc.LSTM(2))),
+    "learned": Row(sc.Recurrent(sc.LSTM(D), learned_carry=True)),
+    "wrapped": Row(sc.LayerNorm(sc.LSTM(D))),
     "nested": Row(
         sc.Stack(
-            (sc.Residual(sc.Stack((sc.Zoneout(sc.GRU(2)), sc.Recurrent(sc.RNN(D))))), sc.LRU(2))
+            (sc.Residual(sc.Stack((sc.Zoneout(sc.GRU(D)), sc.Recurrent(sc.RNN(D))))), sc.LRU(D))
         )
     ),
     "variational": Row(VARIATIONAL, key=KEY),
     "variational-stack": Row(sc.Stack((VARIATIONAL, sc.Residual(VARIATIONAL))), key=KEY),
-    "nnx": Row(sc.Stack((sc.GRU(2), sc.RNN(2))), calls=in_nnx),
-    "linen": Row(sc.Recurrent(sc.GRU(2), learned_carry=True), calls=in_linen),
+    "nnx": Row(sc.Stack((sc.GRU(D), sc.RNN(D))), calls=in_nnx),
+    "linen": Row(sc.Recurrent(sc.GRU(D), learned_carry=True), calls=in_linen),
 }
 ROWS = {name: Row(case.cell) for name, case in CASES.items()} | LAYERS | OTHER_INPUTS
 
@@ -138,16 +138,16 @@ def unrolled(row, params, xs, carry, fresh, resets):
 
 
 def stepped(row, params, xs, carry, fresh, resets):
+    """Step as an actor does, one call after the other."""
     _, step = row.calls(row.model, params)
+    ys = []
+    for t in range(T):
+        x = jax.tree.map(lambda a, t=t: a[t], xs)
+        carry, y = step(carry, x, resets[t], reset_carry=fresh, key=row.key)
+        ys.append(y)
+    return carry, jax.tree.map(lambda *a: jnp.stack(a), *ys)
 
-    def body(carry, inputs):
-        x, reset = inputs
-        return step(carry, x, reset, reset_carry=fresh, key=row.key)
 
-    return jax.lax.scan(body, carry, (xs, resets))
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1))
 def graded(run, name, args, resets):
     """Return what a run puts out, and the gradient of a loss of all of it by all of `args`."""
 
@@ -155,7 +155,8 @@ def graded(run, name, args, resets):
         out = run(ROWS[name], params, xs, carry, fresh, resets)
         return sum(jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(out)), out
 
-    gradient, out = jax.grad(loss, (0, 1, 2, 3), has_aux=True, allow_int=True)(*args)
+    with jax.disable_jit():  # all rows share the compiled operations: no program is used twice
+        gradient, out = jax.grad(loss, (0, 1, 2, 3), has_aux=True, allow_int=True)(*args)
     floats = [leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0]
     return out, floats
 
@@ -194,8 +195,16 @@ def test_the_first_carry_of_a_flax_module_is_that_of_its_model(name):
     assert_same_bits(got, row.model.init_carry(xs[0], params))
 
 
+@pytest.fixture
+def without_jit():
+    """Compile operations alone: programs for one shape each would take longer."""
+    with jax.disable_jit():
+        yield
+
+
 @pytest.mark.parametrize("name", OTHER_INPUTS)
 @pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.usefixtures("without_jit")
 def test_flags_mean_the_same_for_inputs_of_every_kind(name, reverse):
     row = ROWS[name]
     params, xs, carry, fresh = drawn(row)
@@ -229,16 +238,16 @@ def test_one_key_keeps_one_mask_and_other_noise_is_drawn_anew():
     ]
     assert_same_bits(outs[0], outs[1])
     assert np.abs(outs[0] - outs[2]).max() > 1e-3
-    zoneout = sc.Zoneout(sc.GRU(2), 0.5)
+    zoneout = sc.Zoneout(sc.GRU(D), 0.5)
     keys = jax.random.split(KEY, 2)
     one, two = (zoneout.step(params, carry, ones, key=key)[1] for key in keys)
     assert np.abs(one - two).max() > 1e-3
 
 
 BACKWARD = {
-    "bidirectional": sc.Bidirectional(sc.GRU(2)),
-    "reverse": sc.Recurrent(sc.GRU(2), reverse=True),
-    "within": sc.Stack((sc.GRU(2), sc.Residual(sc.Recurrent(sc.GRU(2), reverse=True)))),
+    "bidirectional": sc.Bidirectional(sc.GRU(D)),
+    "reverse": sc.Recurrent(sc.GRU(D), reverse=True),
+    "within": sc.Stack((sc.GRU(D), sc.Residual(sc.Recurrent(sc.GRU(D), reverse=True)))),
 }
 
 
@@ -246,7 +255,7 @@ BACKWARD = {
 def test_what_reads_from_the_end_has_no_step_and_says_why(name):
     net = BACKWARD[name]
     params, x = net.init(KEY, D), jnp.ones((B, D))
-    with pytest.raises(ValueError, match=r"step: .*GRU\(2.* from its end.*call unroll"):
+    with pytest.raises(ValueError, match=r"step: .*GRU\(3.* from its end.*call unroll"):
         net.step(params, net.init_carry(x), x)
     with pytest.raises(ValueError, match=r"step: .* from its end"):
         sc.trajectory(net, params, x[None])
@@ -274,15 +283,15 @@ def test_a_trajectory_of_a_layer_is_its_carry_after_every_step():
 
 
 def test_an_engine_is_that_of_all_cells_that_name_none():
-    net = sc.Stack((sc.Recurrent(sc.GRU(2), engine=sc.Scan()), sc.MinGRU(2)))
+    net = sc.Stack((sc.Recurrent(sc.GRU(D), engine=sc.Scan()), sc.MinGRU(D)))
     params, xs, _, _ = drawn(Row(net))
     expected = sc.unroll(net, params, xs)
     assert_close(sc.unroll(net, params, xs, engine=sc.AssociativeScan()), expected)
     with pytest.raises(ValueError, match=r"engine: .*not linear"):
-        sc.unroll(sc.Stack((sc.GRU(2),)), params[:1], xs, engine=sc.AssociativeScan())
+        sc.unroll(sc.Stack((sc.GRU(D),)), params[:1], xs, engine=sc.AssociativeScan())
 
 
-GRU = sc.GRU(2)
+GRU = sc.GRU(D)
 BAD = {
     "a reset of ints": (
         lambda p, x: GRU.step(p, x, x, np.ones(B, int)),
