@@ -10,12 +10,7 @@ import pytest
 import tyro
 
 from experiments import __main__ as cli
-from experiments.lab import (
-    BadInput,
-    GradientByLag,
-    RunGroup,
-    Study,
-)
+from experiments.lab import BadInput, GradientByLag, RunGroup, Study
 from experiments.studies.horizon import ARMS, Budget, Settings
 from experiments.studies.horizon.numbers import RESULTS, findings, headlines, read
 

@@ -6,13 +6,7 @@ import jax
 import pytest
 
 import seqcells as sc
-from experiments.lab import (
-    Flossing,
-    Member,
-    Omega,
-    Reader,
-    Task,
-)
+from experiments.lab import Flossing, Member, Omega, Reader, Task
 from seqcells import probes, train
 
 PROBE = probes.AddingURNN(4)

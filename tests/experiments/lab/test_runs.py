@@ -10,13 +10,7 @@ import pytest
 from scipy import stats
 
 import seqcells as sc
-from experiments.lab import (
-    Member,
-    Reader,
-    Run,
-    RunGroup,
-    Task,
-)
+from experiments.lab import Member, Reader, Run, RunGroup, Task
 from seqcells import initializers, probes, train
 
 PROBE = probes.AddingURNN(4)

@@ -7,9 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from experiments.lab import (
-    training,
-)
+from experiments.lab import training
 from experiments.lab.training import by_segment, fit, pace, passed, solved_at
 from seqcells import probes, train
 

@@ -2,22 +2,19 @@
 
 import dataclasses
 import io
+import re
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 from rich.console import Console
 
+from experiments import studies
 from experiments.__main__ import main
-from experiments.lab import (
-    BadInput,
-)
-from experiments.lab.study import read_results
-from tests.support.studies import (
-    JUDGED,
-    TRAINED,
-    worlds,
-)
+from experiments.lab import BadInput, Verdict, read_about, read_results, restore
+from experiments.lab.study import word
+from tests.support.studies import JUDGED, TRAINED, worlds
 
 over_all = pytest.mark.parametrize("study", JUDGED.values(), ids=list(JUDGED))
 over_trained = pytest.mark.parametrize("study", TRAINED.values(), ids=list(TRAINED))
@@ -38,6 +35,20 @@ def test_contrary_numbers_give_the_contrary_verdict(study, form):
         assert len({world[text].result for world in by_world}) > 1
     none = verdicts(study, settings, worlds(study, settings)[0].iloc[:0])
     assert all(verdict == (None, "not run") for verdict in none.values())
+
+
+MARKS = [word(Verdict(holds, "")) for holds in (True, False, None)]
+KEPT = Path(studies.__file__).parents[1] / "results"
+
+
+@pytest.mark.parametrize("name", [path.name for path in sorted(KEPT.iterdir())])
+def test_the_verdicts_of_recorded_runs_are_those_that_were_recorded(name):
+    study, folder = JUDGED[name], KEPT / name
+    settings = restore(study.settings, read_about(folder)["settings"])
+    judged = verdicts(study, settings, read_results(folder, name))
+    recorded = re.findall(rf"\| ({'|'.join(MARKS)}) +\|", (folder / "results.md").read_text())
+    assert [word(verdict) for verdict in judged.values()] == recorded
+    assert recorded
 
 
 @over_trained
