@@ -1,7 +1,7 @@
-"""Lengths, masks and resets, said once for every engine.
+"""Lengths, masks and resets, combined once for every engine.
 
-Padding is inert: a step that is not valid leaves the carry as it was, puts out zeros, and is never
-shown its input, so that neither its value nor its gradient can depend on what stands there.
+Padding is inert: an invalid step keeps the carry, its output is zero, and its input is replaced by
+zeros, so that neither values nor gradients depend on the values in the padding.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Flags:
     """Where sequences begin and end, ready for an engine; time first.
 
     Attributes:
-        valid: bool[T, *B], False = padding; None where every step is valid.
-        restart: bool[T, *B], True = the fresh carry is taken before this step is read, in the order
-            of reading; None where there is none.
-        fresh: the carry that a restart takes, [*B, ...]; None while an engine is being selected.
+        valid: bool[T, *B], False = padding; None if every step is valid.
+        restart: bool[T, *B], True = the carry is replaced by the fresh one before this step, in the
+            order of reading; None if there is no reset.
+        fresh: the carry after a restart, [*B, ...]; None while an engine is selected.
         reverse: whether time is read from the end.
     """
 
@@ -50,7 +50,7 @@ class Flags:
     reverse: bool = False
 
     def backward(self) -> Flags:
-        """Return the flags for reading from the end: a start of old ends the sequence before it."""
+        """Return the flags for reading from the end: each old start ends the sequence before it."""
         restart = self.restart
         if restart is not None:
             restart = _next_valid(restart, self.valid)
@@ -128,7 +128,7 @@ def _lengths(lengths: ArrayLike, steps: tuple[int, ...]) -> jax.Array:
             f"got shape {n.shape}"
         )
     if not isinstance(lengths, Tracer) and n.size:
-        values = np.asarray(lengths)  # not n: under jit, what is made of a constant is traced
+        values = np.asarray(lengths)  # not n: under jit, n is traced even for constants
         low, high = int(values.min()), int(values.max())
         if low < 0 or high > steps[0]:
             raise ValueError(
@@ -140,7 +140,7 @@ def _lengths(lengths: ArrayLike, steps: tuple[int, ...]) -> jax.Array:
 
 
 def _check_traced(n: jax.Array, most: int) -> None:
-    """Raise as for concrete lengths, but only under `checkify`; elsewhere nothing is computed."""
+    """Raise as for concrete lengths, but under `checkify` only; elsewhere compute nothing."""
     low, high = jnp.min(n), jnp.max(n)
     checkify.debug_check(
         (low >= 0) & (high <= min(most, jnp.iinfo(n.dtype).max)),
@@ -166,5 +166,5 @@ def _next_valid(restart: jax.Array, valid: jax.Array | None) -> jax.Array:
         here = jnp.where(valid, here, length)
     upcoming = jax.lax.cummin(here, axis=0, reverse=True)  # first valid step at t or later
     after = jnp.concatenate([upcoming[1:], jnp.full_like(upcoming[:1], length)])
-    found = jnp.take_along_axis(restart, jnp.minimum(after, length - 1), axis=0)
-    return found & (after < length)
+    starts = jnp.take_along_axis(restart, jnp.minimum(after, length - 1), axis=0)
+    return starts & (after < length)

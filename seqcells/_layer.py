@@ -35,10 +35,11 @@ class Time(abc.ABC):
         self, model: Model, params: Params, xs: Inputs, start: Start, key: jax.Array | None
     ) -> tuple[Carry, Outputs]:
         """Run a cell or a layer that is part of a layer."""
+        if isinstance(model, Cell):
+            return self.cell(model, params, xs, start, key)
         if isinstance(model, Layer):
             return model.run(params, xs, start, self, key)
-        assert isinstance(model, Cell)
-        return self.cell(model, params, xs, start, key)
+        raise TypeError(f"model: expected a Cell or a Layer as part of a layer, got {model}")
 
     @abc.abstractmethod
     def cell(

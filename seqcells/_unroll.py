@@ -112,7 +112,7 @@ def trajectory(
     reverse: bool = False,
     time_axis: int = 0,
 ) -> Carry:
-    """Return the carry after every step [T, *B, ...]; at padding, the carry that is held there.
+    """Return the carry after every step [T, *B, ...]; at padding, the unchanged carry.
 
     Args and errors are those of `unroll`; a layer that cannot step has no such carry, and raises a
     ValueError.

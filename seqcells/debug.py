@@ -1,4 +1,4 @@
-"""The laws of a cell, run on a cell of one's own: `print(sc.debug.check(cell))`."""
+"""The laws of a cell, run on a cell of your own: `print(sc.debug.check(cell))`."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class Finding(NamedTuple):
     """Whether one law holds."""
 
     law: str
-    holds: bool | None  # None: the law does not speak of this cell
-    detail: str  # why it does not hold, or does not speak
+    holds: bool | None  # None: the law does not apply to this cell
+    detail: str  # why it does not hold, or does not apply
 
 
 class Report(NamedTuple):
-    """What `check` found; as a string, a table."""
+    """The result of `check`; its string is a table."""
 
     cell: Cell
     findings: tuple[Finding, ...]
@@ -51,7 +51,7 @@ class Report(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A cell and what it is tried on."""
+    """A cell, and the numbers that the laws are tried on."""
 
     cell: Cell
     params: Params
@@ -65,8 +65,8 @@ class Sample:
         return unroll(self.cell, self.params, xs, self.carry if carry is None else carry, **options)
 
 
-class _Silent(Exception):
-    """The law does not speak of this cell."""
+class _Skipped(Exception):
+    """The law does not apply to this cell."""
 
 
 def check(
@@ -83,14 +83,14 @@ def check(
     Args:
         cell: any cell.
         input_size: features of the input to try it on.
-        params: its parameters; `cell.init` is asked for some where None.
+        params: its parameters; those of `cell.init` if None.
         reference: the same step in plain NumPy, `(params, carry, x) -> (carry, y)` for one sequence
-            x [D]; without it the law of that name does not speak.
-        laws: the names of those to try; all of `LAWS` where None.
+            x [D]; without it the law of that name is skipped.
+        laws: the names of those to try; all of `LAWS` if None.
         seed: of the random numbers.
 
     Returns:
-        What holds; print it. `ok` is False where a law is broken.
+        A report to print; its `ok` is False if a law is broken.
 
     >>> import seqcells as sc
     >>> print(sc.debug.check(sc.GRU(4), laws=["step", "batch"]))
@@ -120,7 +120,7 @@ def _near(leaf: jax.Array, key: jax.Array) -> jax.Array:
 def _try(name: str, law: Callable[[Sample], None], sample: Sample) -> Finding:
     try:
         law(sample)
-    except _Silent as reason:
+    except _Skipped as reason:
         return Finding(name, None, str(reason))
     except Exception as error:  # whatever a user's cell raises is the finding
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
@@ -142,7 +142,7 @@ def _same(what: str, got: PyTree, expected: PyTree, tol: float = 1e-4) -> None:
 def static(s: Sample) -> None:
     """A cell is a static value: it holds no array, and can be a key of a cache."""
     if jax.tree.leaves(s.cell):
-        raise AssertionError("the cell holds arrays; they belong into params")
+        raise AssertionError("the cell holds arrays; put them in its parameters")
     if dataclasses.is_dataclass(s.cell):
         again = dataclasses.replace(s.cell)
         if again != s.cell or hash(again) != hash(s.cell):
@@ -160,7 +160,7 @@ def step(s: Sample) -> None:
 def reference(s: Sample) -> None:
     """A step equals the equations in NumPy."""
     if s.reference is None:
-        raise _Silent("no reference was given")
+        raise _Skipped("no reference was given")
     got = jax.jit(s.cell.step)(s.params, s.carry, s.xs[0])
     params, carry, x = jax.tree.map(np.asarray, (s.params, s.carry, s.xs[0]))
     rows = []
@@ -208,20 +208,21 @@ def gradient(s: Sample) -> None:
         floats = [a for a in jax.tree.leaves(out) if jnp.issubdtype(a.dtype, jnp.floating)]
         return jnp.sum(jnp.stack([jnp.sum(jnp.sin(a)) for a in floats]))
 
-    along = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size)).reshape(a.shape), (s.params, s.xs))
-    back = jax.jit(jax.grad(loss, (0, 1)))(s.params, s.xs)
-    pairs = zip(jax.tree.leaves(back), jax.tree.leaves(along), strict=True)
+    inputs = (s.params, s.xs)
+    tangents = jax.tree.map(lambda a: jnp.cos(jnp.arange(a.size)).reshape(a.shape), inputs)
+    back = jax.jit(jax.grad(loss, (0, 1)))(*inputs)
+    pairs = zip(jax.tree.leaves(back), jax.tree.leaves(tangents), strict=True)
     backward = sum(jnp.vdot(a, b) for a, b in pairs)
-    _, forward = jax.jit(lambda *args: jax.jvp(loss, *args))((s.params, s.xs), along)
+    _, forward = jax.jit(lambda *args: jax.jvp(loss, *args))(inputs, tangents)
     _same("forward mode", forward, backward, 1e-3)
     eps = 1e-3
-    ends = [jax.tree.map(lambda a, d, e=e: a + e * d, (s.params, s.xs), along) for e in (eps, -eps)]
+    ends = [jax.tree.map(lambda a, d, e=e: a + e * d, inputs, tangents) for e in (eps, -eps)]
     numerical = (loss(*ends[0]) - loss(*ends[1])) / (2 * eps)
     _same("numerical derivative", backward, numerical, 2e-2)
 
 
 def padding(s: Sample) -> None:
-    """Padding holds the carry, and NaN in it touches no value and no gradient."""
+    """Padding keeps the carry, and NaN in it changes no value and no gradient."""
     n = 4
     dirty = s.xs.at[n:].set(jnp.nan)
     lengths = jnp.full(s.xs.shape[1], n)
@@ -250,14 +251,14 @@ def resets(s: Sample) -> None:
 
 
 def dtype(s: Sample) -> None:
-    """In bfloat16 a step keeps its carry's dtype, and values are near."""
+    """In bfloat16 values are near those in float32."""
     xs = s.xs.astype(jnp.bfloat16)
     carry, ys = unroll(s.cell, s.params, xs)
     _same("values", (carry, ys), unroll(s.cell, s.params, s.xs), 0.1)
 
 
 def split(s: Sample) -> None:
-    """A split or linear cell is what it says it is."""
+    """The parts of a split or linear cell give its `recur`."""
     cell = s.cell.resolve(s.xs[0])
     drive = cell.project(s.params, s.xs[0])
     if isinstance(cell, SplitCell) and cell.why_not_split() is None:
@@ -268,7 +269,7 @@ def split(s: Sample) -> None:
         a, b = cell.coefficients(s.params, drive, None)
         got = jax.tree.map(jnp.add, cell.times(a, s.carry), b)
     else:
-        raise _Silent("neither a SplitCell that can be split nor a LinearCell")
+        raise _Skipped("neither a SplitCell that can be split nor a LinearCell")
     _same("recur", got, cell.recur(s.params, s.carry, drive))
 
 

@@ -1,4 +1,4 @@
-"""What the cells of this library share: sizes, dtypes, initialisers gate by gate."""
+"""Base classes of the library's cells: sizes, dtypes, and initialisers gate by gate."""
 
 from __future__ import annotations
 
@@ -50,13 +50,13 @@ class SizedCell(Cell):
                 initializers.check(field.name, getattr(self, field.name), len(self.GATES))
 
     def __repr__(self) -> str:
-        said = [str(self.hidden_size)]
+        arguments = [str(self.hidden_size)]
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
             if field.name != "hidden_size" and value != field.default:
                 value = str(value) if isinstance(value, jnp.dtype) else value
-                said.append(f"{field.name}={value!r}")
-        return f"{type(self).__name__}({', '.join(said)})"
+                arguments.append(f"{field.name}={value!r}")
+        return f"{type(self).__name__}({', '.join(arguments)})"
 
     def resolve(self, x: jax.Array) -> Self:
         """Return the cell with a `dtype`: its own, or else that of x."""
@@ -113,7 +113,7 @@ class ActivatedCell(SizedCell):
         return ACTIVATIONS[self.activation](a)
 
     def _bias(self, key: jax.Array) -> jax.Array | None:
-        """Draw b [G*H], or nothing where there is none."""
+        """Draw b [G*H]; None if the cell has no bias."""
         return self._draw("b_init", key, (self.hidden_size,)) if self.bias == "single" else None
 
 

@@ -1,4 +1,4 @@
-"""What GRU and MGU share: a reset gate after or before the product, and a write gate."""
+"""Base class of GRU and MGU: a reset gate after or before the product, and a write gate."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class GatedCell(DenseCell):
         return dict(zip(self.GATES[:-1], self.reset_and_write(_sums(drive, mixed)), strict=False))
 
     def why_not_split(self) -> str | None:
-        """Say why reset_after=False is no split cell."""
+        """Return why `reset_after=False` cannot be split, or None."""
         if self.reset_after:
             return None
         return "reset_after=False has two products in sequence, that of the gates and U_n (r * h)"

@@ -15,7 +15,7 @@ class GRUParams(NamedTuple):
 
     w_ih: jax.Array  # [D, 3H], W_r|W_z|W_n
     w_hh: jax.Array  # [H, 3H], U_r|U_z|U_n
-    b_ih: jax.Array | None  # [3H], b_r|b_z|b_n; None where bias="none"
+    b_ih: jax.Array | None  # [3H], b_r|b_z|b_n; None if bias="none"
     b_hh: jax.Array | None  # [3H], c_r|c_z|c_n; None unless bias="double"
 
 
@@ -43,8 +43,8 @@ class GRU(GatedCell):
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (r, z, n).
         b_ih_init: initialiser of b_ih, called on float[H] a gate; or a tuple (r, z, n).
         b_hh_init: initialiser of b_hh, called on float[H] a gate; or a tuple (r, z, n).
-        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
-            it is narrower.
+        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
+            narrower.
         param_dtype: dtype of the parameters.
 
     Raises:

@@ -37,8 +37,8 @@ class IndRNN(ActivatedCell, SplitCell):
         w_ih_init: initialiser of w_ih float[D, H].
         w_hh_init: initialiser of w_hh float[H], which holds u.
         b_init: initialiser of b float[H].
-        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
-            it is narrower.
+        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
+            narrower.
         param_dtype: dtype of the parameters.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The linear recurrent unit: a complex diagonal recurrence, held as pairs of real numbers."""
+"""The linear recurrent unit: a complex diagonal recurrence, stored as pairs of real numbers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class LRUParams(NamedTuple):
     w_ho: jax.Array  # [H, 2O], Re C|Im C
     nu_log: jax.Array  # [H], |lambda| = exp(-exp(nu_log))
     theta_log: jax.Array  # [H], the phase of lambda is exp(theta_log), radians a step
-    gamma_log: jax.Array  # [H], what is written is scaled by exp(gamma_log)
+    gamma_log: jax.Array  # [H], exp(gamma_log) scales what is written
 
 
 class LRUCarry(NamedTuple):
@@ -43,18 +43,18 @@ class LRU(SizedCell, LinearCell):
         h_t = lambda * h_{t-1} + exp(gamma) * (B x_t)
         y_t = Re(C h_t)
 
-    The paper's layer adds D * x_t to y_t; a skip connection around the cell does that.
+    The paper's layer also adds D * x_t to y_t; use a skip connection around the cell for that.
 
     Args:
         hidden_size: H, complex units, at least 1.
-        output_size: O, features of y; H where None.
+        output_size: O, features of y; H if None.
         r_min: lower end of the ring on which lambda is drawn, at least 0.
         r_max: upper end of the ring, above r_min and at most 1.
         max_phase: phases are drawn from [0, max_phase], radians a step.
         w_ih_init: initialiser of w_ih, called on float[D, H] twice; or a tuple (re, im).
         w_ho_init: initialiser of w_ho, called on float[H, O] twice; or a tuple (re, im).
-        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
-            it is narrower.
+        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
+            narrower.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -81,8 +81,8 @@ class LRU(SizedCell, LinearCell):
         if self.output_size is not None:
             _check.size("output_size", self.output_size, least=1)
         if not 0 <= self.r_min < self.r_max <= 1:
-            came = f"{self.r_min!r} and {self.r_max!r}"
-            raise ValueError(f"r_min, r_max: expected 0 <= r_min < r_max <= 1, got {came}")
+            got = f"{self.r_min!r} and {self.r_max!r}"
+            raise ValueError(f"r_min, r_max: expected 0 <= r_min < r_max <= 1, got {got}")
         if not self.max_phase > 0:
             raise ValueError(f"max_phase: expected radians above 0, got {self.max_phase!r}")
 

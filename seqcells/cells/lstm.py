@@ -1,4 +1,4 @@
-"""Long short-term memory, with forget gate, and with peepholes if asked for."""
+"""Long short-term memory, with a forget gate and optional peepholes."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class LSTMParams(NamedTuple):
 
     w_ih: jax.Array  # [D, 4H], W_i|W_f|W_g|W_o
     w_hh: jax.Array  # [H, 4H], U_i|U_f|U_g|U_o
-    b: jax.Array | None  # [4H], b_i|b_f|b_g|b_o; None where bias="none"
-    p: jax.Array | None = None  # [3H], p_i|p_f|p_o; None where peepholes=False
+    b: jax.Array | None  # [4H], b_i|b_f|b_g|b_o; None if bias="none"
+    p: jax.Array | None = None  # [3H], p_i|p_f|p_o; None if peepholes=False
 
 
 class LSTMCarry(NamedTuple):
@@ -36,7 +36,7 @@ class LSTMCarry(NamedTuple):
 class LSTM(DenseCell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
 
-    The peepholes p (Gers & Schmidhuber 2000) are zero unless asked for::
+    The peepholes p (Gers & Schmidhuber 2000) are optional::
 
         i_t = sigmoid(W_i x_t + U_i h_{t-1} + p_i * c_{t-1} + b_i)  input gate
         f_t = sigmoid(W_f x_t + U_f h_{t-1} + p_f * c_{t-1} + b_f)  forget gate
@@ -56,8 +56,8 @@ class LSTM(DenseCell):
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (i, f, g, o).
         b_init: initialiser of b, called on float[H] a gate; or a tuple (i, f, g, o).
         p_init: initialiser of p, called on float[3H].
-        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
-            it is narrower.
+        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
+            narrower.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -127,14 +127,14 @@ class LSTM(DenseCell):
         return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
 
     def why_not_split(self) -> str | None:
-        """Say why peepholes are no split cell."""
+        """Return why a cell with peepholes cannot be split, or None."""
         return "its peepholes bring parameters into the gates" if self.peepholes else None
 
     def recur(self, params: LSTMParams, carry: LSTMCarry, drive: Gates) -> LSTMCarry:
         """Compute h_t and c_t."""
         if params.p is None:
             return super().recur(params, carry, drive)
-        *_, o, c = self._peep(params, carry, drive, self.mix(params, carry))
+        *_, o, c = self._peep(params.p, carry, drive, self.mix(params, carry))
         return LSTMCarry(o * jnp.tanh(c), c)
 
     def gates(
@@ -143,14 +143,14 @@ class LSTM(DenseCell):
         """Compute i, f and o."""
         mixed = self.mix(params, carry) if mixed is None else mixed
         if params.p is not None:
-            return dict(zip(self.PEEPHOLES, self._peep(params, carry, drive, mixed), strict=False))
+            values = self._peep(params.p, carry, drive, mixed)
+            return dict(zip(self.PEEPHOLES, values, strict=False))
         i, f, _, o = (jax.nn.sigmoid(d + m) for d, m in zip(drive, mixed, strict=True))
         return {"i": i, "f": f, "o": o}
 
-    def _peep(self, params: LSTMParams, carry: LSTMCarry, drive: Gates, mixed: Gates) -> Gates:
+    def _peep(self, p: jax.Array, carry: LSTMCarry, drive: Gates, mixed: Gates) -> Gates:
         """Compute i, f, o and c_t with peepholes."""
-        assert params.p is not None
-        p_i, p_f, p_o = gates(params.p.astype(carry.c.dtype), 3)
+        p_i, p_f, p_o = gates(p.astype(carry.c.dtype), 3)
         i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
         i, f = jax.nn.sigmoid(i + p_i * carry.c), jax.nn.sigmoid(f + p_f * carry.c)
         c = f * carry.c + i * jnp.tanh(g)

@@ -15,7 +15,7 @@ class MGUParams(NamedTuple):
 
     w_ih: jax.Array  # [D, 2H], W_f|W_n
     w_hh: jax.Array  # [H, 2H], U_f|U_n
-    b_ih: jax.Array | None  # [2H], b_f|b_n; None where bias="none"
+    b_ih: jax.Array | None  # [2H], b_f|b_n; None if bias="none"
     b_hh: jax.Array | None  # [2H], c_f|c_n; None unless bias="double"
 
 
@@ -38,8 +38,8 @@ class MGU(GatedCell):
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (f, n).
         b_ih_init: initialiser of b_ih, called on float[H] a gate; or a tuple (f, n).
         b_hh_init: initialiser of b_hh, called on float[H] a gate; or a tuple (f, n).
-        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
-            it is narrower.
+        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
+            narrower.
         param_dtype: dtype of the parameters.
 
     Raises:

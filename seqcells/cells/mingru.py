@@ -39,8 +39,8 @@ class MinGRU(ActivatedCell, LinearCell):
         bias: "single" (b) or "none".
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (z, n) of them.
         b_init: initialiser of b, called on float[H] a gate; or a tuple (z, n).
-        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
-            it is narrower.
+        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
+            narrower.
         param_dtype: dtype of the parameters.
 
     Raises:

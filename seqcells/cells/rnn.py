@@ -32,8 +32,8 @@ class RNN(ActivatedCell, DenseCell):
         w_ih_init: initialiser of w_ih float[D, H].
         w_hh_init: initialiser of w_hh float[H, H].
         b_init: initialiser of b float[H].
-        dtype: dtype of computation; that of the input where None. The carry is held in float32 when
-            it is narrower.
+        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
+            narrower.
         param_dtype: dtype of the parameters.
 
     Raises:

@@ -4,11 +4,11 @@ from seqcells._layer import Layer as Layer
 from seqcells.layers.bidirectional import MERGES as MERGES
 from seqcells.layers.bidirectional import Bidirectional as Bidirectional
 from seqcells.layers.bidirectional import Both as Both
+from seqcells.layers.layer_norm import LayerNorm as LayerNorm
+from seqcells.layers.layer_norm import LayerNormParams as LayerNormParams
 from seqcells.layers.recurrent import Recurrent as Recurrent
 from seqcells.layers.recurrent import RecurrentParams as RecurrentParams
 from seqcells.layers.residual import Residual as Residual
 from seqcells.layers.stack import Stack as Stack
-from seqcells.layers.wrappers import LayerNorm as LayerNorm
-from seqcells.layers.wrappers import LayerNormParams as LayerNormParams
 from seqcells.layers.wrappers import VariationalDropout as VariationalDropout
 from seqcells.layers.wrappers import Zoneout as Zoneout

@@ -1,4 +1,4 @@
-"""Cells around a cell: dropout, zoneout and layer norm inside the gates.
+"""Cells around a cell: variational dropout and zoneout.
 
 `unroll(..., key=key)` draws the noise of all steps at once, and `step(..., key=key)` that of one;
 without a key they evaluate. The same key gives the same noise.
@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 
 from seqcells import _check
 from seqcells._cell import Cell, SplitCell
-from seqcells._model import fresh_carry, start_carry
+from seqcells._model import fresh_carry
 from seqcells._trees import select
 from seqcells._types import (
     Carry,
@@ -30,8 +30,8 @@ from seqcells._types import (
 
 
 @dataclasses.dataclass(frozen=True)
-class _Wrapper(Cell):
-    """A cell that does what the cell within it does, except where it says otherwise."""
+class Wrapper(Cell):
+    """A cell that delegates to the cell within it whatever a subclass does not override."""
 
     cell: Cell
 
@@ -81,7 +81,7 @@ class _Wrapper(Cell):
 
 
 @dataclasses.dataclass(frozen=True)
-class VariationalDropout(_Wrapper):
+class VariationalDropout(Wrapper):
     """Dropout with one mask a sequence, the same at every step (Gal & Ghahramani 2016).
 
     What is kept is scaled by 1 / (1 - rate). The recurrent mask is on the h that enters the
@@ -110,7 +110,7 @@ class VariationalDropout(_Wrapper):
         _check.rate("input_rate", self.input_rate)
         _check.rate("recurrent_rate", self.recurrent_rate)
         if self.recurrent_rate:
-            _check_split("recurrent_rate", self.cell)
+            check_split("recurrent_rate", self.cell)
 
     def noisy(self, params: Params, xs: Inputs, key: jax.Array) -> tuple[Cell, Params, Inputs]:
         """Draw the masks, [*B, D] and as the carry."""
@@ -125,7 +125,7 @@ class VariationalDropout(_Wrapper):
             _keys_like(k_carry, fresh),
             fresh,
         )
-        return _Masked(cell), _MaskedParams(params, mask), seen
+        return _Masked(check_split("cell", cell)), _MaskedParams(params, mask), seen
 
 
 class _MaskedParams(NamedTuple):
@@ -133,8 +133,10 @@ class _MaskedParams(NamedTuple):
     mask: Carry  # as the carry; 0, or 1 / (1 - rate)
 
 
-class _Masked(_Wrapper):
+class _Masked(Wrapper):
     """A split cell whose recurrent product sees its carry through a mask."""
+
+    cell: SplitCell
 
     def project(self, params: _MaskedParams, x: Inputs) -> Drive:
         return self.cell.project(params.cell, x)
@@ -142,7 +144,6 @@ class _Masked(_Wrapper):
     def next_carry(
         self, params: _MaskedParams, carry: Carry, drive: Drive, fresh: jax.Array | None
     ) -> Carry:
-        assert isinstance(self.cell, SplitCell)
         seen = jax.tree.map(jnp.multiply, carry, params.mask)
         return self.cell.gate(carry, drive, self.cell.mix(params.cell, seen))
 
@@ -151,7 +152,7 @@ class _Masked(_Wrapper):
 
 
 @dataclasses.dataclass(frozen=True)
-class Zoneout(_Wrapper):
+class Zoneout(Wrapper):
     """Zoneout (Krueger et al. 2017): at every step some units keep their old carry.
 
     In evaluation the carry is the mean: rate * old + (1 - rate) * new.
@@ -206,7 +207,7 @@ class Zoneout(_Wrapper):
         return jax.tree.unflatten(structure, rates)
 
 
-class _Kept(_Wrapper):
+class _Kept(Wrapper):
     """A cell that reads (x, keep) and keeps its old carry where `keep` says so."""
 
     def init_carry(self, x: Inputs, params: Params = None) -> Carry:
@@ -226,100 +227,14 @@ class _Kept(_Wrapper):
         return self.cell.read(params, carry, drive[0])
 
 
-class LayerNormParams(NamedTuple):
-    """Parameters of `LayerNorm`; scales and shifts are trees as the cell's drive, [H] a gate."""
-
-    cell: Params  # of the cell within
-    drive_scale: Drive  # [H] a gate, starts at 1
-    drive_shift: Drive  # [H] a gate, starts at 0
-    mixed_scale: Mixed  # [H] a gate, starts at 1
-    mixed_shift: Mixed  # [H] a gate, starts at 0
-
-
-@dataclasses.dataclass(frozen=True)
-class LayerNorm(SplitCell, _Wrapper):
-    """Layer norm inside the gates (Ba, Kiros & Hinton 2016).
-
-    What the input and what the carry send to each gate is normalised over the units by itself,
-    (a - mean) / sqrt(variance + eps) * scale + shift, before the two are added. The bias within a
-    cell is part of what is normalised; with it gone, `GRU(64, bias="none")`, nothing is lost, since
-    the shifts are biases.
-
-    Args:
-        cell: a `SplitCell` that can be split, such as `GRU(64)`.
-        eps: added to the variance.
-
-    Raises:
-        ValueError: for a cell that cannot be split, with the reason.
-    """
-
-    eps: float = 1e-6
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_split("cell", self.cell)
-
-    @property
-    def _split(self) -> SplitCell:
-        assert isinstance(self.cell, SplitCell)
-        return self.cell
-
-    def init(self, key: jax.Array, input_size: InputSize) -> LayerNormParams:
-        """Make the parameters of the cell within, scales of 1 and shifts of 0."""
-        params = self.cell.init(key, input_size)
-        dtype = jax.tree.leaves(params)[0].dtype
-        x = jax.tree.map(lambda a: a.astype(dtype), self.zero_input(input_size))
-        drive = jax.eval_shape(self.cell.project, params, x)
-        mixed = jax.eval_shape(lambda: self._split.mix(params, start_carry(self.cell, x, params)))
-
-        def filled(tree: PyTree, value: int) -> PyTree:
-            return jax.tree.map(lambda a: jnp.full(a.shape, value, dtype), tree)
-
-        ones_and_zeros = (filled(tree, value) for tree in (drive, mixed) for value in (1, 0))
-        return LayerNormParams(params, *ones_and_zeros)
-
-    def project(self, params: LayerNormParams, x: Inputs) -> Drive:
-        """Project and normalise, gate by gate."""
-        drive = self.cell.project(params.cell, x)
-        return jax.tree.map(self._normal, drive, params.drive_scale, params.drive_shift)
-
-    def mix(self, params: LayerNormParams, carry: Carry) -> Mixed:
-        """Compute the recurrent product and normalise it, gate by gate."""
-        mixed = self._split.mix(params.cell, carry)
-        return jax.tree.map(self._normal, mixed, params.mixed_scale, params.mixed_shift)
-
-    def gate(self, carry: Carry, drive: Drive, mixed: Mixed) -> Carry:
-        """Compute the next carry as the cell within."""
-        return self._split.gate(carry, drive, mixed)
-
-    def gates(
-        self, params: LayerNormParams, carry: Carry, drive: Drive, mixed: Mixed = None
-    ) -> dict[str, jax.Array]:
-        """Compute the gates of the cell within from what is normalised."""
-        mixed = self.mix(params, carry) if mixed is None else mixed
-        return self.cell.gates(params.cell, carry, drive, mixed)
-
-    def next_carry(
-        self, params: LayerNormParams, carry: Carry, drive: Drive, fresh: jax.Array | None
-    ) -> Carry:
-        """Compute the next carry as `gate(carry, drive, mix(params, carry))`."""
-        return self.recur(params, carry, drive)
-
-    def read(self, params: LayerNormParams, carry: Carry, drive: Drive) -> Outputs:
-        """Read the output of the cell within."""
-        return self.cell.read(params.cell, carry, drive)
-
-    def _normal(self, a: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
-        centred = a - jnp.mean(a, axis=-1, keepdims=True)
-        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-        normal = centred * jax.lax.rsqrt(variance + self.eps)
-        return normal * scale.astype(a.dtype) + shift.astype(a.dtype)
-
-
-def _check_split(name: str, cell: Cell) -> None:
-    why_not = cell.why_not_split() if isinstance(cell, SplitCell) else "it is no SplitCell"
-    if why_not is not None:
-        raise ValueError(f"{name}: expected a cell that can be split, got {cell}: {why_not}")
+def check_split(name: str, cell: Cell) -> SplitCell:
+    """Return a cell that can be split, or raise."""
+    why_not = "it is not a SplitCell"
+    if isinstance(cell, SplitCell):
+        why_not = cell.why_not_split()
+        if why_not is None:
+            return cell
+    raise ValueError(f"{name}: expected a cell that can be split, got {cell}: {why_not}")
 
 
 def _kept(key: jax.Array, rate: float, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:

@@ -157,7 +157,7 @@ BAD = {
         lambda: sc.VariationalDropout(sc.GRU(H, reset_after=False), 0.1, 0.1),
         "recurrent_rate: .*two products",
     ),
-    "a norm of what has no gates": (lambda: sc.LayerNorm(sc.MinGRU(H)), "cell: .*no SplitCell"),
+    "a norm of what has no gates": (lambda: sc.LayerNorm(sc.MinGRU(H)), "cell: .*not a SplitCell"),
 }
 
 

@@ -1,0 +1,100 @@
+"""Layer norm inside the gates of a cell."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqcells._cell import SplitCell
+from seqcells._model import start_carry
+from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params, PyTree
+from seqcells.layers.wrappers import Wrapper, check_split
+
+
+class LayerNormParams(NamedTuple):
+    """Parameters of `LayerNorm`; scales and shifts are trees as the cell's drive, [H] a gate."""
+
+    cell: Params  # of the cell within
+    drive_scale: Drive  # [H] a gate, starts at 1
+    drive_shift: Drive  # [H] a gate, starts at 0
+    mixed_scale: Mixed  # [H] a gate, starts at 1
+    mixed_shift: Mixed  # [H] a gate, starts at 0
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerNorm(SplitCell, Wrapper):
+    """Layer norm inside the gates (Ba, Kiros & Hinton 2016).
+
+    What the input and what the carry send to each gate is normalised over the units by itself,
+    (a - mean) / sqrt(variance + eps) * scale + shift, before the two are added. The bias within a
+    cell is part of what is normalised; with it gone, `GRU(64, bias="none")`, nothing is lost, since
+    the shifts are biases.
+
+    Args:
+        cell: a `SplitCell` that can be split, such as `GRU(64)`.
+        eps: added to the variance.
+
+    Raises:
+        ValueError: for a cell that cannot be split, with the reason.
+    """
+
+    cell: SplitCell
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_split("cell", self.cell)
+
+    def init(self, key: jax.Array, input_size: InputSize) -> LayerNormParams:
+        """Make the parameters of the cell within, scales of 1 and shifts of 0."""
+        params = self.cell.init(key, input_size)
+        dtype = jax.tree.leaves(params)[0].dtype
+        x = jax.tree.map(lambda a: a.astype(dtype), self.zero_input(input_size))
+        drive = jax.eval_shape(self.cell.project, params, x)
+        mixed = jax.eval_shape(lambda: self.cell.mix(params, start_carry(self.cell, x, params)))
+
+        def filled(tree: PyTree, value: int) -> PyTree:
+            return jax.tree.map(lambda a: jnp.full(a.shape, value, dtype), tree)
+
+        ones_and_zeros = (filled(tree, value) for tree in (drive, mixed) for value in (1, 0))
+        return LayerNormParams(params, *ones_and_zeros)
+
+    def project(self, params: LayerNormParams, x: Inputs) -> Drive:
+        """Project and normalise, gate by gate."""
+        drive = self.cell.project(params.cell, x)
+        return jax.tree.map(self._normal, drive, params.drive_scale, params.drive_shift)
+
+    def mix(self, params: LayerNormParams, carry: Carry) -> Mixed:
+        """Compute the recurrent product and normalise it, gate by gate."""
+        mixed = self.cell.mix(params.cell, carry)
+        return jax.tree.map(self._normal, mixed, params.mixed_scale, params.mixed_shift)
+
+    def gate(self, carry: Carry, drive: Drive, mixed: Mixed) -> Carry:
+        """Compute the next carry as the cell within."""
+        return self.cell.gate(carry, drive, mixed)
+
+    def gates(
+        self, params: LayerNormParams, carry: Carry, drive: Drive, mixed: Mixed = None
+    ) -> dict[str, jax.Array]:
+        """Compute the gates of the cell within from what is normalised."""
+        mixed = self.mix(params, carry) if mixed is None else mixed
+        return self.cell.gates(params.cell, carry, drive, mixed)
+
+    def next_carry(
+        self, params: LayerNormParams, carry: Carry, drive: Drive, fresh: jax.Array | None
+    ) -> Carry:
+        """Compute the next carry as `gate(carry, drive, mix(params, carry))`."""
+        return self.recur(params, carry, drive)
+
+    def read(self, params: LayerNormParams, carry: Carry, drive: Drive) -> Outputs:
+        """Read the output of the cell within."""
+        return self.cell.read(params.cell, carry, drive)
+
+    def _normal(self, a: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+        centred = a - jnp.mean(a, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(variance + self.eps)
+        return normal * scale.astype(a.dtype) + shift.astype(a.dtype)
