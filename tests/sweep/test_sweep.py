@@ -139,15 +139,6 @@ def test_a_survivor_of_halving_keeps_its_hyperparameters(once):
         np.testing.assert_allclose(row["loss"], alone[row["id"]], 1e-5)
 
 
-def test_a_state_may_hold_the_hyperparameters():
-    """The state is donated to the program, and the hyperparameters passed beside it are not."""
-    task = sweep.Task(
-        lambda hparams, key: hparams, lambda state, hparams, n: (state, {"loss": jnp.ones(n)})
-    )
-    rows = sweep.run(lambda: task, space(seeds=2), 30, segment=10).rows
-    assert [row["status"] for row in rows] == ["done"] * 4
-
-
 def test_a_batch_is_as_wide_as_memory_allows(monkeypatch, once):
     full = sweep.run(make, space(), 10, segment=10)
     need = {}
