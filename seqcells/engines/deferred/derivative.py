@@ -6,49 +6,59 @@ Recurrence. A split cell computes at step t, from its input x_t and the old carr
     m_t = mix(params, h_{t-1})                   mixed: the one product with the recurrent weights
     h_t = gate(h_{t-1}, d_t, m_t)                elementwise
 
-Tangent. Write ' for a tangent, and H_t, D_t, M_t for the slopes of `gate` at step t by its three
-arguments: they are elementwise factors, since `gate` is elementwise. By the chain rule, which is
-what `jax.jvp` computes::
+The operation computes the h_t; `read` follows it, and JAX differentiates that as usual.
 
-    d'_t = (dproject/dparams) params' + (dproject/dx) x'_t
-    m'_t = (dmix/dparams) params' + (dmix/dh) h'_{t-1}
+Tangent. Write ' for a tangent, and H_t, D_t, M_t for the slopes of `gate` at step t by its three
+arguments: they are elementwise factors, since `gate` is elementwise. Derivatives of `project` and
+`mix` with a subscript t are taken at x_t and at h_{t-1}. By the chain rule, which is what `jax.jvp`
+computes::
+
+    d'_t = (dproject/dparams)_t params' + (dproject/dx)_t x'_t
+    m'_t = (dmix/dparams)_t params' + (dmix/dh)_t h'_{t-1}
     h'_t = H_t h'_{t-1} + D_t d'_t + M_t m'_t
 
 Now separate what needs the tangent of a carry from what does not::
 
-    a_t  = D_t d'_t + M_t (dmix/dparams) params'                     for all steps at once
-    h'_t = H_t h'_{t-1} + M_t (dmix/dh) h'_{t-1} + a_t               step by step
+    a_t  = D_t d'_t + M_t (dmix/dparams)_t params'                   for all steps of a window
+    h'_t = H_t h'_{t-1} + M_t (dmix/dh)_t h'_{t-1} + a_t             step by step
 
-Transpose. Write _bar for a cotangent. Let g_t be the part of h_bar_t that comes directly from the
-loss. Transposing the two lines gives::
+Transpose. Write _bar for a cotangent. Let g_t be the part of h_bar_t that comes directly from what
+reads h_t. Transposing the two lines gives::
 
-    h_bar_t     = g_t + H_{t+1} h_bar_{t+1} + (dmix/dh)^T (M_{t+1} h_bar_{t+1})      step by step
-    x_bar_t     = (dproject/dx)^T (D_t h_bar_t)                             for all steps at once
-    params_bar  = sum over t of (dproject/dparams)^T (D_t h_bar_t)          for all steps at once
-                            + (dmix/dparams)^T (M_t h_bar_t)
+    h_bar_t     = g_t + H_{t+1} h_bar_{t+1} + (dmix/dh)_{t+1}^T (M_{t+1} h_bar_{t+1})
+    x_bar_t     = (dproject/dx)_t^T (D_t h_bar_t)
+    params_bar  = sum over t of (dproject/dparams)_t^T (D_t h_bar_t)
+                              + (dmix/dparams)_t^T (M_t h_bar_t)
 
-The product that is deferred is that of params_bar: it needs h_bar_t, but h_bar_t does not need it.
-For mix = h W, its last term is the sum over t of h_{t-1}^T (M_t h_bar_t): one matrix product for
-all rows of all steps of a window. The derivative of a plain scan computes it step by step.
+The first line runs step by step, from the last step to h_bar_0, the cotangent of the initial carry.
+The other two are computed for all steps of a window at once. The product that is deferred is that
+of params_bar: it needs h_bar_t, but h_bar_t does not need it. For mix = h W, its last term is the
+sum over t of h_{t-1}^T (M_t h_bar_t): one matrix product for all rows of all steps of a window, and
+the transpose of the scan over windows adds up the windows. The derivative of a plain scan computes
+this product step by step.
 
-JAX derives the transpose from the tangent; only `PretransposedMixJvp` has one of its own. The names
-of the equations in this file and in `loops`:
+Where carry, drive or mixed have several leaves (an LSTM's h and c), H_t, D_t and M_t are tables
+with a row for each leaf of the carry, and a product with them is a sum over leaves.
 
-==============================  ==================================================================
-recurrence                      `Forward`, by `one_step`
-d'_t, (dmix/dparams) params'    `ForwardJvp._linearize`: `d_drive`, `d_mixed`
-H_t, D_t, M_t                   the same: the columns of `table`; `by_carry` is H_t, `by_mixed` M_t
-a_t                             the same: `drive_tangents`
-(dmix/dh) h'_{t-1}              `mix_jvp`
-h'_t                            `Loops.tangents`
-h_bar_t, x_bar_t, params_bar    the transpose of `ForwardJvp`, by `jax.linear_transpose`
-==============================  ==================================================================
+JAX derives the transpose from the tangent, by `jax.linear_transpose`. `PretransposedMixJvp` is an
+equal of `mix_jvp` whose transpose multiplies by matrices that were transposed before the loop. The
+names of the equations in this file and in `loops`:
 
-Steps are taken a window at a time. Within a window `jax.checkpoint` stores nothing, so the backward
-pass needs memory for the carries, for the residuals that the user keeps, and for one window.
+================================  ================================================================
+recurrence                        `Forward`, by `one_step`
+d'_t, (dmix/dparams)_t params'    `ForwardJvp._linearize`: `d_drive`, `d_mixed`
+H_t, D_t, M_t                     the same: `table`; `by_carry` is H_t, `by_mixed` is M_t
+a_t                               the same: `drive_tangents`
+(dmix/dh)_t h'_{t-1}              `mix_jvp`
+h'_t                              `Loops.tangents`
+h_bar_t, x_bar_t, params_bar      the transpose of `ForwardJvp`
+================================  ================================================================
 
-Flags. A restart replaces h_{t-1} by a fresh carry, and h'_{t-1} by the tangent of that. At padding,
-h_t is h_{t-1}, and h'_t is h'_{t-1}.
+Within a window `jax.checkpoint` stores nothing, so the backward pass needs memory for the carries,
+for the residuals that the schedule keeps, and for one window.
+
+Flags. A restart replaces h_{t-1} by a fresh carry, and h'_{t-1} by the tangent of that; so h_bar
+goes to the fresh carry there. At padding, h_t is h_{t-1}, h'_t is h'_{t-1}, and h_bar passes.
 """
 
 from __future__ import annotations
@@ -211,7 +221,7 @@ class Forward(Function):
         return tuple(jax.tree.leaves(windows.join(outputs)))
 
     def with_residuals(self) -> Function:
-        """Return the function that stores what the user keeps."""
+        """Return the function that stores what the schedule keeps."""
         return dataclasses.replace(self, has_residuals=bool(self.keep))
 
     def without_residuals(self) -> Function:
