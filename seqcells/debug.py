@@ -240,7 +240,7 @@ def padding(s: Sample) -> None:
 
 
 def resets(s: Sample) -> None:
-    """Packed sequences equal separate ones, forward and in reverse."""
+    """Packed sequences equal separate ones, forward and in reverse, and so do steps."""
     cut = 3
     starts = jnp.zeros(s.xs.shape[:2], bool).at[jnp.array([0, cut])].set(True)
     for reverse in (False, True):
@@ -248,6 +248,10 @@ def resets(s: Sample) -> None:
         parts = (s.xs[:cut], s.xs[cut:])
         alone = [unroll(s.cell, s.params, part, reverse=reverse)[1] for part in parts]
         _same("packed", packed, jax.tree.map(lambda *a: jnp.concatenate(a), *alone))
+    carry, one = s.carry, jax.jit(s.cell.step)
+    for x, reset in zip(s.xs, starts, strict=True):
+        carry, _ = one(s.params, carry, x, reset)
+    _same("step with a reset", carry, unroll(s.cell, s.params, s.xs, resets=starts)[0])
 
 
 def dtype(s: Sample) -> None:

@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.flatten_util import ravel_pytree
 
 import seqcells as sc
 from seqcells.diagnostics import (
@@ -14,7 +15,9 @@ from seqcells.diagnostics import (
     in_float64,
     jacobian_by_lag,
     layer_gradients_by_lag,
+    lyapunov_exponents,
     recurrences,
+    step_jacobians,
 )
 from tests.support.laws import CASES, B, D, H, T, assert_close, draw
 
@@ -88,6 +91,23 @@ def test_the_carry_of_a_net_is_split_among_its_cells():
     learned = recurrences(NETS["learned"], *drawn(NETS["learned"]))[0]
     expected = drawn(NETS["learned"])[0][0].carry
     assert_close(learned.carry.c, np.broadcast_to(expected.c, (B, 4)))
+
+
+@exact
+def test_the_dynamics_of_a_net_are_those_of_its_step():
+    """Row by row, backward; and the exponents of all directions add up to the mean ln |det|."""
+    net = NETS["stack"]
+    params, xs = drawn(net, ())
+    flat, back = ravel_pytree(net.init_carry(xs[0]))
+    expected = []
+    for x in xs:
+        step = lambda h, x=x: ravel_pytree(net.step(params, back(h), x)[0])[0]  # noqa: E731
+        expected.append(jax.jit(jax.jacrev(step))(flat))
+        flat = step(flat)
+    jacobians = jax.jit(step_jacobians)(net, params, xs)
+    assert_close(jacobians, np.stack(expected))
+    exponents = jax.jit(lyapunov_exponents)(net, params, xs)
+    assert_close(np.sum(exponents), np.mean(np.linalg.slogdet(jacobians)[1]), 1e-9)
 
 
 @exact
