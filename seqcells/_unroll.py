@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 from seqcells import _check, _flags
 from seqcells._cell import Cell
 from seqcells._flags import Flags
-from seqcells._layer import Layer, Start, Time
+from seqcells._inputs import check_xs, time_back, time_first, to_front
+from seqcells._layer import Start, Time
 from seqcells._model import Model, fresh_carry, leading
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines import ENGINES, Engine, Plan
@@ -154,7 +155,7 @@ def select_engine(
     shapes = jax.tree.leaves(xs, is_leaf=lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
     if all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in shapes):
         axis = check_xs(cell, xs, time_axis)
-        first = jax.eval_shape(lambda xs: _to_front(xs, axis), xs)
+        first = jax.eval_shape(lambda xs: to_front(xs, axis), xs)
     else:
         first, axis = time_first(cell, xs, time_axis)
     flags = _flags.make(leading(cell, first), lengths, mask, resets, axis, reverse)
@@ -221,50 +222,6 @@ def _carries(model: Model, params: Params, xs: Inputs, carry: Carry, flags: Flag
 
     inputs = (xs, flags.valid, flags.restart)
     return jax.lax.scan(body, carry, inputs, reverse=flags.reverse)[1]
-
-
-def check_xs(model: Model, xs: Inputs, time_axis: int) -> int:
-    """Check xs, arrays or their shapes; return the axis of time counted from the front."""
-    own, leads = model.x_ndim, set()
-    if not jax.tree.leaves(xs):
-        raise TypeError(f"xs: expected float[T, *B, D], got {_check.describe_one(xs)}")
-    for leaf in jax.tree.leaves(xs):
-        _check.kind("xs", leaf.dtype, model.x_dtypes, "cast it, or embed tokens first")
-        if leaf.ndim < 1 + own:
-            few = "at least two axes" if own == 1 else f"time and {own} axes of their own"
-            raise ValueError(f"xs: expected float[T, *B, D], {few}, got shape {leaf.shape}")
-        leads.add(tuple(leaf.shape[: leaf.ndim - own]))
-    if len(leads) != 1:
-        shapes = _check.describe(xs)
-        raise ValueError(f"xs: expected arrays with the same axes [T, *B], got {shapes}")
-    (lead,) = leads
-    count, axis = len(lead), _check.integer("time_axis", time_axis)
-    if not -count - own <= axis < count + own or axis % (count + own) >= count:
-        raise ValueError(
-            f"time_axis: expected an axis of xs {jax.tree.map(jnp.shape, xs)} before "
-            f"{'the last' if own == 1 else f'its last {own}'}, got {time_axis}"
-        )
-    return axis % (count + own)
-
-
-def time_first(model: Model, xs: Inputs, time_axis: int = 0) -> tuple[Inputs, int]:
-    """Check model and xs; return xs with time first, and the axis counted from the front."""
-    _check.instance("model", model, (Cell, Layer), "GRU(64)")
-    expected = "float[T, *B, D]; pad ragged sequences and give lengths"
-    arrays = jax.tree.map(
-        lambda leaf: _check.array("xs", leaf, expected), xs, is_leaf=lambda a: isinstance(a, list)
-    )
-    axis = check_xs(model, arrays, time_axis)
-    return _to_front(arrays, axis), axis
-
-
-def _to_front(xs: Inputs, axis: int) -> Inputs:
-    return jax.tree.map(lambda a: jnp.moveaxis(a, axis, 0), xs)
-
-
-def time_back(tree: PyTree, axis: int) -> PyTree:
-    """Move time from the front to `axis`."""
-    return jax.tree.map(lambda a: jnp.moveaxis(a, 0, axis), tree)
 
 
 def begin(model: M, params: Params, xs: Inputs, carry: Carry) -> tuple[M, Inputs, Carry, Flags]:

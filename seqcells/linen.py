@@ -10,10 +10,11 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._cell import Cell
+from seqcells._inputs import time_first
 from seqcells._layer import Layer
 from seqcells._model import Model, param_shapes
 from seqcells._types import Carry, Inputs, Outputs, Params
-from seqcells._unroll import time_first, unroll
+from seqcells._unroll import unroll
 
 
 class RNN(nn.Module):

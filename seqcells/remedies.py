@@ -17,9 +17,10 @@ import optax
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params, SplitCell
 from seqcells._flags import Flags
+from seqcells._inputs import time_first
 from seqcells._linear import wide
 from seqcells._types import PyTree
-from seqcells._unroll import prepare, time_first, trajectory
+from seqcells._unroll import prepare, trajectory
 from seqcells.diagnostics import carry_gradient, lyapunov_exponents
 from seqcells.diagnostics._lag import norm
 
