@@ -221,6 +221,12 @@ class FunctionCell(Cell):
             value = getattr(self, name)
             if not callable(value) and not (name == "init_fn" and value is None):
                 raise TypeError(f"{name}: expected a function, got {value!r}")
+        _check.size("x_ndim", self.x_ndim, least=0)
+        if not isinstance(self.x_dtypes, tuple) or not self.x_dtypes:
+            raise TypeError(
+                "x_dtypes: expected a tuple of kinds of dtype, such as (jnp.integer,), "
+                f"got {self.x_dtypes!r}"
+            )
 
     def init(self, key: jax.Array, input_size: InputSize) -> Params:
         """Call `init_fn`."""

@@ -104,7 +104,7 @@ def test_a_sum_of_1000_ones_is_not_rounded_away(carrier, dtype):
         carry, _ = sc.unroll(cell, params, ones)
         assert float(carry[0]) == 1000
         return
-    cell = sc.GRU(1, carrier[4:], "single")
+    cell = sc.GRU(1, reset_after=carrier == "gru-after", bias="single")
     z = 2.0**-10  # a write of z * n that is under half a unit of bfloat16 once h is above 1/8
     bias = jnp.array([0.0, -np.log(1 / z - 1), 100.0])
     params = sc.GRUParams(jnp.zeros((1, 3)), jnp.zeros((1, 3)), bias, None)

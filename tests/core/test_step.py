@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,8 @@ import pytest
 from flax import nnx
 
 import seqcells as sc
+from seqcells._model import Model
+from seqcells._types import Inputs, Params
 from tests.support.laws import CASES, assert_close, assert_same_bits
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
@@ -23,10 +25,10 @@ RESETS = np.eye(T, B, dtype=bool)  # at each position one sequence starts, and o
 class Row(NamedTuple):
     """A model, what its inputs are, and how it is called."""
 
-    model: Any
-    xs: Any = None  # [T, B, ...]; float[T, B, D] if None
-    key: Any = None
-    calls: Callable[[Any, Any], tuple[Any, Any]] = lambda model, params: (
+    model: Model
+    xs: Inputs = None  # [T, B, ...]; float[T, B, D] if None
+    key: jax.Array | None = None
+    calls: Callable[[Model, Params], tuple[Callable, Callable]] = lambda model, params: (
         functools.partial(sc.unroll, model, params),
         functools.partial(model.step, params),
     )
@@ -48,9 +50,9 @@ def in_linen(model, params):
 class Observed(NamedTuple):
     """Values, which of them were observed, and the time since the step before."""
 
-    values: Any  # float[*B, D]
-    observed: Any  # bool[*B, D]
-    elapsed: Any  # float[*B, 1]
+    values: jax.Array  # float[*B, D]
+    observed: jax.Array  # bool[*B, D]
+    elapsed: jax.Array  # float[*B, 1]
 
 
 def decay(params, carry, x):
@@ -324,6 +326,16 @@ BAD = {
         lambda p, x: sc.unroll(IMAGES, None, x),
         ValueError,
         "xs: .*3 axes of their own",
+    ),
+    "an x_ndim below 0": (
+        lambda p, x: sc.FunctionCell(token, token_carry, x_ndim=-1),
+        ValueError,
+        "x_ndim: .*-1",
+    ),
+    "one kind of dtype": (
+        lambda p, x: sc.FunctionCell(token, token_carry, x_dtypes=jnp.integer),
+        TypeError,
+        "x_dtypes: .*tuple.*integer",
     ),
     "a first carry unlearned": (
         lambda p, x: LAYERS["learned"].model.init_carry(x),

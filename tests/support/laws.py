@@ -11,9 +11,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from _pytest.mark import ParameterSet
+from jax.typing import DTypeLike
 
 import seqcells as sc
 from seqcells._flags import Flags
+from seqcells._types import Carry, Params, PyTree
 from tests.support import reference
 
 T, B, D, H = 7, 3, 2, 3
@@ -25,7 +28,7 @@ class Case(NamedTuple):
 
     cell: sc.Cell
     step: reference.Step  # the same cell for one sequence, in NumPy
-    fresh: Any  # the carry with which one sequence starts
+    fresh: Carry  # the carry with which one sequence starts
 
 
 def pair_step(params, carry, x):
@@ -115,7 +118,7 @@ def ways(name: str) -> list[str]:
     return [way for way in ENGINES if ENGINES[way].why_not(cell, xs, Flags()) is None]
 
 
-def _row(name: str, way: str | None = None) -> Any:
+def _row(name: str, way: str | None = None) -> ParameterSet:
     """One row of a table."""
     values = (CASES[name],) if way is None else (CASES[name], ENGINES[way])
     label = name if way is None else f"{name}-{way}"
@@ -123,7 +126,7 @@ def _row(name: str, way: str | None = None) -> Any:
 
 
 @functools.cache
-def tables(every: bool) -> dict[str, list[Any]]:
+def tables(every: bool) -> dict[str, list[ParameterSet]]:
     """Return the rows of each table by its name; `every` puts every cell into every table."""
     families = tuple(CASES) if every else FAMILIES
     built_in = [name for name in families if name != "function"]
@@ -163,10 +166,10 @@ over_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forwar
 class Problem(NamedTuple):
     """What an unroll is given, in float64, and the weights of the loss taken of what comes out."""
 
-    params: Any
+    params: Params
     xs: np.ndarray  # [T, *B, D]
-    carry: Any  # [*B, ...]
-    weigh_carry: Any  # as carry
+    carry: Carry  # [*B, ...]
+    weigh_carry: Carry  # as carry
     weigh_ys: np.ndarray  # [T, *B, H]
 
 
@@ -183,7 +186,7 @@ def draw(case: Case, batch: tuple[int, ...] = (B,), seed: int = 0, steps: int = 
     return Problem(params, xs, carry, weigh_carry, rng.normal(size=(steps, *batch, H)))
 
 
-def fresh_rows(case: Case, batch: int = B) -> Any:
+def fresh_rows(case: Case, batch: int = B) -> Carry:
     """The table's fresh carry for a batch."""
     return jax.tree.map(lambda a: np.broadcast_to(a, (batch, *a.shape)), case.fresh)
 
@@ -199,7 +202,7 @@ def draw_flags(seed: int = 0, batch: int = B) -> dict[str, np.ndarray]:
     }
 
 
-def all_flags(steps: int = T, batch: int = B, **given: Any) -> dict[str, np.ndarray]:
+def all_flags(steps: int = T, batch: int = B, **given: np.ndarray) -> dict[str, np.ndarray]:
     """Say with all three flags what some say: one compilation then serves many laws."""
     blank = {
         "lengths": np.full(batch, steps),
@@ -222,23 +225,23 @@ def spoiled(problem: Problem, flags: dict) -> tuple[Problem, dict]:
 
 
 def expect(
-    case: Case, problem: Problem, flags: dict, reverse: bool = False, fresh: Any = None
-) -> Any:
+    case: Case, problem: Problem, flags: dict, reverse: bool = False, fresh: Carry = None
+) -> PyTree:
     """Return the reference's carry and ys [T, B, H], zero at padding; `fresh` is for resets."""
     runs = _reference_runs(case, problem, flags, reverse, fresh)
     ys = [[np.zeros(H) if y is None else y for y in ys] for _, ys, _ in runs]
     return _stack([carry for carry, _, _ in runs]), np.stack(ys, axis=1)
 
 
-def expect_trajectory(case: Case, problem: Problem, flags: dict, reverse: bool) -> Any:
+def expect_trajectory(case: Case, problem: Problem, flags: dict, reverse: bool) -> PyTree:
     """Return the reference's carry after every step, time first."""
     runs = _reference_runs(case, problem, flags, reverse)
     return _stack([_stack(carries) for _, _, carries in runs], axis=1)
 
 
 def _reference_runs(
-    case: Case, problem: Problem, flags: dict, reverse: bool, fresh: Any = None
-) -> list[Any]:
+    case: Case, problem: Problem, flags: dict, reverse: bool, fresh: Carry = None
+) -> list[PyTree]:
     runs = []
     rows = fresh_rows(case, problem.xs.shape[1]) if fresh is None else fresh
     for b in range(problem.xs.shape[1]):
@@ -250,11 +253,11 @@ def _reference_runs(
     return runs
 
 
-def _stack(trees: list[Any], axis: int = 0) -> Any:
+def _stack(trees: list[PyTree], axis: int = 0) -> PyTree:
     return jax.tree.map(lambda *a: np.stack(a, axis), *trees)
 
 
-def expect_gradient(case: Case, problem: Problem, flags: dict, reverse: bool = False) -> Any:
+def expect_gradient(case: Case, problem: Problem, flags: dict, reverse: bool = False) -> PyTree:
     """Differentiate the reference's loss by (params, xs, carry), a complex step a coordinate."""
     inputs = (problem.params, problem.xs, problem.carry)
     flat, back = ravel(inputs)
@@ -271,12 +274,12 @@ def expect_gradient(case: Case, problem: Problem, flags: dict, reverse: bool = F
     return back(gradient)
 
 
-def ravel(tree: Any) -> tuple[np.ndarray, Callable[[np.ndarray], Any]]:
+def ravel(tree: PyTree) -> tuple[np.ndarray, Callable[[np.ndarray], PyTree]]:
     """Flatten a tree of NumPy arrays; also the way back, which keeps complex numbers."""
     leaves, structure = jax.tree.flatten(tree)
     ends = np.cumsum([leaf.size for leaf in leaves])[:-1]
 
-    def back(flat: np.ndarray) -> Any:
+    def back(flat: np.ndarray) -> PyTree:
         parts = np.split(flat, ends)
         shaped = [part.reshape(leaf.shape) for part, leaf in zip(parts, leaves, strict=True)]
         return jax.tree.unflatten(structure, shaped)
@@ -310,13 +313,15 @@ def run_gradient(cell, problem, flags, reverse=False, engine=sc.Scan()):
     return out, gradient
 
 
-def weigh(problem: Problem, carry: Any, ys: jax.Array) -> jax.Array:
+def weigh(problem: Problem, carry: Carry, ys: jax.Array) -> jax.Array:
     """The loss that `expect_gradient` differentiates."""
     pairs = zip(jax.tree.leaves(carry), jax.tree.leaves(problem.weigh_carry), strict=True)
     return sum(jnp.vdot(a, b) for a, b in pairs) + jnp.vdot(ys, problem.weigh_ys)
 
 
-def loss(cell: Any, engine: sc.Engine, **flags: Any) -> Callable[[Any, Any], jax.Array]:
+def loss(
+    cell: sc.Cell, engine: sc.Engine, **flags: Any
+) -> Callable[[Params, jax.Array], jax.Array]:
     """A function of (params, xs) of all that `unroll` returns."""
 
     def of(params, xs):
@@ -327,19 +332,19 @@ def loss(cell: Any, engine: sc.Engine, **flags: Any) -> Callable[[Any, Any], jax
     return of
 
 
-def with_dtypes(cell: Any, **dtypes: Any) -> Any:
+def with_dtypes(cell: sc.Cell, **dtypes: DTypeLike) -> sc.Cell:
     """Set `dtype` and `param_dtype` of a cell, or of the one within a wrapper."""
     if hasattr(cell, "cell"):
         return dataclasses.replace(cell, cell=with_dtypes(cell.cell, **dtypes))
     return dataclasses.replace(cell, **dtypes)
 
 
-def dtypes(tree: Any) -> set[Any]:
+def dtypes(tree: PyTree) -> set[jnp.dtype]:
     """The dtypes of a tree's leaves."""
     return {leaf.dtype for leaf in jax.tree.leaves(tree)}
 
 
-def assert_close(got: Any, expected: Any, tol: float = 1e-12) -> None:
+def assert_close(got: PyTree, expected: PyTree, tol: float = 1e-12) -> None:
     """Compare two trees, leaf by leaf."""
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for (path, a), b in zip(
@@ -349,7 +354,7 @@ def assert_close(got: Any, expected: Any, tol: float = 1e-12) -> None:
         np.testing.assert_allclose(np.asarray(a), np.asarray(b), tol, tol, err_msg=where)
 
 
-def assert_same_bits(got: Any, expected: Any) -> None:
+def assert_same_bits(got: PyTree, expected: PyTree) -> None:
     """Compare two trees bit by bit; NaN equals NaN."""
     assert jax.tree.structure(got) == jax.tree.structure(expected)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
