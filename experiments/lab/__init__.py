@@ -6,13 +6,12 @@ A study of your own imports from here; `docs/studies.md` shows a whole one.
 # ruff: noqa: F401 - the names below are what a study imports
 
 from experiments.lab.arms import CHRONO, GRU, IRNN, TANH, Arm, Make, as_large, parameters, rnn
-from experiments.lab.cache import Group, Part, Rows, made_with, measure
+from experiments.lab.cache import Part, Rows, made_with
 from experiments.lab.claims import (
     NOT_RUN,
     Claim,
     Count,
     Frame,
-    Judge,
     Verdict,
     ahead,
     at_best,
@@ -41,8 +40,7 @@ from experiments.lab.models import (
 )
 from experiments.lab.pages import REPORT, Page, Table, markdown, provenance
 from experiments.lab.pictures import COLOURS, MARKERS, STYLE, draw_counts, draw_grid, draw_success
-from experiments.lab.runs import CODE, COLUMNS, FAST_COMPILE, Measure, Run, RunGroup, Trained
+from experiments.lab.runs import CODE, COLUMNS, Run, RunGroup, list_runs
 from experiments.lab.settings import BadInput, CheckedSettings, positive, restore, several, whole
 from experiments.lab.study import Study, read_results, read_table, settings_table
 from experiments.lab.text import decimal, interval, short, wilson, words
-from experiments.lab.training import evaluate, fit, over_members, pad

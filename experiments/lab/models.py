@@ -110,10 +110,15 @@ class Task:
     The penalty is a part of the loss, never of a score.
     """
 
-    reader: Reader
+    net: Net
     probe: probes.Probe
     batch_size: int
     penalty: Penalty | None = None
+
+    @property
+    def reader(self) -> Reader:
+        """The net with a readout as wide as the probe's answers."""
+        return Reader(self.net, self.probe.output_size)
 
     def __call__(
         self, params: ReaderParams, key: jax.Array, member: Member
@@ -130,9 +135,9 @@ class Task:
     @property
     def cell(self) -> sc.Cell:
         """The cell, where it is one and not a layer."""
-        if isinstance(self.reader.cell, sc.Layer):
-            raise TypeError(f"cell: expected a Cell, got the layer {self.reader.cell!r}")
-        return self.reader.cell
+        if isinstance(self.net, sc.Layer):
+            raise TypeError(f"cell: expected a Cell, got the layer {self.net!r}")
+        return self.net
 
     def _score(self, params: ReaderParams, sample: probes.Sample) -> probes.Score:
         return self.probe.score(self.reader(params, sample), sample.targets)

@@ -53,6 +53,22 @@ class Run:
     knobs: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
+def list_runs(
+    labels: dict[str, Any],
+    start: Net,
+    rates: Sequence[float],
+    seeds: int,
+    knobs: dict[str, int] | None = None,
+    **hparams: float,
+) -> tuple[Run, ...]:
+    """Return a run for every learning rate and seed; the arguments are those of `Run`."""
+    return tuple(
+        Run(labels, start, seed, {"learning_rate": rate, **hparams}, knobs or {})
+        for rate in rates
+        for seed in range(seeds)
+    )
+
+
 class Trained(NamedTuple):
     """A group after training. Arrays have an axis [R, ...] of runs first, the last one repeated."""
 

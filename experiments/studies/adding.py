@@ -31,19 +31,12 @@ class Settings(lab.CheckedSettings):
 def _group(
     s: Settings, arm: lab.Arm, length: int, rates: tuple[float, ...], steps: int
 ) -> lab.RunGroup:
-    probe = probes.AddingURNN(length)
-    task = lab.Task(lab.Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size)
-    runs = tuple(
-        lab.Run(
-            {"task": "adding", "arm": f"{arm.name}, rate {rate:g}", "length": length},
-            arm.start(s.hidden_size, length),
-            seed,
-            {"learning_rate": rate},
-        )
-        for rate in rates
-        for seed in range(s.seeds)
-    )
-    return lab.RunGroup(f"{arm.name} {length}", task, runs, steps)
+    task = lab.Task(arm.run(s.hidden_size), probes.AddingURNN(length), s.batch_size)
+    start, runs = arm.start(s.hidden_size, length), []
+    for rate in rates:
+        labels = {"task": "adding", "arm": f"{arm.name}, rate {rate:g}", "length": length}
+        runs += lab.list_runs(labels, start, (rate,), s.seeds)
+    return lab.RunGroup(f"{arm.name} {length}", task, tuple(runs), steps)
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:

@@ -33,17 +33,9 @@ class Settings(lab.CheckedSettings):
 
 
 def _group(s: Settings, task: str, arm: lab.Arm, length: int, steps: int) -> lab.RunGroup:
-    probe = TASKS[task](length)
-    runs = tuple(
-        lab.Run(
-            {"task": task, "arm": arm.name, "length": length},
-            arm.start(s.hidden_size, length),
-            seed,
-            {"learning_rate": s.learning_rate},
-        )
-        for seed in range(s.seeds)
-    )
-    model = lab.Task(lab.Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size)
+    labels = {"task": task, "arm": arm.name, "length": length}
+    runs = lab.list_runs(labels, arm.start(s.hidden_size, length), (s.learning_rate,), s.seeds)
+    model = lab.Task(arm.run(s.hidden_size), TASKS[task](length), s.batch_size)
     return lab.RunGroup(f"{task} {length} {arm.name}", model, runs, steps)
 
 

@@ -47,20 +47,11 @@ def _group(
         width = lab.as_large(sc.RNN, probe.input_size, wanted)
     cell, longest = arm.run(width), max(lengths)
     sizes = {"width": width, "parameters": lab.parameters(cell, probe.input_size)}
-    runs = tuple(
-        lab.Run(
-            {"task": task, "arm": arm.name, "length": length, **sizes},
-            arm.start(width, longest),
-            seed,
-            {"learning_rate": rate},
-            knobs,
-        )
-        for length, knobs in lengths.items()
-        for rate in s.rates
-        for seed in range(s.seeds)
-    )
-    model = lab.Task(lab.Reader(cell, probe.output_size), probe, s.batch_size)
-    return lab.RunGroup(f"{task} {arm.name} {longest}", model, runs, s.steps)
+    model, runs = lab.Task(cell, probe, s.batch_size), []
+    for length, knobs in lengths.items():
+        labels = {"task": task, "arm": arm.name, "length": length, **sizes}
+        runs += lab.list_runs(labels, arm.start(width, longest), s.rates, s.seeds, knobs)
+    return lab.RunGroup(f"{task} {arm.name} {longest}", model, tuple(runs), s.steps)
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:

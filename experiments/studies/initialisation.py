@@ -64,19 +64,12 @@ def _group(s: Settings, task: str, length: int) -> Iterable[lab.RunGroup]:
     for arm in arms(probe):
         by_cell.setdefault(arm.run(s.hidden_size), []).append(arm)
     for cell, some in by_cell.items():
-        runs = tuple(
-            lab.Run(
-                {"task": task, "arm": arm.name, "length": length},
-                arm.start(s.hidden_size, length),
-                seed,
-                {"learning_rate": rate},
-            )
-            for arm in some
-            for rate in s.rates
-            for seed in range(s.seeds)
-        )
-        model = lab.Task(lab.Reader(cell, probe.output_size), probe, s.batch_size)
-        yield lab.RunGroup(f"{task} {length} {some[0].name}", model, runs, s.steps)
+        model, runs = lab.Task(cell, probe, s.batch_size), []
+        for arm in some:
+            labels = {"task": task, "arm": arm.name, "length": length}
+            start = arm.start(s.hidden_size, length)
+            runs += lab.list_runs(labels, start, s.rates, s.seeds)
+        yield lab.RunGroup(f"{task} {length} {some[0].name}", model, tuple(runs), s.steps)
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:

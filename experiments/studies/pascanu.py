@@ -60,20 +60,14 @@ def sgd(member: lab.Member) -> optax.GradientTransformation:
 
 
 def _group(s: Settings, arm: lab.Arm, length: int, names: Sequence[str]) -> lab.RunGroup:
-    probe = probes.TemporalOrder(length)
-    runs = tuple(
-        lab.Run(
-            {"task": arm.name, "arm": how, "length": length},
-            arm.start(s.hidden_size, length),
-            seed,
-            {"learning_rate": s.learning_rate, "max_norm": DESCENTS[how].max_norm},
-        )
-        for how in names
-        for seed in range(s.seeds)
-    )
-    reader = lab.Reader(arm.run(s.hidden_size), probe.output_size)
-    task = lab.Task(reader, probe, s.batch_size, DESCENTS[names[0]].penalty)
-    return lab.RunGroup(f"{arm.name} {length} {names[-1]}", task, runs, s.steps, sgd, segment=500)
+    start, runs = arm.start(s.hidden_size, length), []
+    for how in names:
+        labels, max_norm = {"task": arm.name, "arm": how, "length": length}, DESCENTS[how].max_norm
+        runs += lab.list_runs(labels, start, (s.learning_rate,), s.seeds, max_norm=max_norm)
+    cell, penalty = arm.run(s.hidden_size), DESCENTS[names[0]].penalty
+    task = lab.Task(cell, probes.TemporalOrder(length), s.batch_size, penalty)
+    name = f"{arm.name} {length} {names[-1]}"
+    return lab.RunGroup(name, task, tuple(runs), s.steps, sgd, segment=500)
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:

@@ -8,6 +8,7 @@ norm or on Lyapunov exponents, another initialisation, weights projected to a no
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Hashable
 from typing import NamedTuple
@@ -67,23 +68,14 @@ REMEDIES = {
 
 
 def _group(s: Settings, names: list[str]) -> lab.RunGroup:
-    probe, first = probes.DelayedRecall(max(s.lags)), REMEDIES[names[0]]
-    runs = tuple(
-        lab.Run(
-            {"task": "recall", "arm": name, "length": lag},
-            REMEDIES[name].arm.start(s.hidden_size, max(s.lags)),
-            seed,
-            {"learning_rate": rate, "max_norm": REMEDIES[name].max_norm},
-            {"lag": lag},
-        )
-        for name in names
-        for lag in s.lags
-        for rate in s.rates
-        for seed in range(s.seeds)
-    )
-    reader = lab.Reader(first.arm.run(s.hidden_size), probe.output_size)
-    task = lab.Task(reader, probe, s.batch_size, first.penalty)
-    return lab.RunGroup(names[0], task, runs, s.steps, first.optimizer)
+    longest, first, runs = max(s.lags), REMEDIES[names[0]], []
+    for name, lag in itertools.product(names, s.lags):
+        labels, knobs = {"task": "recall", "arm": name, "length": lag}, {"lag": lag}
+        start, max_norm = REMEDIES[name].arm.start(s.hidden_size, longest), REMEDIES[name].max_norm
+        runs += lab.list_runs(labels, start, s.rates, s.seeds, knobs, max_norm=max_norm)
+    probe, cell = probes.DelayedRecall(longest), first.arm.run(s.hidden_size)
+    task = lab.Task(cell, probe, s.batch_size, first.penalty)
+    return lab.RunGroup(names[0], task, tuple(runs), s.steps, first.optimizer)
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:

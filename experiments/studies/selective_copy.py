@@ -48,18 +48,9 @@ def _group(s: Settings, arm: str, length: int) -> lab.RunGroup:
     units = lab.as_large(ARMS[arm], probe.input_size, wanted)
     net = ARMS[arm](units)
     sizes = {"units": units, "parameters": lab.parameters(net, probe.input_size)}
-    runs = tuple(
-        lab.Run(
-            {"task": "selective copy", "arm": arm, "length": length, **sizes},
-            net,
-            seed,
-            {"learning_rate": rate},
-        )
-        for rate in s.rates
-        for seed in range(s.seeds)
-    )
-    task = lab.Task(lab.Reader(net, probe.output_size), probe, s.batch_size)
-    return lab.RunGroup(f"{arm} {length}", task, runs, s.steps)
+    labels = {"task": "selective copy", "arm": arm, "length": length, **sizes}
+    runs = lab.list_runs(labels, net, s.rates, s.seeds)
+    return lab.RunGroup(f"{arm} {length}", lab.Task(net, probe, s.batch_size), runs, s.steps)
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:

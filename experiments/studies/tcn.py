@@ -39,12 +39,7 @@ def _group(s: Settings, arm: str, probe: Probe, size: int, steps: int) -> lab.Ru
     cell = ARMS[arm](lab.as_large(ARMS[arm], probe.input_size, size))
     labels = {"task": task, "arm": arm, "length": probe.length}
     labels |= {"parameters": lab.parameters(cell, probe.input_size)}
-    runs = tuple(
-        lab.Run(labels, cell, seed, {"learning_rate": rate})
-        for rate in s.rates
-        for seed in range(s.seeds)
-    )
-    model = lab.Task(lab.Reader(cell, probe.output_size), probe, s.batch_size)
+    runs, model = lab.list_runs(labels, cell, s.rates, s.seeds), lab.Task(cell, probe, s.batch_size)
     return lab.RunGroup(f"{task} {probe.length} {arm}", model, runs, steps)
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -98,24 +99,13 @@ def groups(s: Settings) -> list[lab.RunGroup]:
     """List the groups: lag and value are data, so a surface is one program."""
     probe, listed = probes.DelayedRecall(max(s.lags) + LEAD), []
     for name, surface in SURFACES.items():
-        runs = tuple(
-            lab.Run(
-                {
-                    **{"task": name, "arm": surface.arm, "units": s.hidden_size},
-                    **{"value": value, "length": lag},
-                },
-                surface.start(s, value),
-                seed,
-                {"learning_rate": surface.rate(s, value)},
-                {"lag": lag},
-            )
-            for value in surface.values(s)
-            for lag in s.lags
-            for seed in range(s.seeds)
-        )
+        same, runs = {"task": name, "arm": surface.arm, "units": s.hidden_size}, []
+        for value, lag in itertools.product(surface.values(s), s.lags):
+            labels, rates = {**same, "value": value, "length": lag}, (surface.rate(s, value),)
+            runs += lab.list_runs(labels, surface.start(s, value), rates, s.seeds, {"lag": lag})
         cell = (sc.GRU if surface.arm == lab.CHRONO.name else sc.RNN)(s.hidden_size)
-        task = lab.Task(lab.Reader(cell, probe.output_size), probe, s.batch_size)
-        listed.append(lab.RunGroup(f"{name} {surface.arm}", task, runs, s.steps))
+        task = lab.Task(cell, probe, s.batch_size)
+        listed.append(lab.RunGroup(f"{name} {surface.arm}", task, tuple(runs), s.steps))
     return listed
 
 

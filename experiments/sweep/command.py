@@ -26,8 +26,7 @@ LossAndMetrics = tuple[jax.Array, train.Metrics]
 
 def make(name: str, cell: str, hidden_size: int, length: int, batch_size: int) -> sweep.Task:
     """Make the task that trains a cell on the probe of this name; `Static` has the other fields."""
-    on, start = probe(name, length), CELLS[cell](hidden_size, length)
-    task = lab.Task(lab.Reader(start, on.output_size), on, batch_size)
+    task = lab.Task(CELLS[cell](hidden_size, length), probe(name, length), batch_size)
 
     def loss(
         params: lab.ReaderParams, key: jax.Array, hparams: HParams

@@ -80,8 +80,7 @@ def _runs(s: Settings, task: str, arm: Arm) -> Iterator[Run]:
     for name, lag, learning_rate, seeds in tried:
         labels = {"task": name, "arm": arm.name, "lag": lag}
         knobs = {"lag": lag} if task == RECALL else {}
-        for seed in range(seeds):
-            yield Run(labels, start, seed, {"learning_rate": learning_rate}, knobs)
+        yield from lab.list_runs(labels, start, (learning_rate,), seeds, knobs)
 
 
 def groups(s: Settings) -> list[RunGroup]:
@@ -91,7 +90,7 @@ def groups(s: Settings) -> list[RunGroup]:
     return [
         RunGroup(
             f"{task} {arm.name}",
-            lab.Task(lab.Reader(arm.run(s.hidden_size), probe.output_size), probe, s.batch_size),
+            lab.Task(arm.run(s.hidden_size), probe, s.batch_size),
             tuple(_runs(s, task, arm)),
             s.budget(arm).steps,
             segment=s.segment,

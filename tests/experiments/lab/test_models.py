@@ -6,7 +6,7 @@ import jax
 import pytest
 
 import seqcells as sc
-from experiments.lab import Flossing, Member, Omega, Reader, Task
+from experiments.lab import Flossing, Member, Omega, Task
 from seqcells import probes, train
 
 PROBE = probes.AddingURNN(4)
@@ -17,7 +17,7 @@ PROBE = probes.AddingURNN(4)
 )
 def test_a_penalty_is_added_to_what_is_trained_and_not_to_what_is_scored(penalty):
     cell = sc.RNN(3)
-    plain = Task(Reader(cell, 1), PROBE, 8)
+    plain = Task(cell, PROBE, 8)
     held = dataclasses.replace(plain, penalty=penalty)
     k_init, key = jax.random.split(jax.random.key(0))
     params, member = plain.reader.init(k_init, PROBE.input_size), Member(train.HParams(), {})

@@ -10,7 +10,7 @@ import pytest
 from scipy import stats
 
 import seqcells as sc
-from experiments.lab import Member, Reader, Run, RunGroup, Task
+from experiments.lab import Member, Run, RunGroup, Task
 from seqcells import initializers, probes, train
 
 PROBE = probes.AddingURNN(4)
@@ -28,7 +28,7 @@ def trials(runs=None, **options):
         for knobs in ({"length": 3}, {"length": 4})
         for seed in (0, 1)
     ]
-    task = Task(Reader(sc.GRU(3), 1), PROBE, 8)
+    task = Task(sc.GRU(3), PROBE, 8)
     options = {"steps": 5, "segment": 2, "eval_size": 600} | options
     return RunGroup("small", task, tuple(runs), **options)
 
