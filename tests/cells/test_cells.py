@@ -11,24 +11,8 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from tests.support.laws import (
-    CASES,
-    B,
-    D,
-    H,
-    assert_close,
-    assert_same_bits,
-    draw,
-    dtypes,
-    expect,
-    expect_gradient,
-    over_built_in,
-    over_cells,
-    over_families,
-    tables,
-    weigh,
-    with_dtypes,
-)
+from tests.support import laws
+from tests.support.laws import CASES, B, D, H, assert_close, draw, dtypes, over_built_in, over_cells
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -49,16 +33,16 @@ def test_a_step_and_its_gradient_equal_the_equations(case):
 
     def loss(params, xs, carry):
         carry, y = case.cell.step(params, carry, xs[0])
-        return weigh(problem, carry, y[None]), (carry, y)
+        return laws.weigh(problem, carry, y[None]), (carry, y)
 
     inputs = (problem.params, jnp.asarray(x)[None], problem.carry)
     gradient, (carry, y) = jax.jit(jax.grad(loss, (0, 1, 2), has_aux=True))(*inputs)
-    expected_carry, expected_ys = expect(case, problem, {})
+    expected_carry, expected_ys = laws.expect(case, problem, {})
     assert_close((carry, y), (expected_carry, expected_ys[0]))
-    assert_close(gradient, expect_gradient(case, problem, {}))
+    assert_close(gradient, laws.expect_gradient(case, problem, {}))
 
 
-@over_families
+@laws.over_families
 @pytest.mark.parametrize("batch", [(), (1,), (2, 2)], ids=str)
 @pytest.mark.usefixtures("x64")
 def test_a_step_takes_any_number_of_batch_axes(case, batch):
@@ -173,7 +157,7 @@ def test_the_gru_of_the_guide_has_12864_parameters():
 @pytest.mark.parametrize(("x_dtype", "param_dtype"), list(itertools.product(DTYPES, repeat=2))[::2])
 @pytest.mark.parametrize("dtype", [None, "bfloat16", "float32"])
 def test_dtypes_of_params_carry_and_output(case, param_dtype, dtype, x_dtype):
-    cell = with_dtypes(case.cell, dtype=dtype, param_dtype=param_dtype)
+    cell = laws.with_dtypes(case.cell, dtype=dtype, param_dtype=param_dtype)
 
     def everything(key, x):
         params, carry = cell.init(key, D), cell.init_carry(x)
@@ -189,7 +173,7 @@ def test_dtypes_of_params_carry_and_output(case, param_dtype, dtype, x_dtype):
 @over_built_in
 @pytest.mark.usefixtures("x64")
 def test_float64_stays_float64(case):
-    cell = with_dtypes(case.cell, param_dtype="float64")
+    cell = laws.with_dtypes(case.cell, param_dtype="float64")
 
     def everything(x):
         params = cell.init(jax.random.key(0), D)
@@ -217,7 +201,7 @@ def test_keys_make_distinct_members_gates_and_matrices():
     numbers = np.concatenate([np.asarray(block).ravel() for block in blocks])
     assert len(np.unique(numbers)) == numbers.size
     once, again = cell.init(jax.random.key(1), H), cell.init(jax.random.key(1), H)
-    assert_same_bits(once, again)
+    laws.assert_same_bits(once, again)
 
 
 def chrono():
@@ -252,7 +236,7 @@ def test_no_two_cells_of_the_table_are_equal():
 
 
 @pytest.mark.parametrize(
-    "value", [*tables(every=False)["built_in"], pytest.param(sc.Scan(), id="scan")]
+    "value", [*laws.tables(every=False)["built_in"], pytest.param(sc.Scan(), id="scan")]
 )
 def test_configurations_hold_no_array_and_cannot_be_changed(value):
     value = getattr(value, "cell", value)

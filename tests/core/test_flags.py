@@ -10,38 +10,17 @@ from hypothesis.extra import numpy as hnp
 from jax.experimental import checkify
 
 import seqcells as sc
-from tests.support.laws import (
-    CASES,
-    ENGINES,
-    B,
-    D,
-    H,
-    T,
-    all_flags,
-    assert_close,
-    assert_same_bits,
-    draw,
-    draw_flags,
-    expect,
-    expect_trajectory,
-    fresh_rows,
-    over_directions,
-    over_families,
-    over_pairs,
-    run,
-    run_gradient,
-    run_trajectory,
-    spoiled,
-)
+from tests.support import laws
+from tests.support.laws import CASES, B, D, H, T, all_flags, assert_close, draw, over_pairs, run
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 
 @pytest.mark.laws("packed")
 @over_pairs
-@over_directions
+@laws.over_directions
 def test_packed_with_resets_equals_separate_sequences(case, engine, reverse):
-    params, xs, fresh = draw(case).params, draw(case).xs, fresh_rows(case)
+    params, xs, fresh = draw(case).params, draw(case).xs, laws.fresh_rows(case)
     resets = np.zeros((T, B), bool)
     resets[[0, 3, 4]] = True  # three sequences: of 3 steps, of 1 and of 3
     _, ys = run(case.cell, params, xs, fresh, all_flags(resets=resets), reverse, engine)
@@ -57,8 +36,8 @@ def test_lengths_equal_truncation(case, engine):
     n = 3
     problem, lengths = draw(case), all_flags(lengths=np.full(B, n))
     short = problem._replace(xs=problem.xs[:n], weigh_ys=problem.weigh_ys[:n])
-    got, gradient = run_gradient(case.cell, problem, lengths, engine=engine)
-    cut = run_gradient(case.cell, short, all_flags(steps=n))
+    got, gradient = laws.run_gradient(case.cell, problem, lengths, engine=engine)
+    cut = laws.run_gradient(case.cell, short, all_flags(steps=n))
     (carry, ys), (d_params, d_xs, d_carry) = cut
     assert_close(got, (carry, jnp.concatenate([ys, np.zeros((T - n, B, H))])))
     padded = jnp.concatenate([d_xs, np.zeros((T - n, B, D))])
@@ -67,7 +46,7 @@ def test_lengths_equal_truncation(case, engine):
 
 @pytest.mark.laws("mask")
 @over_pairs
-@over_directions
+@laws.over_directions
 def test_a_mask_equals_compression(case, engine, reverse):
     problem = draw(case)
     kept = np.array([False, True, False, False, True, True, False])
@@ -81,7 +60,7 @@ def test_a_mask_equals_compression(case, engine, reverse):
     assert not np.any(ys[~kept])
 
 
-@over_families
+@laws.over_families
 def test_reverse_reads_every_sequence_from_its_own_last_valid_step(case):
     problem, lengths = draw(case), np.array([T, 5, 2])
     flipped = problem.xs.copy()
@@ -101,7 +80,7 @@ def test_a_length_of_zero_returns_the_initial_carry(case, engine):
     problem, flags = draw(case), all_flags(lengths=np.zeros(B, int))
     args = (case.cell, problem.params, problem.xs)
     carry, ys = run(*args, problem.carry, flags, False, engine)
-    assert_same_bits(carry, jax.tree.map(jnp.asarray, problem.carry))
+    laws.assert_same_bits(carry, jax.tree.map(jnp.asarray, problem.carry))
     assert not np.any(ys)
 
 
@@ -122,33 +101,33 @@ def test_a_length_of_zero_returns_the_initial_carry(case, engine):
 )
 def test_lengths_masks_resets_and_reverse_compose(case, engine, lengths, mask, resets, reverse):
     problem, flags = draw(case), {"lengths": lengths, "mask": mask, "resets": resets}
-    dirty, trash = spoiled(problem, flags)
+    dirty, trash = laws.spoiled(problem, flags)
     got = run(case.cell, dirty.params, dirty.xs, dirty.carry, trash, reverse, engine)
-    assert_close(got, expect(case, problem, flags, reverse))
+    assert_close(got, laws.expect(case, problem, flags, reverse))
 
 
 @pytest.mark.laws("carries")
-@over_families
-@over_directions
+@laws.over_families
+@laws.over_directions
 def test_a_trajectory_is_the_carry_after_every_step_held_at_padding(case, reverse):
-    problem, flags = draw(case), draw_flags()
-    dirty, trash = spoiled(problem, flags)
-    got = run_trajectory(case.cell, dirty.params, dirty.xs, dirty.carry, trash, reverse)
-    assert_close(got, expect_trajectory(case, problem, flags, reverse))
+    problem, flags = draw(case), laws.draw_flags()
+    dirty, trash = laws.spoiled(problem, flags)
+    got = laws.run_trajectory(case.cell, dirty.params, dirty.xs, dirty.carry, trash, reverse)
+    assert_close(got, laws.expect_trajectory(case, problem, flags, reverse))
 
 
-@over_families
+@laws.over_families
 def test_an_infinite_input_gives_what_the_equations_give(case):
     problem = draw(case)
     problem.xs[3, 1, 0], problem.xs[4, 2, 1] = np.inf, -np.inf
     got = run(case.cell, problem.params, problem.xs, problem.carry)
     with np.errstate(all="ignore"):
-        assert_close(got, expect(case, problem, {}))
+        assert_close(got, laws.expect(case, problem, {}))
 
 
 @pytest.mark.laws("nan")
 @over_pairs
-@over_directions
+@laws.over_directions
 def test_not_a_number_that_is_valid_is_not_hidden(case, engine, reverse):
     problem, at = draw(case), 3
     xs = problem.xs.copy()
@@ -175,8 +154,8 @@ def test_not_a_number_before_a_reset_stays_there(case, engine):
     xs = np.where(mask[..., None], problem.xs, np.nan)
     carry = jax.tree.map(lambda a: np.full_like(a, np.nan), problem.carry)
     dirty = problem._replace(xs=xs, carry=carry)
-    got = run_gradient(case.cell, dirty, flags, False, engine)
-    assert_close(got, run_gradient(case.cell, problem, flags, False, engine))
+    got = laws.run_gradient(case.cell, dirty, flags, False, engine)
+    assert_close(got, laws.run_gradient(case.cell, problem, flags, False, engine))
     assert not any(np.any(leaf) for leaf in jax.tree.leaves(got[1][2]))  # dL/dcarry
 
 
@@ -185,8 +164,8 @@ def test_not_a_number_before_a_reset_stays_there(case, engine):
     [("gru-after-double", "scan"), ("lstm-bias", "sqrt"), ("mingru-identity-bias", "associative")],
 )
 def test_a_sequence_after_one_of_nan_is_as_if_alone(name, way):
-    case, engine = CASES[name], ENGINES[way]
-    problem, fresh = draw(case), fresh_rows(case)
+    case, engine = CASES[name], laws.ENGINES[way]
+    problem, fresh = draw(case), laws.fresh_rows(case)
     resets = np.zeros((T, B), bool)
     resets[3] = True
     xs = problem.xs.copy()
@@ -213,7 +192,7 @@ def test_lengths_are_integers_of_any_dtype(dtype):
         problem.carry,
         {"lengths": jnp.asarray(flags["lengths"], dtype)},
     )
-    assert_close(got, expect(case, problem, flags))
+    assert_close(got, laws.expect(case, problem, flags))
 
 
 @pytest.mark.parametrize("kind", [jnp.array, np.array, list], ids=["jax", "numpy", "list"])
@@ -242,7 +221,7 @@ def test_checkify_finds_traced_lengths_that_cannot_be(name, way):
     args = (case.cell, problem.params, problem.xs, problem.carry)
 
     def mapped(lengths):
-        each = lambda n: run(*args, {"lengths": n}, engine=ENGINES[way])  # noqa: E731
+        each = lambda n: run(*args, {"lengths": n}, engine=laws.ENGINES[way])  # noqa: E731
         return each(lengths[0]), jax.vmap(each)(lengths)
 
     checked = checkify.checkify(jax.jit(mapped))

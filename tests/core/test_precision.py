@@ -6,15 +6,8 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from tests.support.laws import (
-    assert_close,
-    draw,
-    dtypes,
-    expect,
-    over_built_in,
-    over_built_in_able,
-    with_dtypes,
-)
+from tests.support import laws
+from tests.support.laws import assert_close, draw, dtypes, expect, over_built_in, with_dtypes
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -30,7 +23,7 @@ def shapes_in(case, dtype, param_dtype):
 
 
 @pytest.mark.laws("narrow")
-@over_built_in_able
+@laws.over_built_in_able
 @pytest.mark.parametrize("dtype", NARROW)
 def test_narrow_inputs_keep_a_wide_carry_and_gradients_in_the_dtype_of_params(case, engine, dtype):
     param_dtype = {"bfloat16": "float32", "float16": "float16"}[dtype]
@@ -68,7 +61,7 @@ def test_the_dtype_of_a_cell_comes_before_that_of_its_input(case, x_dtype, dtype
 
 @pytest.mark.laws("float64")
 @pytest.mark.usefixtures("x64")
-@over_built_in_able
+@laws.over_built_in_able
 def test_float64_is_float64_throughout(case, engine):
     shapes = shapes_in(case, "float64", "float64")
     made = jax.eval_shape(lambda *args: sc.unroll(case.cell, *args, engine=engine), *shapes)

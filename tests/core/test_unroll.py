@@ -8,79 +8,53 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from tests.support.laws import (
-    CASES,
-    B,
-    D,
-    H,
-    T,
-    all_flags,
-    assert_close,
-    assert_same_bits,
-    draw,
-    draw_flags,
-    expect,
-    expect_gradient,
-    expect_trajectory,
-    fresh_rows,
-    over_able,
-    over_built_in,
-    over_directions,
-    over_families,
-    over_others,
-    over_pairs,
-    run,
-    run_gradient,
-    run_trajectory,
-    spoiled,
-    valid_steps,
-    weigh,
-)
+from tests.support import laws
+from tests.support.laws import CASES, B, D, H, T, assert_close, draw, draw_flags, over_families, run
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 
 @pytest.mark.laws("reference")
-@over_able
+@laws.over_able
 def test_value_and_gradient_equal_the_reference_whatever_stands_in_the_padding(case, engine):
     check_against_reference(case, engine, reverse=False)
 
 
-@over_others
+@laws.over_others
 def test_value_equals_the_reference_whatever_stands_in_the_padding(case, engine):
     problem, flags = draw(case), draw_flags()
-    dirty, trash = spoiled(problem, flags)
+    dirty, trash = laws.spoiled(problem, flags)
     got = run(case.cell, dirty.params, dirty.xs, dirty.carry, trash, engine=engine)
-    assert_close(got, expect(case, problem, flags))
+    assert_close(got, laws.expect(case, problem, flags))
 
 
 @pytest.mark.laws("reverse")
-@over_pairs
+@laws.over_pairs
 def test_reverse_value_and_gradient_equal_the_reference(case, engine):
     check_against_reference(case, engine, reverse=True)
 
 
 def check_against_reference(case, engine, reverse):
     problem, flags = draw(case), draw_flags()
-    out, gradient = run_gradient(case.cell, *spoiled(problem, flags), reverse, engine)
-    assert_close(out, expect(case, problem, flags, reverse))
-    assert_close(gradient, expect_gradient(case, problem, flags, reverse))
-    assert not np.any(np.asarray(gradient[1])[~valid_steps(flags)])  # exactly zero at padding
+    out, gradient = laws.run_gradient(case.cell, *laws.spoiled(problem, flags), reverse, engine)
+    assert_close(out, laws.expect(case, problem, flags, reverse))
+    assert_close(gradient, laws.expect_gradient(case, problem, flags, reverse))
+    assert not np.any(np.asarray(gradient[1])[~laws.valid_steps(flags)])  # exactly zero at padding
 
 
 @over_families
-@over_directions
+@laws.over_directions
 def test_without_flags_value_equals_the_reference(case, reverse):
     problem = draw(case)
     got = run(case.cell, problem.params, problem.xs, problem.carry, reverse=reverse)
-    assert_close(got, expect(case, problem, {}, reverse))
+    assert_close(got, laws.expect(case, problem, {}, reverse))
 
 
 @over_families
 def test_without_flags_gradient_equals_the_reference(case):
     problem = draw(case)
-    _, gradient = run_gradient(case.cell, problem, {})
-    assert_close(gradient, expect_gradient(case, problem, {}))
+    _, gradient = laws.run_gradient(case.cell, problem, {})
+    assert_close(gradient, laws.expect_gradient(case, problem, {}))
 
 
 @pytest.mark.laws("forward")
@@ -93,14 +67,14 @@ def test_forward_mode_equals_the_reference(case):
 
     def loss(params, xs, carry):
         carry, ys = sc.unroll(case.cell, params, xs, carry, **flags, engine=engine)
-        return weigh(problem, carry, ys)
+        return laws.weigh(problem, carry, ys)
 
     @jax.jit
     def slopes(inputs, along):
         _, linear = jax.linearize(loss, *inputs)
         return jax.jvp(loss, inputs, along)[1], linear(*along)
 
-    gradient = expect_gradient(case, problem, flags)
+    gradient = laws.expect_gradient(case, problem, flags)
     pairs = zip(jax.tree.leaves(gradient), jax.tree.leaves(along), strict=True)
     expected = sum(np.sum(a * b) for a, b in pairs)
     assert_close(slopes(inputs, along), (expected, expected))
@@ -162,7 +136,7 @@ def test_unroll_itself_can_be_mapped_over_stacked_params():
 def test_without_a_carry_a_sequence_starts_with_the_fresh_one(case):
     problem = draw(case)
     carry, _ = run(case.cell, problem.params, problem.xs, None, {"lengths": np.zeros(B, int)})
-    assert_close(carry, fresh_rows(case))
+    assert_close(carry, laws.fresh_rows(case))
 
 
 def test_the_values_of_the_input_play_no_part_in_a_fresh_carry():
@@ -174,22 +148,22 @@ def test_the_values_of_the_input_play_no_part_in_a_fresh_carry():
 
 
 @pytest.mark.laws("empty")
-@over_pairs
+@laws.over_pairs
 @pytest.mark.parametrize("shape", [(0, B), (T, 0)], ids=["T=0", "B=0"])
 def test_nothing_to_read_gives_empty_outputs_and_the_initial_carry(case, engine, shape):
     params, reverse = draw(case).params, shape == (0, B)
     xs = jnp.zeros((*shape, D))
-    flags = all_flags(*shape)
+    flags = laws.all_flags(*shape)
     carry, ys = sc.unroll(case.cell, params, xs, **flags, reverse=reverse, engine=engine)
-    assert_close(carry, fresh_rows(case, shape[1]))
+    assert_close(carry, laws.fresh_rows(case, shape[1]))
     assert ys.shape == (*shape, H)
     assert ys.dtype == xs.dtype
     given = jax.tree.map(jnp.asarray, draw(case, shape[1:]).carry)
     kept, _ = sc.unroll(case.cell, params, xs, given, **flags, reverse=reverse, engine=engine)
-    assert_same_bits(kept, given)
+    laws.assert_same_bits(kept, given)
 
 
-@over_built_in
+@laws.over_built_in
 def test_an_input_without_features_is_one_that_says_nothing(case):
     params = draw(case).params
     made = case.cell.init(jax.random.key(0), 0)
@@ -213,9 +187,9 @@ def test_time_may_stand_behind_the_batch(name, time_axis, reverse):
     carry, ys = run(*args, *inputs, **options)
     expected = run(*args, problem.xs, problem.carry, flags, reverse)
     assert_close((carry, jnp.swapaxes(ys, 0, 1)), expected)
-    carries = run_trajectory(*args, *inputs, **options)
+    carries = laws.run_trajectory(*args, *inputs, **options)
     carries = jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), carries)
-    assert_close(carries, expect_trajectory(case, problem, flags, reverse))
+    assert_close(carries, laws.expect_trajectory(case, problem, flags, reverse))
 
 
 def test_time_may_stand_between_batch_axes():
@@ -238,7 +212,7 @@ def test_eager_equals_jit(case):
 
 
 @pytest.mark.laws("stream")
-@over_built_in
+@laws.over_built_in
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_streaming_step_by_step_gives_what_one_unroll_gives(case, dtype):
     """The same bits for the cells that most people use; for others the compiler may round apart."""
@@ -254,7 +228,7 @@ def test_streaming_step_by_step_gives_what_one_unroll_gives(case, dtype):
         ys.append(y)
     got = (carry, jnp.stack(ys))
     if case.cell in (sc.RNN(H), sc.GRU(H), sc.LSTM(H)):
-        assert_same_bits(got, whole)
+        laws.assert_same_bits(got, whole)
     assert_close(got[0], whole[0], 1e-6)
     wide = jax.tree.map(lambda a: a.astype("float32"), (got[1], whole[1]))
     assert_close(*wide, 1e-6 if dtype == "float32" else 1e-2)
@@ -262,15 +236,15 @@ def test_streaming_step_by_step_gives_what_one_unroll_gives(case, dtype):
 
 @pytest.mark.laws("start")
 @over_families
-@over_directions
+@laws.over_directions
 def test_a_reset_takes_the_carry_that_is_given_for_it(case, reverse):
     problem, fresh = draw(case), draw(case, seed=1).carry
-    flags = all_flags(resets=draw_flags()["resets"])
+    flags = laws.all_flags(resets=draw_flags()["resets"])
     options = {"reset_carry": fresh, "reverse": reverse}
     got = sc.unroll(case.cell, problem.params, problem.xs, problem.carry, **flags, **options)
-    assert_close(got, expect(case, problem, flags, reverse, fresh))
+    assert_close(got, laws.expect(case, problem, flags, reverse, fresh))
     begun = sc.unroll(case.cell, problem.params, problem.xs, **flags, **options)
-    assert_close(begun, expect(case, problem._replace(carry=fresh), flags, reverse, fresh))
+    assert_close(begun, laws.expect(case, problem._replace(carry=fresh), flags, reverse, fresh))
     carries = sc.trajectory(
         case.cell, problem.params, problem.xs, problem.carry, **flags, **options
     )

@@ -9,19 +9,8 @@ import pytest
 from flax import nnx
 
 import seqcells as sc
-from tests.support.peers import (
-    BFLOAT16,
-    LENGTHS,
-    XS,
-    B,
-    D,
-    H,
-    Ours,
-    T,
-    Table,
-    ours_is_inert,
-    poisoned,
-)
+from tests.support import peers
+from tests.support.peers import BFLOAT16, LENGTHS, XS, B, D, H, Ours, T, Table, ours_is_inert
 
 FLAX = Table("Flax")
 
@@ -63,7 +52,7 @@ def kept_initial_carry(model):
 @FLAX.row("NaN in the padding")
 @PEERS
 def test_nan_in_the_padding(peer):
-    assert poisoned(peer())
+    assert peers.poisoned(peer())
     assert ours_is_inert()
 
 

@@ -11,21 +11,8 @@ import seqcells as sc
 from seqcells import _unroll
 from seqcells._flags import Flags
 from seqcells.engines import _platform
-from tests.support.laws import (
-    CASES,
-    B,
-    D,
-    T,
-    assert_close,
-    assert_same_bits,
-    draw,
-    draw_flags,
-    over_cells,
-    over_families,
-    over_pairs,
-    run,
-    weigh,
-)
+from tests.support import laws
+from tests.support.laws import CASES, B, D, T, assert_close, assert_same_bits, draw, run, weigh
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -45,14 +32,14 @@ class Picky(sc.Engine):
         return carry, jnp.full((*xs.shape[:-1], 1), 42.0)
 
 
-@over_pairs
+@laws.over_pairs
 def test_the_engine_that_is_named_is_selected(case, engine):
     chosen = sc.select_engine(case.cell, XS, engine=engine)
     assert chosen == engine.resolve(case.cell, XS, Flags()).engine
     assert type(chosen) is type(engine)
 
 
-@over_cells
+@laws.over_cells
 def test_split_cells_are_deferred_and_others_scanned_where_no_engine_is_named(case):
     flags = {"lengths": jnp.ones(B, int), "mask": jnp.ones((T, B), bool), "reverse": True}
     split = isinstance(case.cell, sc.SplitCell) and case.cell.why_not_split() is None
@@ -156,7 +143,7 @@ def test_an_engine_is_resolved_once_and_for_the_cell_that_runs(key):
     assert isinstance(resolved[0], sc.Zoneout) == (key is None)
 
 
-@over_families
+@laws.over_families
 def test_an_engine_is_a_static_argument_of_jit(case):
     problem = jax.tree.map(jnp.float32, draw(case))
     args = (case.cell, problem.params, problem.xs)
@@ -176,7 +163,7 @@ def test_one_turn_of_the_loop_holds_as_many_steps_as_asked_for(checkpoint):
 @pytest.mark.parametrize(("name", "reverse"), [("function", False), ("lstm-bias", True)])
 @pytest.mark.usefixtures("x64")
 def test_a_window_stops_the_gradient_and_nothing_else(name, reverse):
-    case, flags = CASES[name], draw_flags()
+    case, flags = CASES[name], laws.draw_flags()
     problem = draw(case)
     args = (case.cell, problem.params)
     window = 3

@@ -9,23 +9,8 @@ import pytest
 
 import seqcells as sc
 from seqcells import interop
-from tests.support.interop import (
-    BEFORE,
-    GOLDENS,
-    GRU,
-    LAYERS,
-    LSTM,
-    RELU,
-    RNN,
-    SINGLE_BIAS,
-    H,
-    arrays_of,
-    deep,
-    drawn,
-    flat,
-    goldens,
-    parts,
-)
+from tests.support import interop as shared
+from tests.support.interop import BEFORE, GOLDENS, GRU, LAYERS, LSTM, RELU, RNN, H, deep, drawn
 from tests.support.laws import assert_same_bits, dtypes
 
 SINGLE = {("onnx", case) for case in LAYERS["onnx"] if not case.endswith("exact")}  # float32
@@ -35,11 +20,11 @@ over_goldens = pytest.mark.parametrize(("name", "case"), ROWS, ids=[f"{a}-{b}" f
 
 def largest_error(name, case):
     """Return the largest difference between our outputs and final carries and the framework's."""
-    file, layer = goldens(name), LAYERS[name][case]
-    params = getattr(interop, name).load(arrays_of(name, case), layer)
+    file, layer = shared.goldens(name), LAYERS[name][case]
+    params = getattr(interop, name).load(shared.arrays_of(name, case), layer)
     lengths = file.get(f"{case}|lengths")
     carry, ys = jax.jit(sc.unroll)(layer, params, file["xs"], lengths=lengths)
-    carries = list(parts(name, case, "carry").values())
+    carries = list(shared.parts(name, case, "carry").values())
     got = [ys, *jax.tree.leaves(carry)] if carries else [ys]  # Sequential gives no carries
     if file[f"{case}|ys"].shape[0] == 1:  # Keras's last output alone
         got[0] = ys[-1:]
@@ -57,7 +42,7 @@ def test_a_real_layer_computes_the_same(name, case, x64, record_property):
 
 def test_every_golden_is_read_and_its_versions_are_known():
     for name, cases in LAYERS.items():
-        assert {key.split("|")[0] for key in goldens(name)} - {"xs"} == set(cases)
+        assert {key.split("|")[0] for key in shared.goldens(name)} - {"xs"} == set(cases)
     assert {path.stem for path in GOLDENS.glob("*.npz")} == set(LAYERS)
     assert json.loads((GOLDENS / "versions.json").read_text())
     assert sum(path.stat().st_size for path in GOLDENS.iterdir()) < 300_000
@@ -84,8 +69,8 @@ def summed(name, case, arrays):
 
 @over_goldens
 def test_arrays_come_back_as_they_were(name, case, x64):
-    module, layer, arrays = getattr(interop, name), LAYERS[name][case], arrays_of(name, case)
-    back = flat(module.dump(layer, module.load(arrays, layer), like=arrays))
+    module, layer, arrays = getattr(interop, name), LAYERS[name][case], shared.arrays_of(name, case)
+    back = shared.flat(module.dump(layer, module.load(arrays, layer), like=arrays))
     expected = summed(name, case, arrays)
     assert list(back) == list(expected)
     for key, array in expected.items():
@@ -97,7 +82,7 @@ def test_arrays_come_back_as_they_were(name, case, x64):
 def test_params_come_back_to_the_bit(name, case, x64):
     module, layer = getattr(interop, name), LAYERS[name][case]
     for dtype in (jnp.float64, jnp.float32, jnp.bfloat16):
-        arrays = {key: a.astype(dtype) for key, a in arrays_of(name, case).items()}
+        arrays = {key: a.astype(dtype) for key, a in shared.arrays_of(name, case).items()}
         params = module.load(arrays, layer)
         assert dtypes(params) == {jnp.dtype(dtype)}
         assert_same_bits(module.load(module.dump(layer, params), layer), params)
@@ -110,10 +95,10 @@ FULL = [
     *(("torch", layer) for layer in (GRU, LSTM, RELU, deep(GRU), sc.Recurrent(LSTM))),
     *(("keras", layer) for layer in (GRU, BEFORE, LSTM, deep(RNN, 3))),
     *(("keras", sc.Stack((sc.RNN(H, "identity"),) * 12)),),
-    *(("linen", layer) for layer in (SINGLE_BIAS, LSTM, deep(RNN))),
-    *(("nnx", layer) for layer in (SINGLE_BIAS, LSTM, deep(RNN))),
+    *(("linen", layer) for layer in (shared.SINGLE_BIAS, LSTM, deep(RNN))),
+    *(("nnx", layer) for layer in (shared.SINGLE_BIAS, LSTM, deep(RNN))),
     *(("haiku", layer) for layer in (BEFORE, RELU, sc.Stack((RELU, BEFORE, RELU)))),
-    *(("equinox", layer) for layer in (SINGLE_BIAS, LSTM, deep(LSTM))),
+    *(("equinox", layer) for layer in (shared.SINGLE_BIAS, LSTM, deep(LSTM))),
     *(("onnx", layer) for layer in (GRU, sc.GRU(H, reset_after=False), deep(GRU))),
     *(("onnx", layer) for layer in (sc.LSTM(H, peepholes=True), sc.Recurrent(RNN, reverse=True))),
 ]
@@ -125,8 +110,8 @@ def test_any_params_come_back_to_the_bit(name, layer, dtype):
     module, params = getattr(interop, name), drawn(layer, dtype)
     arrays = module.dump(layer, params)
     assert_same_bits(module.load(arrays, layer), params)
-    assert {a.dtype for a in flat(arrays).values()} == {jnp.dtype(dtype)}
-    assert not any(np.signbit(a[a == 0]).any() for a in flat(arrays).values())
+    assert {a.dtype for a in shared.flat(arrays).values()} == {jnp.dtype(dtype)}
+    assert not any(np.signbit(a[a == 0]).any() for a in shared.flat(arrays).values())
 
 
 def test_haiku_adds_one_to_the_forget_gate_which_rounds():

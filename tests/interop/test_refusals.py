@@ -7,19 +7,8 @@ import pytest
 
 import seqcells as sc
 from seqcells import interop
-from tests.support.interop import (
-    BEFORE,
-    GRU,
-    LSTM,
-    RELU,
-    RNN,
-    SINGLE_BIAS,
-    D,
-    H,
-    arrays_of,
-    drawn,
-    flat,
-)
+from tests.support import interop as shared
+from tests.support.interop import BEFORE, GRU, LSTM, RELU, RNN, SINGLE_BIAS, D, H, arrays_of, drawn
 from tests.support.laws import assert_same_bits
 
 
@@ -117,7 +106,7 @@ def test_an_mgu_of_linen_is_a_gru_and_goes_back_as_one_alone_if_it_is():
     arrays = arrays_of("linen", "mgu")
     arrays = {key: a.astype("f") for key, a in arrays.items()}
     params = interop.linen.load(arrays, GRU)
-    back = flat(interop.linen.dump(GRU, params, like=arrays))
+    back = shared.flat(interop.linen.dump(GRU, params, like=arrays))
     assert all((back[key] == arrays[key]).all() for key in arrays)
     other = params._replace(w_ih=params.w_ih.at[0, 0].add(1))
     with pytest.raises(ValueError, match=r"MGUCell has one if/kernel where GRU.* has two"):
