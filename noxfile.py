@@ -55,7 +55,9 @@ def gpu_aot(session: nox.Session) -> None:
     """Compile every engine for an H200, on any machine: installs 4.4 GB of jax[cuda13]."""
     session.install("-e", ".[cuda,test]")
     env = {"XLA_FLAGS": "--xla_gpu_autotune_level=0", "JAX_PLATFORMS": "cpu"}
-    session.run("python", "-m", "pytest", "-m", "gpu_aot", *session.posargs, env=env)
+    session.run(
+        "python", "-m", "pytest", "-m", "gpu_aot", "tests/engines", *session.posargs, env=env
+    )
 
 
 @nox.session(python=["3.11", "3.12"])
@@ -63,7 +65,18 @@ def tpu_aot(session: nox.Session) -> None:
     """Compile the kernels for a TPU v5e, on any machine."""
     session.install("-e", ".[test]", "libtpu")
     env = {"JAX_PLATFORMS": "cpu"}
-    session.run("python", "-m", "pytest", "-m", "tpu_aot", "-n", "0", *session.posargs, env=env)
+    session.run(
+        "python",
+        "-m",
+        "pytest",
+        "-m",
+        "tpu_aot",
+        "-n",
+        "0",
+        "tests/engines",
+        *session.posargs,
+        env=env,
+    )
 
 
 @nox.session
