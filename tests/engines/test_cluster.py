@@ -1,6 +1,7 @@
 """Kernels of clusters: their CUDA, run on a CPU a lane at a time (`tests.support.emulator`)."""
 
 import ctypes
+import dataclasses
 
 import jax
 import jax.numpy as jnp
@@ -28,9 +29,6 @@ FLAGS = {
     "lengths": np.arange(BATCH) % (STEPS + 1),
     "resets": np.arange(STEPS * BATCH).reshape(STEPS, BATCH) % 5 == 3,
 }
-over_flags = pytest.mark.parametrize(
-    "flags", [{}, FLAGS, FLAGS | {"reverse": True}], ids=["no", "yes", "back"]
-)
 
 
 @pytest.fixture
@@ -63,14 +61,13 @@ def assert_near(got, right):
         assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
 
 
-@over_flags
+@pytest.mark.parametrize("flags", [{}, FLAGS, FLAGS | {"reverse": True}], ids=["no", "yes", "back"])
 @pytest.mark.parametrize("name", CELLS)
 def test_cuda_computes_what_a_scan_that_multiplies_in_bfloat16_does(name, flags, launched):
     cell, params, xs = problem(CELLS[name], 40)
-    got = graded(cell, sc.CUDACluster("bfloat16", chunk=4), **flags)(params, xs)
-    expected = graded(cell, sc.CUDACluster("bfloat16", chunk=4, interpret=True), **flags)(
-        params, xs
-    )
+    engine = sc.CUDACluster("bfloat16", chunk=4)
+    scan = dataclasses.replace(engine, interpret=True)
+    got, expected = (graded(cell, one, **flags)(params, xs) for one in (engine, scan))
     assert {kernel.name for kernel in launched} == {"seqcells_forward", "seqcells_backward"}
     assert_near(got, expected)
 
@@ -124,9 +121,8 @@ def test_infinity_stays_infinite_beside_units_that_are_padding():
     cell = sc.RNN(5, "relu", bias="none")
     params = sc.RNNParams(jnp.ones((1, 5)), 1e30 * jnp.ones((5, 5)), None)
     xs = jnp.ones((5, 2, 1)).at[:, 1].set(0)
-    got, right = (
-        sc.unroll(cell, params, xs, engine=e) for e in (sc.CUDACluster("bfloat16"), sc.Scan())
-    )
+    engines = (sc.CUDACluster("bfloat16"), sc.Scan())
+    got, right = (sc.unroll(cell, params, xs, engine=engine) for engine in engines)
     np.testing.assert_array_equal(got[0], right[0])
 
 

@@ -10,6 +10,7 @@ import pytest
 import seqcells as sc
 from seqcells.engines.deferred import schedule, slopes
 from seqcells.engines.deferred.windows import Windows
+from tests.support import programs
 from tests.support.laws import CASES, assert_close, draw, draw_flags
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
@@ -83,10 +84,14 @@ DERIVED += [pytest.param("lstm-bias", way, marks=pytest.mark.slow) for way in ("
 DERIVED += [pytest.param("gru-after-double", "kernels", marks=pytest.mark.slow)]
 
 
+def assert_as_the_scan(way, of):
+    assert_close(*(jax.jit(lambda way=way: of(way))() for way in (way, None)))
+
+
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
 @pytest.mark.parametrize(("name", "way"), DERIVED)
 def test_every_derivative_is_that_of_the_plain_scan(name, way, form):
-    assert_close(*(jax.jit(lambda w=w: form(Loss(name, w)))() for w in (way, None)))
+    assert_as_the_scan(way, lambda way: form(Loss(name, way)))
 
 
 @pytest.mark.parametrize("name", ["lstm-bias", "layernorm-gru"])
@@ -94,10 +99,7 @@ def test_every_derivative_is_that_of_the_plain_scan(name, way, form):
 def test_tangents_under_flags_are_those_of_the_plain_scan(name, way, reverse):
     flags = draw_flags(batch=BATCH)
     flags = {"lengths": np.array([4, 1]), "resets": flags["resets"][:STEPS], "reverse": reverse}
-
-    assert_close(
-        *(jax.jit(lambda w=w: FORMS["forward"](Loss(name, w, flags)))() for w in (way, None))
-    )
+    assert_as_the_scan(way, lambda way: FORMS["forward"](Loss(name, way, flags)))
 
 
 AXES = {"weights": (0, None, None), "data": (None, 1, 0), "both": (0, 1, 0)}
@@ -119,7 +121,7 @@ def test_vmap_on_either_side_is_that_of_the_plain_scan(way, axes):
         tangents = jax.vmap(lambda *args: jax.jvp(loss, args, args), AXES[axes])(*args)
         return within, outside, tangents
 
-    assert_close(*(jax.jit(lambda w=w: all_of(w))() for w in (way, None)))
+    assert_as_the_scan(way, all_of)
 
 
 @pytest.mark.slow
@@ -138,7 +140,7 @@ def test_second_derivatives_of_many_members_are_those_of_the_plain_scan(way):
         outside = jax.grad(lambda many: dot(jax.vmap(graded)(many), many))
         return jax.vmap(back)(stacked), forth(stacked), outside(stacked)
 
-    assert_close(*(jax.jit(lambda w=w: all_of(w))() for w in (way, None)))
+    assert_as_the_scan(way, all_of)
 
 
 def test_a_learned_carry_has_its_gradient():
@@ -180,10 +182,8 @@ def test_a_batch_of_weights_is_run_one_after_another_where_asked_for(vmap_sequen
 
 
 def test_a_batch_of_data_alone_is_one_batch():
-    params, xs = (
-        jax.tree.map(lambda a: jnp.float32(a[0]), many()),
-        jnp.ones((11, 6, 5, 2), jnp.float32),
-    )
+    params = jax.tree.map(lambda a: jnp.float32(a[0]), many())
+    xs = jnp.ones((11, 6, 5, 2), jnp.float32)
     engine = sc.Deferred(project_ahead=False)
     run = jax.vmap(lambda xs: sc.unroll(sc.GRU(4), params, xs, engine=engine)[1])
     assert products(run, xs) == {"tensor<11x5x12xf32>", "tensor<11x12x5xf32>"} & products(run, xs)
@@ -323,31 +323,12 @@ def test_a_wrong_option_raises(options, error, message):
 
 
 def temp_bytes(engine, steps=2000, members=None):
-    cell = sc.GRU(16)
-
-    def loss(params, xs):
-        return jnp.sum(sc.unroll(cell, params, xs, engine=engine)[1])
-
-    def make():
-        keys = jax.random.split(jax.random.key(0), members or 1)
-        stacked = jax.vmap(lambda key: cell.init(key, 2))(keys)
-        return stacked if members else jax.tree.map(lambda a: a[0], stacked)
-
-    xs = jax.ShapeDtypeStruct((steps, 8, 2), "float32")
-    graded = jax.vmap(jax.grad(loss), (0, None)) if members else jax.grad(loss)
-    compiled = jax.jit(graded).lower(jax.eval_shape(make), xs).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    return programs.temp_bytes(sc.GRU(16), engine, steps, 8, 2, members=members)
 
 
 def test_what_is_kept_is_not_computed_again():
     def count(keep):
-        cell, xs = sc.GRU(4), jax.ShapeDtypeStruct((6, 5, 2), "float32")
-
-        def loss(params, xs):
-            return jnp.sum(sc.unroll(cell, params, xs, engine=sc.Deferred(3, keep))[1])
-
-        params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 2))
-        text = jax.jit(jax.grad(loss)).lower(params, xs).compile().as_text()
+        text = programs.gradient(sc.GRU(4), sc.Deferred(3, keep), 6, 5, 2).as_text()
         return len([line for line in text.splitlines() if " dot(" in line])
 
     assert (count(("mixed",)), count(("drive", "mixed"))) == (count(()) - 1, count(()) - 2)
@@ -367,13 +348,6 @@ def test_of_many_members_nothing_is_kept_that_can_be_computed_again():
 
 @pytest.mark.parametrize(("batch", "across"), [((5,), 0), ((), 1)])
 def test_no_matrix_is_read_across_going_back(batch, across):
-    cell = sc.GRU(4)
-
-    def loss(params, xs):
-        return jnp.sum(sc.unroll(cell, params, xs, engine=sc.Deferred(3, ()))[1])
-
-    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), 2))
-    xs = jax.ShapeDtypeStruct((6, *batch, 2), "float32")
-    text = jax.jit(jax.grad(loss)).lower(params, xs).compile().as_text()
+    text = programs.gradient(sc.GRU(4), sc.Deferred(3, ()), 6, *batch, 2).as_text()
     read = [line for line in text.splitlines() if "rhs_contracting_dims={1}" in line]
     assert len(read) == across  # one row times a matrix is as quick either way

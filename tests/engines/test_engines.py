@@ -11,7 +11,7 @@ import seqcells as sc
 from seqcells import _unroll
 from seqcells._flags import Flags
 from seqcells.engines import _platform
-from tests.support import laws
+from tests.support import laws, programs
 from tests.support.laws import CASES, B, D, T, assert_close, assert_same_bits, draw, run, weigh
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -213,16 +213,7 @@ def test_a_window_of_all_steps_is_the_full_gradient(window):
 
 
 def temp_bytes(checkpoint, steps=1024):
-    """Bytes that the gradient of a loss over `steps` steps needs beside its arguments."""
-    cell = sc.GRU(8)
-
-    def loss(params, xs):
-        return jnp.sum(sc.unroll(cell, params, xs, engine=sc.Scan(checkpoint=checkpoint))[1])
-
-    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), D))
-    xs = jax.ShapeDtypeStruct((steps, 4, D), "float32")
-    compiled = jax.jit(jax.grad(loss)).lower(params, xs).compile()
-    return compiled.memory_analysis().temp_size_in_bytes
+    return programs.temp_bytes(sc.GRU(8), sc.Scan(checkpoint=checkpoint), steps, 4, D)
 
 
 def test_checkpoints_save_memory():

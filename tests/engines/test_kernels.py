@@ -144,9 +144,8 @@ def test_infinity_stays_infinite_beside_units_that_are_padding(kernel):
     cell = sc.RNN(5, "relu", bias="none", dtype="bfloat16")
     params = sc.RNNParams(jnp.ones((1, 5)), 1e30 * jnp.ones((5, 5)), None)
     xs = jnp.ones((5, 2, 1)).at[:, 1].set(0)
-    got, right = (
-        sc.unroll(cell, params, xs, engine=e) for e in (kernel(interpret=True), sc.Scan())
-    )
+    engines = (kernel(interpret=True), sc.Scan())
+    got, right = (sc.unroll(cell, params, xs, engine=engine) for engine in engines)
     assert not np.isfinite(right[1][-1, 0]).any()
     np.testing.assert_array_equal(got[0], right[0])
 
@@ -156,11 +155,8 @@ def test_infinity_stays_infinite_beside_units_that_are_padding(kernel):
 def test_any_batch_axes_will_do_also_none_and_empty_ones(kernel, shape):
     cell = sc.GRU(3)
     params, xs = cell.init(jax.random.key(0), 2), jax.random.normal(jax.random.key(1), shape)
-    both = [
-        sc.unroll(cell, params, xs, engine=e)
-        for e in (kernel("float32", interpret=True), sc.Scan())
-    ]
-    assert_close(*both, 1e-5)
+    engines = (kernel("float32", interpret=True), sc.Scan())
+    assert_close(*(sc.unroll(cell, params, xs, engine=engine) for engine in engines), 1e-5)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -172,37 +168,22 @@ class Doubled(sc.GRU):
 
 
 XS = jax.ShapeDtypeStruct((100, 16, 8), "float32")
-REFUSED = [
-    pytest.param(Doubled(8), XS, sc.PallasTPU(interpret=True), "its class Doubled", id="subclass"),
-    pytest.param(sc.GRU(64), XS, sc.PallasTriton(), "for a GPU, and this runs on a CPU", id="cpu"),
-    pytest.param(sc.GRU(64), XS, sc.PallasTPU(), "for a TPU, and this runs on a CPU", id="tpu"),
-    pytest.param(
-        sc.IndRNN(8), XS, sc.PallasTriton(interpret=True), "its class IndRNN declares no", id="cell"
-    ),
-    pytest.param(
-        sc.GRU(8, reset_after=False),
-        XS,
-        sc.PallasTriton(interpret=True),
-        "two products",
-        id="reset",
-    ),
-    pytest.param(
-        sc.GRU(129),
-        XS,
-        sc.PallasTriton(interpret=True),
-        "3 matrices of 256x256 in tf32",
-        id="large",
-    ),
-    pytest.param(
-        sc.GRU(2048), XS, sc.PallasTPU(interpret=True), "3 matrices of 2048x2048", id="large-tpu"
-    ),
-]
+ON_GPU, ON_TPU = sc.PallasTriton(interpret=True), sc.PallasTPU(interpret=True)
+REFUSED = {
+    "subclass": (Doubled(8), ON_TPU, "its class Doubled"),
+    "cpu": (sc.GRU(64), sc.PallasTriton(), "for a GPU, and this runs on a CPU"),
+    "tpu": (sc.GRU(64), sc.PallasTPU(), "for a TPU, and this runs on a CPU"),
+    "cell": (sc.IndRNN(8), ON_GPU, "its class IndRNN declares no"),
+    "reset": (sc.GRU(8, reset_after=False), ON_GPU, "two products"),
+    "large": (sc.GRU(129), ON_GPU, "3 matrices of 256x256 in tf32"),
+    "large-tpu": (sc.GRU(2048), ON_TPU, "3 matrices of 2048x2048"),
+}
 
 
-@pytest.mark.parametrize(("cell", "xs", "engine", "reason"), REFUSED)
-def test_a_kernel_says_which_limit_stands_in_the_way(cell, xs, engine, reason):
+@pytest.mark.parametrize(("cell", "engine", "reason"), REFUSED.values(), ids=REFUSED)
+def test_a_kernel_says_which_limit_stands_in_the_way(cell, engine, reason):
     with pytest.raises(ValueError, match="engine: ") as error:
-        sc.select_engine(cell, xs, engine=engine)
+        sc.select_engine(cell, XS, engine=engine)
     assert reason in str(error.value)
 
 
@@ -249,15 +230,11 @@ def test_a_cluster_needs_a_compiler_and_says_where_it_is_found(monkeypatch):
         sc.select_engine(sc.GRU(8, dtype="bfloat16"), XS, engine=sc.CUDACluster())
 
 
-@pytest.mark.parametrize(
-    ("dtype", "asked", "runs"),
-    [
-        ("bfloat16", None, True),
-        ("float32", None, False),
-        ("float32", "tensorfloat32", False),
-        ("float32", "bfloat16", True),
-    ],
-)
+ROUNDED = [("bfloat16", None, True), ("float32", None, False)]
+ROUNDED += [("float32", "tensorfloat32", False), ("float32", "bfloat16", True)]
+
+
+@pytest.mark.parametrize(("dtype", "asked", "runs"), ROUNDED)
 def test_a_cluster_rounds_to_bfloat16_only_where_that_is_asked_for(dtype, asked, runs):
     with jax.default_matmul_precision(asked):
         cell, engine = sc.GRU(8, dtype=dtype), sc.CUDACluster(interpret=True)
