@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import sys
 
-from rich.console import Console
 from tyro.extras import subcommand_cli_from_dict
 
 import benchmarks
 from benchmarks import suites
 from benchmarks.harness.benchmark import find_commands
-from experiments.lab import BadInput, say
+from experiments.lab import exit_code
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; return the exit code."""
-    errors, commands = Console(stderr=True), find_commands(suites)
+    stopped = "Stopped. The groups that are finished are in the tables."
+    return exit_code(lambda: run(arguments), stopped)
+
+
+def run(arguments: list[str]) -> None:
+    """Run the command that a line names, with its options."""
+    commands = find_commands(suites)
     settings = subcommand_cli_from_dict(
         {name: command.settings for name, command in commands.items()},
         prog="python -m benchmarks",
         description=benchmarks.__doc__,
         args=arguments,
     )
-    try:
-        next(c for c in commands.values() if c.settings is type(settings)).run(settings)
-    except (BadInput, OSError) as error:
-        if isinstance(error, OSError) and error.filename is None:
-            raise  # the user cannot mend it
-        say(errors, str(error))
-        return 1
-    except KeyboardInterrupt:
-        say(errors, "Stopped. The groups that are finished are in the tables.")
-        return 130
-    return 0
+    next(c for c in commands.values() if c.settings is type(settings)).run(settings)
 
 
 if __name__ == "__main__":

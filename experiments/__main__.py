@@ -20,7 +20,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
 
 import seqcells as sc
 from experiments import studies
-from experiments.lab import BadInput, Study, cores, discover, is_path, load, say
+from experiments.lab import Study, cores, discover, exit_code, is_path, load, say
 from experiments.sweep import command as sweeps
 from experiments.sweep import report as sweep_report
 from experiments.sweep import settings as sweep_settings
@@ -167,25 +167,16 @@ COMMANDS: dict[str, type[Command]] = {
 
 def main(arguments: list[str]) -> int:
     """Run one command; return the exit code."""
-    console, errors = Console(), Console(stderr=True)
+    console = Console()
     if arguments == ["--version"]:
         say(console, f"seqcells {sc.__version__}")
         return 0
     arguments = arguments or ["list"]
     if wrong := _wrong(*arguments[:2]):
-        say(errors, f"{wrong}\n\n{USAGE}")
+        say(Console(stderr=True), f"{wrong}\n\n{USAGE}")
         return 2
-    try:
-        parse(arguments).do(console, f"{PROGRAM} {shlex.join(arguments)}")
-    except (BadInput, OSError) as error:
-        if isinstance(error, OSError) and error.filename is None:
-            raise  # a bug: it names nothing that a user could correct
-        say(errors, str(error))
-        return 1
-    except KeyboardInterrupt:
-        say(errors, STOPPED)
-        return 130
-    return 0
+    line = f"{PROGRAM} {shlex.join(arguments)}"
+    return exit_code(lambda: parse(arguments).do(console, line), STOPPED)
 
 
 def _is_study(name: str) -> bool:

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import ModuleType
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.harness import machine, tables
 from benchmarks.harness.tables import Row
-from experiments.lab import discover, load, positive, say, several, whole, writable, write_whole
+from experiments.lab import CheckedSettings, discover, load, say, writable, write_whole
 
 RESULTS = Path("benchmarks") / "results"
 S = TypeVar("S")
@@ -68,36 +68,13 @@ class Picture(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BaseSettings(abc.ABC):
+class BaseSettings(CheckedSettings, abc.ABC):
     """Options of every benchmark, and how its process is prepared."""
 
     seconds: float = 10.0
     """seconds for which each group is timed; at least five rounds are run"""
     out: Path = RESULTS
     """folder of the tables; groups that are measured again replace the old ones"""
-
-    least: ClassVar[dict[str, int]] = {}  # smallest values of whole numbers, 1 if not given here
-
-    def check(self) -> None:
-        """Check each setting by its default: whole and positive numbers, one or more of several.
-
-        Raises:
-            BadInput: if a setting is wrong.
-        """
-        for field in dataclasses.fields(self):
-            values, default = getattr(self, field.name), field.default
-            if not isinstance(default, tuple):
-                values, default = (values,), (default,)
-            elif default:
-                several(field.name, values, str(default[0]))
-            for value in values:
-                self._check_number(field.name, value, default[0] if default else None)
-
-    def _check_number(self, name: str, value: object, default: object) -> None:
-        if isinstance(default, float):
-            positive(name, value, default)
-        elif isinstance(default, int) and not isinstance(default, bool):
-            whole(name, value, self.least.get(name, 1))
 
     @abc.abstractmethod
     def session(self) -> AbstractContextManager[float]:
@@ -149,8 +126,7 @@ class Benchmark(Command[B]):
     picture: Picture | None = None
 
     def run(self, settings: B) -> None:
-        """Check the settings, measure the groups, and print the page of what was measured."""
-        settings.check()
+        """Measure the groups, and print the page of what was measured."""
         console = Console()
         with settings.session() as end:
             path = self.path(settings)

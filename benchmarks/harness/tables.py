@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from experiments.lab import BadInput, write_whole
+from experiments.lab import read_table, write_whole
 
 Row = dict[str, Any]  # a number, a text or a bool in each column
 
@@ -39,18 +39,7 @@ def read(path: Path, columns: Sequence[str]) -> list[Row]:
     Raises:
         BadInput: if the file is no CSV table, or lacks one of `columns`.
     """
-    try:
-        frame = pd.read_csv(path, dtype={"commit": str})  # or 12e4567 is a number
-    except FileNotFoundError:
-        return []
-    except ValueError as error:  # pandas' own errors are subclasses
-        raise BadInput(f"{path}: expected a CSV table ({error}); move it away") from None
-    missing = [name for name in columns if name not in frame]
-    if missing:
-        raise BadInput(
-            f"{path}: expected the columns {', '.join(columns)}, got none named "
-            f"{', '.join(missing)}; move it away and measure anew"
-        )
+    frame = read_table(path, columns, "move it away and measure anew")
     return [dict(zip(frame, row, strict=True)) for row in frame.to_numpy(object).tolist()]
 
 

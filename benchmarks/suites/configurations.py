@@ -6,7 +6,6 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +34,12 @@ Run = Callable[[train.TrainState, train.HParams], tuple[train.TrainState, train.
 class Settings(benchmark.Settings):
     """Measure whole trainings a second: a sweep, a loop over a jitted run, a program for each."""
 
-    configurations: tuple[int, ...] = (16, 64)
+    configurations: tuple[int, ...] = dataclasses.field(default=(16, 64), metadata={"least": 2})
     """numbers of learning rates"""
-    hidden: tuple[int, ...] = (32,)
+    hidden: tuple[int, ...] = dataclasses.field(default=(32,), metadata={"least": 2})
     """hidden sizes"""
     steps: int = 100
     """steps of each training"""
-    least: ClassVar = {"configurations": 2, "hidden": 2}
 
 
 def groups(settings: Settings) -> Iterator[Group]:

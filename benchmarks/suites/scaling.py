@@ -7,7 +7,7 @@ import functools
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar, Literal, get_args
+from typing import Literal, get_args
 
 from matplotlib import rc_context
 from matplotlib.figure import Figure
@@ -40,9 +40,8 @@ class Settings(benchmark.Settings):
 
     axes: tuple[Axis, ...] = get_args(Axis)
     """sizes that vary, one at a time"""
-    most: int = 4096
+    most: int = dataclasses.field(default=4096, metadata={"least": 16})
     """largest value; larger ones are left out"""
-    least: ClassVar = {"most": 16}
 
 
 def groups(settings: Settings) -> Iterator[Group]:

@@ -44,9 +44,8 @@ class Settings(benchmark.Settings):
     """number of CPU devices; with more than one, each has a core, and seqcells is also measured
     spread over them"""
 
-    def check(self) -> None:
-        """Check that devices share the members evenly."""
-        super().check()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         for members in self.members:
             if members % self.devices:
                 raise BadInput(

@@ -23,8 +23,16 @@ from experiments.lab.claims import (
     share_at_least,
     share_at_most,
 )
-from experiments.lab.console import print_table, say
-from experiments.lab.files import ABOUT, Json, read_about, writable, write_about, write_whole
+from experiments.lab.console import exit_code, print_table, say
+from experiments.lab.files import (
+    ABOUT,
+    Json,
+    read_about,
+    read_table,
+    writable,
+    write_about,
+    write_whole,
+)
 from experiments.lab.finding import discover, is_path, load
 from experiments.lab.machine import commit, cores, processor, today
 from experiments.lab.measures import AT_END, AT_START, GradientByLag
@@ -41,6 +49,6 @@ from experiments.lab.models import (
 from experiments.lab.pages import REPORT, Page, Table, markdown, provenance
 from experiments.lab.pictures import COLOURS, MARKERS, STYLE, draw_counts, draw_grid, draw_success
 from experiments.lab.runs import CODE, COLUMNS, Run, RunGroup, list_runs
-from experiments.lab.settings import BadInput, CheckedSettings, positive, restore, several, whole
-from experiments.lab.study import Study, read_results, read_table, settings_table
+from experiments.lab.settings import BadInput, CheckedSettings, restore
+from experiments.lab.study import Study, read_results, settings_table
 from experiments.lab.text import decimal, interval, short, wilson, words

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
@@ -9,12 +11,32 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from experiments.lab.pages import Table
+from experiments.lab.settings import BadInput
 from experiments.lab.text import words
 
 
 def say(console: Console, text: str) -> None:
     """Print text as it is: what stands in brackets is no markup, and a path is not broken."""
     console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def exit_code(command: Callable[[], object], stopped: str) -> int:
+    """Run a command; return its exit code.
+
+    An error that a user can correct is printed as one line, and so is `stopped` after Ctrl-C.
+    """
+    errors = Console(stderr=True)
+    try:
+        command()
+    except (BadInput, OSError) as error:
+        if isinstance(error, OSError) and error.filename is None:
+            raise  # a bug: it names nothing that a user could correct
+        say(errors, str(error))
+        return 1
+    except KeyboardInterrupt:
+        say(errors, stopped)
+        return 130
+    return 0
 
 
 def print_table(console: Console, table: Table) -> None:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from experiments.lab.claims import Frame
 from experiments.lab.settings import BadInput
 from seqcells.sweep._store import write_whole as write_whole
 
@@ -26,6 +30,32 @@ def writable(out: Path) -> Path:
             "give another with --out"
         ) from None
     return out
+
+
+def read_table(path: Path, columns: Sequence[str], hint: str) -> Frame:
+    """Read a CSV table; it has no rows where there is no file.
+
+    Args:
+        path: the file.
+        columns: columns that the table has at least.
+        hint: what to do about a wrong file, for the error.
+
+    Raises:
+        BadInput: where the file is not a CSV table, or lacks one of the columns.
+    """
+    try:
+        rows = pd.read_csv(path, dtype={"commit": str})  # or 12e4567 is a number
+    except FileNotFoundError:
+        return pd.DataFrame(columns=[*columns])
+    except ValueError as error:  # pandas' own errors are of this class
+        raise BadInput(f"{path}: expected a CSV table ({error}); {hint}") from None
+    missing = [column for column in columns if column not in rows]
+    if missing:
+        raise BadInput(
+            f"{path}: expected the columns {', '.join(columns)}, "
+            f"got none named {', '.join(missing)}; {hint}"
+        )
+    return rows
 
 
 def read_about(out: Path) -> Json:

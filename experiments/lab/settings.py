@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="DataclassInstance")
 
 
-class BadInput(ValueError):
+class BadInput(Exception):
     """A setting or a file that the user can correct; the command line prints it in one line."""
 
 
@@ -45,20 +45,13 @@ def several(name: str, values: object, example: str) -> None:
         )
 
 
-def one_of(name: str, value: object, known: Sequence[str]) -> None:
-    """Raise unless `value` is one of the words."""
-    if value not in known:
-        words = ", ".join(map(repr, known))
-        raise BadInput(f"{name}: expected some of {words}, got {value!r}; choose from these")
-
-
 @dataclasses.dataclass(frozen=True)
 class CheckedSettings:
     """Settings that are checked by their defaults.
 
     A number has to be a count or a positive number, as its default is; a tuple has to hold one or
-    more of them, or some of the words of its default; a dataclass holds further settings. Counts
-    are at least 1, or `metadata["least"]` of their field.
+    more values, unless its default is empty; a dataclass holds further settings. Counts are at
+    least 1, or `metadata["least"]` of their field.
     """
 
     def __post_init__(self) -> None:
@@ -76,16 +69,13 @@ def _check(name: str, value: Any, default: Any, least: int = 1) -> None:
         for field in dataclasses.fields(default):
             path, one = f"{name}.{field.name}", getattr(value, field.name)
             _check(path, one, getattr(default, field.name))
-    elif isinstance(default, tuple):
+    elif isinstance(default, tuple) and default:
         several(name, value, shlex.join(map(str, default)))
         for one in value:
-            if isinstance(default[0], str):
-                one_of(name, one, default)
-            else:
-                _check(name, one, default[0], least)
-    elif isinstance(default, int):
+            _check(name, one, default[0], least)
+    elif isinstance(default, int) and not isinstance(default, bool):
         whole(name, value, least)
-    else:
+    elif isinstance(default, float):
         positive(name, value, default)
 
 

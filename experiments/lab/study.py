@@ -7,13 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import pandas as pd
 from rich.console import Console
 
 from experiments.lab import cache
 from experiments.lab.claims import Claim, Frame, Verdict, count, label_columns
 from experiments.lab.console import print_table, say
-from experiments.lab.files import Json, read_about, writable
+from experiments.lab.files import Json, read_about, read_table, writable
 from experiments.lab.pages import REPORT, VERDICTS, Page, Table, provenance
 from experiments.lab.runs import RunGroup
 from experiments.lab.settings import BadInput, restore
@@ -33,33 +32,11 @@ def read_results(out: Path, name: str, columns: Sequence[str] = ()) -> Frame:
     Raises:
         BadInput: where there are none, or the table cannot be read; it says which command makes it.
     """
-    rows = read_table(out / "results.csv", name, columns)
+    command = f"python -m experiments run {name}"
+    rows = read_table(out / "results.csv", columns, f"make it again with {command}")
     if rows.empty:
         raise BadInput(
-            f"out: expected results.csv with rows in {out}, found none; "
-            f"make it with python -m experiments run {name}"
-        )
-    return rows
-
-
-def read_table(path: Path, name: str, columns: Sequence[str] = ()) -> Frame:
-    """Read a table of a run of the study `name`; it has no rows where there is no file.
-
-    Raises:
-        BadInput: where the file is not a CSV table, or lacks one of the columns.
-    """
-    again = f"make it again with python -m experiments run {name}"
-    try:
-        rows = pd.read_csv(path)
-    except FileNotFoundError:
-        return pd.DataFrame(columns=[*columns])
-    except ValueError as error:  # pandas' own errors are of this class
-        raise BadInput(f"{path}: expected a CSV table ({error}); {again}") from None
-    missing = [column for column in columns if column not in rows]
-    if missing:
-        raise BadInput(
-            f"{path}: expected the columns {', '.join(columns)}, "
-            f"got none named {', '.join(missing)}; {again}"
+            f"out: expected results.csv with rows in {out}, found none; make it with {command}"
         )
     return rows
 

@@ -222,7 +222,7 @@ def test_a_study_outside_of_the_repository_runs_by_its_path(tmp_path, capsys, mo
     """The one that docs/studies.md shows, which imports from `experiments.lab` alone."""
     page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
-    assert set(re.findall(r"from (experiments[\w.]*) import", code)) == {"experiments.lab"}
+    assert re.findall(r"\w+ experiments.*", code) == ["from experiments import lab"]
     monkeypatch.chdir(tmp_path)
     Path("match.py").write_text(code)
     options = ["--seeds", "1", "--length", "5", "--steps", "2"]

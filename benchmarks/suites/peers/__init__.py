@@ -45,9 +45,8 @@ class Settings(benchmark.Settings):
     peers: tuple[PeerName, ...] = tuple(PEERS)
     """contestants beside seqcells; those that are not installed are left out"""
 
-    def check(self) -> None:
-        """Check the shapes too."""
-        super().check()
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.sizes()
 
     def sizes(self) -> list[Shape]:

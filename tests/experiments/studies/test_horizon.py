@@ -18,6 +18,7 @@ from experiments.lab import (
     GradientByLag,
     Member,
     Reader,
+    Task,
     measures,
     runs,
     training,
@@ -108,10 +109,10 @@ class Echo:
         return probes.Score(answers[0], jnp.float32(len(targets)), 1)
 
 
-def test_a_member_is_trained_and_scored_at_its_own_lag():
-    task = dataclasses.replace(
-        group().task, probe=Echo(), reader=lambda params, sample: params * sample.xs
-    )
+def test_a_member_is_trained_and_scored_at_its_own_lag(monkeypatch):
+    reader = property(lambda task: lambda params, sample: params * sample.xs)
+    monkeypatch.setattr(Task, "reader", reader)
+    task = dataclasses.replace(group().task, probe=Echo())
     member, key = Member(train.HParams(), {"lag": 3}), jax.random.key(0)
     loss, further = task(2.0, key, member)
     assert (loss, further["measure"]) == (6, SMALL.batch_size)
