@@ -235,9 +235,8 @@ def test_files_that_do_not_belong_there_are_refused(saved):
     (new / "arrays" / "code.py").write_text("raise SystemExit")
     (old / "arrays" / "0" / "0").unlink()
     (old / "arrays" / "0" / "0").symlink_to("/dev/zero")
-    with pytest.raises(
-        CheckpointError, match=r"code\.py does not belong there.*0 is not a regular file"
-    ):
+    refusal = r"code\.py does not belong there.*0 is not a regular file"
+    with pytest.raises(CheckpointError, match=refusal):
         saved.load(TREE)
 
 
@@ -259,9 +258,8 @@ def test_a_tree_unlike_the_one_that_was_saved_is_refused_with_the_difference(sav
 
 def test_keys_of_another_kind_are_refused(tmp_path):
     Checkpoints(tmp_path, {}).save(1, jax.random.key(0))
-    with pytest.raises(
-        CheckpointError, match=r"saved the tree key<fry>\[\]; like has the tree key<rbg>"
-    ):
+    refusal = r"saved the tree key<fry>\[\]; like has the tree key<rbg>"
+    with pytest.raises(CheckpointError, match=refusal):
         Checkpoints(tmp_path, {}).load(jax.random.key(0, impl="rbg"))
 
 
@@ -277,9 +275,8 @@ def test_a_full_disk_raises_at_once_and_the_generation_before_stays(saved, monke
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
     monkeypatch.setattr(_files, "sync_all", full)
-    with pytest.raises(
-        CheckpointError, match=rf"{saved.folder}.*step 3 .*No space left.*as it was"
-    ):
+    refusal = rf"{saved.folder}.*step 3 .*No space left.*as it was"
+    with pytest.raises(CheckpointError, match=refusal):
         saved.save(3, TREE)
     assert len(list(saved.folder.iterdir())) == 3  # two generations and the lock
     assert saved.load(TREE).step == 2
@@ -309,16 +306,12 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
         Checkpoints(tmp_path / "run", {}).save(1, TREE)
 
 
+NUMBERS, JSON = "w: expected an array of numbers", "about: expected values that JSON can hold"
 REFUSED = {
-    "text": ({"w": "text"}, {}, TypeError, "w: expected an array of numbers"),
-    "objects": ({"w": np.array([{}])}, {}, TypeError, "w: expected an array of numbers"),
-    "big-endian": ({"w": np.ones(1, ">f4")}, {}, TypeError, "w: expected an array of numbers"),
-    "array in about": (
-        TREE,
-        {"a": np.ones(2)},
-        TypeError,
-        "about: expected values that JSON can hold",
-    ),
+    "text": ({"w": "text"}, {}, TypeError, NUMBERS),
+    "objects": ({"w": np.array([{}])}, {}, TypeError, NUMBERS),
+    "big-endian": ({"w": np.ones(1, ">f4")}, {}, TypeError, NUMBERS),
+    "array in about": (TREE, {"a": np.ones(2)}, TypeError, JSON),
     "long about": (TREE, {"a": "a" * 300_000}, ValueError, "about: expected at most 262144 bytes"),
 }
 
@@ -373,9 +366,8 @@ print("held")
 
 
 def test_sharded_arrays_come_back_sharded_as_like_and_orbax_is_imported_late():
-    done = subprocess.run(
-        [sys.executable, "-c", SPLIT], capture_output=True, text=True, check=False
-    )
+    run = [sys.executable, "-c", SPLIT]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
     assert done.stdout == "held\n", done.stderr
 
 

@@ -1,20 +1,15 @@
 """Real frameworks run the weights that `dump` returns, where they are installed; Flax always is."""
 
-import os
-import warnings
-
-os.environ.setdefault("KERAS_BACKEND", "jax")
-
-import flax.linen
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
+from flax import linen, nnx
 
 import seqcells as sc
 from seqcells import interop
 from tests.support.interop import BEFORE, GRU, LSTM, RELU, RNN, SINGLE_BIAS, D, H, deep, drawn
+from tests.support.peers import installed
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("x64")]
 
@@ -25,43 +20,28 @@ BATCH_FIRST = XS.swapaxes(0, 1)
 F64 = {"param_dtype": jnp.float64, "dtype": jnp.float64}
 
 
-def installed(name):
-    """Import a framework, or skip; warnings of its import are ignored."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip(name)
-
-
 def check(layer, params, ys, lengths=None, tol=1e-12):
     """Compare a framework's outputs [T, B, H] with ours."""
     _, expected = jax.jit(sc.unroll)(layer, params, XS, lengths=lengths)
-    valid = (
-        np.ones((T, B, 1)) if lengths is None else np.arange(T)[:, None, None] < lengths[:, None]
-    )
+    valid = np.arange(T)[:, None, None] < (np.full(B, T) if lengths is None else lengths)[:, None]
     np.testing.assert_allclose(np.asarray(ys) * valid, expected, tol, tol)
 
 
-def linen(cell, **options):
-    return flax.linen.RNN(cell(H, **F64), **options)
+def of_linen(cell, **options):
+    return linen.RNN(cell(H, **F64), **options)
 
 
+BACK = of_linen(linen.LSTMCell, reverse=True, keep_order=True)
+BOTH = linen.Bidirectional(of_linen(linen.GRUCell), of_linen(linen.GRUCell))
+DEEP = linen.Sequential([of_linen(linen.LSTMCell), of_linen(linen.GRUCell)])
 LINEN = {
-    "gru": (sc.Recurrent(SINGLE_BIAS), linen(flax.linen.GRUCell)),
-    "lstm": (sc.Recurrent(LSTM), linen(flax.linen.LSTMCell)),
-    "lstm-optimized": (sc.Recurrent(LSTM), linen(flax.linen.OptimizedLSTMCell)),
-    "rnn": (sc.Recurrent(RNN), linen(flax.linen.SimpleCell)),
-    "reverse": (
-        sc.Recurrent(LSTM, reverse=True),
-        linen(flax.linen.LSTMCell, reverse=True, keep_order=True),
-    ),
-    "both": (
-        sc.Bidirectional(SINGLE_BIAS),
-        flax.linen.Bidirectional(linen(flax.linen.GRUCell), linen(flax.linen.GRUCell)),
-    ),
-    "deep": (
-        sc.Stack((LSTM, SINGLE_BIAS)),
-        flax.linen.Sequential([linen(flax.linen.LSTMCell), linen(flax.linen.GRUCell)]),
-    ),
+    "gru": (sc.Recurrent(SINGLE_BIAS), of_linen(linen.GRUCell)),
+    "lstm": (sc.Recurrent(LSTM), of_linen(linen.LSTMCell)),
+    "lstm-optimized": (sc.Recurrent(LSTM), of_linen(linen.OptimizedLSTMCell)),
+    "rnn": (sc.Recurrent(RNN), of_linen(linen.SimpleCell)),
+    "reverse": (sc.Recurrent(LSTM, reverse=True), BACK),
+    "both": (sc.Bidirectional(SINGLE_BIAS), BOTH),
+    "deep": (sc.Stack((LSTM, SINGLE_BIAS)), DEEP),
 }
 
 
@@ -114,7 +94,7 @@ def test_the_statements_of_docs_peers_about_flax():
     simple = nnx.RNN(nnx.SimpleCell(D, H, rngs=nnx.Rngs(0), param_dtype=jnp.float64))
     with pytest.raises(TypeError, match="carry"):
         simple(jnp.asarray(BATCH_FIRST), initial_carry=jnp.zeros((B, H)))
-    module = flax.linen.GRUCell(H)
+    module = linen.GRUCell(H)
     params = module.init(jax.random.key(0), jnp.zeros((B, H)), XS[0])["params"]
     assert [name for name in params if name[0] == "h" and "bias" in params[name]] == ["hn"]
 
@@ -141,17 +121,12 @@ def test_torch(name):
     assert jax.tree.all(jax.tree.map(lambda a, b: bool((a == b).all()), back, params))
 
 
+ALL = {"return_sequences": True}
 KERAS = {
-    "gru": (sc.Recurrent(GRU), lambda k: k.GRU(H, return_sequences=True)),
-    "gru-before": (
-        sc.Recurrent(BEFORE),
-        lambda k: k.GRU(H, return_sequences=True, reset_after=False),
-    ),
-    "lstm": (
-        sc.Bidirectional(LSTM),
-        lambda k: k.Bidirectional(k.LSTM(H, return_sequences=True)),
-    ),
-    "rnn": (sc.Recurrent(RNN), lambda k: k.SimpleRNN(H, return_sequences=True)),
+    "gru": (sc.Recurrent(GRU), lambda k: k.GRU(H, **ALL)),
+    "gru-before": (sc.Recurrent(BEFORE), lambda k: k.GRU(H, reset_after=False, **ALL)),
+    "lstm": (sc.Bidirectional(LSTM), lambda k: k.Bidirectional(k.LSTM(H, **ALL))),
+    "rnn": (sc.Recurrent(RNN), lambda k: k.SimpleRNN(H, **ALL)),
 }
 
 
@@ -164,11 +139,9 @@ def test_keras(name):
         module = make(keras.layers)
         module(BATCH_FIRST.astype("f"))
         module.set_weights(list(interop.keras.dump(layer, params).values()))
-        ys = module(BATCH_FIRST.astype("f"))
-        wide = jax.tree.map(np.asarray, params)
-    check(
-        layer, jax.tree.map(lambda a: a.astype("d"), wide), np.asarray(ys).swapaxes(0, 1), tol=1e-5
-    )
+        ys = np.asarray(module(BATCH_FIRST.astype("f"))).swapaxes(0, 1)
+        wide = jax.tree.map(lambda a: np.asarray(a, "d"), params)
+    check(layer, wide, ys, tol=1e-5)
 
 
 HAIKU = {

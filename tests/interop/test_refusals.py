@@ -63,15 +63,12 @@ def test_what_no_weights_make_equal_is_refused_with_the_reason(name, layer, reas
         module.load({}, layer)
 
 
+NATIVE = sc.GRU(H, reset_after=False)
 NO_PLACE = [
-    (
-        "keras",
-        sc.GRU(H, reset_after=False),
-        "b_hh: keras.layers.GRU.* has no b_hh for the gates r, z, n",
-    ),
+    ("keras", NATIVE, "b_hh: keras.layers.GRU.* has no b_hh for the gates r, z, n"),
     ("linen", GRU, "b_hh: flax.linen.GRUCell has no b_hh for the gates r, z "),
     ("nnx", GRU, "b_hh: flax.nnx.GRUCell has no b_hh for the gates r, z, n"),
-    ("haiku", sc.GRU(H, reset_after=False), "b_hh: haiku.GRU has no b_hh for the gates r, z, n"),
+    ("haiku", NATIVE, "b_hh: haiku.GRU has no b_hh for the gates r, z, n"),
     ("equinox", GRU, "b_hh: equinox.nn.GRUCell has no b_hh for the gates r, z "),
     ("torch", sc.LSTM(H, peepholes=True), "p: torch.nn.LSTM has no p for the gates i, f, o"),
     ("keras", sc.LSTM(H, peepholes=True), "p: keras.layers.LSTM has no p"),
@@ -128,11 +125,7 @@ MALFORMED = [
     (lambda a: a.update(weight_ih=a["weight_ih"][0]), GRU, r"weight_ih: expected \[12, 1\]"),
     (lambda a: a.update(bias_ih=a["bias_ih"][:5]), GRU, r"bias_ih: expected \[12\] .* got \[5\]"),
     (lambda a: a.update(bias_ih=a["bias_ih"].astype(int)), GRU, "bias_ih: expected a floating dt"),
-    (
-        lambda a: a.update(bias_ih=a["bias_ih"].astype("d")),
-        GRU,
-        "bias_ih: expected float64 to be",
-    ),
+    (lambda a: a.update(bias_ih=a["bias_ih"].astype("d")), GRU, "bias_ih: expected float64 to be"),
     (lambda a: a.update(bias_ih=a["bias_ih"].astype("e")), GRU, "expected one dtype .* float16, f"),
     (lambda a: a.update(bias_ih=[[1.0], [2.0, 3.0]]), GRU, "bias_ih: expected a NumPy array, got"),
 ]
@@ -179,16 +172,10 @@ def test_a_copy_is_made_both_ways():
 
 
 def test_the_attributes_of_onnx_nodes():
-    layer = sc.Stack(
-        (sc.Bidirectional(sc.GRU(H, reset_after=False)), sc.Recurrent(RELU, reverse=True))
-    )
+    layer = sc.Stack((sc.Bidirectional(NATIVE), sc.Recurrent(RELU, reverse=True)))
+    gru, rnn = ({"op_type": kind, "hidden_size": H} for kind in ("GRU", "RNN"))
     assert interop.onnx.attributes(layer) == [
-        {
-            "op_type": "GRU",
-            "hidden_size": H,
-            "direction": "bidirectional",
-            "linear_before_reset": 0,
-        },
-        {"op_type": "RNN", "hidden_size": H, "direction": "reverse", "activations": ["Relu"]},
+        gru | {"direction": "bidirectional", "linear_before_reset": 0},
+        rnn | {"direction": "reverse", "activations": ["Relu"]},
     ]
     assert interop.onnx.attributes(LSTM)[0]["op_type"] == "LSTM"

@@ -114,11 +114,8 @@ def test_halving_keeps_the_best_and_records_when_the_others_were_pruned(once):
         kept = sorted(alive, key=lambda id: at[id][step])[:count]
         for row in result.rows:
             if row["id"] in set(alive) - set(kept):
-                assert (row["status"], row["steps"], row["loss"]) == (
-                    "pruned",
-                    step,
-                    at[row["id"]][step],
-                )
+                ended = (row["status"], row["steps"], row["loss"])
+                assert ended == ("pruned", step, at[row["id"]][step])
         alive = kept
     assert {row["id"] for row in result.rows if row["status"] == "done"} == set(alive)
     assert all(max(at[id]) == 30 for id in alive)
@@ -140,8 +137,8 @@ def test_a_survivor_of_halving_keeps_its_hyperparameters(once):
 
 
 def test_a_batch_is_as_wide_as_memory_allows(monkeypatch, once):
-    full = sweep.run(make, space(), 10, segment=10)
-    need = {}
+    narrow = functools.partial(sweep.run, make, space(), 10, segment=10)
+    full, need = narrow(), {}
 
     def available():
         return int(need["bytes"] / _program.SHARE)
@@ -155,21 +152,17 @@ def test_a_batch_is_as_wide_as_memory_allows(monkeypatch, once):
     monkeypatch.setattr(_program, "available", available)
     widths = []
     for need["bytes"] in (145, 125):
-        result = sweep.run(
-            make, space(), 10, segment=10, on_segment=lambda p: widths.append(p.alive)
-        )
-        np.testing.assert_allclose(
-            [r["loss"] for r in result.rows], [r["loss"] for r in full.rows], 1e-5
-        )
+        result = narrow(on_segment=lambda p: widths.append(p.alive))
+        one, other = ([row["loss"] for row in some.rows] for some in (result, full))
+        np.testing.assert_allclose(one, other, 1e-5)
     assert widths == [4, 4] + [2] * 4
     need["bytes"] = 100
     refusal = "batch: expected a trial that fits into 1e-07 GB a device, .* needs 1.1e-07 GB"
     with pytest.raises(ValueError, match=refusal):
-        sweep.run(make, space(), 10, segment=10)
-    with pytest.raises(
-        ValueError, match=r"batch: expected a batch of 4 trials .*; take batch='auto'"
-    ):
-        sweep.run(make, space(), 10, segment=10, batch=4)
+        narrow()
+    refusal = r"batch: expected a batch of 4 trials .*; take batch='auto'"
+    with pytest.raises(ValueError, match=refusal):
+        narrow(batch=4)
 
 
 def test_a_program_needs_the_memory_of_its_state():
@@ -282,6 +275,10 @@ def broken(**parts):
     return lambda size=2: make(size)._replace(**parts)
 
 
+OTHER_STATE = broken(segment=lambda s, hparams, n: (s["w"], {"loss": jnp.ones(n)}))
+ONE_LOSS = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))
+
+
 @pytest.mark.parametrize(
     ("changed", "error", "message"),
     [
@@ -298,16 +295,8 @@ def broken(**parts):
         ({"halving": 2}, TypeError, "halving: expected a sweep.Halving, got 2"),
         ({"halving": sweep.Halving(15)}, ValueError, "every: expected a multiple of segment=10"),
         ({"halving": sweep.Halving(10, 1.0)}, ValueError, "keep: expected a share .* got 1.0"),
-        (
-            {"make": broken(segment=lambda s, hparams, n: (s["w"], {"loss": jnp.ones(n)}))},
-            ValueError,
-            "segment: expected a state like the one given, dict",
-        ),
-        (
-            {"make": broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))},
-            ValueError,
-            r"segment: expected loss as float\[10\], got float32\[\]",
-        ),
+        ({"make": OTHER_STATE}, ValueError, "segment: expected a state like the one given, dict"),
+        ({"make": ONE_LOSS}, ValueError, r"segment: expected loss as float\[10\], got float32\[\]"),
         (
             {"make": lambda: sweep.from_loss(lambda *_: (jnp.float32(0), {}), lambda *_: 1.0)},
             ValueError,
@@ -329,7 +318,5 @@ def test_a_seed_that_ended_in_nan_ranks_below_what_was_pruned_early():
         row | {"lr": 0.1, "seed": 0, "status": "pruned", "steps": 10, "loss": 0.5},
     )
     ranks = sweep.Result(rows, (), ("lr", "seed"), "loss", "min").ranked()
-    assert [(rank["lr"], rank["n"], rank["diverged"]) for rank in ranks] == [
-        (0.1, 1, 0),
-        (1.0, 1, 1),
-    ]
+    read = [(rank["lr"], rank["n"], rank["diverged"]) for rank in ranks]
+    assert read == [(0.1, 1, 0), (1.0, 1, 1)]
