@@ -14,11 +14,18 @@ from types import ModuleType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from benchmarks.harness import machine, tables
 from benchmarks.harness.tables import Row
-from experiments.lab import CheckedSettings, discover, load, say, writable, write_whole
+from experiments.lab import (
+    CheckedSettings,
+    discover,
+    load,
+    progress_bar,
+    say,
+    writable,
+    write_whole,
+)
 
 RESULTS = Path("benchmarks") / "results"
 S = TypeVar("S")
@@ -148,9 +155,8 @@ class Benchmark(Command[B]):
         Returns:
             The rows that were measured.
         """
-        columns = TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn()
         rows, measured = self.read(path), []
-        with Progress(*columns, console=console, transient=True) as bar:
+        with progress_bar(console) as bar:
             task = bar.add_task("", total=len(groups))
             for i, group in enumerate(groups):
                 if time.monotonic() > end:

@@ -23,7 +23,7 @@ from experiments.lab.claims import (
     share_at_least,
     share_at_most,
 )
-from experiments.lab.console import exit_code, print_table, say
+from experiments.lab.console import exit_code, print_table, progress_bar, say
 from experiments.lab.files import (
     ABOUT,
     Json,

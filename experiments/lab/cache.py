@@ -15,10 +15,11 @@ from typing import Protocol
 import jax
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn
 
 import seqcells as sc
 from experiments.lab import machine
+from experiments.lab.console import progress_bar
 from experiments.lab.files import Json, writable, write_about, write_whole
 
 Row = Mapping[str, object]
@@ -121,7 +122,8 @@ def measure(groups: Sequence[Group], out: Path, console: Console, about: Json) -
     """
     for folder in dict.fromkeys([out, *(group.part(out).folder for group in groups)]):
         writable(folder)
-    with _bar(console) as bar:
+    steps = TextColumn("{task.completed:.0f} of {task.total:.0f} steps")
+    with progress_bar(console, steps) as bar:  # not the time left: groups differ too much in cost
         task = bar.add_task("")
         for i, group in enumerate(groups, 1):
             text = f"group {i} of {len(groups)}, {group.name}"
@@ -133,18 +135,6 @@ def measure(groups: Sequence[Group], out: Path, console: Console, about: Json) -
             seconds = time.perf_counter() - start
             console.print(f"{group.name:24} {'kept' if kept else f'{seconds:.0f} s'}")
             _collect(groups, out, about)
-
-
-def _bar(console: Console) -> Progress:
-    """Return a bar without the time left: groups and steps differ too much in cost."""
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=12),
-        TextColumn("{task.completed:.0f} of {task.total:.0f} steps"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )
 
 
 def _collect(groups: Sequence[Group], out: Path, about: Json) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -18,6 +19,12 @@ from experiments.lab.text import words
 def say(console: Console, text: str) -> None:
     """Print text as it is: what stands in brackets is no markup, and a path is not broken."""
     console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
+
+
+def progress_bar(console: Console, *columns: ProgressColumn) -> Progress:
+    """Return a bar that shows what is being done, the time so far, and further columns."""
+    text, bar = TextColumn("{task.description}", markup=False), BarColumn(bar_width=12)
+    return Progress(text, bar, TimeElapsedColumn(), *columns, console=console, transient=True)
 
 
 def exit_code(command: Callable[[], object], stopped: str) -> int:

@@ -33,7 +33,9 @@ STYLE: dict[RcKeyType, float | str | bool] = {
 
 
 @matplotlib.rc_context(STYLE)
-def draw_success(frame: Frame, path: Path, x: str, panel: str, label: str) -> None:
+def draw_success(
+    frame: Frame, path: Path, x: str = "length", panel: str = "task", label: str = "length, steps"
+) -> None:
     """Draw a panel for each value of a column: the share solved by `x`, a line an arm.
 
     Args:

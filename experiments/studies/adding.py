@@ -89,5 +89,5 @@ STUDY = lab.Study(
     quick=Settings(seeds=4, lengths=(50,), tanh_rates=(1e-3, 1e-2), tanh_steps=1000),
     groups=groups,
     claims=claims,
-    draw=functools.partial(lab.draw_success, x="length", panel="task", label="length, steps"),
+    draw=lab.draw_success,
 )

@@ -8,7 +8,6 @@ a GRU learns in a few hundred steps what the default one does not learn in a tho
 from __future__ import annotations
 
 import dataclasses
-import functools
 
 from experiments import lab
 from seqcells import probes
@@ -88,5 +87,5 @@ STUDY = lab.Study(
     quick=Settings(seeds=4, lengths=(50,), default_steps=600),
     groups=groups,
     claims=claims,
-    draw=functools.partial(lab.draw_success, x="length", panel="task", label="length, steps"),
+    draw=lab.draw_success,
 )

@@ -282,9 +282,7 @@ def reaches(rows: lab.Frame) -> lab.Table:
 
 def draw(rows: lab.Frame, path: Path) -> None:
     """Draw the share that solves each task, each at its best learning rate."""
-    lab.draw_success(
-        lab.at_best(rows), path, x="length", panel="task", label="steps to remember, or to add over"
-    )
+    lab.draw_success(lab.at_best(rows), path, label="steps to remember, or to add over")
 
 
 STUDY = lab.Study(

@@ -8,7 +8,6 @@ steps the penalty does better than clipping, and clipping better than nothing.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -121,5 +120,5 @@ STUDY = lab.Study(
     quick=Settings(seeds=4, lengths=(10,), steps=3000),
     groups=groups,
     claims=claims,
-    draw=functools.partial(lab.draw_success, x="length", panel="task", label="length, steps"),
+    draw=lab.draw_success,
 )

@@ -91,5 +91,5 @@ STUDY = lab.Study(
     ),
     groups=groups,
     claims=claims,
-    draw=functools.partial(lab.draw_success, x="length", panel="task", label="steps"),
+    draw=functools.partial(lab.draw_success, label="steps"),
 )

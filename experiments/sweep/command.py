@@ -13,7 +13,7 @@ from pathlib import Path
 
 import jax
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from experiments import lab
 from experiments.sweep.settings import CELLS, Settings, probe
@@ -65,7 +65,8 @@ def run(name: str, settings: Settings, out: Path, console: Console, command: str
     lab.say(console, f"{name}: {_cost(space.trials(), total)}")
     about = {"probe": name, "command": command, "settings": dataclasses.asdict(settings)}
     lab.write_about(lab.writable(out), about | {"made_with": [lab.made_with()]})
-    with _bar(console) as bar, _bad_input():
+    left = TextColumn("{task.percentage:.0f} %, left"), TimeRemainingColumn()
+    with lab.progress_bar(console, *left) as bar, _bad_input():
         return sweep.run(
             functools.partial(make, name),
             space,
@@ -98,19 +99,6 @@ def _bad_input() -> Iterator[None]:
         if str(error).split(":")[0] in ("steps", "segment", "batch", "halving.every", "out"):
             raise lab.BadInput(str(error)) from None
         raise
-
-
-def _bar(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=12),
-        TextColumn("{task.percentage:.0f} %"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-        console=console,
-        transient=True,
-    )
 
 
 def _show_progress(bar: Progress, steps: int, total: int) -> Callable[[sweep.Progress], None]:

@@ -17,7 +17,7 @@ from benchmarks.harness.problem import CELLS, SHAPES, CellName, Shape, ShapeName
 from benchmarks.harness.programs import What
 from benchmarks.harness.tables import Row, split_groups
 from benchmarks.suites.peers.compare import COLUMNS, KEYS, LIMIT, measure
-from benchmarks.suites.peers.picture import draw
+from benchmarks.suites.peers.picture import TITLES, draw
 from experiments.lab import say
 
 TEXT = """\
@@ -27,7 +27,6 @@ does less work, or whose outputs differ, is never the fastest. The GEMM limit is
 multiplications as a few large products, three times those of the forward pass for training. Each
 framework has its usual layout, weights and inputs in float32. Before they were timed, outputs were
 compared with those of seqcells on the same weights."""
-TITLES = {"forward": "Forward pass", "training": "Value and gradient"}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
