@@ -8,6 +8,7 @@ from flax import linen, nnx
 from flax.errors import ScopeParamShapeError
 
 import seqcells as sc
+from tests.support import laws
 from tests.support.laws import B, D, H, T, assert_close, assert_same_bits, over_cells, over_families
 
 XS = jnp.sin(jnp.arange(T * B * D, dtype="float32")).reshape(T, B, D)
@@ -22,9 +23,7 @@ def in_nnx(cell, params):
 
 def in_linen(cell, params):
     """Wrap a cell and given parameters as a linen module and its variables."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    named = {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
-    return sc.linen.RNN(cell), {"params": named}
+    return sc.linen.RNN(cell), {"params": laws.by_path(params)}
 
 
 def both(cell, params):

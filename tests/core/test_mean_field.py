@@ -10,12 +10,7 @@ import pytest
 from scipy import integrate, stats
 
 import seqcells as sc
-from seqcells.diagnostics import (
-    critical_weight_std,
-    gradient_by_lag,
-    mean_field,
-    rate_and_horizon,
-)
+from seqcells.diagnostics import critical_weight_std, gradient_by_lag, mean_field, rate_and_horizon
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 

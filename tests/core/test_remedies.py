@@ -11,7 +11,19 @@ import pytest
 import seqcells as sc
 from seqcells.diagnostics import carry_gradient, lyapunov_exponents, step_jacobians
 from seqcells.remedies import flossing, omega, project_spectral_norm
-from tests.support.laws import CASES, B, D, H, T, assert_close, assert_same_bits, draw
+from tests.support import laws
+from tests.support.laws import (
+    CASES,
+    B,
+    D,
+    H,
+    T,
+    assert_close,
+    draw,
+    last_sum,
+    one_number,
+    orthogonal,
+)
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
@@ -21,21 +33,8 @@ FORMS = ["paper", "code"]
 by_optax = jax.numpy_dtype_promotion("standard")  # Adam promotes silently
 
 
-def last_sum(ys):
-    return jnp.sum(ys[-1])
-
-
-def one_number(ys):
-    return ys[-1, 1, 0]
-
-
 def everywhere(ys):
     return jnp.sum(jnp.sin(ys) * jnp.arange(1.0, H + 1))
-
-
-def orthogonal(g):
-    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(H, H)))[0]
-    return sc.RNN(H, "identity", bias="none"), sc.RNNParams(np.ones((D, H)), g * rotation, None)
 
 
 def total(ratio, form):
@@ -163,9 +162,8 @@ def test_omega_as_a_term_makes_gradients_go_further_back():
 
 @pytest.mark.slow
 def test_omega_may_be_mapped_over_nets():
-    problems = [draw(CASES["gru-after-double"], seed=seed) for seed in range(3)]
+    problems, many = laws.draw_many(CASES["gru-after-double"])
     cell, xs = sc.GRU(H), jnp.asarray(problems[0].xs)
-    many = jax.tree.map(lambda *a: jnp.stack(a), *(problem.params for problem in problems))
     found = jax.jit(jax.vmap(lambda params: omega(cell, params, xs, one_number)))(many)
     alone = omega(cell, problems[2].params, problems[0].xs, one_number)  # and eagerly
     assert float(found[2]) == pytest.approx(float(alone), rel=1e-10)
@@ -254,7 +252,7 @@ def test_after_an_update_no_gate_exceeds_the_bound(dtype):
     least = {"float64": 1e-14, "float32": 1e-6, "bfloat16": 1e-2}[dtype]
     for gate in gates(after.w_hh.astype("float64")):
         assert abs(largest(gate) - 1) < least
-    assert_same_bits(after.w_ih, optax.apply_updates(params, updates).w_ih)  # not recurrent
+    laws.assert_same_bits(after.w_ih, optax.apply_updates(params, updates).w_ih)  # not recurrent
 
 
 def test_what_is_within_the_bound_is_left_bit_for_bit():
@@ -263,8 +261,8 @@ def test_what_is_within_the_bound_is_left_bit_for_bit():
     scale = jnp.repeat(jnp.array([-0.5, 0.2, -0.3], "float32"), 8)  # the second gate grows
     updates = jax.tree.map(jnp.zeros_like, params)._replace(w_hh=params.w_hh * scale)
     after, corrected = applied(params, updates)
-    assert_same_bits(corrected.w_hh[:, :8], updates.w_hh[:, :8])
-    assert_same_bits(corrected.w_hh[:, 16:], updates.w_hh[:, 16:])
+    laws.assert_same_bits(corrected.w_hh[:, :8], updates.w_hh[:, :8])
+    laws.assert_same_bits(corrected.w_hh[:, 16:], updates.w_hh[:, 16:])
     assert largest(gates(after.w_hh)[1]) == pytest.approx(1, abs=1e-6)
 
 

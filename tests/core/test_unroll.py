@@ -114,8 +114,7 @@ def test_batch_axes_of_any_number_equal_vmap(case):
 @pytest.mark.laws("vmap")
 @over_families
 def test_vmap_over_stacked_params_equals_a_loop(case):
-    problems = [draw(case, seed=seed) for seed in range(3)]
-    many = jax.tree.map(lambda *a: np.stack(a), *(problem.params for problem in problems))
+    problems, many = laws.draw_many(case)
     xs = jnp.asarray(problems[0].xs)
     mapped = jax.vmap(lambda params, xs: run(case.cell, params, xs), (0, None))
     got = mapped(many, xs)
@@ -125,8 +124,7 @@ def test_vmap_over_stacked_params_equals_a_loop(case):
 
 def test_unroll_itself_can_be_mapped_over_stacked_params():
     case = CASES["gru-after-double"]
-    problems = [draw(case, seed=seed) for seed in range(3)]
-    many = jax.tree.map(lambda *a: jnp.stack(a), *(problem.params for problem in problems))
+    problems, many = laws.draw_many(case)
     xs = jnp.asarray(problems[0].xs)
     _, ys = jax.vmap(sc.unroll, (None, 0, None))(case.cell, many, xs)
     assert_close(ys[1], run(case.cell, problems[1].params, xs)[1])

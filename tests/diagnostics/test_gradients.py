@@ -11,13 +11,9 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import seqcells as sc
-from seqcells.diagnostics import (
-    carry_gradient,
-    gradient_by_lag,
-    rate_and_horizon,
-    step_jacobians,
-)
-from tests.support.laws import CASES, FAMILIES, B, D, H, T, assert_close, draw
+from seqcells.diagnostics import carry_gradient, gradient_by_lag, rate_and_horizon, step_jacobians
+from tests.support import laws
+from tests.support.laws import CASES, FAMILIES, B, D, H, T, assert_close, draw, last_sum, one_number
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
@@ -28,23 +24,13 @@ fitted = jax.jit(rate_and_horizon, static_argnums=1)
 BUILT_IN = [name for name in FAMILIES if name != "function"]
 
 
-def last_sum(ys):
-    return jnp.sum(ys[-1])
-
-
-def one_number(ys):
-    return ys[-1, 1, 0]
-
-
 def weighted(ys):
     return ys[-1] @ jnp.arange(1.0, H + 1)
 
 
 @pytest.mark.parametrize("g", [0.5, 1.0, 1.1])
 def test_a_linear_cell_with_an_orthogonal_matrix_gives_powers_of_its_scale(g):
-    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(H, H)))[0]
-    params = sc.RNNParams(np.ones((D, H)), g * rotation, None)
-    norms = by_lag(sc.RNN(H, "identity", bias="none"), params, np.ones((50, D)), last_sum)
+    norms = by_lag(*laws.orthogonal(g), np.ones((50, D)), last_sum)
     assert_close(norms, math.sqrt(H) * g ** np.arange(50.0), 1e-10)
     assert float(fitted(norms).rate) == pytest.approx(g, rel=1e-10)
 
@@ -54,9 +40,8 @@ def test_a_linear_cell_with_an_orthogonal_matrix_gives_powers_of_its_scale(g):
 def test_a_gru_without_weights_forgets_what_it_overwrites(reset_after, bias_z):
     bias = np.repeat([0.0, bias_z, 0.0], H)
     params = sc.GRUParams(np.zeros((D, 3 * H)), np.zeros((H, 3 * H)), bias, None)
-    norms = by_lag(
-        sc.GRU(H, reset_after=reset_after, bias="single"), params, np.ones((20, B, D)), one_number
-    )
+    cell = sc.GRU(H, reset_after=reset_after, bias="single")
+    norms = by_lag(cell, params, np.ones((20, B, D)), one_number)
     kept = 1 - 1 / (1 + math.exp(-bias_z))  # z is what is written
     assert_close(norms[:, 1], kept ** np.arange(20.0), 1e-10)
     assert not np.any(np.delete(norms, 1, axis=1))  # the loss looks at one sequence
@@ -145,9 +130,8 @@ def test_narrow_inputs_have_a_wide_gradient():
 
 
 def test_it_may_be_jitted_and_mapped():
-    problems = [draw(CASES["gru-after-double"], seed=seed) for seed in range(3)]
+    problems, many = laws.draw_many(CASES["gru-after-double"])
     cell, xs = sc.GRU(H), jnp.asarray(problems[0].xs)
-    many = jax.tree.map(lambda *a: jnp.stack(a), *(problem.params for problem in problems))
 
     @jax.jit
     @jax.vmap

@@ -10,6 +10,7 @@ import pytest
 import seqcells as sc
 from seqcells.diagnostics import lyapunov_exponents, step_jacobians
 from seqcells.diagnostics._lyapunov import orthonormal
+from tests.support import laws
 from tests.support.laws import CASES, FAMILIES, B, D, H, T, assert_close, draw
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
@@ -24,9 +25,7 @@ def log_determinants(cell, params, xs, carry=None):
 @pytest.mark.parametrize("k", [1, 2, None])
 @pytest.mark.parametrize("g", [0.5, 1.0, 1.1])
 def test_a_linear_cell_with_an_orthogonal_matrix_has_the_logarithm_of_its_scale(g, k):
-    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(H, H)))[0]
-    params = sc.RNNParams(np.ones((D, H)), g * rotation, None)
-    exponents = exponents_of(sc.RNN(H, "identity", bias="none"), params, np.ones((50, B, D)), k)
+    exponents = exponents_of(*laws.orthogonal(g), np.ones((50, B, D)), k)
     assert_close(exponents, np.full((B, k or H), math.log(g)), 1e-10)
 
 
@@ -89,9 +88,8 @@ def test_every_sequence_of_a_batch_has_its_own(batch):
 
 
 def test_it_may_be_mapped_over_nets():
-    problems = [draw(CASES["gru-after-double"], seed=seed) for seed in range(3)]
+    problems, many = laws.draw_many(CASES["gru-after-double"])
     cell, xs = sc.GRU(H), jnp.asarray(problems[0].xs)
-    many = jax.tree.map(lambda *a: jnp.stack(a), *(problem.params for problem in problems))
     measured = jax.jit(jax.vmap(lambda params: lyapunov_exponents(cell, params, xs, 2)))(many)
     assert_close(measured[2], exponents_of(cell, problems[2].params, xs, 2), 1e-10)
 

@@ -11,6 +11,7 @@ import seqcells as sc
 from seqcells.cells._dense import ACTIVATIONS
 from seqcells.diagnostics import jacobian_by_lag, pascanu_bound, step_jacobians
 from seqcells.diagnostics._singular import STEEPEST
+from tests.support import laws
 from tests.support.laws import CASES, FAMILIES, B, D, H, T, assert_close, draw
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
@@ -90,8 +91,7 @@ def test_no_steps_leave_the_identity():
 
 
 def test_it_may_be_mapped_over_weights():
-    problems = [draw(CASES["gru-after-double"], seed=seed) for seed in range(3)]
-    many = jax.tree.map(lambda *a: jnp.stack(a), *(problem.params for problem in problems))
+    problems, many = laws.draw_many(CASES["gru-after-double"])
     xs = problems[0].xs
     logs = jax.jit(jax.vmap(lambda params: jacobian_by_lag(sc.GRU(H), params, xs)))(many)
     assert_close(jax.tree.map(lambda a: a[2], logs), by_lag(sc.GRU(H), problems[2].params, xs))

@@ -186,6 +186,34 @@ def draw(case: Case, batch: tuple[int, ...] = (B,), seed: int = 0, steps: int = 
     return Problem(params, xs, carry, weigh_carry, rng.normal(size=(steps, *batch, H)))
 
 
+def draw_many(case: Case, count: int = 3) -> tuple[list[Problem], Params]:
+    """Draw problems, and stack their parameters."""
+    problems = [draw(case, seed=seed) for seed in range(count)]
+    return problems, jax.tree.map(lambda *a: jnp.stack(a), *(one.params for one in problems))
+
+
+def orthogonal(g: float) -> tuple[sc.RNN, sc.RNNParams]:
+    """A linear RNN whose recurrent matrix is a rotation times `g`."""
+    rotation = np.linalg.qr(np.random.default_rng(0).normal(size=(H, H)))[0]
+    return sc.RNN(H, "identity", bias="none"), sc.RNNParams(np.ones((D, H)), g * rotation, None)
+
+
+def last_sum(ys: jax.Array) -> jax.Array:
+    """A loss of the last outputs of all sequences."""
+    return jnp.sum(ys[-1])
+
+
+def one_number(ys: jax.Array) -> jax.Array:
+    """A loss of one number, of the second sequence."""
+    return ys[-1, 1, 0]
+
+
+def by_path(params: Params) -> dict[str, jax.Array]:
+    """Name the leaves of parameters by their paths, as linen holds them."""
+    leaves = jax.tree_util.tree_leaves_with_path(params)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
+
+
 def fresh_rows(case: Case, batch: int = B) -> Carry:
     """The table's fresh carry for a batch."""
     return jax.tree.map(lambda a: np.broadcast_to(a, (batch, *a.shape)), case.fresh)
