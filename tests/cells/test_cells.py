@@ -67,6 +67,16 @@ def test_a_step_is_project_then_recur_then_read(case):
     drive = cell.project(params, jnp.asarray(x))
     carry = cell.recur(params, old, drive)
     assert_close((carry, cell.read(params, carry, drive)), expected)
+
+
+@over_cells
+@pytest.mark.usefixtures("x64")
+def test_the_parts_of_a_recurrence_give_the_recurrence(case):
+    """Engines run the parts: `mix` and `gate`, or the coefficients."""
+    problem, x = one_step(case)
+    cell, params, old = case.cell, problem.params, jax.tree.map(jnp.asarray, problem.carry)
+    drive = cell.project(params, jnp.asarray(x))
+    carry = cell.recur(params, old, drive)
     if splits(cell):
         assert_close(cell.gate(old, drive, cell.mix(params, old)), carry)
     if isinstance(cell, sc.LinearCell):
@@ -74,11 +84,30 @@ def test_a_step_is_project_then_recur_then_read(case):
         assert_close(jax.tree.map(jnp.add, cell.times(a, old), b), carry)
 
 
+@over_cells
+@pytest.mark.usefixtures("x64")
+def test_gates_are_named_by_the_cell_and_lie_between_0_and_1(case):
+    problem, x = one_step(case)
+    cell, names = case.cell, getattr(innermost(case.cell), "GATES", ())
+    drive = cell.project(problem.params, jnp.asarray(x))
+    gates = cell.gates(problem.params, jax.tree.map(jnp.asarray, problem.carry), drive)
+    parts = isinstance(cell, sc.LRU)  # its names are those of the parts of a complex number
+    assert bool(gates) == (len(names) > 1 and not parts)
+    assert set(gates) <= set(names)
+    for value in gates.values():
+        assert value.shape == (B, H)
+        assert np.all((value > 0) & (value < 1))
+
+
+def innermost(cell):
+    return innermost(cell.cell) if hasattr(cell, "cell") else cell
+
+
 def test_cells_say_whether_they_can_be_split():
     refused = {name for name, case in CASES.items() if not splits(case.cell)}
     before = {name for name in CASES if name.startswith(("gru-before", "mgu-before"))}
     linear = {name for name in CASES if isinstance(CASES[name].cell, sc.LinearCell)}
-    assert refused == before | linear | {"lstm-peep", "zoneout-lstm", "function"}
+    assert refused == before | linear | {"lstm-peep", "zoneout-lstm", "dropout-gru", "function"}
 
 
 def splits(cell):
@@ -95,47 +124,63 @@ def test_z_is_the_fraction_that_is_written(reset_after, bias_z, written):
     assert_close(new, (1 - written) * old + written * jnp.tanh(1.0), 1e-6)
 
 
-SHAPES = [
-    pytest.param(sc.RNN(H), ((D, H), (H, H), (H,)), id="rnn"),
-    pytest.param(sc.RNN(H, bias="none"), ((D, H), (H, H), None), id="rnn-nobias"),
-    pytest.param(sc.GRU(H), ((D, 9), (H, 9), (9,), (9,)), id="gru-double"),
-    pytest.param(sc.GRU(H, bias="single"), ((D, 9), (H, 9), (9,), None), id="gru-single"),
-    pytest.param(
-        sc.GRU(H, reset_after=False, bias="none"), ((D, 9), (H, 9), None, None), id="gru-none"
-    ),
-    pytest.param(sc.MGU(H), ((D, 6), (H, 6), (6,), None), id="mgu"),
-    pytest.param(sc.LSTM(H), ((D, 12), (H, 12), (12,), None), id="lstm"),
-    pytest.param(
-        sc.LSTM(H, bias="none", peepholes=True), ((D, 12), (H, 12), None, (9,)), id="lstm-peep"
-    ),
-    pytest.param(sc.IndRNN(H), ((D, H), (H,), (H,)), id="indrnn"),
-    pytest.param(sc.MinGRU(H), ((D, 6), (6,)), id="mingru"),
-    pytest.param(sc.LRU(H, 5), ((D, 6), (H, 10), (H,), (H,), (H,)), id="lru"),
-]
-NAMES = {
-    sc.RNN: ("w_ih", "w_hh", "b"),
-    sc.GRU: ("w_ih", "w_hh", "b_ih", "b_hh"),
-    sc.MGU: ("w_ih", "w_hh", "b_ih", "b_hh"),
-    sc.LSTM: ("w_ih", "w_hh", "b", "p"),
-    sc.IndRNN: ("w_ih", "w_hh", "b"),
-    sc.MinGRU: ("w_ih", "b"),
-    sc.LRU: ("w_ih", "w_ho", "nu_log", "theta_log", "gamma_log"),
+SHAPES = {  # of each parameter by its name
+    sc.RNN(H): {"w_ih": (D, H), "w_hh": (H, H), "b": (H,)},
+    sc.RNN(H, bias="none"): {"w_ih": (D, H), "w_hh": (H, H), "b": None},
+    sc.GRU(H): {"w_ih": (D, 9), "w_hh": (H, 9), "b_ih": (9,), "b_hh": (9,)},
+    sc.GRU(H, bias="single"): {"w_ih": (D, 9), "w_hh": (H, 9), "b_ih": (9,), "b_hh": None},
+    sc.GRU(H, reset_after=False, bias="none"): {
+        "w_ih": (D, 9),
+        "w_hh": (H, 9),
+        "b_ih": None,
+        "b_hh": None,
+    },
+    sc.MGU(H): {"w_ih": (D, 6), "w_hh": (H, 6), "b_ih": (6,), "b_hh": None},
+    sc.LSTM(H): {"w_ih": (D, 12), "w_hh": (H, 12), "b": (12,), "p": None},
+    sc.LSTM(H, bias="none", peepholes=True): {
+        "w_ih": (D, 12),
+        "w_hh": (H, 12),
+        "b": None,
+        "p": (9,),
+    },
+    sc.IndRNN(H): {"w_ih": (D, H), "w_hh": (H,), "b": (H,)},
+    sc.MinGRU(H): {"w_ih": (D, 6), "b": (6,)},
+    sc.LRU(H, 5): {
+        "w_ih": (D, 6),
+        "w_ho": (H, 10),
+        "nu_log": (H,),
+        "theta_log": (H,),
+        "gamma_log": (H,),
+    },
 }
+KINDS = {  # the cells of the library that have biases to choose from, or none
+    type(case.cell) for case in CASES.values() if hasattr(case.cell, "BIASES")
+}
+over_kinds = pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind.__name__))
 
 
-@pytest.mark.parametrize(("cell", "shapes"), SHAPES)
-def test_parameters_have_these_names_and_shapes(cell, shapes):
+@pytest.mark.parametrize("cell", SHAPES, ids=repr)
+def test_parameters_have_these_names_and_shapes(cell):
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), D))
-    assert params._fields == NAMES[type(cell)]
-    assert tuple(None if leaf is None else leaf.shape for leaf in params) == shapes
+    shapes = {name: leaf and leaf.shape for name, leaf in params._asdict().items()}
+    assert list(shapes.items()) == list(SHAPES[cell].items())
 
 
-@pytest.mark.parametrize("kind", NAMES)
+@over_kinds
+def test_matrices_and_biases_have_a_column_for_each_unit_of_each_gate(kind):
+    params = jax.eval_shape(lambda: kind(H).init(jax.random.key(0), D))
+    for name, leaf in params._asdict().items():
+        if leaf is not None and name in ("w_ih", "w_hh", "b", "b_ih", "b_hh"):
+            assert leaf.shape[-1] == len(kind.GATES) * H, name
+            assert leaf.shape[:-1] in ({"w_ih": [(D,)], "w_hh": [(H,), ()]}.get(name, [()])), name
+
+
+@over_kinds
 def test_a_cell_lists_the_biases_that_it_has_and_refuses_others(kind):
-    biases = [] if kind is sc.LRU else ["none", "single"]
-    biases += ["double"] if kind in (sc.GRU, sc.MGU) else []
-    assert sorted(kind.BIASES) == sorted(biases)
-    for bias in biases:
+    """The table has a row for each."""
+    cells = [case.cell for case in CASES.values() if type(case.cell) is kind]
+    assert set(kind.BIASES) == {cell.bias for cell in cells if hasattr(cell, "bias")}
+    for bias in kind.BIASES:
         params = kind(H, bias=bias).init(jax.random.key(0), D)
         given = {"none": 0, "single": 1, "double": 2}[bias]
         assert (
@@ -143,7 +188,7 @@ def test_a_cell_lists_the_biases_that_it_has_and_refuses_others(kind):
             == given
         )
     for bias in ("both", True, None):
-        with pytest.raises(TypeError if kind is sc.LRU else ValueError, match="bias"):
+        with pytest.raises(ValueError if kind.BIASES else TypeError, match="bias"):
             kind(H, bias=bias)
 
 
@@ -228,6 +273,11 @@ def test_equal_configurations_are_equal_and_trace_once(one, two):
     traced(two, jnp.ones(()))
     with pytest.raises(AssertionError, match="traced"):  # and another configuration does count
         traced(sc.RNN(H + 1), jnp.ones(()))
+
+
+def test_every_cell_is_in_the_table():
+    missing = laws.public(sc.Cell) - {type(case.cell) for case in CASES.values()}
+    assert not missing, f"add a row to CASES of tests/support/laws.py: {missing}"
 
 
 def test_no_two_cells_of_the_table_are_equal():

@@ -13,7 +13,16 @@ from flax import nnx
 import seqcells as sc
 from seqcells._model import Model
 from seqcells._types import Inputs, Params
-from tests.support.laws import CASES, assert_close, assert_same_bits, by_path
+from tests.support import laws
+from tests.support.laws import (
+    BACKWARD,
+    CASES,
+    FORWARD,
+    NETS,
+    assert_close,
+    assert_same_bits,
+    by_path,
+)
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
@@ -98,17 +107,9 @@ OTHER_INPUTS = {
     "tokens": Row(sc.Stack((TOKENS, sc.GRU(D))), RNG.integers(0, 5, (T, B))),
 }
 VARIATIONAL = sc.VariationalDropout(sc.GRU(D), 0.4, 0.4)
-LAYERS = {
-    "stack": Row(sc.Stack((sc.GRU(D), sc.LSTM(D), sc.MinGRU(D)))),
-    "skip": Row(sc.Stack((sc.GRU(D), sc.MinGRU(D)), skip=True)),
-    "residual": Row(sc.Residual(sc.GRU(D))),
-    "learned": Row(sc.Recurrent(sc.LSTM(D), learned_carry=True)),
+XS = RNG.normal(size=(T, B, laws.D))
+LAYERS = {name: Row(net, XS) for name, net in FORWARD.items()} | {
     "wrapped": Row(sc.LayerNorm(sc.LSTM(D))),
-    "nested": Row(
-        sc.Stack(
-            (sc.Residual(sc.Stack((sc.Zoneout(sc.GRU(D)), sc.Recurrent(sc.RNN(D))))), sc.LRU(D))
-        )
-    ),
     "variational": Row(VARIATIONAL, key=KEY),
     "variational-stack": Row(sc.Stack((VARIATIONAL, sc.Residual(VARIATIONAL))), key=KEY),
     "nnx": Row(sc.Stack((sc.GRU(D), sc.RNN(D))), calls=in_nnx),
@@ -243,27 +244,20 @@ def test_one_key_keeps_one_mask_and_other_noise_is_drawn_anew():
     assert np.abs(one - two).max() > 1e-3
 
 
-BACKWARD = {
-    "bidirectional": sc.Bidirectional(sc.GRU(D)),
-    "reverse": sc.Recurrent(sc.GRU(D), reverse=True),
-    "within": sc.Stack((sc.GRU(D), sc.Residual(sc.Recurrent(sc.GRU(D), reverse=True)))),
-}
-
-
 @pytest.mark.parametrize("name", BACKWARD)
 def test_what_reads_from_the_end_has_no_step_and_says_why(name):
     net = BACKWARD[name]
-    params, x = net.init(KEY, D), jnp.ones((B, D))
+    params, x = net.init(KEY, laws.D), jnp.ones((B, laws.D))
     with pytest.raises(ValueError, match=r"step: .*GRU\(3.* from its end.*call unroll"):
         net.step(params, net.init_carry(x), x)
     with pytest.raises(ValueError, match=r"step: .* from its end"):
         sc.trajectory(net, params, x[None])
 
 
-@pytest.mark.parametrize("name", ["stack", "learned", *BACKWARD])
+@pytest.mark.parametrize("name", ["deep", "learned", *BACKWARD])
 def test_in_reverse_every_cell_of_a_layer_reads_in_the_other_direction(name):
-    net = BACKWARD[name] if name in BACKWARD else LAYERS[name].model
-    params, xs, _, _ = drawn(Row(net))
+    net = NETS[name]
+    params, xs, _, _ = drawn(Row(net, XS))
     carry, ys = sc.unroll(net, params, xs, reverse=True)
     expected, flipped = sc.unroll(net, params, xs[::-1])
     assert_close((carry, ys[::-1]), (expected, flipped))
@@ -272,7 +266,7 @@ def test_in_reverse_every_cell_of_a_layer_reads_in_the_other_direction(name):
 
 
 def test_a_trajectory_of_a_layer_is_its_carry_after_every_step():
-    row = ROWS["stack"]
+    row = ROWS["deep"]
     params, xs, carry, fresh = drawn(row)
     flags = {"resets": RESETS, "reset_carry": fresh}
     got = sc.trajectory(row.model, params, xs, carry, **flags)

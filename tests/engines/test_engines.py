@@ -32,6 +32,13 @@ class Picky(sc.Engine):
         return carry, jnp.full((*xs.shape[:-1], 1), 42.0)
 
 
+def test_every_engine_is_in_the_table():
+    here = {type(engine) for engine in laws.ENGINES.values()}
+    missing = laws.public(sc.Engine) - here - set(laws.NOT_ENGINES)
+    assert not missing, f"add a row to ENGINES of tests/support/laws.py: {missing}"
+    assert not here & set(laws.NOT_ENGINES)
+
+
 @laws.over_pairs
 def test_the_engine_that_is_named_is_selected(case, engine):
     chosen = sc.select_engine(case.cell, XS, engine=engine)

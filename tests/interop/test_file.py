@@ -4,6 +4,7 @@ import dataclasses
 import inspect
 import json
 import sys
+import typing
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import pytest
 
 import seqcells as sc
 from seqcells import _static, initializers
+from seqcells._model import Model
 from seqcells.initializers import Chrono, Identity, Normal, ones, zeros
 from tests.support.interop import GRU, LSTM, D, H, drawn
 from tests.support.laws import CASES, assert_same_bits
@@ -51,16 +53,16 @@ def test_saved_params_load_again_to_the_bit(name, dtype, path):
     assert [p.name for p in path.parent.iterdir()] == [path.name]
 
 
-# Values of the arguments without a default, with which one of each public class is made.
-ARGUMENTS = {
-    "hidden_size": H,
-    "cell": GRU,
-    "layer": sc.RNN(D),
-    "layers": (GRU, LSTM),
-    "forward": LSTM,
-    "window": 5,
-    "t_max": 20.0,
-    "input_var": 0.5,
+# Values of the arguments without a default, by their type: of these each public class is made.
+VALUES = {
+    int: H,
+    float: 2.0,
+    sc.Cell: GRU,
+    sc.SplitCell: GRU,
+    sc.Layer: sc.Recurrent(sc.RNN(D)),
+    Model: sc.RNN(D),
+    sc.Cell | sc.Recurrent: LSTM,
+    tuple[Model, ...]: (GRU, LSTM),
 }
 PUBLIC = {
     name: getattr(module, name)
@@ -73,7 +75,13 @@ PUBLIC = {
 
 def one_of(kind):
     required = [f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING]
-    return kind(**{name: ARGUMENTS[name] for name in required})
+    hints = typing.get_type_hints(kind)
+    for name in required:
+        place = f"{kind.__name__}.{name}: {hints[name]}"
+        assert hints[name] in VALUES, (
+            f"{place}: add a value to VALUES in tests/interop/test_file.py"
+        )
+    return kind(**{name: VALUES[hints[name]] for name in required})
 
 
 @pytest.mark.parametrize("name", [name for name in PUBLIC if name != "FunctionCell"])

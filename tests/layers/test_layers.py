@@ -9,7 +9,19 @@ import pytest
 from flax import nnx
 
 import seqcells as sc
-from tests.support.laws import B, D, H, T, assert_close, assert_same_bits, by_path, draw_flags
+from tests.support.laws import (
+    FORWARD,
+    NETS,
+    B,
+    D,
+    H,
+    T,
+    assert_close,
+    assert_same_bits,
+    by_path,
+    draw_flags,
+    public,
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -17,17 +29,12 @@ KEY = jax.random.key(0)
 XS = jnp.sin(jnp.arange(T * B * D, dtype="float32")).reshape(T, B, D)
 FLAGS = draw_flags()
 VALID = (FLAGS["mask"] & (np.arange(T)[:, None] < FLAGS["lengths"]))[..., None]
-NETS = {
-    "recurrent": sc.Recurrent(sc.GRU(H)),
-    "reverse": sc.Recurrent(sc.LSTM(H), reverse=True),
-    "learned": sc.Recurrent(sc.LSTM(H), learned_carry=True),
-    "bidirectional": sc.Bidirectional(sc.LSTM(H), sc.GRU(2)),
-    "residual": sc.Residual(sc.GRU(D)),
-    "stack": sc.Stack((sc.GRU(H), sc.Bidirectional(sc.LSTM(H)), sc.Residual(sc.RNN(2 * H)))),
-    "skip": sc.Stack((sc.GRU(H), sc.MinGRU(2)), skip=True),
-    "dropout": sc.Stack((sc.Zoneout(sc.GRU(H)), sc.GRU(H)), dropout=0.5),
-}
 over_nets = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+
+
+def test_every_layer_is_in_the_table():
+    missing = public(sc.Layer) - {type(net) for net in NETS.values()}
+    assert not missing, f"add a row to FORWARD or BACKWARD of tests/support/laws.py: {missing}"
 
 
 @over_nets
@@ -82,9 +89,6 @@ def test_a_call_may_be_mapped_over_parameters(name):
     mapped = jax.vmap(lambda net, p: sc.unroll(net, p, XS)[1], (None, 0))(net, many)
     alone = sc.unroll(net, jax.tree.map(lambda a: a[1], many), XS)[1]
     assert_close(mapped[1], alone, 1e-6)
-
-
-FORWARD = [name for name in NETS if name not in ("reverse", "bidirectional", "stack")]
 
 
 @pytest.mark.parametrize("name", FORWARD)

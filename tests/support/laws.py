@@ -1,9 +1,10 @@
-"""The tables of cells and engines that every law reads, and how a law is checked."""
+"""The tables of cells, engines and layers that every law reads, and how a law is checked."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
+import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -84,6 +85,8 @@ def _cases() -> dict[str, Case]:
     step = functools.partial(reference.zoneout_lstm_step, rates=rates)
     fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H))
     cases["zoneout-lstm"] = Case(sc.Zoneout(sc.LSTM(H), rates), step, fresh)
+    dropout = sc.VariationalDropout(sc.GRU(H), 0.2, 0.3)  # without a key: evaluation
+    cases["dropout-gru"] = Case(dropout, reference.gru_step, np.zeros(H))
     fresh = sc.LRUCarry(np.zeros(H), np.zeros(H))
     cases["lru"] = Case(sc.LRU(H), reference.lru_step, fresh)
     pair = sc.FunctionCell(pair_step, pair_carry, pair_init)
@@ -110,6 +113,34 @@ ENGINES = {
     "triton": sc.PallasTriton(chunk=3, interpret=True),
     "tpu": sc.PallasTPU("float32", interpret=True),
 }
+NOT_ENGINES = {  # public, but not in the table of engines, and why
+    sc.Truncated: "it gives another gradient: tests/engines/test_engines.py",
+    sc.CUDACluster: "it needs an H200 or its emulator: tests/engines/test_cluster.py",
+}
+FORWARD = {  # layers that can step, for inputs of D features
+    "recurrent": sc.Recurrent(sc.GRU(H)),
+    "learned": sc.Recurrent(sc.LSTM(H), learned_carry=True),
+    "residual": sc.Residual(sc.GRU(D)),
+    "deep": sc.Stack((sc.GRU(H), sc.LSTM(H), sc.MinGRU(H))),
+    "skip": sc.Stack((sc.GRU(H), sc.MinGRU(2)), skip=True),
+    "dropout": sc.Stack((sc.Zoneout(sc.GRU(H)), sc.GRU(H)), dropout=0.5),
+    "nested": sc.Stack(
+        (sc.Residual(sc.Stack((sc.Zoneout(sc.GRU(H)), sc.Recurrent(sc.RNN(D))))), sc.LRU(H))
+    ),
+}
+BACKWARD = {  # layers of which a part reads from the end
+    "reverse": sc.Recurrent(sc.GRU(H), reverse=True),
+    "bidirectional": sc.Bidirectional(sc.LSTM(2), sc.GRU(H)),
+    "stack": sc.Stack((sc.GRU(H), sc.Bidirectional(sc.GRU(H)), sc.Residual(sc.RNN(2 * H)))),
+    "within": sc.Stack((sc.GRU(H), sc.Residual(sc.Recurrent(sc.GRU(H), reverse=True)))),
+}
+NETS = FORWARD | BACKWARD
+
+
+def public(base: type) -> set[type]:
+    """The public classes of the library that derive from `base` and have no abstract method."""
+    kinds = {value for value in vars(sc).values() if isinstance(value, type)}
+    return {kind for kind in kinds if issubclass(kind, base) and not inspect.isabstract(kind)}
 
 
 def ways(name: str) -> list[str]:
