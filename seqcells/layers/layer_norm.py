@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from seqcells._cell import SplitCell
 from seqcells._model import start_carry
 from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params, PyTree
-from seqcells.layers.wrappers import Wrapper, check_split
+from seqcells.layers.wrappers import _Wrapper, check_split
 
 
 class LayerNormParams(NamedTuple):
@@ -25,7 +25,7 @@ class LayerNormParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class LayerNorm(SplitCell, Wrapper):
+class LayerNorm(SplitCell, _Wrapper):
     """Layer norm inside the gates (Ba, Kiros & Hinton 2016).
 
     What the input and what the carry send to each gate is normalised over the units by itself,

@@ -30,7 +30,7 @@ from seqcells._types import (
 
 
 @dataclasses.dataclass(frozen=True)
-class Wrapper(Cell):
+class _Wrapper(Cell):
     """A cell that delegates to the cell within it whatever a subclass does not override."""
 
     cell: Cell
@@ -81,7 +81,7 @@ class Wrapper(Cell):
 
 
 @dataclasses.dataclass(frozen=True)
-class VariationalDropout(Wrapper):
+class VariationalDropout(_Wrapper):
     """Dropout with one mask a sequence, the same at every step (Gal & Ghahramani 2016).
 
     What is kept is scaled by 1 / (1 - rate). The recurrent mask is on the h that enters the
@@ -133,7 +133,7 @@ class _MaskedParams(NamedTuple):
     mask: Carry  # as the carry; 0, or 1 / (1 - rate)
 
 
-class _Masked(Wrapper):
+class _Masked(_Wrapper):
     """A split cell whose recurrent product sees its carry through a mask."""
 
     cell: SplitCell
@@ -152,7 +152,7 @@ class _Masked(Wrapper):
 
 
 @dataclasses.dataclass(frozen=True)
-class Zoneout(Wrapper):
+class Zoneout(_Wrapper):
     """Zoneout (Krueger et al. 2017): at every step some units keep their old carry.
 
     In evaluation the carry is the mean: rate * old + (1 - rate) * new.
@@ -207,7 +207,7 @@ class Zoneout(Wrapper):
         return jax.tree.unflatten(structure, rates)
 
 
-class _Kept(Wrapper):
+class _Kept(_Wrapper):
     """A cell that reads (x, keep) and keeps its old carry where `keep` says so."""
 
     def init_carry(self, x: Inputs, params: Params = None) -> Carry:
