@@ -70,19 +70,17 @@ def test_lengths_of_two_batch_axes(peer):
     model = peer()
     with pytest.raises(ValueError, match="shape"):
         model(model.params, xs, lengths)
-    ours = Ours()
-    np.testing.assert_allclose(
-        ours(ours.params, xs, lengths)[1][1], ours(ours.params, XS, LENGTHS)[1], rtol=1e-6
-    )
+    both, alone = peers.ours(xs, lengths)[1], peers.ours(XS, LENGTHS)[1]
+    np.testing.assert_allclose(both[1], alone, rtol=1e-6)
 
 
 @FLAX.row("a length above T")
 @PEERS
 def test_a_length_above_t(peer):
-    model, ours = peer(), Ours()
+    model = peer()
     model(model.params, XS, LENGTHS + T)
     with pytest.raises(ValueError, match="lengths"):
-        ours(ours.params, XS, LENGTHS + T)
+        peers.ours(XS, LENGTHS + T)
 
 
 @FLAX.row("bfloat16 parameters with the default initialiser")

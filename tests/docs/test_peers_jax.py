@@ -115,17 +115,16 @@ def test_two_batch_axes_in_haiku():
     xs = jnp.stack([XS, XS])
     with pytest.raises(ValueError, match="rank"):
         Haiku(gru)(None, xs, carry=jnp.zeros((2, B, H)))
-    ours = Ours()
-    assert ours(ours.params, xs)[1].shape == (2, B, T, H)
+    assert peers.ours(xs)[1].shape == (2, B, T, H)
 
 
 @HAIKU.row("a bfloat16 carry and float32 inputs")
 def test_a_bfloat16_carry_in_haiku():
     carry = jnp.zeros((B, H), BFLOAT16)
-    model, ours = Haiku(gru), Ours()
+    model = Haiku(gru)
     with pytest.raises(TypeError, match="carry"):
         model(model.params, XS, carry=carry)
-    assert ours(ours.params, XS, carry=carry)[0].dtype == jnp.float32
+    assert peers.ours(XS, carry=carry)[0].dtype == jnp.float32
 
 
 @HAIKU.row("an LSTM in bfloat16 that counts 1000 steps")
@@ -186,10 +185,10 @@ def test_a_batch_axis_in_equinox():
 
 @EQUINOX.row("a bfloat16 carry and float32 inputs")
 def test_a_bfloat16_carry_in_equinox():
-    model, ours = Equinox(), Ours()
+    model = Equinox()
     with pytest.raises(TypeError, match="carry"):
         scanned(model.cell(model.params), XS[0], jnp.zeros(H, BFLOAT16))
-    carry, _ = ours(ours.params, XS[0], carry=jnp.zeros(H, BFLOAT16))
+    carry, _ = peers.ours(XS[0], carry=jnp.zeros(H, BFLOAT16))
     assert carry.dtype == jnp.float32
 
 
@@ -198,11 +197,8 @@ def test_counting_in_equinox():
     eqx = installed("equinox")
     cell = eqx.nn.LSTMCell(1, 1, dtype=BFLOAT16, key=jax.random.key(0))
     zeros = jnp.zeros((4, 1), BFLOAT16)
-    cell = eqx.tree_at(
-        lambda cell: (cell.weight_ih, cell.weight_hh, cell.bias),
-        cell,
-        (zeros, zeros, jnp.full(4, 20, BFLOAT16)),
-    )
+    weights = (zeros, zeros, jnp.full(4, 20, BFLOAT16))
+    cell = eqx.tree_at(lambda cell: (cell.weight_ih, cell.weight_hh, cell.bias), cell, weights)
 
     def body(carry, x):
         return cell(x, carry), None
@@ -224,9 +220,8 @@ def test_nan_before_a_reset_of_memax(name):
     cell = getattr(sc, name)(H)
     params = cell.init(key, H)
     for engine in (sc.Scan(), sc.AssociativeScan())[: 1 + (name == "LRU")]:
-        ours, clean = (
-            sc.unroll(cell, params, xs, resets=start, engine=engine)[1] for xs in (bad, xs)
-        )
+        options = {"resets": start, "engine": engine}
+        ours, clean = (sc.unroll(cell, params, xs, **options)[1] for xs in (bad, xs))
         np.testing.assert_array_equal(ours[3:], clean[3:])
 
 

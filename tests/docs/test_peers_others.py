@@ -93,8 +93,7 @@ def test_the_last_output_of_a_shorter_row(keras):
     held, zeros = same_weights(*layers)
     assert (zeros[2] == 0).all()
     assert np.abs(held[2]).min() > 0
-    ours = Ours()
-    carry, ys = ours(ours.params, XS, LENGTHS)
+    carry, ys = peers.ours(XS, LENGTHS)
     np.testing.assert_array_equal(carry[2], ys[2, 2])
 
 
@@ -127,18 +126,15 @@ class Torch:
 def test_a_length_of_0_in_torch(torch):
     with pytest.raises(RuntimeError, match="greater than 0"):
         Torch(torch)(XS, [0, T, 3, 2])
-    ours = Ours()
-    carry = jnp.ones((B, H))
-    assert bool((ours(ours.params, XS, LENGTHS, carry)[0][0] == 1).all())
+    assert bool((peers.ours(XS, LENGTHS, jnp.ones((B, H)))[0][0] == 1).all())
 
 
 @TORCH.row("a length above T, packed")
 def test_a_length_above_t_in_torch(torch):
     with pytest.raises(RuntimeError, match="exceeds dimension size"):
         Torch(torch)(XS, [T + 1, T, 3, 2])
-    ours = Ours()
     with pytest.raises(ValueError, match="lengths"):
-        ours(ours.params, XS, jnp.array([T + 1, T, 3, 2]))
+        peers.ours(XS, jnp.array([T + 1, T, 3, 2]))
 
 
 @TORCH.row("NaN in the padding, packed")
@@ -162,8 +158,7 @@ def test_nan_in_the_padding_of_torch(torch):
 def test_all_lengths_below_t(torch):
     lengths = [1, T - 1, 3, 2]
     assert Torch(torch)(XS, lengths).shape == (B, T - 1, H)
-    ours = Ours()
-    assert ours(ours.params, XS, jnp.array(lengths))[1].shape == (B, T, H)
+    assert peers.ours(XS, jnp.array(lengths))[1].shape == (B, T, H)
 
 
 @TORCH.row("two batch axes")
@@ -171,16 +166,14 @@ def test_two_batch_axes_in_torch(torch):
     xs = jnp.stack([XS, XS])
     with pytest.raises(ValueError, match="2D or 3D"):
         Torch(torch)(xs)
-    ours = Ours()
-    assert ours(ours.params, xs)[1].shape == (2, B, T, H)
+    assert peers.ours(xs)[1].shape == (2, B, T, H)
 
 
 @TORCH.row("no steps, T = 0")
 def test_no_steps_in_torch(torch):
     with pytest.raises(RuntimeError, match="larger than 0"):
         Torch(torch)(XS[:, :0])
-    ours = Ours()
-    assert bool((ours(ours.params, XS[:, :0], carry=jnp.ones((B, H)))[0] == 1).all())
+    assert bool((peers.ours(XS[:, :0], carry=jnp.ones((B, H)))[0] == 1).all())
 
 
 @TORCH.row("the sum of 1000 ones in bfloat16 by a ReLU `RNN`")

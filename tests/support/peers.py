@@ -60,6 +60,12 @@ class Ours:
         return sc.unroll(self.cell, params, xs, carry, lengths=lengths, time_axis=axis, **flags)
 
 
+def ours(xs, *args, **options):
+    """Run our GRU with its own parameters."""
+    model = Ours()
+    return model(model.params, xs, *args, **options)
+
+
 def isnan(tree):
     """Whether there is NaN in any leaf."""
     return any(bool(jnp.isnan(leaf).any()) for leaf in jax.tree.leaves(tree))
