@@ -24,9 +24,8 @@ def loop(cell, params, xs, carry):
 
 def scan(cell, params, xs, carry):
     """Scan a body that is the cell's step."""
-    return jax.jit(lambda *args: jax.lax.scan(lambda c, x: cell.step(args[0], c, x), *args[1:]))(
-        params, carry, xs
-    )
+    run = jax.jit(lambda params, *rest: jax.lax.scan(lambda c, x: cell.step(params, c, x), *rest))
+    return run(params, carry, xs)
 
 
 def mapped(cell, params, xs, carry):
@@ -58,9 +57,8 @@ def test_every_way_to_call_gives_the_same(case, dtype):
     with jax.enable_x64(dtype == "float64"):
         wide = np.float64 if dtype == "float64" else np.float32
         problem = draw(case, (B,))
-        params, carry = jax.tree.map(
-            lambda a: jnp.asarray(a, wide), (problem.params, problem.carry)
-        )
+        given = (problem.params, problem.carry)
+        params, carry = jax.tree.map(lambda a: jnp.asarray(a, wide), given)
         args = (params, jnp.asarray(problem.xs, dtype), carry)
         expected = in_float64(jax.jit(sc.unroll)(case.cell, *args))
         for name, way in WAYS.items():

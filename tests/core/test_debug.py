@@ -63,80 +63,37 @@ def reference(params, carry, x):
     return carry, np.tanh(carry)
 
 
-class Unequal(Decay):
-    """Every copy is another."""
-
-    def __hash__(self):
-        return id(self)
+def broken(**methods):
+    return type("Broken", (Decay,), methods)()
 
 
-class Growing(Decay):
-    """The carry changes its dtype."""
-
-    def gate(self, carry, drive, mixed):
-        return (mixed + drive).astype(jnp.bfloat16)
+def gated(gate):
+    return broken(gate=lambda self, carry, drive, mixed: gate(drive, mixed))
 
 
-class Wrong(Decay):
-    """A sign is wrong."""
-
-    def gate(self, carry, drive, mixed):
-        return mixed - drive
+def directed(self, params, x):
+    return (x / jnp.linalg.norm(x, axis=-1, keepdims=True)).astype(jnp.float32) @ params
 
 
-class Mixing(Decay):
-    """Sequences see each other."""
-
-    def gate(self, carry, drive, mixed):
-        return mixed + drive - jnp.mean(drive, axis=0)
+def counted(self, x, params=None):
+    return jnp.full((*x.shape[:-1], self.size), 0.1 * next(COUNT))
 
 
-class Stopped(Decay):
-    """No gradient passes."""
-
-    def gate(self, carry, drive, mixed):
-        return mixed + drive + jnp.round(50 * drive) / 50
-
-
-class Singular(Decay):
-    """No derivative where x is zero, as at padding."""
-
-    def project(self, params, x):
-        return (x / jnp.linalg.norm(x, axis=-1, keepdims=True)).astype(jnp.float32) @ params
-
-
-class Remembering(Decay):
-    """No two fresh carries are alike."""
-
-    def init_carry(self, x, params=None):
-        return jnp.full((*x.shape[:-1], self.size), 0.1 * next(COUNT))
-
-
-class Split(Decay):
-    """recur is not what gate and mix say."""
-
-    def recur(self, params, carry, drive):
-        return 0.8 * carry + drive
-
-
-class Narrow(Decay):
-    """The carry is held in the dtype of the input."""
-
-    def init_carry(self, x, params=None):
-        return jnp.zeros((*x.shape[:-1], self.size), x.dtype)
+def narrow(self, x, params=None):
+    return jnp.zeros((*x.shape[:-1], self.size), x.dtype)
 
 
 COUNT = iter(range(10**6))
 BROKEN = {
-    "static": Unequal(),
-    "step": Growing(),
-    "reference": Wrong(),
-    "batch": Mixing(),
-    "gradient": Stopped(),
-    "padding": Singular(),
-    "resets": Remembering(),
-    "split": Split(),
-    "dtype": Narrow(),
+    "static": broken(__hash__=lambda self: id(self)),  # every copy is another
+    "step": gated(lambda drive, mixed: (mixed + drive).astype(jnp.bfloat16)),
+    "reference": gated(lambda drive, mixed: mixed - drive),
+    "batch": gated(lambda drive, mixed: mixed + drive - jnp.mean(drive, axis=0)),
+    "gradient": gated(lambda drive, mixed: mixed + drive + jnp.round(50 * drive) / 50),
+    "padding": broken(project=directed),  # no derivative where x is zero
+    "resets": broken(init_carry=counted),  # no two fresh carries are alike
+    "split": broken(recur=lambda self, params, carry, drive: 0.8 * carry + drive),
+    "dtype": broken(init_carry=narrow),
 }
 
 

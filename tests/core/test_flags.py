@@ -241,9 +241,8 @@ def test_checkify_finds_traced_lengths_that_cannot_be(name, way):
 def test_checkify_knows_narrow_lengths(dtype):
     params, xs = (np.ones((1, 1)), np.ones((1, 1)), None), np.ones((200, 2, 1))
     cell = sc.RNN(1, "identity", bias="none")
-    checked = checkify.checkify(
-        jax.jit(lambda n: sc.unroll(cell, sc.RNNParams(*params), xs, lengths=n)[0])
-    )
+    run = jax.jit(lambda n: sc.unroll(cell, sc.RNNParams(*params), xs, lengths=n)[0])
+    checked = checkify.checkify(run)
     error, carry = checked(np.array([100, 7], dtype))
     assert error.get() is None
     assert carry.ravel().tolist() == [100, 7]

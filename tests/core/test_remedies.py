@@ -145,13 +145,12 @@ def test_omega_keeps_a_gradient_that_is_all_but_lost():
 def test_omega_as_a_term_makes_gradients_go_further_back():
     case = CASES["rnn-tanh-bias"]
     problem = draw(case, steps=20)
+    found = lambda params: omega(case.cell, params, problem.xs, last_sum)  # noqa: E731
 
     @jax.jit
     def descend(params):
         def body(params, _):
-            value, gradient = jax.value_and_grad(
-                lambda params: omega(case.cell, params, problem.xs, last_sum)
-            )(params)
+            value, gradient = jax.value_and_grad(found)(params)
             return jax.tree.map(lambda a, g: a - 0.05 * g, params, gradient), value
 
         return jax.lax.scan(body, params, length=50)[1]
@@ -183,9 +182,8 @@ def test_flossing_is_differentiated_by_the_parameters():
         return flossing(case.cell, params, problem.xs, 2, warmup=2, carry=problem.carry)
 
     loss_of = jax.jit(loss)
-    exponents = lyapunov_exponents(
-        case.cell, problem.params, problem.xs, 2, warmup=2, carry=problem.carry
-    )
+    args = (case.cell, problem.params, problem.xs, 2)
+    exponents = lyapunov_exponents(*args, warmup=2, carry=problem.carry)
     expected = np.square(exponents).sum(axis=1).mean()
     assert float(loss_of(problem.params)) == pytest.approx(float(expected), rel=1e-12)
     gradient = jax.jit(jax.grad(loss))(problem.params)
@@ -306,9 +304,8 @@ def test_it_may_be_mapped_over_nets_and_bounds():
     def project(bound, params):
         projection = project_spectral_norm(bound)
         zero = jax.tree.map(jnp.zeros_like, params)
-        return optax.apply_updates(
-            params, projection.update(zero, projection.init(params), params)[0]
-        )
+        updates, _ = projection.update(zero, projection.init(params), params)
+        return optax.apply_updates(params, updates)
 
     after = project(bounds, many)
     for member, bound in enumerate(bounds):

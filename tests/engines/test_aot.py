@@ -24,9 +24,8 @@ from seqcells.engines import _platform
 from seqcells.engines.deferred.schedule import DEVICE_BYTES
 from seqcells.engines.kernels import _nvidia
 
-TARGET = (
-    Path(__file__).parents[1] / "support" / "targets" / "h200.txtpb"
-)  # what XLA needs to know of an H200
+# What XLA needs to know of an H200.
+TARGET = Path(__file__).parents[1] / "support" / "targets" / "h200.txtpb"
 SPILLED = 64  # bytes stored and loaded: eight registers once, not an array
 STEPS, BATCH, INPUTS, UNROLL = 100, 19, 32, 8
 FLAGS = ("lengths", "resets")
@@ -209,10 +208,8 @@ def spilled(path, architecture="sm_90a"):
 @pytest.mark.parametrize("name", CELLS)
 def test_a_kernel_each_way_is_compiled_and_stays_in_registers(h200, tmp_path, name, flags):
     cell, precision = CELLS[name]
-    options = {"xla_dump_to": str(tmp_path)}
-    text = h200.compile(
-        cell, sc.PallasTriton(precision), graded=True, flags=flags, options=options
-    ).as_text()
+    options = {"graded": True, "flags": flags, "options": {"xla_dump_to": str(tmp_path)}}
+    text = h200.compile(cell, sc.PallasTriton(precision), **options).as_text()
     assert text.count('custom_call_target="__gpu$xla.gpu.triton"') == 2
     assert not loops(text)
     result = {name: spilled(path) for name, path in assembly(tmp_path).items()}

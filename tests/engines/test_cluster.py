@@ -235,10 +235,9 @@ def test_the_emulator_sees_what_a_gpu_would_do_only_sometimes(name, monkeypatch)
 
     monkeypatch.setattr(cluster, "execute", broken)
     cell, params, xs = problem(sc.LSTM, 320)  # some of it is not kept in registers
+    engine = sc.CUDACluster("bfloat16")
     with pytest.raises(Exception, match=f"emulator: .*({failure})"):
-        jax.block_until_ready(
-            sc.unroll(cell, params, xs, engine=sc.CUDACluster("bfloat16"), **FLAGS)
-        )
+        jax.block_until_ready(sc.unroll(cell, params, xs, engine=engine, **FLAGS))
 
 
 WRONG = {

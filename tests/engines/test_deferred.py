@@ -150,10 +150,8 @@ def test_a_learned_carry_has_its_gradient():
     resets[3] = True
 
     def loss(fresh, engine):
-        ys = sc.unroll(
-            case.cell, problem.params, problem.xs, resets=resets, reset_carry=fresh, engine=engine
-        )[1]
-        return jnp.sum(jnp.sin(ys))
+        flags = {"resets": resets, "reset_carry": fresh, "engine": engine}
+        return jnp.sum(jnp.sin(sc.unroll(case.cell, problem.params, problem.xs, **flags)[1]))
 
     graded = jax.jit(jax.grad(loss))
     assert_close(*(graded(problem.carry, engine) for engine in (ENGINES["again"], sc.Scan())))
