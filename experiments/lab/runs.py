@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -135,10 +136,7 @@ class RunGroup:
         """Train, score and measure; call `progress` with the number of steps done."""
         starts = list(dict.fromkeys(run.start for run in self.runs))
         runs = sorted(self.runs, key=lambda run: starts.index(run.start))
-        params = self._params(
-            [[run.seed for run in runs if run.start == s] for s in starts], starts
-        )
-        params, members, seeds = pad((params, *_members_of(runs)))
+        params, members, seeds = pad((self._params(runs), *_members_of(runs)))
 
         def begin(params: ReaderParams, member: Member, seed: jax.Array) -> PyTree:
             _, k_train, k_eval = jax.random.split(jax.random.key(seed), 3)
@@ -155,10 +153,10 @@ class RunGroup:
         trained = Trained(self.task, runs, members, keys, before, state.params)
         return rows | {measure.table: measure.rows(trained) for measure in self.measures}
 
-    def _params(self, seeds: Sequence[list[int]], starts: Sequence[Net]) -> ReaderParams:
-        """Initialise every run from its own cell; on the host, in the order of the starts."""
+    def _params(self, runs: Sequence[Run]) -> ReaderParams:
+        """Initialise every run from its own cell, on the host; runs of one cell are neighbours."""
         params = []
-        for some, start in zip(seeds, starts, strict=True):
+        for start, some in itertools.groupby(runs, key=lambda run: run.start):
             reader = dataclasses.replace(self.task.reader, cell=start)
 
             def init(seed: jax.Array, reader: Reader = reader) -> ReaderParams:
@@ -166,7 +164,7 @@ class RunGroup:
                 return reader.init(k_init, self.task.probe.input_size)
 
             init = jax.jit(jax.vmap(init), compiler_options=FAST_COMPILE)
-            params.append(jax.tree.map(np.asarray, init(jnp.asarray(some))))
+            params.append(jax.tree.map(np.asarray, init(jnp.asarray([run.seed for run in some]))))
         return jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *params)
 
     def _rows(

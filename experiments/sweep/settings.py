@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 import seqcells as sc
-from experiments.lab import CHRONO, IRNN, TANH, BadInput
+from experiments.lab import CHRONO, IRNN, TANH, BadInput, CheckedSettings
 from seqcells import probes, sweep
 from seqcells._static import named
 
@@ -83,7 +83,7 @@ class Static:
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings:
+class Settings(CheckedSettings):
     """Settings of a sweep."""
 
     sweep: Swept = Swept()
@@ -108,8 +108,6 @@ class Settings:
         Raises:
             BadInput: where a field is out of range.
         """
-        if self.seeds < 1:
-            raise BadInput(f"seeds: expected at least 1, got {self.seeds}; give --seeds 1 or more")
         try:
             fields = {
                 field.name: values(f"sweep.{field.name}", getattr(self.sweep, field.name))

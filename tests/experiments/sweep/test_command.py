@@ -99,8 +99,10 @@ def test_a_folder_of_a_sweep_is_reported_again(swept, capsys):
         (["status"], "status: expected the folder of a sweep"),
         (["resume", "nowhere"], "out: expected the folder of a sweep"),
         (["sweep", "copy", "--steps", "7", "--segment", "2"], "steps: expected a multiple of"),
-        (["sweep", "copy", "--seeds", "0"], "seeds: expected at least 1"),
-        (["sweep", "copy", "--static.length", "-3"], "static.length: copy refuses -3"),
+        (["sweep", "copy", "--seeds", "0"], "seeds: expected a whole number, at least 1"),
+        (["sweep", "copy", "--static.hidden-size", "0"], "static.hidden_size: expected a whole"),
+        (["sweep", "copy", "--static.length", "-3"], "static.length: expected a whole number"),
+        (["sweep", "mqar", "--static.length", "3"], "static.length: mqar refuses 3"),
         (["sweep", "copy", "--sweep.lr", "uniform:0:1"], "samples: expected a number"),
     ],
 )
