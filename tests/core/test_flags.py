@@ -185,13 +185,8 @@ def test_a_sequence_after_one_of_nan_is_as_if_alone(name, way):
 def test_lengths_are_integers_of_any_dtype(dtype):
     case = CASES["gru-after-double"]
     problem, flags = draw(case), {"lengths": np.array([T, 5, 0])}
-    got = run(
-        case.cell,
-        problem.params,
-        problem.xs,
-        problem.carry,
-        {"lengths": jnp.asarray(flags["lengths"], dtype)},
-    )
+    given = {"lengths": jnp.asarray(flags["lengths"], dtype)}
+    got = run(case.cell, problem.params, problem.xs, problem.carry, given)
     assert_close(got, laws.expect(case, problem, flags))
 
 

@@ -9,16 +9,8 @@ import pytest
 from jax.flatten_util import ravel_pytree
 
 import seqcells as sc
-from seqcells.diagnostics import (
-    gate_values,
-    gradient_by_lag,
-    in_float64,
-    jacobian_by_lag,
-    layer_gradients_by_lag,
-    lyapunov_exponents,
-    recurrences,
-    step_jacobians,
-)
+from seqcells import diagnostics
+from seqcells.diagnostics import gradient_by_lag, in_float64, layer_gradients_by_lag, recurrences
 from tests.support.laws import CASES, B, D, H, T, assert_close, draw
 
 KEY = jax.random.key(0)
@@ -78,7 +70,9 @@ def test_every_cell_of_a_net_is_found_with_what_it_is_run_on(name):
     end = jax.tree.leaves(sc.unroll(net, params, xs)[0])
     ends = jax.jit(lambda found: [sc.unroll(cell, *given)[0] for cell, *given in found])(found)
     assert_close(jax.tree.leaves(ends), end)
-    shapes = jax.eval_shape(lambda: [jacobian_by_lag(cell, *given) for cell, *given in found])
+    shapes = jax.eval_shape(
+        lambda: [diagnostics.jacobian_by_lag(cell, *given) for cell, *given in found]
+    )
     assert all(shape.log_norm.shape == (T + 1, *batch) for shape in shapes)
 
 
@@ -104,9 +98,9 @@ def test_the_dynamics_of_a_net_are_those_of_its_step():
         step = lambda h, x=x: ravel_pytree(net.step(params, back(h), x)[0])[0]  # noqa: E731
         expected.append(jax.jit(jax.jacrev(step))(flat))
         flat = step(flat)
-    jacobians = jax.jit(step_jacobians)(net, params, xs)
+    jacobians = jax.jit(diagnostics.step_jacobians)(net, params, xs)
     assert_close(jacobians, np.stack(expected))
-    exponents = jax.jit(lyapunov_exponents)(net, params, xs)
+    exponents = jax.jit(diagnostics.lyapunov_exponents)(net, params, xs)
     assert_close(np.sum(exponents), np.mean(np.linalg.slogdet(jacobians)[1]), 1e-9)
 
 
@@ -217,7 +211,7 @@ def test_only_floating_arrays_become_double():
 
 def test_the_setting_is_as_it_was_after_an_error_too():
     with pytest.raises(TypeError, match="cell"):
-        in_float64(gate_values)(sc.RNN(H), sc.RNN(H).init(KEY, D), jnp.ones((T, D)))
+        in_float64(diagnostics.gate_values)(sc.RNN(H), sc.RNN(H).init(KEY, D), jnp.ones((T, D)))
     assert jnp.ones(1).dtype == "float32"
 
 

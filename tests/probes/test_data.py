@@ -26,9 +26,8 @@ MNIST_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
 
 def idx(array):
     """An array as the bytes of an IDX file."""
-    header = struct.pack(
-        f">BBBB{array.ndim}I", 0, 0, CODES[array.dtype.name], array.ndim, *array.shape
-    )
+    kind = CODES[array.dtype.name]
+    header = struct.pack(f">BBBB{array.ndim}I", 0, 0, kind, array.ndim, *array.shape)
     return header + array.astype(array.dtype.newbyteorder(">")).tobytes()
 
 
@@ -163,11 +162,8 @@ def test_data_are_arrays_to_jit_and_other_data_need_no_new_program():
 
     for _ in range(2):
         pixels = images(30, 8, 16)
-        for got, expected in zip(
-            draw(KEY, pixels, LABELS),
-            SequentialDigits().sample(KEY, 4, pixels, LABELS),
-            strict=True,
-        ):
+        both = draw(KEY, pixels, LABELS), SequentialDigits().sample(KEY, 4, pixels, LABELS)
+        for got, expected in zip(*both, strict=True):
             np.testing.assert_array_equal(got, expected)
     assert len(traces) == 1
 

@@ -7,26 +7,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from seqcells.probes import (
-    AddingPascanu,
-    AddingTCN,
-    AddingURNN,
-    Copy,
-    DelayedRecall,
-    Memorization,
-    Multiplication,
-    SelectiveCopy,
-    TemporalOrder,
-    VariableCopy,
-)
+from seqcells import probes
+from seqcells.probes import AddingPascanu, AddingTCN, AddingURNN, Copy, SelectiveCopy, VariableCopy
 
 pytestmark = pytest.mark.usefixtures("strict")
 
 KEY = jax.random.key(0)
 MANY = 40_000
-RECALL = DelayedRecall(9, cues=5, distractors=3)
+RECALL = probes.DelayedRecall(9, cues=5, distractors=3)
 COPYING = [
-    kind(4, symbols=3, count=3) for kind in (Copy, Memorization, SelectiveCopy, VariableCopy)
+    kind(4, symbols=3, count=3) for kind in (Copy, probes.Memorization, SelectiveCopy, VariableCopy)
 ]
 
 
@@ -67,7 +57,7 @@ def test_tcn_adding_marks_all_pairs_alike(length):
     assert length == 2 or stats.chisquare(table).pvalue > 0.01
 
 
-@pytest.mark.parametrize("probe", [AddingPascanu(39), Multiplication(39)], ids=repr)
+@pytest.mark.parametrize("probe", [AddingPascanu(39), probes.Multiplication(39)], ids=repr)
 def test_pascanu_draws_lengths_and_places_uniformly(probe):
     xs, _, steps = sample(probe, KEY, MANY)
     assert xs.shape == (42, MANY, 2)
@@ -106,7 +96,7 @@ def test_recall_draws_symbols_that_know_nothing_of_each_other():
 @pytest.mark.parametrize("symbols", [2, 3])
 @pytest.mark.parametrize("length", [29, 20])
 def test_temporal_order_draws_places_symbols_and_distractors_alike(symbols, length):
-    xs, (answer,), steps = sample(TemporalOrder(29, symbols), KEY, MANY, length=length)
+    xs, (answer,), steps = sample(probes.TemporalOrder(29, symbols), KEY, MANY, length=length)
     np.testing.assert_array_equal(np.sum(xs[:length], axis=-1), 1)
     np.testing.assert_array_equal(steps, length - 1)
     shown = np.argmax(xs[:length], axis=-1)
