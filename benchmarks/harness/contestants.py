@@ -52,6 +52,8 @@ class Peer(abc.ABC):
         lighter: cells that do less work than those of the same name, and why; they are timed, but
             never count as the fastest.
         time_axis: the axis of time in its inputs and outputs.
+        own_params: whether its parameters are those of seqcells; its gradients are then compared
+            with ours.
     """
 
     name: ClassVar[str]
@@ -61,6 +63,7 @@ class Peer(abc.ABC):
     cells: ClassVar[Cells] = CELLS
     lighter: ClassVar[dict[str, str]] = {}
     time_axis: ClassVar[int] = 0
+    own_params: ClassVar[bool] = False
 
     def load(self) -> ModuleType:
         """Import the framework."""
@@ -103,6 +106,7 @@ class Naive(Peer):
 
     name = "naive"
     colour = "#777777"  # grey
+    own_params = True
 
     def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
         """Build its model with the weights of the twin."""
@@ -289,8 +293,26 @@ class Torch(Peer):
         return Program(forward if what == "forward" else train)
 
 
+def find_peers(base: type[Peer]) -> dict[str, Peer]:
+    """Return a peer of each class that derives from `base`, by its name.
+
+    Raises:
+        ValueError: if two classes have one name.
+    """
+    found: dict[str, Peer] = {}
+    for kind in base.__subclasses__():
+        for name, peer in ({kind.name: kind()} | find_peers(kind)).items():
+            if name in found:
+                raise ValueError(
+                    f"name: expected one for each peer, got {name!r} for {type(peer).__name__} "
+                    f"and {type(found[name]).__name__}; rename one of them"
+                )
+            found[name] = peer
+    return found
+
+
 OURS = Seqcells()
-PEERS: dict[str, Peer] = {p.name: p() for p in Peer.__subclasses__() if p is not Seqcells}
+PEERS = {name: peer for name, peer in find_peers(Peer).items() if name != OURS.name}
 COLOURS = {peer.name: peer.colour for peer in (OURS, *PEERS.values())}
 
 if TYPE_CHECKING:

@@ -1,11 +1,22 @@
 """The command line: benchmarks are found, run group by group, and say what is wrong."""
 
+import dataclasses
+
 import pytest
 
 from benchmarks import __main__ as cli
 from benchmarks import suites
-from benchmarks.harness.benchmark import Benchmark
+from benchmarks.harness.benchmark import Benchmark, find_commands
 from experiments import lab
+from tests.benchmarks.test_peers import ABOUT
+
+COMMANDS = find_commands(suites)
+LARGE = {  # these are not run as they are, and why
+    "configurations": "one group takes minutes: tests/benchmarks/test_suites.py",
+    "gpu": "it needs a GPU: tests/benchmarks/test_gpu.py",
+    "plot": "it measures nothing",
+    "scaling": "its least size has no group: tests/benchmarks/test_suites.py",
+}
 
 BENCHMARK = '''
 import contextlib, dataclasses, time
@@ -111,8 +122,34 @@ def test_help_lists_every_benchmark(capsys):
     with pytest.raises(SystemExit, match="0"):
         cli.main(["-h"])
     shown = capsys.readouterr().out
-    names = ["configurations", "flags", "gpu", "peers", "plot", "scaling", "sweep"]
-    assert f"{{{','.join(names)}}}" in shown
+    assert f"{{{','.join(sorted(COMMANDS))}}}" in shown
+    assert {"configurations", "flags", "gpu", "peers", "plot", "scaling", "sweep"} <= set(COMMANDS)
+
+
+def tiny(settings):
+    """Return settings of one small group: the first text of several, the least of all numbers."""
+    values = {"seconds": 1e-3}
+    for field in dataclasses.fields(settings):
+        least, several = field.metadata.get("least", 1), isinstance(field.default, tuple)
+        if several and field.default:
+            number = isinstance(field.default[0], int)
+            values[field.name] = (least,) if number else field.default[:1]
+        elif type(field.default) is int:
+            values[field.name] = least
+    return settings(**values)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(set(COMMANDS) - set(LARGE)))
+def test_a_group_of_a_benchmark_has_its_columns_and_a_page(name):
+    one = COMMANDS[name]
+    rows = next(iter(one.groups(tiny(one.settings)))).measure(lambda _: None)
+    assert rows
+    for row in rows:
+        assert set(one.keys) <= set(row) <= set(one.columns)
+    page = one.page([row | ABOUT for row in rows])
+    assert page.startswith("# ")
+    assert all(str(row["contestant"]) in page for row in rows)
 
 
 @pytest.mark.parametrize(

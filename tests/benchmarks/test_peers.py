@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from benchmarks import __main__ as cli
-from benchmarks.harness import machine, programs, timing
+from benchmarks.harness import contestants, machine, programs, timing
 from benchmarks.harness.contestants import OURS, PEERS, Built, Naive
 from benchmarks.harness.problem import CELLS, SHAPES, Shape, draw_inputs
 from benchmarks.suites import peers
@@ -58,6 +58,17 @@ def test_a_contestant_computes_what_seqcells_computes(name, kind):
         (name, kind)
         in [("haiku", "RNN"), *((n, "GRU") for n in ("linen", "nnx", "haiku", "equinox"))]
     )
+
+
+def test_a_peer_may_derive_from_another_but_needs_a_name_of_its_own():
+    root = type("Root", (Naive,), {"name": "root"})
+    base = type("Base", (root,), {"name": "base"})
+    child = type("Child", (base,), {"name": "child"})
+    found = contestants.find_peers(root)
+    assert {name: type(peer) for name, peer in found.items()} == {"base": base, "child": child}
+    child.name = "base"
+    with pytest.raises(ValueError, match="name: expected one for each peer, got 'base'"):
+        contestants.find_peers(root)
 
 
 class Wrong(Naive):

@@ -121,9 +121,10 @@ def _time(
         if entrant.status == "ok":
             report(f"{what}: compiling {entrant.peer.name}")
             programs[entrant.peer.name] = entrant.peer.program(entrant.built, what, entrant.xs)
-    if what == "training" and "naive" in programs:  # its parameters are those of seqcells
-        ours, theirs = (programs[name].call()[1] for name in (OURS.name, "naive"))
-        status["naive"] = verdict("gradients", gradient_difference(ours, theirs))
+    alike = [e.peer for e in entrants if e.peer.own_params and e.peer.name in programs]
+    for name in [peer.name for peer in alike if what == "training"]:
+        ours, theirs = (programs[who].call()[1] for who in (OURS.name, name))
+        status[name] = verdict("gradients", gradient_difference(ours, theirs))
     programs[LIMIT] = gemm_program(kind, shape)
     report(f"{what}: timing")
     running = {k: p.call for k, p in programs.items() if status.get(k, "ok") == "ok"}

@@ -14,7 +14,7 @@ from experiments import studies
 from experiments.__main__ import main
 from experiments.lab import BadInput, Verdict, read_about, read_results, restore
 from experiments.lab.study import word
-from tests.support.studies import JUDGED, TRAINED, worlds
+from tests.support.studies import ALL, JUDGED, TRAINED, worlds
 
 over_all = pytest.mark.parametrize("study", JUDGED.values(), ids=list(JUDGED))
 over_trained = pytest.mark.parametrize("study", TRAINED.values(), ids=list(TRAINED))
@@ -25,14 +25,26 @@ def verdicts(study, settings, rows):
     return {claim.text: claim.judge(rows) for claim in claims}
 
 
+def test_every_study_has_claims_and_a_row_on_the_page_of_studies():
+    """The study of horizons measures curves: tests/experiments/studies/test_horizon.py."""
+    assert set(ALL) - set(JUDGED) == {"horizon"}
+    page = (Path(__file__).parents[3] / "docs" / "studies.md").read_text()
+    rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
+    assert sorted(rows) == sorted(ALL), "keep the table of docs/studies.md complete"
+
+
 @over_all
 @pytest.mark.parametrize("form", ["quick", pytest.param("settings", marks=pytest.mark.slow)])
 def test_contrary_numbers_give_the_contrary_verdict(study, form):
     settings = getattr(study, form)
     by_world = [verdicts(study, settings, rows) for rows in worlds(study, settings)]
     for text in by_world[0]:
-        assert {world[text].holds for world in by_world} == {True, False}, text
-        assert len({world[text].result for world in by_world}) > 1
+        found = [world[text] for world in by_world]
+        assert {verdict.holds for verdict in found} == {True, False}, (
+            f"{study.name}, {form}: expected rows that make this claim true and rows that make it "
+            f"false: {text!r}; got {found}. Give enough seeds, at least 4 in `quick`"
+        )
+        assert len({verdict.result for verdict in found}) > 1
     none = verdicts(study, settings, worlds(study, settings)[0].iloc[:0])
     assert all(verdict == (None, "not run") for verdict in none.values())
 
