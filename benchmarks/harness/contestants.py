@@ -301,13 +301,13 @@ def find_peers(base: type[Peer]) -> dict[str, Peer]:
     """
     found: dict[str, Peer] = {}
     for kind in base.__subclasses__():
-        for name, peer in ({kind.name: kind()} | find_peers(kind)).items():
-            if name in found:
+        for peer in (kind(), *find_peers(kind).values()):
+            other = found.setdefault(peer.name, peer)
+            if other is not peer:
                 raise ValueError(
-                    f"name: expected one for each peer, got {name!r} for {type(peer).__name__} "
-                    f"and {type(found[name]).__name__}; rename one of them"
+                    f"name: expected one for each peer, got {peer.name!r} for "
+                    f"{type(other).__name__} and {type(peer).__name__}; rename one of them"
                 )
-            found[name] = peer
     return found
 
 
