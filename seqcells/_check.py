@@ -147,10 +147,10 @@ def same_shapes(got: PyTree, expected: PyTree) -> bool:
 
 def same_kinds(got: PyTree, expected: PyTree) -> bool:
     """Whether corresponding leaves are both floating, both integer or both boolean."""
-
-    def kind(leaf: ArrayLike) -> list[bool]:
-        dtype = jnp.result_type(leaf)
-        return [jnp.issubdtype(dtype, one) for one in (jnp.floating, jnp.integer, jnp.bool_)]
-
     pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
-    return all(kind(a) == kind(b) for a, b in pairs)
+    dtypes = ((jnp.result_type(a), jnp.result_type(b)) for a, b in pairs)
+    return all(a == b or _kind(a) == _kind(b) for a, b in dtypes)
+
+
+def _kind(dtype: DTypeLike) -> list[bool]:
+    return [jnp.issubdtype(dtype, one) for one in (jnp.floating, jnp.integer, jnp.bool_)]

@@ -135,12 +135,12 @@ class Layer(Model):
 
     def output_size(self, input_size: InputSize) -> int:
         """Return the number of features of ys for inputs with `input_size` features."""
-        return output_shapes(self, self.zero_input(input_size)).shape[-1]
+        x, params = self.zero_input(input_size), known_shapes(self, input_size)
+        return output_shapes(self, x, params).shape[-1]
 
 
-def output_shapes(model: Model, x: Inputs, params: Params = None) -> Outputs:
+def output_shapes(model: Model, x: Inputs, params: Params) -> Outputs:
     """Return the shapes and dtypes of a model's output for one step's input x [*B, ...]."""
-    params = known_shapes(model, model.input_size(x)) if params is None else params
     args, structure = jax.tree.flatten((params, x))
     shapes = (jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)) for a in args)
     return _output_shapes(model, structure, *shapes)

@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 from seqcells import _check
 from seqcells._static import Named
 from seqcells._trees import select, zeros_like
-from seqcells._types import Carry, Inputs, InputSize, Outputs, Params
+from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, TreeDef
 
 
 class Model(Named, abc.ABC):
@@ -57,10 +57,15 @@ class Model(Named, abc.ABC):
         return jax.tree.map(of, x)
 
     def zero_input(self, input_size: InputSize) -> Inputs:
-        """Return one step's input of zeros without batch axes, of this `input_size`."""
+        """Return one step's input of zeros without batch axes, of this `input_size`.
+
+        All leaves are float if the model reads floats, else int: a model whose leaves differ in
+        dtype overrides this method.
+        """
         if self.reader is not None:
             return self.reader.zero_input(input_size)
-        dtype = float if jnp.floating in self.x_dtypes else int
+        floating = any(jnp.issubdtype(jnp.float32, kind) for kind in self.x_dtypes)
+        dtype = float if floating else int
 
         def of(size: InputSize) -> jax.Array:
             shape = size if isinstance(size, tuple) else (size,)
@@ -136,18 +141,23 @@ class Model(Named, abc.ABC):
 
         Raises:
             TypeError: on a reset that is not bool, or a key that is no key.
-            ValueError: on a reset of another shape, or a model that cannot step: one that reads
-                sequences from their end.
+            ValueError: on a reset, a carry or parameters of another shape, or a model that cannot
+                step: one that reads sequences from their end.
         """
         if key is not None:
             _check.key("key", key)
+        x = jax.tree.map(jnp.asarray, x)
+        model = self.resolve(x)
+        self.check_params(params, self.input_size(x))
+        shapes = carry_shapes(model, x, params)
+        carry = like("carry", carry, shapes, x)
+        if reset_carry is not None:
+            reset_carry = like("reset_carry", reset_carry, shapes, x)
         if reset is not None:
             reset = _check.boolean("reset", reset, leading(self, x), "the batch axes of x")
-            first = start_carry(self, x, params) if reset_carry is None else reset_carry
-            carry = jax.tree.map(jnp.asarray, carry)
-            first = jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), first, carry)
+            first = start_carry(model, x, params) if reset_carry is None else reset_carry
             carry = select(reset, first, carry)
-        return self.resolve(x).advance(params, carry, x, reset, key)
+        return model.advance(params, carry, x, reset, key)
 
     def resolve(self, x: Inputs) -> Self:
         """Return the model with nothing left open that depends on the input's dtype."""
@@ -168,6 +178,32 @@ def start_carry(model: Model, x: Inputs, params: Params) -> Carry:
     return jax.tree.map(jnp.asarray, model.init_carry(zeros_like(x), params))
 
 
+def carry_shapes(model: Model, x: Inputs, params: Params) -> Carry:
+    """Return the shapes and dtypes of a resolved model's carry for one step's x [*B, ...]."""
+    args, structure = jax.tree.flatten((params, x))
+    shapes = (jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)) for a in args)
+    return _carry_shapes(model, structure, *shapes)
+
+
+@functools.lru_cache(maxsize=256)
+def _carry_shapes(model: Model, structure: object, *args: jax.ShapeDtypeStruct) -> Carry:
+    def start(*args: jax.Array) -> Carry:
+        params, x = jax.tree.unflatten(structure, args)
+        return start_carry(model, x, params)
+
+    return jax.eval_shape(start, *args)
+
+
+def like(name: str, carry: Carry, expected: Carry, xs: Inputs) -> Carry:
+    """Return a carry in the expected dtypes, or raise if its structure or shapes differ."""
+    if not _check.same_shapes(carry, expected) or not _check.same_kinds(carry, expected):
+        raise ValueError(
+            f"{name}: expected {_check.describe(expected)} for inputs "
+            f"{jax.tree.map(jnp.shape, xs)}, got {_check.describe(carry)}"
+        )
+    return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), carry, expected)
+
+
 def fresh_carry(model: Model, xs: Inputs, params: Params) -> Carry:
     """Make the carry with which the sequences xs [T, *B, ...] start; T may be 0."""
 
@@ -183,4 +219,12 @@ def param_shapes(model: Model, input_size: InputSize) -> Params:
     return jax.eval_shape(lambda: model.init(jax.random.key(0), input_size))
 
 
-known_shapes = functools.lru_cache(maxsize=256)(param_shapes)  # needed at every call
+def known_shapes(model: Model, input_size: InputSize) -> Params:
+    """Return `param_shapes`, which are needed at every call, from a cache."""
+    sizes, structure = jax.tree.flatten(input_size, is_leaf=lambda size: type(size) is tuple)
+    return _known_shapes(model, structure, *sizes)
+
+
+@functools.lru_cache(maxsize=256)
+def _known_shapes(model: Model, structure: TreeDef, *sizes: int | tuple[int, ...]) -> Params:
+    return param_shapes(model, jax.tree.unflatten(structure, sizes))

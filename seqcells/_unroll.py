@@ -7,7 +7,6 @@ import functools
 from typing import TypeVar
 
 import jax
-import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check, _flags
@@ -15,7 +14,7 @@ from seqcells._cell import Cell
 from seqcells._flags import Flags
 from seqcells._inputs import check_xs, time_back, time_first, to_front
 from seqcells._layer import Start, Time
-from seqcells._model import Model, fresh_carry, leading
+from seqcells._model import Model, carry_shapes, fresh_carry, leading, like
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
@@ -237,22 +236,14 @@ def prepare(
     """Check params and carries against xs; resolve the model's dtype and the carries."""
     resolved = model.resolve(xs)
     model.check_params(params, model.input_size(xs))
-    fresh = fresh_carry(resolved, xs, params)
-    if reset_carry is not None:
-        fresh = _like("reset_carry", reset_carry, fresh, xs)
-    carry = fresh if carry is None else _like("carry", carry, fresh, xs)
+    first = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
+    if reset_carry is None:
+        fresh = fresh_carry(resolved, xs, params)
+    else:
+        fresh = like("reset_carry", reset_carry, carry_shapes(resolved, first, params), xs)
+    carry = fresh if carry is None else like("carry", carry, fresh, xs)
     fresh, carry = varying((fresh, carry), (params, xs, flags, carry))
     return resolved, carry, dataclasses.replace(flags, fresh=fresh)
-
-
-def _like(name: str, carry: Carry, fresh: Carry, xs: Inputs) -> Carry:
-    """Return a carry in the dtypes of the fresh one, or raise."""
-    if not _check.same_shapes(carry, fresh) or not _check.same_kinds(carry, fresh):
-        raise ValueError(
-            f"{name}: expected {_check.describe(fresh)} for xs {jax.tree.map(jnp.shape, xs)}, "
-            f"time first, got {_check.describe(carry)}"
-        )
-    return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), carry, fresh)
 
 
 def _select(cell: Cell, xs: Inputs, flags: Flags, engine: Engine | None) -> Plan:

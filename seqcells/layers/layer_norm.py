@@ -62,6 +62,10 @@ class LayerNorm(SplitCell, _Wrapper):
         ones_and_zeros = (filled(tree, value) for tree in (drive, mixed) for value in (1, 0))
         return LayerNormParams(params, *ones_and_zeros)
 
+    def init_carry(self, x: Inputs, params: LayerNormParams | None = None) -> Carry:
+        """Make the first carry of the cell within."""
+        return self.cell.init_carry(x, None if params is None else params.cell)
+
     def project(self, params: LayerNormParams, x: Inputs) -> Drive:
         """Project and normalise, gate by gate."""
         drive = self.cell.project(params.cell, x)

@@ -83,12 +83,21 @@ class Recurrent(Layer):
                 f"params: expected RecurrentParams, which hold the first carry of {self}, got "
                 "None; pass them to init_carry"
             )
+        self.check_params(params, self.input_size(x))
         fresh = cell.init_carry(x, params.cell)
 
-        def rows(learned: jax.Array, zeros: jax.Array) -> jax.Array:
-            return jnp.broadcast_to(jnp.asarray(learned, zeros.dtype), zeros.shape)
+        def rows(learned: jax.Array, own: jax.Array) -> jax.Array:  # sharded as the cell's own
+            return jnp.asarray(learned, own.dtype) + jnp.zeros_like(own)
 
         return jax.tree.map(rows, params.carry, fresh)
+
+    def check_params(self, params: Params, input_size: InputSize) -> None:
+        """Raise a ValueError unless `params` are `RecurrentParams` where the carry is learned."""
+        if self.learned_carry and not isinstance(params, RecurrentParams):
+            raise ValueError(
+                f"params: expected RecurrentParams(cell, carry) for {self}, "
+                f"got {_check.describe(params)}"
+            )
 
     def run(
         self, params: Params, xs: Inputs, start: Start, time: Time, key: jax.Array | None

@@ -9,7 +9,7 @@ import jax
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time, output_shapes
-from seqcells._model import Model
+from seqcells._model import Model, known_shapes
 from seqcells._types import Carry, Inputs, InputSize, Params
 
 
@@ -34,9 +34,10 @@ class Residual(Layer):
     def init(self, key: jax.Array, input_size: InputSize) -> Params:
         """Make the parameters of the layer."""
         x = self.zero_input(input_size)
-        size = output_shapes(self.layer, x).shape[-1]
-        if size != input_size:
-            got = f"{size} outputs for {input_size} inputs"
+        shape = output_shapes(self.layer, x, known_shapes(self.layer, input_size)).shape
+        if shape != x.shape:
+            one = len(shape) == 1
+            got = f"{shape[0] if one else shape} outputs for {input_size} inputs"
             raise ValueError(f"layer: expected as many outputs as inputs, got {got}: {self.layer}")
         return self.layer.init(key, input_size)
 

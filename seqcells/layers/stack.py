@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time, output_shapes, zeros_after
-from seqcells._model import Model
+from seqcells._model import Model, known_shapes
 from seqcells._types import Carry, Inputs, InputSize, Params
 from seqcells.layers._parts import parts, split
 
@@ -55,12 +55,13 @@ class Stack(Layer):
 
     def init(self, key: jax.Array, input_size: InputSize) -> tuple[Params, ...]:
         """Make parameters for every layer."""
-        made = []
+        built = []
         x = seen = self.zero_input(input_size)
         for layer, k in zip(self.layers, jax.random.split(key, len(self.layers)), strict=True):
-            made.append(layer.init(k, layer.input_size(seen) if made else input_size))
-            seen = self._between(zeros_after(layer, seen, output_shapes(layer, seen)), x, None)
-        return tuple(made)
+            built.append(layer.init(k, layer.input_size(seen) if built else input_size))
+            y = output_shapes(layer, seen, built[-1])
+            seen = self._between(zeros_after(layer, seen, y), x, None)
+        return tuple(built)
 
     def init_carry(self, x: Inputs, params: tuple[Params, ...] | None = None) -> tuple[Carry, ...]:
         """Make the first carry of every layer."""
@@ -68,7 +69,8 @@ class Stack(Layer):
         for layer, own in zip(self.layers, self._parts("params", params), strict=True):
             if before is not None:
                 below, its = before
-                zeros = zeros_after(below, seen, output_shapes(below, seen, its))
+                known = known_shapes(below, below.input_size(seen)) if params is None else its
+                zeros = zeros_after(below, seen, output_shapes(below, seen, known))
                 seen = self._between(zeros, x, None)
             carries.append(layer.resolve(seen).init_carry(seen, own))
             before = layer, own

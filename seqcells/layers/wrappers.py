@@ -138,6 +138,9 @@ class _Masked(_Wrapper):
 
     cell: SplitCell
 
+    def init_carry(self, x: Inputs, params: _MaskedParams | None = None) -> Carry:
+        return self.cell.init_carry(x, None if params is None else params.cell)
+
     def project(self, params: _MaskedParams, x: Inputs) -> Drive:
         return self.cell.project(params.cell, x)
 

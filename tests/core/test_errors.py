@@ -59,7 +59,7 @@ VALUES = [
     # inputs
     (lambda: unroll(XS[0, 0]), "xs | T, *B, D | (3,)"),
     (lambda: unroll(XS[..., :2]), "params | 2 | [3, 12]"),
-    (lambda: GRU.step(PARAMS, jnp.zeros(H), ones(2)), "x | 3 | (2,)"),
+    (lambda: GRU.step(PARAMS, jnp.zeros(H), ones(2)), "params | 2 | [3, 12]"),
     # lengths
     (lambda: unroll(lengths=np.array([-1, 2])), "lengths | 0 to T=5 | -1"),
     (lambda: unroll(lengths=np.array([6, 2])), "lengths | 0 to T=5 | 6"),

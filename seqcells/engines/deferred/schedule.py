@@ -131,7 +131,7 @@ def _step_shapes(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> StepShapes:
 
     def step(params: Params, x: jax.Array) -> StepShapes:
         resolved = cell.resolve(x)
-        carry = resolved.init_carry(x)
+        carry = resolved.init_carry(x, params)
         return StepShapes(carry, resolved.project(params, x), resolved.mix(params, carry))
 
     return jax.eval_shape(step, known_shapes(cell, shape[-1]), x)
