@@ -121,9 +121,23 @@ for name, (case, measure) in MEASURES.items():
         raise AssertionError(name) from error
 """
 
+STEPS = """
+# Steps carry what they start from, also where it is learned.
+layer = sc.Recurrent(sc.GRU(3), learned_carry=True)
+params, xs, resets = layer.init(jax.random.key(0), 2), jnp.ones((7, 4, 2)), flags["resets"]
+
+def stepped(params, xs, resets):
+    step = lambda carry, inputs: layer.step(params, carry, *inputs)
+    return jax.lax.scan(step, layer.init_carry(xs[0], params), (xs, resets))[1]
+
+specs = (P(), P(None, "batch"), P(None, "batch"))
+mapped = jax.shard_map(stepped, mesh=mesh, in_specs=specs, out_specs=P(None, "batch"))
+near(jax.jit(mapped)(params, xs, resets), jax.jit(stepped)(params, xs, resets))
+"""
+
 
 def test_of_a_sharded_batch_the_gradients_of_the_weights_meet_and_of_a_sweep_nothing(pytestconfig):
-    run = [sys.executable, "-c", HEAD + AUTO + SHARD_MAP + SWEEP + DIAGNOSED]
+    run = [sys.executable, "-c", HEAD + AUTO + SHARD_MAP + SWEEP + DIAGNOSED + STEPS]
     env = os.environ | {"JAX_PLATFORMS": "cpu"}
     root = pytestconfig.rootpath
     done = subprocess.run(run, capture_output=True, text=True, env=env, cwd=root)

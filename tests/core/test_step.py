@@ -1,5 +1,6 @@
 """The law of the one verb: stepping equals unrolling, whatever has a memory."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import NamedTuple
@@ -86,6 +87,33 @@ def token_carry(x):
     return jnp.stack([jnp.zeros_like(x, dtype=float)] * D, axis=-1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Started(sc.SplitCell):
+    """A cell that reads a dict, and whose first carry is a parameter."""
+
+    def init(self, key, input_size):
+        return {"w": jnp.ones((input_size["x"], D)), "h": jnp.ones(D)}
+
+    def init_carry(self, x, params=None):
+        return params["h"] + jnp.zeros_like(x["x"][..., :1])
+
+    def project(self, params, x):
+        return x["gain"] * (x["x"] @ params["w"])
+
+    def mix(self, params, carry):
+        return 0.5 * carry
+
+    def gate(self, carry, drive, mixed):
+        return jnp.tanh(drive + mixed)
+
+    def read(self, params, carry, drive):
+        return carry
+
+
+def paramless(params, carry, x):
+    return carry + x, carry
+
+
 TREES = sc.FunctionCell(
     decay, lambda x: 0 * x.values[..., 0], decay_init, x_dtypes=(jnp.floating, jnp.bool_)
 )
@@ -104,6 +132,21 @@ OTHER_INPUTS = {
         ),
     ),
     "images": Row(IMAGES, RNG.normal(size=(T, B, 2, 3, D))),
+    "dict": Row(
+        sc.Stack((sc.Zoneout(Started()), sc.GRU(D))),
+        {"x": RNG.normal(size=(T, B, D)), "gain": RNG.normal(size=(T, B, 1))},
+    ),
+    "normalised": Row(
+        sc.LayerNorm(Started()),
+        {"x": RNG.normal(size=(T, B, D)), "gain": RNG.normal(size=(T, B, 1))},
+    ),
+    "residual-images": Row(
+        sc.Residual(sc.FunctionCell(paramless, jnp.zeros_like, lambda key, size: None, x_ndim=3)),
+        RNG.normal(size=(T, B, 2, 3, D)),
+    ),
+    "paramless": Row(
+        sc.Stack((sc.FunctionCell(paramless, jnp.zeros_like, lambda key, size: None), sc.GRU(D)))
+    ),
     "tokens": Row(sc.Stack((TOKENS, sc.GRU(D))), RNG.integers(0, 5, (T, B))),
 }
 VARIATIONAL = sc.VariationalDropout(sc.GRU(D), 0.4, 0.4)
@@ -295,6 +338,20 @@ VALUES = {
     "an x_ndim below 0": (
         lambda p, x: sc.FunctionCell(token, token_carry, x_ndim=-1),
         "x_ndim: .*-1",
+    ),
+    "a reset_carry of one row": (
+        lambda p, x: GRU.step(p, x, x, RESETS[0], reset_carry=x[0]),
+        r"reset_carry: expected float64\[4, 3\].*got float64\[3\]",
+    ),
+    "a carry of one row": (
+        lambda p, x: GRU.step(p, x[0], x),
+        r"carry: .*\[4, 3\].*got float64\[3\]",
+    ),
+    "no carry": (lambda p, x: GRU.step(p, None, x), "carry: .*got None"),
+    "half the params": (lambda p, x: GRU.step(p._replace(b_hh=None), x, x), "params: .*b_hh"),
+    "params without the carry": (
+        lambda p, x: sc.unroll(LAYERS["learned"].model, p, x[None]),
+        "params: .*RecurrentParams.*GRUParams",
     ),
     "a first carry unlearned": (
         lambda p, x: LAYERS["learned"].model.init_carry(x),
