@@ -1,5 +1,9 @@
 """Engines, one a file; `ENGINES` lists them in the order of preference."""
 
+from seqcells._flags import Flags as Flags
+from seqcells._flags import guard as guard
+from seqcells._trees import select as select
+from seqcells._trees import silence as silence
 from seqcells.engines._engine import Engine as Engine
 from seqcells.engines._engine import Plan as Plan
 from seqcells.engines.associative import AssociativeScan as AssociativeScan

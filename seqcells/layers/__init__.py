@@ -1,6 +1,8 @@
 """Layers, built of cells and of other layers, and wrappers, cells around a cell."""
 
 from seqcells._layer import Layer as Layer
+from seqcells._layer import Start as Start
+from seqcells._layer import Time as Time
 from seqcells.layers.bidirectional import MERGES as MERGES
 from seqcells.layers.bidirectional import Bidirectional as Bidirectional
 from seqcells.layers.bidirectional import Both as Both
