@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from seqcells._cell import Cell
-from seqcells._model import Model, known_shapes, leading, start_carry
+from seqcells._model import Model, known_shapes, leading, shapes_of, start_carry
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
 
 if TYPE_CHECKING:
@@ -141,19 +140,12 @@ class Layer(Model):
 
 def output_shapes(model: Model, x: Inputs, params: Params) -> Outputs:
     """Return the shapes and dtypes of a model's output for one step's input x [*B, ...]."""
-    args, structure = jax.tree.flatten((params, x))
-    shapes = (jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)) for a in args)
-    return _output_shapes(model, structure, *shapes)
+    return shapes_of(_first_output, model, x, params)
 
 
-@functools.lru_cache(maxsize=256)
-def _output_shapes(model: Model, structure: object, *args: jax.ShapeDtypeStruct) -> Outputs:
-    def step(*args: jax.Array) -> Outputs:
-        params, x = jax.tree.unflatten(structure, args)
-        start = start_carry(model.resolve(x), x, params)
-        return OneStep(whole=True).run(model, params, x, Start(start, start), None)[1]
-
-    return jax.eval_shape(step, *args)
+def _first_output(model: Model, x: Inputs, params: Params) -> Outputs:
+    start = start_carry(model.resolve(x), x, params)
+    return OneStep(whole=True).run(model, params, x, Start(start, start), None)[1]
 
 
 def zeros_after(model: Model, x: Inputs, y: Outputs) -> Outputs:

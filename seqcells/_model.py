@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import functools
+from collections.abc import Callable
 from typing import Self
 
 import jax
@@ -13,7 +14,7 @@ from jax.typing import ArrayLike
 from seqcells import _check
 from seqcells._static import Named
 from seqcells._trees import select, zeros_like
-from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, TreeDef
+from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree, TreeDef
 
 
 class Model(Named, abc.ABC):
@@ -180,18 +181,36 @@ def start_carry(model: Model, x: Inputs, params: Params) -> Carry:
 
 def carry_shapes(model: Model, x: Inputs, params: Params) -> Carry:
     """Return the shapes and dtypes of a resolved model's carry for one step's x [*B, ...]."""
-    args, structure = jax.tree.flatten((params, x))
+    return shapes_of(start_carry, model, x, params)
+
+
+def shapes_of(
+    function: Callable[[Model, Inputs, Params], PyTree], model: Model, x: Inputs, params: Params
+) -> PyTree:
+    """Return the shapes and dtypes of `function(model, x, params)`, from a cache.
+
+    Args:
+        function: a function of a module, which the cache knows again.
+        model: the model.
+        x: one step's input [*B, ...], arrays or their shapes.
+        params: the parameters.
+    """
+    args, structure = jax.tree.flatten((x, params))
     shapes = (jax.ShapeDtypeStruct(jnp.shape(a), jnp.result_type(a)) for a in args)
-    return _carry_shapes(model, structure, *shapes)
+    return _shapes_of(function, model, structure, *shapes)
 
 
-@functools.lru_cache(maxsize=256)
-def _carry_shapes(model: Model, structure: object, *args: jax.ShapeDtypeStruct) -> Carry:
-    def start(*args: jax.Array) -> Carry:
-        params, x = jax.tree.unflatten(structure, args)
-        return start_carry(model, x, params)
+@functools.lru_cache(maxsize=512)
+def _shapes_of(
+    function: Callable[[Model, Inputs, Params], PyTree],
+    model: Model,
+    structure: TreeDef,
+    *args: jax.ShapeDtypeStruct,
+) -> PyTree:
+    def of(*args: jax.Array) -> PyTree:
+        return function(model, *jax.tree.unflatten(structure, args))
 
-    return jax.eval_shape(start, *args)
+    return jax.eval_shape(of, *args)
 
 
 def like(name: str, carry: Carry, expected: Carry, xs: Inputs) -> Carry:
