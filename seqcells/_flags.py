@@ -19,9 +19,7 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._model import Model
-from seqcells._trees import select as select
-from seqcells._trees import silence as silence
-from seqcells._trees import zeros_like as zeros_like
+from seqcells._trees import select, silence
 from seqcells._types import Carry, Inputs, Outputs, Params
 
 Guarded = tuple[Inputs, jax.Array | None, jax.Array | None]  # x, valid and restart of one step

@@ -15,6 +15,7 @@ from seqcells._flags import Flags
 from seqcells._inputs import check_xs, time_back, time_first, to_front
 from seqcells._layer import Start, Time
 from seqcells._model import Model, carry_shapes, fresh_carry, leading, like
+from seqcells._trees import silence
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
@@ -199,7 +200,7 @@ class EveryStep(Time):
 
     def silence(self, tree: PyTree) -> PyTree:
         """Put zeros where padding is."""
-        return _flags.silence(self.flags.valid, tree)
+        return silence(self.flags.valid, tree)
 
 
 # One jitted function for all calls: eager calls with equal cells and shapes then compile once.

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from seqcells._cell import Cell, LinearCell
-from seqcells._flags import Flags, select, silence, zeros_like
+from seqcells._flags import Flags
 from seqcells._model import leading
+from seqcells._trees import select, silence, zeros_like
 from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells.engines import _platform
 from seqcells.engines._engine import Engine

@@ -73,7 +73,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells._cell import SplitCell
-from seqcells._flags import Flags, select, silence, zeros_like
+from seqcells._flags import Flags
+from seqcells._trees import select, silence, zeros_like
 from seqcells._types import Carry, Drive, Inputs, Mixed, Outputs, Params, PyTree, TreeDef
 from seqcells.engines import _platform
 from seqcells.engines._engine import Plan

@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 
 from seqcells._cell import SplitCell
-from seqcells._flags import select, zeros_like
 from seqcells._static import Static
+from seqcells._trees import select, zeros_like
 from seqcells._types import Carry, Drive, Mixed, Params, PyTree
 from seqcells.engines.deferred import slopes
 from seqcells.engines.deferred.slopes import Row

@@ -13,8 +13,8 @@ import jax
 import jax.numpy as jnp
 
 from seqcells._cell import SplitCell
-from seqcells._flags import select, zeros_like
 from seqcells._linear import wide
+from seqcells._trees import select, zeros_like
 from seqcells._types import TreeDef
 from seqcells.engines.deferred.loops import add, total
 from seqcells.engines.deferred.slopes import Row, terms

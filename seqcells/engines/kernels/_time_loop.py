@@ -8,7 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqcells._flags import zeros_like
+from seqcells._trees import zeros_like
 from seqcells._types import PyTree
 from seqcells.engines.kernels import _tiles
 from seqcells.engines.kernels._blocks import Blocks
