@@ -44,6 +44,7 @@ def run(
     batch: int | Literal["auto"] = "auto",
     halving: Halving | None = None,
     key: jax.Array | None = None,
+    on_start: Callable[[], object] | None = None,
     on_segment: Callable[[Progress], object] | None = None,
     config: Json | None = None,
     save_seconds: float = 60.0,
@@ -79,6 +80,8 @@ def run(
         halving: prunes the worst trials during training.
         key: the key of the sweep, by default `jax.random.key(0)`; the key of a trial is this one,
             folded with the trial's id.
+        on_start: called before anything is trained, once `out` is locked and known to have these
+            settings; the place to write files of your own into it.
         on_segment: called after each segment.
         config: further settings that the results depend on, as JSON; a folder with other settings
             is refused.
@@ -110,7 +113,7 @@ def run(
     if not isinstance(space, Space):
         raise TypeError(f"space: expected a sweep.Space, got {_check.describe_one(space)}")
     store = _store(out, plan.settings(config), _process())
-    table = _train(plan, space.trials(), store, on_segment)
+    table = _train(plan, space.trials(), store, on_start, on_segment)
     if all(row["status"] == "diverged" for row in table.rows):
         raise AllFailed(table)
     return table
@@ -120,6 +123,7 @@ def _train(
     plan: Plan,
     trials: Sequence[Trial],
     store: Memory,
+    on_start: Callable[[], object] | None,
     on_segment: Callable[[Progress], object] | None,
 ) -> Result:
     """Train this process's trials, wait for the other processes, and write the table."""
@@ -137,6 +141,8 @@ def _train(
         return Result.of(trials, *store.everything(), metric=plan.metric, mode=plan.mode)
 
     with deferred() as stop, store.open():
+        if on_start is not None:
+            on_start()
         try:
             for bucket in buckets(share):
                 Bucket(plan, store, bucket).run(stop, report)

@@ -194,12 +194,27 @@ class Folder(Memory):
 def write_whole(path: Path, text: str) -> None:
     """Write a file atomically: a reader sees the old file or the new one, never a part."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    Path(name).chmod(0o644)
-    os.replace(name, path)
+    try:
+        with naming(path), os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).chmod(0o644)
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Name the file in an `OSError` that names none, such as that of a full disk."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
+        raise
 
 
 def _check_same(folder: Path, before: Json, now: Json) -> None:
@@ -226,7 +241,7 @@ def _storable(value: object) -> object:
 
 
 def _append(path: Path, rows: Sequence[Row], *, sync: bool = False) -> None:
-    with path.open("a") as file:
+    with naming(path), path.open("a", encoding="utf-8") as file:
         file.write(_lines(rows))
         file.flush()
         if sync:

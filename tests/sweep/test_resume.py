@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import re
 import signal
 
 import jax
@@ -103,6 +104,40 @@ def test_it_resumes_from_its_checkpoint(tmp_path):
     steps = []
     run(tmp_path, on_segment=lambda progress: steps.append((progress.finished, progress.step)))
     assert steps == [(0, 20), (0, 30), (4, 10), (4, 20)]
+
+
+def test_a_caller_learns_that_the_folder_is_its_own_before_anything_is_trained(tmp_path):
+    called = []
+
+    def on_start():
+        with pytest.raises(RunLocked):
+            run(tmp_path, on_start=lambda: called.append("locked"))
+        called.append("held")
+
+    def begin(**changed):
+        run(tmp_path, on_start=on_start, on_segment=lambda _: called.append("trained"), **changed)
+
+    begin()
+    assert called[:2] == ["held", "trained"]
+    called.clear()
+    with pytest.raises(ValueError, match="steps"):
+        begin(steps=40)
+    assert called == []
+
+
+@pytest.mark.parametrize("write", [_store.write_whole, lambda at, text: _store._append(at, [text])])
+def test_a_full_disk_is_named_by_the_file_and_leaves_no_part(write, tmp_path, monkeypatch):
+    (file := tmp_path / "a.json").write_text("[]")
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(_store, "_lines", full)
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match=re.escape(str(file))):
+        write(file, "{}")
+    assert file.read_text() == "[]"
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
