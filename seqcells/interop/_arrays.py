@@ -21,17 +21,19 @@ def flatten(weights: Weights, prefix: str = "") -> Arrays:
 
     Raises:
         TypeError: if `weights` is not a dictionary.
-        ValueError: naming the array, if one is not an array of a floating dtype.
+        ValueError: naming the array, if one is not an array of a floating dtype, or two paths are
+            one name.
     """
     if not isinstance(weights, Mapping):
         raise TypeError(f"arrays: expected a dict of arrays, got {_check.describe_one(weights)}")
     flat: Arrays = {}
     for key, value in weights.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{name}/")
-        else:
-            flat[name] = array(name, value)
+        inner = isinstance(value, Mapping)
+        part = flatten(value, f"{name}/") if inner else {name: array(name, value)}
+        for name in part.keys() & flat.keys():
+            raise ValueError(f"{name}: expected one array of this name, got two")
+        flat |= part
     return flat
 
 

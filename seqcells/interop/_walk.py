@@ -32,6 +32,7 @@ class Rules(NamedTuple):
     merges: tuple[str, ...] | None = None  # of a Bidirectional; None for any
     reverse: bool = True  # whether a layer may read from the end and keep the order of outputs
     alike: str = ""  # which cells must have equal settings: those of a "stack", or of a "layer"
+    unlike: tuple[str, ...] = ()  # settings that each of them has for itself
 
 
 def leaves(rules: Rules, model: Model) -> list[Leaf]:
@@ -93,16 +94,17 @@ def _check_alike(rules: Rules, model: Model, cells: list[Leaf]) -> None:
             raise ValueError(f"layers: {rules.name} has one or two directions in all, got {model}")
         groups = {None: cells}
     for group in groups.values() if rules.alike else ():
-        if len({_settings(leaf.cell) for leaf in group}) > 1:
+        if len({_settings(leaf.cell, rules.unlike) for leaf in group}) > 1:
             raise ValueError(
                 f"layers: {rules.name} has equal cells in a {rules.alike}, got {model}"
             )
 
 
-def _settings(cell: Cell) -> tuple[object, ...]:
+def _settings(cell: Cell, unlike: tuple[str, ...]) -> tuple[object, ...]:
     """Return what a framework configures of a cell: all but initialisers and dtypes."""
     fields = dataclasses.fields(cell) if dataclasses.is_dataclass(cell) else ()
-    names = (field.name for field in fields if not field.name.endswith(("_init", "dtype")))
+    ends = ("_init", "dtype", *unlike)
+    names = (field.name for field in fields if not field.name.endswith(ends))
     return type(cell), *(getattr(cell, name) for name in names)
 
 

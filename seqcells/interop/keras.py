@@ -3,7 +3,10 @@
 Arrays go by the path of a weight, `{w.path: w.numpy() for w in model.weights}`, in that order, and
 `model.set_weights(list(arrays.values()))` takes what `dump` returns. Only the last part of a path
 says what the array is, because Keras numbers its layers across a whole process. The parts before it
-tell the layers apart, and the two directions of a Bidirectional.
+tell the layers apart, and the two directions of a Bidirectional. They do not tell the order in
+which layers run: that is the order of the dict, or else `layers`, which a model that is no
+Sequential and no functional one needs, because Keras lists its layers as they were assigned. Keras
+2's names end in ":0", and are read as well.
 
 Keras's z keeps the old value, so the signs of its weights change; gates are in the order z|r|h and
 i|f|c|o. `reset_after=True`, the default there too, has both biases, as bias [2, 3H]; False has one,
@@ -13,16 +16,20 @@ i|f|c|o. `reset_after=True`, the default there too, has both biases, as bias [2,
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 
 from seqcells._cell import Cell
 from seqcells._model import Model
 from seqcells._types import Params
 from seqcells.cells import GRU, LSTM, RNN
-from seqcells.interop import _form
+from seqcells.interop import _form, _order
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
 from seqcells.interop._gates import Join, Table, slots
+from seqcells.interop._order import Groups
 from seqcells.interop._walk import Leaf, Rules
 from seqcells.layers import MERGES
 
@@ -46,12 +53,16 @@ _TABLES = {GRU: _AFTER, LSTM: _LSTM, RNN: _RNN}
 _NAMES = {GRU: "gru", LSTM: "lstm", RNN: "simple_rnn"}
 
 
-def load(weights: Weights, model: Model) -> Params:
+def load(weights: Weights, model: Model, *, layers: Sequence[str] | None = None) -> Params:
     """Convert a layer's weights to parameters.
 
     Args:
-        weights: {path: array}, such as "gru/gru_cell/kernel": float[D, 3H], in Keras's order.
+        weights: {path: array}, such as "gru/gru_cell/kernel": float[D, 3H], in Keras's order; or an
+            open .h5 file of a model, `h5py.File(path)`, which keeps the order of its layers.
         model: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
+        layers: the layers' names in the order in which they run, `[layer.name for layer in
+            model.layers]`. Needed for a Stack whose weights are not in Keras's order; a dict that
+            was sorted by name does not tell it.
 
     Returns:
         Its parameters, in the dtype of the arrays.
@@ -59,16 +70,24 @@ def load(weights: Weights, model: Model) -> Params:
     Raises:
         ValueError: if no weights make the two equal, or a name, shape or dtype is wrong.
     """
-    return _form.load(_FORM, weights, model)
+    weights, saved = _saved_layers(weights)
+    return _form.load(_form_of(saved if layers is None else layers), weights, model)
 
 
-def dump(model: Model, params: Params, *, like: Weights | None = None) -> Arrays:
+def dump(
+    model: Model,
+    params: Params,
+    *,
+    like: Weights | None = None,
+    layers: Sequence[str] | None = None,
+) -> Arrays:
     """Convert parameters to a layer's weights.
 
     Args:
         model: as in `load`.
         params: its parameters.
         like: a dict whose paths are used; by default those of the first model in a process.
+        layers: as in `load`, for `like`.
 
     Returns:
         {path: array}, NumPy arrays in the order of Keras's `weights`.
@@ -76,7 +95,7 @@ def dump(model: Model, params: Params, *, like: Weights | None = None) -> Arrays
     Raises:
         ValueError: if no weights make the two equal.
     """
-    return _form.dump(_FORM, model, params, like)
+    return _form.dump(_form_of(layers), model, params, like)
 
 
 def _table(cell: Cell, names: Names) -> Table:
@@ -108,43 +127,85 @@ def _numbered(counts: dict[str, int], kind: str) -> str:
     return kind if counts[kind] == 1 else f"{kind}_{counts[kind] - 1}"
 
 
-def _rename(arrays: Arrays, leaves: list[Leaf]) -> Arrays:
-    """Rename the groups of arrays, in their order, as `_place` names them."""
-    groups: dict[str, Arrays] = {}
+def _rename(arrays: Arrays, leaves: list[Leaf], layers: Sequence[str] | None) -> Arrays:
+    """Rename the groups of arrays, in the order in which their layers run, as `_place` does."""
+    paths = {path: path.removesuffix(":0") for path in arrays}  # Keras 2 ends names in ":0"
+    groups: Groups = {}
+    for path in paths.values():
+        start, _, end = path.rpartition("/")
+        groups.setdefault(start, []).append(end)
+    starts = _sorted(groups, leaves, layers, _order.is_own(paths.values(), groups, _ENDS))
+    places = dict(zip(starts, _place(leaves, frozenset()), strict=True))
+    result = {}
     for path, array in arrays.items():
-        start, _, name = path.rpartition("/")
-        groups.setdefault(start, {})[name] = array
-    _check_groups(list(groups), leaves)
-    return {
-        place.format(name): array
-        for place, group in zip(_place(leaves, frozenset()), groups.values(), strict=True)
-        for name, array in group.items()
-    }
+        start, _, end = paths[path].rpartition("/")
+        name = places[start].format(end)
+        if name in result:
+            raise ValueError(f"{path}: expected one array of this name, got two")
+        result[name] = array
+    return result
 
 
-def _check_groups(starts: list[str], leaves: list[Leaf]) -> None:
-    """Raise unless there is one group for each cell, in an order that Keras can produce."""
+def _sorted(
+    groups: Groups, leaves: list[Leaf], layers: Sequence[str] | None, is_own: bool
+) -> list[str]:
+    """Return the starts of the names of each cell, in the order of `leaves`."""
+    starts = list(groups)
     if len(starts) != len(leaves):
         raise ValueError(
             f"weights: expected the arrays of {len(leaves)} cells, got those of {len(starts)}: "
             f"{', '.join(starts) or 'none'}"
         )
-    last: dict[str, int] = {}
+    if layers is not None:
+        ranks = _order.ranks(starts, layers)
+        starts.sort(key=lambda start: (ranks[start], _direction(start) == "backward"))
+        for (one, two), (a, b) in zip(pairwise(starts), pairwise(leaves), strict=True):
+            if (ranks[one] == ranks[two]) != (a.layer == b.layer):
+                raise ValueError(f"layers: expected a name for each layer, not both {one}, {two}")
+    elif len({leaf.layer for leaf in leaves}) > 1 and not is_own:
+        late = (b for a, b in pairwise(starts) if _order.number(b) < _order.number(a))
+        raise ValueError(
+            f"{next(late, starts[0])}: expected Keras's own order, that of model.weights; got "
+            f"{', '.join(starts)}, which may be sorted by name; pass layers=[layer.name for layer "
+            f"in model.layers]"
+        )
     for start, leaf in zip(starts, leaves, strict=True):
-        if leaf.direction and f"/{leaf.direction}_" not in f"/{start}":
+        _check_direction(start, leaf, groups, sure=is_own)
+    return starts
+
+
+def _check_direction(start: str, leaf: Leaf, groups: Groups, *, sure: bool) -> None:
+    """Raise if a name says another direction, or says none where the order may be wrong."""
+    got = _direction(start)
+    if leaf.direction:
+        if got != leaf.direction and (got or not sure):
             raise ValueError(
                 f"{start}: expected the {leaf.direction} layer here, in Keras's own order"
             )
-        base, number = _split_number(start)
-        if number < last.get(base, -1):
-            raise ValueError(f"{start}: expected Keras's own order of layers, got it after {last}")
-        last[base] = number
+    elif got and _OTHER[got].join(start.rsplit(f"{got}_", 1)) in groups:
+        raise ValueError(f"{start}: expected a layer, got one direction of a Bidirectional")
 
 
-def _split_number(start: str) -> tuple[str, int]:
-    """Split the last number off a path: "gru_10/gru_cell" is ("gru_/gru_cell", 10)."""
-    numbers = re.findall(r"_(\d+)(?=/|$)", start)
-    return re.sub(r"_\d+(?=/|$)", "_", start), int(numbers[-1]) if numbers else 0
+def _direction(start: str) -> str:
+    """Return "forward" or "backward" if the layer's own name starts with it, else ""."""
+    found = re.findall(r"(?:^|/)(forward|backward)_", start)
+    return found[-1] if found else ""
 
 
-_FORM = Form(Rules("keras", tuple(MERGES), reverse=False), _table, _place, rename=_rename)
+def _saved_layers(weights: Weights) -> tuple[Weights, list[str] | None]:
+    """Return the weights in an open .h5 file of Keras, and the order of layers that it keeps."""
+    inner = weights.get("model_weights") if hasattr(weights, "attrs") else None
+    weights = inner if isinstance(inner, Mapping) else weights
+    names = getattr(weights, "attrs", {}).get("layer_names")
+    if names is None:
+        return weights, None
+    return weights, [n.decode() if isinstance(n, bytes) else str(n) for n in names]
+
+
+def _form_of(layers: Sequence[str] | None) -> Form:
+    return _FORM._replace(rename=functools.partial(_rename, layers=layers))
+
+
+_ENDS = ("kernel", "recurrent_kernel", "bias")  # of the names of a cell's arrays, in Keras's order
+_OTHER = {"forward": "backward_", "backward": "forward_"}
+_FORM = Form(Rules("keras", tuple(MERGES), reverse=False), _table, _place)

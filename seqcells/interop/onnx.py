@@ -7,7 +7,7 @@ peepholes, P [directions, 3*H]. A cell or a layer is one node; a Stack is one no
 ONNX's z keeps the old value, so the signs of its weights change; gates are in the order z|r|h and
 i|o|f|c. Weights do not hold the node's attributes: `attributes` returns them. `linear_before_reset`
 is 1 for `GRU(reset_after=True)` and 0 for False. LSTM and RNN have two biases: `load` adds them,
-and `dump` sets the second to zero.
+and `dump` sets the second to zero. The two directions of an RNN may have an activation each.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Attributes = dict[str, int | str | list[str]]  # of a node, by name
 
 _WEIGHTS = {"W": "w_ih", "R": "w_hh"}
 _BIAS = (Join("B", ("Wb", "Rb"), axis=-1),)
-_RULES = Rules("onnx", ("concat",), alike="layer")
+_RULES = Rules("onnx", ("concat",), alike="layer", unlike=("activation",))
 
 
 def _one_bias(where: str, order: str, needs: tuple[Need, ...] = ()) -> Table:
@@ -99,11 +99,16 @@ def attributes(model: Model) -> list[Attributes]:
     >>> sc.interop.onnx.attributes(sc.GRU(4))
     [{'op_type': 'GRU', 'hidden_size': 4, 'direction': 'forward', 'linear_before_reset': 1}]
     """
-    leaves = _walk.leaves(_RULES, model)
-    return [_node(leaf) for leaf in leaves if leaf.direction != "backward"]  # in forward's node
+    nodes: list[list[Leaf]] = []
+    for leaf in _walk.leaves(_RULES, model):
+        if leaf.direction == "backward":
+            nodes[-1].append(leaf)  # two directions are one node
+        else:
+            nodes.append([leaf])
+    return [_node(*leaves) for leaves in nodes]
 
 
-def _node(leaf: Leaf) -> Attributes:
+def _node(leaf: Leaf, *backward: Leaf) -> Attributes:
     cell = leaf.cell
     operator = _table(cell, frozenset()).where.split(".")[1]
     assert isinstance(cell, GRU | LSTM | RNN)
@@ -112,8 +117,10 @@ def _node(leaf: Leaf) -> Attributes:
     node["direction"] = "bidirectional" if leaf.direction else one_way
     if isinstance(cell, GRU):
         node["linear_before_reset"] = int(cell.reset_after)
-    if isinstance(cell, RNN):
-        node["activations"] = [cell.activation.capitalize()] * (2 if leaf.direction else 1)
+    cells = [part.cell for part in (leaf, *backward)]
+    activations = [part.activation.capitalize() for part in cells if isinstance(part, RNN)]
+    if activations:
+        node["activations"] = activations
     return node
 
 

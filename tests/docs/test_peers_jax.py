@@ -95,6 +95,21 @@ def with_resets(resets):
     return (Haiku(resettable_gru, lambda xs: (xs, resets)), {}), (Ours(), {"resets": resets})
 
 
+@HAIKU.row("a reset at step t, `reverse=True`")
+def test_a_reset_in_reverse():
+    haiku = Haiku(resettable_gru, lambda xs: (xs, RESETS), reverse=True)
+    ys = haiku(haiku.params, XS)[1][2]
+    plain = Haiku(gru, reverse=True)
+    for part in (slice(0, 4), slice(4, T)):  # the reset is at step 3
+        expected = plain(haiku.params, XS[2:3, part])[1][0]
+        np.testing.assert_allclose(ys[part], expected, atol=1e-6)
+    ours = Ours()
+    ys = ours(ours.params, XS, resets=RESETS, reverse=True)[1][2]
+    for part in (slice(0, 3), slice(3, T)):
+        expected = ours(ours.params, XS[2:3, part], reverse=True)[1][0]
+        np.testing.assert_allclose(ys[part], expected, atol=1e-6)
+
+
 @HAIKU.row("NaN in the carry before a reset")
 def test_nan_in_the_carry_before_a_reset():
     carry = jnp.zeros((B, H)).at[2].set(jnp.nan)

@@ -1,0 +1,51 @@
+"""The order of layers in a dict whose names need not tell it.
+
+A framework that names layers by their kind, or as the user likes, lists them in the order in which
+they run. A dict that was sorted by name since then (an .h5 file, safetensors and `jax.tree.map`
+sort) has lost that order. It shows within a layer: no framework lists a layer's arrays
+alphabetically.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+Groups = dict[str, list[str]]  # the ends of the names of each cell's arrays, by their common start
+
+
+def is_own(names: Iterable[str], groups: Groups, ends: Sequence[str]) -> bool:
+    """Return whether a dict is in the framework's own order: `ends`, one layer after the other."""
+    names = list(names)
+    own = [f"{start}/{end}" for start, got in groups.items() for end in ends if end in got]
+    return names == own and (names != sorted(names) or are_numbered(list(groups)))
+
+
+def are_numbered(starts: Sequence[str]) -> bool:
+    """Return whether names differ in their last number alone, and are in its order."""
+    bases, numbers = zip(*map(number, starts), strict=True)
+    return len(set(bases)) == 1 and list(numbers) == sorted(set(numbers))
+
+
+def number(start: str) -> tuple[str, int]:
+    """Cut the last number off a path: "gru_10/gru_cell" is ("gru_/gru_cell", 10)."""
+    numbers = re.findall(r"_(\d+)(?=/|$)", start)
+    base = re.sub(r"_\d+(?=/|$)", "", start)
+    return base, int(numbers[-1]) if numbers else 0
+
+
+def ranks(starts: Iterable[str], layers: Sequence[str]) -> dict[str, int]:
+    """Return the position in `layers` of the one name that is part of each path.
+
+    Raises:
+        ValueError: if there is none, or more than one.
+    """
+    result = {}
+    for start in starts:
+        found = [i for i, layer in enumerate(layers) if f"/{layer}/" in f"/{start}/"]
+        if len(found) != 1:
+            raise ValueError(
+                f"layers: expected one name that is a part of {start}, got {list(layers)}"
+            )
+        result[start] = found[0]
+    return result
