@@ -78,7 +78,7 @@ class RunStudy(Generic[S]):
     def do(self, console: Console, line: str) -> None:
         """Measure what is not finished, then report."""
         use_all_cores()
-        load(self.name, studies, Study)[1].run(self.settings, self.out, console, line)
+        load(self.name, studies, Study)[1].run(self.settings, self.out, console, line, self.quick)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,12 +119,12 @@ class Sweep:
         default_factory=sweep_settings.Settings
     )
     out: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
-    """folder of the sweep, which a second run continues; runs/PROBE if not given"""
+    """folder of the sweep, which a second run continues; runs/sweep-PROBE if not given"""
 
     def do(self, console: Console, line: str) -> None:
         """Run what is not finished, then report."""
         use_all_cores()
-        out = self.out or Path("runs") / self.probe
+        out = self.out or Path("runs") / f"sweep-{self.probe}"
         sweeps.run(self.probe, self.settings, out, console, line)
         sweep_report.report(out, console)
 
@@ -140,7 +140,8 @@ class Resume:
         """Run what is not finished, then report."""
         use_all_cores()
         probe, settings, about = sweeps.read_sweep(self.out)
-        sweeps.run(probe, settings, self.out, console, about["command"])
+        remedy = "make it writable, or resume a copy of it"
+        sweeps.run(probe, settings, self.out, console, about["command"], remedy)
         sweep_report.report(self.out, console)
 
 

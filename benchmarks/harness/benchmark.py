@@ -20,14 +20,14 @@ from benchmarks.harness.tables import Row
 from experiments.lab import (
     CheckedSettings,
     discover,
+    folders,
     load,
     progress_bar,
     say,
-    writable,
     write_whole,
 )
 
-RESULTS = Path("benchmarks") / "results"
+RESULTS = Path("runs") / "benchmarks"
 S = TypeVar("S")
 B = TypeVar("B", bound="BaseSettings")
 Report = Callable[[str], None]  # shows beside the progress bar what is being done
@@ -81,7 +81,8 @@ class BaseSettings(CheckedSettings, abc.ABC):
     seconds: float = 10.0
     """seconds for which each group is timed; at least five rounds are run"""
     out: Path = RESULTS
-    """folder of the tables; groups that are measured again replace the old ones"""
+    """folder of the tables; groups that are measured again replace the old ones. Those of the
+    repository are in benchmarks/results"""
 
     @abc.abstractmethod
     def session(self) -> AbstractContextManager[float]:
@@ -137,8 +138,8 @@ class Benchmark(Command[B]):
         console = Console()
         with settings.session() as end:
             path = self.path(settings)
-            writable(path.parent)
-            rows = self.measure(list(self.groups(settings)), path, end, console)
+            with folders.hold(path.parent, folders.BENCHMARKS):
+                rows = self.measure(list(self.groups(settings)), path, end, console)
             say(console, f"\n{self.page(rows)}\nTables: {path}, {path.with_suffix('.md')}")
 
     def measure(

@@ -20,9 +20,9 @@ class Settings:
     cores: int = 1
     """number of cores with which the tables were measured"""
     results: Path = RESULTS
-    """folder of the tables"""
-    out: Path = Path("docs")
-    """folder of the pictures"""
+    """folder of the tables; those of the repository are in benchmarks/results"""
+    out: Path = RESULTS
+    """folder of the pictures; those of the repository are in docs"""
 
 
 class Plot(Command[Settings]):
@@ -30,12 +30,13 @@ class Plot(Command[Settings]):
 
     def run(self, settings: Settings) -> None:
         """Draw a picture of each table that exists."""
-        out, where, drawn = writable(settings.out), machine.cpu(settings.cores), False
+        where, drawn = machine.cpu(settings.cores), False
         for benchmark in find_commands(suites).values():
             if isinstance(benchmark, Benchmark) and benchmark.picture:
                 path = settings.results / f"{benchmark.name}-{where}.csv"
                 if rows := benchmark.read(path):
-                    benchmark.picture.draw(rows, picture := out / benchmark.picture.file)
+                    picture = writable(settings.out) / benchmark.picture.file
+                    benchmark.picture.draw(rows, picture)
                     say(Console(), f"{picture}, of {path}")
                     drawn = True
         if not drawn:

@@ -5,6 +5,7 @@ A study of your own imports from here; `docs/studies.md` shows a whole one.
 
 # ruff: noqa: F401 - the names below are what a study imports
 
+from experiments.lab import folders
 from experiments.lab.arms import CHRONO, GRU, IRNN, TANH, Arm, Make, as_large, parameters, rnn
 from experiments.lab.cache import Part, Rows, made_with
 from experiments.lab.claims import (
@@ -49,6 +50,6 @@ from experiments.lab.models import (
 from experiments.lab.pages import REPORT, Page, Table, markdown, provenance
 from experiments.lab.pictures import COLOURS, MARKERS, STYLE, draw_counts, draw_grid, draw_success
 from experiments.lab.runs import CODE, COLUMNS, Run, RunGroup, list_runs
-from experiments.lab.settings import BadInput, CheckedSettings, restore
+from experiments.lab.settings import BadInput, CheckedSettings, refusals, restore
 from experiments.lab.study import Study, read_results, settings_table
 from experiments.lab.text import decimal, interval, short, wilson, words

@@ -20,7 +20,7 @@ from rich.progress import TextColumn
 import seqcells as sc
 from experiments.lab import machine
 from experiments.lab.console import progress_bar
-from experiments.lab.files import Json, writable, write_about, write_whole
+from experiments.lab.files import ABOUT, Json, writable, write_about, write_whole
 
 Row = Mapping[str, object]
 Rows = Mapping[str, Sequence[Row]]  # by table, such as "results"
@@ -63,7 +63,7 @@ class Part:
     def load(self) -> Json | None:
         """Return the rows and what measured them, or None if the file is missing or incomplete."""
         try:
-            content = json.loads(self.path.read_text())
+            content = json.loads(self.path.read_text("utf-8"))
             rows, _ = content["rows"], content["made_with"]
             lines = [(line, names) for table, names in self.columns.items() for line in rows[table]]
             return content if all(set(names) <= set(line) for line, names in lines) else None
@@ -106,6 +106,10 @@ class Group(Protocol):
         """Return the file that keeps the rows."""
         ...
 
+    def check(self) -> None:
+        """Raise where it cannot be measured, before anything is written."""
+        ...
+
     def measure(self, progress: Callable[[int], None]) -> Rows:
         """Measure the rows; call `progress` with the number of steps done."""
         ...
@@ -122,6 +126,8 @@ def measure(groups: Sequence[Group], out: Path, console: Console, about: Json) -
     """
     for folder in dict.fromkeys([out, *(group.part(out).folder for group in groups)]):
         writable(folder)
+    if not (out / ABOUT).exists():
+        _collect(groups, out, about)  # from here on, the folder is known to be this study's
     steps = TextColumn("{task.completed:.0f} of {task.total:.0f} steps")
     with progress_bar(console, steps) as bar:  # not the time left: groups differ too much in cost
         task = bar.add_task("")

@@ -14,6 +14,8 @@ from rich.text import Text
 from experiments.lab.pages import Table
 from experiments.lab.settings import BadInput
 from experiments.lab.text import words
+from seqcells._checkpoint import CheckpointError, RunLocked
+from seqcells.sweep import AllFailed
 
 
 def say(console: Console, text: str) -> None:
@@ -30,13 +32,17 @@ def progress_bar(console: Console, *columns: ProgressColumn) -> Progress:
 def exit_code(command: Callable[[], object], stopped: str) -> int:
     """Run a command; return its exit code.
 
-    An error that a user can correct is printed as one line, and so is `stopped` after Ctrl-C.
+    An error that a user can correct is printed as one line, and so is `stopped` after Ctrl-C: 2
+    where a command is refused, 1 where it fails.
     """
     errors = Console(stderr=True)
     try:
         command()
-    except (BadInput, OSError) as error:
-        if isinstance(error, OSError) and error.filename is None:
+    except (BadInput, RunLocked) as error:
+        say(errors, str(error))
+        return 2
+    except (AllFailed, CheckpointError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is None:
             raise  # a bug: it names nothing that a user could correct
         say(errors, str(error))
         return 1

@@ -18,7 +18,7 @@ ABOUT = "run.json"  # beside the tables: what was run, with what, and what of it
 Json = dict[str, Any]  # the content of a JSON file, such as run.json
 
 
-def writable(out: Path) -> Path:
+def writable(out: Path, remedy: str = "give another with --out") -> Path:
     """Make the folder; raise an error that names it if nothing can be written there."""
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -26,8 +26,7 @@ def writable(out: Path) -> Path:
             pass
     except OSError as error:
         raise BadInput(
-            f"out: expected a folder to write to, got {out} ({error.strerror}); "
-            "give another with --out"
+            f"out: expected a folder to write to, got {out} ({error.strerror}); {remedy}"
         ) from None
     return out
 
@@ -61,7 +60,7 @@ def read_table(path: Path, columns: Sequence[str], hint: str) -> Frame:
 def read_about(out: Path) -> Json:
     """Read `run.json`; return nothing where there is none, or none that can be read."""
     try:
-        content = json.loads((out / ABOUT).read_text())
+        content = json.loads((out / ABOUT).read_text("utf-8"))
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}

@@ -132,6 +132,13 @@ class RunGroup:
         name = self.name.replace(" ", "-").replace("/", "-")
         return cache.Part(out / "parts", name, settings, columns, code)
 
+    def check(self) -> None:
+        """Raise where a cell or the probe cannot be made."""
+        probe = self.task.probe
+        for start in dict.fromkeys(run.start for run in self.runs):
+            init = dataclasses.replace(self.task.reader, cell=start).init
+            jax.eval_shape(lambda key, init=init: init(key, probe.input_size), jax.random.key(0))
+
     def measure(self, progress: Callable[[int], None]) -> cache.Rows:
         """Train, score and measure; call `progress` with the number of steps done."""
         starts = list(dict.fromkeys(run.start for run in self.runs))

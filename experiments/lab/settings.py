@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import math
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -77,6 +79,34 @@ def _check(name: str, value: Any, default: Any, least: int = 1) -> None:
         whole(name, value, least)
     elif isinstance(default, float):
         positive(name, value, default)
+
+
+@contextlib.contextmanager
+def refusals(settings: DataclassInstance) -> Iterator[None]:
+    """Raise errors of the library's arguments as `BadInput`, with the options that were given.
+
+    Such an error begins `name: expected`. The options are those of the value that it got, those
+    with several values before others, or none.
+    """
+    try:
+        yield
+    except (TypeError, ValueError) as error:
+        if not re.match(r"[\w.]+(, [\w.]+)*: expected ", str(error)):
+            raise
+        raise BadInput(f"{_options_of(str(error), settings)}{error}") from None
+
+
+def _options_of(error: str, settings: DataclassInstance) -> str:
+    """Return the options with the value that an error got, and a colon."""
+    got = re.findall(r"got ([^\s;,]+)", error)[:1]
+    names: dict[bool, list[str]] = {True: [], False: []}
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        several = isinstance(value, tuple)
+        if got and got[0] in map(str, value if several else (value,)):
+            names[several].append(option(field.name))
+    found = names[True] or names[False]
+    return f"{' or '.join(found)}: " if found else ""
 
 
 def restore(default: S, kept: Mapping[str, object]) -> S:

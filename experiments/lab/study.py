@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from rich.console import Console
 
-from experiments.lab import cache
+from experiments.lab import cache, folders
 from experiments.lab.claims import Claim, Frame, Verdict, count, label_columns
 from experiments.lab.console import print_table, say
-from experiments.lab.files import Json, read_about, read_table, writable
+from experiments.lab.files import Json, read_about, read_table
 from experiments.lab.pages import REPORT, VERDICTS, Page, Table, provenance
 from experiments.lab.runs import RunGroup
-from experiments.lab.settings import BadInput, restore
+from experiments.lab.settings import BadInput, refusals, restore
 from experiments.lab.text import decimal, interval, short, words
 
 if TYPE_CHECKING:
@@ -150,7 +150,9 @@ class Study(Generic[S, R]):
     alt: str = ""
     files: tuple[str, ...] = ("results",)
 
-    def run(self, settings: S, out: Path, console: Console, command: str = "") -> None:
+    def run(
+        self, settings: S, out: Path, console: Console, command: str = "", quick: bool = False
+    ) -> None:
         """Measure what is not finished yet, then report.
 
         Args:
@@ -158,16 +160,26 @@ class Study(Generic[S, R]):
             out: the folder of the results.
             console: where progress and the answer are shown.
             command: the line that a user types for this; the page shows it.
+            quick: whether this is the quick form, which the page says above all else.
+
+        Raises:
+            BadInput: where a setting is out of range, or `out` holds something else.
+            RunLocked: where another run uses `out`.
         """
-        groups = self.groups(settings)
-        writable(out)
-        say(console, f"{self.title}: {self.cost(groups)}.")
-        about = {"command": command, "settings": dataclasses.asdict(settings), **self.about}
-        cache.measure(groups, out, console, about)
-        self.report(out, console)
+        with refusals(settings):
+            groups = self.groups(settings)
+            for group in groups:
+                group.check()
+        about = {"study": self.name, "command": command, "quick": quick}
+        about |= {"settings": dataclasses.asdict(settings), **self.about}
+        with folders.hold(out, folders.study(self.name)):
+            say(console, f"{self.title}: {self.cost(groups)}.")
+            cache.measure(groups, out, console, about)
+            self.report(out, console)
 
     def report(self, out: Path, console: Console) -> None:
         """Draw the picture, write the page, print the answer; from the files in `out` alone."""
+        folders.check(out, folders.study(self.name), reads=True)
         rows, about = self.read(out, self.name), read_about(out)
         settings = restore(self.settings, about.get("settings", {}))
         judged = [(claim, claim.judge(rows)) for claim in self.claims(settings)]

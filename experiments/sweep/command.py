@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import functools
+import itertools
 import json
 import math
 import time
@@ -12,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
+import jax.numpy as jnp
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
@@ -19,6 +21,7 @@ from experiments import lab
 from experiments.sweep.settings import CELLS, Settings, probe
 from seqcells import sweep, train
 from seqcells._cell import Params
+from seqcells._checkpoint import CheckpointError
 
 HParams = dict[str, jax.Array]  # of a trial: the fields of `Swept`, float[]
 LossAndMetrics = tuple[jax.Array, train.Metrics]
@@ -45,7 +48,14 @@ def _scaled(params: Params, gain: jax.Array) -> Params:
     return params._replace(w_hh=params.w_hh * gain) if hasattr(params, "w_hh") else params
 
 
-def run(name: str, settings: Settings, out: Path, console: Console, command: str) -> sweep.Result:
+def run(
+    name: str,
+    settings: Settings,
+    out: Path,
+    console: Console,
+    command: str,
+    remedy: str = "give another with --out",
+) -> sweep.Result:
     """Run what is not finished, with a bar.
 
     Args:
@@ -54,19 +64,21 @@ def run(name: str, settings: Settings, out: Path, console: Console, command: str
         out: the folder, which keeps the arguments, too.
         console: where the bar is drawn.
         command: the line that a user types for this.
+        remedy: what to do about a folder that cannot be written to.
 
     Raises:
-        lab.BadInput: where a setting is out of range, or every trial diverges.
+        lab.BadInput: where a setting is out of range, or `out` holds something else.
     """
     space, every = settings.space, settings.halve_every
-    for length in settings.static.length:
-        probe(name, length)  # raises before anything is trained
+    done = _finished(out, space)
+    if not done:
+        _check_tasks(name, settings)
     total = len(space.trials()) * settings.steps
+    lab.folders.check(out, f"{lab.folders.SWEEP} of {name}")
     lab.say(console, f"{name}: {_cost(space.trials(), total)}")
     about = {"probe": name, "command": command, "settings": dataclasses.asdict(settings)}
-    lab.write_about(lab.writable(out), about | {"made_with": [lab.made_with()]})
     left = TextColumn("{task.percentage:.0f} %, left"), TimeRemainingColumn()
-    with lab.progress_bar(console, *left) as bar, _bad_input():
+    with lab.progress_bar(console, *left) as bar, _refusals(settings, out, remedy):
         return sweep.run(
             functools.partial(make, name),
             space,
@@ -75,9 +87,27 @@ def run(name: str, settings: Settings, out: Path, console: Console, command: str
             out=out,
             batch=settings.batch,
             halving=None if every is None else sweep.Halving(every),
+            on_start=lambda: _write_about(out, about, done),
             on_segment=_show_progress(bar, settings.steps, total),
             config={"probe": name},
         )
+
+
+def _write_about(out: Path, about: lab.Json, done: bool) -> None:
+    """Write `run.json`, which keeps what has made the results so far."""
+    if jax.process_index():
+        return  # process 0 writes for all
+    made_with, now = lab.read_about(out).get("made_with", []), lab.made_with()
+    if now not in made_with and not done:
+        made_with = [*made_with, now]
+    lab.write_about(out, about | {"made_with": made_with})
+
+
+def _finished(out: Path, space: sweep.Space) -> bool:
+    try:
+        return all(row["status"] != "unfinished" for row in sweep.load(out, space).rows)
+    except FileNotFoundError:
+        return False
 
 
 def _cost(trials: Sequence[sweep.Trial], steps: int) -> str:
@@ -88,16 +118,26 @@ def _cost(trials: Sequence[sweep.Trial], steps: int) -> str:
     )
 
 
+def _check_tasks(name: str, settings: Settings) -> None:
+    """Raise `BadInput` where a task cannot be made, before anything is written."""
+    for length in settings.static.length:
+        probe(name, length)
+    static = settings.static
+    with lab.refusals(static):
+        for cell, size, length, batch in itertools.product(*vars(static).values()):
+            fields = {field: jnp.float32(1) for field in vars(settings.sweep)}
+            jax.eval_shape(make(name, cell, size, length, batch).init, fields, jax.random.key(0))
+
+
 @contextlib.contextmanager
-def _bad_input() -> Iterator[None]:
+def _refusals(settings: Settings, out: Path, remedy: str) -> Iterator[None]:
     """Raise the errors of a sweep that a user can correct as `BadInput`."""
     try:
-        yield
-    except sweep.AllFailed as error:
-        raise lab.BadInput(str(error)) from None
-    except (TypeError, ValueError) as error:
-        if str(error).split(":")[0] in ("steps", "segment", "batch", "halving.every", "out"):
-            raise lab.BadInput(str(error)) from None
+        with lab.refusals(settings):
+            yield
+    except CheckpointError as error:
+        if isinstance(error.__cause__, OSError):
+            lab.writable(out, remedy)
         raise
 
 

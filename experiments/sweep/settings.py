@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -42,11 +43,12 @@ else:  # the command line offers these and refuses others
     CellName = Literal[tuple(CELLS)]
 Values = Any  # of a field of `sweep.Space`: numbers or a distribution
 RANGES: dict[str, Callable[..., Values]] = {
-    "log": lambda low, high, n: sweep.log(low, high, int(n)),
-    "linear": lambda low, high, n: sweep.linear(low, high, int(n)),
-    "loguniform": sweep.log_uniform,
-    "uniform": sweep.uniform,
+    "log": lambda low, high, n: sweep.log(float(low), float(high), int(n)),
+    "linear": lambda low, high, n: sweep.linear(float(low), float(high), int(n)),
+    "loguniform": lambda low, high: sweep.log_uniform(float(low), float(high)),
+    "uniform": lambda low, high: sweep.uniform(float(low), float(high)),
 }
+LEAST = {"learning_rate": 0.0, "max_norm": 0.0, "weight_decay": 0.0}  # of the fields below
 FORMS = "1e-3,1e-2 or log:1e-4:1e-1:16, linear:0:1:5, loguniform:1e-4:1e-1, uniform:0:1"
 
 
@@ -110,8 +112,8 @@ class Settings(CheckedSettings):
         """
         try:
             fields = {
-                field.name: values(f"sweep.{field.name}", getattr(self.sweep, field.name))
-                for field in dataclasses.fields(self.sweep)
+                name: values(f"sweep.{name}", text, LEAST.get(name, -math.inf))
+                for name, text in vars(self.sweep).items()
             }
             static = {n: list(v) for n, v in dataclasses.asdict(self.static).items()}
             return sweep.Space(
@@ -121,15 +123,20 @@ class Settings(CheckedSettings):
             raise BadInput(str(error)) from None
 
 
-def values(name: str, text: str) -> Values:
-    """Read values that were typed, such as 1e-3,1e-2 or log:1e-4:1e-1:16."""
+def values(name: str, text: str, least: float = -math.inf) -> Values:
+    """Read values that were typed, such as 1e-3,1e-2 or log:1e-4:1e-1:16.
+
+    Raises:
+        BadInput: where the text is none of the forms, or a number is below `least` or NaN.
+    """
     kind, *numbers = text.split(":")
     try:
-        if not numbers:
-            return [float(number) for number in text.split(",")]
-        return RANGES[kind](*map(float, numbers))
+        read = RANGES[kind](*numbers) if numbers else [float(one) for one in text.split(",")]
+        if not all(one >= least for one in read):
+            raise ValueError(f"expected numbers of at least {least:g}")
+        return read
     except (KeyError, TypeError, ValueError) as error:
-        why = f" ({error})" if isinstance(error, ValueError) and numbers else ""
+        why = f" ({error})" if isinstance(error, ValueError) else ""
         raise BadInput(f"{name}: expected {FORMS}, got {text!r}{why}") from None
 
 

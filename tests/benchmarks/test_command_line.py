@@ -113,7 +113,7 @@ def test_settings_of_a_benchmark_are_checked_before_its_session(nothing):
         (["--seconds", "0"], "got 0"),
     ):
         code, shown, table = nothing(*arguments)
-        assert code == 1
+        assert code == 2
         assert message in shown.err
         assert not table.parent.exists()
 
@@ -175,7 +175,7 @@ def test_bad_input_is_named_before_anything_is_measured(
 ):
     monkeypatch.setattr(Benchmark, "measure", lambda *_: pytest.fail("it measured"))
     before = lab.cores()
-    assert cli.main([*arguments, "--out", str(tmp_path)]) == 1
+    assert cli.main([*arguments, "--out", str(tmp_path)]) == 2
     shown = capsys.readouterr()
     assert all(word in shown.err for word in words), shown.err
     assert lab.cores() == before
