@@ -8,10 +8,15 @@ from typing import TYPE_CHECKING, SupportsIndex
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.experimental import checkify
 from jax.typing import ArrayLike, DTypeLike
 
 if TYPE_CHECKING:
     from seqcells._types import PyTree
+
+TRACED_TOO = jax.make_user_context(False)  # whether traced values are checked; `jit` traces anew
 
 
 def integer(name: str, value: object, expected: str = "an int") -> int:
@@ -92,6 +97,31 @@ def boolean(name: str, value: ArrayLike, shape: Sequence[int], axes: str) -> jax
     if flags.shape != tuple(shape):
         raise ValueError(f"{name}: expected {expected}, {axes}, got shape {flags.shape}")
     return flags
+
+
+def within(
+    name: str, value: ArrayLike, low: float, high: float, expected: str, remedy: str = ""
+) -> None:
+    """Raise unless all values are from `low` to `high`.
+
+    Traced values are checked under `seqcells.debug.checked` alone: elsewhere nothing is left of the
+    check in a program.
+    """
+    traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
+    if (traced and not TRACED_TOO.value) or not np.size(value):
+        return
+    array = jnp.asarray(value) if traced else np.asarray(value)  # concrete even within jit
+    if jnp.issubdtype(array.dtype, jnp.integer):  # what its dtype can hold
+        bounds = jnp.iinfo(array.dtype)
+        low, high = max(low, bounds.min), min(high, bounds.max)
+    least, most = array.min(), array.max()
+    holds = (least >= low) & (most <= high)  # not so for NaN
+    got = "{least}" if array.ndim == 0 else "values from {least} to {most}"
+    message = f"{name}: expected {expected}, got {got}{remedy}"
+    if traced:
+        checkify.check(holds, message, least=least, most=most)
+    elif not holds:
+        raise ValueError(message.format(least=least, most=most))
 
 
 def float_dtype(name: str, dtype: DTypeLike | None) -> None:

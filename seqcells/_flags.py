@@ -12,9 +12,6 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
-from jax.experimental import checkify
 from jax.typing import ArrayLike
 
 from seqcells import _check
@@ -125,28 +122,8 @@ def _lengths(lengths: ArrayLike, steps: tuple[int, ...]) -> jax.Array:
             f"lengths: expected int{list(steps[1:])}, one for every sequence of xs, "
             f"got shape {n.shape}"
         )
-    if not isinstance(lengths, Tracer) and n.size:
-        values = np.asarray(lengths)  # not n: under jit, n is traced even for constants
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high > steps[0]:
-            raise ValueError(
-                f"lengths: expected values from 0 to T={steps[0]}, got values from {low} to {high}"
-            )
-    if isinstance(lengths, Tracer) and n.size:
-        _check_traced(n, steps[0])
+    _check.within("lengths", lengths, 0, steps[0], f"values from 0 to T={steps[0]}")
     return n
-
-
-def _check_traced(n: jax.Array, most: int) -> None:
-    """Raise as for concrete lengths, but under `checkify` only; elsewhere compute nothing."""
-    low, high = jnp.min(n), jnp.max(n)
-    checkify.debug_check(
-        (low >= 0) & (high <= min(most, jnp.iinfo(n.dtype).max)),
-        "lengths: expected values from 0 to T={most}, got values from {low} to {high}",
-        most=jnp.int32(most),
-        low=low,
-        high=high,
-    )
 
 
 def _next_valid(restart: jax.Array, valid: jax.Array | None) -> jax.Array:

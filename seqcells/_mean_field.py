@@ -9,7 +9,6 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
@@ -148,8 +147,7 @@ def _at_least_0(**arguments: ArrayLike) -> list[jax.Array]:
     for name, value in arguments.items():
         array = _check.array(name, value, "float[*S]")
         _check.floating(name, array.dtype, "write 1.0 for 1")
-        if not isinstance(value, Tracer) and not np.all(np.asarray(value) >= 0):
-            raise ValueError(f"{name}: expected at least 0, got {value!r}")
+        _check.within(name, value, 0, np.inf, "at least 0")
         arrays.append(array)
     dtype = jnp.result_type(*arguments.values())  # Python numbers promote weakly
     return [a.astype(dtype) for a in jnp.broadcast_arrays(*arrays)]

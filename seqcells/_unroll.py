@@ -62,7 +62,7 @@ def unroll(
         carry: the memory before the first step; `reset_carry` if None.
         lengths: int[*B]; steps from `lengths` on are padding. A length of 0 returns the initial
             carry. Values are checked when concrete; under jit a value above T counts as T and one
-            below 0 as 0, unless `jax.experimental.checkify.checkify` is around it, which finds it.
+            below 0 as 0, and `seqcells.debug.checked` around the jitted function finds it.
         mask: bool[T, *B]; False = padding.
         resets: bool[T, *B]; True = a new sequence starts here: the carry is replaced by a fresh one
             before x_t is read. On a padding step it is ignored: set it on the first valid step.

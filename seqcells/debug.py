@@ -1,4 +1,4 @@
-"""The laws of a cell, run on a cell of your own: `print(sc.debug.check(cell))`."""
+"""The laws of a cell, run on a cell of your own (`check`), and checks under jit (`checked`)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from seqcells import _check
 from seqcells._cell import Cell, LinearCell, SplitCell
+from seqcells._checked import checked
 from seqcells._flags import Flags
 from seqcells._model import fresh_carry
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
@@ -19,7 +20,7 @@ from seqcells._unroll import trajectory, unroll
 from seqcells.engines import ENGINES, Scan
 from seqcells.engines.deferred import slopes
 
-__all__ = ["LAWS", "Finding", "Report", "check"]
+__all__ = ["LAWS", "Finding", "Report", "check", "checked"]
 
 Step = Callable[[Params, Carry, Inputs], tuple[Carry, Outputs]]
 

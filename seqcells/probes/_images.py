@@ -8,7 +8,6 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
@@ -87,9 +86,7 @@ class SequentialImages(Classes):
             raise ValueError(
                 f"labels: expected integers [{max(count, 1)}], one an image, got {got}"
             )
-        if not isinstance(labels, Tracer) and not np.all(np.isin(labels, np.arange(10))):
-            got = sorted(set(np.unique(np.asarray(labels)).tolist()) - set(range(10)))[0]
-            raise ValueError(f"labels: expected 0 to 9, got {got}")
+        _check.within("labels", labels, 0, 9, "0 to 9")
         return jnp.asarray(images), jnp.asarray(labels)
 
 

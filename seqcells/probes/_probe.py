@@ -9,8 +9,6 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
@@ -186,8 +184,7 @@ def knob(name: str, value: ArrayLike | None, low: int, high: int) -> jax.Array:
     if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
         got = _check.describe_one(jnp.asarray(value))
         raise TypeError(f"{name}: expected one int, got {got}; map over it for several")
-    if not isinstance(value, Tracer) and not low <= int(np.asarray(value)) <= high:
-        raise ValueError(f"{name}: expected {low} to {high} steps, got {int(np.asarray(value))}")
+    _check.within(name, value, low, high, f"{low} to {high} steps")
     return jnp.clip(jnp.asarray(value, jnp.int32), low, high)
 
 

@@ -10,7 +10,6 @@ from typing import Self
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
@@ -173,9 +172,8 @@ class CharacterLM(Classes):
             got = _check.describe_one(array)
             raise ValueError(f"tokens: expected an integer array of {least} or more, got {got}")
         size = len(self.vocabulary)
-        if not isinstance(array, Tracer) and not 0 <= int(array.min()) <= int(array.max()) < size:
-            got = f"{int(array.min())} to {int(array.max())}"
-            raise ValueError(f"tokens: expected 0 to {size - 1}, got {got}; `encode` makes them")
+        expected = f"0 to {size - 1}"
+        _check.within("tokens", tokens, 0, size - 1, expected, "; `encode` makes them")
         return array
 
 

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
-from jax.experimental import checkify
 
 import seqcells as sc
 from tests.support import laws
@@ -203,44 +202,6 @@ def test_concrete_lengths_may_be_closed_over_under_jit_and_are_checked(kind):
     assert_close(closed(kind(lengths)), run(*args, {"lengths": np.array(lengths)}))
     with pytest.raises(ValueError, match=f"lengths: .* T={T}"):
         closed(kind([T, T + 1, 0]))
-
-
-@pytest.mark.parametrize(
-    ("name", "way"),
-    [("gru-after-double", way) for way in ("scan", "sqrt", "deferred")]
-    + [("mingru-identity-bias", "associative"), ("function", "unroll3")],
-)
-def test_checkify_finds_traced_lengths_that_cannot_be(name, way):
-    case = CASES[name]
-    problem = draw(case)
-    args = (case.cell, problem.params, problem.xs, problem.carry)
-
-    def mapped(lengths):
-        each = lambda n: run(*args, {"lengths": n}, engine=laws.ENGINES[way])  # noqa: E731
-        return each(lengths[0]), jax.vmap(each)(lengths)
-
-    checked = checkify.checkify(jax.jit(mapped))
-    right = np.array([[T, 5, 0]])
-    error, got = checked(right)
-    error.throw()
-    assert_close(got, jax.jit(mapped)(right))
-    for wrong in ([T + 1, 5, 0], [T, 5, -1]):
-        error, _ = checked(np.array([wrong]))
-        low, high = min(wrong), max(wrong)
-        expected = f"lengths: expected values from 0 to T={T}, got values from {low} to {high}"
-        with pytest.raises(ValueError, match=expected):
-            error.throw()
-
-
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint32"])
-def test_checkify_knows_narrow_lengths(dtype):
-    params, xs = (np.ones((1, 1)), np.ones((1, 1)), None), np.ones((200, 2, 1))
-    cell = sc.RNN(1, "identity", bias="none")
-    run = jax.jit(lambda n: sc.unroll(cell, sc.RNNParams(*params), xs, lengths=n)[0])
-    checked = checkify.checkify(run)
-    error, carry = checked(np.array([100, 7], dtype))
-    assert error.get() is None
-    assert carry.ravel().tolist() == [100, 7]
 
 
 def test_traced_lengths_count_as_the_nearest_that_can_be():
