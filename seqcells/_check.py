@@ -144,6 +144,16 @@ def key(name: str, value: object) -> None:
         raise TypeError(f"{name}: expected one random key, as jax.random.key(0) makes, got {got}")
 
 
+def independent_key(name: str, value: jax.Array) -> None:
+    """Raise unless keys like this one, vmapped, draw the bits that each draws alone."""
+    impl = str(jax.random.key_impl(value))
+    if impl != "threefry2x32":
+        raise ValueError(
+            f"{name}: expected a threefry2x32 key, got one of {impl}, whose random bits under vmap "
+            "depend on the other keys; make it with jax.random.key(0, impl='threefry2x32')"
+        )
+
+
 def describe_one(value: object) -> str:
     """Return dtype and shape of an array, else the value, at most 80 characters of it."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)

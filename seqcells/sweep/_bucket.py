@@ -21,7 +21,7 @@ from seqcells.sweep._program import (
     next_power_of_two,
     shared_evenly,
 )
-from seqcells.sweep._space import RESERVED, Static, Trial, canonical, digest
+from seqcells.sweep._space import RESERVED, Static, Trial
 from seqcells.sweep._store import Memory
 from seqcells.sweep._task import Task
 
@@ -34,7 +34,7 @@ class Bucket:
     def __init__(self, plan: Plan, store: Memory, trials: Sequence[Trial]) -> None:
         self.plan, self.store, self.trials = plan, store, trials
         self.static = trials[0].static
-        self.id = digest({name: canonical(value) for name, value in self.static.items()})
+        self.id = trials[0].bucket
         self.program = functools.cache(self._build)
 
     def run(self, stop: Stop, report: Report) -> None:
@@ -137,9 +137,7 @@ class Bucket:
 
 def buckets(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
     """Split trials into those with equal static fields, which are adjacent."""
-    for _, bucket in itertools.groupby(
-        trials, lambda trial: {name: canonical(value) for name, value in trial.static.items()}
-    ):
+    for _, bucket in itertools.groupby(trials, lambda trial: trial.bucket):
         yield list(bucket)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -11,6 +12,9 @@ import numpy as np
 
 from seqcells import _check
 from seqcells._types import Json
+from seqcells.sweep._space import DIGITS, Space
+
+MOST = 2**31 - 1  # steps, which are counted in int32
 
 
 class Halving(NamedTuple):
@@ -23,12 +27,19 @@ class Halving(NamedTuple):
     every: int  # steps, a multiple of the segment
     keep: float = 0.5  # the share that goes on, above 0 and below 1
 
-    def check(self, segment: int) -> None:
+    def check(self, segment: int, steps: int) -> None:
         """Raise unless the values are in range."""
         if _check.size("halving.every", self.every, least=1) % segment:
             raise ValueError(
                 f"halving.every: expected a multiple of segment={segment}, got {self.every}"
             )
+        if self.every >= steps:
+            raise ValueError(
+                f"halving.every: expected fewer than steps={steps}, or nothing is ever pruned, "
+                f"got {self.every}"
+            )
+        if isinstance(self.keep, bool) or not isinstance(self.keep, (int, float)):
+            raise TypeError(f"halving.keep: expected a number, got {self.keep!r}")
         if not 0 < self.keep < 1:
             raise ValueError(f"halving.keep: expected a share between 0 and 1, got {self.keep}")
 
@@ -65,15 +76,39 @@ class Plan(NamedTuple):
         segment = min(_check.size("segment", self.segment, least=1), steps)
         _check.choice("mode", self.mode, ("min", "max"))
         _check.key("key", self.key)
+        _check.independent_key("key", self.key)
         batch = self.batch if self.batch == "auto" else _check.size("batch", self.batch, least=1)
         if steps % segment:
             raise ValueError(f"steps: expected a multiple of segment={segment}, got {steps}")
+        if steps > MOST:
+            raise ValueError(f"steps: expected at most {MOST}, got {steps}")
+        if not isinstance(self.save_seconds, (int, float)) or not self.save_seconds >= 0:
+            raise ValueError(f"save_seconds: expected a number >= 0, got {self.save_seconds!r}")
         if self.halving is not None:
             if not isinstance(self.halving, Halving):
                 got = _check.describe_one(self.halving)
                 raise TypeError(f"halving: expected a sweep.Halving, got {got}")
-            self.halving.check(segment)
+            self.halving.check(segment, steps)
         return self._replace(steps=steps, segment=segment, batch=batch)
+
+    def check_space(self, space: Space) -> None:
+        """Raise unless the program can take the values of the fields, and name its columns.
+
+        Raises:
+            TypeError: it is not a space.
+            ValueError: a value does not fit JAX's dtypes, or a field is named as the metric.
+        """
+        if not isinstance(space, Space):
+            raise TypeError(f"space: expected a sweep.Space, got {_check.describe_one(space)}")
+        if self.metric in (*space.static, *space.grid, *space.draws[0]):
+            raise ValueError(
+                f"{self.metric}: expected a field named unlike the metric, got both; name one of "
+                "them otherwise"
+            )
+        for name, values in space.grid.items():
+            _check_fits(name, values, exact=True)
+        for name in space.draws[0]:
+            _check_fits(name, [draw[name] for draw in space.draws], exact=False)
 
     def settings(self, config: Json | None) -> Json:
         """Return what the results depend on, as JSON."""
@@ -86,3 +121,49 @@ class Plan(NamedTuple):
             "halving": self.halving and self.halving._asdict(),
             "key": np.asarray(key).tolist(),
         }
+
+
+def _check_fits(name: str, values: Sequence[float], *, exact: bool) -> None:
+    """Raise where JAX's dtype has no such value, or not this whole number, or one for two."""
+    if isinstance(values[0], bool):
+        return
+    dtype = jax.dtypes.canonicalize_dtype(np.dtype(type(values[0])))
+    fits, expected = (_float_fits, _FLOATS) if dtype.kind == "f" else (_int_fits, _INTS)
+    wrong = [value for value in values if not fits(value, dtype, exact)]
+    taken: dict[float, float] = {}
+    if exact and not wrong:
+        wrong = [v for v in values if taken.setdefault(dtype.type(v).item(), v) != v]
+    if wrong:
+        raise ValueError(
+            f"{name}: expected {expected.format(**_range(dtype))}, got {wrong[0]!r}; take another "
+            "value, a unit in which it fits, or set jax_enable_x64"
+        )
+
+
+_INTS = "whole numbers from {least} to {most} ({dtype})"
+_FLOATS = (
+    "numbers that {dtype} distinguishes, of size {least:.3g} to {most:.3g}, and whole ones only "
+    "where {dtype} has them exactly"
+)
+
+
+def _range(dtype: np.dtype) -> dict[str, Any]:
+    if dtype.kind == "f":
+        floats = np.finfo(dtype)
+        return {"dtype": dtype, "least": float(floats.tiny), "most": float(floats.max)}
+    return {"dtype": dtype, "least": np.iinfo(dtype).min, "most": np.iinfo(dtype).max}
+
+
+def _int_fits(value: float, dtype: np.dtype, exact: bool) -> bool:
+    return np.iinfo(dtype).min <= value <= np.iinfo(dtype).max
+
+
+def _float_fits(value: float, dtype: np.dtype, exact: bool) -> bool:
+    """Whether a number stays finite and apart from 0; inf is a number of every dtype."""
+    if math.isinf(value) or value == 0:
+        return True
+    size = _range(dtype)
+    if not size["least"] <= abs(value) <= size["most"]:
+        return False
+    whole = exact and value.is_integer() and abs(value) < 10**DIGITS
+    return not whole or dtype.type(value).item() == value

@@ -6,7 +6,7 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -66,10 +66,14 @@ def build(
 
     fields = jax.tree.map(like, hparams)
     words, alive = like(np.zeros((1, 2), np.uint32)), like(np.zeros(1, bool))
-    begin = jax.jit(over_trials(functools.partial(_init, task, key))).lower(fields, words)
+    first = jax.jit(over_trials(functools.partial(_init, task, key))).trace(fields, words)
+    begin = first.lower()
     state = jax.tree.map(like, begin.out_info)
     segments = over_trials(functools.partial(_advance, task, segment, metric))
-    lowered = jax.jit(segments, donate_argnums=0).lower(state, fields, alive)
+    further = jax.jit(segments, donate_argnums=0).trace(state, fields, alive)
+    _check_keys(first.jaxpr)
+    _check_keys(further.jaxpr)
+    lowered = further.lower()
     compiled = lowered.compile()
     names = tuple(lowered.out_info[2])
     return Program(width, begin.compile(), compiled, place, state, names, _bytes(compiled))
@@ -166,6 +170,27 @@ def _bytes(compiled: Compiled) -> int:
     assert sizes is not None  # so on CPU, GPU and TPU
     arrays = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     return arrays + sizes.temp_size_in_bytes
+
+
+def _check_keys(jaxpr: Any) -> None:
+    """Raise where a task draws by keys whose bits, under vmap, depend on the other trials."""
+    jaxpr = getattr(jaxpr, "jaxpr", jaxpr)
+    for eqn in jaxpr.eqns:
+        kinds = {str(getattr(v.aval, "dtype", "")) for v in eqn.outvars}
+        wrong = kinds & {"key<rbg>", "key<urbg>"}
+        if wrong or eqn.primitive.name == "rng_bit_generator":
+            got = ", ".join(wrong) or eqn.primitive.name
+            raise ValueError(
+                f"make: expected a task that draws by threefry2x32 keys, got {got}, whose bits "
+                "depend on the other trials; make keys with impl='threefry2x32'"
+            )
+        inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr)
+        for one in filter(_is_jaxpr, inner):
+            _check_keys(one)
+
+
+def _is_jaxpr(value: object) -> bool:
+    return hasattr(value, "eqns") or hasattr(value, "jaxpr")
 
 
 def _check_segment(

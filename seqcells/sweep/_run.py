@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 
-from seqcells import _check, distributed
+from seqcells import distributed
 from seqcells._signals import deferred
 from seqcells._types import Json
 from seqcells.sweep._batch import Batch
@@ -79,7 +79,8 @@ def run(
             a whole bucket, or as many as fit into memory.
         halving: prunes the worst trials during training.
         key: the key of the sweep, by default `jax.random.key(0)`; the key of a trial is this one,
-            folded with the trial's id.
+            folded with the trial's id. It must be of threefry2x32: under vmap, other keys draw bits
+            that depend on the other trials.
         on_start: called before anything is trained, once `out` is locked and known to have these
             settings; the place to write files of your own into it.
         on_segment: called after each segment.
@@ -107,11 +108,10 @@ def run(
         mode=mode,
         batch=batch,
         halving=halving,
-        key=jax.random.key(0) if key is None else key,
+        key=jax.random.key(0, impl="threefry2x32") if key is None else key,
         save_seconds=save_seconds,
     ).checked()
-    if not isinstance(space, Space):
-        raise TypeError(f"space: expected a sweep.Space, got {_check.describe_one(space)}")
+    plan.check_space(space)
     store = _store(out, plan.settings(config), _process())
     table = _train(plan, space.trials(), store, on_start, on_segment)
     if all(row["status"] == "diverged" for row in table.rows):

@@ -7,14 +7,16 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Any, NamedTuple
 
 from seqcells import _check
+from seqcells.sweep._identity import UnknownContentError, canonical, digest, marked, plain
 
 Static = dict[str, Any]  # values by name, which change shapes or the graph
 
-RESERVED = ("id", "status", "steps", "seconds")  # the table's own columns
+RANKS = ("rank", "mean", "low", "high", "n", "diverged")  # columns of the ranks
+RESERVED = ("id", "status", "step", "steps", "metrics", "seconds", *RANKS)  # all columns of ours
 DIGITS = 9  # significant digits, enough to distinguish any two float32
 
 
@@ -78,16 +80,20 @@ class Trial:
             of fields or the rest of the grid, and is the same in every process and version.
         static: the static fields by name, the arguments of the sweep's `make`.
         hparams: the numbers that are vmapped over, by name.
+        shown: the static fields as the table shows them: values that JSON lacks are text.
+        bucket: a hash of the static fields.
     """
 
     id: str
     static: Static
     hparams: dict[str, float]
+    shown: Static = dataclasses.field(repr=False)
+    bucket: str = dataclasses.field(repr=False)
 
     @property
     def fields(self) -> Static:
-        """The configuration as the table shows it: static values that JSON lacks are text."""
-        return {name: canonical(value) for name, value in self.static.items()} | self.hparams
+        """The configuration as the table shows it."""
+        return self.shown | self.hparams
 
 
 class Space:
@@ -100,10 +106,16 @@ class Space:
         static: lists of values that change shapes or the graph, by name. The trials of each
             combination are a bucket, with a program of its own.
         **fields: lists, ranges, `log` and `linear` grids of numbers, or `uniform` and
-            `log_uniform` distributions, by name. Trials of a bucket are vmapped over them.
+            `log_uniform` distributions, by name. Trials of a bucket are vmapped over them. Floats
+            are rounded to 9 significant digits.
+
+    Static values are told apart by their content, which must be the same in every process: numbers,
+    strings, dataclasses, containers, arrays, and functions and classes that their module has under
+    their name. A closure, a lambda or an object without fields is refused, and so is an Optax
+    optimiser: pass a string, and look it up in `make`.
 
     Raises:
-        TypeError: a field is not a list of numbers.
+        TypeError: a field is not a list of numbers, or a static value has no content to compare.
         ValueError: a field is empty, has one value twice, or has a name reserved for the table.
 
     >>> space = Space(lr=log(1e-3, 1e-1, 3), seed=range(2), static=dict(hidden_size=[8, 16]))
@@ -129,49 +141,36 @@ class Space:
         self.grid = {n: _numbers(n, f) for n, f in fields.items() if n not in drawn}
         self.draws = _draw(drawn, samples, _check.integer("draw", draw))
         for name in [*self.static, *fields]:
+            if not isinstance(name, str):
+                raise TypeError(f"static: expected names that are strings, got {name!r}")
             if name in RESERVED or (name in self.static and name in fields):
+                got = "that of a column" if name in RESERVED else "one that is used twice"
                 raise ValueError(
-                    f"{name}: expected a name of its own, got a reserved one or one used twice"
+                    f"{name}: expected a name of its own, got {got}; the table's own columns are "
+                    f"{', '.join(RESERVED)}"
                 )
 
     def trials(self) -> tuple[Trial, ...]:
         """Return every trial, ordered by bucket."""
-        buckets, points = _product(self.static), _product(self.grid)
+        points = _product(self.grid)
         return tuple(
-            _trial(static, drawn | point)
-            for static, drawn, point in itertools.product(buckets, self.draws, points)
+            trial
+            for static in _product(self.static)
+            for trial in _bucket(static, itertools.product(self.draws, points))
         )
 
 
-def canonical(value: Any) -> bool | int | float | str | None:
-    """Return what identifies a static value: itself if JSON has it, else its text."""
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, (tuple, list)):
-        return f"({', '.join(map(str, map(canonical, value)))})"
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        parts = {f.name: canonical(getattr(value, f.name)) for f in dataclasses.fields(value)}
-        inner = ", ".join(f"{name}={part}" for name, part in parts.items())
-        return f"{type(value).__name__}({inner})"
-    named = callable(value) and hasattr(value, "__qualname__")
-    text = value.__qualname__ if named else repr(value)  # modules move from version to version
-    if " at 0x" in text or "<lambda>" in text:
-        raise TypeError(
-            f"static: expected values that have a name, got {text}, which another process cannot "
-            "recognise; pass a string and look it up in make"
-        )
-    return text
-
-
-def digest(configuration: Static) -> str:
-    """Return 12 hexadecimal digits of a hash of a configuration."""
-    text = json.dumps(configuration, sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def _trial(static: Static, hparams: dict[str, float]) -> Trial:
-    known = {name: canonical(value) for name, value in static.items()}
-    return Trial(digest({"static": known, "hparams": hparams}), static, hparams)
+def _bucket(
+    static: Static, points: Iterable[tuple[dict[str, float], dict[str, float]]]
+) -> Iterator[Trial]:
+    """Yield the trials of one combination of static values."""
+    known = {name: marked(value) for name, value in static.items()}
+    shown = {name: canonical(value) for name, value in static.items()}
+    bucket = digest(known)
+    for drawn, point in points:
+        hparams = drawn | point
+        id = digest({"static": known, "hparams": hparams})
+        yield Trial(id, static, hparams, shown, bucket)
 
 
 def _product(fields: Mapping[str, tuple[object, ...]]) -> list[Static]:
@@ -200,38 +199,57 @@ def _draw(
 
 
 def _values(name: str, values: object) -> tuple[Any, ...]:
-    if isinstance(values, (str, bytes)) or not isinstance(values, Iterable):
+    if isinstance(values, (str, bytes, Set, Mapping)) or not isinstance(values, Iterable):
         got = _check.describe_one(values)
         raise TypeError(f"{name}: expected a list of values, got {got}; write {name}=[...]")
-    values = tuple(values)
-    known = [(type(value), canonical(value)) for value in values]
+    values = tuple(map(plain, values))
+    known = [_known(name, value) for value in values]
     if not values or len(set(known)) < len(known):
         got = "none" if not values else f"{len(known) - len(set(known))} twice in {list(values)}"
         raise ValueError(f"{name}: expected one or more different values, got {got}")
     return values
 
 
+def _known(name: str, value: object) -> str:
+    """Return the text by which values of one field are told apart."""
+    try:
+        return json.dumps(canonical(value))
+    except UnknownContentError as error:
+        raise TypeError(
+            f"static: expected values that have a name or a content, got {name}=[{error}], which "
+            "another process cannot recognise; pass a string and look it up in make"
+        ) from None
+
+
 def _numbers(name: str, values: object) -> tuple[float, ...]:
     """Return Python numbers of one kind: bool, int or, if there is a float, float."""
     if callable(to_list := getattr(values, "tolist", None)):
         values = to_list()
-    values = _values(name, values)
-    values = tuple(
-        v.item() if hasattr(v, "item") and not hasattr(v, "__len__") else v for v in values
-    )
+    values = tuple(_number(v) for v in _values(name, values))
     kinds = {type(value) for value in values}
-    if kinds not in ({bool}, {int}, {float}, {int, float}):
+    if kinds not in ({bool}, {int}, {float}, {int, float}) or any(v != v for v in values):
         raise TypeError(
             f"{name}: expected numbers, got {_check.describe_one(list(values))}; "
             f"pass other values as static=dict({name}=[...])"
         )
-    if float in kinds:
-        return tuple(_values(name, [_rounded(float(value)) for value in values]))
-    return values
+    if float not in kinds:
+        return values
+    changed = [v for v in values if abs(v) < 2**53 and v == int(v) != _rounded(float(v))]
+    if changed:
+        raise ValueError(
+            f"{name}: expected floats, of which {DIGITS} digits are kept, got {changed[0]}; write "
+            "whole numbers without floats among them"
+        )
+    return _values(name, [_rounded(float(v)) for v in values])
+
+
+def _number(value: Any) -> Any:
+    """Return the number of an array without axes."""
+    return value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
 
 
 def _rounded(value: float) -> float:
-    return float(f"{value:.{DIGITS}g}")
+    return float(f"{value:.{DIGITS}g}") + 0.0  # -0.0 is 0.0
 
 
 def _grid(low: float, high: float, count: int) -> list[float]:

@@ -6,6 +6,7 @@ import csv
 import dataclasses
 import importlib
 import io
+import json
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -73,28 +74,35 @@ class Result:
         lines = tuple(line for line in history if line["id"] in ids)
         return cls(rows, lines, tuple(trials[0].fields), metric, mode)
 
-    def ranked(self, over: str = "seed") -> list[Row]:
+    def ranked(self, over: str | None = "seed") -> list[Row]:
         """Rank configurations by the mean metric over seeds.
 
         Those with a seed that ended in NaN come last; before that, what has been trained for more
         steps comes first, so that the metric is compared at equal steps under halving.
 
         Args:
-            over: the field whose values are repetitions of one configuration.
+            over: the field whose values are repetitions of one configuration. A space without the
+                field `seed` has no repetitions by default; None: it has none.
 
         Returns:
             A dict a configuration, the best first: `rank`, its fields, `mean` of the metric over
             those that are finite, `n` of them, the 95 % interval of Student's t from `low` to
             `high` (NaN for n = 1), `diverged` (how many ended so) and `steps`, their mean.
+
+        Raises:
+            ValueError: the space has no field `over`.
         """
+        if over not in (*self.fields, "seed", None):
+            raise ValueError(f"over: expected one of {', '.join(self.fields)}, got {over!r}")
         names = [name for name in self.fields if name != over]
-        groups: dict[tuple[object, ...], list[Row]] = {}
+        groups: dict[str, list[Row]] = {}
         for row in self.rows:
             if row["status"] != "unfinished":
-                groups.setdefault(tuple(row[name] for name in names), []).append(row)
+                at = json.dumps([row[name] for name in names])  # distinguishes 1, 1.0 and True
+                groups.setdefault(at, []).append(row)
         sign = 1 if self.mode == "min" else -1
         ranks: list[Row] = [
-            dict(zip(names, at, strict=True)) | self._group(of) for at, of in groups.items()
+            {name: rows[0][name] for name in names} | self._group(rows) for rows in groups.values()
         ]
         ranks.sort(
             key=lambda r: (r["diverged"] > 0, math.isnan(r["mean"]), -r["steps"], sign * r["mean"])
@@ -126,9 +134,14 @@ class Result:
         return _extra("pandas").DataFrame(list(self.rows))
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as Parquet."""
+        """Write the rows as Parquet; a column of several types is text, as in a CSV file."""
         _extra("pyarrow")
-        self.to_pandas().to_parquet(path, engine="pyarrow", index=False)
+        table = self.to_pandas()
+        for name in table:
+            values = [row[name] for row in self.rows]
+            if len({type(value) for value in values} - {type(None)}) > 1 or _is_long(values):
+                table[name] = [None if value is None else str(value) for value in values]
+        table.to_parquet(path, engine="pyarrow", index=False)
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
@@ -145,6 +158,11 @@ def _flat(trial: Trial, row: Row, names: Sequence[str]) -> Row:
     metrics = {name: row["metrics"].get(name, math.nan) for name in names}
     head = {"id": trial.id, **trial.fields, "status": row["status"], "steps": row["steps"]}
     return {**head, **metrics, "seconds": row["seconds"]}
+
+
+def _is_long(values: Sequence[object]) -> bool:
+    """Whether an int is beyond the 64 bits of Parquet."""
+    return any(isinstance(value, int) and abs(value) >= 2**63 for value in values)
 
 
 def _extra(name: str) -> Any:

@@ -1,11 +1,21 @@
 """Laws of spaces: the trials do not depend on how the space is written."""
 
+import dataclasses
+import enum
+import functools
+import itertools
 import json
+import math
+import os
 import subprocess
 import sys
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import seqcells as sc
@@ -17,6 +27,154 @@ ANY: Any = sweep  # to call it with wrong types
 
 def ids(space):
     return [trial.id for trial in space.trials()]
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Pair(NamedTuple):
+    a: int
+    b: int
+
+
+class Other(NamedTuple):
+    a: int
+    b: int
+
+
+@dataclasses.dataclass
+class Point:
+    x: float
+    scale: dataclasses.InitVar[int] = 1
+
+    def __post_init__(self, scale):
+        self.hidden = scale
+
+    def act(self):
+        pass
+
+
+CONTENTS = [  # each row one value in several spellings, no two rows the same
+    [1],
+    [True, np.bool_(True)],
+    [1.0, np.float64(1), np.float32(1)],
+    ["1"],
+    [Level.LOW],
+    [0.0],
+    [-0.0],
+    [math.nan, np.float32("nan")],
+    [2**70],
+    [None],
+    ["None"],
+    [b"1"],
+    [1j, np.complex64(1j)],
+    [(8,), [8], (np.int32(8),)],
+    ["(8)"],
+    [(8.0,)],
+    [(True,)],
+    [("a", "b")],
+    [("a, b",)],
+    ["(a, b)"],
+    [Pair(1, 2)],
+    [Other(1, 2)],
+    [(1, 2)],
+    [{1, 2}, {2, 1}, frozenset([1, 2])],
+    [{"a", "b", "c", "d"}, {"d", "c", "b", "a"}],  # their order depends on the process
+    [{"a": 1, "b": 2}, {"b": 2, "a": 1}],
+    [{"a": 2, "b": 1}],
+    [range(3)],
+    [Path("a/b")],
+    ["a/b"],
+    [np.arange(3), np.arange(3).astype(">i8")],
+    [np.arange(3.0)],
+    [jnp.arange(3, dtype=jnp.bfloat16)],
+    [np.arange(3, dtype=np.int32), jnp.arange(3)],
+    [np.arange(3).reshape(1, 3)],
+    [jax.random.key(0)],
+    [jax.random.key(0, impl="rbg")],
+    [jnp.float32, np.float32, np.dtype("float32"), jnp.dtype("float32")],
+    [jnp.bfloat16, np.dtype(jnp.bfloat16)],
+    ["float32"],
+    [float],
+    [np.tanh],
+    [jnp.tanh],
+    ["numpy.tanh"],
+    ["name(numpy.tanh)"],
+    [json.dumps],
+    [optax.adam],
+    [functools.partial(json.dumps, indent=2)],
+    [functools.partial(json.dumps, indent=3)],
+    [Point(1.0)],
+    [Point(1.0, 2)],
+    [Point(1.0).act],
+    [Point(2.0).act],
+    ["ab".upper],
+    ["ba".upper],
+    [sc.GRU],
+    [sc.GRU(8)],
+    [sc.GRU(8, b_ih_init=sc.initializers.ones)],
+    [sc.GRU(8, b_ih_init=sc.initializers.Chrono(8))],
+    [sc.FunctionCell(json.dumps, json.loads)],
+]
+
+
+def content_ids():
+    return [[ids(Space(static={"a": [value]}))[0] for value in row] for row in CONTENTS]
+
+
+def test_static_values_are_one_only_if_their_contents_are():
+    rows = content_ids()
+    assert [len(set(row)) for row in rows] == [1] * len(rows)
+    assert len({row[0] for row in rows}) == len(rows)
+    shown = [
+        [json.dumps(Space(static={"a": [v]}).trials()[0].fields) for v in row] for row in CONTENTS
+    ]
+    assert len(set(itertools.chain(*shown))) == len(rows) - 3  # but for three strings that say it
+
+
+def closure(rate=0.0):
+    def act(x):
+        return rate * x
+
+    class Local(NamedTuple):
+        a: int
+
+    return act, Local(1), functools.partial(act, 1), Point(act)
+
+
+class Plain:
+    def act(self):
+        pass
+
+    def __repr__(self):
+        return "Plain()"
+
+
+wrapped = jax.jit(json.dumps)  # has the name of another function
+UNKNOWN = [
+    *closure(),
+    lambda x: x,
+    object(),
+    Plain(),
+    Plain().act,
+    [Plain()],
+    {"a": Plain()},
+    wrapped,
+    np.asarray([Plain()]),
+    optax.adam(1e-3),
+    jax.nn.initializers.normal(0.1),
+    sc.GRU(8, w_ih_init=jax.nn.initializers.normal(0.1)),
+    sc.FunctionCell(closure()[0], json.loads),
+    np.random.default_rng(0).normal,
+    type("int", (int,), {})(1),
+]
+
+
+@pytest.mark.parametrize("value", UNKNOWN, ids=lambda value: type(value).__name__)
+def test_a_value_whose_content_cannot_be_read_is_refused_by_name(value):
+    with pytest.raises(TypeError, match=r"static: .* got act=\["):
+        Space(static={"act": [value]})
 
 
 def test_a_space_is_the_product_of_its_fields_with_buckets_together():
@@ -38,11 +196,15 @@ def test_an_id_depends_on_the_configuration_alone():
 
 
 def test_an_id_is_the_same_in_every_process_and_version():
-    code = """from seqcells import sweep, GRU; import json
-print(json.dumps([t.id for t in sweep.Space(lr=sweep.log(1e-4, 1e-1, 3), gain=sweep.uniform(0, 1),
-    samples=1, static={"cell": [GRU(8)]}).trials()]))"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert json.loads(done.stdout) == ["3d1c8bc89687", "4ad08ca2ae0c", "40b6dbfac85a"]
+    code = """from seqcells import sweep, GRU; import json; from tests.sweep import test_space
+print(json.dumps([[t.id for t in sweep.Space(lr=sweep.log(1e-4, 1e-1, 3), gain=sweep.uniform(0, 1),
+    samples=1, static={"cell": [GRU(8)]}).trials()], test_space.content_ids()]))"""
+    env = os.environ | {"PYTHONHASHSEED": "7"}
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, capture_output=True, encoding="utf-8", env=env, check=True)
+    read, contents = json.loads(done.stdout)
+    assert read == ["3d1c8bc89687", "4ad08ca2ae0c", "40b6dbfac85a"]
+    assert contents == content_ids()
 
 
 def test_grids_are_even_and_reach_both_ends():
@@ -65,7 +227,7 @@ def test_samples_follow_their_distribution_and_stay_as_the_space_grows():
 
 def test_cells_and_functions_are_identified_by_name_and_fields():
     space = Space(static={"cell": [sc.GRU(8), sc.RNN(8)], "f": [np.tanh, json.dumps]})
-    assert space.trials()[1].fields["f"] == "dumps"
+    assert space.trials()[1].fields["f"] == "name(json.dumps)"
     assert "hidden_size=8" in space.trials()[0].fields["cell"]
     assert len(set(ids(space))) == 4
 
@@ -76,7 +238,19 @@ VALUES = [
     (lambda: ANY.Space(lr=[1, 1.0]), "lr: .* got 1 twice"),
     (lambda: ANY.Space(static={"n": [1, 1]}), "n: .* got 1 twice"),
     (lambda: ANY.Space(n=[1], static={"n": [1]}), "n: expected a name of its own"),
-    (lambda: ANY.Space(status=[1]), "status: expected a name of its own"),
+    *(
+        (lambda name=name: ANY.Space(**{name: [1]}), f"{name}: expected a name of its own")
+        for name in ("id", "status", "step", "steps", "seconds", "metrics")
+    ),
+    *(
+        (lambda name=name: ANY.Space(static={name: ["a"]}), f"{name}: expected a name of its own")
+        for name in ("rank", "mean", "low", "high", "n", "diverged")
+    ),
+    (lambda: ANY.Space(static={"f": ["name(numpy.tanh)", np.tanh]}), "f: .* got 1 twice"),
+    (lambda: ANY.Space(static={"f": [[8], (8,)]}), "f: .* got 1 twice"),
+    (lambda: ANY.Space(static={"f": [np.float32, "float32", jnp.float32]}), "f: .* got 1 twice"),
+    (lambda: ANY.Space(lr=[0.0, -0.0]), "lr: .* got 1 twice"),
+    (lambda: ANY.Space(seed=[0.5, 2**31 - 1]), "seed: .* of which 9 digits .* got 2147483647"),
     (lambda: ANY.Space(a=sweep.uniform(0, 1)), r"samples: .* got None, .*\['a'\]"),
     (lambda: ANY.Space(a=[1], samples=3), "samples: .* got 3, no distribution"),
     (lambda: ANY.log(0, 1, 3), "expected 0 < low < high, finite, got 0, 1"),
@@ -87,8 +261,13 @@ TYPES = [
     (lambda: ANY.Space(lr=0.1), r"lr: expected a list .* got 0.1; write lr=\[...\]"),
     (lambda: ANY.Space(lr=["a"]), r"lr: expected numbers, .*static=dict\(lr="),
     (lambda: ANY.Space(lr="ab"), "lr: expected a list"),
+    (lambda: ANY.Space(lr={0.1, 0.2}), "lr: expected a list"),  # a set has no order
+    (lambda: ANY.Space(static={"f": {"a": 1}}), "f: expected a list"),
+    (lambda: ANY.Space(lr=[1, True]), "lr: expected numbers"),
+    (lambda: ANY.Space(lr=[math.nan]), "lr: expected numbers"),
+    (lambda: ANY.Space(static={1: [1]}), "static: expected names that are strings, got 1"),
     (lambda: ANY.Space(static=[1]), "static: expected a dict"),
-    (lambda: ANY.Space(static={"f": [object()]}), "static: expected values that have"),
+    (lambda: ANY.Space(static={"f": [object()]}), "static: expected values that have a name"),
     (lambda: ANY.Space(static={"f": [lambda x: x]}), "static: .* in make"),
     (lambda: ANY.linear("a", 1, 3), "low: expected a number, got 'a'"),
 ]

@@ -61,7 +61,7 @@ def test_one_trial_of_64_that_ends_in_nan_changes_no_bit_of_the_others(once):
     assert plain(broken.rows[1:]) == plain(healthy.rows[1:])
     row = broken.rows[0]
     assert (row["status"], row["steps"], str(row["loss"])) == ("diverged", 10, "nan")
-    ranks = broken.ranked(over="none")
+    ranks = broken.ranked(over=None)
     assert (ranks[-1]["boom"], ranks[-1]["diverged"], ranks[-1]["n"]) == (13, 1, 0)
     assert [rank["mean"] for rank in ranks[:-1]] == sorted(rank["mean"] for rank in ranks[:-1])
 
@@ -119,7 +119,7 @@ def test_halving_keeps_the_best_and_records_when_the_others_were_pruned(once):
         alive = kept
     assert {row["id"] for row in result.rows if row["status"] == "done"} == set(alive)
     assert all(max(at[id]) == 30 for id in alive)
-    assert result.ranked(over="none")[0]["steps"] == 30
+    assert result.ranked(over=None)[0]["steps"] == 30
     most = sweep.run(make, few, 30, segment=10, mode="max", halving=sweep.Halving(10, keep=0.5))
     best = max(at, key=lambda id: at[id][10])
     assert next(row for row in most.rows if row["id"] == best)["steps"] > 10
@@ -275,6 +275,12 @@ def broken(**parts):
     return lambda size=2: make(size)._replace(**parts)
 
 
+def rbg(s, hparams, n):
+    return s, {"loss": jax.random.normal(jax.random.key(hparams["seed"], impl="rbg"), n)}
+
+
+RBG = broken(segment=rbg)
+RANK = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(n), "rank": jnp.ones(n)}))
 OTHER_STATE = broken(segment=lambda s, hparams, n: (s["w"], {"loss": jnp.ones(n)}))
 ONE_LOSS = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))
 
@@ -292,6 +298,14 @@ ONE_LOSS = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))
         ({"key": 0}, TypeError, "key: expected one random key"),
         ({"metric": "accuracy"}, ValueError, r"metric: .* \(largest, loss\), got 'accuracy'"),
         ({"space": space(largest=[1])}, ValueError, "segment: .* own id, .*, got largest"),
+        ({"make": RANK}, ValueError, "segment: .* own id, .*, got rank"),
+        ({"space": space(loss=[1])}, ValueError, "loss: expected a field named unlike the metric"),
+        ({"key": jax.random.key(0, impl="rbg")}, ValueError, "key: expected a threefry2x32 key"),
+        ({"make": RBG}, ValueError, "make: .* threefry2x32 keys, got key<rbg>"),
+        ({"steps": 2**31, "segment": 2**31}, ValueError, "steps: expected at most 2147483647"),
+        ({"save_seconds": -1}, ValueError, "save_seconds: expected a number >= 0, got -1"),
+        ({"halving": sweep.Halving(20)}, ValueError, "every: expected fewer than steps=20"),
+        ({"halving": sweep.Halving(10, "a")}, TypeError, "keep: expected a number, got 'a'"),
         ({"halving": 2}, TypeError, "halving: expected a sweep.Halving, got 2"),
         ({"halving": sweep.Halving(15)}, ValueError, "every: expected a multiple of segment=10"),
         ({"halving": sweep.Halving(10, 1.0)}, ValueError, "keep: expected a share .* got 1.0"),
@@ -308,6 +322,75 @@ def test_wrong_arguments_are_refused(changed, error, message):
     given = {"make": make, "space": space(), "steps": 20, "segment": 10} | changed
     with pytest.raises(error, match=message):
         sweep.run(**given)
+
+
+def test_a_column_of_several_types_is_text_in_parquet(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    columns = {  # what is read back
+        "text": ([16, "auto", None], ["16", "auto", None]),
+        "flag": ([False, 0.5, 1], ["False", "0.5", "1"]),
+        "long": ([2**80, 1, None], [str(2**80), "1", None]),
+        "some": ([None, "a", "b"], [None, "a", "b"]),
+        "part": ([None, 0.5, 0.25], [None, 0.5, 0.25]),
+        "size": ([1, 2, 3], [1, 2, 3]),
+    }
+    rows = [{name: values[i] for name, (values, _) in columns.items()} for i in range(3)]
+    sweep.Result(tuple(rows), (), (), "loss", "min").to_parquet(tmp_path / "a.parquet")
+    read = pandas.read_parquet(tmp_path / "a.parquet")
+    for name, (_, expected) in columns.items():
+        assert [None if pandas.isna(value) else value for value in read[name]] == expected
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([2**31], "whole numbers from -2147483648 to 2147483647"),
+        ([0, 2**32], "got 4294967296"),
+        ([-(2**31) - 1], "got -2147483649"),
+        ([2**70], "got 1180591620717411303424"),
+        ([1e39], r"numbers .* of size 1.18e-38 to 3.4e\+38, .*, got 1e\+39"),
+        ([-1e39], "got -1e"),
+        ([1e-50], "got 1e-50"),
+        ([1e-40], "got 1e-40"),  # XLA takes it for 0
+        ([16777217.0], "got 16777217.0"),
+        ([0.5, 16777217], "got 16777217.0"),
+        ([0.1, 0.100000001], "got 0.100000001"),  # the same float32
+    ],
+)
+def test_a_value_that_jax_would_change_is_refused_with_the_range(values, expected):
+    with pytest.raises(ValueError, match=f"x: expected .*{expected}"):
+        sweep.run(make, sweep.Space(x=values), 10, segment=10)
+
+
+def test_the_largest_values_are_trained_as_they_are():
+    def segment(state, hparams, n):
+        return state, {"loss": jnp.zeros(n), "got": jnp.full(n, hparams["x"].astype(float))}
+
+    task = sweep.Task(lambda hparams, key: hparams["x"], segment)
+    for values in ([-1, 2**31 - 1, -(2**31)], [1e38, -2e-38, 16777216.0, 1e10]):
+        rows = sweep.run(lambda: task, sweep.Space(x=values), 1).rows
+        assert [row["got"] for row in rows] == np.float32(values).tolist()
+
+
+def test_a_rank_is_over_values_of_one_type():
+    rows = [{"status": "done", "steps": 1, "loss": 1.0, "n": n} for n in (1, True, 1.0, 0.0, -0.0)]
+    result = sweep.Result(tuple(rows), (), ("n",), "loss", "min")
+    assert len(result.ranked()) == 5
+    with pytest.raises(ValueError, match="over: expected one of n, got 'sede'"):
+        result.ranked(over="sede")
+
+
+def test_a_bucket_is_of_values_of_one_type(once):
+    sizes = []
+
+    def sized(flag):
+        sizes.append(flag)
+        return make()
+
+    some = space(seeds=1, lr=[0.1], static={"flag": [1, True, 1.0]})
+    assert len({row["id"] for row in sweep.run(sized, some, 10, segment=10).rows}) == 3
+    assert list(map(repr, sizes)) == ["1", "True", "1.0"]
 
 
 def test_a_seed_that_ended_in_nan_ranks_below_what_was_pruned_early():
