@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="DataclassInstance")
 
 
-class BadInput(Exception):
+class BadInput(ValueError):
     """A setting or a file that the user can correct; the command line prints it in one line."""
 
 

@@ -48,7 +48,7 @@ RANGES: dict[str, Callable[..., Values]] = {
     "loguniform": lambda low, high: sweep.log_uniform(float(low), float(high)),
     "uniform": lambda low, high: sweep.uniform(float(low), float(high)),
 }
-LEAST = {"learning_rate": 0.0, "max_norm": 0.0, "weight_decay": 0.0}  # of the fields below
+LEAST = {"init_gain": -math.inf}  # of the fields below; of the others, 0
 FORMS = "1e-3,1e-2 or log:1e-4:1e-1:16, linear:0:1:5, loguniform:1e-4:1e-1, uniform:0:1"
 
 
@@ -112,7 +112,7 @@ class Settings(CheckedSettings):
         """
         try:
             fields = {
-                name: values(f"sweep.{name}", text, LEAST.get(name, -math.inf))
+                name: values(f"sweep.{name}", text, LEAST.get(name, 0.0))
                 for name, text in vars(self.sweep).items()
             }
             static = {n: list(v) for n, v in dataclasses.asdict(self.static).items()}
@@ -123,7 +123,7 @@ class Settings(CheckedSettings):
             raise BadInput(str(error)) from None
 
 
-def values(name: str, text: str, least: float = -math.inf) -> Values:
+def values(name: str, text: str, least: float = 0.0) -> Values:
     """Read values that were typed, such as 1e-3,1e-2 or log:1e-4:1e-1:16.
 
     Raises:
