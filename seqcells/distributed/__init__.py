@@ -13,6 +13,7 @@ all processes end. When run again, they continue from the last checkpoint.
 from __future__ import annotations
 
 import collections
+import math
 import time
 from collections.abc import Callable
 
@@ -20,6 +21,7 @@ import jax
 from jax._src.distributed import global_state  # the store has no public name; Orbax uses it too
 
 from seqcells import _check
+from seqcells.distributed import _start
 from seqcells.distributed._watchdog import Watchdog
 
 __all__ = ["beat", "initialize", "wait"]
@@ -33,6 +35,7 @@ def initialize(
     process_id: int | None = None,
     num_processes: int | None = None,
     *,
+    initialization_timeout: float = 300.0,
     heartbeat_seconds: int = 10,
     hang_seconds: float = 300.0,
 ) -> None:
@@ -45,6 +48,8 @@ def initialize(
         coordinator: "host:port" of process 0, the same in every process; None asks the cluster.
         process_id: index of this process, from 0; None asks the cluster.
         num_processes: number of processes; None asks the cluster.
+        initialization_timeout: seconds to wait for the others; then the process ends with code 1
+            and a line on stderr that says who is missing, as far as it can know.
         heartbeat_seconds: seconds after which a silent process counts as dead and all others end.
         hang_seconds: seconds without a `beat` after which a process ends with code 1; stderr has
             the process that is behind, and the stack. Set it longer than a segment plus
@@ -52,22 +57,28 @@ def initialize(
 
     Raises:
         TypeError: an argument has the wrong type.
-        ValueError: an argument is out of range, or there is no cluster.
+        ValueError: an argument is out of range, another program uses the port, or there is no
+            cluster.
         RuntimeError: it is called after a computation, or a second time.
     """
     global _watchdog
     _check_given(coordinator, process_id, num_processes)
     heartbeat = _check.size("heartbeat_seconds", heartbeat_seconds, least=1)
     hang = _check_seconds("hang_seconds", hang_seconds)
+    timeout = _check_seconds("initialization_timeout", initialization_timeout)
     jax.config.update("jax_enable_preemption_service", False)  # it would catch SIGTERM
+    if process_id == 0 and coordinator is not None and global_state.client is None:
+        _start.check_port(coordinator)
     try:
-        jax.distributed.initialize(
-            coordinator,
-            num_processes,
-            process_id,
-            heartbeat_timeout_seconds=heartbeat,
-            shutdown_timeout_seconds=heartbeat,
-        )
+        with _start.patience(timeout):
+            jax.distributed.initialize(
+                coordinator,
+                num_processes,
+                process_id,
+                initialization_timeout=math.ceil(timeout) + _start.GRACE,
+                heartbeat_timeout_seconds=heartbeat,
+                shutdown_timeout_seconds=heartbeat,
+            )
     except ValueError as error:
         if global_state.client is not None or coordinator is not None:
             raise
@@ -76,6 +87,10 @@ def initialize(
             f"Kubernetes), got neither ({error}); give coordinator, process_id and num_processes, "
             "or run one process without this"
         ) from error
+    except RuntimeError as error:
+        if "RPC server" in str(error):
+            raise _start.taken(global_state.coordinator_address) from None
+        raise
     assert global_state.client is not None
     _watchdog = Watchdog(global_state.client, global_state.process_id, _processes(), hang)
 
@@ -121,8 +136,12 @@ def _check_given(coordinator: object, process_id: object, num_processes: object)
             f"expected coordinator, process_id and num_processes together, or none of them on a "
             f"cluster, got {shown}"
         )
-    if not isinstance(coordinator, str) or not coordinator.rpartition(":")[2].isdigit():
-        raise ValueError(f"coordinator: expected 'host:port' of process 0, got {coordinator!r}")
+    host, _, port = coordinator.rpartition(":") if isinstance(coordinator, str) else ("", "", "")
+    if not (host and port.isdecimal() and 0 < int(port) < 1 << 16):
+        raise ValueError(
+            "coordinator: expected 'host:port' of process 0, with a port below 65536, got "
+            f"{coordinator!r}"
+        )
     count = _check.size("num_processes", num_processes, least=1)
     if _check.size("process_id", process_id, least=0) >= count:
         raise ValueError(

@@ -1,7 +1,11 @@
 """Laws of several processes: trials without communication, one all-reduce a step, clean ends."""
 
+import contextlib
 import json
+import os
 import signal
+import socket
+import sys
 import time
 
 import jax
@@ -10,6 +14,8 @@ import pytest
 import seqcells as sc
 from seqcells import distributed, sweep
 from seqcells._checkpoint import RunLocked
+from seqcells.distributed import __main__ as launcher
+from seqcells.distributed import _start
 from seqcells.sweep import _run
 from tests.support.processes import ended, open_mpi, slurm, started
 from tests.support.sweeps import compile_once, make, plain, space
@@ -196,6 +202,11 @@ def test_several_processes_need_a_folder(swept):
         ({"heartbeat_seconds": 0}, ValueError, "heartbeat_seconds: expected an int >= 1"),
         ({"hang_seconds": -1}, ValueError, "hang_seconds: expected seconds"),
         ({"hang_seconds": "1"}, ValueError, "hang_seconds: expected seconds"),
+        ({"initialization_timeout": 0}, ValueError, "initialization_timeout: expected seconds"),
+        *(
+            ({"coordinator": at, "process_id": 0, "num_processes": 1}, ValueError, "'host:port'")
+            for at in ("a:0", "a:65536", ":1", "a:-1", "a:b")
+        ),
     ],
 )
 def test_wrong_arguments_of_initialize_are_refused(given, error, message):
@@ -234,11 +245,109 @@ def test_a_process_that_fails_ends_the_others(script):
     assert time.monotonic() - start < 60
 
 
+@pytest.fixture
+def launch(monkeypatch, capsys):
+    """Run the launcher in this process; return its exit code, output and errors."""
+    started = []
+    monkeypatch.setattr(jax.distributed, "initialize", lambda *_, **k: started.append(k))
+    monkeypatch.setattr(distributed, "Watchdog", lambda *_: None)
+    monkeypatch.setattr(distributed, "_watchdog", None)
+    for name, value in (("client", object()), ("process_id", 0), ("num_processes", 1)):
+        monkeypatch.setattr(distributed.global_state, name, value)
+    monkeypatch.setattr(distributed, "wait", lambda name: print("waited for", name))
+    monkeypatch.setattr(sys, "argv", [""])
+    monkeypatch.setattr(sys, "path", list(sys.path))
+
+    def run(*arguments):
+        code = 0
+        try:
+            launcher.main(list(map(str, arguments)))
+        except SystemExit as error:
+            code = error.code
+        return code, *capsys.readouterr(), started
+
+    return run
+
+
+@pytest.mark.parametrize("kind", ["script", "module", "package"])
+def test_a_script_or_a_module_gets_its_own_arguments(kind, tmp_path, launch, monkeypatch):
+    (tmp_path / "some" / "deep").mkdir(parents=True)
+    for name in ("one.py", "some/__init__.py", "some/deep/__init__.py", "some/deep/__main__.py"):
+        (tmp_path / name).write_text("import sys\nif __name__ == '__main__': print(sys.argv)")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    ways = {
+        "script": [tmp_path / "one.py"],
+        "module": ["-m", "one"],
+        "package": ["-m", "some.deep"],
+    }
+    given = ["--timeout", "7", "-x", "-m", "y"]
+    code, out, err, (start,) = launch("--timeout", 5, *ways[kind], *given)
+    file = tmp_path / ("some/deep/__main__.py" if kind == "package" else "one.py")
+    assert (code, err) == (0, "")
+    assert out == f"{[str(file), *given]}\nwaited for end\n"
+    assert start["initialization_timeout"] == 5 + _start.GRACE
+
+
+def test_what_cannot_start_is_one_line_before_any_waiting(launch, tmp_path):
+    (tmp_path / "a.py").write_text("")
+    with socket.create_server(("", 0)) as one:
+        port = one.getsockname()[1]
+        distributed.global_state.client = None  # as before the start; the fixture restores it
+        at = ["--coordinator", f"localhost:{port}", "--process-id", 0, "--num-processes", 2]
+        cases = [
+            ([*at, tmp_path / "a.py"], f"coordinator: expected a free port, got localhost:{port}"),
+            ([tmp_path / "b.py"], "script: expected a Python file or -m MODULE, got"),
+            ([], "script: expected a Python file or -m MODULE, got ''"),
+            (["-m", "there.is.none"], "-m: expected the name of a module, got 'there.is.none'"),
+            (["--timeout", "-1", tmp_path / "a.py"], "initialization_timeout: expected seconds"),
+        ]
+        for arguments, message in cases:
+            code, _, err, begun = launch(*arguments)
+            assert (code, begun, err.count("\n")) == (2, [], 1), err
+            assert err.startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("rank", "listens", "words"),
+    [
+        (0, True, "got process 0 without one or more of the others"),
+        (1, True, "got process 0 and process 1 without one or more of the others"),
+        (1, False, "got no answer there from process 0 (Connection refused)"),
+    ],
+)
+def test_a_process_that_does_not_come_is_named_in_one_line(
+    rank, listens, words, capsys, monkeypatch
+):
+    ends = []
+    monkeypatch.setattr(os, "_exit", ends.append)
+    monkeypatch.setattr(_start, "QUIET", 0.01)
+    with contextlib.closing(socket.socket()) as one:
+        one.bind(("localhost", 0))
+        if listens:
+            one.listen()
+        at = f"localhost:{one.getsockname()[1]}"
+        known = {"coordinator_address": at, "process_id": rank, "num_processes": 3}
+        for name, value in known.items():
+            monkeypatch.setattr(distributed.global_state, name, value)
+        with _start.patience(60):
+            time.sleep(0.1)
+        assert capsys.readouterr().err == (
+            f"seqcells: process {rank} of 3 waits for the others at {at}, 60 s at most\n"
+        )
+        with _start.patience(0.01):
+            while not ends:
+                time.sleep(0.01)
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ends == [1]
+    assert line.startswith(f"seqcells: coordinator: expected 3 processes at {at}, {words}")
+    assert "after 0.01 s; start all of them" in line
+
+
 def test_without_a_cluster_it_says_what_to_do(script):
     def nowhere(*_):
         return [], {}
 
     with started(1, script(""), cluster=nowhere) as running:
         codes, _, (error,) = ended(running)
-    assert codes == [1]
+    assert codes == [2]
     assert error.startswith("coordinator: expected one, or a cluster that JAX knows"), error
