@@ -123,9 +123,10 @@ class SplitCell(Cell):
     """
 
     RECURRENT_WEIGHTS: ClassVar[tuple[str, str | None] | None] = None
-    """The fields of params with the matrices [H, G*H] and the biases [G*H] (None: no biases) by
-    which `mix` multiplies the first leaf of the carry, gates along the last axis. Kernels run the
-    cells that declare them. A subclass must declare its own, since it may compute another product.
+    """The fields of params with the matrices [H, G*H] and the biases by which `mix` multiplies the
+    first leaf of the carry, gates along the last axis. Biases are [G*H], or [H] if the last gate
+    alone has one; the name None means that there are none. Kernels run the cells that declare them.
+    A subclass must declare its own, since it may compute another product.
     """
 
     @abc.abstractmethod

@@ -33,6 +33,11 @@ def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, dtype: DTypeLike) ->
     return out if b is None else out + b.astype(out.dtype)
 
 
+def of_all_gates(b: jax.Array | None, width: int) -> jax.Array | None:
+    """Return a bias [width]: one that the last gate alone has is preceded by zeros."""
+    return b if b is None or b.shape[-1] == width else jnp.pad(b, (width - b.shape[-1], 0))
+
+
 def gates(a: jax.Array, n: int) -> tuple[jax.Array, ...]:
     """Cut the last axis into n equal gates."""
     return tuple(jnp.split(a, n, axis=-1))

@@ -97,7 +97,9 @@ class Normal(Named):
 
 @dataclasses.dataclass(frozen=True)
 class Sparse(Named):
-    """Sparse square matrix, scaled to a spectral radius (Martens & Sutskever 2011).
+    """Sparse square matrix (Martens & Sutskever 2011), scaled to a spectral radius.
+
+    The defaults are those of Pascanu et al. (2013).
 
     The nonzero entries of a column, the weights of one unit's inputs, are normal before scaling.
     The scale follows from all eigenvalues, which JAX computes on a CPU.
@@ -176,8 +178,9 @@ class Lecun(Named):
 class Chrono(Named):
     """Bias -ln U[1, t_max - 1] of the update gate z (Tallec & Ollivier 2018).
 
-    z is the fraction that is WRITTEN here, so the paper's log U has a minus sign. If the rest of
-    the gate's sum is zero, the timescale of a unit, 1/z = 1 + U, is uniform on [2, t_max].
+    z is the fraction that is WRITTEN here, hence the minus sign; the paper's LSTM has log U in the
+    forget gate, which is the fraction that is kept. If the rest of the gate's sum is zero, the
+    timescale of a unit, 1/z = 1 + U, is uniform on [2, t_max].
     Use it for one gate: `GRU(64, b_ih_init=(zeros, Chrono(100), zeros))`, in the order r|z|n.
 
     Args:

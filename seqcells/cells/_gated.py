@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
-from seqcells._linear import affine, gates
+from seqcells._linear import affine, gates, of_all_gates
 from seqcells._types import Params
 from seqcells.cells._dense import DenseCell
 from seqcells.initializers import GateInitializers
@@ -23,7 +23,7 @@ class GatedCell(DenseCell):
     """A cell with h_t = (1 - z_t) * h_{t-1} + z_t * n_t, whose candidate n reads r_t and h."""
 
     PARAMS: ClassVar[type]  # a NamedTuple of w_ih, w_hh, b_ih and b_hh
-    BIASES: ClassVar[tuple[str, ...]] = ("double", "single", "none")
+    BIASES: ClassVar[tuple[str, ...]] = ("double", "single", "candidate", "none")
 
     _: dataclasses.KW_ONLY
     reset_after: bool = True
@@ -46,7 +46,10 @@ class GatedCell(DenseCell):
         k_b, k_c = jax.random.split(k_bias)
         width = (self.hidden_size,)
         b_ih = self._draw("b_ih_init", k_b, width) if self.bias != "none" else None
-        b_hh = self._draw("b_hh_init", k_c, width) if self.bias == "double" else None
+        has_c = self.bias in ("double", "candidate")
+        b_hh = self._draw("b_hh_init", k_c, width) if has_c else None
+        if b_hh is not None and self.bias == "candidate":
+            b_hh = b_hh[-self.hidden_size :]
         return self.PARAMS(w_ih, w_hh, b_ih, b_hh)
 
     def project(self, params: Params, x: jax.Array) -> Gates:
@@ -55,7 +58,8 @@ class GatedCell(DenseCell):
 
     def mix(self, params: Params, carry: jax.Array) -> Gates:
         """Compute U h + c in the dtype of the carry, gate by gate. carry: float[*B, H]."""
-        return gates(affine(carry, params.w_hh, params.b_hh, carry.dtype), len(self.GATES))
+        c = of_all_gates(params.b_hh, params.w_hh.shape[1])
+        return gates(affine(carry, params.w_hh, c, carry.dtype), len(self.GATES))
 
     def gate(self, carry: jax.Array, drive: Gates, mixed: Gates) -> jax.Array:
         """Compute h_t for reset_after=True, elementwise.
@@ -90,7 +94,8 @@ class GatedCell(DenseCell):
         count = len(self.GATES) - 1  # without the candidate
         cut = self.hidden_size * count
         u, u_n = params.w_hh[:, :cut], params.w_hh[:, cut:]
-        c, c_n = (None, None) if params.b_hh is None else jnp.split(params.b_hh, [cut])
+        c = of_all_gates(params.b_hh, params.w_hh.shape[1])
+        c, c_n = (None, None) if c is None else jnp.split(c, [cut])
         mixed = gates(affine(carry, u, c, carry.dtype), count)
         r, z = self.reset_and_write(_sums(drive, mixed))
         n = jnp.tanh(drive[-1] + affine(r * carry, u_n, c_n, carry.dtype))

@@ -16,12 +16,12 @@ class GRUParams(NamedTuple):
     w_ih: jax.Array  # [D, 3H], W_r|W_z|W_n
     w_hh: jax.Array  # [H, 3H], U_r|U_z|U_n
     b_ih: jax.Array | None  # [3H], b_r|b_z|b_n; None if bias="none"
-    b_hh: jax.Array | None  # [3H], c_r|c_z|c_n; None unless bias="double"
+    b_hh: jax.Array | None  # [3H], c_r|c_z|c_n; [H], c_n, if bias="candidate"; or None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class GRU(GatedCell):
-    """Gated recurrent unit (Cho et al. 2014; in this form, Chung et al. 2014).
+    """Gated recurrent unit (Cho et al. 2014; Chung et al. 2014).
 
     z is the fraction that is WRITTEN, as in Chung et al. (2014, arXiv 1412.3555) and Haiku::
 
@@ -38,7 +38,8 @@ class GRU(GatedCell):
     Args:
         hidden_size: H, at least 1.
         reset_after: whether the gate scales the product; if False, it scales the carry.
-        bias: "double" (b and c), "single" (b alone) or "none".
+        bias: "double" (b and c), "single" (b alone), "candidate" (b and c_n, as Flax's GRUCell and
+            Equinox's train it) or "none".
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (r, z, n) of them.
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (r, z, n).
         b_ih_init: initialiser of b_ih, called on float[H] a gate; or a tuple (r, z, n).

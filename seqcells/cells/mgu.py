@@ -16,7 +16,7 @@ class MGUParams(NamedTuple):
     w_ih: jax.Array  # [D, 2H], W_f|W_n
     w_hh: jax.Array  # [H, 2H], U_f|U_n
     b_ih: jax.Array | None  # [2H], b_f|b_n; None if bias="none"
-    b_hh: jax.Array | None  # [2H], c_f|c_n; None unless bias="double"
+    b_hh: jax.Array | None  # [2H], c_f|c_n; [H], c_n, if bias="candidate"; or None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -27,13 +27,16 @@ class MGU(GatedCell):
 
         f_t = sigmoid(W_f x_t + b_f + U_f h_{t-1} + c_f)       forget gate
         n_t = tanh(W_n x_t + b_n + U_n (f_t * h_{t-1}) + c_n)  reset_after=False (the paper's)
-        n_t = tanh(W_n x_t + b_n + f_t * (U_n h_{t-1} + c_n))  reset_after=True (Flax's)
+        n_t = tanh(W_n x_t + b_n + f_t * (U_n h_{t-1} + c_n))  reset_after=True
         h_t = (1 - f_t) * h_{t-1} + f_t * n_t
+
+    Flax's MGUCell resets after the product, too, but its f is the fraction that is KEPT: another
+    function, whatever the weights.
 
     Args:
         hidden_size: H, at least 1.
         reset_after: whether the gate scales the product; if False, it scales the carry.
-        bias: "double" (b and c), "single" (b alone) or "none".
+        bias: "double" (b and c), "single" (b alone), "candidate" (b and c_n) or "none".
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (f, n) of them.
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (f, n).
         b_ih_init: initialiser of b_ih, called on float[H] a gate; or a tuple (f, n).

@@ -28,10 +28,11 @@ class MinGRU(ActivatedCell, LinearCell):
     z is the fraction that is WRITTEN, as in the paper::
 
         z_t = sigmoid(W_z x_t + b_z)
-        n_t = act(W_n x_t + b_n)              "identity" is the paper's
+        n_t = act(W_n x_t + b_n)              "identity" is the paper's equation
         h_t = (1 - z_t) * h_{t-1} + z_t * n_t
 
-    The paper computes in logarithms; since 0 < 1 - z < 1 nothing can overflow without them.
+    The paper's code computes in logarithms, for which it takes an n that is positive; since
+    0 < 1 - z < 1 nothing can overflow without them.
 
     Args:
         hidden_size: H, at least 1.

@@ -4,7 +4,7 @@ Each file has `load(arrays, model) -> params` and `dump(model, params) -> arrays
 where `arrays` is a plain dict of NumPy arrays in the framework's own names and layouts. A
 conversion only changes signs, transposes, reorders, and adds two biases. If it cannot be exact, it
 raises a ValueError with the reason. `save` and `load` keep a cell or layer and its parameters in a
-file.
+file. `fold_biases` brings a trained GRU into the form that Flax, Haiku and Equinox have.
 """
 
 from seqcells.interop import equinox as equinox
@@ -14,5 +14,6 @@ from seqcells.interop import linen as linen
 from seqcells.interop import nnx as nnx
 from seqcells.interop import onnx as onnx
 from seqcells.interop import torch as torch
+from seqcells.interop._fold import fold_biases as fold_biases
 from seqcells.interop.file import load as load
 from seqcells.interop.file import save as save

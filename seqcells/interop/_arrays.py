@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from seqcells import _check
 
@@ -53,8 +54,14 @@ def array(name: str, value: object) -> np.ndarray:
     """Return a value as a NumPy array of a floating dtype.
 
     Raises:
+        TypeError: if it is traced.
         ValueError: if it has no such form, or is float64 and JAX would round it.
     """
+    if isinstance(value, Tracer):
+        raise TypeError(
+            f"{name}: expected an array, got {value} in a traced function; convert weights outside "
+            f"of jit, grad and vmap, since values without a place must be seen to be zero"
+        )
     try:
         result = np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -68,7 +68,8 @@ def slots(weights: dict[str, str], biases: dict[str, str], order: str) -> tuple[
 
 def order(cell: Cell, field: str) -> Sequence[str]:
     """Return the gates in a field of the cell's parameters, in our order."""
-    return getattr(cell, "PEEPHOLES" if field == "p" else "GATES")
+    gates = getattr(cell, "PEEPHOLES" if field == "p" else "GATES")
+    return gates[-1:] if field == "b_hh" and getattr(cell, "bias", "") == "candidate" else gates
 
 
 def read(table: Table, cell: Cell, arrays: Arrays, zeros: Params) -> Params:
@@ -88,9 +89,11 @@ def read(table: Table, cell: Cell, arrays: Arrays, zeros: Params) -> Params:
     dtype = next(iter(arrays.values())).dtype
     fields = {}
     for field, like in zeros._asdict().items():
-        gates = {gate: blocks.pop((field, gate), None) for gate in order(cell, field)}
+        own = () if like is None else order(cell, field)
+        gates = {gate: blocks.pop((field, gate), None) for gate in own}
+        rest = {gate: block for (name, gate), block in blocks.items() if name == field}
+        _expect_zero(f"{cell} has no {field}", table, field, rest)
         if like is None:
-            _expect_zero(f"{cell} has no {field}", table, field, gates)
             fields[field] = None
             continue
         blank = np.split(like.astype(dtype), len(gates), axis=-1)[0]
@@ -205,7 +208,8 @@ def _expect_zero(
     """Raise unless the numbers that have no place on the other side are zero."""
     full = [gate for gate, block in blocks.items() if block is not None and block.any()]
     if full:
+        hint = "; sc.interop.fold_biases adds to b_ih what it can take over" * (field == "b_hh")
         raise ValueError(
             f"{field}: {lack} for the gates {', '.join(full)} ({table.where}), so zeros were "
-            f"expected there, got others: these weights cannot be represented exactly"
+            f"expected there, got others: these weights cannot be represented exactly{hint}"
         )

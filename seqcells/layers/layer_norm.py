@@ -26,10 +26,12 @@ class LayerNormParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class LayerNorm(SplitCell, _Wrapper):
-    """Layer norm inside the gates (Ba, Kiros & Hinton 2016).
+    """Layer norm inside the gates (after Ba, Kiros & Hinton 2016).
 
     What the input and what the carry send to each gate is normalised over the units by itself,
-    (a - mean) / sqrt(variance + eps) * scale + shift, before the two are added. The bias within a
+    (a - mean) / sqrt(variance + eps) * scale + shift, before the two are added. (The paper takes
+    the mean and variance over the gates of a product together, and normalises an LSTM's c as well,
+    where it enters the output.) The bias within a
     cell is part of what is normalised; with it gone, `GRU(64, bias="none")`, nothing is lost, since
     the shifts are biases.
 

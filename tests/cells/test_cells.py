@@ -129,6 +129,8 @@ SHAPES = {  # of each parameter by its name
     sc.RNN(H, bias="none"): {"w_ih": (D, H), "w_hh": (H, H), "b": None},
     sc.GRU(H): {"w_ih": (D, 9), "w_hh": (H, 9), "b_ih": (9,), "b_hh": (9,)},
     sc.GRU(H, bias="single"): {"w_ih": (D, 9), "w_hh": (H, 9), "b_ih": (9,), "b_hh": None},
+    sc.GRU(H, bias="candidate"): {"w_ih": (D, 9), "w_hh": (H, 9), "b_ih": (9,), "b_hh": (H,)},
+    sc.MGU(H, bias="candidate"): {"w_ih": (D, 6), "w_hh": (H, 6), "b_ih": (6,), "b_hh": (H,)},
     sc.GRU(H, reset_after=False, bias="none"): {
         "w_ih": (D, 9),
         "w_hh": (H, 9),
@@ -182,7 +184,7 @@ def test_a_cell_lists_the_biases_that_it_has_and_refuses_others(kind):
     assert set(kind.BIASES) == {cell.bias for cell in cells if hasattr(cell, "bias")}
     for bias in kind.BIASES:
         params = kind(H, bias=bias).init(jax.random.key(0), D)
-        given = {"none": 0, "single": 1, "double": 2}[bias]
+        given = {"none": 0, "single": 1, "double": 2, "candidate": 2}[bias]
         made = [name for name, leaf in params._asdict().items() if leaf is not None]
         assert sum(name[0] == "b" for name in made) == given
     for bias in ("both", True, None):

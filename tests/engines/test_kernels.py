@@ -16,7 +16,7 @@ from seqcells._flags import Flags
 from seqcells.engines import _platform
 from seqcells.engines.kernels import _blocks, _nvidia
 from tests.support import reference
-from tests.support.laws import assert_close, loss
+from tests.support.laws import ENGINES, B, D, H, assert_close, loss
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -282,3 +282,23 @@ def test_on_a_gpu_the_lean_scan_is_chosen_until_a_kernel_was_measured():
     long = sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100_000, 16, 64), "float32"))
     assert isinstance(long, sc.Deferred)
     assert long.chunk < 10_000
+
+
+@pytest.mark.parametrize("way", ["deferred", "triton", "tpu"])
+def test_a_bias_of_the_last_gate_alone_is_one_with_zeros_before_it(way):
+    one, both = sc.GRU(H, bias="candidate"), sc.GRU(H)
+    params = one.init(jax.random.key(0), D)._replace(b_hh=jnp.arange(1.0, H + 1))
+    full = params._replace(b_hh=jnp.concatenate([jnp.zeros(2 * H), params.b_hh]))
+    xs = jnp.sin(jnp.arange(3.0 * B * D)).reshape(3, B, D)
+
+    @jax.jit
+    def run(params, full):
+        ways = ((one, params, ENGINES[way]), (both, full, sc.Scan()))
+        vjps = [
+            jax.vjp(lambda p, c=c, e=e: sc.unroll(c, p, xs, engine=e)[1], p) for c, p, e in ways
+        ]
+        return [(ys, back(ys)[0]) for ys, back in vjps]
+
+    (ys, grads), (expected, wanted) = run(params, full)
+    assert_close(ys, expected, 1e-5)
+    assert_close(grads, wanted._replace(b_hh=wanted.b_hh[-H:]), 1e-5)

@@ -65,6 +65,12 @@ def _cases() -> dict[str, Case]:
             cases[f"mgu-{reset}-{bias}"] = Case(
                 sc.MGU(H, reset_after=reset_after, bias=bias), step, np.zeros(H)
             )
+        step = functools.partial(reference.gru_step, reset_after=reset_after)
+        cell = sc.GRU(H, reset_after=reset_after, bias="candidate")
+        cases[f"gru-{reset}-candidate"] = Case(cell, step, np.zeros(H))
+    step = functools.partial(reference.mgu_step, reset_after=True)
+    cell = sc.MGU(H, reset_after=True, bias="candidate")
+    cases["mgu-after-candidate"] = Case(cell, step, np.zeros(H))
     fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H))
     lstms = {
         "bias": sc.LSTM(H),

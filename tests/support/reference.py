@@ -33,12 +33,19 @@ def rnn_step(params, h, x, activation="tanh"):
     return h, h
 
 
+def biases(c, gates, size):
+    """The biases of each gate; one of [size] belongs to the last alone."""
+    if c is None:
+        return (0,) * gates
+    return (0,) * (gates - 1) + (c,) if len(c) == size else np.split(c, gates)
+
+
 def gru_step(params, h, x, reset_after=True):
     """z is the fraction that is written; gates stand in the order r|z|n."""
     w_r, w_z, w_n = np.split(params[0], 3, axis=-1)
     u_r, u_z, u_n = np.split(params[1], 3, axis=-1)
     b_r, b_z, b_n = (0, 0, 0) if params[2] is None else np.split(params[2], 3)
-    c_r, c_z, c_n = (0, 0, 0) if params[3] is None else np.split(params[3], 3)
+    c_r, c_z, c_n = biases(params[3], 3, len(h))
     r = sigmoid(w_r.T @ x + b_r + u_r.T @ h + c_r)
     z = sigmoid(w_z.T @ x + b_z + u_z.T @ h + c_z)
     if reset_after:
@@ -54,7 +61,7 @@ def mgu_step(params, h, x, reset_after=False):
     w_f, w_n = np.split(params[0], 2, axis=-1)
     u_f, u_n = np.split(params[1], 2, axis=-1)
     b_f, b_n = (0, 0) if params[2] is None else np.split(params[2], 2)
-    c_f, c_n = (0, 0) if params[3] is None else np.split(params[3], 2)
+    c_f, c_n = biases(params[3], 2, len(h))
     f = sigmoid(w_f.T @ x + b_f + u_f.T @ h + c_f)
     if reset_after:
         n = np.tanh(w_n.T @ x + b_n + f * (u_n.T @ h + c_n))

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells._cell import Cell, Params, SplitCell
+from seqcells._linear import of_all_gates
 from seqcells.engines.deferred.schedule import StepShapes
 
 
@@ -37,6 +38,7 @@ def product(cell: SplitCell, params: Params, dtype: jnp.dtype) -> Product:
     size = w.shape[0]
     gates = w.shape[1] // size
     u = jnp.moveaxis(w.reshape(size, gates, size), 1, 0).astype(dtype)
+    b = of_all_gates(b, w.shape[1])
     return Product(u, None if b is None else b.reshape(gates, size).astype(dtype))
 
 
