@@ -20,6 +20,13 @@ def laws(session: nox.Session) -> None:
 
 
 @nox.session
+def mutants(session: nox.Session) -> None:
+    """Make small mistakes in the library, and count those that the tests see."""
+    session.install("-e", ".[exp,sweep,test]")
+    session.run("python", "-m", "scripts.mutants", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and the direction of imports."""
     session.install("-e", ".[dev]")

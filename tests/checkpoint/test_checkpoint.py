@@ -1,11 +1,13 @@
 """Checkpoints: loading returns the bits that were saved, and damaged files are never used."""
 
+import collections
 import errno
 import hashlib
 import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -106,6 +108,57 @@ def test_keep_generations_are_kept(tmp_path):
         checkpoints.save(step, TREE)
     numbers = [int(path.name.split("-")[1]) for path in generations(checkpoints)]
     assert numbers == [2, 3, 4]
+
+
+def test_a_generation_is_on_the_disk_before_it_has_its_name(saved, monkeypatch):
+    """Every file and folder of it, at its full length; then the list of names."""
+    synced, sync, rename = {}, os.fsync, Path.rename
+
+    def note(handle):
+        path = Path(f"/proc/self/fd/{handle}").resolve()
+        synced[path] = os.fstat(handle).st_size if path.is_file() else None
+        sync(handle)
+
+    def renamed(part, whole):
+        inside = [part, *part.rglob("*")]
+        assert {p: p.stat().st_size if p.is_file() else None for p in inside} == {
+            p: synced[p] for p in inside
+        }
+        assert len(generations(saved)) == 3  # with the older ones
+        synced.clear()
+        return rename(part, whole)
+
+    monkeypatch.setattr(os, "fsync", note)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", renamed)
+        patch.setattr(saved, "_prune", lambda: None)  # which renames what it removes
+        saved.save(3, TREE)
+    assert len(generations(saved)) == 3
+    assert saved.folder in synced
+
+
+def test_the_manifest_has_what_it_promises(saved):
+    text = (generations(saved)[-1] / "manifest.json").read_text()
+    manifest = json.loads(text)["content"]
+    config = json.loads(json.dumps(CONFIG))
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
+    assert (manifest["step"], manifest["about"], manifest["config"]) == (2, {"best": 2}, config)
+    assert manifest["config_sha256"] == digest
+    assert set(manifest["versions"]) == {"seqcells", "jax", "orbax"}
+    for leaf, name in zip(manifest["leaves"], sorted(TREE), strict=True):
+        shape, dtype = list(TREE[name].shape), str(TREE[name].dtype)
+        assert (leaf["path"], leaf["shape"], leaf["dtype"]) == (name, shape, dtype)
+        assert leaf["sha256"] == hashlib.sha256(TREE[name].tobytes()).hexdigest()
+
+
+def test_leaves_in_another_order_are_refused(tmp_path):
+    """Leaves of one shape and dtype, whose places alone say which is which."""
+    Pair, Other = (
+        collections.namedtuple("Pair", names) for names in (("one", "two"), ("two", "one"))
+    )
+    Checkpoints(tmp_path, {}).save(1, Pair(np.zeros(2), np.ones(2)))
+    with pytest.raises(CheckpointError, match="the same in another order"):
+        Checkpoints(tmp_path, {}).load(Other(np.zeros(2), np.zeros(2)))
 
 
 def test_delete_removes_all(saved):

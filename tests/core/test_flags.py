@@ -65,7 +65,7 @@ def test_reverse_reads_every_sequence_from_its_own_last_valid_step(case):
     flipped = problem.xs.copy()
     for b, n in enumerate(lengths):
         flipped[:n, b] = problem.xs[:n, b][::-1]
-    params, carry, flags = problem.params, problem.carry, all_flags(lengths=lengths)
+    params, carry, flags = problem.params, problem.carry, {"lengths": lengths}
     backward = run(case.cell, params, problem.xs, carry, flags, True, sc.Scan())
     forward = run(case.cell, params, flipped, carry, flags, False, sc.Scan())
     assert_close(backward[0], forward[0])
@@ -103,6 +103,47 @@ def test_lengths_masks_resets_and_reverse_compose(case, engine, lengths, mask, r
     dirty, trash = laws.spoiled(problem, flags)
     got = run(case.cell, dirty.params, dirty.xs, dirty.carry, trash, reverse, engine)
     assert_close(got, laws.expect(case, problem, flags, reverse))
+
+
+def tally(params, carry, x):
+    """Put out leaves of every kind of number; none is zero or False of itself."""
+    h, n = carry
+    new = (jnp.tanh(h + params * x), n + 1)
+    return new, {"float": new[0] + 2, "int": new[1], "bool": new[0] > -2}
+
+
+TALLY = sc.FunctionCell(
+    tally,
+    lambda x: (jnp.zeros_like(x), jnp.zeros_like(x, shape=x.shape[:-1], dtype=int)),
+    lambda key, size: jnp.ones(size),
+)
+MODELS = {"cell": TALLY, "layer": sc.Recurrent(TALLY), "stack": sc.Stack((sc.GRU(D), TALLY))}
+
+
+@pytest.mark.parametrize(("way", "reverse"), [("scan", False), ("chunk3", True)])
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
+def test_outputs_of_every_dtype_are_zero_and_carries_held_at_padding(model, way, reverse):
+    params, xs = model.init(jax.random.key(0), D), draw(CASES["function"]).xs
+    flags = laws.draw_flags()
+    valid = laws.valid_steps(flags)
+    args = (model, params, xs, None, flags, reverse, laws.ENGINES[way])
+    carry, ys = run(*args)
+    _, counts = carry[-1] if isinstance(model, sc.Stack) else carry
+    np.testing.assert_array_equal(counts, tallied(valid, flags["resets"], reverse))
+    kinds = {name: leaf.dtype.kind for name, leaf in ys.items()}
+    assert kinds == {"float": "f", "int": "i", "bool": "b"}
+    for leaf in ys.values():
+        assert np.all(np.asarray(leaf)[valid] != 0)
+        assert not np.any(np.asarray(leaf)[~valid])
+
+
+def tallied(valid, resets, reverse):
+    """The valid steps that are read since the last start of a sequence, [B]."""
+    counts = []
+    for steps, starts in zip(valid.T, resets.T, strict=True):
+        parts = laws.reference.cut(np.flatnonzero(steps), starts)
+        counts.append(len(parts[0 if reverse else -1]) if parts else 0)
+    return counts
 
 
 @pytest.mark.laws("carries")

@@ -68,9 +68,12 @@ def gates_of(params, name, n):
     return np.split(np.asarray(getattr(params, name), np.float64), n, axis=-1)
 
 
-@pytest.mark.parametrize(("cell", "n"), [(sc.RNN(8), 1), (sc.GRU(8), 3)], ids=["RNN", "GRU"])
-def test_every_gate_is_orthogonal_by_itself(cell, n):
-    cell = dataclasses.replace(cell, w_hh_init=inits.Orthogonal(1.0))
+DENSE = [sc.RNN(8), sc.GRU(8), sc.MGU(8), sc.LSTM(8)]
+
+
+@pytest.mark.parametrize("cell", DENSE, ids=repr)
+def test_every_gate_is_orthogonal_by_itself_unless_said_otherwise(cell):
+    n = len(cell.GATES)
     blocks = gates_of(cell.init(KEY, 2), "w_hh", n)
     for block in blocks:
         np.testing.assert_allclose(block.T @ block, np.eye(8), atol=1e-5)
@@ -105,13 +108,13 @@ def test_vmapped_orthogonal_matrices_are_those_of_a_loop():
     np.testing.assert_array_equal(jax.vmap(draw)(keys), jnp.stack([draw(key) for key in keys]))
 
 
-@pytest.mark.parametrize("count", [3, 15, 40])
-def test_a_sparse_matrix_has_few_inputs_a_unit_and_its_spectral_radius(count):
-    draw = jax.jit(jax.vmap(lambda key: inits.Sparse(count, 0.95)(key, (20, 20), "float32")))
+@pytest.mark.parametrize(("count", "radius"), [(3, 0.95), (15, 0.5), (40, 1.3)])
+def test_a_sparse_matrix_has_few_inputs_a_unit_and_its_spectral_radius(count, radius):
+    draw = jax.jit(jax.vmap(lambda key: inits.Sparse(count, radius)(key, (20, 20), "float32")))
     for matrix in np.float64(draw(jax.random.split(KEY, 3))):
         np.testing.assert_array_equal(np.count_nonzero(matrix, axis=0), min(count, 20))
         assert len(set(np.count_nonzero(matrix, axis=1))) > 1 or count > 20  # rows are not chosen
-        assert np.abs(np.linalg.eigvals(matrix)).max() == pytest.approx(0.95, rel=1e-5)
+        assert np.abs(np.linalg.eigvals(matrix)).max() == pytest.approx(radius, rel=1e-5)
 
 
 MANY = """
@@ -145,10 +148,14 @@ def test_glorot_is_uniform_within_the_bound_of_one_gate():
         assert stats.kstest(block.ravel(), stats.uniform(-bound, 2 * bound).cdf).pvalue > 0.01
 
 
-def test_lecun_has_variance_one_over_inputs():
+def test_lecun_is_truncated():
     for block in gates_of(sc.GRU(80).init(KEY, 50), "w_ih", 3):
-        assert np.var(block) * 50 == pytest.approx(1, rel=0.1)
         assert np.abs(block).max() <= 2 / 0.87 / np.sqrt(50)  # truncated at two deviations
+
+
+def test_lecun_has_the_variance_that_its_scale_says():
+    matrix = np.asarray(inits.Lecun(3.0)(KEY, (50, 200), "float32"))
+    assert np.var(matrix) * 50 == pytest.approx(3, rel=0.1)
 
 
 def test_uniform_is_uniform():
@@ -179,6 +186,37 @@ def test_chrono_makes_timescales_uniform_from_2_to_t_max(t_max):
     written, _ = cell.step(blank, jnp.zeros(2000), jnp.zeros(1))  # z * tanh(40)
     timescales = 1 / np.asarray(written, np.float64)
     assert stats.kstest(timescales, stats.uniform(2, t_max - 2).cdf).pvalue > 0.01
+
+
+BIASES = {  # the biases with which a cell of two units starts
+    sc.RNN(2): {"b": [0, 0]},
+    sc.GRU(2): {"b_ih": [0] * 6, "b_hh": [0] * 6},
+    sc.MGU(2, bias="double"): {"b_ih": [0] * 4, "b_hh": [0] * 4},
+    sc.LSTM(2, peepholes=True): {"b": [0, 0, 1, 1, 0, 0, 0, 0], "p": [0] * 6},  # i|f|g|o
+    sc.IndRNN(2): {"b": [0, 0]},
+    sc.MinGRU(2): {"b": [0] * 4},
+}
+
+
+@pytest.mark.parametrize("cell", BIASES, ids=repr)
+def test_a_cell_starts_with_these_biases(cell):
+    params = cell.init(KEY, 1)
+    biases = {name: value.tolist() for name, value in params._asdict().items() if name[0] in "bp"}
+    assert biases == BIASES[cell]
+
+
+def test_an_indrnn_starts_with_carries_that_are_kept_in_part():
+    w_hh = np.asarray(sc.IndRNN(2000).init(KEY, 1).w_hh)
+    assert stats.kstest(w_hh, stats.uniform(0, 1).cdf).pvalue > 0.01
+
+
+@pytest.mark.parametrize("cell", [*DENSE, sc.IndRNN(8), sc.MinGRU(8), sc.LRU(8)], ids=repr)
+def test_input_weights_start_as_lecun_says(cell):
+    """Those of the LRU are complex: each part has half of the variance."""
+    params = dataclasses.replace(cell, hidden_size=100).init(KEY, 50)
+    for block in gates_of(params, "w_ih", len(cell.GATES)):
+        expected = 0.5 if isinstance(cell, sc.LRU) else 1
+        assert np.var(block) * 50 == pytest.approx(expected, rel=0.1)
 
 
 def test_a_tuple_gives_every_gate_its_own():

@@ -105,16 +105,29 @@ def test_a_sum_of_1000_ones_is_not_rounded_away(carrier, dtype):
     assert float(carry[0]) == pytest.approx(1 - (1 - z) ** 1000, rel=1e-4)
 
 
-@over_built_in
+def narrow_and_wide(case):
+    """A cell that computes in bfloat16 with one that computes in float32; params and a carry."""
+    cell, params = with_dtypes(case.cell, dtype="bfloat16"), draw(case).params
+    rng, x = np.random.default_rng(0), jnp.zeros(laws.D, "bfloat16")
+    carry = jax.tree.map(lambda a: jnp.float32(rng.normal(size=a.shape)), cell.init_carry(x))
+    wide = with_dtypes(case.cell, dtype="float32")
+    return cell, wide, jax.tree.map(jnp.float32, params), carry, x
+
+
+@laws.over_forms
 def test_a_carry_is_multiplied_as_it_is(case):
     """The recurrent product of a narrow computation is wide: 257 is 256 in bfloat16."""
-    cell = with_dtypes(case.cell, dtype="bfloat16")
-    rng = np.random.default_rng(0)
-    params, xs = jax.tree.map(np.float32, draw(case)[:2])
-    x = jnp.zeros_like(xs[0, 0], dtype="bfloat16")
-    carry = jax.tree.map(lambda a: jnp.float32(rng.normal(size=a.shape)), cell.init_carry(x))
-    narrow, wide = cell.step(params, carry, x)[0], case.cell.step(params, carry, 0 * xs[0, 0])[0]
-    assert_close(narrow, wide, 1e-6)
+    narrow, wide, params, carry, x = narrow_and_wide(case)
+    got, expected = (cell.step(params, carry, x)[0] for cell in (narrow, wide))
+    assert_close(got, expected, 1e-6)
+
+
+@laws.over_forms
+def test_a_carry_is_read_as_it_is(case):
+    """And only what comes of it is rounded."""
+    narrow, wide, params, carry, x = narrow_and_wide(case)
+    got, expected = (cell.read(params, carry, cell.project(params, x)) for cell in (narrow, wide))
+    assert_close(np.float32(got), np.float32(expected.astype("bfloat16")), 0)
 
 
 @over_built_in

@@ -135,9 +135,28 @@ mapped = jax.shard_map(stepped, mesh=mesh, in_specs=specs, out_specs=P(None, "ba
 near(jax.jit(mapped)(params, xs, resets), jax.jit(stepped)(params, xs, resets))
 """
 
+TRAINED = """
+# Two devices that share each step take the mean of what each would do with a key of its own.
+def loss(params, key, hparams):
+    noise = jax.random.normal(key, (3,))
+    return jnp.mean(jnp.square(params["w"] - noise)), {"largest": jnp.max(noise), "two": 2}
+
+def whole(params, key, hparams):
+    each = [loss(params, jax.random.fold_in(key, rank), hparams) for rank in range(2)]
+    return jax.tree.map(lambda a, b: (a + b) / 2, *each)
+
+def fitted(loss, **more):
+    hparams = sc.train.HParams(0.1, max_norm=0.5)
+    state = sc.train.init({"w": jnp.ones(3)}, hparams, jax.random.key(1))
+    state, metrics = sc.train.fit(loss, state, hparams, 3, segment=2, **more)
+    return state.params, state.opt_state, metrics
+
+near(fitted(loss, mesh=mesh), fitted(whole))
+"""
+
 
 def test_of_a_sharded_batch_the_gradients_of_the_weights_meet_and_of_a_sweep_nothing(pytestconfig):
-    run = [sys.executable, "-c", HEAD + AUTO + SHARD_MAP + SWEEP + DIAGNOSED + STEPS]
+    run = [sys.executable, "-c", HEAD + AUTO + SHARD_MAP + SWEEP + DIAGNOSED + STEPS + TRAINED]
     env = os.environ | {"JAX_PLATFORMS": "cpu"}
     root = pytestconfig.rootpath
     done = subprocess.run(run, capture_output=True, text=True, env=env, cwd=root)

@@ -122,12 +122,16 @@ def test_vmap_over_stacked_params_equals_a_loop(case):
     assert_close(got, jax.tree.map(lambda *a: jnp.stack(a), *loop))
 
 
-def test_unroll_itself_can_be_mapped_over_stacked_params():
+@pytest.mark.parametrize("axis", range(4))
+def test_unroll_itself_can_be_mapped_over_params_and_any_axis_of_inputs(axis):
     case = CASES["gru-after-double"]
     problems, many = laws.draw_many(case)
-    xs = jnp.asarray(problems[0].xs)
-    _, ys = jax.vmap(sc.unroll, (None, 0, None))(case.cell, many, xs)
-    assert_close(ys[1], run(case.cell, problems[1].params, xs)[1])
+    xs = jnp.stack([problem.xs for problem in problems], axis)
+    _, ys = jax.vmap(sc.unroll, (None, 0, axis))(case.cell, many, xs)
+    for problem, own in zip(problems, ys, strict=True):
+        assert_close(own, run(case.cell, problem.params, problem.xs)[1])
+    _, ys = jax.vmap(sc.unroll, (None, 0, None))(case.cell, many, problems[0].xs)
+    assert_close(ys[1], run(case.cell, problems[1].params, problems[0].xs)[1])
 
 
 @over_families
@@ -233,21 +237,28 @@ def test_streaming_step_by_step_gives_what_one_unroll_gives(case, dtype):
 
 
 @pytest.mark.laws("start")
+@laws.over_pairs
+@laws.over_directions
+def test_a_reset_takes_the_carry_that_is_given_for_it(case, engine, reverse):
+    """With resets alone: no step is padding."""
+    problem, fresh = draw(case), draw(case, seed=1).carry
+    flags = {"resets": draw_flags()["resets"]}
+    args = (case.cell, problem.params, problem.xs)
+    expected = laws.expect(case, problem, flags, reverse, fresh)
+    assert_close(run(*args, problem.carry, flags, reverse, engine, fresh=fresh), expected)
+
+
+@pytest.mark.laws("begin")
 @over_families
 @laws.over_directions
-def test_a_reset_takes_the_carry_that_is_given_for_it(case, reverse):
+def test_a_sequence_starts_with_the_carry_that_resets_take(case, reverse):
     problem, fresh = draw(case), draw(case, seed=1).carry
     flags = laws.all_flags(resets=draw_flags()["resets"])
-    options = {"reset_carry": fresh, "reverse": reverse}
-    got = sc.unroll(case.cell, problem.params, problem.xs, problem.carry, **flags, **options)
-    assert_close(got, laws.expect(case, problem, flags, reverse, fresh))
-    begun = sc.unroll(case.cell, problem.params, problem.xs, **flags, **options)
-    assert_close(begun, laws.expect(case, problem._replace(carry=fresh), flags, reverse, fresh))
-    carries = sc.trajectory(
-        case.cell, problem.params, problem.xs, problem.carry, **flags, **options
-    )
-    last = jax.tree.map(lambda a: a[0 if reverse else -1], carries)
-    assert_close(last, got[0])
+    args = (case.cell, problem.params, problem.xs, None, flags, reverse)
+    begun = laws.expect(case, problem._replace(carry=fresh), flags, reverse, fresh)
+    assert_close(run(*args, fresh=fresh), begun)
+    carries = laws.run_trajectory(*args, fresh=fresh)
+    assert_close(jax.tree.map(lambda a: a[0 if reverse else -1], carries), begun[0])
 
 
 def test_lengths_above_127_are_counted():

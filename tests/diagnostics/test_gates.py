@@ -119,6 +119,12 @@ def test_saturation_is_the_share_of_large_carries_on_either_side():
     assert_close(saturation(carries, mask=mask), np.array([1.0, 0.0]))
 
 
+def test_what_is_at_a_bound_is_not_beyond_it():
+    shares = shares_of(np.array([[0.05, 0.95]]))
+    assert_close((shares.closed, shares.open), (np.zeros(2), np.zeros(2)))
+    assert_close(saturation(np.array([[0.5, -0.5, 0.51]]), 0.5), np.array([0, 0, 1.0]))
+
+
 def test_saturation_of_an_rnn_whose_bias_saturates_one_unit():
     params = sc.RNNParams(np.zeros((D, 2)), np.zeros((2, 2)), np.array([-2.0, 1.0]))  # tanh: -.96
     carries = sc.trajectory(sc.RNN(2), params, np.ones((T, B, D)))

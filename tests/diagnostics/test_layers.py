@@ -109,9 +109,10 @@ def test_the_dynamics_of_a_net_are_those_of_its_step():
 def test_a_layers_gradient_goes_through_the_layers_above(name, loss):
     """Against a loop in which one layer's carry is nudged after every step."""
     layers, (params, xs) = NETS[name].layers, drawn(NETS[name])
-    norms = by_layer(NETS[name], params, xs, loss)
+    first = jax.tree.map(jnp.cos, sc.unroll(NETS[name], params, xs)[0])
+    norms = by_layer(NETS[name], params, xs, loss, first)
     assert len(norms) == len(layers)
-    for i, (cell, own, seen, start) in enumerate(recurrences(NETS[name], params, xs)):
+    for i, (cell, own, seen, start) in enumerate(recurrences(NETS[name], params, xs, first)):
 
         def moved(nudges, i=i, cell=cell, own=own, seen=seen, carry=start):
             ys = []
@@ -120,8 +121,8 @@ def test_a_layers_gradient_goes_through_the_layers_above(name, loss):
                 carry = jax.tree.map(lambda a, e, t=t: a + e[t], carry, nudges)
                 ys.append(cell.read(own, carry, cell.project(own, seen[t])))
             out = jnp.stack(ys)
-            for layer, above in zip(layers[i + 1 :], params[i + 1 :], strict=True):
-                out = sc.unroll(layer, above, out)[1]
+            for layer, *above in zip(layers[i + 1 :], params[i + 1 :], first[i + 1 :], strict=True):
+                out = sc.unroll(layer, above[0], out, above[1])[1]
             return loss(out)
 
         still = jax.tree.map(lambda a: jnp.zeros((T, *a.shape)), start)

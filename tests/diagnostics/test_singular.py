@@ -124,6 +124,14 @@ def test_a_bound_is_reached_by_a_symmetric_linear_net():
     assert_close(np.exp(largest), 0.9 ** np.arange(21.0), 1e-10)
 
 
+@pytest.mark.parametrize(("name", "slope"), [("tanh", 1), ("relu", 1), ("sigmoid", 0.25)])
+def test_the_bound_is_the_norm_times_the_steepest_slope(name, slope):
+    params = sc.RNNParams(np.ones((D, H)), 1.5 * rotation(), None)
+    assert_close(bound(sc.RNN(H, name), params, 3), (1.5 * slope) ** 3)
+    diagonal = sc.IndRNNParams(np.ones((D, H)), np.array([0.5, -1.5, 1.0]), None)
+    assert_close(bound(sc.IndRNN(H, name), diagonal, 3), (1.5 * slope) ** 3)
+
+
 @pytest.mark.parametrize("name", sorted({*ACTIVATIONS, *STEEPEST}))
 def test_no_activation_is_steeper_than_the_bound_takes_it_to_be(name):
     act = ACTIVATIONS.get(name, getattr(jax.nn, name, None))

@@ -124,6 +124,47 @@ def test_vmap_on_either_side_is_that_of_the_plain_scan(way, axes):
     assert_as_the_scan(way, all_of)
 
 
+@pytest.mark.parametrize("way", ["kept", "batched"])
+def test_members_stand_on_any_axis_of_weights_inputs_carry_and_flags(way):
+    """Values and gradients are those of a loop over the members."""
+    loss, members = Loss("gru-after-double", way), 3
+    resets = np.random.default_rng(1).random((members, STEPS, BATCH)) < 0.4
+    each = [jax.tree.map(lambda a, m=m: (1 - 0.6 * m) * a, loss.args) for m in range(members)]
+    axes = (sc.GRUParams(1, 2, 1, 0), 3, 2, 1)  # of the params, xs, the carry and resets
+
+    def graded(params, xs, carry, resets, engine=loss.engine):
+        def of(*args):
+            carry, ys = sc.unroll(loss.case.cell, *args, resets=resets, engine=engine)
+            return jnp.sum(jnp.sin(ys)) + jnp.sum(jnp.cos(carry))
+
+        return jax.value_and_grad(of, (0, 1, 2))(params, xs, carry)
+
+    args = [(*one, reset) for one, reset in zip(each, resets, strict=True)]
+    stacked = jax.tree.map(lambda axis, *a: jnp.stack(a, axis), axes, *args)
+    got = jax.jit(jax.vmap(graded, axes, (0, axes[:3])))(*stacked)
+    alone = jax.jit(lambda *one: graded(*one, engine=sc.Scan()))
+    loop = [alone(*one) for one in args]
+    values, gradients = zip(*loop, strict=True)
+    expected = jax.tree.map(lambda axis, *a: jnp.stack(a, axis), axes[:3], *gradients)
+    assert_close(got, (jnp.stack(values), expected))
+
+
+def test_what_members_share_has_the_sum_of_their_gradients():
+    loss = Loss("gru-after-double", "kept")
+    params, xs, carry = loss.args
+    many = jax.tree.map(lambda a: jnp.stack([a, -a, 0.5 * a]), params)
+
+    def total(xs, carry, engine):
+        def of(params):
+            carry_after, ys = sc.unroll(loss.case.cell, params, xs, carry, engine=engine)
+            return jnp.sum(jnp.sin(ys)) + jnp.sum(jnp.cos(carry_after))
+
+        return jnp.sum(jax.vmap(of)(many))
+
+    graded = jax.jit(jax.grad(total, (0, 1)))
+    assert_close(*(graded(xs, carry, engine) for engine in (loss.engine, sc.Scan())))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["kept", "batched"])
 def test_second_derivatives_of_many_members_are_those_of_the_plain_scan(way):
@@ -143,14 +184,15 @@ def test_second_derivatives_of_many_members_are_those_of_the_plain_scan(way):
     assert_as_the_scan(way, all_of)
 
 
-def test_a_learned_carry_has_its_gradient():
+@pytest.mark.parametrize("reverse", [False, True])
+def test_a_learned_carry_has_its_gradient(reverse):
     case = CASES["lstm-bias"]
     problem = draw(case, (BATCH,), steps=STEPS)
     resets = np.zeros((STEPS, BATCH), bool)
     resets[3] = True
 
     def loss(fresh, engine):
-        flags = {"resets": resets, "reset_carry": fresh, "engine": engine}
+        flags = {"resets": resets, "reset_carry": fresh, "engine": engine, "reverse": reverse}
         return jnp.sum(jnp.sin(sc.unroll(case.cell, problem.params, problem.xs, **flags)[1]))
 
     graded = jax.jit(jax.grad(loss))

@@ -166,7 +166,6 @@ def test_one_turn_of_the_loop_holds_as_many_steps_as_asked_for(checkpoint):
     assert "unroll=5" in str(jaxpr(jnp.zeros((T, B, D))))
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "reverse"), [("function", False), ("lstm-bias", True)])
 @pytest.mark.usefixtures("x64")
 def test_a_window_stops_the_gradient_and_nothing_else(name, reverse):

@@ -5,6 +5,7 @@ import inspect
 import json
 import sys
 import typing
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -136,6 +137,26 @@ def test_any_reader_sees_names_shapes_dtypes_and_the_configuration(path):
         header = file.metadata()
     assert json.loads(header["config"])["forward"]["hidden_size"] == H
     assert header["input_size"] == "3"
+
+
+def test_an_interrupted_save_leaves_the_old_file(path, monkeypatch):
+    sc.interop.save(path, GRU, drawn(GRU))
+    before, write = path.read_bytes(), Path.write_bytes
+
+    def half(self, data):
+        write(self, data[: len(data) // 2])
+        raise OSError("a full disk")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(OSError, match="a full disk"):
+        sc.interop.save(path, GRU, drawn(GRU, seed=1))
+    assert path.read_bytes() == before
+
+
+def test_a_file_of_another_format_is_refused(path):
+    foreign(path, RNN1, format="seqcells-2", input_size="1")
+    with pytest.raises(ValueError, match=r"net\.safetensors: expected a file of sc\.interop\.save"):
+        sc.interop.load(path)
 
 
 def own_init(key, shape, dtype):

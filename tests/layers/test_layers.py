@@ -10,6 +10,7 @@ from flax import nnx
 
 import seqcells as sc
 from tests.support.laws import (
+    BACKWARD,
     FORWARD,
     NETS,
     B,
@@ -100,6 +101,37 @@ def test_a_carry_goes_on_where_it_was(name):
     assert_close((carry, jnp.concatenate([first, second])), sc.unroll(net, params, XS), 1e-6)
 
 
+def parts_of(net, before, after):
+    """The carries of a net with those of `before` where it reads forward, else of `after`."""
+    if isinstance(net, sc.Bidirectional):
+        return sc.layers.Both(before.forward, after.backward)
+    if isinstance(net, sc.Stack):
+        return tuple(map(parts_of, net.layers, before, after))
+    if isinstance(net, sc.Residual):
+        return parts_of(net.layer, before, after)
+    return after if isinstance(net, sc.Recurrent) and net.reverse else before
+
+
+@pytest.mark.parametrize("net", BACKWARD.values(), ids=BACKWARD)
+def test_packed_sequences_are_separate_ones_each_from_a_carry_of_its_own(net):
+    """What is read first starts from `carry`, what is read after a reset from `reset_carry`.
+
+    That layers which read forward do so too is the law of the one verb, in core/test_step.py.
+    """
+    params, rng = net.init(KEY, D), np.random.default_rng(0)
+    shapes = jax.eval_shape(lambda: net.init_carry(XS[0], params))
+    carry, fresh = (
+        jax.tree.map(lambda a: rng.normal(size=a.shape).astype("float32"), shapes) for _ in range(2)
+    )
+    resets = np.zeros((T, B), bool)
+    resets[4] = True
+    whole = jax.jit(lambda **flags: sc.unroll(net, params, XS, carry, **flags))
+    end, ys = whole(resets=resets, reset_carry=fresh)
+    one, first = sc.unroll(net, params, XS[:4], parts_of(net, carry, fresh))
+    two, second = sc.unroll(net, params, XS[4:], parts_of(net, fresh, carry))
+    assert_close((end, ys), (parts_of(net, two, one), jnp.concatenate([first, second])), 1e-5)
+
+
 def test_a_recurrent_layer_is_its_cell():
     cell = sc.GRU(H)
     params = cell.init(KEY, D)
@@ -158,6 +190,12 @@ def test_a_stack_is_one_on_the_other():
         carry, ys = sc.unroll(cell, p, ys, **FLAGS)
         carries.append(carry)
     assert_same_bits(sc.unroll(net, params, XS, **FLAGS), (tuple(carries), ys))
+
+
+def test_layers_of_one_kind_start_with_parameters_of_their_own():
+    one, two = sc.Stack((sc.GRU(D), sc.GRU(D))).init(KEY, D)
+    assert np.all(one.w_ih != two.w_ih)
+    assert np.all(one.w_hh != two.w_hh)
 
 
 def test_a_stack_of_one_cell_is_that_cell():

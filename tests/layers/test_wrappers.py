@@ -102,6 +102,77 @@ def test_the_recurrent_mask_is_on_the_product():
     assert_same_bits(ys[2], ys[0] ** 3)
 
 
+ONES = jnp.ones((2, 2, 100))  # two steps of two rows
+THROUGH = identity(100, 1.0, 0.0)  # puts out what it reads
+HELD = identity(100, 0.0, 1.0)  # puts out what it held
+
+
+def zeros(net, params, carry=None):
+    """Where noise makes an output zero, bool[T, B, H]."""
+    return np.asarray(sc.unroll(net, params, ONES, carry, key=KEY)[1] == 0)
+
+
+def kept(cell, params):
+    """Where zoneout keeps a carry of ones, for each leaf bool[B, H]."""
+    ones = jax.tree.map(jnp.ones_like, cell.init_carry(ONES[0]))
+    carry, _ = sc.unroll(cell, params, ONES[:1], ones, key=KEY)
+    return [np.asarray(leaf == 1) for leaf in jax.tree.leaves(carry)]
+
+
+def halves():
+    cell, params = THROUGH
+    layer = sc.Bidirectional(sc.VariationalDropout(cell, 0.5))
+    return np.split(zeros(layer, sc.layers.Both(params, params))[0], 2, axis=-1)
+
+
+def leaves():
+    """Dropout of inputs that are a pair of arrays."""
+    step, start = (lambda params, carry, x: (carry, x)), (lambda x: 0 * x[0])
+    cell = sc.FunctionCell(step, start, lambda key, size: None)
+    net = sc.VariationalDropout(cell, 0.5)
+    return [np.asarray(y == 0)[0] for y in sc.unroll(net, None, (ONES, ONES), key=KEY)[1]]
+
+
+MASKS = {  # pairs of masks that are drawn apart
+    "the rows of an input": lambda: zeros(sc.VariationalDropout(THROUGH[0], 0.5), THROUGH[1])[0],
+    "the rows of a carry": lambda: zeros(
+        sc.VariationalDropout(HELD[0], 0.0, 0.5), HELD[1], ONES[0]
+    )[0],
+    "the rows of what is kept": lambda: zeros(sc.Zoneout(THROUGH[0], 0.5), THROUGH[1])[0],
+    "the leaves of what is kept": lambda: kept(
+        sc.Zoneout(sc.LSTM(100), 0.5), sc.LSTM(100).init(KEY, 100)
+    ),
+    "the leaves of an input": leaves,
+    "the ways of a layer": halves,
+}
+
+
+@pytest.mark.parametrize("name", MASKS)
+def test_masks_are_drawn_apart_for(name):
+    one, two = MASKS[name]()
+    for mask in (one, two):
+        assert np.mean(mask) == pytest.approx(0.5, abs=0.15)
+    assert np.mean(one != two) == pytest.approx(0.5, abs=0.15)
+
+
+@pytest.mark.parametrize("between", [False, True], ids=["within layers", "between layers"])
+def test_masks_are_drawn_apart_for_the_layers_of_a_stack(between):
+    """What goes through two masks of a half is a quarter, if they know nothing of each other."""
+    cell, params = THROUGH
+    if between:
+        net, count = sc.Stack((cell,) * 3, dropout=0.5), 3
+    else:
+        net, count = sc.Stack((sc.VariationalDropout(cell, 0.5),) * 2), 2
+    assert np.mean(zeros(net, (params,) * count)) == pytest.approx(0.75, abs=0.1)
+
+
+@pytest.mark.parametrize("wrap", [sc.Zoneout, sc.VariationalDropout])
+def test_a_wrapper_keeps_the_noise_of_the_cell_within(wrap):
+    cell, params = THROUGH
+    assert not np.any(zeros(wrap(cell, 0.0), params))
+    assert np.any(zeros(wrap(sc.VariationalDropout(cell, 0.5), 0.0), params))
+
+
 def test_what_the_gates_keep_is_not_dropped():
     zeros = jnp.zeros((H, 3 * H))
     bias = jnp.repeat(jnp.array([0.0, -40.0, 0.0]), H)  # z = 0: nothing is written

@@ -108,6 +108,11 @@ FAMILIES = (  # one of each way to be a cell; `pytest --laws` takes every cell f
     "mingru-identity-bias",
     "function",
 )
+FORMS = (  # one of each class and form of recurrence, for what costs little
+    *("rnn-tanh-bias", "gru-after-double", "gru-before-double", "mgu-after-double"),
+    *("mgu-before-double", "lstm-bias", "lstm-peep", "indrnn-tanh-nobias", "mingru-identity-bias"),
+    *("layernorm-gru", "zoneout-lstm", "dropout-gru", "lru"),
+)
 ENGINES = {
     "scan": sc.Scan(),
     "unroll3": sc.Scan(unroll=3),
@@ -175,6 +180,7 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
         "cells": [(name,) for name in CASES],
         "families": [(name,) for name in families],
         "built_in": [(name,) for name in built_in],
+        "forms": [(name,) for name in (CASES if every else FORMS) if name != "function"],
         "built_in_able": [(name, way) for name, way in able if name in built_in],
         # Every family with its own engines, and three with all: the scans do not look into a cell.
         "able": [(name, way) for name, way in able if every or way in OWN or name in WITH_ALL],
@@ -193,6 +199,7 @@ WITH_ALL = ("gru-after-double", "lstm-bias", "function")
 over_cells = pytest.mark.over("cells")
 over_families = pytest.mark.over("families")
 over_built_in = pytest.mark.over("built_in")
+over_forms = pytest.mark.over("forms")
 over_built_in_able = pytest.mark.over("built_in_able")
 over_others = pytest.mark.over("others")
 over_able = pytest.mark.over("able")
@@ -353,16 +360,27 @@ def ravel(tree: PyTree) -> tuple[np.ndarray, Callable[[np.ndarray], PyTree]]:
 
 
 @functools.partial(jax.jit, static_argnames=("reverse", "time_axis"))
-def run(cell, params, xs, carry=None, flags=None, reverse=False, engine=sc.Scan(), time_axis=0):
+def run(
+    cell,
+    params,
+    xs,
+    carry=None,
+    flags=None,
+    reverse=False,
+    engine=sc.Scan(),
+    time_axis=0,
+    fresh=None,
+):
     """Unroll under jit; the flags are arrays, so one compilation serves all of their values."""
-    options = {"reverse": reverse, "engine": engine, "time_axis": time_axis}
+    options = {"reverse": reverse, "engine": engine, "time_axis": time_axis, "reset_carry": fresh}
     return sc.unroll(cell, params, xs, carry, **(flags or {}), **options)
 
 
 @functools.partial(jax.jit, static_argnames=("reverse", "time_axis"))
-def run_trajectory(cell, params, xs, carry, flags, reverse=False, time_axis=0):
+def run_trajectory(cell, params, xs, carry, flags, reverse=False, time_axis=0, fresh=None):
     """Compute the trajectory under jit."""
-    return sc.trajectory(cell, params, xs, carry, **flags, reverse=reverse, time_axis=time_axis)
+    options = {"reverse": reverse, "time_axis": time_axis, "reset_carry": fresh}
+    return sc.trajectory(cell, params, xs, carry, **flags, **options)
 
 
 @functools.partial(jax.jit, static_argnames="reverse")

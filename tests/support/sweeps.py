@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells import sweep
+from seqcells._checkpoint import _orbax
 from seqcells.sweep import _bucket
 
 
@@ -53,6 +54,23 @@ def compile_once(monkeypatch):
         return _programs[at]
 
     monkeypatch.setattr(_bucket, "build", cached)
+
+
+def write_plainly(monkeypatch):
+    """Write and read arrays without Orbax, which takes most of the time of a small checkpoint."""
+
+    def write(folder, arrays):
+        for name, array in arrays.items():
+            (folder / name).mkdir(parents=True)
+            (folder / name / ".zarray").write_bytes(array.tobytes())
+
+    def read(folder, shapes):
+        files = {name: folder / name / ".zarray" for name in shapes}
+        flat = {name: np.fromfile(files[name], one.dtype) for name, one in shapes.items()}
+        return {name: flat[name].reshape(one.shape) for name, one in shapes.items()}
+
+    monkeypatch.setattr(_orbax, "write", write)
+    monkeypatch.setattr(_orbax, "read", read)
 
 
 def plain(rows):

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+from pathlib import Path
 
 import jax
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from seqcells import sweep
 from seqcells._checkpoint import Checkpoints, RunLocked
 from seqcells.sweep import _store
-from tests.support.sweeps import compile_once, make, plain, space
+from tests.support.sweeps import compile_once, make, plain, space, write_plainly
 
 SWEEP = {"steps": 30, "segment": 10, "batch": 4, "halving": sweep.Halving(10), "save_seconds": 0}
 SPACE = space(boom=(-1, 15), lr=[0.1], seeds=3)  # two batches, and trials that end in NaN
@@ -73,8 +74,8 @@ def half_of(path, rows, sync=False):
         file.write(text[: len(text) * 2 // 3])
 
 
-@pytest.mark.slow
 def test_killed_at_any_instant_it_ends_with_the_same_results(tmp_path, monkeypatch):
+    write_plainly(monkeypatch)
     with monkeypatch.context() as patch:
         instants = Instants(patch)
         whole = run(tmp_path / "whole", steps=20)
@@ -90,6 +91,54 @@ def test_killed_at_any_instant_it_ends_with_the_same_results(tmp_path, monkeypat
         assert history(resumed) == history(whole), at
         assert len(lines(out / "trials.jsonl")) == len(whole.rows)
         assert len(lines(out / "metrics.jsonl")) == len(whole.history)
+
+
+class Disk:
+    """Notes what is on the disk, and looks at it when something begins to rely on it."""
+
+    def __init__(self, monkeypatch, out):
+        self.out, self.synced, self.relied = out, {}, []
+        fsync, replace = os.fsync, os.replace
+        monkeypatch.setattr(os, "fsync", lambda handle: self.sync(handle) or fsync(handle))
+        monkeypatch.setattr(os, "replace", lambda *paths: self.named(*paths) or replace(*paths))
+        for name, files in (("save", HISTORY), ("delete", HISTORY + ROWS)):
+            call = getattr(Checkpoints, name)
+            monkeypatch.setattr(Checkpoints, name, self.before(call, files))
+
+    def sync(self, handle):
+        path = Path(f"/proc/self/fd/{handle}").resolve()
+        if path.name in ROWS:
+            self.rely(HISTORY)
+        self.synced[path] = os.fstat(handle).st_size
+
+    def named(self, part, path):
+        assert self.synced[Path(part)] == Path(part).stat().st_size > 0
+        self.relied.append(Path(path).name)
+
+    def rely(self, names):
+        for path in (self.out / name for name in names):
+            if path.exists():
+                assert self.synced.get(path, 0) == path.stat().st_size
+        self.relied += names
+
+    def before(self, call, names):
+        def checked(*args, **named):
+            self.rely(names)
+            return call(*args, **named)
+
+        return checked
+
+
+HISTORY, ROWS = ["metrics.jsonl"], ["trials.jsonl"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names open files by /proc")
+def test_what_relies_on_a_file_is_written_after_it_is_on_the_disk(tmp_path, monkeypatch):
+    """A checkpoint on the history, a row on it too, and the end of a checkpoint on both."""
+    write_plainly(monkeypatch)
+    disk = Disk(monkeypatch, tmp_path)
+    run(tmp_path, steps=20)
+    assert set(disk.relied) == {"sweep.json", "results.csv", *HISTORY, *ROWS}
 
 
 def test_it_resumes_from_its_checkpoint(tmp_path):

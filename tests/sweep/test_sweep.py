@@ -80,6 +80,20 @@ def test_a_nan_trial_is_frozen_as_it_was_before_its_segment():
         assert np.asarray(state["t"])[i] == (5 if is_alive else 0)
 
 
+def test_a_loss_that_is_not_finite_for_one_step_ends_a_trial():
+    def init(hparams, key):
+        return jnp.int32(0)
+
+    def segment(state, hparams, n):
+        steps = state + jnp.arange(n)
+        return state + n, {"loss": jnp.where(steps == hparams["boom"], jnp.inf, 1.0)}
+
+    some = sweep.Space(boom=[3, -1])
+    result = sweep.run(lambda: sweep.Task(init, segment), some, 20, segment=10)
+    ends = [(row["boom"], row["status"], row["steps"]) for row in result.rows]
+    assert ends == [(3, "diverged", 0), (-1, "done", 20)]
+
+
 def test_a_sweep_of_nan_alone_raises_and_has_a_table(tmp_path):
     with pytest.raises(sweep.AllFailed, match="all 8 trials ended with a loss") as caught:
         sweep.run(make, space(boom=(3,)), 20, segment=10, out=tmp_path)
@@ -123,6 +137,28 @@ def test_halving_keeps_the_best_and_records_when_the_others_were_pruned(once):
     most = sweep.run(make, few, 30, segment=10, mode="max", halving=sweep.Halving(10, keep=0.5))
     best = max(at, key=lambda id: at[id][10])
     assert next(row for row in most.rows if row["id"] == best)["steps"] > 10
+
+
+def test_halving_waits_for_its_step(once):
+    """And does not prune at the end, where nothing goes on."""
+    result = sweep.run(make, space(lr=[0.1]), 40, segment=10, halving=sweep.Halving(20))
+    assert sorted(row["steps"] for row in result.rows) == [20, 20, 40, 40]
+    assert [row["status"] for row in result.rows].count("done") == 2
+
+
+def test_progress_shows_the_best_of_the_batch(once):
+    for mode, better in (("min", min), ("max", max)):
+        seen, options = [], {"segment": 10, "batch": 4, "mode": mode}
+        result = sweep.run(make, space(seeds=2), 20, on_segment=seen.append, **options)
+        losses = [
+            [line["metrics"]["loss"] for line in result.history if line["step"] == step]
+            for step in (10, 20)
+        ]
+        assert [one.best for one in seen] == [better(some) for some in losses]
+        assert [(one.step, one.alive, one.finished, one.total) for one in seen] == [
+            (10, 4, 0, 4),
+            (20, 4, 0, 4),
+        ]
 
 
 def test_a_survivor_of_halving_keeps_its_hyperparameters(once):
@@ -226,6 +262,35 @@ def test_ranks_are_over_seeds_with_the_interval_of_student(once):
     assert [rank["boom"] for rank in result.ranked()] == [-1, -1, 3, 3]
     assert last[0]["diverged"] == 4
     assert np.isnan(_table.interval(np.ones(1))[1])
+
+
+@pytest.mark.parametrize(("mode", "best"), [("min", [0.1, 0.2, 0.3]), ("max", [0.3, 0.2, 0.1])])
+def test_ranks_follow_the_mode(mode, best):
+    """What was trained for longer comes before what is better."""
+    row = {"status": "done", "steps": 30, "seed": 0}
+    losses = {0.1: 0.2, 0.2: 0.4, 0.3: 0.6}
+    rows = [row | {"lr": lr, "loss": loss} for lr, loss in losses.items()]
+    rows += [row | {"lr": 0.5, "loss": loss, "status": "pruned", "steps": 10} for loss in (0, 1)]
+    ranks = sweep.Result(tuple(rows), (), ("lr", "seed"), "loss", mode).ranked()
+    assert [rank["lr"] for rank in ranks] == [*best, 0.5]
+    assert [rank["rank"] for rank in ranks] == [1, 2, 3, 4]
+
+
+def test_parameters_and_steps_have_keys_of_their_own():
+    seen = {}
+
+    def loss(params, key, hparams):
+        return jnp.sum(params), {}
+
+    def init(key, hparams):
+        seen["params"] = jax.random.key_data(key).tolist()
+        return jnp.ones(2)
+
+    task = sweep.from_loss(loss, init, lambda hparams: optax.sgd(0.1))
+    state = task.init({}, jax.random.key(3))
+    others = [jax.random.key_data(key).tolist() for key in (state.key, jax.random.key(3))]
+    assert seen["params"] not in others
+    assert others[0] != others[1]
 
 
 def test_the_table_is_written_as_csv_and_parquet(tmp_path, once, monkeypatch):
