@@ -24,6 +24,15 @@ class Cell(Model):
     `read` for all steps at once.
     """
 
+    @property
+    def casts_params(self) -> bool:
+        """Whether each method casts parameters itself to the dtype in which it uses them.
+
+        Such a cell is run on narrow parameters in float32, which changes no value: its gradients
+        are then summed in float32 and rounded once. Of other cells, each step's are rounded first.
+        """
+        return False
+
     @abc.abstractmethod
     def project(self, params: Params, x: Inputs) -> Drive:
         """Compute the part of a step that needs no carry. x: float[*B, D], any leading axes."""

@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._model import Model
-from seqcells._trees import select, silence
+from seqcells._trees import closed_over, select, silence
 from seqcells._types import Carry, Inputs, Outputs, Params
 
 Guarded = tuple[Inputs, jax.Array | None, jax.Array | None]  # x, valid and restart of one step
@@ -90,8 +90,10 @@ def guard(
     Returns:
         `(carry, (x, valid, restart)) -> (carry, y)`, where the two flags are bool[*B] or None.
     """
+    held, back = closed_over((params, fresh))
 
     def step(carry: Carry, inputs: Guarded) -> tuple[Carry, Outputs]:
+        params, fresh = back(held)
         x, valid, restart = inputs
         if restart is not None:
             carry = select(restart, fresh, carry)

@@ -1,7 +1,8 @@
-"""Choices between trees of arrays whose leaves share their leading axes."""
+"""Trees of arrays: choices between them, zeros, and what a loop closes over."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import jax
@@ -26,6 +27,27 @@ def select(where: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
 def silence(valid: jax.Array | None, tree: PyTree) -> PyTree:
     """Put zeros where padding is; `valid` is bool[*B] for arrays [*B, ...], None for no padding."""
     return tree if valid is None else select(valid, tree, zeros_like(tree))
+
+
+def closed_over(tree: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
+    """Return what a loop should close over in place of a tree, and how the loop gets the tree back.
+
+    JAX adds up the gradient of what a loop closes over step by step, in its dtype, and in bfloat16
+    a sum of ones stops at 256. So leaves narrower than float32 are held in float32, and cast back
+    within the loop: values keep their bits, and gradients are added in float32. Without such
+    leaves the tree is held as it is.
+    """
+    if not any(map(_is_narrow, jax.tree.leaves(tree))):
+        return tree, lambda held: held
+    held = jax.tree.map(lambda a: a.astype(jnp.float32) if _is_narrow(a) else a, tree)
+    return held, lambda held: jax.tree.map(
+        lambda a, own: a.astype(own.dtype) if _is_narrow(own) else a, held, tree
+    )
+
+
+def _is_narrow(leaf: object) -> bool:
+    dtype = getattr(leaf, "dtype", None)
+    return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
 
 
 def zeros_like(tree: PyTree) -> PyTree:

@@ -15,7 +15,7 @@ from seqcells._flags import Flags
 from seqcells._inputs import check_xs, time_back, time_first, to_front
 from seqcells._layer import Start, Time
 from seqcells._model import Model, carry_shapes, fresh_carry, leading, like
-from seqcells._trees import silence
+from seqcells._trees import closed_over, silence
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
@@ -209,6 +209,7 @@ def run_plan(
     plan: Plan, params: Params, xs: Inputs, carry: Carry, flags: Flags
 ) -> tuple[Carry, Outputs]:
     """Run an engine whose choices are all made."""
+    params = closed_over(params)[0] if plan.cell.casts_params else params
     return plan.run(params, xs, carry, flags)
 
 

@@ -58,6 +58,11 @@ class SizedCell(Cell):
                 arguments.append(f"{field.name}={value!r}")
         return f"{type(self).__name__}({', '.join(arguments)})"
 
+    @property
+    def casts_params(self) -> bool:
+        """True: `affine` casts weights to the dtype of a product, and biases to that of its sum."""
+        return True
+
     def resolve(self, x: jax.Array) -> Self:
         """Return the cell with a `dtype`: its own, or else that of x."""
         if not hasattr(x, "dtype"):

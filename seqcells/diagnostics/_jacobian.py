@@ -6,6 +6,7 @@ import jax
 from jax.flatten_util import ravel_pytree
 
 from seqcells._model import Model, leading
+from seqcells._trees import closed_over
 from seqcells._types import Carry, Inputs, Params
 from seqcells._unroll import begin
 
@@ -32,13 +33,14 @@ def step_jacobians(model: Model, params: Params, xs: Inputs, carry: Carry = None
     0.5
     """
     model, xs, carry, _ = begin(model, params, xs, carry)
+    held, back = closed_over(params)
 
     def step(carry: Carry, x: Inputs) -> tuple[Carry, jax.Array]:
         """Step one sequence."""
         flat, unflat = ravel_pytree(carry)
 
         def moved(flat: jax.Array) -> tuple[jax.Array, Carry]:
-            new = model.step(params, unflat(flat), x)[0]
+            new = model.step(back(held), unflat(flat), x)[0]
             return ravel_pytree(new)[0], new
 
         jacobian, new = jax.jacfwd(moved, has_aux=True)(flat)

@@ -11,6 +11,7 @@ from jax.typing import DTypeLike
 
 from seqcells import _check
 from seqcells._model import Model, leading
+from seqcells._trees import closed_over
 from seqcells._types import Carry, Inputs, Params
 from seqcells._unroll import begin
 from seqcells.engines._platform import varying
@@ -69,6 +70,7 @@ def lyapunov_exponents(
     leaves = jax.tree.leaves(carry)
     size = sum(math.prod(leaf.shape[len(batch) :]) for leaf in leaves)
     columns = varying(_columns(size, k, jnp.result_type(*leaves)), carry)
+    held, back = closed_over(params)
 
     def step(
         state: tuple[Carry, jax.Array], x: Inputs
@@ -77,7 +79,7 @@ def lyapunov_exponents(
         carry, q = state
         flat, unflat = ravel_pytree(carry)
         new, tangent = jax.linearize(
-            lambda flat: ravel_pytree(model.step(params, unflat(flat), x)[0])[0], flat
+            lambda flat: ravel_pytree(model.step(back(held), unflat(flat), x)[0])[0], flat
         )
         q, lengths = orthonormal(jax.vmap(tangent, 1, 1)(q))
         return (unflat(new), q), jnp.log(lengths)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._flags import Flags
+from seqcells._trees import closed_over
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines._engine import Engine, Plan, best
 from seqcells.engines.deferred import Deferred
@@ -68,9 +69,12 @@ class Truncated(Engine):
         if length <= window:
             return engine.run(cell, params, xs, carry, flags)
 
+        held, back = closed_over((params, flags.fresh))
+
         def piece(carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
+            params, fresh = back(held)
             xs, valid, restart = inputs
-            part = dataclasses.replace(flags, valid=valid, restart=restart)
+            part = dataclasses.replace(flags, valid=valid, restart=restart, fresh=fresh)
             return engine.run(cell, params, xs, carry, part)
 
         def later(carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:

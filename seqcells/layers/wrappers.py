@@ -43,6 +43,11 @@ class _Wrapper(Cell):
         """The cell within."""
         return self.cell
 
+    @property
+    def casts_params(self) -> bool:
+        """As the cell within."""
+        return self.cell.casts_params
+
     def init(self, key: jax.Array, input_size: InputSize) -> Params:
         """Make the parameters of the cell within."""
         return self.cell.init(key, input_size)

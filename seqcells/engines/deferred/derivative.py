@@ -74,7 +74,7 @@ import numpy as np
 
 from seqcells._cell import SplitCell
 from seqcells._flags import Flags
-from seqcells._trees import select, silence, zeros_like
+from seqcells._trees import closed_over, select, silence, zeros_like
 from seqcells._types import Carry, Drive, Inputs, Mixed, Outputs, Params, PyTree, TreeDef
 from seqcells.engines import _platform
 from seqcells.engines._engine import Plan
@@ -211,12 +211,12 @@ class Forward(Function):
     def __call__(self, *args: jax.Array) -> Arrays:
         """Compute the carries, and the residuals if it has them."""
         p: Problem = jax.tree.unflatten(self.structure, args)
-        inputs = (p.xs, p.valid, p.restart)
+        inputs, held = (p.xs, p.valid, p.restart), closed_over((p.params, p.fresh))
         if not self.plan.schedule.project_ahead:
-            body, unroll = functools.partial(self._step, p), self.plan.loops.unroll
+            body, unroll = functools.partial(self._step, *held), self.plan.loops.unroll
             outputs = jax.lax.scan(body, p.carry, inputs, reverse=self.reverse, unroll=unroll)[1]
             return tuple(jax.tree.leaves(outputs))
-        windows, body = self.windows(p), functools.partial(self._window, p)
+        windows, body = self.windows(p), functools.partial(self._window, *held)
         parts = (windows.cut(inputs), windows.live)
         outputs = jax.lax.scan(body, p.carry, parts, reverse=self.reverse)[1]
         return tuple(jax.tree.leaves(windows.join(outputs)))
@@ -249,20 +249,26 @@ class Forward(Function):
         carries, residuals = jax.tree.unflatten(structure, outputs)
         return Saved(p, carries, Residuals(None, None) if self.drops_residuals else residuals)
 
-    def _step(self, p: Problem, carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
-        """Run one step."""
+    def _step(
+        self, held: PyTree, back: Callable, carry: Carry, inputs: PyTree
+    ) -> tuple[Carry, PyTree]:
+        """Run one step; `back(held)` are the parameters and the fresh carry."""
         x, valid, restart = inputs
-        drive = self.plan.cell.project(p.params, silence(valid, x))
-        step = Steps(p.params, carry, p.fresh, drive, valid, restart)
+        params, fresh = back(held)
+        drive = self.plan.cell.project(params, silence(valid, x))
+        step = Steps(params, carry, fresh, drive, valid, restart)
         mixed, carry = one_step(self.plan.cell, step)
         return carry, (carry, _keep(self._kept, drive, mixed))
 
-    def _window(self, p: Problem, carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
+    def _window(
+        self, held: PyTree, back: Callable, carry: Carry, inputs: PyTree
+    ) -> tuple[Carry, PyTree]:
         """Project the inputs of a window, then run its steps."""
         (xs, valid, restart), live = inputs
+        params, fresh = back(held)
         valid, restart = _mask_dead(live, xs, valid, restart)
-        drive = self.plan.cell.project(p.params, silence(valid, xs))
-        steps = Steps(p.params, carry, p.fresh, drive, valid, restart)
+        drive = self.plan.cell.project(params, silence(valid, xs))
+        steps = Steps(params, carry, fresh, drive, valid, restart)
         last, (carries, mixed) = self.plan.loops.carries(
             self.plan.cell, steps, reverse=self.reverse, with_mixed="mixed" in self._kept
         )
@@ -318,15 +324,17 @@ class ForwardJvp(Function):
         saved = f.saved(p, args[count : len(args) - linear])
         d = _unflatten_tangents(p, self.perturbed, args[len(args) - linear :])
         windows = f.windows(p)
+        held, back = closed_over((d.params, d.fresh))
 
         def window(d_carry: Carry, inputs: PyTree) -> tuple[Carry, Carry]:
             start, live, d_xs = inputs
+            d_params, d_fresh = back(held)
             part = self._read(windows, start, live, saved)
-            drive_tangents, by_carry, by_mixed = self._linearize(p, d, part, d_xs)
+            drive_tangents, by_carry, by_mixed = self._linearize(p, d_params, part, d_xs)
             linearization = Linearization(
                 p.params, part.old, mix_jvp, by_carry, by_mixed, part.valid, part.restart
             )
-            fresh = d.fresh if part.restart is not None else None
+            fresh = d_fresh if part.restart is not None else None
             tangents = Tangents(d_carry, fresh, drive_tangents)
             cell, loops = f.plan.cell, f.plan.loops
             return loops.tangents(cell, linearization, tangents, reverse=f.reverse)
@@ -372,7 +380,7 @@ class ForwardJvp(Function):
         return pretransposed
 
     def _linearize(
-        self, p: Problem, d: Problem, part: Window, d_xs: jax.Array | None
+        self, p: Problem, d_params: Params, part: Window, d_xs: jax.Array | None
     ) -> tuple[list[list[jax.Array]], list[Row], list[Row]]:
         """Linearize all steps of a window at once.
 
@@ -385,8 +393,8 @@ class ForwardJvp(Function):
         if self.forward.join_batch:
             rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(lead) :]), rows)
         xs, d_xs, old, residuals = rows
-        drive, d_drive = _jvp(cell.project, (p.params, xs), (d.params, d_xs))
-        mixed, d_mixed = _jvp(lambda params: cell.mix(params, old), (p.params,), (d.params,))
+        drive, d_drive = _jvp(cell.project, (p.params, xs), (d_params, d_xs))
+        mixed, d_mixed = _jvp(lambda params: cell.mix(params, old), (p.params,), (d_params,))
         # A residual takes the place of what was computed again, which XLA then removes.
         drive = drive if residuals.drive is None else residuals.drive
         mixed = mixed if residuals.mixed is None else residuals.mixed

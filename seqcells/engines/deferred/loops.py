@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from seqcells._cell import SplitCell
 from seqcells._static import Static
-from seqcells._trees import select, zeros_like
+from seqcells._trees import closed_over, select, zeros_like
 from seqcells._types import Carry, Drive, Mixed, Params, PyTree
 from seqcells.engines.deferred import slopes
 from seqcells.engines.deferred.slopes import Row
@@ -104,10 +104,12 @@ class Scans(Loops):
         self, cell: SplitCell, steps: Steps, *, reverse: bool, with_mixed: bool
     ) -> tuple[Carry, tuple[Carry, Mixed | None]]:
         """Compute the carries of some steps."""
+        held, back = closed_over((steps.params, steps.fresh))
 
         def step(carry: Carry, inputs: PyTree) -> tuple[Carry, tuple[Carry, Mixed | None]]:
+            params, fresh = back(held)
             drive, valid, restart = inputs
-            one = Steps(steps.params, carry, steps.fresh, drive, valid, restart)
+            one = Steps(params, carry, fresh, drive, valid, restart)
             mixed, carry = one_step(cell, one)
             return carry, (carry, mixed if with_mixed else None)
 
@@ -119,11 +121,12 @@ class Scans(Loops):
     ) -> tuple[Carry, Carry]:
         """Compute the tangents of the carries of some steps."""
         structure = jax.tree.structure(tangents.carry)
+        held, back = closed_over(tangents.fresh)
 
         def step(d_carry: Carry, inputs: PyTree) -> tuple[Carry, Carry]:
             drive_tangents, by_carry, by_mixed, old, valid, restart = inputs
             if restart is not None:
-                fresh = zeros_like(d_carry) if tangents.fresh is None else tangents.fresh
+                fresh = zeros_like(d_carry) if held is None else back(held)
                 d_carry = select(restart, fresh, d_carry)
             d_mixed = mix_jvp(old, d_carry)
             leaves = [

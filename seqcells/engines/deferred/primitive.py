@@ -21,6 +21,7 @@ from jax.extend.core import Primitive, mapped_aval
 from jax.interpreters import ad, batching, mlir
 
 from seqcells._static import Static
+from seqcells._trees import closed_over
 
 Arrays = tuple[jax.Array, ...]
 Avals = tuple[ShapedArray, ...]
@@ -298,7 +299,9 @@ def _batch_rule(
         jnp.moveaxis(a, axis, 0) for a, axis in zip(args, axes, strict=True) if axis is not None
     ]
     lean = operation.of(operation.function.without_residuals())
-    outs = jax.lax.map(lambda member: lean(*_merge(batched, member, args)), members)
+    shared = [None if one else arg for one, arg in zip(batched, args, strict=True)]
+    held, back = closed_over(shared)
+    outs = jax.lax.map(lambda member: lean(*_merge(batched, member, back(held))), members)
     one = [_member(jax.typeof(a), 0) for a in members]
     avals = tuple(_merge(batched, one, [jax.typeof(a) for a in args]))
     left_out = _out_avals(operation.function, avals)[len(outs) :]
