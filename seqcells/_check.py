@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import operator
 from collections.abc import Iterable, Sequence
+from types import ModuleType
 from typing import TYPE_CHECKING, SupportsIndex
 
 import jax
@@ -194,3 +196,21 @@ def same_kinds(got: PyTree, expected: PyTree) -> bool:
 
 def _kind(dtype: DTypeLike) -> list[bool]:
     return [jnp.issubdtype(dtype, one) for one in (jnp.floating, jnp.integer, jnp.bool_)]
+
+
+def extra(module: str, install: str) -> ModuleType:
+    """Import a module that an extra brings; the error says how to install it.
+
+    Args:
+        module: its name, such as "orbax.checkpoint".
+        install: what pip installs, such as "seqcells[sweep]".
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if not f"{module}.".startswith(f"{error.name}."):
+            raise  # it is there, and lacks something itself
+        raise ModuleNotFoundError(
+            f'{module}: expected this module, got none of this name; pip install "{install}"',
+            name=error.name,
+        ) from None

@@ -41,8 +41,9 @@ def exit_code(command: Callable[[], object], stopped: str) -> int:
     except (BadInput, RunLocked) as error:
         say(errors, str(error))
         return 2
-    except (AllFailed, CheckpointError, OSError) as error:
-        if isinstance(error, OSError) and error.errno is None:
+    except (AllFailed, CheckpointError, ModuleNotFoundError, OSError) as error:
+        named = error.errno if isinstance(error, OSError) else str(error)
+        if not named or str(error).startswith("No module named"):
             raise  # a bug: it names nothing that a user could correct
         say(errors, str(error))
         return 1

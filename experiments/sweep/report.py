@@ -18,7 +18,7 @@ from rich.console import Console
 
 from experiments import lab
 from experiments.sweep import command
-from seqcells import sweep
+from seqcells import _check, sweep
 
 BEST = 5  # configurations of which curves are drawn
 SHOWN = 20  # rows of the rank table on the page
@@ -253,16 +253,11 @@ def _number_axis(scale: Callable[[str], None], values: Sequence[float]) -> None:
 def to_tensorboard(out: Path) -> int:
     """Write the history for TensorBoard, one run per trial; return the number of runs."""
     _, result, _ = command.load(out)
-    try:
-        from tensorboardX import SummaryWriter
-    except ModuleNotFoundError:
-        raise lab.BadInput(
-            "tensorboard: expected the package tensorboardX; pip install 'seqcells[tensorboard]'"
-        ) from None
+    writer_of = _check.extra("tensorboardX", "seqcells[tensorboard]").SummaryWriter
     lines = sorted(result.history, key=lambda line: line["id"])
     rows = {row["id"]: row for row in result.rows}
     for name, part in itertools.groupby(lines, key=lambda line: line["id"]):
-        with SummaryWriter(str(out / "tensorboard" / name)) as writer:
+        with writer_of(str(out / "tensorboard" / name)) as writer:
             fields = {n: rows[name][n] for n in result.fields}
             writer.add_hparams(fields, {f"final/{result.metric}": rows[name][result.metric]})
             for line in part:

@@ -1,6 +1,6 @@
 """Hurt small runs and sweeps, and check that nothing is lost: rows of docs/reliability.md.
 
-    pip install 'seqcells[sweep]' tyro rich
+    pip install -e ".[exp]"
     python -m scripts.chaos all --quick
     python -m scripts.chaos kill --count 100 --minutes 20
 
@@ -9,3 +9,5 @@ kill (row 1), dead (2), hung (3), signals (4), full (5), flip (6), twice (7), ch
 all passed. Every trial is a line of OUT/row-N.jsonl. The same command continues an interrupted row,
 and --fresh starts again.
 """
+
+import experiments  # noqa: F401 - it says what is not installed

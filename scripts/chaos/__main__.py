@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import tyro
 
 import scripts.chaos
+from experiments import lab
 from scripts.chaos.cluster import dead, hung
 from scripts.chaos.files import changed, flip, full
 from scripts.chaos.processes import kill, signals, twice
@@ -29,22 +31,44 @@ ROWS: dict[int, Callable[[Options], bool]] = {
 }
 
 
+STOPPED = "Stopped. Every trial that is finished is kept, and the same command goes on."
+
+
 def every(options: Options) -> bool:
     """All rows, one after the other."""
     return all([row(options) for row in ROWS.values()])
 
 
-def main() -> int:
+def main(arguments: list[str]) -> int:
     """Run the rows of the command line; return 0 if all trials passed."""
     os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # it starts sooner
-    commands = {row.__name__: row for row in ROWS.values()}
-    passed = tyro.extras.subcommand_cli_from_dict(
-        {**commands, "all": every},
+    passed = []
+    code = lab.exit_code(lambda: passed.append(run(arguments)), STOPPED)
+    return code or int(passed != [True])
+
+
+def run(arguments: list[str]) -> bool:
+    """Run the rows of a line; return whether all trials passed."""
+    rows = {row.__name__: row for row in ROWS.values()} | {"all": every}
+    return tyro.extras.subcommand_cli_from_dict(
+        {name: alone(row) for name, row in rows.items()},
         prog="python -m scripts.chaos",
         description=scripts.chaos.__doc__,
+        args=arguments,
     )
-    return int(not passed)
+
+
+def alone(row: Callable[[Options], bool]) -> Callable[[Options], bool]:
+    """Return the row with its folder held, so that no other call writes there."""
+
+    @functools.wraps(row)
+    def held(options: Options) -> bool:
+        options.check()
+        with lab.folders.hold(options.out, lab.folders.CHAOS):
+            return row(options)
+
+    return held
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(sys.argv[1:]))

@@ -15,6 +15,8 @@ import tyro
 from rich.console import Console
 from rich.progress import track
 
+from experiments.lab import BadInput
+
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
@@ -35,6 +37,12 @@ class _Options:
     quick: bool = False
     fresh: bool = False
     seed: int = 0
+
+    def check(self) -> None:
+        """Raise `BadInput` where a number is out of range."""
+        for name in ("count", "minutes"):
+            if not getattr(self, name) >= 0:
+                raise BadInput(f"{name}: expected 0 or more, got {getattr(self, name)}")
 
 
 Options = Annotated[_Options, tyro.conf.OmitArgPrefixes]
@@ -57,7 +65,7 @@ class Trials:
             shutil.rmtree(self.folder, ignore_errors=True)
             self.file.unlink(missing_ok=True)
         self.folder.mkdir(parents=True, exist_ok=True)
-        lines = self.file.read_text().splitlines() if self.file.exists() else []
+        lines = self.file.read_text("utf-8").splitlines() if self.file.exists() else []
         self.results = [json.loads(line) for line in lines]
         self.count = options.count or (max(2, usual // 10) if options.quick else usual)
         self.end = time.monotonic() + 60 * options.minutes
@@ -81,7 +89,7 @@ class Trials:
     def add(self, passed: bool, **facts: object) -> None:
         """Append the result of one trial to the file."""
         self.results.append({"passed": passed, **facts})
-        with self.file.open("a") as file:
+        with self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self.results[-1]) + "\n")
 
     def report(self) -> bool:

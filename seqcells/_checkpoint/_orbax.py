@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 import jax
 import numpy as np
 
+from seqcells import _check
 from seqcells._checkpoint._files import BrokenError
 
 if TYPE_CHECKING:
@@ -27,13 +28,7 @@ Shapes = dict[str, jax.ShapeDtypeStruct]
 
 def import_orbax() -> ModuleType:
     """Import Orbax; the error says how to install it."""
-    try:
-        import orbax.checkpoint
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "checkpoints need the package orbax-checkpoint: pip install 'seqcells[sweep]'"
-        ) from None
-    return orbax.checkpoint
+    return _check.extra("orbax.checkpoint", "seqcells[sweep]")
 
 
 def versions() -> dict[str, str]:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jax.typing import ArrayLike
 
+from seqcells import _check
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -210,12 +212,7 @@ def trainability(
 def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
-    try:
-        import matplotlib.pyplot as plt
-    except ImportError as error:
-        raise ImportError(
-            "plot: expected Matplotlib to be installed; pip install seqcells[plot]"
-        ) from error
+    plt = _check.extra("matplotlib.pyplot", "seqcells[plot]")
     return plt.subplots(figsize=(5.2, 3.4), layout="constrained")[1]
 
 

@@ -194,11 +194,5 @@ def _known(table: Mapping[str, T], name: JSON) -> T:
 
 def _import_safetensors() -> ModuleType:
     """Import safetensors, or raise an error that says how to install it."""
-    try:
-        import safetensors
-        import safetensors.numpy
-    except ModuleNotFoundError:
-        raise ModuleNotFoundError(
-            "sc.interop.save and load need the package safetensors: pip install 'seqcells[interop]'"
-        ) from None
-    return safetensors
+    names = ("safetensors.numpy", "safetensors")
+    return [_check.extra(name, "seqcells[interop]") for name in names][-1]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -41,15 +40,6 @@ class SequentialDigits(SequentialImages):
             ModuleNotFoundError: scikit-learn is not installed.
         """
         _check.choice("split", split, ("train", "test"))
-        try:
-            datasets = importlib.import_module("sklearn.datasets")  # no dependency of ours
-        except ModuleNotFoundError as error:
-            if error.name not in ("sklearn", "sklearn.datasets"):
-                raise  # it is there, and lacks something itself
-            raise ModuleNotFoundError(
-                "sklearn: expected scikit-learn, with which the digits come, and it is not "
-                "installed; pip install scikit-learn, or seqcells with its extra `data`"
-            ) from None
-        digits = datasets.load_digits()
+        digits = _check.extra("sklearn.datasets", "seqcells[data]").load_digits()
         part = slice(None, _TRAIN) if split == "train" else slice(_TRAIN, None)
         return digits.images[part].astype(np.uint8), digits.target[part].astype(np.uint8)

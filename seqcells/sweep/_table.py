@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import importlib
 import io
 import json
 import math
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 from scipy import special
 
+from seqcells import _check
 from seqcells.sweep._space import Trial
 from seqcells.sweep._store import Row, write_whole
 
@@ -166,9 +166,4 @@ def _is_long(values: Sequence[object]) -> bool:
 
 
 def _extra(name: str) -> Any:
-    try:
-        return importlib.import_module(name)
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{name} is needed for this; pip install 'seqcells[sweep]'"
-        ) from error
+    return _check.extra(name, "seqcells[sweep]")

@@ -154,5 +154,5 @@ def test_nothing_to_draw_is_refused():
 
 def test_without_matplotlib_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
-    with pytest.raises(ImportError, match=r"^plot: expected Matplotlib.*seqcells\[plot\]"):
+    with pytest.raises(ImportError, match=r'^matplotlib.*: .*pip install "seqcells\[plot\]"$'):
         plot.gates(GATES)

@@ -226,7 +226,7 @@ def test_what_fits_depends_on_the_gpu(monkeypatch, engine, size, capability, rea
 @pytest.mark.usefixtures("gpu")
 def test_a_cluster_needs_a_compiler_and_says_where_it_is_found(monkeypatch):
     monkeypatch.setattr(_nvidia, "_library", lambda: None)
-    with pytest.raises(ValueError, match=r"needs NVRTC.*pip install 'jax\[cuda13\]'"):
+    with pytest.raises(ValueError, match=r"needs NVRTC.*pip install .jax\[cuda13\]."):
         sc.select_engine(sc.GRU(8, dtype="bfloat16"), XS, engine=sc.CUDACluster())
 
 

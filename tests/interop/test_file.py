@@ -249,5 +249,5 @@ def test_a_missing_file_or_package_is_reported(path, monkeypatch):
     with pytest.raises(FileNotFoundError):
         sc.interop.load(path)
     monkeypatch.setitem(sys.modules, "safetensors", None)
-    with pytest.raises(ModuleNotFoundError, match=r"pip install 'seqcells\[interop\]'"):
+    with pytest.raises(ModuleNotFoundError, match=r'pip install "seqcells\[interop\]"$'):
         sc.interop.load(path)

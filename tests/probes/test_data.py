@@ -198,7 +198,7 @@ def test_digits_come_from_scikit_learn(monkeypatch):
 def test_digits_without_scikit_learn_name_the_package(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn", types.ModuleType("sklearn"))
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
-    with pytest.raises(ModuleNotFoundError, match=r"^sklearn: .*pip install scikit-learn.*`data`"):
+    with pytest.raises(ModuleNotFoundError, match=r'^sklearn.*pip install "seqcells\[data\]"$'):
         SequentialDigits.load()
 
 

@@ -78,7 +78,7 @@ def check_gpu() -> None:
     if device.platform != "gpu":
         raise BadInput(
             f"gpu: expected an NVIDIA GPU, and this is a {device.platform}; on a machine that has "
-            "one, pip install 'jax[cuda13]'"
+            'one, pip install "jax[cuda13]"'
         )
     jax.config.update("jax_enable_compilation_cache", False)
 

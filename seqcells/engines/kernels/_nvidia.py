@@ -50,7 +50,7 @@ def why_no_compiler() -> str | None:
     """Return that the compiler is missing, or None."""
     if _library() is not None:
         return None
-    return "it needs NVRTC, which no installed package has: pip install 'jax[cuda13]'"
+    return 'it needs NVRTC, which no installed package has: pip install "jax[cuda13]"'
 
 
 @functools.lru_cache(maxsize=256)
