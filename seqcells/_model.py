@@ -13,7 +13,7 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._static import Named
-from seqcells._trees import select, zeros_like
+from seqcells._trees import distinct, select, zeros_like
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree, TreeDef
 
 
@@ -158,7 +158,7 @@ class Model(Named, abc.ABC):
             reset = _check.boolean("reset", reset, leading(self, x), "the batch axes of x")
             first = start_carry(model, x, params) if reset_carry is None else reset_carry
             carry = select(reset, first, carry)
-        return model.advance(params, carry, x, reset, key)
+        return distinct(model.advance(params, carry, x, reset, key))
 
     def resolve(self, x: Inputs) -> Self:
         """Return the model with nothing left open that depends on the input's dtype."""
@@ -176,7 +176,7 @@ def leading(model: Model, x: Inputs) -> tuple[int, ...]:
 
 def start_carry(model: Model, x: Inputs, params: Params) -> Carry:
     """Make the carry with which a sequence starts, for one step's input x, its values hidden."""
-    return jax.tree.map(jnp.asarray, model.init_carry(zeros_like(x), params))
+    return distinct(jax.tree.map(jnp.asarray, model.init_carry(zeros_like(x), params)))
 
 
 def carry_shapes(model: Model, x: Inputs, params: Params) -> Carry:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 
 if TYPE_CHECKING:
     from seqcells._types import PyTree
@@ -48,6 +49,23 @@ def closed_over(tree: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
 def _is_narrow(leaf: object) -> bool:
     dtype = getattr(leaf, "dtype", None)
     return dtype is not None and jnp.issubdtype(dtype, jnp.floating) and jnp.finfo(dtype).bits < 32
+
+
+def distinct(tree: PyTree) -> PyTree:
+    """Copy an array that stands in a tree twice: one buffer cannot be donated twice.
+
+    Within `jit` nothing changes: XLA gives every output a buffer of its own.
+    """
+    seen = set()
+
+    def once(leaf: PyTree) -> PyTree:
+        if not isinstance(leaf, jax.Array) or isinstance(leaf, Tracer):
+            return leaf
+        again = id(leaf) in seen
+        seen.add(id(leaf))
+        return leaf.copy() if again else leaf
+
+    return jax.tree.map(once, tree)
 
 
 def zeros_like(tree: PyTree) -> PyTree:

@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec
 from seqcells import _check, distributed
 from seqcells._cell import Params
 from seqcells._linear import wide
+from seqcells._trees import distinct
 from seqcells._types import PyTree
 
 Scalar = float | jax.Array  # float[]
@@ -103,7 +104,8 @@ def init(
             "write lambda hparams: optax.adam(1e-3)"
         )
     params = jax.tree.map(jnp.asarray, params)
-    return TrainState(jnp.int32(0), key, params, optimizer(hparams).init(_widen(params)))
+    opt_state = optimizer(hparams).init(_widen(params))
+    return distinct(TrainState(jnp.int32(0), key, params, opt_state))
 
 
 def train_step(

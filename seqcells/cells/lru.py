@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from seqcells import _check, initializers
 from seqcells._cell import LinearCell
 from seqcells._linear import affine, gates, wide
+from seqcells._trees import distinct
 from seqcells.cells._dense import SizedCell
 from seqcells.initializers import GateInitializers
 
@@ -110,7 +111,7 @@ class LRU(SizedCell, LinearCell):
     def init_carry(self, x: jax.Array, params: LRUParams | None = None) -> LRUCarry:
         """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
         zeros = super().init_carry(x)
-        return LRUCarry(zeros, zeros)
+        return distinct(LRUCarry(zeros, zeros))
 
     def project(self, params: LRUParams, x: jax.Array) -> LRUCarry:
         """Compute exp(gamma) * (B x). x: float[*B, D]."""

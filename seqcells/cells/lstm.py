@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from seqcells import _check, initializers
 from seqcells._linear import affine, gates
+from seqcells._trees import distinct
 from seqcells.cells._dense import DenseCell
 from seqcells.initializers import GateInitializers
 
@@ -103,7 +104,7 @@ class LSTM(DenseCell):
     def init_carry(self, x: jax.Array, params: LSTMParams | None = None) -> LSTMCarry:
         """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
         zeros = super().init_carry(x)
-        return LSTMCarry(zeros, zeros)
+        return distinct(LSTMCarry(zeros, zeros))
 
     def project(self, params: LSTMParams, x: jax.Array) -> Gates:
         """Compute W x + b, gate by gate. x: float[*B, D]."""
