@@ -70,7 +70,8 @@ def run(
         lab.BadInput: where a setting is out of range, or `out` holds something else.
     """
     space, every = settings.space, settings.halve_every
-    done = _finished(out, space)
+    with lab.refusals(settings):
+        done = _finished(out, space)
     if not done:
         _check_tasks(name, settings)
     total = len(space.trials()) * settings.steps
@@ -183,6 +184,7 @@ def load(out: Path) -> tuple[str, sweep.Result, lab.Json]:
     """Read a sweep, finished or not: its probe, its table and its `run.json`."""
     probe, settings, about = read_sweep(out)
     try:
-        return probe, sweep.load(out, settings.space), about
+        with lab.refusals(settings):
+            return probe, sweep.load(out, settings.space), about
     except FileNotFoundError:
         raise lab.BadInput(f"out: the sweep in {out} has not finished its first segment") from None

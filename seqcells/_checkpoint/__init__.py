@@ -14,12 +14,12 @@ from pathlib import Path
 
 from seqcells import _check
 from seqcells._checkpoint import _files, _generation, _leaves, _orbax
-from seqcells._checkpoint._files import BrokenError, CheckpointError
+from seqcells._checkpoint._files import BrokenError, CheckpointError, local
 from seqcells._checkpoint._generation import Saved
 from seqcells._checkpoint._lock import RunLocked, hold
 from seqcells._types import Json, PyTree
 
-__all__ = ["CheckpointError", "Checkpoints", "RunLocked", "Saved"]
+__all__ = ["CheckpointError", "Checkpoints", "RunLocked", "Saved", "as_json", "local"]
 
 _PART = ".part"  # suffix of a generation that is being written or removed
 _LIMIT = 1 << 18  # bytes of a configuration, and of further facts
@@ -51,8 +51,8 @@ class Checkpoints:
     """
 
     def __init__(self, folder: str | os.PathLike[str], config: Json, keep: int = 2) -> None:
-        self.folder = Path(folder)
-        self.config = _as_json("config", config)
+        self.folder = local("folder", folder)
+        self.config = as_json("config", config)
         self.keep = _check.size("keep", keep, least=1)
         self._held = False
         self._broken: set[Path] = set()  # generations that `load` has rejected
@@ -63,11 +63,16 @@ class Checkpoints:
 
         Raises:
             RunLocked: at once, naming the process, if another run has locked it.
-            CheckpointError: the folder cannot be written to.
+            CheckpointError: the folder cannot be written to, or has a backslash in its path.
         """
         if self._held:
             yield
             return
+        if "\\" in str(self.folder):
+            raise CheckpointError(
+                f"{self.folder}: expected a path without a backslash, which Orbax takes for a "
+                "separator, so that the arrays are elsewhere; give another folder"
+            )
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(hold(self.folder))
@@ -92,7 +97,7 @@ class Checkpoints:
         """
         header = {
             "step": _check.size("step", step, least=0),
-            "about": _as_json("about", about or {}),
+            "about": as_json("about", about or {}),
             "config": self.config,
             "config_sha256": hashlib.sha256(_canonical(self.config).encode()).hexdigest(),
             "versions": _orbax.versions(),
@@ -133,7 +138,7 @@ class Checkpoints:
         if broken:
             raise CheckpointError(
                 f"expected an intact checkpoint, got {'; '.join(broken)}; put back a copy of "
-                "one, or start again after delete()"
+                f"one, or remove the folder {self.folder} to start again at step 0"
             )
         return None
 
@@ -189,7 +194,7 @@ def _canonical(value: object) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def _as_json(name: str, value: Json) -> Json:
+def as_json(name: str, value: Json) -> Json:
     """Return a dict after a round trip through JSON."""
     if not isinstance(value, dict):
         raise TypeError(f"{name}: expected a dict, got {_check.describe_one(value)}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Iterator
@@ -22,6 +23,14 @@ class CheckpointError(RuntimeError):
 
 class BrokenError(Exception):
     """One generation is damaged; an older one may be intact."""
+
+
+def local(name: str, folder: str | os.PathLike[str]) -> Path:
+    """Return the absolute path of a folder of this machine; later changes of directory are none."""
+    path = Path(folder)
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # Path has made s3:/a of s3://a
+        raise ValueError(f"{name}: expected a folder of this machine, got the URL {str(folder)!r}")
+    return path.absolute()
 
 
 def seal(content: Json) -> str:

@@ -48,10 +48,15 @@ def write(folder: Path, header: Json, leaves: list[Json], hosts: Hosts) -> None:
         }
         for path in _files.within(folder)
     }
+    for i, array in arrays.items():
+        # One uncompressed chunk, so the file has the bytes of the leaf.
+        file = files.get(f"{ARRAYS}/{_orbax.data_file(i, array.shape)}", {})
+        if file.get("sha256") != leaves[int(i)]["sha256"]:
+            raise BrokenError(f"{leaves[int(i)]['path']}: is not on the disk as it was given")
     text = _files.seal({"format": FORMAT, **header, "leaves": leaves, "files": files})
     if len(text) > _limit(len(leaves)):
         raise ValueError(f"expected a manifest of at most {_limit(len(leaves))} bytes")
-    (folder / MANIFEST).write_text(text)
+    (folder / MANIFEST).write_text(text, encoding="utf-8")
     _files.sync_all(folder)
 
 
@@ -98,7 +103,7 @@ def _limit(leaves: int) -> int:
 
 
 def _check_config(folder: Path, before: Json, now: Json) -> None:
-    if before == now:
+    if json.dumps(before, sort_keys=True) == json.dumps(now, sort_keys=True):  # 1 is not True
         return
     old, new = _flat("", before), _flat("", now)
     changes = [
@@ -108,7 +113,7 @@ def _check_config(folder: Path, before: Json, now: Json) -> None:
     ]
     raise CheckpointError(
         f"{folder}: expected the configuration that it was saved with, got another (was -> is): "
-        f"{'; '.join(changes)}; go back to the old one, give another folder, or delete() it"
+        f"{'; '.join(changes)}; go back to the old one, give another folder, or remove this one"
     )
 
 

@@ -19,6 +19,7 @@ import numpy as np
 
 from seqcells import _check
 from seqcells._checkpoint._files import BrokenError
+from seqcells._types import Json
 
 if TYPE_CHECKING:
     from orbax.checkpoint import Checkpointer
@@ -42,6 +43,17 @@ def write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     ocp = import_orbax()
     with _checkpointer(ocp) as checkpointer:
         checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(arrays))
+    if jax.process_index():  # of NumPy arrays, Orbax writes those of process 0 alone
+        for name, array in arrays.items():
+            _write_zarr(folder / name, array)
+
+
+def _write_zarr(folder: Path, array: np.ndarray) -> None:
+    """Write an array as Orbax does: one uncompressed chunk of zarr version 2."""
+    further = {"fill_value": None, "order": "C", "zarr_format": 2, "dimension_separator": "."}
+    folder.mkdir()
+    (folder / ".zarray").write_text(json.dumps(_header(array) | further), encoding="utf-8")
+    (folder.parent / data_file(folder.name, array.shape)).write_bytes(array.tobytes())
 
 
 def read(folder: Path, shapes: Shapes) -> dict[str, np.ndarray]:
@@ -66,22 +78,32 @@ def room(shapes: Shapes) -> int:
 
 def names(shapes: Shapes) -> set[str]:
     """Return the names of the files that Orbax may write for such arrays."""
-    data = {f"{name}/{'.'.join('0' * len(one.shape)) or '0'}" for name, one in shapes.items()}
+    data = {data_file(name, one.shape) for name, one in shapes.items()}
     metadata = {"_METADATA", "_CHECKPOINT_METADATA", "commit_success.txt"}
     return data | metadata | {f"{name}/.zarray" for name in shapes}
+
+
+def data_file(name: str, shape: tuple[int, ...]) -> str:
+    """Return the name of the file with the bytes of an array, its only chunk."""
+    return f"{name}/{'.'.join('0' * len(shape)) or '0'}"
+
+
+def _header(one: jax.ShapeDtypeStruct | np.ndarray) -> Json:
+    """Return what zarr says of one uncompressed chunk."""
+    dtype = np.dtype(one.dtype)
+    return {
+        "shape": list(one.shape),
+        "chunks": list(one.shape),
+        "dtype": dtype.str if dtype.isbuiltin == 1 else dtype.name,
+        "compressor": None,
+        "filters": None,
+    }
 
 
 def _check_sizes(folder: Path, shapes: Shapes) -> None:
     """Raise unless every leaf is one uncompressed chunk of the expected shape and dtype."""
     for name, one in shapes.items():
-        dtype = np.dtype(one.dtype)
-        expected = {
-            "shape": list(one.shape),
-            "chunks": list(one.shape),
-            "dtype": dtype.str if dtype.isbuiltin == 1 else dtype.name,
-            "compressor": None,
-            "filters": None,
-        }
+        expected = _header(one)
         try:
             header = json.loads((folder / name / ".zarray").read_bytes())
             if {key: header[key] for key in expected} != expected:

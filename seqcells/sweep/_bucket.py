@@ -39,12 +39,13 @@ class Bucket:
 
     def run(self, stop: Stop, report: Report) -> None:
         """Train the trials without a row, first those of a checkpoint."""
-        if self._unfinished():
-            width = self._width()
-            resumed = self._resume(width)
+        stored = self.store.widths.get(self.id)
+        if stored and self._unfinished():
+            resumed = self._resume(stored[0])
             if resumed is not None:
                 self._train(resumed, stop, report)
-            left = self._unfinished()
+        if left := self._unfinished():
+            width = self._width()
             for trials in (left[i : i + width] for i in range(0, len(left), width)):
                 self._train(Batch.begin(self.program(width), trials), stop, report)
         self.store.delete(self.id)
@@ -73,22 +74,31 @@ class Bucket:
         return program
 
     def _width(self) -> int:
-        """Return the width in the store, else that of the plan, else the largest that fits."""
-        batch, stored = self.plan.batch, self.store.widths.get(self.id)
-        if stored is not None and stored != shared_evenly(stored):
-            raise ValueError(
-                f"out: expected a number of devices that shares {stored} trials evenly, as when "
-                f"the sweep was started, got {jax.local_device_count()}"
-            )
-        fixed = stored is not None or batch != "auto"
-        planned = next_power_of_two(len(self.trials)) if batch == "auto" else shared_evenly(batch)
-        width = largest_that_fits(self.program, stored or planned, fixed=fixed).width
-        if stored is None:
-            self.store.fix_width(self.id, width)
+        """Return the width in the store, else that of the plan, else the largest that fits.
+
+        A bucket that has grown since its width was stored gets a new one.
+        """
+        stored, trials = self.store.widths.get(self.id, (None, 0))
+        planned = self._planned(len(self.trials))
+        if stored is not None and planned <= self._planned(trials):
+            return largest_that_fits(self.program, stored, fixed=True).width
+        fixed = self.plan.batch != "auto"
+        width = largest_that_fits(self.program, planned, fixed=fixed).width
+        self.store.fix_width(self.id, width, len(self.trials))
         return width
+
+    def _planned(self, trials: int) -> int:
+        """Return the width for so many trials where memory is no limit."""
+        batch = self.plan.batch
+        return next_power_of_two(trials) if batch == "auto" else shared_evenly(batch)
 
     def _resume(self, first: int) -> Batch | None:
         """Return the batch of the checkpoint, if this space has all of its trials."""
+        if first != shared_evenly(first):
+            raise ValueError(
+                f"out: expected a number of devices that shares {first} trials evenly, as when "
+                f"the sweep was started, got {jax.local_device_count()}"
+            )
         known = {int(trial.id, 16): trial for trial in self.trials}
         for width in self.store.checkpointed_widths(self.id):
             program = self.program(width)

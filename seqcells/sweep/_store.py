@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqcells._types import Json, PyTree
+from seqcells.sweep._lines import METRICS, TRIAL, Row, read_lines, read_settings
 
 if TYPE_CHECKING:
     from seqcells._checkpoint import Checkpoints, Saved
 
-Row = Json
 ABOUT = "sweep.json"  # the settings that the results in the folder depend on
 
 
@@ -33,13 +33,14 @@ class Memory:
     Attributes:
         rows: those of finished trials, by id.
         history: a dict of `id`, `step` and `metrics` (means over the segment) a trial and segment.
-        widths: of the first program of every bucket, by the bucket's id.
+        widths: of the first program of every bucket, and the number of trials for which it was
+            chosen, by the bucket's id.
     """
 
     def __init__(self) -> None:
         self.rows: dict[str, Row] = {}
         self.history: list[Row] = []
-        self.widths: dict[str, int] = {}
+        self.widths: dict[str, tuple[int, int]] = {}
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -60,9 +61,9 @@ class Memory:
     def delete(self, bucket: str, above: int = 0) -> None:
         """Delete the checkpoints wider than `above`, the oldest (widest) first."""
 
-    def fix_width(self, bucket: str, width: int) -> None:
+    def fix_width(self, bucket: str, width: int, trials: int) -> None:
         """Store the width of a bucket: results depend on it."""
-        self.widths[bucket] = width
+        self.widths[bucket] = width, trials
 
     def log(self, lines: Sequence[Row]) -> None:
         """Append to the history."""
@@ -100,10 +101,10 @@ class Folder(Memory):
         self, out: str | os.PathLike[str], config: Json, process: tuple[int, int] = (0, 1)
     ) -> None:
         super().__init__()
-        self.out, (self.rank, count) = Path(out), process
-        self.folder = self.out / f"process-{self.rank}-of-{count}" if count > 1 else self.out
-        self.config = json.loads(json.dumps(config))
         self._checkpoint = importlib.import_module("seqcells._checkpoint")  # needs the extra
+        self.out, (self.rank, count) = self._checkpoint.local("out", out), process
+        self.folder = self.out / f"process-{self.rank}-of-{count}" if count > 1 else self.out
+        self.config = self._checkpoint.as_json("config", config)
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
@@ -119,9 +120,10 @@ class Folder(Memory):
                 stack.enter_context(self._checkpoint.Checkpoints(folder, self.config).lock())
             for folder in _folders(self.out):
                 self._settings_of(folder)
-            self.widths = self._settings_of(self.folder).get("widths", {})
-            self.history = _read(self.folder / "metrics.jsonl", truncate=True)
-            _read(self.folder / "trials.jsonl", truncate=True)
+            widths = self._settings_of(self.folder)["widths"]
+            self.widths = {bucket: (width, trials) for bucket, (width, trials) in widths.items()}
+            self.history = read_lines(self.folder / "metrics.jsonl", METRICS, truncate=True)
+            read_lines(self.folder / "trials.jsonl", TRIAL, truncate=True)
             self.rows = self.everything()[0]
             yield
 
@@ -131,8 +133,7 @@ class Folder(Memory):
 
     def _settings_of(self, folder: Path) -> Json:
         """Read the settings of a folder; raise if the configuration differs."""
-        file = folder / ABOUT
-        stored = json.loads(file.read_text()) if file.exists() else {"config": self.config}
+        stored = read_settings(folder / ABOUT) or {"config": self.config, "widths": {}}
         _check_same(folder, stored["config"], self.config)
         return stored
 
@@ -161,9 +162,9 @@ class Folder(Memory):
             if width > above:
                 self._checkpoints(bucket, width).delete()
 
-    def fix_width(self, bucket: str, width: int) -> None:
+    def fix_width(self, bucket: str, width: int, trials: int) -> None:
         """Store the width of a bucket: results depend on it."""
-        super().fix_width(bucket, width)
+        super().fix_width(bucket, width, trials)
         content = {"config": self.config, "widths": self.widths}
         write_whole(self.folder / ABOUT, json.dumps(content, indent=1))
 
@@ -218,7 +219,7 @@ def naming(path: Path) -> Iterator[None]:
 
 
 def _check_same(folder: Path, before: Json, now: Json) -> None:
-    names = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+    names = [n for n in {**before, **now} if _canonical(before, n) != _canonical(now, n)]
     if names:
         shown = "; ".join(
             f"{name}: was {before.get(name)!r}, is {now.get(name)!r}" for name in names
@@ -227,6 +228,11 @@ def _check_same(folder: Path, before: Json, now: Json) -> None:
             f"out: expected a folder of this configuration, got {folder}, where {shown}; take "
             "another folder, or the settings of before"
         )
+
+
+def _canonical(config: Json, name: str) -> str:
+    """Return a setting as text, which distinguishes 1, 1.0, True and what is absent."""
+    return json.dumps({name: config[name]} if name in config else {}, sort_keys=True)
 
 
 def _lines(rows: Sequence[Row]) -> str:
@@ -257,14 +263,13 @@ def read(out: Path) -> tuple[Json, dict[str, Row], list[Row]]:
     rows: dict[str, Row] = {}
     home: dict[str, Path] = {}
     for folder in _folders(out):
-        if (folder / ABOUT).exists():
-            config = json.loads((folder / ABOUT).read_text())["config"]
-        for row in _read(folder / "trials.jsonl"):
+        config = (read_settings(folder / ABOUT) or {"config": config})["config"]
+        for row in read_lines(folder / "trials.jsonl", TRIAL):
             rows.setdefault(row["id"], row)
             home.setdefault(row["id"], folder)
     lines: dict[tuple[str, int], Row] = {}
     for folder in _folders(out):
-        for line in _read(folder / "metrics.jsonl"):
+        for line in read_lines(folder / "metrics.jsonl", METRICS):
             if home.get(line["id"], folder) == folder:
                 lines.setdefault((line["id"], line["step"]), line)
     return config, rows, list(lines.values())
@@ -273,20 +278,3 @@ def read(out: Path) -> tuple[Json, dict[str, Row], list[Row]]:
 def _folders(out: Path) -> list[Path]:
     """Return `out` and the folders of processes, whatever their number was."""
     return [out, *sorted(out.glob("process-*-of-*"))]
-
-
-def _read(path: Path, *, truncate: bool = False) -> list[Row]:
-    """Read whole lines; `truncate` removes a last line that a killed process left unfinished."""
-    if not path.exists():
-        return []
-    data = path.read_bytes()
-    whole = data.rfind(b"\n") + 1
-    if truncate and whole < len(data):
-        os.truncate(path, whole)
-    return [_restored(json.loads(line)) for line in data[:whole].splitlines()]
-
-
-def _restored(row: Row) -> Row:
-    if isinstance(row.get("metrics"), dict):
-        row["metrics"] = {n: math.nan if v is None else v for n, v in row["metrics"].items()}
-    return row

@@ -196,7 +196,9 @@ def test_a_flipped_bit_falls_back_with_a_warning_that_names_both(saved):
 def test_if_all_are_damaged_the_error_names_them_and_a_remedy(saved):
     old, new = generations(saved)
     damage(old), damage(new)
-    with pytest.raises(CheckpointError, match=rf"{new}: .*{old}: .* start again after delete\(\)"):
+    with pytest.raises(
+        CheckpointError, match=rf"{new}: .*{old}: .* remove the folder {saved.folder} "
+    ):
         saved.load(TREE)
 
 
@@ -323,6 +325,14 @@ def test_a_changed_configuration_is_refused_with_the_difference(saved):
         now.load(TREE)
 
 
+@pytest.mark.parametrize("other", [1.0, True, "1", None])
+def test_a_configuration_of_another_type_is_another(tmp_path, other):
+    Checkpoints(tmp_path, {"a": 1, "b": float("nan")}).save(1, TREE)
+    assert Checkpoints(tmp_path, {"a": 1, "b": float("nan")}).load(TREE).step == 1
+    with pytest.raises(CheckpointError, match="a: 1 -> "):
+        Checkpoints(tmp_path, {"a": other, "b": float("nan")}).load(TREE)
+
+
 def test_a_full_disk_raises_at_once_and_the_generation_before_stays(saved, monkeypatch):
     def full(folder):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
@@ -357,6 +367,89 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
     (tmp_path / "run").write_text("")
     with pytest.raises(CheckpointError, match="run: cannot be locked"):
         Checkpoints(tmp_path / "run", {}).save(1, TREE)
+
+
+@pytest.mark.parametrize("kind", ["float32", "bfloat16", "int4", "scalar", "keys"])
+def test_a_process_that_is_not_the_first_writes_its_arrays_too(tmp_path, kind, monkeypatch):
+    """Orbax writes the NumPy arrays of process 0 alone."""
+    first = Checkpoints(tmp_path / "0", {})
+    first.save(1, KINDS[kind])
+    monkeypatch.setattr(jax, "process_index", lambda: 1)
+    other = Checkpoints(tmp_path / "1", {})
+    other.save(1, KINDS[kind])
+    assert bits(other.load(KINDS[kind]).tree) == bits(KINDS[kind])
+    chunks = [
+        {p.relative_to(one.folder): p.read_bytes() for p in one.folder.rglob("arrays/0/*")}
+        for one in (first, other)
+    ]
+    headers = [
+        json.loads(chunk.pop(next(p for p in chunk if p.name == ".zarray"))) for chunk in chunks
+    ]
+    assert chunks[0] == chunks[1]
+    assert headers[0] == headers[1]
+
+
+PATHS = [
+    "a%20b",
+    "a?b#c",
+    "a[b]*",
+    " a ",
+    "ünï 漢",
+    "a:b",
+    "..a",
+    "~",
+    "a'b",
+    "x" * 250,
+    "y" * 250 + "/z",
+]
+
+
+@pytest.mark.parametrize("name", PATHS, ids=range(len(PATHS)))
+def test_a_folder_may_have_any_name(tmp_path, name):
+    Checkpoints(tmp_path / name, {}).save(1, {"w": TREE["w"]})
+    loaded = Checkpoints(tmp_path / name, {}).load({"w": TREE["w"]})
+    assert loaded.tree["w"].tobytes() == TREE["w"].tobytes()
+    assert [path.name for path in tmp_path.iterdir()] == [name.split("/")[0]]
+
+
+def test_a_backslash_and_a_url_are_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="expected a path without a backslash"):
+        Checkpoints(tmp_path / "a\\b", {}).save(1, TREE)
+    for url in ("s3://bucket/a", "gs://bucket/a", "file:///a"):
+        with pytest.raises(
+            ValueError, match=f"folder: expected a folder of this machine.*{url[:4]}"
+        ):
+            Checkpoints(url, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_relative_folder_and_a_link_stay_where_they_are(tmp_path, monkeypatch):
+    (tmp_path / "other").mkdir()
+    (tmp_path / "link").symlink_to("other")
+    monkeypatch.chdir(tmp_path)
+    checkpoints = Checkpoints("link/run", {})
+    monkeypatch.chdir("/")
+    checkpoints.save(1, {"w": TREE["w"]})
+    assert (tmp_path / "other/run/generation-00000000/manifest.json").exists()
+    assert checkpoints.load({"w": TREE["w"]}).step == 1
+
+
+@pytest.mark.parametrize("wrong", ["missing", "elsewhere", "changed"])
+def test_arrays_that_are_not_on_the_disk_as_given_fail_the_save(saved, monkeypatch, wrong):
+    write = _orbax.write
+
+    def careless(folder, arrays):
+        write(folder, arrays if wrong == "missing" else {n: a + 1 for n, a in arrays.items()})
+        if wrong == "missing":
+            (folder / "1" / "0.0").unlink()
+        if wrong == "elsewhere":
+            folder.rename(folder.parent / "other")
+
+    monkeypatch.setattr(_orbax, "write", careless)
+    with pytest.raises(CheckpointError, match=r"step 3 could not be written .*not on the disk as"):
+        saved.save(3, TREE)
+    assert saved.load(TREE).step == 2
 
 
 NUMBERS, JSON = "w: expected an array of numbers", "about: expected values that JSON can hold"

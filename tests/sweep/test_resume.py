@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import jax
 import pytest
 
 from seqcells import sweep
-from seqcells._checkpoint import Checkpoints, RunLocked
+from seqcells._checkpoint import CheckpointError, Checkpoints, RunLocked
 from seqcells.sweep import _store
 from tests.support.sweeps import compile_once, make, plain, space, write_plainly
 
@@ -251,6 +252,7 @@ def test_a_batch_whose_trials_are_no_longer_in_the_space_is_discarded(tmp_path):
         ({"halving": None}, "halving: was {'every': 10, 'keep': 0.5}, is None"),
         ({"key": jax.random.key(1)}, r"key: was \[0, 0\], is \[0, 1\]"),
         ({"config": {"data": "b"}}, "config: was {'data': 'a'}, is {'data': 'b'}"),
+        ({"config": {"data": "a", "n": None}}, "config: was .*None}"),
     ],
 )
 def test_another_configuration_is_refused_with_the_difference(tmp_path, changed, message):
@@ -259,6 +261,123 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path, changed,
     with pytest.raises(ValueError, match=f"out: .*where {message}; take"):
         run(tmp_path, space(lr=[0.1], seeds=2), **({"config": config} | changed))
     assert run(tmp_path, space(lr=[0.1], seeds=1), config=config).rows == store.rows
+
+
+@pytest.mark.parametrize(("before", "now"), [(1, True), (1, 1.0), (0.0, -0.0)])
+def test_a_setting_of_another_type_is_another(tmp_path, before, now):
+    config = {"a": before, "b": float("nan")}
+    _store.Folder(tmp_path, config).fix_width("0", 1, 1)
+    with _store.Folder(tmp_path, config).open():
+        pass
+    other = _store.Folder(tmp_path, config | {"a": now})
+    with pytest.raises(ValueError, match=f"where a: was {before}, is {now}; take"), other.open():
+        pass
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory):
+    """A folder with rows, history and a checkpoint."""
+    out = tmp_path_factory.mktemp("begun")
+
+    def kill(progress):
+        if progress.finished and progress.step == 20:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch:
+        compile_once(patch)
+        with pytest.raises(Killed):
+            run(out, on_segment=kill)
+    return out
+
+
+DAMAGE = {  # file -> what becomes of it, and what the error says
+    "trials.jsonl": [
+        (lambda data: data[:9] + bytes(3) + data[12:], "line 1 of .*; put back .* trained again"),
+        (lambda data: data + b'{"id": 1}\n', "line 5 of .* with 1 for id"),
+        (lambda data: data.replace(b'"steps": ', b'"steps": "a", "x": ', 1), "'a' for steps"),
+        (lambda data: data.replace(b'"seconds"', b'"second"', 1), "nothing for seconds"),
+        (lambda data: data[: data.index(b"\n") - 5] + data[data.index(b"\n") :], "line 1 of"),
+        (lambda data: b"[]\n" + data, "line 1 of"),
+        (lambda data: data + b"\xff\xfe\n", "line 5 of"),
+    ],
+    "metrics.jsonl": [
+        (lambda data: bytes(len(data) - 1) + b"\n", "line 1 of .*; put back .* lacks a point"),
+        (lambda data: data.replace(b'"metrics": {', b'"metrics": null, "x": {', 1), "for metrics"),
+    ],
+    "sweep.json": [
+        (lambda data: b"", "sweep.json with b''; put back a copy of the file, or take another"),
+        (lambda data: data[:-5], "sweep.json with"),
+        (lambda data: b'{"config": {}}', "nothing for widths"),
+        (lambda data: b'{"config": {}, "widths": {"a": ["b"]}}', "other widths"),
+    ],
+}
+CASES = [(file, *case) for file, cases in DAMAGE.items() for case in cases]
+
+
+@pytest.mark.parametrize(("file", "change", "message"), CASES)
+def test_a_damaged_file_is_named_with_its_line_and_stays_as_it_is(
+    begun, tmp_path, file, change, message
+):
+    shutil.copytree(begun, tmp_path, dirs_exist_ok=True)
+    data = change((tmp_path / file).read_bytes())
+    (tmp_path / file).write_bytes(data)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    for read in (lambda: sweep.load(tmp_path, SPACE), lambda: run(tmp_path)):
+        with pytest.raises(ValueError, match=f"out: expected an object of JSON .*{message}"):
+            read()
+    locks = {path for path in before if path.name == "lock"}
+    assert all(path.read_bytes() == before[path] for path in before.keys() - locks)
+
+
+def test_what_the_error_advises_mends_a_damaged_folder(begun, tmp_path):
+    whole = run(tmp_path / "whole")
+    shutil.copytree(begun, out := tmp_path / "out")
+    for manifest in out.rglob("manifest.json"):
+        manifest.write_bytes(b"")
+    with pytest.raises(CheckpointError, match=r"manifest.json .*remove the folder .* to start"):
+        run(out)
+    (folder,) = (path for path in (out / "checkpoints").iterdir() if any(path.rglob("*.json")))
+    shutil.rmtree(folder)
+    assert plain(run(out).rows) == plain(whole.rows)
+    rows = (out / "trials.jsonl").read_text().splitlines(keepends=True)
+    (out / "trials.jsonl").write_text("".join(rows[1:]))
+    assert "unfinished" not in {row["status"] for row in run(out).rows}
+
+
+def test_a_bucket_that_has_grown_is_trained_as_wide_as_a_new_one(tmp_path):
+    few, many = (
+        {"some": space(lr=[0.1], seeds=n), "batch": "auto", "halving": None} for n in (1, 8)
+    )
+    first = run(tmp_path, **few).rows[0]
+    widths = []
+    result = run(tmp_path, **many, on_segment=lambda p: widths.append(p.alive))
+    assert widths == [7] * 3
+    assert plain(result.rows)[0] == plain([first])[0]
+
+    def kill(progress):
+        raise Killed
+
+    again = tmp_path / "again"
+    run(again, **few)
+    with pytest.raises(Killed):
+        run(again, **many, on_segment=kill)
+    assert plain(run(again, **many).rows) == plain(result.rows)
+
+
+def test_a_batch_in_training_ends_at_its_width_before_a_bucket_grows(tmp_path):
+    few, many = (
+        {"some": space(lr=[0.1], seeds=n), "batch": "auto", "halving": None} for n in (1, 8)
+    )
+
+    def kill(progress):
+        if progress.step == 20:
+            raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, **few, on_segment=kill)
+    seen = []
+    run(tmp_path, **many, on_segment=lambda p: seen.append((p.alive, p.step)))
+    assert seen == [(1, 20), (1, 30), (7, 10), (7, 20), (7, 30)]
 
 
 def test_a_folder_is_used_by_one_run_at_a_time(tmp_path):

@@ -1,0 +1,93 @@
+"""The files of a sweep, read and checked: an error names the file, the line and what to do."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from seqcells._types import Json
+
+Row = Json
+Fields = dict[str, type | tuple[type, ...]]
+_NUMBER = (int, float)
+TRIAL: Fields = {"id": str, "status": str, "steps": int, "metrics": dict, "seconds": _NUMBER}
+METRICS: Fields = {"id": str, "step": int, "metrics": dict}
+SETTINGS: Fields = {"config": dict, "widths": dict}
+_REMEDY = "put back a copy of the file, or remove the line"
+REMEDIES = {
+    "trials.jsonl": f"{_REMEDY}: its trial is trained again",
+    "metrics.jsonl": f"{_REMEDY}: the curve of a trial lacks a point",
+    "sweep.json": "put back a copy of the file, or take another folder",
+}
+
+
+def read_lines(path: Path, fields: Fields, *, truncate: bool = False) -> list[Row]:
+    """Read the whole lines of a file; it has none where it is missing.
+
+    Args:
+        path: the file, with an object of JSON a line.
+        fields: the types of what an object must have.
+        truncate: remove a last line that a killed process left unfinished.
+
+    Raises:
+        ValueError: a line is damaged; the file stays as it is.
+    """
+    if not path.exists():
+        return []
+    data = path.read_bytes()
+    whole = data.rfind(b"\n") + 1
+    rows = [
+        _restored(_parsed(line, fields, lambda got, n=n: f"line {n} of {path} with {got}", path))
+        for n, line in enumerate(data[:whole].splitlines(), 1)
+    ]
+    if truncate and whole < len(data):
+        os.truncate(path, whole)
+    return rows
+
+
+def read_settings(path: Path) -> Json | None:
+    """Read the settings of a sweep; None where there are none.
+
+    Raises:
+        ValueError: the file is damaged.
+    """
+    if not path.exists():
+        return None
+    settings = _parsed(path.read_bytes(), SETTINGS, lambda got: f"{path} with {got}", path)
+    pairs = {b: [w, w] if isinstance(w, int) else w for b, w in settings["widths"].items()}
+    if not all(
+        isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in pairs.values()
+    ):
+        raise _damaged(SETTINGS, f"{path} with other widths", path)
+    return settings | {"widths": pairs}
+
+
+def _parsed(data: bytes, fields: Fields, where: Callable[[str], str], path: Path) -> Json:
+    try:
+        value: Any = json.loads(data)
+    except (ValueError, RecursionError):  # also what is not UTF-8
+        value = None
+    if not isinstance(value, dict):
+        raise _damaged(fields, where(f"{data[:40]!r}"), path)
+    wrong = [name for name, kinds in fields.items() if not isinstance(value.get(name), kinds)]
+    if wrong:
+        got = f"{value[wrong[0]]!r:.40}" if wrong[0] in value else "nothing"
+        raise _damaged(fields, where(f"{got} for {wrong[0]}"), path)
+    return value
+
+
+def _damaged(fields: Fields, got: str, path: Path) -> ValueError:
+    names = ", ".join(fields)
+    return ValueError(
+        f"out: expected an object of JSON with {names}, got {got}; {REMEDIES[path.name]}"
+    )
+
+
+def _restored(row: Row) -> Row:
+    """Replace null, as which NaN is written, by NaN."""
+    row["metrics"] = {n: math.nan if v is None else v for n, v in row["metrics"].items()}
+    return row
