@@ -12,8 +12,10 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells._static import exported
 
 
+@exported
 class MeanField(NamedTuple):
     """The fixed point of a wide tanh net."""
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+from typing import TypeVar
 
 import jax
+from jax import export
+
+T = TypeVar("T")
 
 
 class Static:
@@ -41,6 +46,13 @@ class Named(Static):
                 f"{known.__module__}.{name} for {cls.__module__}.{name}; rename one of them"
             )
         _NAMED[name] = cls  # its module was reloaded
+
+
+def exported(kind: type[T]) -> type[T]:
+    """Register a NamedTuple, so that `jax.export` serialises programs that take or return it."""
+    with contextlib.suppress(ValueError):  # its module was reloaded
+        export.register_namedtuple_serialization(kind, serialized_name=f"seqcells.{kind.__name__}")
+    return kind
 
 
 _NAMED: dict[str, type[Named]] = {}

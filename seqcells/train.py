@@ -22,6 +22,7 @@ from jax.sharding import PartitionSpec
 from seqcells import _check, distributed
 from seqcells._cell import Params
 from seqcells._linear import wide
+from seqcells._static import exported
 from seqcells._trees import distinct
 from seqcells._types import PyTree
 
@@ -33,6 +34,7 @@ AxisName = str | tuple[str, ...]
 Segment = Callable[["TrainState", PyTree], tuple["TrainState", Metrics]]
 
 
+@exported
 class HParams(NamedTuple):
     """Hyperparameters of `adamw`, all arrays or numbers, so that you can vmap over any of them."""
 
@@ -44,6 +46,7 @@ class HParams(NamedTuple):
     weight_decay: Scalar = 0.0  # []
 
 
+@exported
 class TrainState(NamedTuple):
     """Everything that a run needs to continue: the same state gives the same bits."""
 

@@ -7,9 +7,11 @@ from typing import ClassVar, NamedTuple
 
 import jax
 
+from seqcells._static import exported
 from seqcells.cells._gated import GatedCell, Gates
 
 
+@exported
 class GRUParams(NamedTuple):
     """Parameters of `GRU`; gates in the order r|z|n along the last axis."""
 

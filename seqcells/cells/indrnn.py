@@ -10,10 +10,12 @@ import jax
 from seqcells import initializers
 from seqcells._cell import SplitCell
 from seqcells._linear import affine
+from seqcells._static import exported
 from seqcells.cells._dense import ActivatedCell
 from seqcells.initializers import Initializer
 
 
+@exported
 class IndRNNParams(NamedTuple):
     """Parameters of `IndRNN`."""
 

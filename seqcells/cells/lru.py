@@ -12,11 +12,13 @@ import jax.numpy as jnp
 from seqcells import _check, initializers
 from seqcells._cell import LinearCell
 from seqcells._linear import affine, gates, wide
+from seqcells._static import exported
 from seqcells._trees import distinct
 from seqcells.cells._dense import SizedCell
 from seqcells.initializers import GateInitializers
 
 
+@exported
 class LRUParams(NamedTuple):
     """Parameters of `LRU`, all real."""
 
@@ -27,6 +29,7 @@ class LRUParams(NamedTuple):
     gamma_log: jax.Array  # [H], exp(gamma_log) scales what is written
 
 
+@exported
 class LRUCarry(NamedTuple):
     """The memory of `LRU`, a complex number a unit."""
 

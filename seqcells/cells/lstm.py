@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from seqcells import _check, initializers
 from seqcells._linear import affine, gates
+from seqcells._static import exported
 from seqcells._trees import distinct
 from seqcells.cells._dense import DenseCell
 from seqcells.initializers import GateInitializers
@@ -17,6 +18,7 @@ from seqcells.initializers import GateInitializers
 Gates = tuple[jax.Array, ...]  # i, f, g, o: float[*B, H] each
 
 
+@exported
 class LSTMParams(NamedTuple):
     """Parameters of `LSTM`; gates in the order i|f|g|o along the last axis."""
 
@@ -26,6 +28,7 @@ class LSTMParams(NamedTuple):
     p: jax.Array | None = None  # [3H], p_i|p_f|p_o; None if peepholes=False
 
 
+@exported
 class LSTMCarry(NamedTuple):
     """The memory of `LSTM`."""
 

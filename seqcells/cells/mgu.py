@@ -7,9 +7,11 @@ from typing import ClassVar, NamedTuple
 
 import jax
 
+from seqcells._static import exported
 from seqcells.cells._gated import GatedCell, Gates
 
 
+@exported
 class MGUParams(NamedTuple):
     """Parameters of `MGU`; gates in the order f|n along the last axis."""
 

@@ -9,11 +9,13 @@ import jax
 
 from seqcells._cell import LinearCell
 from seqcells._linear import affine, gates
+from seqcells._static import exported
 from seqcells.cells._dense import ActivatedCell
 
 Gates = tuple[jax.Array, ...]  # z, n: float[*B, H] each
 
 
+@exported
 class MinGRUParams(NamedTuple):
     """Parameters of `MinGRU`; gates in the order z|n along the last axis."""
 

@@ -8,9 +8,11 @@ from typing import ClassVar, NamedTuple
 import jax
 
 from seqcells._linear import affine
+from seqcells._static import exported
 from seqcells.cells._dense import ActivatedCell, DenseCell
 
 
+@exported
 class RNNParams(NamedTuple):
     """Parameters of `RNN`."""
 

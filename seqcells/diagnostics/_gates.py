@@ -10,10 +10,12 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._cell import Cell
+from seqcells._static import exported
 from seqcells._types import Carry, Inputs, Params
 from seqcells._unroll import begin, trajectory
 
 
+@exported
 class GateShares(NamedTuple):
     """Statistics of the gate of each unit, over time and batch."""
 
@@ -22,6 +24,7 @@ class GateShares(NamedTuple):
     mean: jax.Array  # [H]
 
 
+@exported
 class Timescales(NamedTuple):
     """How long a unit remembers if it overwrites a share z of its carry at every step."""
 

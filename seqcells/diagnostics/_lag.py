@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._model import leading
+from seqcells._static import exported
 from seqcells._types import Carry, Drive, Inputs, InputSize, Outputs, Params
 from seqcells._unroll import begin, run_plan
 from seqcells.engines import Plan, Scan
@@ -21,6 +22,7 @@ from seqcells.engines import Plan, Scan
 Loss = Callable[[Outputs], jax.Array]
 
 
+@exported
 class RateAndHorizon(NamedTuple):
     """How a gradient decays with the lag."""
 

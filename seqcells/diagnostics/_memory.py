@@ -9,8 +9,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells._static import exported
 
 
+@exported
 class CurseOfMemory(NamedTuple):
     """Moments of h_t = l h_{t-1} + x_t in its stationary state; x is white noise of variance 1."""
 

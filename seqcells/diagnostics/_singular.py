@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._model import Model
+from seqcells._static import exported
 from seqcells._types import Carry, Inputs, Params
 from seqcells.cells import RNN, IndRNN, IndRNNParams, RNNParams
 from seqcells.diagnostics._jacobian import step_jacobians
@@ -18,6 +19,7 @@ from seqcells.engines._platform import varying
 STEEPEST = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}  # max |act'|
 
 
+@exported
 class JacobianByLag(NamedTuple):
     """The size of dh_T/dh_{T-k} by lag, as logarithms, which neither underflow nor overflow."""
 

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells._static import exported
 from seqcells._types import PyTree
 
 
+@exported
 class GradientSNR(NamedTuple):
     """Signal and noise of a gradient: trees like the parameters, with a scalar for each leaf."""
 

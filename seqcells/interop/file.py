@@ -64,7 +64,7 @@ def save(path: str | os.PathLike[str], model: Model, params: Params) -> None:
     Raises:
         ModuleNotFoundError: if the package `safetensors` (the extra `interop`) is missing.
         ValueError: if the configuration contains your own function or class, or `params` do not
-            belong to this cell or layer.
+            belong to this cell or layer, or are narrower than 16 bits.
 
     >>> import jax, tempfile, pathlib, seqcells as sc
     >>> path = pathlib.Path(tempfile.mkdtemp()) / "gru.safetensors"
@@ -78,10 +78,7 @@ def save(path: str | os.PathLike[str], model: Model, params: Params) -> None:
     _check.instance("model", model, (Cell, Layer), "GRU(64)")
     config = json.dumps(_encode("model", model))
     size = _walk.check_params(model, params)
-    arrays = {
-        name: np.array(_arrays.array(name, value), order="C")
-        for name, value in _by_path(params).items()
-    }
+    arrays = {name: _writable(name, value) for name, value in _by_path(params).items()}
     header = {"format": FORMAT, "config": config, "input_size": str(size)}
     part = Path(f"{os.fspath(path)}.part")
     part.write_bytes(safetensors.numpy.save(arrays, header))
@@ -125,6 +122,15 @@ def load(path: str | os.PathLike[str]) -> tuple[Model, Params]:
         raise ValueError(f"{path}: {error}") from error
 
 
+def _writable(name: str, value: object) -> np.ndarray:
+    """Return an array of a dtype that `load` reads, in C order."""
+    array = _arrays.array(name, value)
+    if array.dtype not in map(np.dtype, _DTYPES.values()):
+        names = ", ".join(np.dtype(dtype).name for dtype in _DTYPES.values())
+        raise ValueError(f"{name}: expected one of {names}, got {array.dtype}; cast it")
+    return np.array(array, order="C")
+
+
 def _filled(shapes: Params, rows: Mapping[str, Row]) -> Params:
     """Return the file's arrays as the tree of `shapes`, which the configuration calls for."""
     arrays: Arrays = {}
@@ -150,6 +156,8 @@ def _by_path(params: Params) -> Arrays:
 
 def _encode(where: str, value: object) -> JSON:
     """Write a value as JSON: a class as {"class": name, ...}, a function by its name."""
+    if isinstance(value, np.generic):
+        value = value.item()
     if value is None or isinstance(value, (bool, int, float, str)):
         return value
     if isinstance(value, tuple):

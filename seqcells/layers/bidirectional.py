@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time
+from seqcells._static import exported
 from seqcells._types import Inputs, InputSize, PyTree
 from seqcells.layers._parts import parts, split
 from seqcells.layers.recurrent import Recurrent
@@ -24,6 +25,7 @@ MERGES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 }
 
 
+@exported
 class Both(NamedTuple):
     """What belongs to the two directions of a `Bidirectional`."""
 

@@ -10,10 +10,12 @@ import jax.numpy as jnp
 
 from seqcells._cell import SplitCell
 from seqcells._model import start_carry
+from seqcells._static import exported
 from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params, PyTree
 from seqcells.layers.wrappers import _Wrapper, check_split
 
 
+@exported
 class LayerNormParams(NamedTuple):
     """Parameters of `LayerNorm`; scales and shifts are trees as the cell's drive, [H] a gate."""
 

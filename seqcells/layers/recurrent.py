@@ -12,10 +12,12 @@ from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time
 from seqcells._model import start_carry
+from seqcells._static import exported
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params
 from seqcells.engines import Engine
 
 
+@exported
 class RecurrentParams(NamedTuple):
     """Parameters of `Recurrent(learned_carry=True)`."""
 

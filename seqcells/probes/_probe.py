@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells._static import Static
+from seqcells._static import Static, exported
 
 T = TypeVar("T")
 
@@ -22,6 +22,7 @@ def attribute(get: Callable[[Any], T]) -> T:
     return cast(T, property(get))
 
 
+@exported
 class Sample(NamedTuple):
     """A batch of sequences, with the targets of their answers and the steps of these.
 
@@ -54,6 +55,7 @@ class Sample(NamedTuple):
         return jnp.take_along_axis(ys, self.steps[..., None], axis=0)
 
 
+@exported
 class Score(NamedTuple):
     """The score of a batch of answers."""
 

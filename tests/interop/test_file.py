@@ -159,6 +159,28 @@ def test_a_file_of_another_format_is_refused(path):
         sc.interop.load(path)
 
 
+def test_numpy_scalars_of_a_configuration_are_their_values(path):
+    layer = sc.Zoneout(sc.LayerNorm(sc.GRU(H), eps=np.float32(1e-3)), np.float64(0.5))
+    params = drawn(layer)
+    sc.interop.save(path, layer, params)
+    assert sc.interop.load(path)[0] == layer
+
+
+NARROW = [np.dtype(d) for d in (jnp.float8_e4m3fn, jnp.float8_e5m2, jnp.float8_e4m3b11fnuz)]
+OTHER = [*NARROW, jnp.int8, jnp.int4, jnp.int32, jnp.uint32, bool, jnp.complex64]
+
+
+@pytest.mark.parametrize("dtype", OTHER, ids=lambda dtype: np.dtype(dtype).name)
+def test_arrays_that_could_not_be_read_are_not_written(dtype, path):
+    params = jax.tree.map(lambda a: jnp.zeros(a.shape, dtype), drawn(GRU))
+    with pytest.raises(ValueError, match=rf"w_ih: expected .* got .*{np.dtype(dtype).name}"):
+        sc.interop.save(path, GRU, params)
+    keys = drawn(GRU)._replace(b_ih=jax.random.split(jax.random.key(0), 3 * H))
+    with pytest.raises(ValueError, match="b_ih: expected a"):
+        sc.interop.save(path, GRU, keys)
+    assert not list(path.parent.iterdir())
+
+
 def own_init(key, shape, dtype):
     return jnp.zeros(shape, dtype)
 
