@@ -39,7 +39,7 @@ class House(NamedTuple):
 
 def read() -> House:
     """Read the floors from pyproject.toml and the arrows from the imports."""
-    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["tool"]["importlinter"]
     contract = next(c for c in settings["contracts"] if c["type"] == "layers")
     floors = [[room.strip() for room in floor.split("|")] for floor in contract["layers"]]
     graph = grimp.build_graph(
@@ -114,7 +114,7 @@ def draw(house: House, path: Path) -> None:
 
 def drawn(path: Path) -> House:
     """Read back what a picture shows: its arrows, and its rooms as one floor."""
-    text = path.read_text() if path.exists() else ""
+    text = path.read_text("utf-8") if path.exists() else ""
     arrows = re.findall(r'id="([\w.]+)-&gt;([\w.]+)"', text)
     return House([re.findall(r">([\w.]+)</text>", text)], set(arrows))
 

@@ -439,12 +439,12 @@ def main() -> None:
     jax.config.update("jax_enable_x64", True)
     OUT.mkdir(exist_ok=True)
     versions = OUT / "versions.json"
-    known = json.loads(versions.read_text()) if versions.exists() else {}
+    known = json.loads(versions.read_text("utf-8")) if versions.exists() else {}
     for name in sys.argv[1:] or FRAMEWORKS:
         make, packages = FRAMEWORKS[name]
         save(name, make())
         known |= {package: importlib.metadata.version(package) for package in packages}
-    versions.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n")
+    versions.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", "utf-8")
 
 
 if __name__ == "__main__":

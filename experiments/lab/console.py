@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import io
+import sys
+import time
 from collections.abc import Callable
+from typing import Any
 
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
-from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+)
 from rich.table import Table as RichTable
 from rich.text import Text
 
@@ -17,24 +28,52 @@ from experiments.lab.text import words
 from seqcells._checkpoint import CheckpointError, RunLocked
 from seqcells.sweep import AllFailed
 
+EVERY = 30.0  # seconds between two lines of progress where there is no terminal
+
 
 def say(console: Console, text: str) -> None:
     """Print text as it is: what stands in brackets is no markup, and a path is not broken."""
     console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
-def progress_bar(console: Console, *columns: ProgressColumn) -> Progress:
+class Bar(Progress):
+    """A bar on a terminal; elsewhere, such as in a log, a line now and then.
+
+    Args:
+        columns: of the bar.
+        console: where it is drawn.
+        first: seconds before the first line.
+    """
+
+    def __init__(self, *columns: ProgressColumn, console: Console, first: float) -> None:
+        super().__init__(*columns, console=console, transient=True)
+        self._next = time.monotonic() + first
+
+    def update(self, task_id: TaskID, **what: Any) -> None:
+        """Show what is being done; the arguments are those of `Progress.update`."""
+        super().update(task_id, **what)
+        task = self.tasks[task_id]
+        if not self.console.is_terminal and task.completed and time.monotonic() >= self._next:
+            self._next = time.monotonic() + EVERY
+            say(self.console, f"{task.description}: {task.percentage:.0f} %")
+
+
+def progress_bar(console: Console, *columns: ProgressColumn, first: float = EVERY) -> Progress:
     """Return a bar that shows what is being done, the time so far, and further columns."""
     text, bar = TextColumn("{task.description}", markup=False), BarColumn(bar_width=12)
-    return Progress(text, bar, TimeElapsedColumn(), *columns, console=console, transient=True)
+    return Bar(text, bar, TimeElapsedColumn(), *columns, console=console, first=first)
 
 
 def exit_code(command: Callable[[], object], stopped: str) -> int:
     """Run a command; return its exit code.
 
     An error that a user can correct is printed as one line, and so is `stopped` after Ctrl-C: 2
-    where a command is refused, 1 where it fails.
+    where a command is refused, 1 where it fails. What the terminal's encoding lacks is shown as a
+    question mark.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     errors = Console(stderr=True)
     try:
         command()

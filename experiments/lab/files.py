@@ -43,7 +43,7 @@ def read_table(path: Path, columns: Sequence[str], hint: str) -> Frame:
         BadInput: where the file is not a CSV table, or lacks one of the columns.
     """
     try:
-        rows = pd.read_csv(path, dtype={"commit": str})  # or 12e4567 is a number
+        rows = pd.read_csv(path, encoding="utf-8", dtype={"commit": str})  # or 12e4567 is a number
     except FileNotFoundError:
         return pd.DataFrame(columns=[*columns])
     except ValueError as error:  # pandas' own errors are of this class

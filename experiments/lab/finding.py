@@ -32,7 +32,7 @@ def discover(package: ModuleType) -> dict[str, str]:
 
 def _first_line(folder: Path, module: pkgutil.ModuleInfo) -> str:
     path = folder / module.name / "__init__.py" if module.ispkg else folder / f"{module.name}.py"
-    return (ast.get_docstring(ast.parse(path.read_text())) or "").partition("\n")[0]
+    return (ast.get_docstring(ast.parse(path.read_text("utf-8"))) or "").partition("\n")[0]
 
 
 def is_path(name: str) -> bool:

@@ -18,7 +18,7 @@ def cores() -> int:
 def processor() -> str:
     """Name the processor."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
@@ -36,7 +36,9 @@ def commit(*paths: str) -> str:
 
     def git(*arguments: str) -> str:
         line = ["git", "-C", str(root), *arguments]
-        return subprocess.run(line, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(
+            line, capture_output=True, encoding="utf-8", check=True
+        ).stdout.strip()
 
     try:
         changed = git("status", "--porcelain", "--", *paths)

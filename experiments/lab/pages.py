@@ -100,7 +100,7 @@ class Page:
     def html(self) -> str:
         """The page for a browser, with the picture in it."""
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-        template = environment.from_string(Path(__file__).with_name("page.html").read_text())
+        template = environment.from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
         with Image.open(self.picture) as image:
             inches = image.width / image.info["dpi"][0]
         return template.render(

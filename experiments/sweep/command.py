@@ -23,6 +23,11 @@ from seqcells import sweep, train
 from seqcells._cell import Params
 from seqcells._checkpoint import CheckpointError
 
+
+class NotBegun(lab.BadInput):
+    """A sweep that has not finished its first segment."""
+
+
 HParams = dict[str, jax.Array]  # of a trial: the fields of `Swept`, float[]
 LossAndMetrics = tuple[jax.Array, train.Metrics]
 
@@ -79,7 +84,7 @@ def run(
     lab.say(console, f"{name}: {_cost(space.trials(), total)}")
     about = {"probe": name, "command": command, "settings": dataclasses.asdict(settings)}
     left = TextColumn("{task.percentage:.0f} %, left"), TimeRemainingColumn()
-    with lab.progress_bar(console, *left) as bar, _refusals(settings, out, remedy):
+    with lab.progress_bar(console, *left, first=0) as bar, _refusals(settings, out, remedy):
         return sweep.run(
             functools.partial(make, name),
             space,
@@ -154,11 +159,13 @@ def _show_progress(bar: Progress, steps: int, total: int) -> Callable[[sweep.Pro
         rate = f"{lab.short((now - before) / (last - first))} steps/s" if last > first else ""
         best = "no" if math.isnan(p.best) else lab.short(p.best)
         where = ", ".join(f"{value}" for value in p.static.values())
+        counts = (
+            f"{p.alive} alive at step {p.step}, best {best}, {p.finished} of {p.total} finished"
+        )
         bar.update(
             task,
             completed=done,
-            description=f"{where}: {p.alive} alive at step {p.step}, best {best}, "
-            f"{p.finished} of {p.total} finished, {rate}",
+            description=", ".join(filter(None, [f"{where}: {counts}", rate])),
         )
 
     return show
@@ -187,4 +194,6 @@ def load(out: Path) -> tuple[str, sweep.Result, lab.Json]:
         with lab.refusals(settings):
             return probe, sweep.load(out, settings.space), about
     except FileNotFoundError:
-        raise lab.BadInput(f"out: the sweep in {out} has not finished its first segment") from None
+        raise NotBegun(
+            f"out: expected a sweep with results, got {out}, where no segment is finished yet"
+        ) from None

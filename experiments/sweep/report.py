@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -28,14 +29,38 @@ Ranked = dict[str, Any]  # a configuration: a line of `sweep.Result.ranked`
 
 def status(out: Path, console: Console) -> None:
     """Print the progress of a sweep, without touching it."""
-    _, result, about = command.load(out)
+    _, settings, _ = command.read_sweep(out)
+    try:
+        _, result, about = command.load(out)
+    except command.NotBegun as error:
+        lab.say(console, str(error))
+        return
     counts = Counter(row["status"] for row in result.rows)
     text = ", ".join(f"{counts[name]} {name}" for name in counts)
     lab.say(console, f"{about['command']}\n{len(result.rows)} trials: {text}.")
+    if training := _training(result, settings.steps):
+        ago = time.time() - max(file.stat().st_mtime for file in out.rglob("metrics.jsonl"))
+        lab.say(console, f"{training}, {max(ago, 0):.0f} s ago.")
     if ranked := result.ranked():
         lab.print_table(console, rank_table(result, ranked[:5]))
     if counts["unfinished"]:
-        lab.say(console, f"Continue it with: python -m experiments resume {out}")
+        text = "If no process is at it, continue it with"
+        lab.say(console, f"{text}: python -m experiments resume {out}")
+
+
+def _training(result: sweep.Result, steps: int) -> str:
+    """Say how far the trials are that have begun and not ended; nothing if there are none."""
+    open_ids = {row["id"] for row in result.rows if row["status"] == "unfinished"}
+    last = {line["id"]: line for line in result.history if line["id"] in open_ids}  # in order
+    if not last:
+        return ""
+    at = sorted(line["step"] for line in last.values())
+    where = f"{at[0]}" if at[0] == at[-1] else f"{at[0]} to {at[-1]}"
+    values = [line["metrics"][result.metric] for line in last.values()]
+    values = [value for value in values if math.isfinite(value)] or [math.nan]
+    best = (min if result.mode == "min" else max)(values)
+    text = f"{len(last)} in training at step {where} of {steps}"
+    return f"{text}, best {result.metric} {lab.short(best)}"
 
 
 def report(out: Path, console: Console) -> None:

@@ -34,7 +34,7 @@ class Child:
             list(map(str, command)),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
             env=os.environ | {"PYTHONPATH": path},
         )
         self.lines: list[str] = []

@@ -24,7 +24,7 @@ def diverge(options: Options) -> bool:
         folder = trials.empty(f"sweep-{trial}")
         with target("sweep", folder, "nan") as child:
             code = child.wait()
-        rows = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+        rows = list(csv.DictReader((folder / "results.csv").read_text("utf-8").splitlines()))
         statuses = [row["status"] for row in rows]
         named = "AllFailed" in "".join(child.lines)
         passed = code != 0 and named and len(rows) > 0 and set(statuses) == {"diverged"}
@@ -75,10 +75,10 @@ def count_lines(folder: Path) -> dict[str, tuple[int, int]]:
     """Return the number of lines of every file, and how many of them differ in their subject."""
 
     def lines(name: str) -> list[Json]:
-        return [json.loads(line) for line in (folder / name).read_text().splitlines()]
+        return [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]
 
     trials, history = lines("trials.jsonl"), lines("metrics.jsonl")
-    table = list(csv.DictReader((folder / "results.csv").read_text().splitlines()))
+    table = list(csv.DictReader((folder / "results.csv").read_text("utf-8").splitlines()))
     return {
         "trials.jsonl": (len(trials), len({row["id"] for row in trials})),
         "metrics.jsonl": (len(history), len({(row["id"], row["step"]) for row in history})),

@@ -2,12 +2,14 @@
 
 import io
 import json
+import re
 
 import jax
 import pytest
 from rich.console import Console
 
 from experiments.__main__ import main
+from experiments.lab import console
 from experiments.sweep import command, report, settings
 from seqcells import sweep
 
@@ -80,8 +82,38 @@ def test_its_status_is_shown_while_it_runs_and_touches_nothing(swept, tmp_path, 
     assert main(["status", str(tmp_path)]) == 0
     printed = capsys.readouterr().out
     assert "8 trials: 3 done, 5 unfinished." in " ".join(printed.split())
+    assert re.search(r"5 in training at step 4 of 4, best loss [\d.]+, \d+ s ago", printed)
     assert f"python -m experiments resume {tmp_path}" in printed
     assert (tmp_path / "trials.jsonl").read_bytes() == half
+
+
+def test_a_sweep_that_compiles_has_a_status(swept, tmp_path, capsys):
+    (tmp_path / "run.json").write_bytes((swept / "run.json").read_bytes())
+    assert main(["status", str(tmp_path)]) == 0
+    assert "no segment is finished yet" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_a_bar_on_a_terminal_and_lines_now_and_then_elsewhere(terminal, monkeypatch):
+    file = io.StringIO()
+    with console.progress_bar(Console(file=file, force_terminal=terminal), first=0) as bar:
+        task = bar.add_task("", total=4)
+        bar.update(task, description="a group", completed=0)
+        for done in (1, 2):
+            bar.update(task, completed=done)
+        monkeypatch.setattr(console, "EVERY", 0.0)
+        bar._next = 0
+        bar.update(task, completed=3)
+    lines = [line for line in file.getvalue().splitlines() if "%" in line]
+    assert lines == ([] if terminal else ["a group: 25 %", "a group: 75 %"])
+
+
+def test_a_log_says_how_far_a_sweep_is():
+    out = io.StringIO()
+    with console.progress_bar(Console(file=out, width=200), first=0) as bar:
+        show = command._show_progress(bar, steps=8, total=16)
+        show(sweep.Progress({"cell": "tanh"}, 2, 2, 0, 2, 0.5))
+    assert out.getvalue().strip() == "tanh: 2 alive at step 2, best 0.5, 0 of 2 finished: 25 %"
 
 
 def test_a_folder_of_a_sweep_is_reported_again(swept, capsys):
