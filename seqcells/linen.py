@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 from flax import linen as nn
+from jax.core import Tracer
 from jax.typing import ArrayLike
 
 from seqcells import _check
@@ -49,6 +50,13 @@ class RNN(nn.Module):
         Returns:
             The last carry, and ys [T, *B, H].
         """
+        for name, example in (("reverse", True), ("time_axis", 1)):
+            if isinstance(options.get(name), Tracer):
+                raise TypeError(
+                    f"{name}: expected a Python value, got a traced one, as nn.remat and nn.jit "
+                    f"make of what they call a module with; wrap a function instead: "
+                    f"nn.remat(lambda rnn, xs: rnn(xs, {name}={example}))(rnn, xs)"
+                )
         arrays, _ = time_first(self.model, xs, options.get("time_axis", 0))
         return unroll(self.model, self._values(arrays), xs, carry, **options)
 
@@ -69,6 +77,19 @@ class RNN(nn.Module):
         params = self._values(x)
         return self.model.step(params, carry, x, reset, reset_carry=reset_carry, key=key)
 
+    def values(self, x: Inputs) -> Params:
+        """Return the parameters as plain arrays, as `unroll` and the diagnostics take them.
+
+        `rnn.apply(variables, x, method="values")`, for one step's input x [*B, D].
+        """
+        return self._values(x)
+
+    @staticmethod
+    def load(params: Params) -> dict[str, dict[str, jax.Array]]:
+        """Return variables for `apply` of parameters, as `init` of the cell or layer makes them."""
+        leaves = jax.tree_util.tree_leaves_with_path(params)
+        return {"params": {_name(path): leaf for path, leaf in leaves}}
+
     @nn.compact
     def _values(self, x: Inputs) -> Params:
         """Return the parameters for inputs x, or draw them."""
@@ -81,7 +102,12 @@ class RNN(nn.Module):
             params = param_shapes(self.model, size)
 
         def stored(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
-            name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
-            return self.param(name, lambda _: leaf)
+            return self.param(_name(path), lambda _: leaf)
 
         return jax.tree_util.tree_map_with_path(stored, params)
+
+
+def _name(path: tuple[Any, ...]) -> str:
+    """Name a parameter by its path; Flax would take a module's "params" for a mistake."""
+    name = jax.tree_util.keystr(path, simple=True, separator=".")
+    return "weights" if name in ("", "params") else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer
 from seqcells._model import Model
-from seqcells._types import Carry, Inputs, InputSize, Outputs, Params
+from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
 from seqcells._unroll import unroll
 
 
@@ -31,7 +32,8 @@ class RNN(nnx.Module):
 
     Attributes:
         model: the cell or layer.
-        params: its parameters, every leaf an `nnx.Param`.
+        weights: its parameters, every leaf an `nnx.Param`; also called `params`. (A state with
+            "params" at its top would be refused by `nnx.bridge.ToLinen`.)
 
     >>> import jax.numpy as jnp, seqcells as sc
     >>> from flax import nnx
@@ -46,7 +48,7 @@ class RNN(nnx.Module):
     def __init__(self, model: Model, input_size: InputSize, *, rngs: nnx.Rngs) -> None:
         _check.instance("model", model, (Cell, Layer), "GRU(64)")
         self.model = model
-        self.params = nnx.data(jax.tree.map(nnx.Param, model.init(rngs.params(), input_size)))
+        self.load(model.init(rngs.params(), input_size))
 
     def __call__(self, xs: Inputs, carry: Carry = None, **options: Any) -> tuple[Carry, Outputs]:
         """Run the model over xs float[T, *B, D].
@@ -59,11 +61,12 @@ class RNN(nnx.Module):
         Returns:
             The last carry, and ys [T, *B, H].
         """
-        return unroll(self.model, self.values, xs, carry, **options)
+        carry, ys = unroll(self.model, self.values, xs, _given(carry), **options)
+        return self._shown(carry), ys
 
     def init_carry(self, x: Inputs) -> Carry:
         """Make the carry with which a sequence starts, for one step's input x [*B, D]."""
-        return self.model.init_carry(x, self.values)
+        return self._shown(self.model.init_carry(x, self.values))
 
     def step(
         self,
@@ -75,15 +78,71 @@ class RNN(nnx.Module):
         key: jax.Array | None = None,
     ) -> tuple[Carry, Outputs]:
         """Take one step, as `step` of the cell or layer does."""
-        return self.model.step(self.values, carry, x, reset, reset_carry=reset_carry, key=key)
+        options = {"reset_carry": _given(reset_carry), "key": key}
+        carry, y = self.model.step(self.values, _given(carry), x, reset, **options)
+        return self._shown(carry), y
+
+    @property
+    def params(self) -> PyTree:
+        """The parameters, every leaf an `nnx.Param`."""
+        return self.weights
+
+    @params.setter
+    def params(self, params: PyTree) -> None:
+        self.weights = params
 
     @property
     def values(self) -> Params:
         """The parameters as plain arrays, as `unroll` and the diagnostics take them."""
         return jax.tree.map(
-            lambda param: param[...], self.params, is_leaf=lambda a: isinstance(a, nnx.Variable)
+            lambda param: param[...], self.weights, is_leaf=lambda a: isinstance(a, nnx.Variable)
         )
 
     def load(self, params: Params) -> None:
         """Take parameters, as `values` gives them or `init` of the cell or layer makes them."""
-        self.params = nnx.data(jax.tree.map(nnx.Param, params))
+        self.weights = nnx.data(jax.tree.map(nnx.Param, params))
+
+    def _shown(self, carry: Carry) -> Carry:
+        """Return the carry as it is; to `nnx.tabulate`, which marks the module, as dicts.
+
+        Flax's table fails on a tuple that holds a NamedTuple.
+        """
+        return _as_dicts(carry) if hasattr(self, "_nnx_tabulate_id") else carry
+
+
+@jax.tree_util.register_pytree_with_keys_class
+class _Fields(dict):
+    """A NamedTuple for `nnx.tabulate`: a dict whose entries are attributes, too."""
+
+    def __init__(self, kind: type, fields: dict[str, Any]) -> None:
+        super().__init__(fields)
+        self.kind = kind
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return self[name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+    def tree_flatten_with_keys(self) -> tuple[list[tuple[Any, Any]], tuple]:
+        entries = [(jax.tree_util.DictKey(name), value) for name, value in self.items()]
+        return entries, (self.kind, tuple(self))
+
+    @classmethod
+    def tree_unflatten(cls, aux: tuple, values: Iterable[Any]) -> _Fields:
+        kind, names = aux
+        return cls(kind, dict(zip(names, values, strict=True)))
+
+
+def _as_dicts(tree: PyTree) -> PyTree:
+    names = getattr(tree, "_fields", None)
+    if names is not None:
+        return _Fields(type(tree), dict(zip(names, map(_as_dicts, tree), strict=True)))
+    return tuple(map(_as_dicts, tree)) if isinstance(tree, tuple) else tree
+
+
+def _given(tree: PyTree) -> PyTree:
+    """Undo `_as_dicts`."""
+    if isinstance(tree, _Fields):
+        return tree.kind(**{name: _given(value) for name, value in tree.items()})
+    return tuple(map(_given, tree)) if type(tree) is tuple else tree

@@ -51,19 +51,13 @@ def nest(flat: Arrays, path: Callable[[str], Iterable[str | int]]) -> Nested:
 
 
 def array(name: str, value: object) -> np.ndarray:
-    """Return a value as a NumPy array of a floating dtype.
+    """Return a value as a NumPy array of a floating dtype; a traced array as it is.
 
     Raises:
-        TypeError: if it is traced.
         ValueError: if it has no such form, or is float64 and JAX would round it.
     """
-    if isinstance(value, Tracer):
-        raise TypeError(
-            f"{name}: expected an array, got {value} in a traced function; convert weights outside "
-            f"of jit, grad and vmap, since values without a place must be seen to be zero"
-        )
     try:
-        result = np.asarray(value)
+        result: Any = value if isinstance(value, Tracer) else np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
         got = type(value).__name__
         raise ValueError(f"{name}: expected a NumPy array, got {got}: {error}") from None

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from seqcells._cell import Cell
 from seqcells._model import Model
@@ -67,6 +68,8 @@ def dump(form: Form, model: Model, params: Params, like: Weights | None) -> Arra
     theirs = {} if like is None else _arrays.flatten(like)
     wanted = form.rename(theirs, leaves) if theirs else {}
     names = frozenset(wanted)
+    if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(params)):
+        raise TypeError("params: expected arrays, got traced ones; call dump outside of jit")
     host = jax.tree.map(np.asarray, params)
     arrays = form.pack(_write(form, model, leaves, host, names))
     if wanted:

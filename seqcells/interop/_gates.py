@@ -7,9 +7,12 @@ Every framework shares this code. It only changes signs, transposes, reorders, a
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
+import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from seqcells._cell import Cell
 from seqcells._types import Params
@@ -98,7 +101,8 @@ def read(table: Table, cell: Cell, arrays: Arrays, zeros: Params) -> Params:
             continue
         blank = np.split(like.astype(dtype), len(gates), axis=-1)[0]
         filled = [blank if block is None else block for block in gates.values()]
-        fields[field] = np.concatenate(filled, axis=-1)
+        concatenate = jnp.concatenate if any(map(_is_traced, filled)) else np.concatenate
+        fields[field] = concatenate(filled, axis=-1)
     return type(zeros)(**fields)
 
 
@@ -152,9 +156,15 @@ def _blocks(table: Table, arrays: Arrays) -> Blocks:
 
 def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Add two biases; one that is all zeros leaves the other unchanged, signs of zeros included."""
+    if _is_traced(a) or _is_traced(b):
+        return a + b
     if not b.any():
         return a
     return a + b if a.any() else b
+
+
+def _is_traced(array: object) -> bool:
+    return isinstance(array, Tracer)
 
 
 def _outward(
@@ -190,23 +200,31 @@ def _split(table: Table, arrays: Arrays, like: Arrays) -> Arrays:
             continue
         whole = result.pop(join.name)
         if join.new:
-            parts = list(np.moveaxis(whole, join.axis, 0))
+            parts = [whole.take(i, axis=join.axis) for i in range(len(join.parts))]
         else:
-            ends = np.cumsum([like[part].shape[join.axis] for part in join.parts])
-            parts = np.split(whole, ends[:-1], axis=join.axis)
+            ends = np.cumsum([0, *(like[part].shape[join.axis] for part in join.parts)])
+            ranges = (np.arange(start, end) for start, end in pairwise(ends))
+            parts = [whole.take(indices, axis=join.axis) for indices in ranges]
         result |= dict(zip(join.parts, parts, strict=True))
     return result
 
 
 def _cut(array: np.ndarray, gates: Sequence[str]) -> list[np.ndarray]:
-    return np.split(array, len(gates), axis=-1)
+    size = array.shape[-1] // len(gates)
+    return [array[..., i * size : (i + 1) * size] for i in range(len(gates))]
 
 
 def _expect_zero(
     lack: str, table: Table, field: str, blocks: Mapping[str, np.ndarray | None]
 ) -> None:
     """Raise unless the numbers that have no place on the other side are zero."""
-    full = [gate for gate, block in blocks.items() if block is not None and block.any()]
+    present = {gate: block for gate, block in blocks.items() if block is not None}
+    if any(map(_is_traced, present.values())):
+        raise TypeError(
+            f"{field}: {lack} for the gates {', '.join(present)} ({table.where}), so they must be "
+            f"seen to be zero, got traced arrays; convert them outside of jit, grad and vmap"
+        )
+    full = [gate for gate, block in present.items() if block.any()]
     if full:
         hint = "; sc.interop.fold_biases adds to b_ih what it can take over" * (field == "b_hh")
         raise ValueError(

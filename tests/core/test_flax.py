@@ -1,5 +1,8 @@
 """Laws of the Flax wrappers: they hold parameters, and everything else is `unroll`."""
 
+import copy
+import pickle
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -83,7 +86,7 @@ def test_seeds_give_other_parameters_and_equal_seeds_equal_ones():
     rnns = [sc.nnx.RNN(sc.GRU(H), D, rngs=nnx.Rngs(seed)) for seed in (0, 0, 1)]
     one, same, other = (nnx.to_pure_dict(nnx.state(rnn)) for rnn in rnns)
     assert_same_bits(one, same)
-    assert np.any(one["params"]["w_hh"] != other["params"]["w_hh"])
+    assert np.any(one["weights"]["w_hh"] != other["weights"]["w_hh"])
 
 
 def test_closures_over_an_nnx_module_may_be_jitted_and_mapped():
@@ -148,6 +151,121 @@ def test_a_wrapped_cell_stands_in_a_larger_module():
     variables = Net().init(jax.random.key(0), XS)
     assert Net().apply(variables, XS).shape == (B, 1)
     assert {"RNN_0", "Dense_0"} == set(variables["params"])
+
+
+CARRIES = {  # models whose carries hold NamedTuples, at the top and within
+    "lstm": sc.LSTM(H),
+    "both": sc.Bidirectional(sc.GRU(H)),
+    "stack": sc.Stack((sc.GRU(H), sc.LSTM(H))),
+}
+
+
+@pytest.mark.parametrize("name", CARRIES)
+def test_the_table_of_nnx_shows_carries_that_are_named_tuples(name):
+    rnn = sc.nnx.RNN(CARRIES[name], D, rngs=nnx.Rngs(0))
+    assert f"{sc.param_count(rnn.values)} " in nnx.tabulate(rnn, XS)
+    assert jax.tree.structure(rnn(XS)[0]) == jax.tree.structure(
+        sc.unroll(rnn.model, rnn.values, XS)[0]
+    )
+
+    class Net(nnx.Module):
+        def __init__(self):
+            self.rnn = rnn
+
+        def __call__(self, xs):
+            carry, _ = self.rnn(xs)
+            carry, ys = self.rnn(xs, carry)  # what it gave is taken back
+            return (carry.h if name == "lstm" else carry), ys
+
+    assert "rnn" in nnx.tabulate(Net(), XS)
+
+
+def pair(params, carry, x):
+    """A step of a user's own, whose parameters are one array."""
+    return carry + x @ params, carry
+
+
+BARE = sc.FunctionCell(pair, jnp.zeros_like, lambda key, size: jnp.eye(size))
+BRIDGED = {"gru": sc.GRU(H), "stack": CARRIES["stack"], "bare": BARE}
+
+
+@pytest.mark.parametrize("name", BRIDGED)
+def test_the_bridges_of_flax_and_modules_of_one_array(name):
+    model = BRIDGED[name]
+    rnn = sc.nnx.RNN(model, D, rngs=nnx.Rngs(0))
+    ys = sc.unroll(model, rnn.values, XS)[1]
+    inward = nnx.bridge.ToLinen(sc.nnx.RNN, args=(model, D))
+    variables = inward.init(jax.random.key(0), XS)
+    variables = {"params": jax.tree.map(jnp.ones_like, variables["params"])}
+    ones = jax.tree.map(jnp.ones_like, rnn.values)
+    of_ones = sc.unroll(model, ones, XS)[1]
+    assert_close(inward.apply(variables, XS)[1], of_ones, 1e-6)
+    outward = nnx.bridge.ToNNX(sc.linen.RNN(model), rngs=nnx.Rngs(0)).lazy_init(XS)
+    nnx.update(outward, jax.tree.map(jnp.ones_like, nnx.state(outward, nnx.Param)))
+    assert_close(outward(XS)[1], of_ones, 1e-6)
+    module = sc.linen.RNN(model)
+    variables = module.load(rnn.values)
+    assert_close(module.apply(variables, XS)[1], ys, 1e-6)
+    assert_same_bits(module.apply(variables, XS[0], method="values"), rnn.values)
+
+
+def test_copies_of_an_nnx_module_compute_the_same():
+    rnn = sc.nnx.RNN(sc.LSTM(H), D, rngs=nnx.Rngs(0))
+    for one in (copy.deepcopy(rnn), pickle.loads(pickle.dumps(rnn)), nnx.clone(rnn)):
+        assert_same_bits(one(XS), rnn(XS))
+    assert rnn.params is rnn.weights
+    module = sc.linen.RNN(sc.LSTM(H))
+    assert pickle.loads(pickle.dumps(module)) == copy.deepcopy(module) == module
+
+
+def test_the_transforms_of_nnx_take_the_module():
+    rnn, xs = sc.nnx.RNN(sc.MGU(D), D, rngs=nnx.Rngs(0)), XS[:2]
+    ys = rnn(xs)[1]
+    run = nnx.remat(lambda rnn, xs: rnn(xs, reverse=True)[1])
+    assert_close(run(rnn, xs), rnn(xs, reverse=True)[1], 1e-6)
+    scan = nnx.scan(lambda rnn, carry, x: rnn.step(carry, x), in_axes=(None, nnx.Carry, 0))
+    assert_close(scan(rnn, rnn.init_carry(xs[0]), xs)[1], ys, 1e-6)
+
+    @nnx.split_rngs(splits=2)
+    @nnx.vmap
+    def make(rngs):
+        return sc.nnx.RNN(sc.MGU(D), D, rngs=rngs)
+
+    layers = make(nnx.Rngs(0))
+    deep = nnx.scan(lambda xs, rnn: rnn(xs)[1], in_axes=(nnx.Carry, 0), out_axes=nnx.Carry)(
+        xs, layers
+    )
+    expected = xs
+    for i in range(2):
+        one = jax.tree.map(lambda a, i=i: a[i], layers.values)
+        expected = sc.unroll(rnn.model, one, expected)[1]
+    assert_close(deep, expected, 1e-6)
+
+
+def test_the_transforms_of_linen_take_the_module_and_its_flags_in_a_function():
+    module = sc.linen.RNN(sc.LSTM(D))
+    variables = module.init(jax.random.key(0), XS)
+    carry, expected = module.apply(variables, XS, reverse=True)
+    for lift in (linen.remat, linen.jit):
+        lifted = lift(sc.linen.RNN)(sc.LSTM(D))
+        lengths = jnp.array([T, 3, 0])
+        assert_close(
+            lifted.apply(variables, XS, lengths=lengths),
+            module.apply(variables, XS, lengths=lengths),
+            1e-6,
+        )
+        for flag in ({"reverse": True}, {"time_axis": 1}):
+            with pytest.raises(TypeError, match=r"expected a Python value.*wrap a function inst"):
+                lifted.apply(variables, XS, **flag)
+
+    class Net(linen.Module):
+        @linen.compact
+        def __call__(self, xs):
+            rnn = sc.linen.RNN(sc.LSTM(D))
+            return linen.remat(lambda rnn, xs: rnn(xs, reverse=True))(rnn, xs)
+
+    nested = {"params": {"RNN_0": variables["params"]}}
+    assert_close(Net().apply(nested, XS), (carry, expected), 1e-6)
 
 
 def test_inputs_of_another_size_are_refused():
