@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -19,31 +19,21 @@ from jax.experimental import multihost_utils
 from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
-from seqcells import _check, distributed
+from seqcells import _check, _members, _variables, distributed
 from seqcells._cell import Params
 from seqcells._linear import wide
+from seqcells._optimizer import HParams as HParams
+from seqcells._optimizer import Optimizer, adamw, like, remainder, update, widen
+from seqcells._optimizer import Scalar as Scalar
 from seqcells._static import exported
 from seqcells._trees import distinct
 from seqcells._types import PyTree
+from seqcells._variables import Metrics, Variables, trained, with_trained
 
-Scalar = float | jax.Array  # float[]
-Metrics = dict[str, jax.Array]
-Loss = Callable[[Params, jax.Array, PyTree], tuple[jax.Array, Metrics]]
-Optimizer = Callable[[PyTree], optax.GradientTransformation]
+LossOut = tuple[jax.Array, Metrics] | tuple[jax.Array, Metrics, PyTree]
+Loss = Callable[[Params, jax.Array, PyTree], LossOut]
 AxisName = str | tuple[str, ...]
 Segment = Callable[["TrainState", PyTree], tuple["TrainState", Metrics]]
-
-
-@exported
-class HParams(NamedTuple):
-    """Hyperparameters of `adamw`, all arrays or numbers, so that you can vmap over any of them."""
-
-    learning_rate: Scalar = 1e-3  # []
-    max_norm: Scalar = 1.0  # [], global gradient norm to which gradients are clipped; inf: never
-    b1: Scalar = 0.9  # []
-    b2: Scalar = 0.999  # []
-    eps: Scalar = 1e-8  # []
-    weight_decay: Scalar = 0.0  # []
 
 
 @exported
@@ -52,38 +42,9 @@ class TrainState(NamedTuple):
 
     step: jax.Array  # int32[]
     key: jax.Array  # key[], never changed: step t uses fold_in(key, t)
-    params: Params
+    params: Params  # or Variables
     opt_state: optax.OptState
-
-
-def adamw(hparams: HParams | Mapping[str, Scalar]) -> optax.GradientTransformation:
-    """Return AdamW (Loshchilov & Hutter 2019), preceded by clipping of the global norm.
-
-    Args:
-        hparams: an `HParams`; or a mapping with `learning_rate` and any other of its fields, such
-            as the hyperparameters of a sweep's trial. Further entries are ignored.
-
-    Raises:
-        ValueError: the mapping has no `learning_rate`.
-    """
-    if isinstance(hparams, Mapping):
-        if "learning_rate" not in hparams:
-            raise ValueError(
-                "optimizer: expected hyperparameters with a field learning_rate, got "
-                f"{', '.join(hparams) or 'none'}; name it so, or pass an optimizer such as "
-                "lambda hparams: optax.adam(hparams['lr'])"
-            )
-        hparams = HParams(**{n: hparams[n] for n in HParams._fields if n in hparams})
-    return optax.chain(
-        optax.clip_by_global_norm(hparams.max_norm),
-        optax.adamw(
-            hparams.learning_rate,
-            b1=hparams.b1,
-            b2=hparams.b2,
-            eps=hparams.eps,
-            weight_decay=hparams.weight_decay,
-        ),
-    )
+    remainder: PyTree = ()  # what bfloat16 and float16 parameters lack of their float32 values
 
 
 def init(
@@ -91,14 +52,20 @@ def init(
 ) -> TrainState:
     """Return the state before the first step.
 
+    Parameters in bfloat16 or float16 are trained with a float32 memory: the state keeps what
+    rounding has cut off, so that updates below the last bit add up.
+
     Args:
-        params: the parameters to train, any tree of arrays.
+        params: the parameters to train, any tree of floating arrays; or `Variables`.
         hparams: hyperparameters, read by `optimizer`.
         key: one random key for the whole run.
         optimizer: hparams -> an Optax transformation.
 
     Returns:
         The state at step 0.
+
+    Raises:
+        TypeError: a parameter is not floating, or is known to be the state of a model.
     """
     _check.key("key", key)
     if not callable(optimizer):
@@ -106,9 +73,10 @@ def init(
             f"optimizer: expected a function of hparams, got {type(optimizer).__name__}; "
             "write lambda hparams: optax.adam(1e-3)"
         )
+    _variables.check_trainable(trained(params))
     params = jax.tree.map(jnp.asarray, params)
-    opt_state = optimizer(hparams).init(_widen(params))
-    return distinct(TrainState(jnp.int32(0), key, params, opt_state))
+    opt_state = optimizer(hparams).init(widen(trained(params)))
+    return distinct(TrainState(jnp.int32(0), key, params, opt_state, remainder(trained(params))))
 
 
 def train_step(
@@ -121,7 +89,8 @@ def train_step(
     """Take one step of gradient descent.
 
     Args:
-        loss: (params, key, hparams) -> (scalar, further scalars by name).
+        loss: (params, key, hparams) -> (scalar, further scalars by name); of `Variables`, also the
+            new state.
         state: the state before the step.
         hparams: hyperparameters, read by `loss` and by `optimizer`.
         optimizer: hparams -> an Optax transformation.
@@ -132,37 +101,39 @@ def train_step(
     Returns:
         The state after the step, and `loss`, `grad_norm` and the further scalars before it.
     """
-    key, params = jax.random.fold_in(state.key, state.step), state.params
+    key, params = jax.random.fold_in(state.key, state.step), trained(state.params)
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
         # The gradient of parameters that do not vary is already a sum over devices, one a leaf.
         params = jax.lax.pcast(params, axis, to="varying")
 
-    def checked(params: Params) -> tuple[jax.Array, Metrics]:
-        return _checked(loss(params, key, hparams))
+    def checked(params: Params) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
+        out = loss(with_trained(state.params, params), key, hparams)
+        return _variables.checked(out, state.params)
 
-    (value, further), grads = jax.value_and_grad(checked, has_aux=True)(params)
-    grads = _widen(grads)
+    def value_fn(full: Params) -> jax.Array:
+        value = checked(like(full, params))[0]
+        return value if axis is None else jax.lax.pmean(value, axis)
+
+    (value, (further, memory)), grads = jax.value_and_grad(checked, has_aux=True)(params)
+    grads = widen(grads)
     if axis is not None:
-        value, further, grads = _mean((value, further, grads), axis)
-    updates, opt_state = optimizer(hparams).update(grads, state.opt_state, _widen(state.params))
-    params = optax.apply_updates(state.params, updates)
+        parts = value, further, grads, _variables.floats(memory)
+        value, further, grads, means = _mean(parts, axis)
+        memory = _variables.agreed(memory, means, axis)
+    params, opt_state, rest = update(
+        optimizer(hparams),
+        grads,
+        state.opt_state,
+        trained(state.params),
+        state.remainder,
+        value=value,
+        value_fn=value_fn,
+    )
     metrics = {"loss": value, "grad_norm": optax.tree.norm(grads), **further}
-    return TrainState(state.step + 1, state.key, params, opt_state), metrics
-
-
-def _checked(out: tuple[jax.Array, Metrics]) -> tuple[jax.Array, Metrics]:
-    """Return what a loss has returned, or raise."""
-    if not isinstance(out, tuple) or len(out) != 2 or not isinstance(out[1], dict):
-        got = type(out).__name__
-        raise TypeError(f"loss: expected to return (scalar, dict of further scalars), got {got}")
-    for name, value in out[1].items():
-        if name in ("loss", "grad_norm"):
-            raise ValueError(f"loss: its further scalars may not be named {name!r}; that is taken")
-        if jnp.shape(value) != ():
-            got = _check.describe_one(value)
-            raise ValueError(f"loss: expected further scalars, got {name} {got}; reduce it")
-    return out
+    if isinstance(state.params, Variables):
+        params = Variables(params, memory)
+    return TrainState(state.step + 1, state.key, params, opt_state, rest), metrics
 
 
 def _mean(tree: PyTree, axis: AxisName) -> PyTree:
@@ -174,11 +145,6 @@ def _mean(tree: PyTree, axis: AxisName) -> PyTree:
 def _wide_float(a: jax.Array) -> jnp.dtype:
     dtype = jnp.result_type(a)
     return wide(dtype) if jnp.issubdtype(dtype, jnp.inexact) else jnp.dtype(jnp.float32)
-
-
-def _widen(tree: PyTree) -> PyTree:
-    """Cast bfloat16 and float16 to float32, so that the optimiser's state is not rounded."""
-    return jax.tree.map(lambda a: a.astype(wide(a.dtype)), tree)
 
 
 def run(
@@ -219,7 +185,7 @@ def fit(
     segment: int = 100,
     optimizer: Optimizer = adamw,
     transform: Callable[[Segment], Segment] = lambda segment: segment,
-    on_segment: Callable[[TrainState, Metrics], bool | None] | None = None,
+    on_segment: Callable[[TrainState, Metrics], object] | None = None,
     mesh: jax.sharding.Mesh | None = None,
 ) -> tuple[TrainState, Metrics]:
     """Train in jitted segments, with a loop on the host between them.
@@ -238,7 +204,8 @@ def fit(
             `(state, hparams) -> (state, metrics)` before it is jitted; `jax.vmap` trains a model
             for every row of state and hparams.
         on_segment: called with the state and the metrics of each segment; training ends if it
-            returns True.
+            returns True. Under vmap it may return bool[M]: the members that are done. They keep
+            their state from then on, their metrics are NaN, and training ends when all are done.
         mesh: devices of all processes (`seqcells.distributed`) that share every step. Each device
             evaluates the loss with the key `fold_in(key, jax.lax.axis_index(mesh.axis_names))`, so
             a loss that draws 32 sequences trains on 32 a device. State and hyperparameters are the
@@ -247,6 +214,10 @@ def fit(
     Returns:
         The state at the end, and the metrics of all steps taken, [steps], under vmap
         [M, steps].
+
+    Raises:
+        ValueError: keys under vmap are not of threefry2x32, so that one draws by the others; or a
+            number is out of range.
 
     >>> import jax, jax.numpy as jnp
     >>> def loss(params, key, hparams):
@@ -259,20 +230,35 @@ def fit(
     """
     steps = _check.size("steps", steps, least=0)
     segment = _check.size("segment", segment, least=1)
+    _check_state(state, steps)
     if mesh is not None:
         _check_mesh(mesh, state, hparams)
     history: list[Metrics] = []
-    done = 0
-    while done < steps or not history:
-        length = min(segment, steps - done)
+    taken, done = 0, np.zeros((), bool)
+    while taken < steps or not history:
+        length = min(segment, steps - taken)
         distributed.beat()  # the program begins, in which devices wait for one another
-        state, metrics = _segment(loss, length, optimizer, transform, mesh)(state, hparams)
-        history.append(jax.tree.map(np.asarray, metrics))
+        after, metrics = _segment(loss, length, optimizer, transform, mesh)(state, hparams)
+        metrics = jax.tree.map(np.asarray, metrics)
         distributed.beat()  # the program has ended
-        done += length
-        if on_segment is not None and on_segment(state, metrics):
+        state, metrics = _members.keep(done, state, after, metrics)
+        history.append(metrics)
+        taken += length
+        if on_segment is not None:
+            done = done | _members.done(on_segment(state, metrics), metrics["loss"].shape[:-1])
+        if done.all():
             break
     return state, jax.tree.map(lambda *parts: np.concatenate(parts, axis=-1), *history)
+
+
+def _check_state(state: TrainState, steps: int) -> None:
+    """Raise where steps overflow their count, or members of a vmap would share random bits."""
+    before, most = int(np.max(np.asarray(state.step))), np.iinfo(np.int32).max
+    if before + steps > most:
+        raise ValueError(f"steps: expected at most {most} in all, got {steps} after {before}")
+    typed = jnp.issubdtype(state.key.dtype, jax.dtypes.prng_key)
+    if jnp.ndim(state.key) > (0 if typed else 1):
+        _check.independent_key("state.key", state.key)
 
 
 @functools.lru_cache(maxsize=64)

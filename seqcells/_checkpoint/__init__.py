@@ -19,7 +19,7 @@ from seqcells._checkpoint._generation import Saved
 from seqcells._checkpoint._lock import RunLocked, hold
 from seqcells._types import Json, PyTree
 
-__all__ = ["CheckpointError", "Checkpoints", "RunLocked", "Saved", "as_json", "local"]
+__all__ = ["CheckpointError", "Checkpoints", "RunLocked", "Saved"]
 
 _PART = ".part"  # suffix of a generation that is being written or removed
 _LIMIT = 1 << 18  # bytes of a configuration, and of further facts

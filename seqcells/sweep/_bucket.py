@@ -56,9 +56,12 @@ class Bucket:
     @functools.cached_property
     def _task(self) -> Task:
         task = self.plan.make(**self.static)
-        if not all(callable(getattr(task, name, None)) for name in Task._fields):
+        if not all(callable(getattr(task, name, None)) for name in ("init", "segment")):
             got = _check.describe_one(task)
             raise TypeError(f"make: expected to return a task with init and segment, got {got}")
+        if callable(check := getattr(task, "check", None)):
+            for trial in self.trials:
+                check(trial.hparams)
         return task
 
     def _build(self, width: int) -> Program:

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import optax
 
 from seqcells import train
+from seqcells._optimizer import checked
 from seqcells._types import PyTree
 
 Fields = dict[str, jax.Array]  # the hyperparameters of one trial: a scalar by field of the space
 
 
 class Task(NamedTuple):
-    """The contract of a task; any object with these two functions is a task.
+    """The contract of a task; any object with the first two functions is a task.
 
-    Both functions are written for one trial, and the sweep vmaps them over a batch of trials.
+    Both are written for one trial, and the sweep vmaps them over a batch of trials.
     Hyperparameters are passed to both, so the state holds only what training changes.
     """
 
     init: Callable[[Fields, jax.Array], PyTree]  # (hparams, key) -> state
     segment: Callable[[PyTree, Fields, int], tuple[PyTree, train.Metrics]]
     # (state, hparams, n) -> the state after n steps, and metrics float[n] by name
+    check: Callable[[Mapping[str, Any]], object] | None = None
+    # (hparams), the numbers of a trial: raises before it is trained where one is out of range
 
 
 def from_loss(
@@ -36,7 +39,7 @@ def from_loss(
     Args:
         loss: (params, key, hparams) -> (scalar, further scalars by name); the key differs every
             step.
-        init: (key, hparams) -> params, any pytree of arrays.
+        init: (key, hparams) -> params, any pytree of arrays; or `train.Variables`.
         optimizer: hparams -> an Optax transformation; the default reads the fields of the space
             that are named as in `train.HParams`.
 
@@ -54,4 +57,4 @@ def from_loss(
     ) -> tuple[train.TrainState, train.Metrics]:
         return train.run(loss, state, hparams, n, optimizer)
 
-    return Task(begin, segment)
+    return Task(begin, segment, checked if optimizer is train.adamw else None)

@@ -210,6 +210,238 @@ def test_a_member_of_nan_leaves_the_others_bit_identical():
     assert_same_bits(take(sick_metrics), take(metrics))
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        *(("learning_rate", -0.1), ("learning_rate", np.inf), ("max_norm", 0.0), ("max_norm", -1)),
+        *(("b1", 1.0), ("b2", 1), ("b1", -0.1), ("eps", -1e-8), ("weight_decay", -0.1)),
+        *(("learning_rate", np.nan), ("b2", np.float32([0.9, 1.0]))),
+    ],
+)
+def test_a_hyperparameter_out_of_range_is_refused_by_name(field, value):
+    with pytest.raises(ValueError, match=f"^{field}: expected .*numbers.*, got "):
+        train.init(jnp.ones(2), train.HParams(**{field: value}), KEY)
+    train.adamw(train.HParams(learning_rate=0, max_norm=np.inf, b1=0.0, eps=0.0))
+
+
+def square(params, key, hparams):
+    return jnp.sum(jnp.square(params.astype(jnp.float32))), {}
+
+
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16])
+def test_narrow_parameters_move_by_updates_below_their_last_bit(dtype):
+    """The state adds up to the float32 parameters, so both runs are one but for their rounding."""
+    hparams, ends = train.HParams(), []
+    for one in (dtype, jnp.float32):
+        params = {"w": jnp.ones(3, one), "wide": jnp.ones(2)}
+        state = train.init(params, hparams, KEY, lambda h: optax.sgd(1e-5))
+        loss = lambda p, *_: (square(p["w"], *_)[0] + p["wide"].sum(), {})  # noqa: E731
+        ends.append(train.run(loss, state, hparams, 400, lambda h: optax.sgd(1e-5))[0])
+    narrow, wide = ends
+    assert narrow.params["w"].dtype == dtype
+    exact = (1 - 2e-5) ** 400
+    np.testing.assert_allclose(wide.params["w"], exact, 1e-5)
+    np.testing.assert_allclose(
+        narrow.params["w"].astype(jnp.float32) + narrow.remainder["w"], exact, 1e-4
+    )
+    np.testing.assert_array_equal(narrow.params["w"], jnp.asarray(exact, dtype))
+    assert narrow.remainder["wide"] is None
+    assert wide.remainder == ()
+
+
+def needy(hparams):
+    """An optimiser that reads all that Optax's own may: the loss, its gradient and itself."""
+
+    def update(updates, state, params, *, value, grad, value_fn):
+        slope = jax.grad(value_fn)(jax.tree.map(lambda a: a + 1, params))
+        step = lambda g, u, s: -0.1 * value / (1 + value) * (g + u) - 0.01 * s  # noqa: E731
+        return jax.tree.map(step, grad, updates, slope), state
+
+    return optax.GradientTransformationExtraArgs(lambda params: (), update)
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "dtype"),
+    [
+        (needy, jnp.float32),
+        (needy, jnp.bfloat16),
+        (lambda h: optax.chain(needy(h), sc.remedies.project_spectral_norm(9.0, "w")), jnp.float32),
+        pytest.param(lambda h: optax.lbfgs(), jnp.float32, marks=pytest.mark.slow),
+    ],
+)
+def test_an_optimiser_that_wants_the_loss_gets_it(optimizer, dtype):
+    """As in a plain loop, which passes value, gradient and function."""
+    params = {"w": jnp.arange(1.0, 4.0).astype(dtype)}
+
+    def value_fn(p):
+        return square(p["w"], None, None)[0]
+
+    loss = lambda p, key, h: (value_fn(p), {})  # noqa: E731
+    state = train.init(params, None, KEY, optimizer)
+    state, _ = train.run(loss, state, None, 3, optimizer)
+    full, rounded = jax.tree.map(lambda a: a.astype(jnp.float32), params), params
+    opt_state = optimizer(None).init(full)
+    for _ in range(3):
+        value, grads = jax.value_and_grad(value_fn)(rounded)
+        grads = jax.tree.map(lambda a: a.astype(jnp.float32), grads)
+        updates, opt_state = optimizer(None).update(
+            grads,
+            opt_state,
+            full,
+            value=value,
+            grad=grads,
+            value_fn=lambda p: value_fn(jax.tree.map(lambda a: a.astype(dtype), p)),
+        )
+        full = optax.apply_updates(full, updates)
+        rounded = jax.tree.map(lambda a: a.astype(dtype), full)
+    np.testing.assert_allclose(
+        state.params["w"].astype(np.float32), rounded["w"].astype(np.float32), 1e-5
+    )
+
+
+def test_a_model_changes_a_state_of_its_own_which_no_optimiser_sees():
+    def loss(variables, key, hparams):
+        params, state = variables
+        mean = 0.9 * state["mean"] + 0.1 * params
+        new = {"mean": mean, "count": state["count"] + 1, "key": jax.random.split(state["key"])[0]}
+        return jnp.square(params), {"count": state["count"]}, new
+
+    variables = train.Variables(
+        jnp.float32(2), {"mean": jnp.float32(0), "count": jnp.uint32(0), "key": KEY}
+    )
+    optimizer = lambda h: optax.sgd(0.1)  # noqa: E731
+    state = train.init(variables, None, KEY, optimizer)
+    mesh = jax.make_mesh((1,), ("data",))
+    ends = [train.fit(loss, state, None, 3, optimizer=optimizer, mesh=m) for m in (None, mesh)]
+    param, mean, key = 2.0, 0.0, KEY
+    for _ in range(3):
+        mean, param, key = 0.9 * mean + 0.1 * param, param - 0.2 * param, jax.random.split(key)[0]
+    for end, metrics in ends:
+        np.testing.assert_allclose(end.params.params, param, 1e-5)
+        np.testing.assert_allclose(end.params.state["mean"], mean, 1e-5)
+        assert (int(end.params.state["count"]), end.params.state["key"]) == (3, key)
+        assert metrics["count"].tolist() == [0, 1, 2]
+
+
+def test_a_net_of_flax_with_dropout_and_batch_norm_is_trained():
+    nnx = pytest.importorskip("flax.nnx")
+    net = nnx.Sequential(
+        nnx.Linear(1, 4, rngs=nnx.Rngs(0)),
+        nnx.BatchNorm(4, rngs=nnx.Rngs(0)),
+        nnx.Dropout(0.5, rngs=nnx.Rngs(0)),
+    )
+    graph, params, rest = nnx.split(net, nnx.Param, ...)
+
+    def loss(variables, key, hparams):
+        model = nnx.merge(graph, *variables)
+        value = jnp.mean(jnp.square(model(XS[0, :, :1]) - 1))
+        return value, {}, nnx.split(model, nnx.Param, ...)[2]
+
+    hparams = train.HParams(0.1)
+    state = train.init(train.Variables(params, rest), hparams, KEY)
+    state, metrics = train.run(loss, state, hparams, 5)
+    assert len(set(metrics["loss"].tolist())) == 5
+    after = nnx.merge(graph, *state.params)
+    assert int(after.layers[2].rngs.count[...]) == 5
+    assert not np.array_equal(after.layers[1].mean[...], net.layers[1].mean[...])
+    for wrong, named in ((nnx.state(net), "layers.1.mean, a BatchStat"), (rest, "BatchStat")):
+        with pytest.raises(
+            TypeError, match=f"params: expected floating .* got .*{named}; .*Variables"
+        ):
+            train.init(wrong, hparams, KEY)
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"a": {"n": jnp.uint32(1)}}, r"a.n uint32\[\]; .* train.Variables"),
+        ({"key": KEY}, "key key<fry>"),
+        ({"flag": True}, "flag True"),
+        ({"params": jnp.ones(1), "batch_stats": jnp.ones(1)}, "got batch_stats; .*Variables"),
+    ],
+)
+def test_what_cannot_be_trained_is_refused_by_the_name_of_its_leaf(params, message):
+    with pytest.raises(TypeError, match=f"params: expected .*{message}"):
+        train.init(params, train.HParams(), KEY)
+
+
+@pytest.mark.parametrize(
+    ("new", "error", "message"),
+    [
+        (None, TypeError, r"\(scalar, dict of further scalars, new state\), got 2 values"),
+        ({"n": jnp.float32(1)}, ValueError, r"n: int32\[\].*n: float32\[\]"),
+        ({"m": jnp.int32(1)}, ValueError, "a new state like"),
+    ],
+)
+def test_a_loss_that_returns_another_state_is_refused(new, error, message):
+    def loss(variables, key, hparams):
+        return (variables.params, {}) if new is None else (variables.params, {}, new)
+
+    state = train.init(train.Variables(jnp.ones(()), {"n": jnp.int32(0)}), train.HParams(), KEY)
+    with pytest.raises(error, match=message):
+        train.run(loss, state, train.HParams(), 1)
+    state = train.init(jnp.ones(()), train.HParams(), KEY)
+    with pytest.raises(TypeError, match=r"got 3 values; a state needs train\.Variables"):
+        train.run(lambda p, *_: (p, {}, None), state, train.HParams(), 1)
+
+
+def test_members_that_are_done_stay_as_they_are_while_others_train():
+    rates = train.HParams(learning_rate=jnp.float32([0.1, 0.01, 0.05]))
+    keys = jax.random.split(KEY, 3)
+    params = jnp.float32([3, 2, 1])
+    begun = jax.vmap(train.init, (0, train.HParams(0, *[None] * 5), 0))(params, rates, keys)
+    seen = []
+
+    def on_segment(state, metrics):
+        seen.append(np.asarray(state.step).tolist())
+        return np.arange(3) < len(seen)  # one more each time
+
+    def fit(on_segment, steps):
+        return train.fit(
+            square, begun, rates, steps, segment=2, on_segment=on_segment, transform=by_rate
+        )
+
+    end, metrics = fit(on_segment, 100)
+    assert seen == [[2, 2, 2], [2, 4, 4], [2, 4, 6]]
+    for member, steps in enumerate((2, 4, 6)):
+        alone, losses = fit(None, steps)
+        pick = lambda tree: jax.tree.map(lambda a: a[member], bits(tree))  # noqa: B023, E731
+        assert_same_bits(pick(end), pick(alone))
+        assert_same_bits(metrics["loss"][member, :steps], losses["loss"][member])
+        assert np.isnan(metrics["loss"][member, steps:]).all()
+    for wrong in (np.ones(2, bool), np.zeros(3)):
+        with pytest.raises(ValueError, match=r"on_segment: expected .*bool\[3\], got"):
+            fit(lambda *_: wrong, 4)  # noqa: B023
+
+
+def by_rate(segment):
+    return jax.vmap(segment, (0, train.HParams(0, *[None] * 5)))
+
+
+def test_keys_that_share_bits_under_vmap_are_refused():
+    def start(impl):
+        keys = jax.random.split(jax.random.key(0, impl=impl), 2)
+        return jax.vmap(lambda key: train.init(jnp.ones(()), train.HParams(), key))(keys)
+
+    def fit(state):
+        hparams = jax.tree.map(lambda a: jnp.full(2, a), train.HParams())
+        return train.fit(square, state, hparams, 1, transform=jax.vmap)
+
+    for impl in ("rbg", "unsafe_rbg"):
+        with pytest.raises(ValueError, match=f"state.key: expected a threefry2x32 key.* {impl}"):
+            fit(start(impl))
+    raw = start("threefry2x32")
+    fit(raw._replace(key=jax.random.key_data(raw.key)))
+    alone = train.init(jnp.ones(()), train.HParams(), jax.random.key(0, impl="rbg"))
+    train.fit(square, alone, train.HParams(), 1)
+
+
+def test_steps_do_not_overflow_their_count():
+    state = train.init(jnp.ones(()), train.HParams(), KEY)._replace(step=jnp.int32(2**31 - 2))
+    with pytest.raises(ValueError, match="steps: expected at most 2147483647 in all, got 2 after"):
+        train.fit(square, state, train.HParams(), 2)
+
+
 def test_no_steps_are_a_run_too():
     begun, hparams = start()
     state, metrics = train.fit(loss, begun, hparams, steps=0)

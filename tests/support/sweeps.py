@@ -62,10 +62,10 @@ def write_plainly(monkeypatch):
     def write(folder, arrays):
         for name, array in arrays.items():
             (folder / name).mkdir(parents=True)
-            (folder / name / ".zarray").write_bytes(array.tobytes())
+            (folder / _orbax.data_file(name, array.shape)).write_bytes(array.tobytes())
 
     def read(folder, shapes):
-        files = {name: folder / name / ".zarray" for name in shapes}
+        files = {name: folder / _orbax.data_file(name, one.shape) for name, one in shapes.items()}
         flat = {name: np.fromfile(files[name], one.dtype) for name, one in shapes.items()}
         return {name: flat[name].reshape(one.shape) for name, one in shapes.items()}
 

@@ -344,6 +344,8 @@ def rbg(s, hparams, n):
     return s, {"loss": jax.random.normal(jax.random.key(hparams["seed"], impl="rbg"), n)}
 
 
+RATES = sweep.Space(learning_rate=[0.1, -0.1])
+TRAINED = lambda: sweep.from_loss(lambda p, *_: (p, {}), lambda *_: 1.0)  # noqa: E731
 RBG = broken(segment=rbg)
 RANK = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(n), "rank": jnp.ones(n)}))
 OTHER_STATE = broken(segment=lambda s, hparams, n: (s["w"], {"loss": jnp.ones(n)}))
@@ -366,6 +368,7 @@ ONE_LOSS = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))
         ({"make": RANK}, ValueError, "segment: .* own id, .*, got rank"),
         ({"space": space(loss=[1])}, ValueError, "loss: expected a field named unlike the metric"),
         ({"key": jax.random.key(0, impl="rbg")}, ValueError, "key: expected a threefry2x32 key"),
+        ({"space": RATES, "make": TRAINED}, ValueError, "learning_rate: .* at least 0, got -0.1"),
         ({"make": RBG}, ValueError, "make: .* threefry2x32 keys, got key<rbg>"),
         ({"steps": 2**31, "segment": 2**31}, ValueError, "steps: expected at most 2147483647"),
         ({"save_seconds": -1}, ValueError, "save_seconds: expected a number >= 0, got -1"),
@@ -379,7 +382,7 @@ ONE_LOSS = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))
         (
             {"make": lambda: sweep.from_loss(lambda *_: (jnp.float32(0), {}), lambda *_: 1.0)},
             ValueError,
-            "optimizer: expected .* a field learning_rate, got boom, gain, lr, seed;",
+            "optimizer: expected .* a field learning_rate, got lr, gain, boom, seed;",
         ),
     ],
 )
