@@ -16,7 +16,8 @@ from experiments.lab import BadInput
 from tests.benchmarks.test_peers import ABOUT
 
 
-@pytest.mark.parametrize("what", [pytest.param("forward", marks=pytest.mark.slow), "training"])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["forward", "training"])
 @pytest.mark.parametrize("dtype", check.DTYPES)
 def test_every_way_on_a_gpu_is_checked_against_float64(what, dtype, monkeypatch):
     about = ABOUT | dict.fromkeys(gpu.ABOUT, "?")

@@ -42,6 +42,7 @@ KINDS = {
     "key": jax.random.key(3),
     "keys": jax.random.split(jax.random.key(3, impl="rbg"), 4),
     "numpy": np.arange(3),
+    "fortran": np.asfortranarray(np.arange(6.0).reshape(2, 3)),
     "numpy scalar": np.float64(0.1),
     "number": 3,
     "truth": True,
@@ -293,6 +294,16 @@ def test_files_that_do_not_belong_there_are_refused(saved):
     refusal = r"code\.py does not belong there.*0 is not a regular file"
     with pytest.raises(CheckpointError, match=refusal):
         saved.load(TREE)
+
+
+def test_a_link_to_an_intact_file_is_refused_too(saved, tmp_path):
+    """What it leads to could change after it was looked at."""
+    _, new = generations(saved)
+    file = new / "arrays" / "0" / "0"
+    file.rename(tmp_path / "elsewhere")
+    file.symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(UserWarning, match="0 is not a regular file"):
+        assert saved.load(TREE).step == 1
 
 
 LIKES = {

@@ -11,7 +11,7 @@ from scipy import stats
 import seqcells as sc
 from seqcells.diagnostics import gate_shares, gate_values, saturation, timescales
 from seqcells.initializers import Chrono, zeros
-from tests.support.laws import CASES, B, D, H, T, assert_close, draw, run_trajectory
+from tests.support.laws import CASES, FORMS, B, D, H, T, assert_close, draw, run_trajectory
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
@@ -54,7 +54,7 @@ EQUATIONS = {
     sc.LSTM: lstm_step,
     sc.LayerNorm: layernorm_step,
 }
-GATED = [name for name, case in CASES.items() if type(case.cell) in EQUATIONS]
+GATED = [name for name in FORMS if type(CASES[name].cell) in EQUATIONS]
 
 
 @pytest.mark.parametrize("name", GATED)

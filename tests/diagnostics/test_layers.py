@@ -61,7 +61,13 @@ def drawn(net, batch=(B,)):
 
 
 @exact
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(n, marks=[pytest.mark.slow] * (n not in ("learned", "both", "own")))
+        for n in NETS
+    ],
+)
 def test_every_cell_of_a_net_is_found_with_what_it_is_run_on(name):
     """The ends that the cells reach by themselves are the carry of the net, leaf by leaf."""
     net, batch = NETS[name], (2, B) if name == "both" else ()

@@ -41,7 +41,16 @@ def blocks(page, language="python"):
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
 
 
-@pytest.mark.parametrize("name", MODULES)
+SLOW = {"diagnostics._layers", "remedies", "diagnostics._float64", "_mean_field", "layers.stack"}
+SLOW |= {"guide.md", "extending.md", "probes.md", "sweeps.md"}
+
+
+def some(names, short=str):
+    """Names to run over, of which those in SLOW are left to nox."""
+    return [pytest.param(n, marks=[pytest.mark.slow] * (short(n) in SLOW)) for n in names]
+
+
+@pytest.mark.parametrize("name", some(MODULES, lambda name: name.removeprefix("seqcells.")))
 def test_the_examples_of_a_module_run_and_show_what_they_say(name):
     result = doctest.testmod(importlib.import_module(name))
     assert result.failed == 0
@@ -50,9 +59,7 @@ def test_the_examples_of_a_module_run_and_show_what_they_say(name):
 
 
 @pytest.mark.parametrize(
-    "page",
-    [pytest.param(p, marks=[pytest.mark.slow] * (p.name == "guide.md")) for p in PAGES],
-    ids=[page.name for page in PAGES],
+    "page", some(PAGES, lambda page: page.name), ids=[page.name for page in PAGES]
 )
 def test_the_python_of_a_page_runs_and_its_comments_are_true(page):
     """A block that ends in `expression  # (3, 100)` claims that this is the value."""

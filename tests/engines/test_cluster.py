@@ -61,9 +61,21 @@ def assert_near(got, right):
         assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
 
 
-@pytest.mark.parametrize("flags", [{}, FLAGS, FLAGS | {"reverse": True}], ids=["no", "yes", "back"])
-@pytest.mark.parametrize("name", CELLS)
+WAYS = {"no": {}, "yes": FLAGS, "back": FLAGS | {"reverse": True}}
+TELLING = {("gru", "back"), ("lstm", "yes")}  # each takes 5 s: the others are slow
+
+
+def some(rows, telling):
+    """Rows of a table, of which all but the telling ones are slow."""
+    marks = [[] if row in telling else [pytest.mark.slow] for row in rows]
+    return [pytest.param(*row, marks=own) for row, own in zip(rows, marks, strict=True)]
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"), some([(name, flags) for name in CELLS for flags in WAYS], TELLING)
+)
 def test_cuda_computes_what_a_scan_that_multiplies_in_bfloat16_does(name, flags, launched):
+    flags = WAYS[flags]
     cell, params, xs = problem(CELLS[name], 40)
     engine = sc.CUDACluster("bfloat16", chunk=4)
     scan = dataclasses.replace(engine, interpret=True)
@@ -76,6 +88,7 @@ def test_cuda_computes_what_a_scan_that_multiplies_in_bfloat16_does(name, flags,
 SIZES = {20: 1, 50: 2, 100: 4, 150: 8, 448: 8}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("size", "blocks"), SIZES.items())
 def test_cuda_is_right_for_clusters_of_any_size(size, blocks, launched):
     cell, params, xs = problem(sc.GRU, size)
@@ -86,7 +99,7 @@ def test_cuda_is_right_for_clusters_of_any_size(size, blocks, launched):
     assert_near(got, graded(cell, sc.CUDACluster("bfloat16", interpret=True), **FLAGS)(params, xs))
 
 
-@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("axis", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_gradient_takes_one_launch_each_way_and_many_weights_take_no_more(axis, launched):
     cell, params, xs = problem(sc.GRU, 20)
     many = jax.tree.map(lambda a: jnp.stack([a, -a, 0.5 * a, 2 * a]), params)
@@ -103,7 +116,7 @@ def test_a_gradient_takes_one_launch_each_way_and_many_weights_take_no_more(axis
     assert_near(got, jax.jit(together(engines[1]))(some, xs))
 
 
-@pytest.mark.parametrize("name", ["gru", "rnn"])
+@pytest.mark.parametrize("name", ["gru", pytest.param("rnn", marks=pytest.mark.slow)])
 def test_cuda_computes_what_numpy_does(name, launched):
     make, step = {"gru": (sc.GRU, reference.gru_step), "rnn": (sc.RNN, reference.rnn_step)}[name]
     cell, params, xs = problem(make, 40)
@@ -223,7 +236,7 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", some([(name,) for name in BROKEN], {("no barrier",)}))
 @pytest.mark.usefixtures("launched", "_forgotten")
 def test_the_emulator_sees_what_a_gpu_would_do_only_sometimes(name, monkeypatch):
     old, new, failure = BROKEN[name]
@@ -246,6 +259,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("failure", WRONG)
 @pytest.mark.usefixtures("launched", "_forgotten")
 def test_the_emulator_sees_arrays_that_the_kernel_does_not_take(failure, monkeypatch):

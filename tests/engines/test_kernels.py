@@ -42,12 +42,17 @@ FLAGS = {
 }
 
 
-@over_kernels
-@pytest.mark.parametrize("flags", [{}, FLAGS, FLAGS | {"reverse": True}], ids=["no", "yes", "back"])
+WAYS = {"no": {}, "yes": FLAGS, "back": FLAGS | {"reverse": True}}
+PADDED = [(kernel, name, way) for kernel in KERNELS for name in CELLS for way in WAYS]
+TELLING = {("triton", "gru", "back"), ("tpu", "gru", "yes"), ("tpu", "lstm", "back")}
+
+
 @pytest.mark.parametrize(
-    "name", ["gru", *(pytest.param(name, marks=pytest.mark.slow) for name in ("rnn", "lstm"))]
+    ("kernel", "name", "way"),
+    [pytest.param(*row, marks=[pytest.mark.slow] * (row not in TELLING)) for row in PADDED],
 )
-def test_any_size_is_padded_and_computed_as_the_plain_scan_does(kernel, name, flags):
+def test_any_size_is_padded_and_computed_as_the_plain_scan_does(kernel, name, way):
+    kernel, flags = KERNELS[kernel], WAYS[way]
     cell, params, xs = problem(CELLS[name][0])
     engines = (kernel(EXACT[kernel], chunk=19, interpret=True), sc.Scan())
     got, expected = (
@@ -66,9 +71,18 @@ def test_windows_may_fill_no_block_of_steps(kernel):
     assert_close(got, expected, 1e-4)
 
 
-@over_all_kernels
-@pytest.mark.parametrize("name", CELLS)
+NARROW = [("triton", "gru"), ("tpu", "lstm"), ("cluster", "gru")]
+
+
+@pytest.mark.parametrize(
+    ("kernel", "name"),
+    [
+        pytest.param(*row, marks=[pytest.mark.slow] * (row not in NARROW))
+        for row in ((kernel, name) for kernel in ROUGH for name in CELLS)
+    ],
+)
 def test_in_bfloat16_the_carry_stays_in_float32(kernel, name):
+    kernel = ROUGH[kernel]
     make, step = CELLS[name]
     cell, params, xs = problem(make, "bfloat16")
     carry, ys = jax.jit(lambda: sc.unroll(cell, params, xs, engine=kernel(interpret=True)))()
@@ -113,8 +127,15 @@ def outside(f):
     return jax.grad(lambda many, xs: jnp.sum(jax.vmap(f, (0, None))(many, xs)))
 
 
-@over_kernels
-@pytest.mark.parametrize("way", [within, outside], ids=lambda way: way.__name__)
+@pytest.mark.parametrize(
+    ("kernel", "way"),
+    [
+        pytest.param(sc.PallasTriton, within, id="triton-within"),
+        pytest.param(sc.PallasTPU, outside, id="tpu-outside"),
+        pytest.param(sc.PallasTriton, outside, id="triton-outside", marks=pytest.mark.slow),
+        pytest.param(sc.PallasTPU, within, id="tpu-within", marks=pytest.mark.slow),
+    ],
+)
 def test_a_gradient_takes_one_kernel_each_way_and_many_weights_take_no_more(kernel, way, launched):
     cell, params, xs = problem(sc.GRU, size=4)
     engine = kernel("float32", interpret=True)

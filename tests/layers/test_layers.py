@@ -31,6 +31,12 @@ XS = jnp.sin(jnp.arange(T * B * D, dtype="float32")).reshape(T, B, D)
 FLAGS = draw_flags()
 VALID = (FLAGS["mask"] & (np.arange(T)[:, None] < FLAGS["lengths"]))[..., None]
 over_nets = pytest.mark.parametrize("net", NETS.values(), ids=NETS)
+FEW = ("learned", "skip", "nested", "bidirectional")  # one of each kind: the others are slow
+over_few = pytest.mark.parametrize(
+    "net",
+    [pytest.param(net, marks=[pytest.mark.slow] * (name not in FEW)) for name, net in NETS.items()],
+    ids=NETS,
+)
 
 
 def test_every_layer_is_in_the_table():
@@ -54,7 +60,7 @@ def test_what_stands_in_the_padding_touches_nothing_and_padding_puts_out_zeros(n
     assert not np.any(np.asarray(ys) * ~VALID)
 
 
-@over_nets
+@over_few
 def test_lengths_equal_truncation(net):
     params = net.init(KEY, D)
     apply = jax.jit(lambda *args, **flags: sc.unroll(net, *args, **flags))
@@ -63,7 +69,7 @@ def test_lengths_equal_truncation(net):
     assert_close((carry, ys[:3]), cut, 1e-6)
 
 
-@over_nets
+@over_few
 def test_time_may_stand_behind_the_batch(net):
     params, flags = net.init(KEY, D), {"lengths": FLAGS["lengths"], "mask": FLAGS["mask"].T}
     carry, ys = sc.unroll(net, params, jnp.swapaxes(XS, 0, 1), **flags, time_axis=1)
@@ -73,7 +79,7 @@ def test_time_may_stand_behind_the_batch(net):
 
 @over_nets
 def test_the_number_of_outputs_is_known_beforehand(net):
-    ys = sc.unroll(net, net.init(KEY, D), XS)[1]
+    ys = jax.eval_shape(lambda: sc.unroll(net, net.init(KEY, D), XS)[1])
     assert net.output_size(D) == ys.shape[-1]
 
 
@@ -239,7 +245,7 @@ def test_dropout_between_layers_is_drawn_anew_at_every_step_and_keeps_the_mean()
     assert_same_bits(sc.unroll(net, params, XS, key=KEY)[1], seen)
 
 
-@over_nets
+@over_few
 def test_in_flax_a_layer_is_itself(net):
     params = net.init(KEY, D)
     expected = sc.unroll(net, params, XS, lengths=FLAGS["lengths"])

@@ -166,6 +166,11 @@ def test_masks_are_drawn_apart_for_the_layers_of_a_stack(between):
     assert np.mean(zeros(net, (params,) * count)) == pytest.approx(0.75, abs=0.1)
 
 
+def test_a_stack_drops_nothing_of_its_own_input_and_output():
+    cell, params = THROUGH
+    assert not np.any(zeros(sc.Stack((cell,), dropout=0.5), (params,)))
+
+
 @pytest.mark.parametrize("wrap", [sc.Zoneout, sc.VariationalDropout])
 def test_a_wrapper_keeps_the_noise_of_the_cell_within(wrap):
     cell, params = THROUGH

@@ -15,7 +15,7 @@ from scripts.chaos.trials import Options, Trials  # noqa: E402
 
 COUNTS = {"kill": 1, "signals": 2, "full": 2, "flip": 16, "twice": 1, "changed": 8}
 COUNTS |= {"diverge": 1, "resume": 1, "dead": 1, "hung": 1}
-SLOW = ("signals", "twice", "diverge", "resume", "dead", "hung")
+SLOW = ("kill", "signals", "full", "twice", "diverge", "resume", "dead", "hung")
 
 
 @pytest.mark.parametrize(
