@@ -53,6 +53,10 @@ NETS = {
 }
 
 
+def slow(name):
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
 def drawn(net, batch=(B,)):
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(lambda: net.init(KEY, D))
@@ -62,11 +66,7 @@ def drawn(net, batch=(B,)):
 
 @exact
 @pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param(n, marks=[pytest.mark.slow] * (n not in ("learned", "both", "own")))
-        for n in NETS
-    ],
+    "name", ["learned", "both", "own", *map(slow, ("cell", "stack", "skip", "reverse"))]
 )
 def test_every_cell_of_a_net_is_found_with_what_it_is_run_on(name):
     """The ends that the cells reach by themselves are the carry of the net, leaf by leaf."""
