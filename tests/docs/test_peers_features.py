@@ -71,7 +71,8 @@ def resolved(module, path):
 def arguments(value):
     """The names of all arguments of a function, or of a class and a call of its instances."""
     names = set()
-    for part in (value, *(getattr(value, name, None) for name in ("__call__", "call", "forward"))):
+    methods = ("__init__", "__call__", "call", "forward")
+    for part in (value, *(getattr(value, name, None) for name in methods)):
         try:
             names |= set(inspect.signature(part).parameters)
         except (TypeError, ValueError):  # no function, or one written in C

@@ -98,6 +98,10 @@ def test_a_closure_over_the_module_is_jitted():
     peer = Nnx().module
     with pytest.raises(flax.errors.TraceContextError):
         jax.jit(lambda xs: peer(xs))(XS)
+    cell, carry = nnx.GRUCell(D, H, rngs=nnx.Rngs(0)), jnp.zeros((B, H))
+    careful = nnx.RNN(cell, rngs=False, state_axes={...: None})
+    with pytest.raises(ValueError, match="different trace level"):
+        jax.jit(lambda xs: careful(xs, initial_carry=carry))(XS)
     rnn = sc.nnx.RNN(sc.GRU(H), D, rngs=nnx.Rngs(0))
     assert jax.jit(lambda xs: rnn(xs))(XS)[1].shape == (B, T, H)
 
