@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from matplotlib.typing import RcKeyType
+import functools
+
+from experiments import lab
 
 INK, PALE = "#111111", "#BBBBBB"
-STYLE: dict[RcKeyType, bool | float | str] = {
+STYLE: dict[str, bool | float | str] = {
     **{"font.size": 9.5, "axes.titlesize": 11, "axes.titlelocation": "left"},
     **{"axes.spines.top": False, "axes.spines.right": False, "axes.spines.left": False},
 }
+styled = functools.partial(lab.styled, style=STYLE)

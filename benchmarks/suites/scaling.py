@@ -9,20 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal, get_args
 
-from matplotlib import rc_context
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from benchmarks.harness import benchmark, pages, timing
 from benchmarks.harness.benchmark import Benchmark, Group, Picture, Report
 from benchmarks.harness.contestants import COLOURS, OURS, PEERS, Peer
-from benchmarks.harness.pictures import STYLE
+from benchmarks.harness.pictures import styled
 from benchmarks.harness.problem import Shape, draw_inputs, draw_params
 from benchmarks.harness.programs import Program
 from benchmarks.harness.tables import Row, split_groups
+from experiments.lab import save
 
 Axis = Literal["T", "B", "H"]
 KEYS = ["axis", "value"]
+NAMES = {"T": "steps T", "B": "sequences B", "H": "units H"}
 CENTRE = Shape("centre", 16, 256, 32, 128)
 VALUES = {
     "T": (64, 128, 256, 512, 1024, 2048, 4096),
@@ -96,7 +97,7 @@ def _curve(rows: list[Row], name: str) -> list[tuple[float, float]]:
     return sorted((row["value"], row["ms"]) for row in rows if row["contestant"] == name)
 
 
-@rc_context(STYLE)
+@styled
 def draw(rows: list[Row], path: Path) -> None:
     """Draw a panel for each size: milliseconds of a training step."""
     axes = split_groups(rows, ["axis"])
@@ -110,10 +111,11 @@ def draw(rows: list[Row], path: Path) -> None:
         panel.set_xticks(values, [str(value) for value in values])
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_title(f"Against {axis}")
+        panel.set_xlabel(NAMES[axis])
         panel.grid(axis="y", color="#EEEEEE")
     panels[0].set_ylabel("training step of a GRU, ms")
     panels[0].legend(frameon=False)
-    figure.savefig(path)
+    save(figure, path)
 
 
 BENCHMARK = Benchmark(

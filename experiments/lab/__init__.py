@@ -14,11 +14,16 @@ from experiments.lab.claims import (
     Count,
     Frame,
     Verdict,
+    against,
     ahead,
+    all_hold,
     at_best,
     best,
     count,
     loss_between,
+    losses_by_rate,
+    losses_text,
+    more_often,
     not_behind,
     pick,
     share_at_least,
@@ -35,6 +40,7 @@ from experiments.lab.files import (
     write_whole,
 )
 from experiments.lab.finding import discover, is_path, load
+from experiments.lab.intervals import Interval, Z, difference, of_losses, wilson
 from experiments.lab.machine import commit, cores, processor, today
 from experiments.lab.measures import AT_END, AT_START, GradientByLag
 from experiments.lab.models import (
@@ -48,8 +54,19 @@ from experiments.lab.models import (
     optimizer,
 )
 from experiments.lab.pages import REPORT, Page, Table, markdown, provenance
-from experiments.lab.pictures import COLOURS, MARKERS, STYLE, draw_counts, draw_grid, draw_success
+from experiments.lab.pictures import (
+    COLOURS,
+    MARKERS,
+    STYLE,
+    add_legend,
+    draw_counts,
+    draw_grid,
+    draw_success,
+    grid_of_panels,
+    save,
+    styled,
+)
 from experiments.lab.runs import CODE, COLUMNS, Run, RunGroup, list_runs
 from experiments.lab.settings import BadInput, CheckedSettings, refusals, restore
 from experiments.lab.study import Study, read_results, settings_table
-from experiments.lab.text import decimal, interval, short, wilson, words
+from experiments.lab.text import decimal, interval, short, words

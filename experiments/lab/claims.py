@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from experiments.lab.text import interval, wilson
+from experiments.lab.intervals import Interval, difference, of_losses, wilson
+from experiments.lab.text import interval, short
 
 Frame = Any  # pandas.DataFrame of runs, a row each; a type checker cannot follow its columns
 
@@ -16,11 +17,19 @@ Frame = Any  # pandas.DataFrame of runs, a row each; a type checker cannot follo
 class Verdict(NamedTuple):
     """What the rows say of a claim."""
 
-    holds: bool | None  # None where there are no rows to judge it by
+    holds: bool | None  # False where it is refuted, None where the rows show neither
     result: str  # the numbers
+    measured: bool = True
 
 
-NOT_RUN = Verdict(None, "not run")
+NOT_RUN = Verdict(None, "not run", measured=False)
+RULE = (
+    "A claim holds where the 95 % interval lies on its side, is refuted where it lies on the "
+    "other side, and is not shown where it reaches over both. The interval is Wilson's for a share "
+    "of the seeds, Newcombe's (1998) for the difference of two shares, each at its best learning "
+    "rate, and Student's, of logarithms, for a loss. Every claim is judged by itself, without a "
+    "correction for their number."
+)
 Judge = Callable[[Frame], Verdict]
 
 
@@ -44,6 +53,11 @@ class Count(NamedTuple):
     def interval(self) -> tuple[float, float]:
         """The 95 % Wilson interval of the share."""
         return wilson(self.k, self.n)
+
+    def within(self, low: float, high: float) -> bool | None:
+        """Whether the share lies between two numbers, as far as its interval shows."""
+        ends = self.interval
+        return Interval(ends[0], self.k / self.n, ends[1]).within(low, high)
 
     @property
     def most(self) -> bool:
@@ -76,17 +90,25 @@ def pick(rows: Frame, **where: object) -> Frame:
     return rows
 
 
+def all_hold(verdicts: Iterable[bool | None]) -> bool | None:
+    """Judge several parts of one claim: it holds where all do, and is refuted where one is."""
+    parts = list(verdicts)
+    if False in parts:
+        return False
+    return None if None in parts else True
+
+
 def share_at_least(share: float, within: int | None = None, **where: object) -> Judge:
     """Judge that at least a share of some runs solve their task, within some steps."""
-    return _share(lambda solved: solved >= share, within, where)
+    return _share((share, 1.0), within, where)
 
 
 def share_at_most(share: float, within: int | None = None, **where: object) -> Judge:
     """Judge that at most a share of some runs solve their task, within some steps."""
-    return _share(lambda solved: solved <= share, within, where)
+    return _share((0.0, share), within, where)
 
 
-def _share(good: Callable[[float], bool], within: int | None, where: dict[str, object]) -> Judge:
+def _share(ends: tuple[float, float], within: int | None, where: dict[str, object]) -> Judge:
     def judge(rows: Frame) -> Verdict:
         rows = pick(rows, **where)
         if rows.empty:
@@ -95,7 +117,8 @@ def _share(good: Callable[[float], bool], within: int | None, where: dict[str, o
             rows = rows.assign(solved=rows["solved"] & (rows["solved_at"] <= within))
         groups = rows.groupby(label_columns(rows), sort=False)
         counts = [count(group) for _, group in groups]
-        return Verdict(all(good(c.k / c.n) for c in counts), "; ".join(c.text for c in counts))
+        holds = all_hold(c.within(*ends) for c in counts)
+        return Verdict(holds, "; ".join(c.text for c in counts))
 
     return judge
 
@@ -115,19 +138,27 @@ def at_best(rows: Frame) -> Frame:
 def ahead(arm: str, other: str, **where: object) -> Judge:
     """Judge that an arm solves tasks more often than another: somewhere, and nowhere less often.
 
-    Each is at its best learning rate. One solves a task more often where the 95 % intervals do not
-    overlap.
+    Each is at its best learning rate. One solves a task more often where the 95 % interval of the
+    difference of the two shares lies above 0.
     """
-    return _compared(arm, other, where, lambda more, less: more and not less)
+    return _compared(arm, other, where, any)
 
 
 def not_behind(arm: str, other: str, **where: object) -> Judge:
-    """Judge that an arm solves no task less often than another; see `ahead`."""
-    return _compared(arm, other, where, lambda more, less: not less)
+    """Judge that an arm solves no task less often: no interval reaches below 0; see `ahead`."""
+    return _compared(arm, other, where, all)
+
+
+def more_often(one: Count, other: Count) -> bool | None:
+    """Whether one solved it more often: True, less often: False, or cannot be told: None."""
+    if not wilson(0, one.n)[1] < wilson(other.n, other.n)[0]:
+        return None  # too few seeds: not even all against none could be told
+    low, high = difference((one.k, one.n), (other.k, other.n))
+    return True if low > 0 else False if high < 0 else None
 
 
 def _compared(
-    arm: str, other: str, where: dict[str, object], judge: Callable[[bool, bool], bool]
+    arm: str, other: str, where: dict[str, object], enough: Callable[[Iterable[bool]], bool]
 ) -> Judge:
     def verdict(rows: Frame) -> Verdict:
         rows, pairs = pick(rows, **where), {}
@@ -137,28 +168,47 @@ def _compared(
                 pairs[f"{task} {length}"] = count(best(one)), count(best(two))
         if not pairs:
             return NOT_RUN
-        texts = [f"{name}: {a.k} of {a.n} against {b.k} of {b.n}" for name, (a, b) in pairs.items()]
-        if not any(wilson(0, a.n)[1] < wilson(b.n, b.n)[0] for a, b in pairs.values()):
-            return Verdict(None, "; ".join(texts) + "; too few seeds to tell")
-        more = any(a.interval[0] > b.interval[1] for a, b in pairs.values())
-        less = any(a.interval[1] < b.interval[0] for a, b in pairs.values())
-        return Verdict(judge(more, less), "; ".join(texts))
+        found = [more_often(one, two) for one, two in pairs.values()]
+        holds = False if False in found else enough(one is True for one in found) or None
+        return Verdict(holds, "; ".join(f"{name}: {against(*two)}" for name, two in pairs.items()))
 
     return verdict
 
 
+def against(one: Count, other: Count) -> str:
+    """Write two counts, with the interval of the difference of their shares."""
+    low, high = difference((one.k, one.n), (other.k, other.n))
+    return (
+        f"{one.k} of {one.n} against {other.k} of {other.n} (difference {low:+.2f} to {high:+.2f})"
+    )
+
+
 def loss_between(low: float, high: float, **where: object) -> Judge:
-    """Judge that the median seed's loss, at the learning rate where it is least, lies between."""
+    """Judge that the mean loss over seeds, at the learning rate where it is least, lies between."""
 
     def judge(rows: Frame) -> Verdict:
         rows = pick(rows, **where)
         if rows.empty:
             return NOT_RUN
-        medians = rows.groupby("learning_rate")["loss"].median()
-        text = ", ".join(f"{loss:.3g} at {rate:g}" for rate, loss in medians.items())
-        return Verdict(bool(low <= medians.min() <= high), f"median loss {text}")
+        by_rate = losses_by_rate(rows)
+        least = min(by_rate.values(), key=lambda one: one.mid)
+        return Verdict(least.within(low, high), losses_text(by_rate))
 
     return judge
+
+
+def losses_by_rate(rows: Frame) -> dict[float, Interval]:
+    """Return the mean loss over seeds with its interval, by learning rate."""
+    return {rate: of_losses(some) for rate, some in rows.groupby("learning_rate")["loss"]}
+
+
+def losses_text(by_rate: Mapping[float, Interval]) -> str:
+    """Write mean losses with their intervals."""
+    ends = {rate: (short(one.low), short(one.high)) for rate, one in by_rate.items()}
+    parts = [
+        f"{one.mid:.3g} at {rate:g} ({' to '.join(ends[rate])})" for rate, one in by_rate.items()
+    ]
+    return f"mean loss {', '.join(parts)}"
 
 
 def label_columns(rows: Frame) -> list[str]:

@@ -14,7 +14,8 @@ from PIL import Image
 from experiments.lab.files import Json, write_whole
 from experiments.lab.text import decimal
 
-VERDICTS = {True: ("holds", "✓"), False: ("does not hold", "✗"), None: ("not measured", "?")}
+HOLDS, REFUTED, NOT_SHOWN, NOT_MEASURED = "holds", "refuted", "not shown", "not measured"
+MARKS = {HOLDS: "✓", REFUTED: "✗", NOT_SHOWN: "~", NOT_MEASURED: "?"}  # of verdicts
 REPORT = "report.html"  # the page's file in the folder of a run
 
 
@@ -108,7 +109,7 @@ class Page:
             image=base64.b64encode(self.picture.read_bytes()).decode(),
             inches=inches,
             text=Markup(' class="text"'),
-            marks=dict(VERDICTS.values()),
+            marks=MARKS,
         )
 
     @property

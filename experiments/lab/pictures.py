@@ -2,28 +2,34 @@
 
 from __future__ import annotations
 
+import functools
+import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
-import matplotlib
+import matplotlib.style
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import NullLocator
+from matplotlib.transforms import ScaledTranslation
 
 from experiments.lab.claims import Count, Frame, count, pick
+from experiments.lab.files import write_whole
 from seqcells.diagnostics.plot import OKABE_ITO
 
-if TYPE_CHECKING:
-    from matplotlib.typing import RcKeyType
-
 P = TypeVar("P", bound=float)  # a place along an axis
+Q = ParamSpec("Q")
+T = TypeVar("T")
+WIDTH = 7.4  # inches of a picture: on a phone, its letters are half as high as on paper
+BESIDE = 6  # points from one arm's marks to the next
 COLOURS = OKABE_ITO[:7]
 MARKERS = ("o", "s", "v", "^", "D", "P", "X")
-STYLE: dict[RcKeyType, float | str | bool] = {
+STYLE: dict[str, float | str | bool] = {
     "font.size": 12,
     "axes.titlesize": 13,
     "axes.titlelocation": "left",
@@ -32,7 +38,26 @@ STYLE: dict[RcKeyType, float | str | bool] = {
 }
 
 
-@matplotlib.rc_context(STYLE)
+def styled(draw: Callable[Q, T], style: Mapping[str, Any] = STYLE) -> Callable[Q, T]:
+    """Return a function that draws in this style, whatever the user's matplotlibrc says."""
+
+    @functools.wraps(draw)
+    def drawn(*args: Q.args, **named: Q.kwargs) -> T:
+        with matplotlib.style.context(["default", dict(style)]):
+            return draw(*args, **named)
+
+    return drawn
+
+
+@styled
+def save(figure: Figure, path: Path) -> None:
+    """Write a picture: all of it, or an error that names the file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png")
+    write_whole(path, content.getvalue())
+
+
+@styled
 def draw_success(
     frame: Frame, path: Path, x: str = "length", panel: str = "task", label: str = "length, steps"
 ) -> None:
@@ -41,15 +66,13 @@ def draw_success(
     Args:
         frame: pandas rows of runs, with the columns arm, solved, `x` and `panel`.
         path: the file.
-        x: the column along the axis.
+        x: the column along the axis, of positive numbers.
         panel: the column that tells panels apart.
         label: of the axis.
     """
     panels, arms = list(dict.fromkeys(frame[panel])), list(dict.fromkeys(frame["arm"]))
-    engine = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.06)
-    figure = Figure(figsize=(1.6 + 4.2 * len(panels), 4.9), dpi=140, layout=engine)
-    row = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axes, name in zip(row, panels, strict=True):
+    figure, all_axes = grid_of_panels(len(panels))
+    for axes, name in zip(all_axes, panels, strict=True):
         part = frame[frame[panel] == name]
         places = sorted(set(part[x]))
         counts = {
@@ -57,20 +80,50 @@ def draw_success(
             for arm in arms
         }
         draw_counts(axes, counts, arms, "{:g}".format)
-        axes.set_title(str(name))
-        axes.set_xlabel(label)
-        axes.set(xlim=(-0.6, len(places) - 0.4), ylim=(-0.04, 1.04))
-    row[0].set_ylabel("share of seeds that solve it")
-    lines = {h.get_label(): h for axes in row for h in axes.get_legend_handles_labels()[0]}
-    figure.legend(
-        list(lines.values()),
-        list(lines),
-        loc="outside upper center",
-        ncols=min(4, len(arms)),
-        frameon=False,
-    )
+        axes.set_title(name if isinstance(name, str) else f"{panel} {name}")
+        axes.set(xlabel=label, ylim=(-0.04, 1.04))
+        if axes in all_axes[::2]:  # of the first column
+            axes.set_ylabel("share of seeds that solve it")
+    lines = {h.get_label(): h for axes in all_axes for h in axes.get_legend_handles_labels()[0]}
+    add_legend(figure, lines)
     figure.supxlabel("Bars: 95 % Wilson intervals.", fontsize=10.5, color="#555555")
-    figure.savefig(path)
+    save(figure, path)
+
+
+def grid_of_panels(
+    count: int, height: float = 4.0, above: float = 0.9
+) -> tuple[Figure, list[Axes]]:
+    """Make a figure of so many panels, two beside one another, which a phone can show.
+
+    Args:
+        count: of the panels.
+        height: of a panel, inches.
+        above: inches of the figure for its legend.
+    """
+    columns = min(2, count)
+    rows = math.ceil(count / columns)
+    engine = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.06)
+    figure = Figure(figsize=(WIDTH, above + height * rows), dpi=140, layout=engine)
+    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for one in axes[count:]:
+        one.remove()
+    return figure, axes[:count]
+
+
+def add_legend(figure: Figure | SubFigure, handles: Mapping[Any, Any]) -> None:
+    """Add a legend above the panels, in as many columns as the figure is wide."""
+    for columns in (4, 3, 2, 1):
+        legend = figure.legend(
+            list(handles.values()),
+            list(map(str, handles)),
+            loc="outside upper center",
+            ncols=columns,
+            frameon=False,
+        )
+        figure.figure.draw_without_rendering()
+        if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
+            return
+        legend.remove()
 
 
 def draw_counts(
@@ -84,30 +137,38 @@ def draw_counts(
     """Draw which share solved it at each place along the axis, with its 95 % Wilson interval.
 
     Args:
-        axes: to draw on.
-        counts: by arm and place; where no runs were counted, nothing is drawn.
+        axes: to draw on; the axis is logarithmic.
+        counts: by arm and place, a positive number; where no runs were counted, nothing is drawn.
         arms: all of the figure: its number decides the colour and mark of an arm, which stands a
-            little beside the others.
+            few points beside the others, not at another place.
         name: place -> its name along the axis.
         fade: opacity of lines and bars.
         style: arguments of `Axes.errorbar` that are not the default.
     """
     places = sorted({place for by_place in counts.values() for place in by_place})
+    axes.set_xscale("log")
+    beside = BESIDE if len(places) > 1 else 2 * BESIDE
     for arm, by_place in counts.items():
-        i, drawn = arms.index(arm), {places.index(p): c for p, c in by_place.items() if c.n}
+        i, drawn = arms.index(arm), {p: c for p, c in by_place.items() if c.n}
         if not drawn:
             continue
-        at = np.array(list(drawn)) + (i - (len(arms) - 1) / 2) * 0.5 / len(arms)
         share = np.array([c.k / c.n for c in drawn.values()])
         ends = np.array([c.interval for c in drawn.values()]).T
         marks = {"marker": MARKERS[i], "markersize": 7, "mfc": COLOURS[i], "mec": COLOURS[i]}
         lines = {"color": to_rgba(COLOURS[i], fade), "linewidth": 1.6, "capsize": 3}
         lines["linestyle"] = "-" if len(places) > 1 else "none"
-        axes.errorbar(at, share, np.abs(ends - share), label=arm, **{**marks, **lines, **style})
-    axes.set_xticks(range(len(places)), list(map(name, places)))
+        lines["transform"] = axes.transData + ScaledTranslation(
+            (i - (len(arms) - 1) / 2) * beside / 72, 0, axes.figure.dpi_scale_trans
+        )
+        given = {**marks, **lines, **style}
+        axes.errorbar(list(drawn), share, np.abs(ends - share), label=arm, **given)
+    axes.set_xticks(places, list(map(name, places)))
+    axes.xaxis.set_minor_locator(NullLocator())
+    room = (max(places) / min(places)) ** 0.12 if len(places) > 1 else 2.0
+    axes.set_xlim(min(places) / room, max(places) * room)
 
 
-@matplotlib.rc_context(STYLE)
+@styled
 def draw_grid(frame: Frame, path: Path) -> None:
     """Draw which share of runs solved each task, a row an arm, a column a task and length.
 
@@ -133,4 +194,4 @@ def draw_grid(frame: Frame, path: Path) -> None:
     axes.set_yticks(range(len(arms)), arms)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
-    figure.savefig(path)
+    save(figure, path)

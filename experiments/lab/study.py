@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+import numpy as np
 from rich.console import Console
 
 from experiments.lab import cache, folders
-from experiments.lab.claims import Claim, Frame, Verdict, count, label_columns
+from experiments.lab.claims import RULE, Claim, Frame, Verdict, count, label_columns
 from experiments.lab.console import print_table, say
 from experiments.lab.files import Json, read_about, read_table
-from experiments.lab.pages import REPORT, VERDICTS, Page, Table, provenance
+from experiments.lab.intervals import of_losses
+from experiments.lab.pages import (
+    HOLDS,
+    NOT_MEASURED,
+    NOT_SHOWN,
+    REFUTED,
+    REPORT,
+    Page,
+    Table,
+    provenance,
+)
 from experiments.lab.runs import RunGroup
 from experiments.lab.settings import BadInput, refusals, restore
 from experiments.lab.text import decimal, interval, short, words
@@ -43,20 +55,20 @@ def read_results(out: Path, name: str, columns: Sequence[str] = ()) -> Frame:
 
 def word(verdict: Verdict) -> str:
     """Whether a claim holds, in words."""
-    return VERDICTS[verdict.holds][0]
+    words = {True: HOLDS, False: REFUTED, None: NOT_SHOWN}
+    return words[verdict.holds] if verdict.measured else NOT_MEASURED
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    """Say how many claims hold."""
-    judged = [verdict.holds for verdict in verdicts if verdict.holds is not None]
-    if not judged:
+    """Say of how many claims each verdict is."""
+    found = Counter(map(word, verdicts))
+    total = found.total() - found[NOT_MEASURED]
+    if not total:
         return "No claim was measured."
-    claims, verb = (
-        "claim" if len(judged) == 1 else "claims",
-        "holds" if sum(judged) == 1 else "hold",
-    )
-    left = f"; {len(verdicts) - len(judged)} not measured" * (len(judged) < len(verdicts))
-    return f"{sum(judged)} of {len(judged)} {claims} {verb}{left}."
+    claims = f"{total} claim{'s' * (total > 1)}"
+    verb = HOLDS if found[HOLDS] == 1 else "hold"
+    parts = [f"{found[name]} {name}" for name in (REFUTED, NOT_SHOWN, NOT_MEASURED) if found[name]]
+    return f"{'; '.join([f'{found[HOLDS]} of {claims} {verb}', *parts])}."
 
 
 def verdict_table(judged: Judged) -> Table:
@@ -66,9 +78,8 @@ def verdict_table(judged: Judged) -> Table:
     common = "" if many else "".join(f"Source: {source}. " for source in sources)
     return Table(
         title="Claims and verdicts",
-        caption=f"{common}Verdicts are computed from the rows. A seed is one training, from its "
-        "own random start; a count of seeds is followed by its 95 % Wilson interval, the shares "
-        "that so few seeds leave open.",
+        caption=f"{common}Verdicts are computed from the rows. {RULE} A seed is one training, from "
+        "its own random start.",
         head=["claim", *["source"] * many, "verdict", "result"],
         rows=[[c.text, *[c.source] * many, word(v), v.result] for c, v in judged],
         texts=3 + many,
@@ -81,7 +92,7 @@ def settings_table(rows: Frame) -> Table:
     lines = []
     for labels, group in rows.groupby(names, sort=False):
         c = count(group)
-        loss = short(float(group["loss"].median()))
+        loss = _loss(group["loss"])
         time = short(1e3 * float(group["seconds_per_step"].median()))
         solved = [f"{c.k} of {c.n}", interval(c.k, c.n), c.when, str(c.steps)]
         lines.append(
@@ -91,8 +102,8 @@ def settings_table(rows: Frame) -> Table:
         title="All settings",
         caption="Solved: k of n seeds, with the 95 % Wilson interval of the share. Median steps: "
         "those by which half of the seeds had solved it; a seed that never did counts as later. "
-        "Loss: the median over seeds, on fresh samples. Time: ms of a step of one run, among the "
-        "others of its group.",
+        "Loss: the geometric mean over seeds, on fresh samples, or how many diverged. Time: ms "
+        "of a step of one run, among the others of its group.",
         head=[
             *("cell" if name == "arm" else name for name in names[:-1]),
             *("rate", "solved", "interval", "median steps", "steps allowed", "loss", "ms per step"),
@@ -100,6 +111,12 @@ def settings_table(rows: Frame) -> Table:
         rows=lines,
         texts=len(names) - 1,
     )
+
+
+def _loss(losses: Frame) -> str:
+    """Write the mean loss over seeds; where some diverged, how many did."""
+    diverged = int((~np.isfinite(losses)).sum())
+    return f"{diverged} diverged" if diverged else short(of_losses(losses).mid)
 
 
 def training_cost(groups: Sequence[RunGroup]) -> str:

@@ -4,16 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
 
-Z = NormalDist().inv_cdf(0.975)  # of a two-sided interval of 95 %
-
-
-def wilson(k: int, n: int) -> tuple[float, float]:
-    """Return the 95 % Wilson interval of a share, k of n (Wilson 1927)."""
-    centre, share = (k + Z**2 / 2) / (n + Z**2), k / n
-    half = Z / (n + Z**2) * math.sqrt(n * share * (1 - share) + Z**2 / 4)
-    return max(0.0, centre - half), min(1.0, centre + half)
+from experiments.lab.intervals import wilson
 
 
 def interval(k: int, n: int) -> str:

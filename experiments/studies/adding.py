@@ -52,10 +52,10 @@ def _tanh_stays(rows: lab.Frame, near: float) -> lab.Verdict:
     rows = rows[rows["arm"].str.startswith(lab.TANH.name)]
     if rows.empty:
         return lab.NOT_RUN
-    medians = rows.groupby("learning_rate")["loss"].median()
-    text = ", ".join(f"{loss:.4f} at {rate:g}" for rate, loss in medians.items())
-    baseline = probes.AddingURNN().baseline
-    return lab.Verdict(bool((abs(medians / baseline - 1) <= near).all()), f"median loss {text}")
+    by_rate, baseline = lab.losses_by_rate(rows), probes.AddingURNN().baseline
+    ends = (1 - near) * baseline, (1 + near) * baseline
+    holds = lab.all_hold(loss.within(*ends) for loss in by_rate.values())
+    return lab.Verdict(holds, lab.losses_text(by_rate))
 
 
 def claims(s: Settings) -> list[lab.Claim]:
@@ -65,14 +65,14 @@ def claims(s: Settings) -> list[lab.Claim]:
     return [
         *(
             lab.Claim(
-                f"GRU solves {length} steps within {steps} steps of training, 19 of 20 seeds",
+                f"Most GRUs solve {length} steps within {steps} steps of training",
                 source,
-                lab.share_at_least(0.95, steps, arm=gru, length=length),
+                lab.share_at_least(0.5, steps, arm=gru, length=length),
             )
             for length in s.lengths
         ),
         lab.Claim(
-            "tanh stays within 10 % of the trivial loss 1/6 at every rate, median seed",
+            "tanh stays within 10 % of the trivial loss 1/6 at every rate",
             source,
             functools.partial(_tanh_stays, near=0.1),
         ),

@@ -57,20 +57,18 @@ def claims(s: Settings) -> list[lab.Claim]:
         for length in s.lengths
         for claim in (
             lab.Claim(
-                f"{task}, {length} steps: chrono solves it in {s.chrono_steps} steps of "
-                "training, 19 of 20 seeds",
+                f"{task}, {length} steps: most chrono GRUs solve it in {s.chrono_steps} steps of "
+                "training",
                 source,
                 lab.share_at_least(
-                    0.95, s.chrono_steps, task=task, arm=lab.CHRONO.name, length=length
+                    0.5, s.chrono_steps, task=task, arm=lab.CHRONO.name, length=length
                 ),
             ),
             lab.Claim(
-                f"{task}, {length} steps: at most 1 of 20 default GRUs solves it in "
-                f"{s.default_steps} steps of training",
+                f"{task}, {length} steps: most default GRUs do not solve it in {s.default_steps} "
+                "steps of training",
                 source,
-                lab.share_at_most(
-                    0.05, s.default_steps, task=task, arm=lab.GRU.name, length=length
-                ),
+                lab.share_at_most(0.5, s.default_steps, task=task, arm=lab.GRU.name, length=length),
             ),
         )
     ]

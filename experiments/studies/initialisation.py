@@ -7,6 +7,7 @@ that start slow, each on tasks of memory, arithmetic and order.
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Iterable
 
 import jax
@@ -42,10 +43,16 @@ TASKS = {
 }
 
 
+@functools.cache
+def _variance(probe: probes.Probe) -> float:
+    """Return the mean square of an input."""
+    sample = jax.jit(lambda key: jnp.mean(jnp.square(probe.sample(key, 1000).xs)))
+    return float(sample(jax.random.key(0)))
+
+
 def arms(probe: probes.Probe) -> list[lab.Arm]:
     """List the starts; what is critical depends on the input."""
-    xs = probe.sample(jax.random.key(0), 1000).xs
-    critical = initializers.Critical(float(jnp.mean(jnp.square(xs))))
+    critical = initializers.Critical(_variance(probe))
     return [
         lab.rnn(LECUN, "tanh", initializers.Lecun()),
         lab.rnn(GLOROT, "tanh", initializers.Glorot()),

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
@@ -123,9 +123,11 @@ def _near(name: str, within: float) -> Callable[[lab.Frame], lab.Verdict]:
         if rows.empty:
             return lab.NOT_RUN
         off = (rows[name] / rows[f"{name}_theory"] - 1).abs()
-        return lab.Verdict(
-            bool((off <= within).all()), f"at most {100 * off.max():.1f} % off, {len(rows)} places"
-        )
+        error = lab.Z * rows[f"{name}_error"] / rows[f"{name}_theory"]  # half a 95 % interval
+        places = [lab.Interval(o - e, o, o + e) for o, e in zip(off, error, strict=True)]
+        holds = lab.all_hold(one.within(-math.inf, within) for one in places)
+        text = f"at most {100 * off.max():.1f} % off, {len(rows)} places"
+        return lab.Verdict(holds, f"{text}, intervals of at most {100 * error.max():.1f} %")
 
     return judge
 
@@ -155,7 +157,7 @@ def table(rows: lab.Frame) -> lab.Table:
     )
 
 
-@matplotlib.rc_context(lab.STYLE)
+@lab.styled
 def draw(rows: lab.Frame, path: Path) -> None:
     """Draw the theory as lines, and what was measured as marks with bars of two errors."""
     figure = Figure(figsize=(10.5, 4.6), dpi=140, layout="constrained")
@@ -181,7 +183,7 @@ def draw(rows: lab.Frame, path: Path) -> None:
         axes.set(xlabel="standard deviation of a sum over units of variance 1", ylabel=label)
     both[1].axhline(1, color="#999999", linewidth=0.8)
     both[1].legend(frameon=False)
-    figure.savefig(path)
+    lab.save(figure, path)
 
 
 STUDY = lab.Study(

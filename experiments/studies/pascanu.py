@@ -87,10 +87,10 @@ def claims(s: Settings) -> list[lab.Claim]:
     source, steps = "Pascanu, Mikolov & Bengio 2013, fig. 7", s.steps
     solved = [
         lab.Claim(
-            f"{arm.name}: {how} solves temporal order over {length} steps, 5 of 5 seeds, by "
+            f"{arm.name}: most seeds of {how} solve temporal order over {length} steps by "
             f"{steps:,} updates",
             source,
-            lab.share_at_least(1.0, steps, task=arm.name, arm=how, length=length),
+            lab.share_at_least(0.5, steps, task=arm.name, arm=how, length=length),
         )
         for length in s.lengths
         for arm in ARMS

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import matplotlib
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -172,7 +171,7 @@ def _interval(row: Ranked) -> str:
     return f"{lab.short(row['mean'])} ({ends})"
 
 
-@matplotlib.rc_context(lab.STYLE)
+@lab.styled
 def draw(result: sweep.Result, ranked: Sequence[Ranked], path: Path) -> None:
     """Draw curves of the best, a slice for each field and a surface over the two widest."""
     frame: lab.Frame = result.to_pandas()
@@ -191,7 +190,7 @@ def draw(result: sweep.Result, ranked: Sequence[Ranked], path: Path) -> None:
         _surface(axes[1 + len(names)], frame, pair, result)
     for one in axes[panels:]:
         one.remove()
-    figure.savefig(path)
+    lab.save(figure, path)
 
 
 def _numeric(column: lab.Frame) -> bool:

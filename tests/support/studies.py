@@ -49,7 +49,7 @@ def field_rows(off):
     """The rows of nets that are so far from the theory."""
     row = {"weight_std": 1.2, "input_variance": 0.1, "width": 512, "nets": 8}
     for name, value in (("q", 0.5), ("chi", 0.9)):
-        row |= {name: value * off, f"{name}_error": 0.01, f"{name}_theory": value}
+        row |= {name: value * off, f"{name}_error": 1e-3, f"{name}_theory": value}
     return pd.DataFrame([row, {**row, "weight_std": 1.5}])
 
 
@@ -64,7 +64,9 @@ def worlds(study, settings):
     if study is trainability.STUDY:
         goods += [
             lambda labels: 0.9 < labels["value"] < 1.5,
+            lambda labels: labels["value"] < 0.7,
             lambda labels: labels["length"] <= labels["value"],
+            lambda labels: labels["length"] > labels["value"],
         ]
     frames = [trial_rows(study, settings, good) for good in goods]
     if study is guide.STUDY:  # and one where a GRU is small, and one where it is large
@@ -93,3 +95,14 @@ def recalled(solved_at):
         for (arm, length), at in solved_at.items()
     ]
     return pd.concat(rows, ignore_index=True)
+
+
+def raced(arms, tasks, lengths, seeds=3):
+    """Rows of some seeds of every arm, task and length, of which half solved it."""
+    parts = [
+        some([10.0, math.nan, 20.0][:seeds], task=task, arm=arm, length=length)
+        for arm in arms
+        for task in tasks
+        for length in lengths
+    ]
+    return pd.concat(parts, ignore_index=True)

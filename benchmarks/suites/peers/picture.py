@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from benchmarks.harness.contestants import COLOURS, OURS, PEERS
-from benchmarks.harness.pictures import INK, PALE, STYLE
+from benchmarks.harness.pictures import INK, PALE, styled
 from benchmarks.harness.tables import Row
+from experiments.lab import save
 
 TITLES = {"forward": "Forward pass", "training": "Value and gradient"}
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 TIMES = "\N{MULTIPLICATION SIGN}"
 
 
-@rc_context(STYLE)
+@styled
 def draw(rows: list[Row], path: Path) -> None:
     """Draw a panel for each cell and pass, with a line for each shape."""
     cells = list(dict.fromkeys(row["cell"] for row in rows))
@@ -40,7 +40,7 @@ def draw(rows: list[Row], path: Path) -> None:
     _set_speeds(panels[0][0])
     figure.supxlabel(_note(rows), fontsize=9.5)
     _draw_legend(figure, rows)
-    figure.savefig(path)
+    save(figure, path)
 
 
 def _note(rows: list[Row]) -> str:

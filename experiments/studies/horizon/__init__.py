@@ -188,7 +188,7 @@ STUDY = lab.Study(
     quick=Settings(seeds=2, lags=(10, 50), factors=(3,), factor_seeds=2, hidden_size=16),
     groups=groups,
     read=numbers.read,
-    draw=lambda n, path: figure(n).savefig(path),
+    draw=lambda n, path: lab.save(figure(n), path),
     answers=numbers.headlines,
     tables=lambda n: [reach(n), every_setting(n), gradients(n), budgets(n)],
     findings=numbers.findings,

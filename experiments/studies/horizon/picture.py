@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
@@ -14,17 +13,18 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from experiments import lab
-from experiments.lab import AT_END, AT_START, COLOURS, MARKERS, STYLE
+from experiments.lab import AT_END, AT_START, COLOURS, MARKERS
 from experiments.studies.horizon.numbers import ADDING, RECALL, Numbers
 from seqcells import probes
 
 TIMES = "\N{MULTIPLICATION SIGN}"
+WORST = 100  # times the loss of guessing that an axis shows; beyond it a net has diverged
 DEEPEST = 20  # decades that a gradient is shown over, at most, to each side of 1
 FAINT = {"fade": 0.4, "linewidth": 1.2, "elinewidth": 1.5, "capsize": 0, "markersize": 8}
 SMALL, QUIET = 10.5, "#555555"  # of notes
 
 
-@matplotlib.rc_context(STYLE)
+@lab.styled
 def figure(n: Numbers) -> Figure:
     """Draw the five panels: by lag, by rate, adding; the gradient at initialisation and after."""
     engine = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.06)
@@ -95,8 +95,13 @@ def _draw_adding(axes: Axes, n: Numbers) -> None:
     for x, arm in enumerate(arms):
         loss = lab.pick(n.results, task=ADDING, arm=arm)["loss"]
         spread = np.linspace(-0.2, 0.2, len(loss)) if len(loss) > 1 else np.zeros(len(loss))
-        i = n.arms.index(arm)
-        axes.scatter(x + spread, loss, 45, color=COLOURS[i], marker=MARKERS[i], label=arm)
+        i, shown = n.arms.index(arm), (loss <= WORST * probe.baseline).to_numpy()
+        at, colour, top = x + spread, COLOURS[i], axes.get_xaxis_transform()
+        axes.scatter(at[shown], loss[shown], 45, color=colour, marker=MARKERS[i], label=arm)
+        if lost := int((~shown).sum()):
+            line = {"linestyle": "none", "transform": top, "clip_on": False}
+            axes.plot(at[~shown], [1.0] * lost, marker="x", color=colour, **line)
+            _note(axes, x, f"{lost} of {len(loss)}\ndiverged")
     for height, text in ((probe.baseline, "guessing"), (probe.success.bound, "solved below")):
         axes.axhline(height, color="#777777", linewidth=0.8, linestyle="--")
         right = {"ha": "right", "va": "bottom", "transform": axes.get_yaxis_transform()}
@@ -105,7 +110,12 @@ def _draw_adding(axes: Axes, n: Numbers) -> None:
     axes.set_xticks(range(len(arms)), [arm.replace(" ", "\n") for arm in arms], fontsize=SMALL)
     axes.set(title=f"Adding over {n.longest} steps", yscale="log")
     axes.set_ylabel("squared error, a mark a seed")
-    axes.set_ylim(top=max(axes.get_ylim()[1], 2 * probe.baseline))
+    axes.set_ylim(top=max(axes.get_ylim()[1], 8 * probe.baseline))
+
+
+def _note(axes: Axes, x: float, text: str) -> None:
+    place = {"ha": "center", "va": "top", "transform": axes.get_xaxis_transform()}
+    axes.text(x, 0.97, text, fontsize=SMALL, color=QUIET, **place)
 
 
 def _draw_gradient(axes: Axes, n: Numbers, when: str, title: str) -> None:

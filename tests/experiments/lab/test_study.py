@@ -4,8 +4,8 @@ import math
 
 import pandas as pd
 
-from experiments.lab import Claim, Verdict
-from experiments.lab.study import settings_table, summary, verdict_table
+from experiments.lab import NOT_RUN, Claim, Verdict
+from experiments.lab.study import settings_table, summary, verdict_table, word
 from tests.support.studies import some
 
 
@@ -29,7 +29,7 @@ def test_a_table_has_a_line_for_every_place():
 
 def test_a_source_that_all_claims_share_is_named_once():
     one, other = (Claim("it grows", source, lambda rows: None) for source in ("A", "B"))
-    held, not_run = Verdict(True, "3 %"), Verdict(None, "not run")
+    held, not_run = Verdict(True, "3 %"), NOT_RUN
     alike = verdict_table([(one, held), (one, not_run)])
     assert alike.rows == [["it grows", "holds", "3 %"], ["it grows", "not measured", "not run"]]
     assert alike.caption.startswith("Source: A. ")
@@ -40,7 +40,20 @@ def test_a_source_that_all_claims_share_is_named_once():
 
 
 def test_claims_that_hold_are_counted_among_those_that_were_judged():
-    held, failed, not_run = (Verdict(holds, "") for holds in (True, False, None))
-    assert summary([held, failed, held]) == "2 of 3 claims hold."
-    assert summary([held, not_run]) == "1 of 1 claim holds; 1 not measured."
-    assert summary([not_run]) == "No claim was measured."
+    held, failed, open_ = (Verdict(holds, "") for holds in (True, False, None))
+    assert summary([held, failed, held]) == "2 of 3 claims hold; 1 refuted."
+    assert summary([held, NOT_RUN]) == "1 of 1 claim holds; 1 not measured."
+    assert summary([open_, held, failed, open_]) == "1 of 4 claims holds; 1 refuted; 2 not shown."
+    assert summary([NOT_RUN]) == "No claim was measured."
+    assert [word(one) for one in (held, failed, open_)] == ["holds", "refuted", "not shown"]
+
+
+def test_the_rule_of_verdicts_stands_above_them():
+    assert "refuted where it lies on the other side" in verdict_table([]).caption
+
+
+def test_seeds_that_diverged_are_counted_and_not_left_out():
+    rows = some([math.nan] * 20, arm="a").assign(loss=[math.nan] * 17 + [0.1, 1e32, math.inf])
+    (row,) = settings_table(rows).rows
+    assert row[-2] == "18 diverged"
+    assert settings_table(rows.assign(loss=[0.1, 0.4] * 10)).rows[0][-2] == "0.2"

@@ -134,24 +134,23 @@ def test_the_table_counts_and_shows_the_gradient_at_initialisation():
     ]
     assert [row[1] for row in places.rows] == [A] * 4 + [B] * 4 + [A, B]
     losses = [row[places.head.index("loss")] for row in places.rows]
-    assert set(losses) == {"0.03", "0.02"}  # medians over 5 and over 3 seeds
+    assert set(losses) == {"0.026", "0.018"}  # geometric means over 5 and over 3 seeds
 
 
-def drawn(counts, containers):
-    """Check points with their bars against counts (k, n), an arm each."""
-    for i, (container, pairs) in enumerate(zip(containers, counts, strict=True)):
+def drawn(counts, containers, places):
+    """Check points with their bars against counts (k, n), an arm each, at their places."""
+    for container, pairs in zip(containers, counts, strict=True):
         points, _, (bars,) = container.lines
         np.testing.assert_allclose(points.get_ydata(), [k / n for k, n in pairs])
-        places = np.arange(len(pairs)) + 0.25 * (i - 0.5)
-        np.testing.assert_allclose(points.get_xdata(), places)
+        np.testing.assert_allclose(np.asarray(points.get_xdata(), float), places, 1e-5)
         ends = np.array([segment[:, 1] for segment in bars.get_segments()])
         np.testing.assert_allclose(ends, [wilson(k, n) for k, n in pairs], atol=1e-9)
 
 
 def test_the_panels_draw_the_numbers():
     by_lag, by_rate, adding, before, after = picture.figure(TWO).axes
-    drawn([[(5, 5), (5, 5)], [(3, 5), (1, 5)]], by_lag.containers)
-    drawn([[(3, 3), (5, 5), (1, 3)], [(0, 3), (1, 5), (2, 3)]], by_rate.containers)
+    drawn([[(5, 5), (5, 5)], [(3, 5), (1, 5)]], by_lag.containers, LAGS)
+    drawn([[(3, 3), (5, 5), (1, 3)], [(0, 3), (1, 5), (2, 3)]], by_rate.containers, (1 / 3, 1, 3))
     assert [tick.get_text() for tick in by_lag.get_xticklabels()] == ["2", "4"]
     ticks = [tick.get_text() for tick in by_rate.get_xticklabels()]
     assert ticks == ["×1/3\n3 seeds", "×1\n5 seeds", "×3\n3 seeds"]  # noqa: RUF001
@@ -171,6 +170,17 @@ def test_the_panels_draw_the_numbers():
     assert before.get_title(loc="left") == "Gradient by lag, at initialisation"
     assert any("dashed: most seeds did not" in text.get_text() for text in after.texts)
     assert not any("dashed" in text.get_text() for text in before.texts)
+
+
+def test_seeds_that_diverged_are_shown_and_do_not_ruin_the_axis():
+    results = TWO.results.copy()
+    some = (results["task"] == "adding") & (results["arm"] == B)
+    results.loc[some, "loss"] = [math.nan, 1e32, math.inf, 0.1, 0.01]
+    adding = picture.figure(Numbers(results, TWO.gradients)).axes[2]
+    assert "3 of 5\ndiverged" in [text.get_text() for text in adding.texts]
+    assert [len(marks.get_offsets()) for marks in adding.collections] == [5, 2]
+    assert [len(line.get_xdata()) for line in adding.lines if line.get_marker() == "x"] == [3]
+    assert adding.get_ylim()[1] < 10
 
 
 def test_the_legend_names_the_rates_and_the_factors_are_read_as_people_write_them():

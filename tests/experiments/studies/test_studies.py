@@ -12,7 +12,7 @@ from rich.console import Console
 
 from experiments import studies
 from experiments.__main__ import main
-from experiments.lab import BadInput, Verdict, read_about, read_results, restore
+from experiments.lab import NOT_RUN, BadInput, Verdict, read_about, read_results, restore
 from experiments.lab.study import word
 from tests.support.studies import ALL, JUDGED, TRAINED, worlds
 
@@ -40,16 +40,16 @@ def test_contrary_numbers_give_the_contrary_verdict(study, form):
     by_world = [verdicts(study, settings, rows) for rows in worlds(study, settings)]
     for text in by_world[0]:
         found = [world[text] for world in by_world]
-        assert {verdict.holds for verdict in found} == {True, False}, (
+        assert {verdict.holds for verdict in found} >= {True, False}, (
             f"{study.name}, {form}: expected rows that make this claim true and rows that make it "
             f"false: {text!r}; got {found}. Give enough seeds, at least 4 in `quick`"
         )
         assert len({verdict.result for verdict in found}) > 1
     none = verdicts(study, settings, worlds(study, settings)[0].iloc[:0])
-    assert all(verdict == (None, "not run") for verdict in none.values())
+    assert all(verdict == NOT_RUN for verdict in none.values())
 
 
-MARKS = [word(Verdict(holds, "")) for holds in (True, False, None)]
+MARKS = [*(word(Verdict(holds, "")) for holds in (True, False, None)), word(NOT_RUN)]
 KEPT = Path(studies.__file__).parents[1] / "results"
 
 
@@ -121,7 +121,7 @@ def test_a_second_run_from_the_command_line_repeats_nothing(tmp_path, capfd, mon
     assert np.all(rows["steps"] == 3)
     first = capfd.readouterr().out
     assert "8 runs, at most 24 steps of training" in first
-    assert "does not hold" in first
+    assert "not shown" in first
     assert main(command) == 0
     assert capfd.readouterr().out.count("kept") == 3
     assert read_results(tmp_path, "adding").equals(rows)
