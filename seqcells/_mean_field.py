@@ -44,7 +44,7 @@ def mean_field(weight_std: ArrayLike, input_var: ArrayLike) -> MeanField:
 
     Raises:
         TypeError: if an argument is not floating.
-        ValueError: if an argument is below 0 or NaN.
+        ValueError: if an argument is below 0 or NaN; under `jit` the result is then NaN.
 
     >>> q, chi, depth = mean_field(1.2, 0.1)
     >>> round(float(q), 3), round(float(chi), 3), round(float(depth), 1)
@@ -59,10 +59,8 @@ def mean_field(weight_std: ArrayLike, input_var: ArrayLike) -> MeanField:
     # Above the largest fixed point the variance shrinks; as tanh^2 <= 1, it is below su2 + gain.
     q = _root(excess, su2, su2 + gain, sign=-1)
     chi = gain * _gaussian_mean(_slope_squared, q)
-    decays = chi < 1
-    depth = jnp.where(
-        decays, -1 / jnp.log(jnp.where(decays, chi, jnp.full_like(chi, 0.5))), jnp.inf
-    )
+    stays = chi >= 1
+    depth = jnp.where(stays, jnp.inf, -1 / jnp.log(jnp.where(stays, jnp.full_like(chi, 0.5), chi)))
     return MeanField(q, chi, depth)
 
 
@@ -80,7 +78,7 @@ def critical_weight_std(input_var: ArrayLike) -> jax.Array:
 
     Raises:
         TypeError: if the argument is not floating.
-        ValueError: if it is below 0 or NaN.
+        ValueError: if it is below 0 or NaN; under `jit` the result is then NaN.
 
     >>> round(float(critical_weight_std(0.0)), 3), round(float(critical_weight_std(0.1)), 3)
     (1.0, 1.409)
@@ -144,7 +142,7 @@ def _slope_squared(a: jax.Array) -> jax.Array:
 
 
 def _at_least_0(**arguments: ArrayLike) -> list[jax.Array]:
-    """Return arguments as arrays of one shape and dtype; concrete values are checked."""
+    """Return arguments as arrays of one shape and dtype; a traced value below 0 becomes NaN."""
     arrays = []
     for name, value in arguments.items():
         array = _check.array(name, value, "float[*S]")
@@ -152,4 +150,4 @@ def _at_least_0(**arguments: ArrayLike) -> list[jax.Array]:
         _check.within(name, value, 0, np.inf, "at least 0")
         arrays.append(array)
     dtype = jnp.result_type(*arguments.values())  # Python numbers promote weakly
-    return [a.astype(dtype) for a in jnp.broadcast_arrays(*arrays)]
+    return [jnp.where(a >= 0, a, jnp.nan).astype(dtype) for a in jnp.broadcast_arrays(*arrays)]

@@ -12,7 +12,9 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
+from jax.core import Tracer
 
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params, SplitCell
@@ -21,8 +23,10 @@ from seqcells._inputs import time_first
 from seqcells._linear import wide
 from seqcells._types import PyTree
 from seqcells._unroll import prepare, trajectory
-from seqcells.diagnostics import carry_gradient, lyapunov_exponents
+from seqcells.diagnostics import carry_gradient
 from seqcells.diagnostics._lag import norm
+from seqcells.diagnostics._lyapunov import growth
+from seqcells.diagnostics._nan import finite
 
 __all__ = ["flossing", "omega", "project_spectral_norm"]
 
@@ -93,7 +97,7 @@ def omega(
     after = trajectory(cell, constant, xs, carry)
     before = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b])[:-1], carry, after)
     size = norm(_rows(gradient, xs.ndim - 1))
-    counts = size >= max(_FORMS[form].least, float(jnp.finfo(size.dtype).tiny))
+    counts = ~(size < max(_FORMS[form].least, float(jnp.finfo(size.dtype).tiny)))  # NaN counts
     # Unit vectors, so that no square underflows where the gradient has nearly vanished.
     unit = jax.tree.map(lambda a: _times(a, 1 / jnp.where(counts, size, 1)), gradient)
     drive, mixed = cell.project(constant, xs), cell.mix(constant, before)
@@ -101,7 +105,8 @@ def omega(
     by_carry, by_mixed = gate_vjp(unit)
     _, mix_vjp = jax.vjp(lambda c: cell.mix(params, c), before)  # the one use of params with grads
     back = jax.tree.map(jnp.add, by_carry, mix_vjp(by_mixed)[0])
-    return _total(_FORMS[form], norm(_rows(back, xs.ndim - 1)), counts)
+    ratio = jnp.where(jnp.isfinite(size), norm(_rows(back, xs.ndim - 1)), jnp.nan)
+    return _total(_FORMS[form], ratio, counts)
 
 
 def _not_empty(cell: Cell, xs: jax.Array) -> jax.Array:
@@ -144,6 +149,10 @@ def flossing(
     If it is 0, gradients neither vanish nor explode in k directions. The paper minimises it alone
     before training and at intervals during training; its code takes the mean over the k.
 
+    A step that loses a direction, as the dead units of a ReLU net do, has ln 0 in its exponent.
+    Here it counts as the logarithm of the least normal number, -87 in float32, which shows and has
+    no gradient: the other directions are still trained.
+
     Args:
         cell: any cell with a real carry.
         params: its parameters.
@@ -164,9 +173,9 @@ def flossing(
     >>> round(float(flossing(cell, params, jnp.ones((20, 2)), k=2)), 4)  # 2 (ln 0.5)^2
     0.9609
     """
-    exponents = lyapunov_exponents(
-        cell, params, _not_empty(cell, xs), k, warmup=warmup, carry=carry
-    )
+    lengths = growth(cell, params, _not_empty(cell, xs), k, warmup, carry)
+    least = jnp.finfo(lengths.dtype).tiny
+    exponents = jnp.mean(jnp.log(jnp.maximum(lengths, least)), axis=0)
     return jnp.mean(jnp.sum(jnp.square(exponents), axis=-1))
 
 
@@ -202,7 +211,7 @@ def project_spectral_norm(
     >>> bool(jnp.linalg.norm(w_n, 2) < 1 + 1e-6)
     True
     """
-    if isinstance(max_norm, (int, float)) and not max_norm > 0:
+    if not isinstance(max_norm, Tracer) and not np.all(np.asarray(max_norm) > 0):
         raise ValueError(f"max_norm: expected a number above 0, got {max_norm!r}")
 
     def update(
@@ -240,7 +249,7 @@ def _corrected(update: jax.Array, param: jax.Array, bound: float | jax.Array) ->
 @jax.custom_batching.sequential_vmap
 def _nearest(matrix: jax.Array, bound: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Return the nearest matrix [H, H] within the bound, and whether the given one is within it."""
-    left, values, right = jnp.linalg.svd(matrix)
+    left, values, right = jnp.linalg.svd(finite(matrix))
     return (left * jnp.minimum(values, bound)) @ right, values[0] <= bound
 
 

@@ -13,6 +13,7 @@ from seqcells._cell import Cell
 from seqcells._static import exported
 from seqcells._types import Carry, Inputs, Params
 from seqcells._unroll import begin, trajectory
+from seqcells.diagnostics._nan import share
 
 
 @exported
@@ -80,8 +81,8 @@ def gate_shares(values: ArrayLike, mask: ArrayLike | None = None) -> GateShares:
         mask: bool[*A]; False excludes a step.
 
     Returns:
-        The share of values below 0.05, the share above 0.95, and the mean, [H] each; NaN if the
-        mask excludes every step.
+        The share of values below 0.05, the share above 0.95, and the mean, [H] each; NaN where a
+        value that counts is NaN, and if the mask excludes every step.
 
     Raises:
         TypeError: if the values are not floating, or the mask is not bool.
@@ -94,7 +95,9 @@ def gate_shares(values: ArrayLike, mask: ArrayLike | None = None) -> GateShares:
     """
     values = _floats("values", values)
     return GateShares(
-        _mean(values < 0.05, mask, values), _mean(values > 0.95, mask, values), _mean(values, mask)
+        _mean(share(values < 0.05, values), mask),
+        _mean(share(values > 0.95, values), mask),
+        _mean(values, mask),
     )
 
 
@@ -109,14 +112,15 @@ def saturation(
         mask: bool[*A]; False excludes a step.
 
     Returns:
-        float[H], from 0 to 1; NaN if the mask excludes every step.
+        float[H], from 0 to 1; NaN where a value that counts is NaN, and if the mask excludes every
+        step.
 
     Raises:
         TypeError: if the carries are not floating, or the mask is not bool.
         ValueError: if the mask has another shape.
     """
     carries = _floats("carries", carries)
-    return _mean(jnp.abs(carries) > threshold, mask, carries)
+    return _mean(share(jnp.abs(carries) > threshold, carries), mask)
 
 
 def timescales(z: ArrayLike) -> Timescales:
@@ -130,7 +134,7 @@ def timescales(z: ArrayLike) -> Timescales:
 
     Returns:
         In steps: -1 / ln(1 - z), in which a value decays by e, and 1 / z, the mean age of a value
-        (Tallec & Ollivier 2018); inf at z = 0.
+        (Tallec & Ollivier 2018); inf at z = 0, and NaN where z is not from 0 to 1.
 
     Raises:
         TypeError: if z is not floating.
@@ -144,6 +148,7 @@ def timescales(z: ArrayLike) -> Timescales:
     [7.88, 8.39]
     """
     z = _floats("z", z)
+    z = jnp.where((z >= 0) & (z <= 1), jnp.abs(z), jnp.nan)  # -0 is 0
     return Timescales(-1 / jnp.log1p(-z), 1 / z)
 
 
@@ -154,9 +159,8 @@ def _floats(name: str, values: ArrayLike) -> jax.Array:
     return array
 
 
-def _mean(values: jax.Array, mask: ArrayLike | None, like: jax.Array | None = None) -> jax.Array:
-    """Average over all axes but the last, where the mask is True, in the dtype of `like`."""
-    values = values if like is None else values.astype(like.dtype)
+def _mean(values: jax.Array, mask: ArrayLike | None) -> jax.Array:
+    """Average over all axes but the last, where the mask is True."""
     if mask is None:
         return jnp.mean(values, axis=tuple(range(values.ndim - 1)))
     mask = jnp.asarray(mask)

@@ -9,6 +9,7 @@ from seqcells._model import Model, leading
 from seqcells._trees import closed_over
 from seqcells._types import Carry, Inputs, Params
 from seqcells._unroll import begin
+from seqcells.diagnostics._nan import nan_slopes
 
 
 def step_jacobians(model: Model, params: Params, xs: Inputs, carry: Carry = None) -> jax.Array:
@@ -24,7 +25,7 @@ def step_jacobians(model: Model, params: Params, xs: Inputs, carry: Carry = None
         carry: the initial carry; a fresh one where None.
 
     Returns:
-        float[T, *B, S, S].
+        float[T, *B, S, S]; NaN in the rows of entries of h_t that are NaN.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.RNN(3, "identity", w_hh_init=sc.initializers.Identity(0.5))
@@ -41,7 +42,7 @@ def step_jacobians(model: Model, params: Params, xs: Inputs, carry: Carry = None
 
         def moved(flat: jax.Array) -> tuple[jax.Array, Carry]:
             new = model.step(back(held), unflat(flat), x)[0]
-            return ravel_pytree(new)[0], new
+            return nan_slopes(ravel_pytree(new)[0]), new
 
         jacobian, new = jax.jacfwd(moved, has_aux=True)(flat)
         return new, jacobian

@@ -17,6 +17,7 @@ from seqcells._model import leading
 from seqcells._static import exported
 from seqcells._types import Carry, Drive, Inputs, InputSize, Outputs, Params
 from seqcells._unroll import begin, run_plan
+from seqcells.diagnostics._nan import nan_reaches, nan_slopes
 from seqcells.engines import Plan, Scan
 
 Loss = Callable[[Outputs], jax.Array]
@@ -52,12 +53,13 @@ def carry_gradient(
     """
     _check.instance("cell", cell, Cell, "GRU(64)")
     cell, xs, carry, flags = begin(cell, params, xs, carry)
-    still = no_nudges(carry, leading(cell, xs)[0])
+    steps, *batch = leading(cell, xs)
+    plan = Plan(Scan(), _Nudged(cell, len(batch)))
 
     def perturbed(nudges: Carry) -> jax.Array:
-        return loss(run_plan(Plan(Scan(), _Nudged(cell)), params, (xs, nudges), carry, flags)[1])
+        return loss(run_plan(plan, params, (xs, nudges), carry, flags)[1])
 
-    return jax.grad(perturbed)(still)
+    return jax.grad(perturbed)(no_nudges(carry, steps))
 
 
 def gradient_by_lag(
@@ -94,13 +96,15 @@ def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) ->
     """Fit the rate r = exp(slope of ln norm) per step, and the horizon -1 / ln r in steps.
 
     The fit is by least squares over the lags of the window at which the norm has not underflowed.
+    One that has overflowed or is NaN makes the fit NaN: choose a window before it, or measure
+    `in_float64`.
 
     Args:
         norms: float[L, *B], by lag, as `gradient_by_lag` returns them; in any unit.
         window: the first and the last lag of the fit, in steps; all lags if None.
 
     Returns:
-        Rate and horizon [*B]; NaN where fewer than two lags are usable.
+        Rate and horizon [*B]; NaN where fewer than two lags are usable, or a norm is not finite.
 
     Raises:
         ValueError: if the window is outside of the lags.
@@ -119,7 +123,7 @@ def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) ->
         )
     norms = norms[first : last + 1]
     lags = jnp.arange(first, last + 1, dtype=norms.dtype).reshape(-1, *[1] * (norms.ndim - 1))
-    usable = (norms > jnp.finfo(norms.dtype).tiny) & jnp.isfinite(norms)
+    usable = ~(norms <= jnp.finfo(norms.dtype).tiny)  # NaN counts
     count = jnp.sum(usable.astype(norms.dtype), axis=0)
     logs = jnp.log(jnp.where(usable, norms, 1))
     weight = usable.astype(norms.dtype) / jnp.maximum(count, 1)
@@ -147,19 +151,23 @@ def norms_by_lag(gradient: Carry, steps: tuple[int, ...]) -> jax.Array:
 
 
 def norm(flat: jax.Array) -> jax.Array:
-    """Return the norm over the last axis; its square cannot underflow, and it has a slope at 0."""
-    peak = jnp.max(jnp.abs(flat), axis=-1, initial=0)
-    some = peak > 0
-    scale = jnp.where(some, jax.lax.stop_gradient(peak), jnp.ones_like(peak))
+    """Return the norm over the last axis; no square under- or overflows, and at 0 its slope is 0.
+
+    It is inf where an entry is, and NaN where one is NaN.
+    """
+    peak = jax.lax.stop_gradient(jnp.max(jnp.abs(flat), axis=-1, initial=0))
+    scale = jnp.where((peak > 0) & (peak < jnp.inf), peak, jnp.ones_like(peak))
     squares = jnp.sum(jnp.square(flat / scale[..., None]), axis=-1)
-    return jnp.where(some, scale * jnp.sqrt(jnp.where(some, squares, jnp.ones_like(squares))), 0)
+    none = squares == 0
+    return jnp.where(none, 0, scale * jnp.sqrt(jnp.where(none, jnp.ones_like(squares), squares)))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Nudged(Cell):
-    """A cell that reads (x, e) and adds e to its carry after every step."""
+    """A cell that reads (x, e) and adds e to its carry after every step; of `axes` batch axes."""
 
     cell: Cell
+    axes: int
 
     def init(self, key: jax.Array, input_size: InputSize) -> Params:
         return self.cell.init(key, input_size)
@@ -177,7 +185,9 @@ class _Nudged(Cell):
         self, params: Params, carry: Carry, drive: Drive, fresh: jax.Array | None
     ) -> Carry:
         drive, nudge = drive
-        return jax.tree.map(jnp.add, self.cell.next_carry(params, carry, drive, fresh), nudge)
+        new = self.cell.next_carry(params, carry, drive, fresh)
+        new = nan_reaches(new, (carry, drive), self.axes)
+        return nan_slopes(jax.tree.map(jnp.add, new, nudge))
 
     def read(self, params: Params, carry: Carry, drive: Drive) -> Outputs:
         return self.cell.read(params, carry, drive[0])

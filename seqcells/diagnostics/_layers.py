@@ -108,7 +108,8 @@ def layer_gradients_by_lag(
         ) -> tuple[Carry, Outputs]:
             flags = time.read(reverse)
             cell, carry, flags = prepare(cell, params, xs, start.carry, flags, start.fresh)
-            return run_plan(Plan(Scan(), _Nudged(cell)), params, (xs, next(left)), carry, flags)
+            plan = Plan(Scan(), _Nudged(cell, len(steps) - 1))
+            return run_plan(plan, params, (xs, next(left)), carry, flags)
 
         return loss(_run(net, params, xs, carry, nudge)[1])
 

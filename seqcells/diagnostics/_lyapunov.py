@@ -14,6 +14,8 @@ from seqcells._model import Model, leading
 from seqcells._trees import closed_over
 from seqcells._types import Carry, Inputs, Params
 from seqcells._unroll import begin
+from seqcells.diagnostics._lag import norm
+from seqcells.diagnostics._nan import nan_slopes
 from seqcells.engines._platform import varying
 
 
@@ -49,7 +51,8 @@ def lyapunov_exponents(
         carry: the initial carry; a fresh one if None.
 
     Returns:
-        float[*B, k], nats per step; -inf if the J_t are singular.
+        float[*B, k], nats per step; -inf for directions that a J_t loses, as that of a dead ReLU
+        unit, whose derivative is then 0; NaN if the carry becomes NaN.
 
     Raises:
         TypeError: if k or warmup is not an int.
@@ -62,6 +65,16 @@ def lyapunov_exponents(
     >>> [round(float(exponent), 4) for exponent in exponents]  # ln 0.5
     [-0.6931, -0.6931]
     """
+    lengths = growth(model, params, xs, k, warmup, carry)
+    lost = lengths == 0
+    logs = jnp.where(lost, -jnp.inf, jnp.log(jnp.where(lost, jnp.ones_like(lengths), lengths)))
+    return jnp.mean(logs, axis=0)
+
+
+def growth(
+    model: Model, params: Params, xs: Inputs, k: int | None, warmup: int, carry: Carry
+) -> jax.Array:
+    """Return |R_t[i, i]| of the steps that count, float[T - warmup, *B, k]."""
     model, xs, carry, _ = begin(model, params, xs, carry)
     length, *batch = leading(model, xs)
     counted = length - _check.size("warmup", warmup, least=0)
@@ -78,18 +91,20 @@ def lyapunov_exponents(
         """Step one sequence."""
         carry, q = state
         flat, unflat = ravel_pytree(carry)
-        new, tangent = jax.linearize(
-            lambda flat: ravel_pytree(model.step(back(held), unflat(flat), x)[0])[0], flat
-        )
+
+        def moved(flat: jax.Array) -> jax.Array:
+            return nan_slopes(ravel_pytree(model.step(back(held), unflat(flat), x)[0])[0])
+
+        new, tangent = jax.linearize(moved, flat)
         q, lengths = orthonormal(jax.vmap(tangent, 1, 1)(q))
-        return (unflat(new), q), jnp.log(lengths)
+        return (unflat(new), q), lengths
 
     for rows in reversed(batch):
         step = jax.vmap(step)
         columns = jnp.broadcast_to(columns, (rows, *columns.shape))
     # What the way back needs of the columns is S * k^2 numbers a step: computed again, not kept.
-    _, logs = jax.lax.scan(jax.checkpoint(step), (carry, columns), xs)
-    return jnp.mean(logs[-counted:], axis=0)
+    _, lengths = jax.lax.scan(jax.checkpoint(step), (carry, columns), xs)
+    return lengths[-counted:]
 
 
 def _columns(size: int, k: int | None, dtype: DTypeLike) -> jax.Array:
@@ -119,10 +134,8 @@ def orthonormal(a: jax.Array) -> tuple[jax.Array, jax.Array]:
         rest = a[:, j]
         for _ in range(2):
             rest = rest - q @ (rest @ q)
-        square = jnp.sum(jnp.square(rest))
-        some = square > 0
-        length = jnp.where(some, jnp.sqrt(jnp.where(some, square, jnp.ones_like(square))), 0)
-        unit = rest / jnp.where(some, length, jnp.ones_like(length))
+        length = norm(rest)
+        unit = rest / jnp.where(length == 0, jnp.ones_like(length), length)
         return q.at[:, j].set(unit), lengths.at[j].set(length)
 
     return jax.lax.fori_loop(0, a.shape[1], column, (jnp.zeros_like(a), jnp.zeros_like(a[0])))

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells._linear import wide
 from seqcells._model import Model
 from seqcells._static import exported
 from seqcells._types import Carry, Inputs, Params
 from seqcells.cells import RNN, IndRNN, IndRNNParams, RNNParams
 from seqcells.diagnostics._jacobian import step_jacobians
+from seqcells.diagnostics._nan import finite
 from seqcells.engines._platform import varying
 
 STEEPEST = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}  # max |act'|
@@ -43,7 +45,8 @@ def jacobian_by_lag(model: Model, params: Params, xs: Inputs, carry: Carry = Non
 
     Returns:
         Logarithms of the singular values [T+1, *B, S] and of the Frobenius norm [T+1, *B], in nats.
-        Row k is for a lag of k steps: row 0 for the identity, row T for dh_T/dh_0.
+        Row k is for a lag of k steps: row 0 for the identity, row T for dh_T/dh_0. NaN from the
+        first lag on that reaches a step whose carry is NaN.
 
     Raises:
         TypeError: as `unroll`.
@@ -65,7 +68,7 @@ def jacobian_by_lag(model: Model, params: Params, xs: Inputs, carry: Carry = Non
         unit, log_scale = product
         unit = unit @ jacobian
         peak = jnp.max(jnp.abs(unit), axis=(-2, -1))
-        peak = jnp.where(peak > 0, peak, jnp.ones_like(peak))
+        peak = jnp.where(peak == 0, jnp.ones_like(peak), peak)  # NaN stays
         product = unit / peak[..., None, None], log_scale + jnp.log(peak)
         return product, product
 
@@ -107,6 +110,7 @@ def pascanu_bound(cell: RNN | IndRNN, params: Params, lag: ArrayLike = 1) -> jax
     _check.instance("cell", cell, (RNN, IndRNN), "RNN(64)")
     _check.instance("params", params, (RNNParams, IndRNNParams), "cell.init(key, input_size)")
     w = jnp.asarray(params.w_hh)
-    norm = jnp.max(jnp.abs(w)) if w.ndim == 1 else jnp.linalg.norm(w, 2)
+    w = w.astype(wide(w.dtype))
+    norm = jnp.max(jnp.abs(w)) if w.ndim == 1 else jnp.linalg.norm(finite(w), 2)
     factor = norm * STEEPEST[cell.activation]
     return factor ** jnp.asarray(lag, factor.dtype)

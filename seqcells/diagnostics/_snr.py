@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells._linear import wide
 from seqcells._static import exported
 from seqcells._types import PyTree
 
@@ -39,7 +40,8 @@ def gradient_snr(gradients: PyTree) -> GradientSNR:
 
     Returns:
         Signal, noise and their ratio. Signal and noise are unbiased, and their ratio nearly so. The
-        ratio is NaN where both are 0.
+        ratio is NaN where both are 0, and all three where a gradient is not finite. The ratio is
+        right also where the gradients' squares under- or overflow.
 
     Raises:
         TypeError: if a leaf is not floating.
@@ -59,10 +61,13 @@ def gradient_snr(gradients: PyTree) -> GradientSNR:
                 f"gradients: expected float[N, ...] of N >= 2 single examples, got {list(g.shape)};"
                 " take jax.vmap(jax.grad(loss), (None, 0)) of a batch"
             )
+        g = g.astype(wide(g.dtype))
+        peak = jnp.max(jnp.abs(g), initial=0)  # by which it is divided: no square underflows
+        g = g / jnp.where(peak == 0, jnp.ones_like(peak), peak)
         mean = jnp.mean(g, axis=0)
         noise = jnp.sum(jnp.square(g - mean)) / (len(g) - 1)
         signal = jnp.sum(jnp.square(mean)) - noise / len(g)
-        return GradientSNR(signal, noise, signal / noise)
+        return GradientSNR(signal * peak * peak, noise * peak * peak, signal / noise)
 
     leaves, structure = jax.tree.flatten(gradients)
     parts = [leaf(g) for g in leaves]

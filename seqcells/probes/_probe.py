@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells._linear import wide
 from seqcells._static import Static, exported
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class Sample(NamedTuple):
 
 @exported
 class Score(NamedTuple):
-    """The score of a batch of answers."""
+    """The score of a batch of answers, in float32 or wider; NaN where an answer is NaN."""
 
     loss: jax.Array  # [], mean over answers: nats, or the square of the target's unit
     accuracy: jax.Array  # [], share of correct answers, 0 to 1
@@ -148,7 +149,7 @@ class Classes(Probe):
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
         """Score by cross-entropy in nats; an answer is correct if its largest logit is."""
         self._check_answers(answers, targets)
-        logs = jax.nn.log_softmax(answers)
+        logs = jax.nn.log_softmax(answers.astype(wide(answers.dtype)))
         picked = jnp.take_along_axis(logs, targets[..., None], axis=-1)
         return _score(-picked[..., 0], jnp.argmax(answers, axis=-1) == targets)
 
@@ -163,14 +164,14 @@ class Numbers(Probe):
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
         """Score by squared error; an answer is correct if its error is at most `WITHIN`."""
         self._check_answers(answers, targets)
-        square = jnp.square(answers[..., 0] - targets)
+        square = jnp.square(answers[..., 0].astype(wide(answers.dtype)) - targets)
         return _score(square, square <= self.WITHIN**2)
 
 
 def _score(losses: jax.Array, right: jax.Array) -> Score:
-    every = jnp.all(right, axis=0)
-    shares = (jnp.mean(a.astype(losses.dtype)) for a in (right, every))
-    return Score(jnp.mean(losses), *shares)
+    """Average losses and right answers [S, N]; where a loss is NaN, nothing is known."""
+    right = jnp.where(jnp.isnan(losses), losses, right.astype(losses.dtype))
+    return Score(jnp.mean(losses), jnp.mean(right), jnp.mean(jnp.min(right, axis=0)))
 
 
 def knob(name: str, value: ArrayLike | None, low: int, high: int) -> jax.Array:
