@@ -16,6 +16,7 @@ from seqcells.probes.copy import Copy as Copy
 from seqcells.probes.delayed_match import DelayedMatch as DelayedMatch
 from seqcells.probes.delayed_recall import DelayedRecall as DelayedRecall
 from seqcells.probes.delayed_xor import DelayedXOR as DelayedXOR
+from seqcells.probes.flip_flop import FlipFlop as FlipFlop
 from seqcells.probes.group_words import GroupWords as GroupWords
 from seqcells.probes.memorization import Memorization as Memorization
 from seqcells.probes.mqar import MQAR as MQAR

@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Success, attribute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,9 +23,9 @@ class Symbols(Classes):
     count: int
 
     def __post_init__(self) -> None:
-        _check.size("length", self.length, least=1)
-        _check.size("symbols", self.symbols, least=2)
-        _check.size("count", self.count, least=1)
+        self._size("length", least=1)
+        self._size("symbols", least=2)
+        self._size("count", least=1)
 
     @attribute
     def input_size(self) -> int:
@@ -34,7 +34,7 @@ class Symbols(Classes):
 
     def _draw(self, key: jax.Array, batch_size: int) -> jax.Array:
         """Draw the symbols, int32[count, N]."""
-        return jax.random.randint(key, (self.count, batch_size), 0, self.symbols)
+        return _draw.integers(key, (self.count, batch_size), 0, self.symbols)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,20 +81,20 @@ class AtEveryStep(Symbols):
             batch_size: N.
             length: int[], replaces T for these sequences, 1 to T; may be traced. None means T.
         """
-        check_draw(key, batch_size)
-        length = knob("length", length, 1, self.length)
+        _draw.check(key, batch_size)
+        length = _draw.knob("length", length, 1, self.length)
         symbols = self._draw(key, batch_size)
-        blanks = jnp.full((self._steps, batch_size), self.symbols)
+        blanks = jnp.full((self._steps, batch_size), self.symbols, jnp.int32)
         missing = self.length - length
         shown = jax.lax.dynamic_update_slice_in_dim(blanks, symbols, missing, axis=0)
         shown = shown.at[self._steps - self.count - self.SIGN].set(self.symbols + 1)
         answers = blanks.at[-self.count :].set(symbols)
-        return Sample.at_every_step(jax.nn.one_hot(shown, self.input_size), answers)
+        return Sample.at_every_step(_draw.one_hot(shown, self.input_size), answers)
 
     def guess(self, sample: Sample) -> jax.Array:
         """Answer blank with certainty until the recall, then all symbols with equal probability."""
         S, N = sample.targets.shape
-        recall = jnp.arange(S)[:, None] >= S - self.count
-        blank = jnp.arange(self.output_size) == self.symbols
-        logits = jnp.where(recall != blank, 0.0, -jnp.inf)
+        recall = _draw.steps(S) >= S - self.count
+        blank = jnp.arange(self.output_size)[None] == self.symbols
+        logits = jnp.where(recall != blank, jnp.float32(0), -jnp.inf)
         return jnp.broadcast_to(logits[:, None], (S, N, self.output_size))

@@ -11,7 +11,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Success
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class SequentialImages(Classes):
 
     def __post_init__(self) -> None:
         if self.permutation_seed is not None:
-            _check.size("permutation_seed", self.permutation_seed, least=0)
+            self._size("permutation_seed", least=0)
 
     @property
     def order(self) -> np.ndarray:
@@ -54,9 +55,9 @@ class SequentialImages(Classes):
             images: int[M, side, side], pixels as they stand in the file.
             labels: int[M], 0 to 9.
         """
-        check_draw(key, batch_size)
+        _draw.check(key, batch_size)
         images, labels = self._check_data(images, labels)
-        chosen = jax.random.randint(key, (batch_size,), 0, len(labels))
+        chosen = _draw.integers(key, (batch_size,), 0, len(labels))
         return self._show(images[chosen], labels[chosen])
 
     def whole(self, images: ArrayLike, labels: ArrayLike) -> Sample:

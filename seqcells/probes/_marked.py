@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from seqcells import _check
-from seqcells.probes._probe import Numbers, Sample, Success, check_draw, knob
+from seqcells.probes import _draw
+from seqcells.probes._probe import Numbers, Sample, Success
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Marked(Numbers):
     input_size = 2  # a number and a marker
 
     def __post_init__(self) -> None:
-        _check.size("length", self.length, least=self.SHORTEST)
+        self._size("length", least=self.SHORTEST)
 
     @property
     def _steps(self) -> int:
@@ -56,21 +56,21 @@ class Marked(Numbers):
             length: int[], the length to draw for, from the least one to T; may be traced. None
                 means T.
         """
-        check_draw(key, batch_size)
-        length = knob("length", length, self.SHORTEST, self.length)
+        _draw.check(key, batch_size)
+        length = _draw.knob("length", length, self.SHORTEST, self.length)
         k_number, *k_places = jax.random.split(key, 4)
         places, lengths = self._place(k_places, length, batch_size)
-        numbers = jax.random.uniform(k_number, (self._steps, batch_size))
-        times = jnp.arange(self._steps)[:, None]
-        marks = jnp.any(times == places[:, None], axis=0)
+        numbers = _draw.uniform(k_number, (self._steps, batch_size))
+        times = _draw.steps(self._steps)
+        marks = jnp.any(times[None] == places[:, None], axis=0)
         answers = self._ask(jnp.take_along_axis(numbers, places, axis=0))
-        numbers = jnp.where(times < lengths, numbers, 0)
+        numbers = jnp.where(times < lengths[None], numbers, 0)
         xs = jnp.stack([numbers, marks.astype(numbers.dtype)], axis=-1)
         return Sample(xs, answers[None], lengths[None] - 1)
 
     def guess(self, sample: Sample) -> jax.Array:
         """Answer the mean."""
-        return jnp.full((*sample.targets.shape, 1), self.MEAN)
+        return jnp.full((*sample.targets.shape, 1), self.MEAN, jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +103,7 @@ class MarkedEarly(Marked):
     ) -> tuple[jax.Array, jax.Array]:
         k_first, k_second, k_length = keys
         shape = (batch_size,)
-        lengths = length + jax.random.randint(k_length, shape, 0, length // 10 + 1)
-        first = jax.random.randint(k_first, shape, 0, lengths // 10)
-        second = jax.random.randint(k_second, shape, lengths // 10, lengths // 2)
+        lengths = length + _draw.integers(k_length, shape, 0, length // 10 + 1)
+        first = _draw.integers(k_first, shape, 0, lengths // 10)
+        second = _draw.integers(k_second, shape, lengths // 10, lengths // 2)
         return jnp.stack([first, second]), lengths

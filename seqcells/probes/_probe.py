@@ -9,11 +9,13 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self, TypeVar, cast
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._linear import wide
 from seqcells._static import Static, exported
+from seqcells.probes import _draw
 
 T = TypeVar("T")
 
@@ -32,19 +34,19 @@ class Sample(NamedTuple):
     """
 
     xs: jax.Array  # float[T, N, D]; all arrays have JAX's default dtypes, float32 and int32
-    targets: jax.Array  # [S, N], int classes or float numbers
+    targets: jax.Array  # [S, N], int classes or float numbers; [S, N, O] for several numbers each
     steps: jax.Array  # int[S, N], the step at which each answer is due, rising along S
 
     @classmethod
     def at_every_step(cls, xs: jax.Array, targets: jax.Array, start: int = 0) -> Self:
-        """Return a sample with the answers [S, N] due at steps start, start + 1, ..."""
-        steps = jnp.arange(start, start + len(targets), dtype=jnp.int32)[:, None]
-        return cls(xs, targets, jnp.broadcast_to(steps, targets.shape))
+        """Return a sample with the answers [S, N, ...] due at steps start, start + 1, ..."""
+        steps = _draw.steps(start, start + len(targets))
+        return cls(xs, targets, jnp.broadcast_to(steps, targets.shape[:2]))
 
     @classmethod
     def at_one_step(cls, xs: jax.Array, targets: jax.Array, step: ArrayLike) -> Self:
-        """Return a sample with one answer [N] a sequence, due at the given step."""
-        return cls(xs, targets[None], jnp.full((1, len(targets)), step))
+        """Return a sample with one answer [N, ...] a sequence, due at the given step."""
+        return cls(xs, targets[None], jnp.full((1, len(targets)), step, jnp.int32))
 
     @property
     def lengths(self) -> jax.Array:
@@ -115,7 +117,7 @@ class Probe(Static, abc.ABC):
 
     @abc.abstractmethod
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
-        """Score answers float[S, N, O] against targets [S, N]."""
+        """Score answers float[S, N, O] against targets [S, N], or [S, N, O] of several numbers."""
 
     def solved(self, score: Score) -> jax.Array:
         """Return bool[]: whether a score of 10,000 sequences or more counts as solved."""
@@ -123,13 +125,28 @@ class Probe(Static, abc.ABC):
         value = getattr(score, measure)
         return value < bound if measure == "loss" else value > bound
 
-    def _check_answers(self, answers: jax.Array, targets: jax.Array) -> None:
-        if jnp.ndim(targets) != 2:
-            raise ValueError(f"targets: expected shape (S, N), got {jnp.shape(targets)}")
-        if 0 in jnp.shape(targets):
-            got = jnp.shape(targets)
-            raise ValueError(f"targets: expected one answer or more (S, N), got shape {got}")
-        expected = (*jnp.shape(targets), self.output_size)
+    def _size(self, name: str, *, least: int) -> None:
+        """Check a field that is a size, and make an int of a NumPy integer."""
+        object.__setattr__(self, name, _check.size(name, getattr(self, name), least=least))
+
+    def _number(self, name: str, most: float = math.inf) -> None:
+        """Check a field that is a number above 0, and make a float of it."""
+        value = getattr(self, name)
+        real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
+        if not real or not 0 < value <= most or not math.isfinite(value):
+            bound = "" if most == math.inf else f", at most {most}"
+            raise ValueError(f"{name}: expected a number above 0{bound}, got {value!r}")
+        object.__setattr__(self, name, float(value))
+
+    def _check_answers(
+        self, answers: jax.Array, targets: jax.Array, own: tuple[int, ...] = ()
+    ) -> None:
+        got, axes = jnp.shape(targets), ", ".join(["S", "N", *map(str, own)])
+        if len(got) != 2 + len(own) or got[2:] != own:
+            raise ValueError(f"targets: expected shape ({axes}), got {got}")
+        if 0 in got:
+            raise ValueError(f"targets: expected one answer or more ({axes}), got shape {got}")
+        expected = (*got[:2], self.output_size)
         if jnp.shape(answers) != expected:
             raise ValueError(f"answers: expected shape {expected}, got {jnp.shape(answers)}")
 
@@ -144,54 +161,37 @@ class Classes(Probe):
 
     def guess(self, sample: Sample) -> jax.Array:
         """Return the uniform distribution over classes."""
-        return jnp.zeros((*sample.targets.shape, self.output_size))
+        return jnp.zeros((*sample.targets.shape, self.output_size), jnp.float32)
 
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
         """Score by cross-entropy in nats; an answer is correct if its largest logit is."""
         self._check_answers(answers, targets)
         logs = jax.nn.log_softmax(answers.astype(wide(answers.dtype)))
         picked = jnp.take_along_axis(logs, targets[..., None], axis=-1)
-        return _score(-picked[..., 0], jnp.argmax(answers, axis=-1) == targets)
+        chosen = jnp.argmax(answers, axis=-1).astype(targets.dtype)
+        return _score(-picked[..., 0], chosen == targets)
 
 
 class Numbers(Probe):
-    """A probe whose answers are numbers, scored by squared error."""
+    """A probe whose answers are numbers, scored by squared error.
+
+    An answer of one number has targets [S, N]. Where `output_size` is above 1 an answer is several
+    numbers, with targets [S, N, O]: its loss is the mean of their squared errors.
+    """
 
     WITHIN: ClassVar[float] = 0.2  # largest error of a correct answer (Pascanu)
 
     output_size = 1  # one number
 
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
-        """Score by squared error; an answer is correct if its error is at most `WITHIN`."""
-        self._check_answers(answers, targets)
-        square = jnp.square(answers[..., 0].astype(wide(answers.dtype)) - targets)
-        return _score(square, square <= self.WITHIN**2)
+        """Score by squared error; an answer is correct if no error is above `WITHIN`."""
+        self._check_answers(answers, targets, () if self.output_size == 1 else (self.output_size,))
+        answers = answers.astype(wide(answers.dtype))
+        square = jnp.square(answers - targets.reshape(answers.shape).astype(answers.dtype))
+        return _score(jnp.mean(square, axis=-1), jnp.all(square <= self.WITHIN**2, axis=-1))
 
 
 def _score(losses: jax.Array, right: jax.Array) -> Score:
     """Average losses and right answers [S, N]; where a loss is NaN, nothing is known."""
     right = jnp.where(jnp.isnan(losses), losses, right.astype(losses.dtype))
     return Score(jnp.mean(losses), jnp.mean(right), jnp.mean(jnp.min(right, axis=0)))
-
-
-def knob(name: str, value: ArrayLike | None, low: int, high: int) -> jax.Array:
-    """Check an argument of `sample`, an int[] that may be traced; None gives `high`.
-
-    A traced value is clipped to `low` to `high`.
-
-    Raises:
-        TypeError: it is not one integer.
-        ValueError: it is concrete and outside of `low` to `high`.
-    """
-    value = high if value is None else value
-    if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
-        got = _check.describe_one(jnp.asarray(value))
-        raise TypeError(f"{name}: expected one int, got {got}; map over it for several")
-    _check.within(name, value, low, high, f"{low} to {high} steps")
-    return jnp.clip(jnp.asarray(value, jnp.int32), low, high)
-
-
-def check_draw(key: jax.Array, batch_size: int) -> None:
-    """Check the arguments that every `sample` has."""
-    _check.key("key", key)
-    _check.size("batch_size", batch_size, least=1)

@@ -9,6 +9,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
+from seqcells.probes import _draw
 from seqcells.probes._marked import MarkedSum
 from seqcells.probes._probe import Success
 
@@ -35,6 +36,6 @@ class AddingTCN(MarkedSum):
         self, keys: Sequence[jax.Array], length: jax.Array, batch_size: int
     ) -> tuple[jax.Array, jax.Array]:
         shape = (batch_size,)
-        first = jax.random.randint(keys[0], shape, 0, length)
-        second = (first + jax.random.randint(keys[1], shape, 1, length)) % length
-        return jnp.stack([first, second]), jnp.full(shape, length)
+        first = _draw.integers(keys[0], shape, 0, length)
+        second = (first + _draw.integers(keys[1], shape, 1, length)) % length
+        return jnp.stack([first, second]), jnp.full(shape, length, jnp.int32)

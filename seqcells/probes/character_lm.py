@@ -13,7 +13,8 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Score, Success, attribute, check_draw
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Score, Success, attribute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ class CharacterLM(Classes):
         if len(self.counts) != len(self.vocabulary) or min(self.counts) < 1:
             got = _check.describe_one(self.counts)
             raise ValueError(f"counts: expected an int >= 1 for each character, got {got}")
-        _check.size("length", self.length, least=1)
+        self._size("length", least=1)
 
     @classmethod
     def of(cls, text: str, length: int = 100) -> Self:
@@ -133,11 +134,11 @@ class CharacterLM(Classes):
             batch_size: N.
             tokens: int[M], of `encode`; M is at least T + 1.
         """
-        check_draw(key, batch_size)
+        _draw.check(key, batch_size)
         tokens = self._check_tokens(tokens, self.length + 1)
-        start = jax.random.randint(key, (batch_size,), 0, len(tokens) - self.length)
-        times = jnp.arange(self.length + 1, dtype=jnp.int32)[:, None]
-        return self._window(tokens[start + times])
+        start = _draw.integers(key, (batch_size,), 0, len(tokens) - self.length)
+        times = _draw.steps(self.length + 1)
+        return self._window(tokens[start[None] + times])
 
     def streams(self, tokens: ArrayLike, batch_size: int) -> Streams:
         """Cut a text into N contiguous streams, read a window at a time; see `Streams`.
@@ -152,7 +153,7 @@ class CharacterLM(Classes):
 
     def guess(self, sample: Sample) -> jax.Array:
         """Return the logarithm of the frequency of each character in the text."""
-        logits = np.log(np.array(self.counts) / sum(self.counts))
+        logits = np.log(np.array(self.counts) / sum(self.counts))[None, None]
         shape = (*sample.targets.shape, self.output_size)
         return jnp.broadcast_to(jnp.asarray(logits, jnp.float32), shape)
 
@@ -163,7 +164,7 @@ class CharacterLM(Classes):
 
     def _window(self, tokens: jax.Array) -> Sample:
         """Inputs and answers of tokens [T + 1, N]."""
-        xs = jax.nn.one_hot(tokens[:-1], self.input_size)
+        xs = _draw.one_hot(tokens[:-1], self.input_size)
         return Sample.at_every_step(xs, tokens[1:].astype(jnp.int32))
 
     def _check_tokens(self, tokens: ArrayLike, least: int) -> jax.Array:

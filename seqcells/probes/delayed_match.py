@@ -6,10 +6,11 @@ import dataclasses
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Success, attribute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,9 +37,9 @@ class DelayedMatch(Classes):
     success = Success("accuracy", 0.99)
 
     def __post_init__(self) -> None:
-        _check.size("length", self.length, least=1)
-        _check.size("cues", self.cues, least=2)
-        _check.size("distractors", self.distractors, least=1)
+        self._size("length", least=1)
+        self._size("cues", least=2)
+        self._size("distractors", least=1)
 
     @attribute
     def input_size(self) -> int:
@@ -53,16 +54,16 @@ class DelayedMatch(Classes):
             batch_size: N.
             gap: int[], steps from the first cue to the second, 1 to T; may be traced. None means T.
         """
-        check_draw(key, batch_size)
-        gap = knob("gap", gap, 1, self.length)
+        _draw.check(key, batch_size)
+        gap = _draw.knob("gap", gap, 1, self.length)
         k_first, k_same, k_turn, k_noise = jax.random.split(key, 4)
-        first = jax.random.randint(k_first, (batch_size,), 0, self.cues)
-        same = jax.random.bernoulli(k_same, shape=(batch_size,))
-        turn = jax.random.randint(k_turn, (batch_size,), 1, self.cues)
+        first = _draw.integers(k_first, (batch_size,), 0, self.cues)
+        same = jax.random.bernoulli(k_same, np.float32(0.5), (batch_size,))
+        turn = _draw.integers(k_turn, (batch_size,), 1, self.cues)
         second = jnp.where(same, first, (first + turn) % self.cues)
-        noise = jax.random.randint(k_noise, (self.length + 1, batch_size), 0, self.distractors)
-        times = jnp.arange(self.length + 1)[:, None]
-        symbols = jnp.where(times == self.length - gap, first, noise + self.cues)
-        symbols = jnp.where(times == self.length, second, symbols)
-        xs = jax.nn.one_hot(symbols, self.input_size)
+        noise = _draw.integers(k_noise, (self.length + 1, batch_size), 0, self.distractors)
+        times = _draw.steps(self.length + 1)
+        symbols = jnp.where(times == self.length - gap, first[None], noise + self.cues)
+        symbols = jnp.where(times == self.length, second[None], symbols)
+        xs = _draw.one_hot(symbols, self.input_size)
         return Sample.at_one_step(xs, same.astype(jnp.int32), self.length)

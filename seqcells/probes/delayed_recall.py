@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Success, attribute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,9 +40,9 @@ class DelayedRecall(Classes):
     success = Success("loss", 0.05)
 
     def __post_init__(self) -> None:
-        _check.size("length", self.length, least=1)
-        _check.size("cues", self.cues, least=2)
-        _check.size("distractors", self.distractors, least=1)
+        self._size("length", least=1)
+        self._size("cues", least=2)
+        self._size("distractors", least=1)
 
     @attribute
     def input_size(self) -> int:
@@ -62,12 +62,12 @@ class DelayedRecall(Classes):
             batch_size: N.
             lag: int[], steps from the cue to the report, 1 to T; may be traced. None means T.
         """
-        check_draw(key, batch_size)
-        lag = knob("lag", lag, 1, self.length)
+        _draw.check(key, batch_size)
+        lag = _draw.knob("lag", lag, 1, self.length)
         k_cue, k_noise = jax.random.split(key)
-        cue = jax.random.randint(k_cue, (batch_size,), 0, self.cues)
-        noise = jax.random.randint(k_noise, (self.length + 1, batch_size), 0, self.distractors)
-        times = jnp.arange(self.length + 1)[:, None]
-        symbols = jnp.where(times == self.length - lag, cue, noise + self.cues)
+        cue = _draw.integers(k_cue, (batch_size,), 0, self.cues)
+        noise = _draw.integers(k_noise, (self.length + 1, batch_size), 0, self.distractors)
+        times = _draw.steps(self.length + 1)
+        symbols = jnp.where(times == self.length - lag, cue[None], noise + self.cues)
         symbols = jnp.where(times == self.length, self.input_size - 1, symbols)
-        return Sample.at_one_step(jax.nn.one_hot(symbols, self.input_size), cue, self.length)
+        return Sample.at_one_step(_draw.one_hot(symbols, self.input_size), cue, self.length)

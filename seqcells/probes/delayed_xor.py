@@ -6,8 +6,8 @@ import dataclasses
 
 import jax
 
-from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Success
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,8 +32,8 @@ class DelayedXOR(Classes):
     success = Success("accuracy", 0.99)
 
     def __post_init__(self) -> None:
-        _check.size("delay", self.delay, least=1)
-        _check.size("length", self.length, least=2 * self.delay + 1)
+        self._size("delay", least=1)
+        self._size("length", least=2 * self.delay + 1)
 
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
         """Draw inputs [T, N, 2] with T - 2d answers each.
@@ -42,7 +42,7 @@ class DelayedXOR(Classes):
             key: one random key.
             batch_size: N.
         """
-        check_draw(key, batch_size)
-        bits = jax.random.randint(key, (self.length, batch_size), 0, 2)
+        _draw.check(key, batch_size)
+        bits = _draw.integers(key, (self.length, batch_size), 0, 2)
         targets = bits[self.delay : -self.delay] ^ bits[: -2 * self.delay]
-        return Sample.at_every_step(jax.nn.one_hot(bits, 2), targets, start=2 * self.delay)
+        return Sample.at_every_step(_draw.one_hot(bits, 2), targets, start=2 * self.delay)

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Success
 
 GROUPS = ("Z60", "A4xZ5", "A5")
 
@@ -44,7 +45,7 @@ class GroupWords(Classes):
 
     def __post_init__(self) -> None:
         _check.choice("group", self.group, GROUPS)
-        _check.size("length", self.length, least=1)
+        self._size("length", least=1)
 
     @property
     def table(self) -> np.ndarray:
@@ -58,11 +59,11 @@ class GroupWords(Classes):
             key: one random key.
             batch_size: N.
         """
-        check_draw(key, batch_size)
+        _draw.check(key, batch_size)
         table = jnp.asarray(self.table)
-        elements = jax.random.randint(key, (self.length, batch_size), 0, len(table))
+        elements = _draw.integers(key, (self.length, batch_size), 0, len(table))
         targets = jax.lax.associative_scan(lambda a, b: table[a, b], elements)
-        return Sample.at_every_step(jax.nn.one_hot(elements, len(table)), targets)
+        return Sample.at_every_step(_draw.one_hot(elements, len(table)), targets)
 
 
 @functools.cache

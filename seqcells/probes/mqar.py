@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Success, attribute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,14 +47,13 @@ class MQAR(Classes):
     success = Success("accuracy", 0.99)
 
     def __post_init__(self) -> None:
-        _check.size("pairs", self.pairs, least=1)
-        _check.size("length", self.length, least=4 * self.pairs)
-        _check.size("vocabulary", self.vocabulary, least=2 * (self.pairs + 1))
+        self._size("pairs", least=1)
+        self._size("length", least=4 * self.pairs)
+        self._size("vocabulary", least=2 * (self.pairs + 1))
         for name in ("length", "vocabulary"):
             if getattr(self, name) % 2:
                 raise ValueError(f"{name}: expected an even int, got {getattr(self, name)}")
-        if not 0 < self.power < math.inf:
-            raise ValueError(f"power: expected a number above 0, got {self.power!r}")
+        self._number("power")
 
     @attribute
     def input_size(self) -> int:
@@ -78,17 +77,17 @@ class MQAR(Classes):
             key: one random key.
             batch_size: N.
         """
-        check_draw(key, batch_size)
+        _draw.check(key, batch_size)
         keys = jax.random.split(key, batch_size)
         tokens, targets, steps = jax.vmap(self._sequence, out_axes=1)(keys)
-        times = jnp.arange(self.length)[:, None]
-        tokens = jnp.where(times <= steps[-1], tokens, -1)  # which one_hot makes zero
-        return Sample(jax.nn.one_hot(tokens, self.vocabulary), targets, steps)
+        times = _draw.steps(self.length)
+        tokens = jnp.where(times <= steps[-1:], tokens, -1)  # which one_hot makes zero
+        return Sample(_draw.one_hot(tokens, self.vocabulary), targets, steps)
 
     def guess(self, sample: Sample) -> jax.Array:
         """Take the values that were shown for equally likely; each of them is asked for once."""
-        shown = jnp.max(jax.nn.one_hot(sample.targets, self.output_size), axis=0)
-        logits = jnp.where(shown > 0, 0.0, -1e9)
+        shown = jnp.max(_draw.one_hot(sample.targets, self.output_size), axis=0)
+        logits = jnp.where(shown > 0, jnp.float32(0), -1e9)
         return jnp.broadcast_to(logits, (*sample.targets.shape, self.output_size))
 
     def _sequence(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -97,11 +96,10 @@ class MQAR(Classes):
         slots = (self.length - start) // 2
         law = np.arange(1, slots + 1) ** (self.power - 1)
         k_key, k_value, k_gap = jax.random.split(key, 3)
-        draw = jax.random.choice
-        keys = draw(k_key, half - 1, (self.pairs,), replace=False) + 1
-        values = draw(k_value, half, (self.pairs,), replace=False)
+        keys = _draw.distinct(k_key, half - 1, self.pairs) + 1
+        values = _draw.distinct(k_value, half, self.pairs)
         p = jnp.asarray(law / law.sum(), jnp.float32)
-        gaps = draw(k_gap, slots, (self.pairs,), replace=False, p=p)
+        gaps = _draw.distinct(k_gap, slots, self.pairs, p)
         shown = jnp.stack([keys, values + half], axis=1).ravel()
         queries = jnp.zeros(self.length - start, jnp.int32).at[2 * gaps].set(keys)
         order = jnp.argsort(gaps)

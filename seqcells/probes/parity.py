@@ -7,8 +7,8 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 
-from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, check_draw
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Success
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Parity(Classes):
     success = Success("accuracy", 0.9)  # at 2 to 10 times the length of training
 
     def __post_init__(self) -> None:
-        _check.size("length", self.length, least=1)
+        self._size("length", least=1)
 
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
         """Draw inputs [T, N, 2] with an answer a step.
@@ -42,7 +42,7 @@ class Parity(Classes):
             key: one random key.
             batch_size: N.
         """
-        check_draw(key, batch_size)
-        bits = jax.random.randint(key, (self.length, batch_size), 0, 2)
-        targets = jnp.cumsum(bits, axis=0) % 2
-        return Sample.at_every_step(jax.nn.one_hot(bits, 2), targets)
+        _draw.check(key, batch_size)
+        bits = _draw.integers(key, (self.length, batch_size), 0, 2)
+        targets = jnp.cumsum(bits, axis=0, dtype=jnp.int32) % 2
+        return Sample.at_every_step(_draw.one_hot(bits, 2), targets)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Success, attribute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,8 @@ class RandomPermutation(Classes):
     success = Success("accuracy", 0.99)
 
     def __post_init__(self) -> None:
-        _check.size("length", self.length, least=2)
-        _check.size("symbols", self.symbols, least=3)
+        self._size("length", least=2)
+        self._size("symbols", least=3)
 
     @attribute
     def input_size(self) -> int:
@@ -55,12 +55,12 @@ class RandomPermutation(Classes):
             batch_size: N.
             length: int[], steps of these sequences, 2 to T; may be traced. None means T.
         """
-        check_draw(key, batch_size)
-        length = knob("length", length, 2, self.length)
+        _draw.check(key, batch_size)
+        length = _draw.knob("length", length, 2, self.length)
         k_first, k_others = jax.random.split(key)
-        first = jax.random.randint(k_first, (batch_size,), 0, 2)
-        others = jax.random.randint(k_others, (self.length, batch_size), 2, self.symbols)
-        times = jnp.arange(self.length)[:, None]
-        symbols = jnp.where(times == 0, first, others)
+        first = _draw.integers(k_first, (batch_size,), 0, 2)
+        others = _draw.integers(k_others, (self.length, batch_size), 2, self.symbols)
+        times = _draw.steps(self.length)
+        symbols = jnp.where(times == 0, first[None], others)
         symbols = jnp.where(times < length, symbols, -1)  # which one_hot makes zero
-        return Sample.at_one_step(jax.nn.one_hot(symbols, self.symbols), first, length - 1)
+        return Sample.at_one_step(_draw.one_hot(symbols, self.symbols), first, length - 1)

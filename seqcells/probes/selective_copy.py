@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from seqcells import _check
+from seqcells.probes import _draw
 from seqcells.probes._copying import AtTheEnd
-from seqcells.probes._probe import Sample, check_draw, knob
+from seqcells.probes._probe import Sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +42,7 @@ class SelectiveCopy(AtTheEnd):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check.size("length", self.length, least=self.count)
+        self._size("length", least=self.count)
 
     def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
         """Draw inputs [L + count, N, symbols + 2] with `count` answers each.
@@ -53,21 +53,22 @@ class SelectiveCopy(AtTheEnd):
             length: int[], steps of these sequences before the first marker, `count` to L; may be
                 traced. None means L.
         """
-        check_draw(key, batch_size)
-        length = knob("length", length, self.count, self.length)
+        _draw.check(key, batch_size)
+        length = _draw.knob("length", length, self.count, self.length)
         k_symbols, k_place = jax.random.split(key)
         symbols = self._draw(k_symbols, batch_size)
         places = self._place(k_place, length, batch_size)
-        times = jnp.arange(self.length + self.count)[:, None]
+        times = _draw.steps(self.length + self.count)
         shown = jnp.where(times < length, self.symbols, self.symbols + 1)
         shown = jnp.where(times < length + self.count, shown, -1)
-        shown = jnp.broadcast_to(shown, (len(times), batch_size))
+        shown = jnp.broadcast_to(shown.astype(jnp.int32), (len(times), batch_size))
         shown = shown.at[places, jnp.arange(batch_size)].set(symbols)
-        steps = jnp.broadcast_to(length + jnp.arange(self.count)[:, None], symbols.shape)
-        return Sample(jax.nn.one_hot(shown, self.input_size), symbols, steps)
+        steps = jnp.broadcast_to(length + _draw.steps(self.count), symbols.shape)
+        return Sample(_draw.one_hot(shown, self.input_size), symbols, steps)
 
     def _place(self, key: jax.Array, length: jax.Array, batch_size: int) -> jax.Array:
         """Draw `count` distinct steps below `length`, rising: those with the least of T numbers."""
-        numbers = jax.random.uniform(key, (self.length, batch_size))
-        numbers = jnp.where(jnp.arange(self.length)[:, None] < length, numbers, jnp.inf)
-        return jnp.sort(jnp.argsort(numbers, axis=0)[: self.count], axis=0)
+        numbers = _draw.uniform(key, (self.length, batch_size))
+        numbers = jnp.where(_draw.steps(self.length) < length, numbers, jnp.inf)
+        first = jnp.argsort(numbers, axis=0)[: self.count]
+        return jnp.sort(first, axis=0).astype(jnp.int32)

@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from seqcells import _check
-from seqcells.probes._probe import Classes, Sample, Success, attribute, check_draw, knob
+from seqcells.probes import _draw
+from seqcells.probes._probe import Classes, Sample, Success, attribute
 
 _TENTHS = {2: (1, 5), 3: (1, 3, 6)}  # of the length, at which a symbol may stand first
 
@@ -43,8 +43,9 @@ class TemporalOrder(Classes):
     success = Success("accuracy", 0.99)
 
     def __post_init__(self) -> None:
-        _check.size("length", self.length, least=10)
-        if _check.integer("symbols", self.symbols) not in _TENTHS:
+        self._size("length", least=10)
+        self._size("symbols", least=2)
+        if self.symbols not in _TENTHS:
             raise ValueError(f"symbols: expected 2 or 3, got {self.symbols}")
 
     @attribute
@@ -60,16 +61,16 @@ class TemporalOrder(Classes):
             batch_size: N.
             length: int[], steps of these sequences, 10 to T; may be traced. None means T.
         """
-        check_draw(key, batch_size)
-        length = knob("length", length, 10, self.length)
+        _draw.check(key, batch_size)
+        length = _draw.knob("length", length, 10, self.length)
         k_place, k_symbol, k_noise = jax.random.split(key, 3)
         shape = (self.symbols, batch_size)
-        opens = jnp.array(_TENTHS[self.symbols])[:, None] * length // 10
-        places = opens + jax.random.randint(k_place, shape, 0, length // 10)
-        symbols = jax.random.randint(k_symbol, shape, 0, 2)
-        shown = jax.random.randint(k_noise, (self.length, batch_size), 2, self.input_size)
+        opens = jnp.array(_TENTHS[self.symbols], jnp.int32)[:, None] * length // 10
+        places = opens + _draw.integers(k_place, shape, 0, length // 10)
+        symbols = _draw.integers(k_symbol, shape, 0, 2)
+        shown = _draw.integers(k_noise, (self.length, batch_size), 2, self.input_size)
         shown = shown.at[places, jnp.arange(batch_size)].set(symbols)
-        shown = jnp.where(jnp.arange(self.length)[:, None] < length, shown, -1)
-        digits = 2 ** jnp.arange(self.symbols)[::-1, None]
-        answers = jnp.sum(symbols * digits, axis=0)
-        return Sample.at_one_step(jax.nn.one_hot(shown, self.input_size), answers, length - 1)
+        shown = jnp.where(_draw.steps(self.length) < length, shown, -1)
+        digits = 2 ** jnp.arange(self.symbols, dtype=jnp.int32)[::-1, None]
+        answers = jnp.sum(symbols * digits, axis=0, dtype=jnp.int32)
+        return Sample.at_one_step(_draw.one_hot(shown, self.input_size), answers, length - 1)

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
+from seqcells.probes import _draw
 from seqcells.probes._copying import AtTheEnd
-from seqcells.probes._probe import Sample, check_draw, knob
+from seqcells.probes._probe import Sample
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,13 +48,13 @@ class VariableCopy(AtTheEnd):
             batch_size: N.
             length: int[], the most blanks of these sequences, 1 to T; may be traced. None means T.
         """
-        check_draw(key, batch_size)
-        length = knob("length", length, 1, self.length)
+        _draw.check(key, batch_size)
+        length = _draw.knob("length", length, 1, self.length)
         k_symbols, k_blanks = jax.random.split(key)
         symbols = self._draw(k_symbols, batch_size)
-        sign = self.count + jax.random.randint(k_blanks, (batch_size,), 1, length + 1)
-        times = jnp.arange(self.length + 1 + 2 * self.count)[:, None]
-        shown = self.symbols + (times == sign).astype(symbols.dtype)
-        shown = jnp.where(times > sign + self.count, -1, shown).at[: self.count].set(symbols)
-        steps = sign + 1 + jnp.arange(self.count)[:, None]
-        return Sample(jax.nn.one_hot(shown, self.input_size), symbols, steps)
+        sign = self.count + _draw.integers(k_blanks, (batch_size,), 1, length + 1)
+        times = _draw.steps(self.length + 1 + 2 * self.count)
+        shown = self.symbols + (times == sign[None]).astype(symbols.dtype)
+        shown = jnp.where(times > sign[None] + self.count, -1, shown).at[: self.count].set(symbols)
+        steps = sign[None] + 1 + _draw.steps(self.count)
+        return Sample(_draw.one_hot(shown, self.input_size), symbols, steps)

@@ -218,11 +218,19 @@ def test_the_fit_is_least_squares():
     assert float(fitted(norms).rate) == pytest.approx(math.exp(slope), rel=1e-10)
 
 
-@pytest.mark.parametrize("lost", [0.0, 1e-320, np.inf, np.nan])
-def test_lags_that_have_underflowed_or_are_not_finite_are_left_out(lost):
+@pytest.mark.parametrize("lost", [0.0, 1e-320])
+def test_lags_that_have_underflowed_are_left_out(lost):
     norms = 0.5 ** np.arange(20.0)
     norms[[3, 15, 16, 17, 18, 19]] = lost
     assert float(fitted(norms).rate) == pytest.approx(0.5, rel=1e-10)
+
+
+@pytest.mark.parametrize("bad", [np.inf, np.nan])
+def test_a_lag_that_is_not_finite_is_not_left_out(bad):
+    norms = 0.5 ** np.arange(20.0)
+    norms[15] = bad
+    assert all(map(np.isnan, fitted(norms)))
+    assert float(rate_and_horizon(norms, (0, 14)).rate) == pytest.approx(0.5, rel=1e-10)
 
 
 @pytest.mark.parametrize("rate", [1.0, 1.5])

@@ -74,6 +74,7 @@ CASES = {
         probes.DelayedRecall(9, cues=5, distractors=3), {"lag": 4}, oracles.delayed_recall
     ),
     "delayed_xor": Case(probes.DelayedXOR(11, delay=3), {}, oracles.delayed_xor),
+    "flip_flop": Case(probes.FlipFlop(9, bits=3), {}, oracles.flip_flop),
     "group_words": Case(probes.GroupWords("A5", 6), {}, oracles.group_words),
     "mqar": Case(probes.MQAR(22, pairs=3, vocabulary=16), {}, oracles.mqar),
     "parity": Case(probes.Parity(7), {}, oracles.parity),
@@ -103,6 +104,7 @@ BASELINES = {  # as the papers print them, or as they follow
     probes.DelayedMatch(100): math.log(2),
     probes.DelayedRecall(100): math.log(8),
     probes.DelayedXOR(100): math.log(2),
+    probes.FlipFlop(100): 1.0,
     probes.GroupWords("A4xZ5"): math.log(60),
     probes.GroupWords("A5"): math.log(60),
     probes.GroupWords("Z60"): math.log(60),
@@ -134,7 +136,7 @@ def losses(probe, answers, targets):
 def perfect(probe, targets):
     """Return correct answers."""
     if isinstance(probe, probes.Numbers):
-        return targets[..., None]
+        return targets.reshape(*targets.shape[:2], -1)
     return 50.0 * jax.nn.one_hot(targets, probe.output_size)
 
 
@@ -172,12 +174,15 @@ def test_sizes_and_dtypes_are_those_that_the_probe_names(case, with_knobs):
     assert case.probe.input_size == D
     assert drawn.xs.dtype == "float32"
     assert drawn.targets.dtype == ("float32" if isinstance(case.probe, probes.Numbers) else "int32")
-    assert drawn.targets.shape == drawn.steps.shape == (len(drawn.steps), N)
+    several = isinstance(case.probe, probes.Numbers) and case.probe.output_size > 1
+    own = (case.probe.output_size,) if several else ()
+    assert drawn.steps.shape == (len(drawn.steps), N)
+    assert drawn.targets.shape == (*drawn.steps.shape, *own)
     assert drawn.steps.dtype == "int32"
     assert np.all(np.diff(drawn.steps, axis=0) > 0)
     assert np.all((drawn.steps >= 0) & (drawn.steps < T))
     ys = jnp.ones((T, N, 3))
-    assert drawn.pick(ys).shape == (*drawn.targets.shape, 3)
+    assert drawn.pick(ys).shape == (*drawn.steps.shape, 3)
     scored = score(case.probe, case.probe.guess(drawn), drawn.targets)
     assert isinstance(scored, Score)
     assert all(field.shape == () for field in scored)
@@ -197,8 +202,9 @@ def test_an_oracle_gives_the_same_answers(case, with_knobs):
     drawn = sample(case.probe, KEY, BATCH, *case.data, **(case.knobs if with_knobs else {}))
     xs, targets, steps = map(np.asarray, drawn)
     for i in range(READ):
-        asked = list(zip(steps[:, i].tolist(), targets[:, i].tolist(), strict=True))
-        np.testing.assert_allclose(asked, case.oracle(case.probe, xs[:, i], *case.data), rtol=1e-6)
+        due, answers = zip(*case.oracle(case.probe, xs[:, i], *case.data), strict=True)
+        np.testing.assert_array_equal(steps[:, i], due)
+        np.testing.assert_allclose(targets[:, i], answers, rtol=1e-6)
 
 
 @over_cases

@@ -137,6 +137,16 @@ def delayed_xor(probe, xs):
     return [(t, int(s[t - d] != s[t - 2 * d])) for t in range(2 * d, len(xs))]
 
 
+def flip_flop(probe, xs):
+    """xs: [T, bits], 0 or a pulse of +1 or -1, which each bit keeps until the next."""
+    bits, answers = [None] * xs.shape[1], []
+    for t, row in enumerate(xs.tolist()):
+        assert set(row) <= {-1, 0, 1}
+        bits = [pulse or bit for pulse, bit in zip(row, bits, strict=True)]
+        answers.append((t, bits))
+    return answers
+
+
 def group_words(probe, xs):
     """xs: [T, 60], one-hot: even permutations of 5, in the order of the dictionary (A5 alone)."""
     assert probe.group == "A5"
