@@ -142,10 +142,10 @@ class Probe(Static, abc.ABC):
         self, answers: jax.Array, targets: jax.Array, own: tuple[int, ...] = ()
     ) -> None:
         got, axes = jnp.shape(targets), ", ".join(["S", "N", *map(str, own)])
-        if len(got) != 2 + len(own) or got[2:] != own:
-            raise ValueError(f"targets: expected shape ({axes}), got {got}")
         if 0 in got:
             raise ValueError(f"targets: expected one answer or more ({axes}), got shape {got}")
+        if len(got) != 2 + len(own) or got[2:] != own:
+            raise ValueError(f"targets: expected shape ({axes}), got {got}")
         expected = (*got[:2], self.output_size)
         if jnp.shape(answers) != expected:
             raise ValueError(f"answers: expected shape {expected}, got {jnp.shape(answers)}")

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from seqcells import probes
-from seqcells.probes import Probe, Sample, Score, _probe
+from seqcells.probes import Probe, Sample, Score, _draw
 from tests.support import probes as oracles
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -278,7 +278,7 @@ def test_a_knob_out_of_range_is_refused(case):
 
 @pytest.mark.parametrize("value", [-5, 1, 2, 4, 9, 100])
 def test_a_traced_knob_is_brought_back_into_its_range(value):
-    (low, high), knob = (2, 9), _probe.knob
+    (low, high), knob = (2, 9), _draw.knob
     assert int(jax.jit(lambda v: knob("length", v, low, high))(value)) == np.clip(value, low, high)
     assert int(knob("length", None, low, high)) == high
 
