@@ -1,15 +1,21 @@
-"""Static values: what configures a program, and passes through it like any argument."""
+"""Static values: what configures a program, passes through it like any argument, and is JSON."""
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import inspect
-from typing import TypeVar
+import json
+from collections.abc import Mapping
+from typing import Any, TypeAlias, TypeVar
 
 import jax
+import numpy as np
 from jax import export
 
+JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 T = TypeVar("T")
+FUNCTIONS: dict[str, object] = {}  # that a file can name; `initializers` fills it
 
 
 class Static:
@@ -26,6 +32,8 @@ class Static:
 
 class Named(Static):
     """A static value whose class a file can name: a cell, layer, engine or initialiser.
+
+    `jax.export` serialises programs that take one as an argument.
 
     Defining a public subclass in this library records it, so that no list has to be kept. Private
     classes and those of other packages are not recorded, so a file can never name them.
@@ -46,6 +54,14 @@ class Named(Static):
                 f"{known.__module__}.{name} for {cls.__module__}.{name}; rename one of them"
             )
         _NAMED[name] = cls  # its module was reloaded
+        with contextlib.suppress(ValueError):  # as above
+            export.register_pytree_node_serialization(
+                cls,
+                serialized_name=f"{library}.{name}",
+                serialize_auxdata=lambda value: json.dumps(to_json("value", value)).encode(),
+                deserialize_auxdata=lambda data: from_json(json.loads(data)),
+                from_children=lambda aux_data, children: aux_data,
+            )
 
 
 def exported(kind: type[T]) -> type[T]:
@@ -61,3 +77,49 @@ _NAMED: dict[str, type[Named]] = {}
 def named() -> dict[str, type[Named]]:
     """Return the concrete classes that a file can name, by name."""
     return {name: kind for name, kind in _NAMED.items() if not inspect.isabstract(kind)}
+
+
+def to_json(where: str, value: object) -> JSON:
+    """Write a value as JSON: a class as {"class": name, ...}, a function by its name."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    if value is None or isinstance(value, (bool, int, float, str)):
+        return value
+    if isinstance(value, tuple):
+        return [to_json(f"{where}[{i}]", part) for i, part in enumerate(value)]
+    if isinstance(value, np.dtype):
+        return {"dtype": value.name}
+    for name, function in FUNCTIONS.items():
+        if value is function:
+            return {"function": name}
+    kind = type(value)
+    if dataclasses.is_dataclass(value) and named().get(kind.__name__) is kind:
+        fields = {
+            field.name: to_json(f"{where}.{field.name}", getattr(value, field.name))
+            for field in dataclasses.fields(value)
+        }
+        return {"class": kind.__name__, **fields}
+    raise ValueError(
+        f"{where}: expected a class of seqcells, or an initialiser of seqcells.initializers, which "
+        f"a file can name, got {value!r}"
+    )
+
+
+def from_json(value: JSON) -> Any:
+    """Undo `to_json`; runs no code but the constructors of the library's own classes."""
+    if isinstance(value, list):
+        return tuple(from_json(part) for part in value)
+    if not isinstance(value, dict):
+        return value
+    if "class" in value:
+        fields = {name: from_json(part) for name, part in value.items() if name != "class"}
+        return _known(named(), value["class"])(**fields)
+    if "function" in value:
+        return _known(FUNCTIONS, value["function"])
+    return np.dtype(str(value["dtype"]))
+
+
+def _known(table: Mapping[str, T], name: JSON) -> T:
+    if not isinstance(name, str) or name not in table:
+        raise ValueError(f"config: expected one of {', '.join(table)}, got {name!r}")
+    return table[name]

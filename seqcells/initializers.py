@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 
 from seqcells._linear import wide
 from seqcells._mean_field import critical_weight_std
-from seqcells._static import Named
+from seqcells._static import FUNCTIONS, Named
 from seqcells._types import Shape
 
 __all__ = [
@@ -39,6 +39,7 @@ GateInitializers = Initializer | tuple[Initializer, ...]  # one for all gates, o
 
 zeros = jax_init.zeros
 ones = jax_init.ones
+FUNCTIONS.update(zeros=zeros, ones=ones)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,12 +14,14 @@ from seqcells._cell import Cell
 from seqcells._flags import Flags
 from seqcells._layer import Layer, Start
 from seqcells._model import Model, leading
+from seqcells._static import exported
 from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells._unroll import EveryStep, begin, prepare, run_plan
 from seqcells.diagnostics._lag import Loss, _Nudged, no_nudges, norms_by_lag
 from seqcells.engines import Engine, Plan, Scan
 
 
+@exported
 class Recurrence(NamedTuple):
     """A cell in a net with its parameters and inputs: the first arguments of any diagnostic."""
 

@@ -7,30 +7,26 @@ are looked up by name among the library's own.
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeAlias, TypedDict, TypeVar
+from typing import TypedDict
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqcells import _check, initializers
+from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer
 from seqcells._model import Model, known_shapes
-from seqcells._static import named
+from seqcells._static import from_json, to_json
 from seqcells._types import Params
 from seqcells.interop import _arrays, _walk
 from seqcells.interop._arrays import Arrays
-
-JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
-T = TypeVar("T")
 
 
 class Row(TypedDict):
@@ -42,11 +38,6 @@ class Row(TypedDict):
 
 
 FORMAT = "seqcells-1"
-_FUNCTIONS = {
-    name: value
-    for name, value in vars(initializers).items()
-    if name in initializers.__all__ and not isinstance(value, type)
-}
 _WRONG = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)
 _DTYPES = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": jnp.bfloat16}
 
@@ -76,7 +67,7 @@ def save(path: str | os.PathLike[str], model: Model, params: Params) -> None:
     """
     safetensors = _import_safetensors()
     _check.instance("model", model, (Cell, Layer), "GRU(64)")
-    config = json.dumps(_encode("model", model))
+    config = json.dumps(to_json("model", model))
     size = _walk.check_params(model, params)
     arrays = {name: _writable(name, value) for name, value in _by_path(params).items()}
     header = {"format": FORMAT, "config": config, "input_size": str(size)}
@@ -114,7 +105,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Model, Params]:
             f"{path}: expected a file of sc.interop.save ({FORMAT}), got the metadata {header}"
         )
     try:
-        model = _decode(json.loads(header["config"]))
+        model = from_json(json.loads(header["config"]))
         _check.instance("config", model, (Cell, Layer), "GRU(64)")
         shapes = known_shapes(model, int(header["input_size"]))
         return model, _filled(shapes, rows)
@@ -152,52 +143,6 @@ def _by_path(params: Params) -> Arrays:
         jax.tree_util.keystr(path, simple=True, separator=".") or "params": leaf
         for path, leaf in leaves
     }
-
-
-def _encode(where: str, value: object) -> JSON:
-    """Write a value as JSON: a class as {"class": name, ...}, a function by its name."""
-    if isinstance(value, np.generic):
-        value = value.item()
-    if value is None or isinstance(value, (bool, int, float, str)):
-        return value
-    if isinstance(value, tuple):
-        return [_encode(f"{where}[{i}]", part) for i, part in enumerate(value)]
-    if isinstance(value, np.dtype):
-        return {"dtype": value.name}
-    for name, function in _FUNCTIONS.items():
-        if value is function:
-            return {"function": name}
-    kind = type(value)
-    if dataclasses.is_dataclass(value) and named().get(kind.__name__) is kind:
-        fields = {
-            field.name: _encode(f"{where}.{field.name}", getattr(value, field.name))
-            for field in dataclasses.fields(value)
-        }
-        return {"class": kind.__name__, **fields}
-    raise ValueError(
-        f"{where}: expected a class of seqcells, or an initialiser of seqcells.initializers, which "
-        f"a file can name, got {value!r}"
-    )
-
-
-def _decode(value: JSON) -> Any:
-    """Undo `_encode`."""
-    if isinstance(value, list):
-        return tuple(_decode(part) for part in value)
-    if not isinstance(value, dict):
-        return value
-    if "class" in value:
-        fields = {name: _decode(part) for name, part in value.items() if name != "class"}
-        return _known(named(), value["class"])(**fields)
-    if "function" in value:
-        return _known(_FUNCTIONS, value["function"])
-    return jnp.dtype(str(value["dtype"]))
-
-
-def _known(table: Mapping[str, T], name: JSON) -> T:
-    if not isinstance(name, str) or name not in table:
-        raise ValueError(f"config: expected one of {', '.join(table)}, got {name!r}")
-    return table[name]
 
 
 def _import_safetensors() -> ModuleType:
