@@ -6,8 +6,8 @@ import dataclasses
 import inspect
 import itertools
 import math
-import re
-from collections.abc import Callable, Mapping, Sequence
+import sysconfig
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Protocol
 
@@ -22,6 +22,7 @@ from experiments.lab.models import Member, Net, Reader, ReaderParams, Task, opti
 from experiments.lab.training import by_segment, evaluate, fit, over_members, pad, solved_at
 from seqcells import probes, train
 from seqcells._types import PyTree
+from seqcells.sweep._identity import UnknownContentError, canonical
 
 FAST_COMPILE = {"xla_backend_optimization_level": 0}  # a third of the time; for what runs once
 CODE = (  # what measures rows; code that only reads them is not here, so that it may change
@@ -29,6 +30,7 @@ CODE = (  # what measures rows; code that only reads them is not here, so that i
     *(Path(str(module.__file__)) for module in (training, models)),
     Path(__file__),
 )
+BY_CONTENT = ("task", "runs", "measures", "optimizer")  # of a group, besides plain numbers
 COLUMNS = [
     *("learning_rate", "seed", "steps", "solved_at", "solved"),
     *("loss", "accuracy", "exact", "seconds_per_step"),
@@ -123,12 +125,11 @@ class RunGroup:
         """Return the file that keeps the rows."""
         settings = {
             **{name: getattr(self, name) for name in ("name", "steps", "segment", "eval_size")},
-            **{name: _repr(getattr(self, name)) for name in ("task", "runs", "measures")},
-            "optimizer": f"{self.optimizer.__module__}.{self.optimizer.__qualname__}",
+            **{name: _content(name, getattr(self, name)) for name in BY_CONTENT},
         }
         columns = {"results": [*self.runs[0].labels, *COLUMNS]}
         columns |= {measure.table: [*measure.columns] for measure in self.measures}
-        code = (*CODE, *(Path(inspect.getfile(type(measure))) for measure in self.measures))
+        code = (*CODE, *_own_files([getattr(self, name) for name in BY_CONTENT]))
         name = self.name.replace(" ", "-").replace("/", "-")
         return cache.Part(out / "parts", name, settings, columns, code)
 
@@ -197,9 +198,36 @@ class RunGroup:
         ]
 
 
-def _repr(value: object) -> str:
-    """Return the `repr` without addresses of functions, which differ from process to process."""
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(value))
+def _content(name: str, value: object) -> object:
+    """Return what identifies a value in every process."""
+    try:
+        return canonical(value)
+    except UnknownContentError as error:
+        raise TypeError(
+            f"{name}: expected values that have a name or a content, got {error}, which another "
+            "process cannot recognise; define it in a module, under its own name"
+        ) from None
+
+
+def _own_files(values: Iterable[object]) -> list[Path]:
+    """Return the source of classes and functions in `values`, but for `CODE` and packages."""
+    kinds = {kind for value in values for kind in _kinds(value)}
+    files = {Path(inspect.getfile(kind)) for kind in kinds}
+    known = (*CODE, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")))
+    return sorted(file for file in files if not {file, *file.parents} & {*known})
+
+
+def _kinds(value: Any) -> Iterator[Any]:
+    if dataclasses.is_dataclass(value):
+        yield type(value)
+        value = [getattr(value, field.name) for field in dataclasses.fields(value)]
+    elif inspect.isfunction(value):
+        yield value
+    if isinstance(value, dict):
+        value = [*value.values()]
+    if isinstance(value, (tuple, list)):
+        for part in value:
+            yield from _kinds(part)
 
 
 Columns = dict[str, jax.Array]

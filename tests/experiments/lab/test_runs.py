@@ -11,6 +11,7 @@ from scipy import stats
 
 import seqcells as sc
 from experiments.lab import Member, Run, RunGroup, Task
+from experiments.lab.runs import CODE
 from seqcells import initializers, probes, train
 
 PROBE = probes.AddingURNN(4)
@@ -99,3 +100,38 @@ def test_the_seeds_of_a_group_start_apart():
     rows = measured(trials())
     assert stats.describe([row["loss"] for row in rows]).variance > 0
     assert len({row["loss"] for row in rows}) == len(rows)
+
+
+def scaled(factor):
+    def init(key, shape, dtype):
+        return factor * jax.random.normal(key, shape, dtype)
+
+    return init
+
+
+def adam(member):
+    return optax.adam(member.hparams.learning_rate)
+
+
+def test_a_group_is_kept_by_the_content_of_what_it_measures(tmp_path):
+    def path(**changed):
+        return trials(**changed).part(tmp_path).path
+
+    def run(start):
+        return [Run({"arm": "one"}, start, 0, {"learning_rate": 0.1})]
+
+    def chrono(longest):
+        return sc.GRU(3, b_ih_init=initializers.Chrono(longest))
+
+    groups = [{}, {"optimizer": sgd}, {"optimizer": adam}, {"optimizer": functools.partial(sgd)}]
+    groups += [{"runs": run(start)} for start in (chrono(4), chrono(5), SLOW)]
+    assert len({path(**one) for one in groups}) == len(groups)
+    assert path(runs=run(chrono(4))) == path(runs=run(chrono(4)))
+    for name, wrong in (
+        ("runs", {"runs": run(sc.GRU(3, w_hh_init=scaled(2.0)))}),  # its repr is that of any other
+        ("optimizer", {"optimizer": lambda member: sgd(member)}),
+    ):
+        with pytest.raises(TypeError, match=f"{name}: expected values that have a name"):
+            path(**wrong)
+    own = [file.name for file in trials(optimizer=sgd).part(tmp_path).code]
+    assert own == [*(file.name for file in CODE), "test_runs.py"]

@@ -280,11 +280,3 @@ def test_a_part_is_of_what_is_measured_and_of_the_code_that_does_it(tmp_path):
     assert kept - {"cache"} == {path.stem for path in code} - {"seqcells"}
     assert sc.__file__ == str(code[0] / "__init__.py")
     assert all(path.exists() for path in code)
-
-
-def test_a_part_is_not_named_by_the_addresses_of_functions():
-    """A GRU's initialisers are some: a second process would not find what the first has kept."""
-    listed = group(arm=CHRONO).runs
-    assert " at 0x" in repr(listed)
-    assert " at 0x" not in runs._repr(listed)
-    assert "Chrono(t_max=4)" in runs._repr(listed)
