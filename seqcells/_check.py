@@ -39,6 +39,14 @@ def size(name: str, value: object, *, least: int) -> int:
     return number
 
 
+def seed(name: str, value: object) -> int:
+    """Return `value` as an int that random keys tell apart: JAX takes 2^32 for 0."""
+    number = integer(name, value, "an int from 0 to 4294967295")
+    if not 0 <= number < 2**32:
+        raise ValueError(f"{name}: expected an int from 0 to 4294967295, got {number}")
+    return number
+
+
 def choice(name: str, value: object, options: Iterable[str]) -> None:
     """Raise unless `value` is one of `options`."""
     options = tuple(options)

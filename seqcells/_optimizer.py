@@ -31,12 +31,21 @@ class HParams(NamedTuple):
     weight_decay: Scalar = 0.0  # [], at least 0
 
 
+def _fits(a: Any) -> Any:
+    """Whether float32 distinguishes numbers above 0 from 0 and from infinity."""
+    return (a >= _TINY) & (a <= _MOST)
+
+
+_TINY, _MOST = float(np.finfo(np.float32).tiny), float(np.finfo(np.float32).max)
 _RANGES: dict[str, tuple[str, Callable[[Any], Any]]] = {
     **dict.fromkeys(
         ("learning_rate", "eps", "weight_decay"),
-        ("finite numbers, at least 0", lambda a: (a >= 0) & (a < math.inf)),
+        (f"0, or numbers from {_TINY:.3g} to {_MOST:.3g}", lambda a: (a == 0) | _fits(a)),
     ),
-    "max_norm": ("numbers above 0", lambda a: a > 0),
+    "max_norm": (
+        f"numbers from {_TINY:.3g} to {_MOST:.3g}, or inf",
+        lambda a: _fits(a) | (a == math.inf),
+    ),
     **dict.fromkeys(("b1", "b2"), ("numbers from 0 to below 1", lambda a: (a >= 0) & (a < 1))),
 }
 
@@ -78,8 +87,8 @@ def checked(hparams: HParams | Mapping[str, Scalar]) -> HParams:
         if isinstance(value, Tracer) or callable(value):  # a callable is a schedule
             continue
         expected, fits = _RANGES[name]
-        good = fits(value if isinstance(value, float) else np.asarray(value, np.float64))
-        if good is not True and not np.all(good):
+        good = fits(value if type(value) is float else np.asarray(value, np.float64))
+        if good is not True and not np.all(good):  # a sweep asks for each of its trials
             raise ValueError(f"{name}: expected {expected}, got {value}")
     return hparams
 

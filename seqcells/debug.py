@@ -103,7 +103,7 @@ def check(
     names = tuple(LAWS if laws is None else laws)
     for name in names:
         _check.choice("laws", name, LAWS)
-    k_params, k_xs, k_carry = jax.random.split(jax.random.key(seed), 3)
+    k_params, k_xs, k_carry = jax.random.split(jax.random.key(_check.seed("seed", seed)), 3)
     params = cell.init(k_params, input_size) if params is None else params
     xs = jax.random.normal(k_xs, (7, 3, *cell.zero_input(input_size).shape))
     leaves, structure = jax.tree.flatten(fresh_carry(cell.resolve(xs), xs, params))

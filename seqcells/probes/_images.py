@@ -34,6 +34,7 @@ class SequentialImages(Classes):
     def __post_init__(self) -> None:
         if self.permutation_seed is not None:
             self._size("permutation_seed", least=0)
+            _check.seed("permutation_seed", self.permutation_seed)
 
     @property
     def order(self) -> np.ndarray:

@@ -218,6 +218,7 @@ def test_a_member_of_nan_leaves_the_others_bit_identical():
     [
         *(("learning_rate", -0.1), ("learning_rate", np.inf), ("max_norm", 0.0), ("max_norm", -1)),
         *(("b1", 1.0), ("b2", 1), ("b1", -0.1), ("eps", -1e-8), ("weight_decay", -0.1)),
+        *(("learning_rate", 1e39), ("eps", 1e-50), ("weight_decay", 1e-40), ("max_norm", 1e39)),
         *(("learning_rate", np.nan), ("b2", np.float32([0.9, 1.0]))),
     ],
 )

@@ -368,7 +368,11 @@ ONE_LOSS = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))
         ({"make": RANK}, ValueError, "segment: .* own id, .*, got rank"),
         ({"space": space(loss=[1])}, ValueError, "loss: expected a field named unlike the metric"),
         ({"key": jax.random.key(0, impl="rbg")}, ValueError, "key: expected a threefry2x32 key"),
-        ({"space": RATES, "make": TRAINED}, ValueError, "learning_rate: .* at least 0, got -0.1"),
+        (
+            {"space": RATES, "make": TRAINED},
+            ValueError,
+            "learning_rate: expected 0, or numbers .*, got -0.1",
+        ),
         ({"make": RBG}, ValueError, "make: .* threefry2x32 keys, got key<rbg>"),
         ({"steps": 2**31, "segment": 2**31}, ValueError, "steps: expected at most 2147483647"),
         ({"save_seconds": -1}, ValueError, "save_seconds: expected a number >= 0, got -1"),
