@@ -196,7 +196,7 @@ VALUES = [
     (lambda: DIGITS.whole(IMAGES, np.arange(4)), "labels | integers [3] | [4]"),
     (lambda: DIGITS.whole(np.ones((0, 8, 8), int), np.arange(0)), "labels | integers [1] | [0]"),
     (lambda: DIGITS.whole(IMAGES, np.array([0, 9, 10])), "labels | 0 to 9 | 10"),
-    (lambda: probes.SequentialMNIST(-1), "permutation_seed | from 0 to 4294967295 | -1"),
+    (lambda: probes.SequentialMNIST(-1), "permutation_seed | >= 0 | -1"),
     (lambda: sc.debug.check(sc.GRU(2), seed=2**32), "seed | from 0 to 4294967295 | 4294967296"),
     (lambda: probes.DelayedMatch(cues=1), "cues | >= 2 | 1"),
     (lambda: probes.DelayedMatch(9).sample(KEY, 2, 10), "gap | 1 to 9 | 10"),
