@@ -126,7 +126,8 @@ class Sweep:
         use_all_cores()
         out = self.out or Path("runs") / f"sweep-{self.probe}"
         sweeps.run(self.probe, self.settings, out, console, line)
-        sweep_report.report(out, console)
+        if jax.process_index() == 0:
+            sweep_report.report(out, console)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,7 +143,8 @@ class Resume:
         probe, settings, about = sweeps.read_sweep(self.out)
         remedy = "make it writable, or resume a copy of it"
         sweeps.run(probe, settings, self.out, console, about["command"], remedy)
-        sweep_report.report(self.out, console)
+        if jax.process_index() == 0:
+            sweep_report.report(self.out, console)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 
 S = TypeVar("S", bound="DataclassInstance")  # of settings
 R = TypeVar("R")  # of what is read from the tables of a run
+QUICK = (
+    "The quick form: few seeds, short tasks and little training. Its verdicts are not those of the "
+    "full study."
+)
 Judged = Sequence[tuple[Claim, Verdict]]
 
 
@@ -213,6 +217,9 @@ class Study(Generic[S, R]):
     def _page(self, rows: R, judged: Judged, out: Path, about: Json) -> Page:
         verdicts = [verdict for _, verdict in judged]
         unfinished = about.get("unfinished", [])
+        left = f"Not finished: {', '.join(unfinished)}. The same command goes on." * bool(
+            unfinished
+        )
         files = words([f"{name}.csv" for name in self.files])
         return Page(
             title=self.title,
@@ -225,9 +232,7 @@ class Study(Generic[S, R]):
             "settings of the run.",
             terms=self.terms,
             findings=self.findings(rows),
-            alarm=f"Not finished: {', '.join(unfinished)}. The same command goes on."
-            if unfinished
-            else "",
+            alarm=" ".join(filter(None, [QUICK * bool(about.get("quick")), left])),
             alt=self.alt,
         )
 

@@ -6,7 +6,7 @@ import pandas as pd
 
 from experiments.lab import NOT_RUN, Claim, Verdict
 from experiments.lab.study import settings_table, summary, verdict_table, word
-from tests.support.studies import some
+from tests.support.studies import ALL, some
 
 
 def test_a_table_has_a_line_for_every_place():
@@ -57,3 +57,11 @@ def test_seeds_that_diverged_are_counted_and_not_left_out():
     (row,) = settings_table(rows).rows
     assert row[-2] == "18 diverged"
     assert settings_table(rows.assign(loss=[0.1, 0.4] * 10)).rows[0][-2] == "0.2"
+
+
+def test_a_quick_run_says_above_all_that_it_is_one(tmp_path):
+    rows = some([10.0], task="t", arm="a", length=5)
+    for quick in (True, False):
+        page = ALL["chrono"]._page(rows, [], tmp_path, {"quick": quick, "unfinished": ["b"]})
+        assert page.alarm.startswith("The quick form: few seeds") is quick
+        assert page.alarm.endswith("Not finished: b. The same command goes on.")

@@ -1,16 +1,19 @@
 """Sweeps from the command line: what is run once, and what the report says."""
 
 import io
+import itertools
 import json
+import math
 import re
 
 import jax
+import numpy as np
 import pytest
 from rich.console import Console
 
 from experiments.__main__ import main
 from experiments.lab import console
-from experiments.sweep import command, report, settings
+from experiments.sweep import command, picture, ranking, report, settings
 from seqcells import sweep
 
 SMALL = ["--steps", "4", "--segment", "2", "--static.hidden-size", "4", "--static.batch-size", "3"]
@@ -144,24 +147,78 @@ def test_a_wrong_command_says_what_was_expected(command, message, tmp_path, monk
     assert message in " ".join(capsys.readouterr().err.split())
 
 
-def ranked(*means, low=0.1, **more):
-    return [
-        {"lr": i, "mean": mean, "low": mean - low, "high": mean + low, "n": 3} | DONE | more
-        for i, mean in enumerate(means)
+def result_of(*configurations, metric="loss"):
+    """A sweep of one field, with the losses of the seeds of each value; NaN has diverged."""
+    rows = [
+        {"id": f"{lr}-{seed}", "lr": float(lr + 1), "seed": seed, "steps": 4, metric: value}
+        | {"status": "diverged" if math.isnan(value) else "done", "seconds": 1.0}
+        for lr, values in enumerate(configurations)
+        for seed, value in enumerate(values)
     ]
+    history = [{"id": row["id"], "step": 4, "metrics": {metric: row[metric]}} for row in rows]
+    return sweep.Result(tuple(rows), tuple(history), ("lr", "seed"), metric, "min")
 
 
-DONE = {"diverged": 0, "steps": 4.0}
-RESULT = sweep.Result(({"lr": 0}, {"lr": 1}), (), ("lr",), "loss", "min")
+NAN = math.nan
 
 
-def test_a_lead_that_may_be_chance_is_called_so():
-    assert "cannot be distinguished" not in report.headline(RESULT, ranked(1.0, 2.0))
-    assert "1 other cannot be distinguished" in report.headline(RESULT, ranked(1.0, 1.1))
-    assert "2 others cannot be distinguished" in report.headline(RESULT, ranked(1.0, 1.1, 1.2))
-    alone = ranked(1.0, 2.0, low=float("nan"), n=1)
-    assert "1 other cannot be distinguished" in report.headline(RESULT, alone)
-    assert "finite" in report.headline(RESULT, ranked(float("nan")))
+@pytest.mark.parametrize(
+    ("configurations", "said"),
+    [
+        (([1.0, 1.1, 0.9], [2.0, 2.1, 1.9]), None),
+        (([1.0, 1.1, 0.9], [1.05, 1.2, 0.95]), "1 other cannot be distinguished"),
+        (([1.0, 2.0], [1.1, 2.1], [1.2, 1.9]), "2 others cannot be distinguished"),
+        (([2e-5, 4e-5], [0.2, 0.5]), None),  # of the losses themselves, intervals overlap
+        (([1.0], [2.0]), "With one seed, it cannot be told"),
+        (([1.0, 1.1], [1.0, NAN]), None),  # who diverged is behind
+        (([1.0, NAN, NAN],), "2 of its seeds diverged"),
+        (([NAN, NAN],), "No configuration has a finite loss"),
+        (([-1.0, 1.0], [-0.9, 1.1]), "1 other cannot be distinguished"),
+    ],
+)
+def test_a_lead_that_may_be_chance_is_called_so(configurations, said):
+    result = result_of(*configurations)
+    text = report.headline(result, ranking.rank(result))
+    assert said in text if said else "distinguished" not in text
+
+
+def test_the_interval_of_a_loss_stays_above_0_and_is_of_the_logarithms():
+    best, other = ranking.rank(result_of([0.3, 0.5], [1e-5, 1e-3]))
+    assert best["mean"] == pytest.approx(1e-4)
+    assert 0 < best["low"] < 1e-5 < 1e-3 < best["high"]
+    assert (best["rank"], best["lr"], other["rank"], other["lr"]) == (1, 2.0, 2, 1.0)
+    (row,) = ranking.rank(result_of([-1.0, 1.0]))
+    assert (row["mean"], row["low"]) == (0, pytest.approx(-12.706, abs=1e-3))
+
+
+def test_a_configuration_that_diverged_has_no_curve_and_ruins_no_axis(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(picture.lab, "save", lambda figure, path: kept.append(figure))
+    result = result_of([0.1, 0.2], [NAN, NAN], [1e32, 0.3], [0.2, 0.25])
+    picture.draw(result, ranking.rank(result), tmp_path / "a.png")
+    curves, by_lr = kept[0].axes[:2]
+    (legend,) = kept[0].legends
+    names = [text.get_text() for text in legend.get_texts()]
+    assert names == ["1", "4", "3", "the best trial", "diverged"]
+    assert not curves.get_legend()
+    assert by_lr.get_ylim()[1] < 10
+    (crosses,) = [line for line in by_lr.lines if line.get_marker() == "x"]
+    assert sorted(crosses.get_xdata()) == [2.0, 2.0, 3.0]
+
+
+def test_a_surface_is_of_one_cell(monkeypatch, tmp_path):
+    rows, history = [], []
+    for cell, lr, gain in itertools.product(("a", "b"), (1.0, 2.0, 3.0), (1.0, 2.0, 3.0)):
+        value = lr * gain * (1 if cell == "b" else 100)
+        key = {"id": f"{cell}{lr}{gain}", "cell": cell, "lr": lr, "gain": gain}
+        rows.append(key | {"status": "done", "steps": 1, "loss": value, "seconds": 1.0})
+    result = sweep.Result(tuple(rows), tuple(history), ("cell", "lr", "gain"), "loss", "min")
+    kept = []
+    monkeypatch.setattr(picture.lab, "save", lambda figure, path: kept.append(figure))
+    picture.draw(result, ranking.rank(result), tmp_path / "a.png")
+    (surface,) = [axes for axes in kept[0].axes if axes.images]
+    assert surface.get_title(loc="left") == "cell b"
+    np.testing.assert_array_equal(surface.images[0].get_array(), np.outer([1, 2, 3], [1, 2, 3]))
 
 
 def test_curves_are_written_for_tensorboard(swept, tmp_path):
