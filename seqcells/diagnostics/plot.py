@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 OKABE_ITO = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
 GREY = "#808080"
 
+# Labels of ours need no LaTeX, which a user's matplotlibrc may ask for where there is none.
+PLAIN: dict[str, Any] = {"usetex": False, "parse_math": True}
+
 Curves = Mapping[str, ArrayLike] | ArrayLike
 
 
@@ -29,17 +32,20 @@ def gradient_by_lag(norms: Curves, ax: Axes | None = None) -> Axes:
 
     Args:
         norms: float[T, *B] by lag, as `gradient_by_lag` returns it; or several by name. The curve
-            of a batch is the geometric mean. Values that have underflowed are left out.
+            of a batch is the geometric mean. Norms that have underflowed to 0 are left out; where
+            one is not finite, the curve has a gap.
         ax: where to draw; new axes if None.
 
     Returns:
         The axes.
     """
     ax = _axes(ax)
-    for colour, name, values in _curves(norms):
+    for look, name, values in _curves(norms):
         rows = _rows("norms", values)
-        logs = np.log(np.where(rows > 0, rows, np.nan))
-        _band(ax, np.exp(logs), np.exp(_over(np.nanmean, logs)), colour, name)
+        known = np.isfinite(rows)
+        logs = np.log(np.where(known & (rows > 0), rows, np.nan))
+        middle = np.where(np.all(known, axis=1), np.exp(_over(np.nanmean, logs)), np.nan)
+        _band(ax, np.exp(logs), middle, look, name)
     ax.set_yscale("log")
     _label(ax, "lag k (steps)", r"$\|\partial L/\partial h_{T-1-k}\|_2$")
     return ax
@@ -63,12 +69,14 @@ def singular_values_by_lag(
     """
     ax = _axes(ax)
     rows = _rows("log_values", log_values) / np.log(10)
-    rows = np.where(np.isfinite(rows), rows, np.nan)
+    lost = _not_finite(np.where(np.isneginf(rows), 0, rows))
+    known = ~np.any(np.isnan(rows) | np.isposinf(rows), axis=1)
+    rows = np.where(np.isfinite(rows) & known[:, None], rows, np.nan)
     lags = np.arange(len(rows))
     for low, high, label, alpha in ((0, 100, "all", 0.15), (25, 75, "middle half", 0.35)):
         lower, upper = (_over(np.nanpercentile, rows, q) for q in (low, high))
         ax.fill_between(lags, lower, upper, color=OKABE_ITO[0], alpha=alpha, lw=0, label=label)
-    ax.plot(lags, _over(np.nanmedian, rows), color=OKABE_ITO[0], label="median")
+    ax.plot(lags, _over(np.nanmedian, rows), color=OKABE_ITO[0], label=f"median{lost}")
     if bound is not None:
         limit = np.asarray(bound, float)
         if limit.shape != lags.shape:
@@ -90,12 +98,12 @@ def gates(values: Curves, ax: Axes | None = None) -> Axes:
         The axes.
     """
     ax = _axes(ax)
-    for colour, name, one in _curves(values):
-        flat = np.ravel(np.asarray(one, float))
-        shares, edges = np.histogram(flat, bins=40, range=(0, 1))
+    for look, name, one in _curves(values):
+        flat = np.ravel(one)
+        shares, edges = np.histogram(flat[np.isfinite(flat)], bins=40, range=(0, 1))
         shares = shares / max(flat.size, 1)
-        ax.stairs(shares, edges, color=colour, fill=True, alpha=0.2)
-        ax.stairs(shares, edges, color=colour, lw=1.5, label=name)
+        ax.stairs(shares, edges, color=look["color"], fill=True, alpha=0.2)
+        ax.stairs(shares, edges, **look, lw=1.5, label=name)
     ax.set(xlim=(0, 1), ylim=(0, None))
     _label(ax, "gate value", "share of steps and units")
     return ax
@@ -112,14 +120,14 @@ def gate_means(values: Curves, ax: Axes | None = None) -> Axes:
         The axes.
     """
     ax = _axes(ax)
-    for colour, name, one in _curves(values):
-        units = np.asarray(one, float)
-        units = units.reshape(-1, units.shape[-1])
+    count = len(values) if isinstance(values, Mapping) else 1
+    for i, (look, name, one) in enumerate(_curves(values)):
+        units = one.reshape(-1, one.shape[-1])
         units = units[:, np.argsort(units.mean(axis=0))]
-        ranks = np.arange(1, units.shape[1] + 1)
+        ranks = np.arange(1, units.shape[1] + 1) + 0.6 * ((i + 0.5) / count - 0.5)  # side by side
         low, high = np.percentile(units, (10, 90), axis=0)
-        ax.vlines(ranks, low, high, color=colour, alpha=0.35)
-        ax.plot(ranks, units.mean(axis=0), "o", ms=4, color=colour, label=name)
+        ax.vlines(ranks, low, high, color=look["color"], alpha=0.35)
+        ax.plot(ranks, units.mean(axis=0), "o", ms=4, color=look["color"], label=name)
     ax.set_ylim(-0.02, 1.02)
     _label(ax, "unit, by its mean", "gate value: mean, 1st to 9th decile", above=True)
     return ax
@@ -136,10 +144,10 @@ def timescales(steps: Curves, ax: Axes | None = None) -> Axes:
         The axes. The abscissa, time, is logarithmic.
     """
     ax = _axes(ax)
-    for colour, name, one in _curves(steps):
-        ranked = np.sort(np.ravel(np.asarray(one, float)))
-        shares = np.arange(1, ranked.size + 1) / ranked.size
-        ax.step(ranked, shares, where="post", color=colour, label=name)
+    for look, name, one in _curves(steps):
+        ranked = np.sort(np.ravel(one))  # those that are infinite or NaN come last, off the axis
+        shares = np.arange(1, ranked.size + 1) / max(ranked.size, 1)
+        ax.step(ranked, shares, where="post", **look, label=name)
     ax.set_xscale("log")
     ax.set_ylim(0, 1.02)
     _label(ax, "timescale (steps)", "share at or below")
@@ -158,10 +166,10 @@ def lyapunov_spectrum(exponents: Curves, ax: Axes | None = None) -> Axes:
     """
     ax = _axes(ax)
     ax.axhline(0, color=GREY, lw=1)
-    for colour, name, one in _curves(exponents):
-        ranked = np.sort(np.ravel(np.asarray(one, float)))[::-1]
-        ranks = np.arange(1, ranked.size + 1)
-        ax.plot(ranks, ranked, "o-", ms=3, lw=1, color=colour, label=name)
+    for look, name, one in _curves(exponents):
+        ranked = -np.sort(-np.ravel(one))  # NaN last
+        ax.plot(np.arange(1, ranked.size + 1), ranked, marker="o", ms=3, lw=1, **look, label=name)
+    ax.locator_params("x", integer=True)
     _label(ax, "index i", r"Lyapunov exponent $\lambda_i$ (nats a step)")
     return ax
 
@@ -197,30 +205,54 @@ def trainability(
             f"got {list(share.shape)}"
         )
     ax = _axes(ax)
+    rc_context = _check.extra("matplotlib", "seqcells[plot]").rc_context
     ax.set_facecolor("white")  # shows where there was no run, in any style
     mesh = ax.pcolormesh(x, y, share, shading="nearest", cmap="cividis", vmin=0, vmax=1)
-    ax.figure.colorbar(mesh, ax=ax, label="share of runs that succeeded")
+    with rc_context({"text.usetex": False}):
+        _settle((bar := ax.figure.colorbar(mesh, ax=ax)).ax)
+    bar.set_label("share of runs that succeeded", **PLAIN)
     if theory is not None:
         limits = ax.get_ylim()
         ax.plot(x, np.asarray(theory, float), color=OKABE_ITO[2], lw=2.5, label="theory")
         ax.set_ylim(limits)
-        ax.legend()
-    ax.set(xlabel=labels[0], ylabel=labels[1])
+        _legend(ax, frameon=True)
+    ax.set_xlabel(labels[0], **PLAIN)
+    ax.set_ylabel(labels[1], **PLAIN)
     return ax
 
 
 def _axes(ax: Axes | None) -> Axes:
+    """Return the axes given, or new ones whose numbers need no LaTeX either."""
     if ax is not None:
         return ax
     plt = _check.extra("matplotlib.pyplot", "seqcells[plot]")
-    return plt.subplots(figsize=(5.2, 3.4), layout="constrained")[1]
+    with plt.rc_context({"text.usetex": False}):
+        return _settle(plt.subplots(figsize=(5.2, 3.4), layout="constrained")[1])
 
 
-def _curves(curves: Curves) -> Iterator[tuple[str, str, ArrayLike]]:
-    """Yield a colour, a name and the values of every curve; the name of a single one is empty."""
+def _settle(ax: Axes) -> Axes:
+    """Make the first tick of each axis, after which all others are made."""
+    for axis in (ax.xaxis, ax.yaxis):
+        _ = axis.get_major_ticks(1), axis.get_minor_ticks(1)
+    return ax
+
+
+def _curves(curves: Curves) -> Iterator[tuple[dict[str, Any], str, np.ndarray]]:
+    """Yield the look, name and values of every curve; the name of a single one is empty.
+
+    A name says how many of the values cannot be drawn.
+    """
     named = curves if isinstance(curves, Mapping) else {"": curves}
-    for colour, (name, values) in zip(itertools.cycle(OKABE_ITO), named.items(), strict=False):
-        yield colour, name, values
+    looks = ({"color": colour, "ls": dashes} for dashes in ("-", "--", ":") for colour in OKABE_ITO)
+    for look, (name, values) in zip(itertools.cycle(looks), named.items(), strict=False):
+        array = np.asarray(values, float)
+        yield look, f"{name}{_not_finite(array)}".strip(), array
+
+
+def _not_finite(values: np.ndarray) -> str:
+    """Say which share of values is not finite; nothing where all are."""
+    many = np.sum(~np.isfinite(values))
+    return f" ({max(round(100 * many / values.size), 1)} % not finite)" if many else ""
 
 
 def _rows(name: str, values: ArrayLike) -> np.ndarray:
@@ -239,22 +271,30 @@ def _over(statistic: Callable[..., np.ndarray], rows: np.ndarray, *args: float) 
     return result
 
 
-def _band(ax: Axes, rows: np.ndarray, middle: np.ndarray, colour: str, name: str) -> None:
+def _band(ax: Axes, rows: np.ndarray, middle: np.ndarray, look: dict[str, Any], name: str) -> None:
     lags = np.arange(len(rows))
     if rows.shape[1] > 1:
         lower, upper = _over(np.nanmin, rows), _over(np.nanmax, rows)
-        ax.fill_between(lags, lower, upper, color=colour, alpha=0.2, lw=0)
-    ax.plot(lags, middle, color=colour, lw=1.5, label=name)
+        ax.fill_between(lags, lower, upper, color=look["color"], alpha=0.2, lw=0)
+    ax.plot(lags, middle, **look, lw=1.5, label=name)
 
 
 def _label(ax: Axes, x: str, y: str, *, above: bool = False) -> None:
     """Label the axes, and named curves; the legend of crowded axes goes above them."""
-    ax.set(xlabel=x, ylabel=y)
+    ax.set_xlabel(x, **PLAIN)
+    ax.set_ylabel(y, **PLAIN)
     ax.grid(color=GREY, alpha=0.2, lw=0.5)
     ax.set_axisbelow(True)
-    if not ax.get_legend_handles_labels()[1]:
-        return
-    if above:
-        ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1), ncols=4)
+    names = ax.get_legend_handles_labels()[1]
+    if names and (above or len(names) > 4):
+        columns = max(1, min(4, 80 // (max(map(len, names)) + 7)))  # that fit in a row
+        _legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize="small")
     else:
-        ax.legend(frameon=False, loc="best")
+        _legend(ax)
+
+
+def _legend(ax: Axes, **how: Any) -> None:
+    """Draw a legend, where a curve has a name."""
+    shown = ax.legend(**{"frameon": False, **how}) if ax.get_legend_handles_labels()[1] else None
+    for text in shown.get_texts() if shown else ():
+        text.set(**PLAIN)

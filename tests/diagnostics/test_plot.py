@@ -6,6 +6,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 
 from seqcells.diagnostics import plot
 
@@ -74,10 +75,73 @@ def test_gradients_are_drawn_by_lag_with_the_range_of_a_batch():
     np.testing.assert_allclose((heights.min(), heights.max()), (0.5**8, 2))
 
 
-@pytest.mark.parametrize("lost", [0.0, np.nan])
-def test_what_has_underflowed_is_left_out_without_a_warning(lost):
+def test_what_has_underflowed_is_left_out_without_a_warning():
+    norms = np.array([[1.0, 1.0], [0.1, 0.0], [0.0, 0.0]])
+    ax = plot.gradient_by_lag(norms)
+    np.testing.assert_allclose(data(ax.lines[0]), [1, 0.1, np.nan])
+    assert ax.get_legend() is None
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_what_is_not_finite_is_a_gap_that_is_named(lost):
     norms = np.array([[1.0, 1.0], [0.1, lost], [lost, lost]])
-    np.testing.assert_allclose(data(plot.gradient_by_lag(norms).lines[0]), [1, 0.1, np.nan])
+    ax = plot.gradient_by_lag({"a": norms})
+    np.testing.assert_allclose(data(ax.lines[0]), [1, np.nan, np.nan])
+    assert legend(ax) == ["a (50 % not finite)"]
+    logs = np.zeros((3, 4))
+    logs[1, 0], logs[2, 0] = -np.inf, lost  # a singular value of 0 is no fault
+    ax = plot.singular_values_by_lag(logs)
+    np.testing.assert_allclose(data(ax.lines[0]), [0, 0, np.nan])
+    assert legend(ax)[2] == "median (8 % not finite)"
+
+
+@pytest.mark.parametrize("name", ["gates", "gate_means", "timescales", "lyapunov_spectrum"])
+def test_values_that_cannot_be_drawn_are_counted(name):
+    values = np.full((4, 250), 0.5)
+    values[0, 0] = np.nan
+    ax = getattr(plot, name)({"a": values, "b": values[1:]})
+    assert legend(ax) == ["a (1 % not finite)", "b"]
+    ax.figure.canvas.draw()
+    assert legend(getattr(plot, name)(values)) == ["(1 % not finite)"]
+
+
+def test_shares_and_ranks_are_those_of_all_values():
+    values = np.array([np.nan, 1.0, 2.0, 3.0])
+    np.testing.assert_allclose(data(plot.timescales(values).lines[0])[:3], [0.25, 0.5, 0.75])
+    shares = plot.gates({"z": values / 4}).patches[-1].get_data().values
+    assert shares.sum() == 0.75
+    curve = plot.lyapunov_spectrum(values).lines[1]
+    np.testing.assert_allclose(data(curve), [3, 2, 1, np.nan])
+
+
+@pytest.mark.parametrize("name", [*DRAWN, "trainability"])
+def test_a_matplotlibrc_that_asks_for_latex_where_there_is_none(name, monkeypatch):
+    monkeypatch.setenv("PATH", "")
+    with plt.rc_context({"text.usetex": True, "text.parse_math": False}):
+        ax = plot.trainability(*SURFACE) if name == "trainability" else drawn(name)
+        ax.figure.canvas.draw()
+    shown = (text for text in ax.figure.findobj(Text) if text.get_visible() and text.get_text())
+    assert not any(text.get_usetex() for text in shown)
+
+
+def drawn(name):
+    return getattr(plot, name)(DRAWN[name][0])
+
+
+def test_the_legend_of_many_curves_hides_none_and_no_two_look_alike():
+    ax = plot.gradient_by_lag({f"cell {i}": np.ones(9) for i in range(10)})
+    ax.figure.canvas.draw()
+    below = ax.get_legend().get_window_extent().y0
+    assert below >= ax.get_window_extent().y1 - 1
+    assert ax.get_legend().get_window_extent().x1 <= ax.figure.bbox.x1
+    assert len({(line.get_color(), line.get_linestyle()) for line in ax.lines}) == 10
+
+
+def test_gates_of_one_unit_stand_side_by_side():
+    values = np.full((3, 2), 0.5)
+    ax = plot.gate_means({"r": values, "z": values})
+    places = [line.get_xdata() for line in ax.lines]
+    np.testing.assert_allclose(places[0] + 0.3, places[1])
 
 
 def test_singular_values_are_drawn_in_powers_of_ten_beneath_their_bound():
