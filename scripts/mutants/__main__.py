@@ -73,13 +73,13 @@ def _line(name: str, outcome: Outcome) -> str:
 def _load() -> dict[str, Outcome]:
     if not RESULTS.exists():
         return {}
-    return {name: Outcome(*row) for name, row in json.loads(RESULTS.read_text()).items()}
+    return {name: Outcome(*row) for name, row in json.loads(RESULTS.read_text("utf-8")).items()}
 
 
 def _save(outcomes: dict[str, Outcome]) -> None:
     RESULTS.parent.mkdir(exist_ok=True)
     part = RESULTS.with_suffix(".part")
-    part.write_text(json.dumps(outcomes, indent=1))
+    part.write_text(json.dumps(outcomes, indent=1), encoding="utf-8")
     part.replace(RESULTS)
 
 

@@ -32,7 +32,7 @@ def read(folder: Path = TABLES) -> dict[str, Mutant]:
     """
     mutants: dict[str, Mutant] = {}
     for path in sorted(folder.glob("*.toml")):
-        for name, row in tomllib.loads(path.read_text()).items():
+        for name, row in tomllib.loads(path.read_text("utf-8")).items():
             if name in mutants:
                 raise ValueError(f"{path}: expected a name of its own, got {name} again")
             mutants[name] = Mutant(path.stem, row["file"], row["old"], row["new"], (*row["tests"],))
@@ -41,7 +41,7 @@ def read(folder: Path = TABLES) -> dict[str, Mutant]:
 
 def why_wrong(mutant: Mutant, root: Path = ROOT) -> str | None:
     """Return why a mutant is no longer one, or None: the code has moved on, or a test has."""
-    source = (root / mutant.file).read_text()
+    source = (root / mutant.file).read_text("utf-8")
     if source.count(mutant.old) != 1:
         return f"{mutant.file} has the old text {source.count(mutant.old)} times"
     if mutant.old == mutant.new or not mutant.tests:
@@ -50,7 +50,7 @@ def why_wrong(mutant: Mutant, root: Path = ROOT) -> str | None:
         compile(mutant.change(source), mutant.file, "exec")
     for test in mutant.tests:
         path, _, function = test.partition("::")
-        if not (root / path).is_file() or f"def {function}" not in (root / path).read_text():
+        if not (root / path).is_file() or f"def {function}" not in (root / path).read_text("utf-8"):
             return f"{test} is not there"
     return None
 

@@ -54,7 +54,13 @@ def run(tree: Path, tests: tuple[str, ...]) -> tuple[str, str]:
     env = os.environ | {"PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
-            command, cwd=tree, env=env, capture_output=True, text=True, timeout=SECONDS, check=False
+            command,
+            cwd=tree,
+            env=env,
+            capture_output=True,
+            encoding="utf-8",
+            timeout=SECONDS,
+            check=False,
         )
     except subprocess.TimeoutExpired:
         return "hung", f"after {SECONDS} s"
@@ -69,12 +75,12 @@ def run(tree: Path, tests: tuple[str, ...]) -> tuple[str, str]:
 def attempt(mutant: Mutant, tree: Path, *, all_tests: bool = False) -> Outcome:
     """Try a mutant in a copy of the tree, which is then as it was."""
     path, start = tree / mutant.file, time.monotonic()
-    source = path.read_text()
+    source = path.read_text("utf-8")
     try:
-        path.write_text(mutant.change(source))
+        path.write_text(mutant.change(source), encoding="utf-8")
         status, by = run(tree, mutant.tests)
         if status == "survived" and all_tests:
             status, by = run(tree, ())
     finally:
-        path.write_text(source)
+        path.write_text(source, encoding="utf-8")
     return Outcome(digest(mutant), status, by, round(time.monotonic() - start, 1))

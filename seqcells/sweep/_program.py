@@ -136,7 +136,7 @@ def available() -> int:
 
 def _free_on_host() -> int:
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
     except OSError:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     kilobytes = {name: value for name, value, *_ in (line.split() for line in lines)}
@@ -147,7 +147,9 @@ def _free_in_container() -> int:
     """Bytes left below the memory limit of the container."""
     group = Path("/sys/fs/cgroup")
     try:
-        limit, used = ((group / name).read_text() for name in ("memory.max", "memory.current"))
+        limit, used = (
+            (group / name).read_text("utf-8") for name in ("memory.max", "memory.current")
+        )
         return int(limit) - int(used)
     except (OSError, ValueError):  # no container, or one without a limit ("max")
         return 1 << 62

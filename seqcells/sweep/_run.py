@@ -140,7 +140,7 @@ def _train(
     def result() -> Result:
         return Result.of(trials, *store.everything(), metric=plan.metric, mode=plan.mode)
 
-    with deferred() as stop, store.open():
+    with deferred() as stop, store.locked():
         if on_start is not None:
             on_start()
         try:

@@ -43,7 +43,7 @@ class Memory:
         self.widths: dict[str, tuple[int, int]] = {}
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Lock the store for this run, and read what is in it."""
         yield
 
@@ -107,7 +107,7 @@ class Folder(Memory):
         self.config = self._checkpoint.as_json("config", config)
 
     @contextlib.contextmanager
-    def open(self) -> Iterator[None]:
+    def locked(self) -> Iterator[None]:
         """Lock the folder and read it; process 0 locks all of `out`.
 
         Raises:

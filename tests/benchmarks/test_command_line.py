@@ -63,7 +63,7 @@ BENCHMARK = Benchmark(
 def nothing(tmp_path, monkeypatch, capsys):
     """Run a benchmark that is one file in the folder of benchmarks."""
     (folder := tmp_path / "suites").mkdir()
-    (folder / "nothing.py").write_text(BENCHMARK)
+    (folder / "nothing.py").write_text(BENCHMARK, encoding="utf-8")
     monkeypatch.setattr(suites, "__path__", [str(folder)])
     out = tmp_path / "out"
 
@@ -80,12 +80,12 @@ def test_one_file_is_a_benchmark_and_a_run_replaces_the_groups_it_measured(nothi
     assert "group 1 of 2" not in shown.err
     code, shown, table = nothing("--names", "b", "d", "--ms", "2")
     assert code == 0
-    lines = [line.split(",")[:3] for line in table.read_text().splitlines()]
+    lines = [line.split(",")[:3] for line in table.read_text("utf-8").splitlines()]
     assert lines == [
         ["group", "contestant", "ms"],
         *(["a", "c", "1"], ["b", "c", "2"], ["d", "c", "2"]),
     ]
-    page = table.with_suffix(".md").read_text()
+    page = table.with_suffix(".md").read_text("utf-8")
     assert page.startswith("# Nothing\n\ntext\n\n- machine ")
     assert page.count("| 2.00 |") == 2
     assert f"Tables: {table}, {table.with_suffix('.md')}" in shown.out
@@ -104,7 +104,7 @@ def test_an_interrupted_run_keeps_what_is_finished(nothing):
     code, shown, table = nothing("--names", "b", "--ms", "1000")
     assert code == 130
     assert "Stopped. The groups that are finished are in the tables." in shown.err
-    assert len(table.read_text().splitlines()) == 2
+    assert len(table.read_text("utf-8").splitlines()) == 2
 
 
 def test_settings_of_a_benchmark_are_checked_before_its_session(nothing):

@@ -80,7 +80,7 @@ def test_a_table_is_replaced_group_by_group(tmp_path):
 def test_a_file_that_is_no_such_table_is_named_in_the_error(tmp_path):
     assert tables.read(tmp_path / "none.csv", ["ms"]) == []
     for name, text in (("empty.csv", ""), ("other.csv", "cell\nGRU\n")):
-        (tmp_path / name).write_text(text)
+        (tmp_path / name).write_text(text, encoding="utf-8")
         with pytest.raises(BadInput, match=rf"{name}: expected .*; move it away"):
             tables.read(tmp_path / name, ["cell", "ms"])
 

@@ -27,7 +27,7 @@ def python(*arguments, **env):
     """Run a command as a user does: it pins its process, so not in this one."""
     line = [sys.executable, "-m", "benchmarks", *map(str, arguments)]
     return subprocess.run(
-        line, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False,
+        line, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=300, check=False,
         env=os.environ | env,
     )  # fmt: skip
 
@@ -126,7 +126,9 @@ def finished(tmp_path_factory):
     """A run as a user makes it, where Haiku is not installed."""
     away, out = (tmp_path_factory.mktemp(name) for name in ("away", "results"))
     out = out / "[b] results [/b]"
-    (away / "haiku.py").write_text('raise ModuleNotFoundError("No module named haiku")')
+    (away / "haiku.py").write_text(
+        'raise ModuleNotFoundError("No module named haiku")', encoding="utf-8"
+    )
     options = ["--cells", "RNN", "--peers", "naive", "linen", "haiku"]
     line = ["peers", "--shape", "2,5,3,4", *options, "--seconds", "0.01", "--out", out]
     done = python(*line, PYTHONPATH=str(away))
@@ -152,7 +154,7 @@ def test_a_run_leaves_a_row_for_each_contestant_and_a_page(finished):
     timed = frame[frame["contestant"] != compare.LIMIT]
     assert (timed["temp_mib"] > 0).all()
     assert (timed["compile_s"] > 0).all()
-    page = (out / "peers-cpu-1core.md").read_text()
+    page = (out / "peers-cpu-1core.md").read_text("utf-8")
     assert page in shown
     assert "| RNN  | 2x5x3x4 | 2,5,3,4 |" in page
 
@@ -176,7 +178,7 @@ def test_the_page_of_speed_shows_what_the_table_says():
     rows = [r for r in peers.BENCHMARK.read(path) if r["best"] in (True, "True")]
     found = {(r["shape"], r["cell"], r["what"]): f"{r['ratio']:.2f}" for r in rows}
     order = [(cell, what) for cell in ("RNN", "GRU", "LSTM") for what in ("forward", "training")]
-    page = (ROOT / "docs" / "speed.md").read_text()
+    page = (ROOT / "docs" / "speed.md").read_text("utf-8")
     shown = {line.split(":")[0][2:]: line for line in page.splitlines() if line.startswith("| S")}
     for shape in SHAPES:
         cells = [cell.strip() for cell in shown[shape].split("|")[2:-1]]

@@ -139,7 +139,7 @@ def test_a_generation_is_on_the_disk_before_it_has_its_name(saved, monkeypatch):
 
 
 def test_the_manifest_has_what_it_promises(saved):
-    text = (generations(saved)[-1] / "manifest.json").read_text()
+    text = (generations(saved)[-1] / "manifest.json").read_text("utf-8")
     manifest = json.loads(text)["content"]
     config = json.loads(json.dumps(CONFIG))
     digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()
@@ -215,12 +215,12 @@ def test_wrong_values_from_orbax_are_detected(saved, monkeypatch):
 def reseal(generation, change=lambda content: None):
     """Write a manifest that agrees with the files, as an attacker would."""
     path = generation / "manifest.json"
-    content = json.loads(path.read_text())["content"]
+    content = json.loads(path.read_text("utf-8"))["content"]
     for name, one in content["files"].items():
         data = (generation / name).read_bytes()
         one.update(size=len(data), sha256=hashlib.sha256(data).hexdigest())
     change(content)
-    path.write_text(_files.seal(content))
+    path.write_text(_files.seal(content), encoding="utf-8")
 
 
 HOSTILE = {
@@ -238,7 +238,7 @@ def test_an_array_that_is_not_as_like_needs_it_is_never_opened(saved, kind, monk
     change, reason = HOSTILE[kind]
     for generation in generations(saved):
         path = generation / "arrays" / "0" / ".zarray"
-        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+        path.write_text(json.dumps(json.loads(path.read_text("utf-8")) | change), encoding="utf-8")
         reseal(generation)
     with pytest.raises(CheckpointError, match=reason):
         saved.load(TREE)
@@ -272,7 +272,7 @@ def test_a_forged_manifest_is_refused_or_harmless(saved, kind):
 @pytest.mark.parametrize("text", ["[" * 100_000, "1" * 2_000_000, "{}", "\x00", '"a"'])
 def test_a_manifest_of_rubbish_is_refused(saved, text):
     for generation in generations(saved):
-        (generation / "manifest.json").write_text(text)
+        (generation / "manifest.json").write_text(text, encoding="utf-8")
     with pytest.raises(CheckpointError, match=r"manifest.json (cannot be read|is longer than)"):
         saved.load(TREE)
 
@@ -280,15 +280,15 @@ def test_a_manifest_of_rubbish_is_refused(saved, text):
 @pytest.mark.parametrize(("was", "is_now"), [('"step": 2', '"step": 3'), ("{", "{ ")])
 def test_a_changed_manifest_is_refused(saved, was, is_now):
     _, new = generations(saved)
-    text = (new / "manifest.json").read_text()
-    (new / "manifest.json").write_text(text.replace(was, is_now))
+    text = (new / "manifest.json").read_text("utf-8")
+    (new / "manifest.json").write_text(text.replace(was, is_now), encoding="utf-8")
     with pytest.warns(UserWarning, match=r"manifest.json is not what was written"):
         assert saved.load(TREE).step == 1
 
 
 def test_files_that_do_not_belong_there_are_refused(saved):
     old, new = generations(saved)
-    (new / "arrays" / "code.py").write_text("raise SystemExit")
+    (new / "arrays" / "code.py").write_text("raise SystemExit", encoding="utf-8")
     (old / "arrays" / "0" / "0").unlink()
     (old / "arrays" / "0" / "0").symlink_to("/dev/zero")
     refusal = r"code\.py does not belong there.*0 is not a regular file"
@@ -375,7 +375,7 @@ def test_a_lock_is_freed_when_a_run_fails(saved):
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
-    (tmp_path / "run").write_text("")
+    (tmp_path / "run").write_text("", encoding="utf-8")
     with pytest.raises(CheckpointError, match="run: cannot be locked"):
         Checkpoints(tmp_path / "run", {}).save(1, TREE)
 
@@ -524,7 +524,7 @@ print("held")
 
 def test_sharded_arrays_come_back_sharded_as_like_and_orbax_is_imported_late():
     run = [sys.executable, "-c", SPLIT]
-    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    done = subprocess.run(run, capture_output=True, encoding="utf-8", check=False)
     assert done.stdout == "held\n", done.stderr
 
 

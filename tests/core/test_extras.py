@@ -15,7 +15,9 @@ from seqcells import _check
 from seqcells.engines import ENGINES
 
 ROOT = Path(__file__).parents[2]
-EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"][
+    "optional-dependencies"
+]
 SOURCES = [p for top in ("seqcells", "experiments", "benchmarks", "scripts")
            for p in sorted((ROOT / top).rglob("*.py"))]  # fmt: skip
 
@@ -34,7 +36,7 @@ def test_a_module_that_is_missing_is_named_with_what_installs_it(module, gone):
 
 
 def test_what_an_installed_module_lacks_is_named_by_its_own_error(tmp_path, monkeypatch):
-    (tmp_path / "lacking_one.py").write_text("import nothing_here")
+    (tmp_path / "lacking_one.py").write_text("import nothing_here", encoding="utf-8")
     monkeypatch.syspath_prepend(str(tmp_path))
     with pytest.raises(ModuleNotFoundError, match=r"^No module named 'nothing_here'$"):
         _check.extra("lacking_one", "seqcells[sweep]")
@@ -43,9 +45,9 @@ def test_what_an_installed_module_lacks_is_named_by_its_own_error(tmp_path, monk
 
 def test_every_hint_names_an_extra_that_there_is_and_survives_zsh():
     """A bracket that is not quoted is a pattern to zsh."""
-    text = "\n".join(path.read_text() for path in SOURCES)
+    text = "\n".join(path.read_text("utf-8") for path in SOURCES)
     pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")]
-    text += "\n".join(page.read_text() for page in pages)
+    text += "\n".join(page.read_text("utf-8") for page in pages)
     hints = re.findall(r"pip install (?:-e )?([^\s{]*\[[^\n`]*?\]\S*)", text)
     assert len(hints) > 8
     for hint in hints:

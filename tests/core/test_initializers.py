@@ -132,7 +132,7 @@ print("done")
 def test_many_cells_drawn_at_once_end():
     """A batched QR decomposition (jaxlib 0.10.2, two cores) waits for ever within 400 calls."""
     command = [sys.executable, "-c", MANY]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=120, check=False)
     assert done.stdout == "done\n", done.stderr
 
 

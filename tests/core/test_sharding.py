@@ -161,7 +161,9 @@ def run(root, *parts):
     """Run parts in a process of its own, whose CPU is two devices."""
     env = os.environ | {"JAX_PLATFORMS": "cpu"}
     command = [sys.executable, "-c", "".join((HEAD, *parts))]
-    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=root, check=False)
+    done = subprocess.run(
+        command, capture_output=True, encoding="utf-8", env=env, cwd=root, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

@@ -97,7 +97,7 @@ print(json.dumps(plain(result.rows)))
 def script(tmp_path):
     def write(text):
         path = tmp_path / "script.py"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         return path
 
     return write
@@ -123,10 +123,10 @@ def test_trials_are_shared_without_a_collective_by_the_same_command(
     tables = [json.loads(out.splitlines()[-1]) for out in outs]
     assert all(table == tables[0] for table in tables)
     assert [row["status"] for row in tables[0]] == ["done"] * 4 + ["diverged"] * 4
-    assert (tmp_path / "out" / "results.csv").read_text().count("done") == 4
+    assert (tmp_path / "out" / "results.csv").read_text("utf-8").count("done") == 4
     for rank in range(count):
         folder = tmp_path / "out" / f"process-{rank}-of-{count}"
-        assert len((folder / "trials.jsonl").read_text().splitlines()) == 8 // count
+        assert len((folder / "trials.jsonl").read_text("utf-8").splitlines()) == 8 // count
 
 
 @pytest.fixture
@@ -273,7 +273,9 @@ def launch(monkeypatch, capsys):
 def test_a_script_or_a_module_gets_its_own_arguments(kind, tmp_path, launch, monkeypatch):
     (tmp_path / "some" / "deep").mkdir(parents=True)
     for name in ("one.py", "some/__init__.py", "some/deep/__init__.py", "some/deep/__main__.py"):
-        (tmp_path / name).write_text("import sys\nif __name__ == '__main__': print(sys.argv)")
+        (tmp_path / name).write_text(
+            "import sys\nif __name__ == '__main__': print(sys.argv)", encoding="utf-8"
+        )
     monkeypatch.syspath_prepend(str(tmp_path))
     ways = {
         "script": [tmp_path / "one.py"],
@@ -289,7 +291,7 @@ def test_a_script_or_a_module_gets_its_own_arguments(kind, tmp_path, launch, mon
 
 
 def test_what_cannot_start_is_one_line_before_any_waiting(launch, tmp_path):
-    (tmp_path / "a.py").write_text("")
+    (tmp_path / "a.py").write_text("", encoding="utf-8")
     with socket.create_server(("", 0)) as one:
         port = one.getsockname()[1]
         distributed.global_state.client = None  # as before the start; the fixture restores it

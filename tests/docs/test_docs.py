@@ -38,7 +38,7 @@ WITH_EXAMPLES += ["interop.file", "interop.onnx", "interop.torch"]
 
 
 def blocks(page, language="python"):
-    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.S | re.M)
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text("utf-8"), re.S | re.M)
 
 
 SLOW = {"diagnostics._layers", "remedies", "diagnostics._float64", "_mean_field", "layers.stack"}
@@ -78,16 +78,20 @@ PATHS = r"`((?:\w[\w.-]*/)+[\w.-]*)`"  # a folder or a file in one of the folder
 @pytest.mark.parametrize("page", MAPS, ids=[page.name for page in MAPS])
 def test_the_paths_and_names_of_a_map_are_there(page):
     """A row "`cells/gru.py`: `init`" claims that the file defines this name."""
-    text = page.read_text()
+    text = page.read_text("utf-8")
     assert [path for path in re.findall(PATHS, text) if not (ROOT / path).exists()] == []
     for path, names in re.findall(PATHS + r": ((?:`\w+`(?:, )?)+)", text):
         for name in re.findall(r"\w+", names):
-            assert re.search(rf"^\s*(def |class )?{name}\b", (ROOT / path).read_text(), re.M), name
+            assert re.search(
+                rf"^\s*(def |class )?{name}\b", (ROOT / path).read_text("utf-8"), re.M
+            ), name
 
 
 def test_the_map_shows_every_room():
-    text = (ROOT / "docs" / "architecture.md").read_text()
-    top = subprocess.run(["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, text=True)
+    text = (ROOT / "docs" / "architecture.md").read_text("utf-8")
+    top = subprocess.run(
+        ["git", "ls-files", "*.py"], cwd=ROOT, capture_output=True, encoding="utf-8"
+    )
     files = [Path(line) for line in top.stdout.splitlines()]
     folders = {f"{file.parent}/" for file in files if len(file.parts) == 3} - {"tests/support/"}
     folders = {folder for folder in folders if not folder.startswith("tests/")}
@@ -143,7 +147,7 @@ def test_every_public_name_and_method_is_documented(name):
 
 def test_every_public_name_is_on_the_page_of_the_library():
     """By its name, or with all that its module imports."""
-    page = (ROOT / "docs" / "api.md").read_text()
+    page = (ROOT / "docs" / "api.md").read_text("utf-8")
     words = set(re.findall(r"\w+", page))
     whole = re.findall(r"automodule:: (.*)\n   :members:\n   :imported-members:", page)
     words |= {name for module in whole for name in vars(importlib.import_module(module))}
@@ -182,4 +186,6 @@ print("flax" in brought())
 
 def python(code):
     run = [sys.executable, "-W", "error", "-c", code]
-    return subprocess.run(run, capture_output=True, text=True, check=True, cwd=ROOT).stdout.strip()
+    return subprocess.run(
+        run, capture_output=True, encoding="utf-8", check=True, cwd=ROOT
+    ).stdout.strip()

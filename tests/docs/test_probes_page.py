@@ -9,7 +9,7 @@ import pytest
 
 from seqcells import probes
 
-PAGE = (Path(__file__).parents[2] / "docs" / "probes.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "probes.md").read_text("utf-8")
 ROWS = re.findall(r"^\| `(\w+)` \|(.*)\|(.*)\|(.*)\|(.*)\|(.*)\|$", PAGE, re.MULTILINE)
 TABLE = {name: [cell.strip() for cell in cells] for name, *cells in ROWS}
 KINDS = {name: kind for name, kind in vars(probes).items() if dataclasses.is_dataclass(kind)}

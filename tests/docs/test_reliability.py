@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 
 def table():
     """Rows of the page: number, scenario, what is required, command, tried, passed."""
-    lines = (ROOT / "docs" / "reliability.md").read_text().splitlines()
+    lines = (ROOT / "docs" / "reliability.md").read_text("utf-8").splitlines()
     cells = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
     rows = [row for row in cells if len(row) == 6 and row[0].isdigit()]
     return [(int(row[0]), row[3].strip("`"), row[4], row[5]) for row in rows]
@@ -47,13 +47,15 @@ def test_a_row_has_a_command_that_is_there_and_nothing_was_lost(number, command,
     assert passed == tried
     if command.startswith("pytest"):
         files, expression = parts(command)
-        text = "".join((ROOT / file).read_text() for file in files).replace(" ", "_")
+        text = "".join((ROOT / file).read_text("utf-8") for file in files).replace(" ", "_")
         words = set(re.findall(r"\w+", expression)) - {"and", "or", "not"}
         assert [word for word in words if word not in text] == []
     else:
         python, option, package, name, *_ = shlex.split(command)
         assert (python, option, package) == ("python", "-m", "scripts.chaos")
-        text = "".join(path.read_text() for path in (ROOT / "scripts" / "chaos").glob("*.py"))
+        text = "".join(
+            path.read_text("utf-8") for path in (ROOT / "scripts" / "chaos").glob("*.py")
+        )
         assert re.search(rf'^def {name}\(.*\n    """Row {number}: ', text, re.M)
 
 
@@ -61,7 +63,7 @@ def test_a_row_has_a_command_that_is_there_and_nothing_was_lost(number, command,
 def test_a_row_tries_as_many_cases_as_it_says():
     files = sorted({file for _, command, *_ in TESTS for file in parts(command)[0]})
     run = [sys.executable, "-m", "pytest", "--collect-only", "-q", "-n", "0", *files]
-    done = subprocess.run(run, capture_output=True, text=True, cwd=ROOT, check=False)
+    done = subprocess.run(run, capture_output=True, encoding="utf-8", cwd=ROOT, check=False)
     items = [line for line in done.stdout.splitlines() if "::" in line]
     for number, command, tried, _ in TESTS:
         chosen, expression = parts(command)
@@ -101,7 +103,7 @@ READS = {"load", "fromfile", "loadtxt", "genfromtxt"}  # of NumPy: what it reads
     ids=lambda p: p.stem,
 )
 def test_no_module_reads_what_may_be_code(path):
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             assert not {name.split(".")[0] for name in names} & FORBIDDEN

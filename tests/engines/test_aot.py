@@ -42,7 +42,7 @@ def tpu():
 
 
 def gpu():
-    text = TARGET.read_text()
+    text = TARGET.read_text("utf-8")
     return topologies.get_topology_desc(platform="cuda", topology="1x1x1", target_config=text)
 
 
@@ -163,7 +163,7 @@ def test_with_the_options_the_whole_program_is_one_graph(h200, tmp_path, dtype, 
         cell = sc.GRU(128, dtype=dtype)
         h200.compile(cell, sc.Deferred(), graded=graded, options=dumped | options)
         (path,) = tmp_path.glob("*thunk_sequence_after_thunk_passes.txt")
-        outermost = re.findall(r"^\d+: (\w+)", path.read_text(), re.MULTILINE)
+        outermost = re.findall(r"^\d+: (\w+)", path.read_text("utf-8"), re.MULTILINE)
         assert (outermost == ["kCommandBuffer"]) == graph
 
 
@@ -185,7 +185,7 @@ CELLS = {
 
 def assembly(folder):
     """The file of each of our kernels, by name."""
-    files = {path: path.read_text() for path in folder.glob("*.ptx")}
+    files = {path: path.read_text("utf-8") for path in folder.glob("*.ptx")}
     if not files and jax.__version_info__ >= (0, 11):
         pytest.skip("this jax leaves no PTX of a program that is compiled ahead of time")
     named = {path: re.search(r"\.entry (seqcells_\w+)\(", text) for path, text in files.items()}
@@ -199,7 +199,7 @@ def spilled(path, architecture="sm_90a"):
     root = Path(importlib.util.find_spec("nvidia").submodule_search_locations[0])
     command = [root / "cu13" / "bin" / "ptxas", "-v", f"-arch={architecture}", path]
     command += ["-o", os.devnull]
-    log = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+    log = subprocess.run(command, capture_output=True, encoding="utf-8", check=True).stderr
     return sum(map(int, re.findall(r"(\d+) bytes spill", log)))
 
 
@@ -253,7 +253,7 @@ def test_a_cluster_each_way_is_compiled_and_stays_in_registers(
     assert not loops(text)
     path = tmp_path / "kernel.ptx"
     for ptx in written.values():
-        path.write_text(ptx)
+        path.write_text(ptx, encoding="utf-8")
         for architecture in ("sm_90", "sm_100", "sm_120"):  # Hopper, and both that came after
             assert spilled(path, architecture) <= SPILLED
 
@@ -281,7 +281,7 @@ def test_products_are_multiplied_as_the_precision_says(h200, tmp_path, precision
     options = {"xla_dump_to": str(tmp_path)}
     h200.compile(sc.GRU(64), sc.PallasTriton(precision), graded=True, options=options)
     for path in assembly(tmp_path).values():
-        result = set(re.findall(r"mma\S*\.(bf16|tf32)\.", path.read_text()))
+        result = set(re.findall(r"mma\S*\.(bf16|tf32)\.", path.read_text("utf-8")))
         assert result == {"bfloat16": {"bf16"}, "float32": set()}.get(precision, {"tf32"})
 
 

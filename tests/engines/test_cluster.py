@@ -175,7 +175,9 @@ def test_every_operation_is_written_in_c_as_jax_computes_it():
         lines, (value,) = _scalar.statements(operation, (one, one), ["x", "y"])
         body = " ".join([*lines, f"return {value};"])
         source.append(f'extern "C" float run_{name}(float x, float y) {{ {body} }}')
-    library = emulator.build((emulator.HERE / "emulator.cuh").read_text() + "\n".join(source))
+    library = emulator.build(
+        (emulator.HERE / "emulator.cuh").read_text("utf-8") + "\n".join(source)
+    )
     for name, operation in OPERATIONS.items():
         run = getattr(library, f"run_{name}")
         run.argtypes, run.restype = [ctypes.c_float] * 2, ctypes.c_float

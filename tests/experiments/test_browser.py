@@ -106,12 +106,12 @@ def page(request, tmp_path_factory):
     settings = {"settings": dataclasses.asdict(study.quick)}
     if (kept / name / "results.csv").exists():
         shutil.copytree(kept / name, out, dirs_exist_ok=True)
-        settings = json.loads((out / "run.json").read_text())
+        settings = json.loads((out / "run.json").read_text("utf-8"))
     elif name == "horizon":
         write(out, TWO, **settings)
     else:
         worlds(study, study.quick)[-1].to_csv(out / "results.csv", index=False)
-        (out / "run.json").write_text(json.dumps(settings))
+        (out / "run.json").write_text(json.dumps(settings), encoding="utf-8")
     study.report(out, Console(file=io.StringIO()))
     ran = restore(study.settings, settings["settings"])
     return name, out / "report.html", len(study.claims(ran))

@@ -35,7 +35,9 @@ def finished(tmp_path_factory):
     out = tmp_path_factory.mktemp("runs") / "[b] horizon [/b]"
     line = [sys.executable, "-m", "experiments", "run", "horizon", "--out", str(out), *TINY]
     root = Path(__file__).parents[2]
-    done = subprocess.run(line, cwd=root, capture_output=True, text=True, timeout=300, check=False)
+    done = subprocess.run(
+        line, cwd=root, capture_output=True, encoding="utf-8", timeout=300, check=False
+    )
     assert done.returncode == 0, done.stderr
     return out, done.stdout
 
@@ -60,7 +62,7 @@ def test_a_run_leaves_a_row_a_member_and_a_gradient_a_lag(finished):
 @pytest.mark.slow
 def test_the_page_holds_everything_and_the_terminal_three_sentences(finished):
     out, printed = finished
-    page, flat = (out / "report.html").read_text(), " ".join(printed.split())
+    page, flat = (out / "report.html").read_text("utf-8"), " ".join(printed.split())
     sources = re.findall(r"""(?:src|href)\s*=\s*["']?([^"'>]{0,30})""", page)
     assert len(sources) == 1
     assert sources[0].startswith("data:image/png;base64,")
@@ -87,7 +89,7 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
         (out / name).unlink()
     assert cli.main(["report", "horizon", "--out", str(out)]) == 0
     assert (out / "horizon.png").read_bytes()[:4] == b"\x89PNG"
-    assert "nothing is known of how this was made" in (out / "report.html").read_text()
+    assert "nothing is known of how this was made" in (out / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -220,11 +222,11 @@ def test_the_choices_of_the_help_are_the_cells_that_there_are():
 @pytest.mark.slow
 def test_a_study_outside_of_the_repository_runs_by_its_path(tmp_path, capsys, monkeypatch):
     """The one that docs/studies.md shows, which imports from `experiments.lab` alone."""
-    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text()
+    page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text("utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
     assert re.findall(r"\w+ experiments.*", code) == ["from experiments import lab"]
     monkeypatch.chdir(tmp_path)
-    Path("match.py").write_text(code)
+    Path("match.py").write_text(code, encoding="utf-8")
     options = ["--seeds", "1", "--length", "5", "--steps", "2"]
     assert cli.main(["run", "./match.py", "--quick", *options]) == 0
     printed = capsys.readouterr().out

@@ -45,7 +45,9 @@ def _nothing_runs(monkeypatch):
 
 def write(folder, files):
     for name, content in files.items():
-        (folder / name).write_text(content if isinstance(content, str) else json.dumps(content))
+        (folder / name).write_text(
+            content if isinstance(content, str) else json.dumps(content), encoding="utf-8"
+        )
 
 
 def snapshot(folder):
@@ -128,7 +130,7 @@ def test_what_made_a_sweep_is_kept_when_it_is_resumed(tmp_path, capsys, monkeypa
     monkeypatch.setattr(_bucket.Bucket, "run", lambda *_: None)
     for _ in range(2):
         experiments([*SWEEP, "--out", str(tmp_path)])
-        made = json.loads((tmp_path / "run.json").read_text())["made_with"]
+        made = json.loads((tmp_path / "run.json").read_text("utf-8"))["made_with"]
         assert (made[0], len(made)) == (elsewhere, 2)
 
 

@@ -44,7 +44,7 @@ def test_every_golden_is_read_and_its_versions_are_known():
     for name, cases in LAYERS.items():
         assert {key.split("|")[0] for key in shared.goldens(name)} - {"xs"} == set(cases)
     assert {path.stem for path in GOLDENS.glob("*.npz")} == set(LAYERS)
-    assert json.loads((GOLDENS / "versions.json").read_text())
+    assert json.loads((GOLDENS / "versions.json").read_text("utf-8"))
     assert sum(path.stat().st_size for path in GOLDENS.iterdir()) < 300_000
 
 

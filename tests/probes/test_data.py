@@ -205,8 +205,8 @@ def test_digits_without_scikit_learn_name_the_package(monkeypatch):
 def test_a_missing_dependency_of_scikit_learn_is_named(monkeypatch, tmp_path):
     """Its own message names what has to be installed."""
     (tmp_path / "sklearn").mkdir()
-    (tmp_path / "sklearn" / "__init__.py").write_text("")
-    (tmp_path / "sklearn" / "datasets.py").write_text("import what_it_needs")
+    (tmp_path / "sklearn" / "__init__.py").write_text("", encoding="utf-8")
+    (tmp_path / "sklearn" / "datasets.py").write_text("import what_it_needs", encoding="utf-8")
     for name in [name for name in sys.modules if name.split(".")[0] == "sklearn"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(tmp_path)

@@ -20,9 +20,9 @@ def tree(tmp_path, monkeypatch):
     """A small library with a test, and mutants of it."""
     root = tmp_path / "root"
     (root / "tests").mkdir(parents=True)
-    (root / "two.py").write_text("def two():\n    return 1 + 1  # two\n")
+    (root / "two.py").write_text("def two():\n    return 1 + 1  # two\n", encoding="utf-8")
     (root / "tests" / "test_two.py").write_text(
-        "from two import two\n\n\ndef test_two():\n    assert two() == 2\n"
+        "from two import two\n\n\ndef test_two():\n    assert two() == 2\n", encoding="utf-8"
     )
     monkeypatch.setattr(table, "ROOT", root)
     for module in (trial, __main__):
@@ -44,7 +44,9 @@ def test_mutants_that_tests_see_are_killed_and_others_survive(tree, monkeypatch,
 
     def run(folder, tests):
         calls.append(tests)
-        right = "1 + 1" in (folder / "two.py").read_text() and "assert two" in test.read_text()
+        right = "1 + 1" in (folder / "two.py").read_text(
+            "utf-8"
+        ) and "assert two" in test.read_text("utf-8")
         return ("survived", "") if right else ("killed", tests[0])
 
     test = tree / "tests" / "test_two.py"
@@ -54,18 +56,18 @@ def test_mutants_that_tests_see_are_killed_and_others_survive(tree, monkeypatch,
     out = capsys.readouterr().out
     assert "1 of 2 mutants are killed (killed 1, survived 1)" in out
     assert "tests/test_two.py::test_two" in next(x for x in out.splitlines() if "three" in x)
-    assert (tree / "two.py").read_text() == "def two():\n    return 1 + 1  # two\n"
+    assert (tree / "two.py").read_text("utf-8") == "def two():\n    return 1 + 1  # two\n"
     assert len(calls) == 3  # without a mutant, and with each
     assert __main__.main(["numbers"]) == 0
     assert __main__.main([]) == 1
     assert len(calls) == 3  # nothing is tried again
-    test.write_text("def test_two():\n    assert False\n")
+    test.write_text("def test_two():\n    assert False\n", encoding="utf-8")
     with pytest.raises(SystemExit, match="expected them to pass without a mutant, got killed"):
         __main__.main([])
 
 
 def test_what_pytest_says_is_read(tree):
-    (tree / "two.py").write_text("def two():\n    return 3\n")
+    (tree / "two.py").write_text("def two():\n    return 3\n", encoding="utf-8")
     assert trial.run(tree, ("tests/test_two.py",)) == ("killed", "tests/test_two.py::test_two")
 
 
@@ -75,7 +77,7 @@ def test_survivors_are_shown_to_the_whole_suite(tree, monkeypatch):
     monkeypatch.setattr(trial, "run", lambda tree, tests: said[tests])
     assert trial.attempt(mutant, tree).status == "survived"
     assert trial.attempt(mutant, tree, all_tests=True)[1:3] == ("killed", "another")
-    assert (tree / "two.py").read_text() == "def two():\n    return 1 + 1  # two\n"
+    assert (tree / "two.py").read_text("utf-8") == "def two():\n    return 1 + 1  # two\n"
 
 
 def test_a_mutant_that_is_no_longer_one_says_why(tree):
@@ -97,6 +99,6 @@ def test_names_are_those_of_mutants_or_areas(tmp_path):
         choose(MUTANTS, ["nothing"])
     row = 'file = "a"\nold = "b"\nnew = "c"\ntests = []\n'
     for name in ("one", "two"):
-        (tmp_path / f"{name}.toml").write_text(f"[same]\n{row}")
+        (tmp_path / f"{name}.toml").write_text(f"[same]\n{row}", encoding="utf-8")
     with pytest.raises(ValueError, match="expected a name of its own, got same again"):
         read(tmp_path)

@@ -11,7 +11,7 @@ import pytest
 
 import seqcells as sc
 
-PAGE = (Path(__file__).parents[2] / "docs" / "peers.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "peers.md").read_text("utf-8")
 
 B, T, D, H = 4, 6, 3, 4
 XS = jax.random.normal(jax.random.key(0), (B, T, D))

@@ -58,7 +58,7 @@ def started(count, script, *arguments, cluster=by_hand, options=()):
                     [*command, *map(str, arguments)],
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
-                    text=True,
+                    encoding="utf-8",
                     env=env | variables | {"PYTHONPATH": str(ROOT)},
                 )
             )

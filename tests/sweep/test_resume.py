@@ -30,7 +30,7 @@ def run(out, some=None, **changed):
 
 
 def lines(path):
-    return [json.loads(line) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
 
 
 def history(result):
@@ -71,7 +71,7 @@ class Instants:
 
 def half_of(path, rows, sync=False):
     text = _store._lines(rows)
-    with path.open("a") as file:
+    with path.open("a", encoding="utf-8") as file:
         file.write(text[: len(text) * 2 // 3])
 
 
@@ -177,7 +177,7 @@ def test_a_caller_learns_that_the_folder_is_its_own_before_anything_is_trained(t
 
 @pytest.mark.parametrize("write", [_store.write_whole, lambda at, text: _store._append(at, [text])])
 def test_a_full_disk_is_named_by_the_file_and_leaves_no_part(write, tmp_path, monkeypatch):
-    (file := tmp_path / "a.json").write_text("[]")
+    (file := tmp_path / "a.json").write_text("[]", encoding="utf-8")
 
     def full(_):
         raise OSError(28, "No space left on device")
@@ -186,7 +186,7 @@ def test_a_full_disk_is_named_by_the_file_and_leaves_no_part(write, tmp_path, mo
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=re.escape(str(file))):
         write(file, "{}")
-    assert file.read_text() == "[]"
+    assert file.read_text("utf-8") == "[]"
     assert list(tmp_path.iterdir()) == [file]
 
 
@@ -203,7 +203,7 @@ def test_a_signal_ends_the_segment_and_saves(tmp_path, number):
         run(tmp_path / "out", on_segment=on_segment, save_seconds=1000)
     assert getattr(caught.value, "code", 130) == 128 + number
     assert signal.getsignal(number) == before
-    table = (tmp_path / "out" / "results.csv").read_text()
+    table = (tmp_path / "out" / "results.csv").read_text("utf-8")
     assert table.count("unfinished") == len(whole.rows)
     steps = []
     resumed = run(tmp_path / "out", on_segment=lambda progress: steps.append(progress.step))
@@ -267,10 +267,13 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path, changed,
 def test_a_setting_of_another_type_is_another(tmp_path, before, now):
     config = {"a": before, "b": float("nan")}
     _store.Folder(tmp_path, config).fix_width("0", 1, 1)
-    with _store.Folder(tmp_path, config).open():
+    with _store.Folder(tmp_path, config).locked():
         pass
     other = _store.Folder(tmp_path, config | {"a": now})
-    with pytest.raises(ValueError, match=f"where a: was {before}, is {now}; take"), other.open():
+    with (
+        pytest.raises(ValueError, match=f"where a: was {before}, is {now}; take"),
+        other.locked(),
+    ):
         pass
 
 
@@ -339,8 +342,8 @@ def test_what_the_error_advises_mends_a_damaged_folder(begun, tmp_path):
     (folder,) = (path for path in (out / "checkpoints").iterdir() if any(path.rglob("*.json")))
     shutil.rmtree(folder)
     assert plain(run(out).rows) == plain(whole.rows)
-    rows = (out / "trials.jsonl").read_text().splitlines(keepends=True)
-    (out / "trials.jsonl").write_text("".join(rows[1:]))
+    rows = (out / "trials.jsonl").read_text("utf-8").splitlines(keepends=True)
+    (out / "trials.jsonl").write_text("".join(rows[1:]), encoding="utf-8")
     assert "unfinished" not in {row["status"] for row in run(out).rows}
 
 

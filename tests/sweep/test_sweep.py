@@ -98,7 +98,7 @@ def test_a_sweep_of_nan_alone_raises_and_has_a_table(tmp_path):
     with pytest.raises(sweep.AllFailed, match="all 8 trials ended with a loss") as caught:
         sweep.run(make, space(boom=(3,)), 20, segment=10, out=tmp_path)
     assert {row["status"] for row in caught.value.result.rows} == {"diverged"}
-    assert (tmp_path / "results.csv").read_text().count("diverged") == 8
+    assert (tmp_path / "results.csv").read_text("utf-8").count("diverged") == 8
 
 
 def test_one_program_a_bucket_and_width_is_compiled():
@@ -332,7 +332,9 @@ assert [row["steps"] for row in result.rows].count(30) == 2
 def test_trials_share_the_devices_without_a_collective(pytestconfig):
     env, root = os.environ | {"JAX_PLATFORMS": "cpu"}, pytestconfig.rootpath
     run = [sys.executable, "-c", TWO]
-    done = subprocess.run(run, capture_output=True, text=True, env=env, cwd=root, check=False)
+    done = subprocess.run(
+        run, capture_output=True, encoding="utf-8", env=env, cwd=root, check=False
+    )
     assert done.returncode == 0, done.stderr[-3000:]
 
 

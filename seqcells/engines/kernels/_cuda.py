@@ -153,12 +153,12 @@ def write(
     }
     numbers = ", ".join(str(operands.index(value)) for value in step.operands.values)
     parts = [
-        (HERE / "device.cuh").read_text(),
+        (HERE / "device.cuh").read_text("utf-8"),
         *(f"constexpr int {name} = {value};" for name, value in sizes_in_c.items()),
         f"constexpr int OPERAND[] = {{{numbers}}};",
         *_parameters(loop.name, inputs, out),
         *_functions(step, operands),
-        (HERE / "time_loop.cu").read_text(),
+        (HERE / "time_loop.cu").read_text("utf-8"),
     ]
     return Kernel(loop.name, "\n".join(parts), tiles, layout)
 

@@ -194,7 +194,7 @@ def write(out, numbers, **about):
     numbers.results.to_csv(out / "results.csv", index=False)
     numbers.gradients.to_csv(out / "gradients.csv", index=False)
     if about:
-        (out / "run.json").write_text(json.dumps(about))
+        (out / "run.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def some(keep):
@@ -223,7 +223,7 @@ PARTIAL = {
 def test_what_is_there_is_reported_and_what_is_not_finished_named(name, tmp_path, capsys):
     write(tmp_path, PARTIAL[name], unfinished=["recall C three", "adding B two"])
     STUDY.report(tmp_path, Console())
-    printed, page = capsys.readouterr().out, (tmp_path / "report.html").read_text()
+    printed, page = capsys.readouterr().out, (tmp_path / "report.html").read_text("utf-8")
     assert "Not finished: recall C three, adding B two." in printed
     assert "Not finished: recall C three, adding B two." in page
     assert all(arm in page for arm in PARTIAL[name].arms)
@@ -243,7 +243,7 @@ def test_the_page_tells_how_the_run_was_made(tmp_path):
     }
     write(tmp_path, TWO, **about)
     STUDY.report(tmp_path, Console(quiet=True))
-    page = (tmp_path / "report.html").read_text()
+    page = (tmp_path / "report.html").read_text("utf-8")
     expected = ("run &lt;x&gt;", "AdamW, b1 0.9", "hidden size", "jax 1.2.3, device 2 x cpu")
     for text in (*expected, "0.0001", "1234"):
         assert text in page
@@ -261,5 +261,5 @@ def test_tables_that_cannot_be_read_are_named(tmp_path):
     assert len(read(tmp_path, "horizon").results) == len(TWO.results)
     TWO.results.drop(columns=["solved", "lag"]).to_csv(tmp_path / "results.csv", index=False)
     assert "got none named lag, solved; make it again" in complaint()
-    (tmp_path / "results.csv").write_text("")
+    (tmp_path / "results.csv").write_text("", encoding="utf-8")
     assert "results.csv: expected a CSV table" in complaint()

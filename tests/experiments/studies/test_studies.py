@@ -28,7 +28,7 @@ def verdicts(study, settings, rows):
 def test_every_study_has_claims_and_a_row_on_the_page_of_studies():
     """The study of horizons measures curves: tests/experiments/studies/test_horizon.py."""
     assert set(ALL) - set(JUDGED) == {"horizon"}
-    page = (Path(__file__).parents[3] / "docs" / "studies.md").read_text()
+    page = (Path(__file__).parents[3] / "docs" / "studies.md").read_text("utf-8")
     rows = re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)
     assert sorted(rows) == sorted(ALL), "keep the table of docs/studies.md complete"
 
@@ -58,7 +58,9 @@ def test_the_verdicts_of_recorded_runs_are_those_that_were_recorded(name):
     study, folder = JUDGED[name], KEPT / name
     settings = restore(study.settings, read_about(folder)["settings"])
     judged = verdicts(study, settings, read_results(folder, name))
-    recorded = re.findall(rf"\| ({'|'.join(MARKS)}) +\|", (folder / "results.md").read_text())
+    recorded = re.findall(
+        rf"\| ({'|'.join(MARKS)}) +\|", (folder / "results.md").read_text("utf-8")
+    )
     assert [word(verdict) for verdict in judged.values()] == recorded
     assert recorded
 
@@ -91,8 +93,8 @@ def test_a_report_is_made_of_rows_alone(study, tmp_path):
     rows.to_csv(tmp_path / "results.csv", index=False)
     console = Console(file=io.StringIO(), width=250)
     study.report(tmp_path, console)
-    page = (tmp_path / "report.html").read_text()
-    text_page = (tmp_path / "results.md").read_text()
+    page = (tmp_path / "report.html").read_text("utf-8")
+    text_page = (tmp_path / "results.md").read_text("utf-8")
     assert (tmp_path / f"{study.name}.png").read_bytes()[:4] == b"\x89PNG"
     named = set(rows["arm"]) if "arm" in rows else {"1.2", "1.5"}
     for text in named:

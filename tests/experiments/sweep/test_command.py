@@ -58,12 +58,12 @@ def test_a_gain_scales_recurrent_weights_alone():
 
 
 def test_a_sweep_leaves_a_table_a_page_and_its_arguments(swept):
-    page = (swept / "report.html").read_text()
+    page = (swept / "report.html").read_text("utf-8")
     assert "learning_rate" in page
     assert (swept / "sweep.png").read_bytes()[:4] == b"\x89PNG"
-    assert "| gru " in (swept / "results.md").read_text()
-    assert len((swept / "results.csv").read_text().splitlines()) == 1 + 2 * 2 * 2
-    about = json.loads((swept / "run.json").read_text())
+    assert "| gru " in (swept / "results.md").read_text("utf-8")
+    assert len((swept / "results.csv").read_text("utf-8").splitlines()) == 1 + 2 * 2 * 2
+    about = json.loads((swept / "run.json").read_text("utf-8"))
     assert about["probe"] == "delayed_recall"
     assert about["command"].startswith("python -m experiments sweep delayed_recall --sweep.lr")
 

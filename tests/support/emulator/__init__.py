@@ -47,17 +47,17 @@ def execute(kernel, members, args, out):
 
 def _library(source):
     """Compile a kernel for a CPU."""
-    device = (_cuda.HERE / "device.cuh").read_text()
+    device = (_cuda.HERE / "device.cuh").read_text("utf-8")
     assert device in source
-    source = source.replace(device, (HERE / "emulator.cuh").read_text())
-    return build(source + (HERE / "entry.cu").read_text())
+    source = source.replace(device, (HERE / "emulator.cuh").read_text("utf-8"))
+    return build(source + (HERE / "entry.cu").read_text("utf-8"))
 
 
 @functools.cache
 def build(source):
     """Compile C++, once."""
     stem = Path(FOLDER.name) / hashlib.sha256(source.encode()).hexdigest()
-    stem.with_suffix(".cpp").write_text(source)
+    stem.with_suffix(".cpp").write_text(source, encoding="utf-8")
     options = ["-std=c++17", "-O1", "-w", "-shared", "-fPIC", "-ffp-contract=off"]
     files = [stem.with_suffix(".cpp"), "-o", stem.with_suffix(".so")]
     subprocess.run([COMPILER, *options, *files], check=True)
