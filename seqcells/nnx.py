@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jax.typing import ArrayLike
 
@@ -32,8 +33,9 @@ class RNN(nnx.Module):
 
     Attributes:
         model: the cell or layer.
-        weights: its parameters, every leaf an `nnx.Param`; also called `params`. (A state with
-            "params" at its top would be refused by `nnx.bridge.ToLinen`.)
+        weights: its parameters, every leaf an `nnx.Param`, or an `nnx.Variable` where it is not
+            floating and so has no gradient; also called `params`. (A state with "params" at its top
+            would be refused by `nnx.bridge.ToLinen`.)
 
     >>> import jax.numpy as jnp, seqcells as sc
     >>> from flax import nnx
@@ -84,7 +86,7 @@ class RNN(nnx.Module):
 
     @property
     def params(self) -> PyTree:
-        """The parameters, every leaf an `nnx.Param`."""
+        """The parameters, as `weights`."""
         return self.weights
 
     @params.setter
@@ -100,7 +102,7 @@ class RNN(nnx.Module):
 
     def load(self, params: Params) -> None:
         """Take parameters, as `values` gives them or `init` of the cell or layer makes them."""
-        self.weights = nnx.data(jax.tree.map(nnx.Param, params))
+        self.weights = nnx.data(jax.tree.map(_variable, params))
 
     def _shown(self, carry: Carry) -> Carry:
         """Return the carry as it is; to `nnx.tabulate`, which marks the module, as dicts.
@@ -132,6 +134,11 @@ class _Fields(dict):
     def tree_unflatten(cls, aux: tuple, values: Iterable[Any]) -> _Fields:
         kind, names = aux
         return cls(kind, dict(zip(names, values, strict=True)))
+
+
+def _variable(leaf: jax.Array) -> nnx.Variable:
+    trained = jnp.issubdtype(jnp.result_type(leaf), jnp.inexact)
+    return (nnx.Param if trained else nnx.Variable)(leaf)
 
 
 def _as_dicts(tree: PyTree) -> PyTree:

@@ -11,7 +11,8 @@ Sequential and no functional one needs, because Keras lists its layers as they w
 Keras's z keeps the old value, so the signs of its weights change; gates are in the order z|r|h and
 i|f|c|o. `reset_after=True`, the default there too, has both biases, as bias [2, 3H]; False has one,
 `GRU(reset_after=False, bias="single")`. LSTM and SimpleRNN have one bias. Weights do not hold
-`activation`, `merge_mode` or `reset_after`: set them as the cell has them yourself.
+`activation`, `recurrent_activation` ("sigmoid" here; "hard_sigmoid" by default before Keras 2.3),
+`merge_mode` or `reset_after`: set them as the cell has them yourself.
 """
 
 from __future__ import annotations

@@ -6,9 +6,9 @@ and "backward_rnn"); a Stack is `nn.Sequential` ("layers_0", ...).
 
 Flax's z keeps the old value, so the signs of its weights change. GRUCell has a recurrent bias for
 the candidate only, as `GRU(bias="candidate")`: `dump` raises unless those of r and z are zero, and
-`seqcells.interop.fold_biases` folds them into b_ih. MGUCell keeps with the same f with which it
-resets, so no `MGU` equals it. It loads into a `GRU`, whose r is f and whose z is -f, and `dump`
-with `like` writes that back. The carry of an LSTM is (c, h) there.
+`seqcells.interop.fold_biases` folds them into b_ih. MGUCell (`reset_gate=True`) keeps with the same
+f with which it resets, so no `MGU` equals it. It loads into a `GRU`, whose r is f and whose z is
+-f, and `dump` with `like` writes that back. The carry of an LSTM is (c, h) there.
 """
 
 from __future__ import annotations

@@ -218,6 +218,16 @@ def test_copies_of_an_nnx_module_compute_the_same():
     assert pickle.loads(pickle.dumps(module)) == copy.deepcopy(module) == module
 
 
+def test_parameters_that_are_not_floating_are_no_params_of_nnx():
+    def step(params, carry, x):
+        return carry + params["w"] * jnp.roll(x, params["by"]), carry
+
+    init = lambda key, size: {"w": jnp.ones(size), "by": jnp.int32(1)}  # noqa: E731
+    rnn = sc.nnx.RNN(sc.FunctionCell(step, jnp.zeros_like, init), D, rngs=nnx.Rngs(0))
+    grads = nnx.grad(lambda rnn: jnp.sum(rnn(XS[:2])[1]))(rnn)
+    assert set(nnx.to_pure_dict(grads)["weights"]) == {"w"}
+
+
 def test_the_transforms_of_nnx_take_the_module():
     rnn, xs = sc.nnx.RNN(sc.MGU(D), D, rngs=nnx.Rngs(0)), XS[:2]
     ys = rnn(xs)[1]

@@ -144,11 +144,41 @@ def test_keras(name):
     check(layer, wide, ys, tol=1e-5)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_an_h5_file_of_keras_keeps_the_order_of_layers(tmp_path):
+    keras, h5py = installed("keras"), installed("h5py")
+    layers = keras.layers
+    xs, path = BATCH_FIRST.astype("f"), tmp_path / "model.h5"
+    names = ("encoder", "decoder")  # in another order than that of the alphabet
+    parts = [layers.GRU(D, name=name, **ALL) for name in names]
+    model = keras.Sequential([keras.Input((T, D)), *parts])
+    model.save(path)
+    net = sc.Stack((sc.GRU(D), sc.GRU(D)))
+    with h5py.File(path) as file, jax.enable_x64(False):
+        params = interop.keras.load(file, net)
+        _, ys = sc.unroll(net, params, xs, time_axis=1)
+    np.testing.assert_allclose(ys, np.asarray(model(xs)), atol=1e-6)
+
+
 HAIKU = {
     "gru": (sc.Recurrent(BEFORE), lambda hk: hk.GRU(H)),
     "rnn": (sc.Recurrent(RELU), lambda hk: hk.VanillaRNN(H)),
     "deep": (sc.Stack((LSTM, BEFORE)), lambda hk: hk.DeepRNN([hk.LSTM(H), hk.GRU(H)])),
 }
+
+
+def test_haiku_lists_modules_in_the_order_in_which_they_run():
+    hk = installed("haiku")
+
+    def net(xs):
+        second, first = hk.GRU(D), hk.GRU(D, name="mine")  # made in another order
+        core = hk.DeepRNN([first, second])
+        return hk.dynamic_unroll(core, xs, core.initial_state(B))[0]
+
+    run = hk.without_apply_rng(hk.transform(net))
+    arrays = run.init(jax.random.key(0), XS)
+    layer = sc.Stack((sc.GRU(D, reset_after=False, bias="single"),) * 2)
+    check(layer, interop.haiku.load(arrays, layer), run.apply(arrays, XS))
 
 
 @pytest.mark.parametrize("name", HAIKU)
