@@ -17,7 +17,7 @@ class Mutant(NamedTuple):
     file: str  # from the root of the repository
     old: str  # occurs once in the file
     new: str
-    tests: tuple[str, ...]  # files, or single tests as pytest names them: "FILE::TEST"
+    tests: tuple[str, ...]  # as pytest names them: "FILE", "FILE::TEST" or "FILE::TEST[CASE]"
 
     def change(self, source: str) -> str:
         """Return the source with the mistake in it."""
@@ -49,7 +49,7 @@ def why_wrong(mutant: Mutant, root: Path = ROOT) -> str | None:
     if mutant.file.endswith(".py"):
         compile(mutant.change(source), mutant.file, "exec")
     for test in mutant.tests:
-        path, _, function = test.partition("::")
+        path, _, function = test.partition("[")[0].partition("::")
         if not (root / path).is_file() or f"def {function}" not in (root / path).read_text("utf-8"):
             return f"{test} is not there"
     return None

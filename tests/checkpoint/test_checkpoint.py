@@ -296,6 +296,14 @@ def test_files_that_do_not_belong_there_are_refused(saved):
         saved.load(TREE)
 
 
+def test_more_bytes_than_the_tree_needs_are_not_read(saved):
+    for generation in generations(saved):
+        (generation / "arrays" / "_METADATA").write_bytes(b" " * (1 << 21))
+        reseal(generation)
+    with pytest.raises(CheckpointError, match="bytes are more than like has room for"):
+        saved.load(TREE)
+
+
 def test_a_link_to_an_intact_file_is_refused_too(saved, tmp_path):
     """What it leads to could change after it was looked at."""
     _, new = generations(saved)

@@ -218,6 +218,18 @@ def test_a_window_of_all_steps_is_the_full_gradient(window):
     assert_same_bits(windowed, full)
 
 
+@pytest.mark.parametrize("project_ahead", [False, True])
+def test_one_turn_of_a_deferred_loop_holds_as_many_steps_as_asked_for(project_ahead):
+    cell, params = sc.GRU(2), sc.GRU(2).init(jax.random.key(0), D)
+
+    def count(unroll):
+        engine = sc.Deferred(chunk=T, keep=(), project_ahead=project_ahead, unroll=unroll)
+        run = jax.jit(lambda xs: sc.unroll(cell, params, xs, engine=engine))
+        return run.lower(jnp.zeros((T, B, D), "float32")).as_text().count("tanh")
+
+    assert (count(1), count(T)) == (1, T)
+
+
 def temp_bytes(checkpoint, steps=1024):
     return programs.temp_bytes(sc.GRU(8), sc.Scan(checkpoint=checkpoint), steps, 4, D)
 

@@ -134,11 +134,14 @@ HISTORY, ROWS = ["metrics.jsonl"], ["trials.jsonl"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names open files by /proc")
-def test_what_relies_on_a_file_is_written_after_it_is_on_the_disk(tmp_path, monkeypatch):
+@pytest.mark.parametrize("save_seconds", [0, 1000])
+def test_what_relies_on_a_file_is_written_after_it_is_on_the_disk(
+    tmp_path, monkeypatch, save_seconds
+):
     """A checkpoint on the history, a row on it too, and the end of a checkpoint on both."""
     write_plainly(monkeypatch)
     disk = Disk(monkeypatch, tmp_path)
-    run(tmp_path, steps=20)
+    run(tmp_path, steps=20, save_seconds=save_seconds)
     assert set(disk.relied) == {"sweep.json", "results.csv", *HISTORY, *ROWS}
 
 

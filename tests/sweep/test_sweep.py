@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import time
 
 import chex
 import flax.nnx as nnx
@@ -159,6 +160,24 @@ def test_progress_shows_the_best_of_the_batch(once):
             (10, 4, 0, 4),
             (20, 4, 0, 4),
         ]
+
+
+def test_trials_share_the_seconds_of_the_machine(once):
+    start = time.perf_counter()
+    result = sweep.run(make, space(), 20, segment=10)
+    assert 0 < sum(row["seconds"] for row in result.rows) < time.perf_counter() - start
+
+
+def test_a_folder_is_read_as_it_was_written(tmp_path, once):
+    """Also in part, and with trials that have not been run."""
+    some = space(seeds=2, lr=[0.1])
+    result = sweep.run(make, some, 10, segment=10, batch=2, mode="max", out=tmp_path)
+    read = sweep.load(tmp_path, some)
+    assert (read.rows, read.metric, read.mode) == (result.rows, "loss", "max")
+    assert sorted(map(str, read.history)) == sorted(map(str, result.history))
+    assert read.ranked() == result.ranked()
+    more = sweep.load(tmp_path, space(seeds=3, lr=[0.1]))
+    assert [row["status"] for row in more.rows] == ["done", "done", "unfinished"]
 
 
 def test_a_survivor_of_halving_keeps_its_hyperparameters(once):
