@@ -149,22 +149,6 @@ def test_members_stand_on_any_axis_of_weights_inputs_carry_and_flags(way):
     assert_close(got, (jnp.stack(values), expected))
 
 
-def test_what_members_share_has_the_sum_of_their_gradients():
-    loss = Loss("gru-after-double", "kept")
-    params, xs, carry = loss.args
-    many = jax.tree.map(lambda a: jnp.stack([a, -a, 0.5 * a]), params)
-
-    def total(xs, carry, engine):
-        def of(params):
-            carry_after, ys = sc.unroll(loss.case.cell, params, xs, carry, engine=engine)
-            return jnp.sum(jnp.sin(ys)) + jnp.sum(jnp.cos(carry_after))
-
-        return jnp.sum(jax.vmap(of)(many))
-
-    graded = jax.jit(jax.grad(total, (0, 1)))
-    assert_close(*(graded(xs, carry, engine) for engine in (loss.engine, sc.Scan())))
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("way", ["kept", "batched"])
 def test_second_derivatives_of_many_members_are_those_of_the_plain_scan(way):
