@@ -346,6 +346,17 @@ def test_a_wrong_option_raises(options, error, message):
         sc.Deferred(**options)
 
 
+def test_an_option_that_is_false_or_empty_is_taken():
+    """At sizes for which the other value would be chosen."""
+    xs = jax.ShapeDtypeStruct((128, 16, 1024), "float32")
+    own = sc.select_engine(sc.GRU(1024), xs)
+    assert (own.project_ahead, own.vmap_sequentially) == (True, True)
+    assert own.keep
+    given = {"keep": (), "project_ahead": False, "vmap_sequentially": False}
+    chosen = sc.select_engine(sc.GRU(1024), xs, engine=sc.Deferred(**given))
+    assert chosen == dataclasses.replace(own, **given)
+
+
 def temp_bytes(engine, steps=2000, members=None):
     return programs.temp_bytes(sc.GRU(16), engine, steps, 8, 2, members=members)
 

@@ -181,8 +181,8 @@ def test_sizes_and_dtypes_are_those_that_the_probe_names(case, with_knobs):
     assert drawn.steps.dtype == "int32"
     assert np.all(np.diff(drawn.steps, axis=0) > 0)
     assert np.all((drawn.steps >= 0) & (drawn.steps < T))
-    ys = jnp.ones((T, N, 3))
-    assert drawn.pick(ys).shape == (*drawn.steps.shape, 3)
+    ys = np.arange(T * N * 2, dtype="float32").reshape(T, N, 2)
+    np.testing.assert_array_equal(drawn.pick(ys), ys[drawn.steps, np.arange(N)])
     scored = score(case.probe, case.probe.guess(drawn), drawn.targets)
     assert isinstance(scored, Score)
     assert all(field.shape == () for field in scored)
