@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from seqcells import _check
-from seqcells._model import Model, known_shapes
+from seqcells._model import Model, known_shapes, one_input
+from seqcells._trees import leaves_like, rewrite
 from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params
 
 
@@ -116,7 +117,7 @@ class Cell(Model):
     def check_params(self, params: Params, input_size: InputSize) -> None:
         """Raise a ValueError unless `params` are of this cell and of this `input_size`."""
         expected = known_shapes(self, input_size)
-        if not _check.same_shapes(params, expected) or not _check.same_kinds(params, expected):
+        if leaves_like(params, expected) is None:
             raise ValueError(
                 f"params: {self} on inputs of {input_size} features (the last axis of xs) expects "
                 f"{_check.describe(expected)}, got {_check.describe(params)}; make them with "
@@ -246,7 +247,7 @@ class FunctionCell(Cell):
 
     def init_carry(self, x: Inputs, params: Params = None) -> Carry:
         """Call `carry_fn`."""
-        return self.carry_fn(x)
+        return self.carry_fn(one_input(self, x))
 
     def project(self, params: Params, x: Inputs) -> Drive:
         """Return x: nothing is known that could be done ahead of time."""
@@ -280,12 +281,13 @@ class FunctionCell(Cell):
 
 def _remedy(params: Params, expected: Params) -> str:
     """Guess what went wrong."""
-    if isinstance(params, dict):
-        return f", or {type(expected).__name__}(**params)"
-    if _check.same_shapes(params, expected):
-        return ", or cast them to a floating dtype"
+    rewritten = rewrite("params", params, expected)
+    if rewritten:
+        return f", or {rewritten}"
     same = jax.tree.structure(params) == jax.tree.structure(expected)
     pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=False))
+    if same and all(jnp.shape(a) == b.shape for a, b in pairs):
+        return ", or cast them to a floating dtype"
     if same and all(jnp.shape(a)[1:] == b.shape for a, b in pairs):
         return "; these have a leading axis more: jax.vmap(sc.unroll, (None, 0, None))"
     if same and all(jnp.shape(a)[::-1] == b.shape for a, b in pairs):

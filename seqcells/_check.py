@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import numbers
 import operator
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import ModuleType
 from typing import TYPE_CHECKING, SupportsIndex
 
@@ -47,29 +48,48 @@ def seed(name: str, value: object) -> int:
     return number
 
 
-def choice(name: str, value: object, options: Iterable[str]) -> None:
+def choice(name: str, value: object, options: Iterable[str], remedy: str = "") -> None:
     """Raise unless `value` is one of `options`."""
     options = tuple(options)
     if not isinstance(value, str) or value not in options:
-        raise ValueError(f"{name}: expected one of {', '.join(map(repr, options))}, got {value!r}")
+        known = ", ".join(map(repr, options))
+        raise ValueError(f"{name}: expected one of {known}, got {describe_one(value)}{remedy}")
 
 
-def rate(name: str, value: object) -> None:
-    """Raise unless `value` is a number from 0 to below 1."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < 1:
-        raise ValueError(f"{name}: expected a number from 0 to below 1, got {value!r}")
+def number(name: str, value: object, expected: str, holds: Callable[[float], bool]) -> float:
+    """Return `value` as a float, or raise unless it is a number of which `holds` is true."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not holds(float(value)):
+        raise ValueError(f"{name}: expected {expected}, got {describe_one(value)}")
+    return float(value)
 
 
-def flag(name: str, value: object) -> None:
-    """Raise unless `value` is a Python bool: a flag changes the graph, so it cannot be traced."""
-    if not isinstance(value, bool):
-        raise TypeError(f"{name}: expected True or False, got {value!r}")
+def rate(name: str, value: object) -> float:
+    """Return `value` as a float, or raise unless it is a number from 0 to below 1."""
+    return number(name, value, "a number from 0 to below 1", lambda rate: 0 <= rate < 1)
+
+
+def flag(name: str, value: object) -> bool:
+    """Return `value` as a bool: a flag changes the graph, so it cannot be traced."""
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{name}: expected True or False, got {describe_one(value)}")
+    return bool(value)
+
+
+def settle(owner: object, **fields: object) -> None:
+    """Set fields of a frozen dataclass that is being made, to one spelling for equal values."""
+    for name, value in fields.items():
+        object.__setattr__(owner, name, value)
 
 
 def floating(name: str, dtype: DTypeLike, remedy: str) -> None:
     """Raise unless `dtype` is a real floating dtype."""
     if not jnp.issubdtype(dtype, jnp.floating):
-        raise TypeError(f"{name}: expected a floating dtype, got {jnp.dtype(dtype)}; {remedy}")
+        raise TypeError(f"{name}: expected a floating dtype, got {dtype_name(dtype)}; {remedy}")
+
+
+def dtype_name(dtype: DTypeLike) -> str:
+    """Return the name of a dtype, also of a key's, which NumPy does not know."""
+    return str(dtype if jnp.issubdtype(dtype, jax.dtypes.extended) else jnp.dtype(dtype))
 
 
 def kind(name: str, dtype: DTypeLike, kinds: Sequence[type], remedy: str) -> None:
@@ -77,17 +97,30 @@ def kind(name: str, dtype: DTypeLike, kinds: Sequence[type], remedy: str) -> Non
     if not any(jnp.issubdtype(dtype, one) for one in kinds):
         names = " or ".join(one.__name__ for one in kinds)
         article = "an" if names[0] in "aeiou" else "a"
-        got = f"got {jnp.dtype(dtype)}; {remedy}"
+        got = f"got {dtype_name(dtype)}; {remedy}"
         raise TypeError(f"{name}: expected {article} {names} dtype, {got}")
 
 
 def instance(name: str, value: object, kinds: type | tuple[type, ...], example: str) -> None:
-    """Raise unless `value` is an instance of one of `kinds`."""
+    """Raise unless `value` is an instance of one of `kinds`, all of which are static."""
     if not isinstance(value, kinds):
-        got = f"the class {value.__name__}" if isinstance(value, type) else describe_one(value)
+        got = f"the class {value.__name__}" if isinstance(value, type) else describe(value)
         several = kinds if isinstance(kinds, tuple) else (kinds,)
         names = " or ".join(f"seqcells.{kind.__name__}" for kind in several)
         raise TypeError(f"{name}: expected a {names}, as {example} is, got {got}")
+    static(name, value)
+
+
+def static(name: str, value: object) -> None:
+    """Raise unless `value` can be hashed, as what is part of a program must be."""
+    try:
+        hash(value)
+    except TypeError as error:
+        raise TypeError(
+            f"{name}: expected a frozen dataclass that holds no array or list, got "
+            f"{describe_one(value)}, {error}; write @dataclasses.dataclass(frozen=True), tuples "
+            "for lists, and make arrays parameters"
+        ) from None
 
 
 def array(name: str, value: ArrayLike, expected: str) -> jax.Array:
@@ -99,14 +132,55 @@ def array(name: str, value: ArrayLike, expected: str) -> jax.Array:
         raise TypeError(f"{name}: expected {expected}, got {got}") from None
 
 
-def boolean(name: str, value: ArrayLike, shape: Sequence[int], axes: str) -> jax.Array:
+def boolean(
+    name: str, value: ArrayLike, shape: Sequence[int], axes: str, remedy: str = ""
+) -> jax.Array:
     """Return `value` as an array, or raise unless it is bool of this shape."""
-    flags, expected = jnp.asarray(value), f"bool{list(shape)}"
-    if flags.dtype != jnp.bool_:
+    expected = f"bool{list(shape)}"
+    flags = array(name, value, expected)
+    if flags.dtype != jnp.bool_ and flags.size:  # an empty list has no dtype
         raise TypeError(f"{name}: expected {expected}, got dtype {flags.dtype}")
     if flags.shape != tuple(shape):
-        raise ValueError(f"{name}: expected {expected}, {axes}, got shape {flags.shape}")
-    return flags
+        raise ValueError(f"{name}: expected {expected}, {axes}, got shape {flags.shape}{remedy}")
+    return flags.astype(bool)
+
+
+def inputs(
+    name: str, tree: PyTree, own: int, kinds: Sequence[type], lead: str
+) -> tuple[PyTree, tuple[int, ...]]:
+    """Check inputs, arrays or their shapes, of which lists are arrays, too.
+
+    Args:
+        name: of the argument.
+        tree: the inputs.
+        own: how many trailing axes are an input's own.
+        kinds: the kinds of dtype that they may have.
+        lead: the axes before, such as "T, *B": as many at least as have no star.
+
+    Returns:
+        The inputs as arrays or shapes, and the sizes of the axes before their own.
+    """
+    expected = f"float[{lead}, D]"
+
+    def leaf(a: ArrayLike | jax.ShapeDtypeStruct) -> jax.Array | jax.ShapeDtypeStruct:
+        hint = f"{expected}; pad ragged sequences and give lengths"
+        return a if isinstance(a, jax.ShapeDtypeStruct) else array(name, a, hint)
+
+    arrays = jax.tree.map(leaf, tree, is_leaf=lambda a: isinstance(a, list))
+    least = own + sum("*" not in axis for axis in lead.split(", "))
+    leads = set()
+    for a in jax.tree.leaves(arrays):
+        kind(name, a.dtype, kinds, "cast it, or embed tokens first")
+        if a.ndim < least:
+            few = f"at least {least} axes{'' if own == 1 else f', {own} axes of their own'}"
+            raise ValueError(f"{name}: expected {expected}, {few}, got {describe(arrays)}")
+        leads.add(tuple(a.shape[: a.ndim - own]))
+    if not leads:
+        raise TypeError(f"{name}: expected {expected}, got {describe_one(tree)}")
+    if len(leads) > 1:
+        got = describe(arrays)
+        raise ValueError(f"{name}: expected arrays with the same axes [{lead}], got {got}")
+    return arrays, leads.pop()
 
 
 def within(
@@ -150,7 +224,7 @@ def key(name: str, value: object) -> None:
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and shape is not None and len(shape) == 1):
-        got = f"{dtype}{list(shape)}" if dtype is not None and shape is not None else repr(value)
+        got = describe(value)
         raise TypeError(f"{name}: expected one random key, as jax.random.key(0) makes, got {got}")
 
 
@@ -169,14 +243,14 @@ def describe_one(value: object) -> str:
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is not None and shape is not None:
         return f"{dtype}{list(shape)}"
-    text = repr(value)
+    text = " ".join(repr(value).split())
     return text if len(text) <= 80 else f"{text[:80]}..."
 
 
 def describe(tree: PyTree) -> str:
     """Return dtypes and shapes of a tree of arrays, for an error message."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: leaf is None)
-    if len(leaves) == 1 and not leaves[0][0]:
+    if not leaves or not leaves[0][0]:  # no arrays, or one that is no tree
         return describe_one(tree)
     if len(leaves) > 20:
         return f"{type(tree).__name__} of {len(leaves)} leaves"
@@ -185,25 +259,6 @@ def describe(tree: PyTree) -> str:
         for path, leaf in leaves
     )
     return f"{type(tree).__name__}({', '.join(rows)})"
-
-
-def same_shapes(got: PyTree, expected: PyTree) -> bool:
-    """Whether two trees have one structure and the same shapes, leaf by leaf."""
-    if jax.tree.structure(got) != jax.tree.structure(expected):
-        return False
-    pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
-    return all(jnp.shape(a) == jnp.shape(b) for a, b in pairs)
-
-
-def same_kinds(got: PyTree, expected: PyTree) -> bool:
-    """Whether corresponding leaves are both floating, both integer or both boolean."""
-    pairs = zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True)
-    dtypes = ((jnp.result_type(a), jnp.result_type(b)) for a, b in pairs)
-    return all(a == b or _kind(a) == _kind(b) for a, b in dtypes)
-
-
-def _kind(dtype: DTypeLike) -> list[bool]:
-    return [jnp.issubdtype(dtype, one) for one in (jnp.floating, jnp.integer, jnp.bool_)]
 
 
 def extra(module: str, install: str) -> ModuleType:

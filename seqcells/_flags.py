@@ -62,11 +62,11 @@ def make(
     reverse: bool = False,
 ) -> Flags:
     """Check the flags against the sizes [T, *B] of the inputs, time first, and combine them."""
-    _check.flag("reverse", reverse)
+    reverse = _check.flag("reverse", reverse)
     valid = _boolean("mask", mask, steps, time_axis)
     if lengths is not None:
         times = jnp.arange(steps[0]).reshape(-1, *[1] * (len(steps) - 1))
-        inside = times < _lengths(lengths, steps).astype(times.dtype)
+        inside = times < _lengths(lengths, steps, time_axis).astype(times.dtype)
         valid = inside if valid is None else valid & inside
     restart = _boolean("resets", resets, steps, time_axis)
     if restart is not None and valid is not None:
@@ -105,27 +105,53 @@ def guard(
     return step
 
 
+def begins_fresh(flags: Flags) -> jax.Array | None:
+    """Return bool[*B], True where the first valid step restarts; None where none can after padding.
+
+    The carry before such a sequence is never read, so the steps at padding before it need not see
+    it: if it were NaN, their derivative would be.
+    """
+    if flags.valid is None or flags.restart is None or flags.reverse or not len(flags.valid):
+        return None  # read from the end, a start stands after the step that it restarts
+    first = jnp.argmax(flags.valid, axis=0)
+    return jnp.take_along_axis(flags.restart, first[None], axis=0)[0]
+
+
 def _boolean(
     name: str, value: ArrayLike | None, steps: tuple[int, ...], time_axis: int
 ) -> jax.Array | None:
     if value is None:
         return None
     expected = steps[1 : time_axis + 1] + steps[:1] + steps[time_axis + 1 :]
-    flags = _check.boolean(name, value, expected, "the axes of xs before the inputs' own")
+    value, hint = _check.array(name, value, f"bool{list(expected)}"), ""
+    if len(expected) > 1 and value.shape == (*expected[1::-1], *expected[2:]):
+        hint = f"; one of xs and {name} looks batch-first: give both so, and pass time_axis=1"
+    flags = _check.boolean(name, value, expected, "the axes of xs before the inputs' own", hint)
     return jnp.moveaxis(flags, time_axis, 0)
 
 
-def _lengths(lengths: ArrayLike, steps: tuple[int, ...]) -> jax.Array:
-    n = jnp.asarray(lengths)
-    if not jnp.issubdtype(n.dtype, jnp.integer):
-        raise TypeError(f"lengths: expected int{list(steps[1:])}, got dtype {n.dtype}")
+def _lengths(lengths: ArrayLike, steps: tuple[int, ...], time_axis: int) -> jax.Array:
+    expected = f"int{list(steps[1:])}"
+    n = _check.array("lengths", lengths, expected)
+    if not jnp.issubdtype(n.dtype, jnp.integer) and n.size:  # an empty list has no dtype
+        raise TypeError(f"lengths: expected {expected}, got dtype {n.dtype}")
     if n.shape != steps[1:]:
         raise ValueError(
-            f"lengths: expected int{list(steps[1:])}, one for every sequence of xs, "
-            f"got shape {n.shape}"
+            f"lengths: expected {expected}, one for every sequence of xs, got shape {n.shape}"
+            f"{_exchanged(n.shape, steps, time_axis)}"
         )
     _check.within("lengths", lengths, 0, steps[0], f"values from 0 to T={steps[0]}")
     return n
+
+
+def _exchanged(batch: tuple[int, ...], steps: tuple[int, ...], time_axis: int) -> str:
+    """Say what xs looks like where the first of its axes [T, *B] is that of the batch."""
+    if batch == steps:
+        return "; xs looks like one step of a batch: call step, or write xs[None]"
+    if len(steps) < 2 or batch != (steps[0], *steps[2:]):
+        return ""
+    ways = {0: "batch-first: pass time_axis=1", 1: "time-first: leave out time_axis"}
+    return f"; xs looks {ways[time_axis]}" if time_axis in ways else ""
 
 
 def _next_valid(restart: jax.Array, valid: jax.Array | None) -> jax.Array:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import abc
 import functools
 from collections.abc import Callable
-from typing import Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 
-from seqcells import _check
+from seqcells import _calls, _check
 from seqcells._static import Named
-from seqcells._trees import distinct, select, zeros_like
+from seqcells._trees import distinct, leaves_like, rewrite, select, zeros_like
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree, TreeDef
 
 
@@ -69,7 +70,8 @@ class Model(Named, abc.ABC):
         dtype = float if floating else int
 
         def of(size: InputSize) -> jax.Array:
-            shape = size if isinstance(size, tuple) else (size,)
+            shape = size if isinstance(size, tuple) and self.x_ndim != 1 else (size,)
+            shape = [_check.size("input_size", n, least=0) for n in shape]
             return jnp.zeros(shape[len(shape) - self.x_ndim :], dtype)
 
         return jax.tree.map(of, input_size, is_leaf=lambda size: type(size) is tuple)
@@ -145,17 +147,18 @@ class Model(Named, abc.ABC):
             ValueError: on a reset, a carry or parameters of another shape, or a model that cannot
                 step: one that reads sequences from their end.
         """
+        _check.static("model", self)
         if key is not None:
             _check.key("key", key)
-        x = jax.tree.map(jnp.asarray, x)
-        model = self.resolve(x)
+        x, batch = _check.inputs("x", x, self.x_ndim, self.x_dtypes, "*B")
+        params, model = as_arrays(params), self.resolve(x)
         self.check_params(params, self.input_size(x))
         shapes = carry_shapes(model, x, params)
         carry = like("carry", carry, shapes, x)
         if reset_carry is not None:
             reset_carry = like("reset_carry", reset_carry, shapes, x)
         if reset is not None:
-            reset = _check.boolean("reset", reset, leading(self, x), "the batch axes of x")
+            reset = _check.boolean("reset", reset, batch, "the batch axes of x")
             first = start_carry(model, x, params) if reset_carry is None else reset_carry
             carry = select(reset, first, carry)
         return distinct(model.advance(params, carry, x, reset, key))
@@ -166,6 +169,18 @@ class Model(Named, abc.ABC):
 
     def check_params(self, params: Params, input_size: InputSize) -> None:
         """Raise a ValueError unless `params` fit this model and inputs of this size."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """Raise a TypeError that names the way: a model holds no parameters."""
+        raise TypeError(
+            f"{type(self).__name__}: expected no call of the model itself, got one; {_calls.CALLED}"
+        )
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Raise an AttributeError that names the way."""
+            raise AttributeError(_calls.elsewhere(name, type(self)), name=name, obj=self)
 
 
 def leading(model: Model, x: Inputs) -> tuple[int, ...]:
@@ -213,14 +228,39 @@ def _shapes_of(
     return jax.eval_shape(of, *args)
 
 
-def like(name: str, carry: Carry, expected: Carry, xs: Inputs) -> Carry:
+def like(name: str, carry: Carry, expected: Carry, xs: Inputs, hint: str = "") -> Carry:
     """Return a carry in the expected dtypes, or raise if its structure or shapes differ."""
-    if not _check.same_shapes(carry, expected) or not _check.same_kinds(carry, expected):
+    leaves = leaves_like(carry, expected)
+    if leaves is None:
+        rewritten = rewrite(name, carry, expected)
         raise ValueError(
             f"{name}: expected {_check.describe(expected)} for inputs "
             f"{jax.tree.map(jnp.shape, xs)}, got {_check.describe(carry)}"
+            f"{f'; write {rewritten}' if rewritten else hint}"
         )
-    return jax.tree.map(lambda a, b: jnp.asarray(a, b.dtype), carry, expected)
+    wanted, structure = jax.tree.flatten(expected)
+    cast = [jnp.asarray(a, b.dtype) for a, b in zip(leaves, wanted, strict=True)]
+    return jax.tree.unflatten(structure, cast)
+
+
+def as_arrays(tree: PyTree) -> PyTree:
+    """Return a tree whose NumPy leaves are arrays of JAX."""
+
+    def of(leaf: object) -> object:
+        return jnp.asarray(leaf) if isinstance(leaf, (np.ndarray, np.generic)) else leaf
+
+    return jax.tree.map(of, tree)
+
+
+def one_input(model: Model, x: Inputs) -> Inputs:
+    """Return one step's input x [*B, ...], from which a carry is made, as arrays; or raise."""
+    leaves = jax.tree.leaves(x, is_leaf=lambda a: isinstance(a, list))
+    if model.x_ndim and not all(hasattr(a, "shape") or isinstance(a, list) for a in leaves):
+        raise TypeError(
+            f"x: expected float[*B, D], the input of one step, got {_check.describe(x)}; "
+            "write model.init_carry(xs[0])"
+        )
+    return _check.inputs("x", x, model.x_ndim, model.x_dtypes, "*B")[0]
 
 
 def fresh_carry(model: Model, xs: Inputs, params: Params) -> Carry:

@@ -7,11 +7,13 @@ import dataclasses
 import inspect
 import json
 from collections.abc import Mapping
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, Self, TypeAlias, TypeVar
 
 import jax
 import numpy as np
 from jax import export
+
+from seqcells import _calls
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 T = TypeVar("T")
@@ -28,6 +30,24 @@ class Static:
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_static(cls)
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if args or kwargs:
+            _check_call(cls, args, kwargs)
+        return super().__new__(cls)
+
+
+def _check_call(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    """Raise a TypeError that names the way unless a dataclass has these arguments."""
+    if "__dataclass_fields__" not in vars(kind) or "__init__" not in vars(kind):
+        return  # its arguments are its own
+    fields = [field for field in dataclasses.fields(kind) if field.init]
+    places = [field for field in fields if not field.kw_only]
+    if len(args) <= len(places) and kwargs.keys() <= {field.name for field in fields}:
+        return
+    message = _calls.misfit(kind.__name__, inspect.signature(kind).parameters, args, kwargs)
+    if message is not None:
+        raise TypeError(message)
 
 
 class Named(Static):

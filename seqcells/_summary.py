@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
+from seqcells._calls import explained
 from seqcells._cell import Cell
 from seqcells._layer import Layer, output_shapes
 from seqcells._model import Model, param_shapes
@@ -26,6 +27,7 @@ def param_count(params: PyTree) -> int:
     return sum(math.prod(jnp.shape(leaf)) for leaf in jax.tree.leaves(params))
 
 
+@explained
 def summary(model: Model, input_size: InputSize) -> str:
     """Return a table of a cell or layer, its output shape and its parameters.
 

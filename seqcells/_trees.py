@@ -1,4 +1,4 @@
-"""Trees of arrays: choices between them, zeros, and what a loop closes over."""
+"""Trees of arrays: choices between them, zeros, what a loop closes over, and likeness."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax.core import Tracer
 
 if TYPE_CHECKING:
+    from jax.typing import ArrayLike, DTypeLike
+
     from seqcells._types import PyTree
 
 
@@ -71,3 +73,45 @@ def distinct(tree: PyTree) -> PyTree:
 def zeros_like(tree: PyTree) -> PyTree:
     """Return a tree of zeros."""
     return jax.tree.map(jnp.zeros_like, tree)
+
+
+def leaves_like(tree: PyTree, expected: PyTree) -> list[jax.Array] | None:
+    """Return the leaves of a tree as arrays, or None if it differs from the expected one.
+
+    The two have one structure, the same shapes leaf by leaf, and the same kinds of dtype: floating,
+    integer or boolean. A list or number in the place of an array is one.
+    """
+    try:
+        leaves = jax.tree.structure(expected).flatten_up_to(tree)
+        leaves = [leaf if hasattr(leaf, "dtype") else _not_none(leaf) for leaf in leaves]
+    except (TypeError, ValueError):
+        return None
+    pairs = zip(leaves, jax.tree.leaves(expected), strict=True)
+    same = (a.shape == b.shape and _kind(a.dtype) == _kind(b.dtype) for a, b in pairs)
+    return leaves if all(same) else None
+
+
+def _not_none(leaf: ArrayLike | None) -> jax.Array:
+    if leaf is None:
+        raise TypeError  # which JAX would take for NaN
+    return jnp.asarray(leaf)
+
+
+def _kind(dtype: DTypeLike) -> object:
+    for kind in (jnp.floating, jnp.integer, jnp.bool_):
+        if jnp.issubdtype(dtype, kind):
+            return kind
+    return dtype
+
+
+def rewrite(name: str, tree: PyTree, expected: PyTree) -> str:
+    """Say how to give a tree of the right leaves the expected structure, or nothing."""
+    kind, fields = type(expected).__name__, getattr(expected, "_fields", ())
+    if fields and isinstance(tree, dict) and set(tree) == set(fields):
+        return f"{kind}(**{name})"
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(one)] for one in (tree, expected)]
+    if shapes[0] != shapes[1] or jax.tree.structure(tree) == jax.tree.structure(expected):
+        return ""
+    if fields and isinstance(tree, (tuple, list)):
+        return f"{kind}(*{name})"
+    return f"jax.tree.unflatten(jax.tree.structure(expected), jax.tree.leaves({name}))"

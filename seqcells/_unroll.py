@@ -7,15 +7,17 @@ import functools
 from typing import TypeVar
 
 import jax
+import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check, _flags
+from seqcells._calls import explained
 from seqcells._cell import Cell
 from seqcells._flags import Flags
 from seqcells._inputs import check_xs, time_back, time_first, to_front
 from seqcells._layer import Start, Time
-from seqcells._model import Model, carry_shapes, fresh_carry, leading, like
-from seqcells._trees import closed_over, silence
+from seqcells._model import Model, as_arrays, carry_shapes, fresh_carry, leading, like
+from seqcells._trees import closed_over, select, silence
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
@@ -24,6 +26,7 @@ from seqcells.engines._platform import varying
 M = TypeVar("M", bound=Model)
 
 
+@explained
 def unroll(
     model: Model,
     params: Params,
@@ -89,9 +92,8 @@ def unroll(
         _check.key("key", key)
     if engine is not None:
         _check.instance("engine", engine, Engine, "Scan()")
-    flags = _flags.make(leading(model, xs), lengths, mask, resets, axis)
-    _check.flag("reverse", reverse)
-    time = EveryStep(flags, reverse, engine)
+    flags, params = _flags.make(leading(model, xs), lengths, mask, resets, axis), as_arrays(params)
+    time = EveryStep(flags, _check.flag("reverse", reverse), engine)
     if isinstance(model, Cell):
         carry, ys = time.cell(model, params, xs, Start(carry, reset_carry), key)
     else:
@@ -100,6 +102,7 @@ def unroll(
     return carry, time_back(ys, axis)
 
 
+@explained
 def trajectory(
     model: Model,
     params: Params,
@@ -126,10 +129,12 @@ def trajectory(
     """
     xs, axis = time_first(model, xs, time_axis)
     flags = _flags.make(leading(model, xs), lengths, mask, resets, axis, reverse)
+    params = as_arrays(params)
     model, carry, flags = prepare(model, params, xs, carry, flags, reset_carry)
     return time_back(_carries(model, params, xs, carry, flags), axis)
 
 
+@explained
 def select_engine(
     cell: Cell,
     xs: Inputs,
@@ -152,12 +157,9 @@ def select_engine(
     _check.instance("cell", cell, Cell, "GRU(64)")
     if engine is not None:
         _check.instance("engine", engine, Engine, "Scan()")
-    shapes = jax.tree.leaves(xs, is_leaf=lambda leaf: isinstance(leaf, jax.ShapeDtypeStruct))
-    if all(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in shapes):
-        axis = check_xs(cell, xs, time_axis)
-        first = jax.eval_shape(lambda xs: to_front(xs, axis), xs)
-    else:
-        first, axis = time_first(cell, xs, time_axis)
+    xs, axis = check_xs(cell, xs, time_axis)
+    shapes = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(xs))
+    first = jax.eval_shape(lambda xs: to_front(xs, axis), xs) if shapes else to_front(xs, axis)
     flags = _flags.make(leading(cell, first), lengths, mask, resets, axis, reverse)
     return _select(cell, first, flags, engine).engine
 
@@ -190,6 +192,9 @@ class EveryStep(Time):
         """Unroll a cell over xs [T, *B, ...], which is checked already."""
         flags, engine = self.read(reverse), engine or self.engine
         cell, carry, flags = prepare(cell, params, xs, start.carry, flags, start.fresh)
+        restarted = None if start.carry is None else _flags.begins_fresh(flags)
+        if restarted is not None:
+            carry = select(restarted, flags.fresh, carry)
         if key is not None:
             cell, params, xs = cell.noisy(params, xs, key)
         return run_plan(_select(cell, xs, flags, engine), params, xs, carry, flags)
@@ -243,9 +248,22 @@ def prepare(
         fresh = fresh_carry(resolved, xs, params)
     else:
         fresh = like("reset_carry", reset_carry, carry_shapes(resolved, first, params), xs)
-    carry = fresh if carry is None else like("carry", carry, fresh, xs)
+    if carry is None:
+        carry = fresh
+    else:
+        carry = like("carry", carry, fresh, xs, _exchanged(leading(model, xs), carry, fresh))
     fresh, carry = varying((fresh, carry), (params, xs, flags, carry))
     return resolved, carry, dataclasses.replace(flags, fresh=fresh)
+
+
+def _exchanged(steps: tuple[int, ...], carry: Carry, fresh: Carry) -> str:
+    """Say what xs looks like where a carry fits its first axis in the place of its batch."""
+    got, expected = ([jnp.shape(a) for a in jax.tree.leaves(tree)] for tree in (carry, fresh))
+    if got and got == [steps + shape for shape in expected] and len(steps) == 1:
+        return "; xs looks like one step of a batch: call step, or write xs[None]"
+    if len(steps) > 1 and got == [steps[:1] + shape[1:] for shape in expected]:
+        return "; time and batch of xs look exchanged: see time_axis"
+    return ""
 
 
 def _select(cell: Cell, xs: Inputs, flags: Flags, engine: Engine | None) -> Plan:

@@ -13,7 +13,7 @@ from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._inputs import time_first
 from seqcells._layer import Layer
-from seqcells._model import Model, param_shapes
+from seqcells._model import Model, one_input, param_shapes
 from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells._unroll import unroll
 
@@ -62,6 +62,7 @@ class RNN(nn.Module):
 
     def init_carry(self, x: Inputs) -> Carry:
         """Make the carry with which a sequence starts, for one step's input x [*B, D]."""
+        x = one_input(self.model, x)
         return self.model.init_carry(x, self._values(x))
 
     def step(
@@ -74,7 +75,7 @@ class RNN(nn.Module):
         key: jax.Array | None = None,
     ) -> tuple[Carry, Outputs]:
         """Take one step, as `step` of the cell or layer does."""
-        params = self._values(x)
+        params = self._values(one_input(self.model, x))
         return self.model.step(params, carry, x, reset, reset_carry=reset_carry, key=key)
 
     def values(self, x: Inputs) -> Params:

@@ -11,9 +11,10 @@ from flax import nnx
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells._calls import explained
 from seqcells._cell import Cell
 from seqcells._layer import Layer
-from seqcells._model import Model
+from seqcells._model import Model, one_input
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
 from seqcells._unroll import unroll
 
@@ -47,10 +48,11 @@ class RNN(nnx.Module):
     ((4, 64), (20, 4, 64), (4, 64))
     """
 
+    @explained
     def __init__(self, model: Model, input_size: InputSize, *, rngs: nnx.Rngs) -> None:
         _check.instance("model", model, (Cell, Layer), "GRU(64)")
         self.model = model
-        self.load(model.init(rngs.params(), input_size))
+        self.load(model.init(_key(rngs), input_size))
 
     def __call__(self, xs: Inputs, carry: Carry = None, **options: Any) -> tuple[Carry, Outputs]:
         """Run the model over xs float[T, *B, D].
@@ -68,7 +70,7 @@ class RNN(nnx.Module):
 
     def init_carry(self, x: Inputs) -> Carry:
         """Make the carry with which a sequence starts, for one step's input x [*B, D]."""
-        return self._shown(self.model.init_carry(x, self.values))
+        return self._shown(self.model.init_carry(one_input(self.model, x), self.values))
 
     def step(
         self,
@@ -153,3 +155,17 @@ def _given(tree: PyTree) -> PyTree:
     if isinstance(tree, _Fields):
         return tree.kind(**{name: _given(value) for name, value in tree.items()})
     return tuple(map(_given, tree)) if type(tree) is tuple else tree
+
+
+def _key(rngs: nnx.Rngs) -> jax.Array:
+    """Draw a key from the stream `params`, or raise."""
+    if not isinstance(rngs, nnx.Rngs):
+        got = _check.describe_one(rngs)
+        raise TypeError(f"rngs: expected nnx.Rngs, got {got}; write nnx.Rngs(0), or nnx.Rngs(key)")
+    try:
+        return rngs.params()
+    except AttributeError:
+        got = ", ".join(rngs) or "none"
+        raise ValueError(
+            f"rngs: expected a stream `params` or a default one, got {got}; write nnx.Rngs(0)"
+        ) from None

@@ -20,6 +20,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import PartitionSpec
 
 from seqcells import _check, _members, _variables, distributed
+from seqcells._calls import explained
 from seqcells._cell import Params
 from seqcells._linear import wide
 from seqcells._optimizer import HParams as HParams
@@ -101,6 +102,9 @@ def train_step(
     Returns:
         The state after the step, and `loss`, `grad_norm` and the further scalars before it.
     """
+    if not isinstance(state, TrainState):
+        got = _check.describe(state)
+        raise TypeError(f"state: expected that of train.init(params, hparams, key), got {got}")
     key, params = jax.random.fold_in(state.key, state.step), trained(state.params)
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
@@ -176,6 +180,7 @@ def run(
     return jax.lax.scan(body, state, length=steps)
 
 
+@explained
 def fit(
     loss: Loss,
     state: TrainState,

@@ -12,6 +12,7 @@ from jax.typing import DTypeLike
 from seqcells import _check, initializers
 from seqcells._cell import Cell, SplitCell, zero_carry
 from seqcells._linear import wide
+from seqcells._model import one_input
 from seqcells._types import Carry, Drive, Params
 from seqcells.initializers import GateInitializers
 
@@ -79,6 +80,7 @@ class SizedCell(Cell):
 
     def init_carry(self, x: jax.Array, params: Params = None) -> Carry:
         """Make zeros float[*B, H] for one step's input x [*B, D], in at least float32."""
+        x = one_input(self, x)
         return zero_carry(x, self.hidden_size, wide(self.resolve(x).compute_dtype(x)))
 
     def read(self, params: Params, carry: Carry, drive: Drive) -> jax.Array:
@@ -110,7 +112,9 @@ class ActivatedCell(SizedCell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check.choice("activation", self.activation, ACTIVATIONS)
+        sizes = isinstance(self.activation, int)  # as other libraries have it: (input, hidden)
+        remedy = "; the size of the inputs is an argument of init" if sizes else ""
+        _check.choice("activation", self.activation, ACTIVATIONS, remedy)
         _check.choice("bias", self.bias, self.BIASES)
 
     def act(self, a: jax.Array) -> jax.Array:

@@ -72,8 +72,8 @@ class LRU(SizedCell, LinearCell):
 
     GATES: ClassVar[tuple[str, ...]] = ("re", "im")
 
-    output_size: int | None = None
     _: dataclasses.KW_ONLY
+    output_size: int | None = None
     r_min: float = 0.0
     r_max: float = 1.0
     max_phase: float = 2 * math.pi

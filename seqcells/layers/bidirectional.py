@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time
+from seqcells._model import leading
 from seqcells._static import exported
 from seqcells._types import Inputs, InputSize, PyTree
 from seqcells.layers._parts import parts, split
@@ -43,7 +44,8 @@ class Bidirectional(Layer):
         forward: a cell, or a `Recurrent` that reads forward.
         backward: the same for the other direction; as `forward` where None, with parameters of its
             own.
-        merge: "concat", "sum", "mean", "mul", or a function of two arrays [T, *B, H].
+        merge: "concat", "sum", "mean", "mul", or a function of two arrays [T, *B, H] that returns
+            one [T, *B, ...]. For the last three, both directions have as many outputs.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> layer = sc.Bidirectional(sc.LSTM(4))
@@ -85,6 +87,11 @@ class Bidirectional(Layer):
         pairs = zip(self.ways, parts("params", params, 2, self), strict=True)
         return Both(*(way.init_carry(x, own) for way, own in pairs))
 
+    def check_params(self, params: Both, input_size: InputSize) -> None:
+        """Raise a ValueError unless `params` fit both directions."""
+        for way, own in zip(self.ways, parts("params", params, 2, self), strict=True):
+            way.check_params(own, input_size)
+
     def run(
         self, params: Both, xs: Inputs, start: Start, time: Time, key: jax.Array | None
     ) -> tuple[Both, jax.Array]:
@@ -96,8 +103,26 @@ class Bidirectional(Layer):
                 self.ways, owns, *start, split(key, 2), strict=True
             )
         )
-        merge = MERGES[self.merge] if isinstance(self.merge, str) else self.merge
-        return Both(one, two), time.silence(merge(ahead, back))
+        return Both(one, two), time.silence(self._merged(ahead, back, leading(self, xs)))
+
+    def _merged(self, ahead: jax.Array, back: jax.Array, lead: tuple[int, ...]) -> jax.Array:
+        """Merge the outputs of both directions, [*lead, H]."""
+        if isinstance(self.merge, str):
+            if self.merge != "concat" and jnp.shape(ahead) != jnp.shape(back):
+                raise ValueError(
+                    f"merge: expected outputs of one shape for {self.merge!r}, got "
+                    f"{_check.describe(ahead)} and {_check.describe(back)}; write two cells of one "
+                    'size, or merge="concat"'
+                )
+            return MERGES[self.merge](ahead, back)
+        ys = self.merge(ahead, back)
+        for leaf in jax.tree.leaves(ys):
+            if leaf.shape[: len(lead)] != lead or leaf.ndim == len(lead):
+                raise ValueError(
+                    f"merge: expected a function that returns float[{', '.join(map(str, lead))}, "
+                    f"...], got {_check.describe(ys)} of {_check.describe((ahead, back))}"
+                )
+        return ys
 
 
 def _recurrent(way: Cell | Recurrent) -> Recurrent:

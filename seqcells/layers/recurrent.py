@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time
-from seqcells._model import start_carry
+from seqcells._model import carry_shapes, like, one_input, start_carry
 from seqcells._static import exported
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params
 from seqcells.engines import Engine
@@ -53,8 +53,8 @@ class Recurrent(Layer):
 
     def __post_init__(self) -> None:
         _check.instance("cell", self.cell, Cell, "GRU(64)")
-        _check.flag("reverse", self.reverse)
-        _check.flag("learned_carry", self.learned_carry)
+        for name in ("reverse", "learned_carry"):
+            _check.settle(self, **{name: _check.flag(name, getattr(self, name))})
         if self.engine is not None:
             _check.instance("engine", self.engine, Engine, "Scan()")
 
@@ -77,6 +77,7 @@ class Recurrent(Layer):
         Raises:
             ValueError: where the carry is learned and there are no parameters.
         """
+        x = one_input(self, x)
         cell = self.cell.resolve(x)
         if not self.learned_carry:
             return cell.init_carry(x, params)
@@ -94,12 +95,17 @@ class Recurrent(Layer):
         return jax.tree.map(rows, params.carry, fresh)
 
     def check_params(self, params: Params, input_size: InputSize) -> None:
-        """Raise a ValueError unless `params` are `RecurrentParams` where the carry is learned."""
-        if self.learned_carry and not isinstance(params, RecurrentParams):
+        """Raise a ValueError unless `params` fit the cell, and a learned carry its carry."""
+        if not self.learned_carry:
+            return self.cell.check_params(params, input_size)
+        if not isinstance(params, RecurrentParams):
             raise ValueError(
                 f"params: expected RecurrentParams(cell, carry) for {self}, "
                 f"got {_check.describe(params)}"
             )
+        self.cell.check_params(params.cell, input_size)
+        x = self.zero_input(input_size)
+        like("params.carry", params.carry, carry_shapes(self.cell, x, params.cell), x)
 
     def run(
         self, params: Params, xs: Inputs, start: Start, time: Time, key: jax.Array | None

@@ -9,8 +9,8 @@ import jax
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time, output_shapes
-from seqcells._model import Model, known_shapes
-from seqcells._types import Carry, Inputs, InputSize, Params
+from seqcells._model import Model, known_shapes, one_input
+from seqcells._types import Carry, Inputs, InputSize, Params, Shaped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,20 +34,31 @@ class Residual(Layer):
     def init(self, key: jax.Array, input_size: InputSize) -> Params:
         """Make the parameters of the layer."""
         x = self.zero_input(input_size)
-        shape = output_shapes(self.layer, x, known_shapes(self.layer, input_size)).shape
-        if shape != x.shape:
-            one = len(shape) == 1
-            got = f"{shape[0] if one else shape} outputs for {input_size} inputs"
-            raise ValueError(f"layer: expected as many outputs as inputs, got {got}: {self.layer}")
+        self._check_sum(output_shapes(self.layer, x, known_shapes(self.layer, input_size)), x)
         return self.layer.init(key, input_size)
 
     def init_carry(self, x: Inputs, params: Params = None) -> Carry:
         """Make the first carry of the layer."""
+        x = one_input(self, x)
         return self.layer.resolve(x).init_carry(x, params)
+
+    def check_params(self, params: Params, input_size: InputSize) -> None:
+        """Raise a ValueError unless `params` fit the layer, and its outputs are as its inputs."""
+        self.layer.check_params(params, input_size)
+        x = self.zero_input(input_size)
+        self._check_sum(output_shapes(self.layer, x, params), x)
 
     def run(
         self, params: Params, xs: jax.Array, start: Start, time: Time, key: jax.Array | None
     ) -> tuple[Carry, jax.Array]:
         """Run the layer and add its input."""
         carry, ys = time.run(self.layer, params, xs, start, key)
+        self._check_sum(ys, xs)
         return carry, ys + time.silence(xs).astype(ys.dtype)
+
+    def _check_sum(self, y: Shaped, x: Shaped) -> None:
+        if y.shape != x.shape:
+            sizes = y.shape[:-1] == x.shape[:-1]  # else axes differ
+            one, two = (y.shape[-1], x.shape[-1]) if sizes else (y.shape, x.shape)
+            got = f"{one} outputs for {two} inputs: {self.layer}"
+            raise ValueError(f"layer: expected as many outputs as inputs, got {got}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time, output_shapes, zeros_after
-from seqcells._model import Model, known_shapes
+from seqcells._model import Model, known_shapes, one_input
 from seqcells._types import Carry, Inputs, InputSize, Params
 from seqcells.layers._parts import parts, split
 
@@ -42,11 +43,10 @@ class Stack(Layer):
     def __post_init__(self) -> None:
         if not isinstance(self.layers, (tuple, list)) or not self.layers:
             raise TypeError(f"layers: expected a tuple of layers or cells, got {self.layers!r}")
-        object.__setattr__(self, "layers", tuple(self.layers))
         for layer in self.layers:
             _check.instance("layers", layer, (Layer, Cell), "Recurrent(GRU(64))")
-        _check.rate("dropout", self.dropout)
-        _check.flag("skip", self.skip)
+        rate, skip = _check.rate("dropout", self.dropout), _check.flag("skip", self.skip)
+        _check.settle(self, layers=tuple(self.layers), dropout=rate, skip=skip)
 
     @property
     def reader(self) -> Model:
@@ -65,16 +65,26 @@ class Stack(Layer):
 
     def init_carry(self, x: Inputs, params: tuple[Params, ...] | None = None) -> tuple[Carry, ...]:
         """Make the first carry of every layer."""
-        carries, seen, before = [], x, None
-        for layer, own in zip(self.layers, self._parts("params", params), strict=True):
-            if before is not None:
-                below, its = before
-                known = known_shapes(below, below.input_size(seen)) if params is None else its
-                zeros = zeros_after(below, seen, output_shapes(below, seen, known))
+        rows = self._rows(one_input(self, x), params)
+        return tuple(layer.resolve(seen).init_carry(seen, own) for layer, own, seen in rows)
+
+    def check_params(self, params: tuple[Params, ...], input_size: InputSize) -> None:
+        """Raise a ValueError unless `params` are a tuple with an entry that fits each layer."""
+        for layer, own, seen in self._rows(self.zero_input(input_size), params):
+            layer.check_params(own, layer.input_size(seen))
+
+    def _rows(
+        self, x: Inputs, params: tuple[Params, ...] | None
+    ) -> Iterator[tuple[Model, Params, Inputs]]:
+        """Yield each layer with its parameters and zeros as it sees them, for a step's input x."""
+        seen = x
+        for i, own in enumerate(self._parts("params", params)):
+            layer = self.layers[i]
+            yield layer, own, seen
+            if i + 1 < len(self.layers):
+                own = known_shapes(layer, layer.input_size(seen)) if params is None else own
+                zeros = zeros_after(layer, seen, output_shapes(layer, seen, own))
                 seen = self._between(zeros, x, None)
-            carries.append(layer.resolve(seen).init_carry(seen, own))
-            before = layer, own
-        return tuple(carries)
 
     def run(
         self,

@@ -157,7 +157,7 @@ SHAPES = {  # of each parameter by its name
     },
     sc.IndRNN(H): {"w_ih": (D, H), "w_hh": (H,), "b": (H,)},
     sc.MinGRU(H): {"w_ih": (D, 6), "b": (6,)},
-    sc.LRU(H, 5): {
+    sc.LRU(H, output_size=5): {
         "w_ih": (D, 6),
         "w_ho": (H, 10),
         "nu_log": (H,),

@@ -1,5 +1,7 @@
 """Wrong calls: the error names the argument, what is expected and what it got."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -18,6 +20,9 @@ GRU, RNN = sc.GRU(H), sc.RNN(H)
 PARAMS = GRU.init(KEY, D)
 RNN_PARAMS = RNN.init(KEY, D)
 XS = ones((T, B, D))
+BATCH_FIRST = ones((B, T, D))
+NET = sc.Stack((sc.GRU(H), sc.LSTM(2)))
+NET_PARAMS = NET.init(KEY, D)
 TOTAL = sc.FunctionCell(lambda p, c, x: (c + x, c), jnp.zeros_like)
 
 ADDING, RECALL, DIGITS = probes.AddingURNN(), probes.DelayedRecall(9), probes.SequentialDigits()
@@ -57,7 +62,7 @@ def project(updates, params, **options):
 # Each row: a call, and what the message holds: the argument, what is expected, what it got.
 VALUES = [
     # inputs
-    (lambda: unroll(XS[0, 0]), "xs | T, *B, D | (3,)"),
+    (lambda: unroll(XS[0, 0]), "xs | T, *B, D | float32[3]"),
     (lambda: unroll(XS[..., :2]), "params | 2 | [3, 12]"),
     (lambda: GRU.step(PARAMS, jnp.zeros(H), ones(2)), "params | 2 | [3, 12]"),
     # lengths
@@ -101,6 +106,19 @@ VALUES = [
     (lambda: sc.Scan(unroll=0), "unroll | >= 1 | 0"),
     (lambda: sc.Scan(checkpoint="log"), "checkpoint | 'sqrt' | 'log'"),
     (lambda: sc.Scan(checkpoint=0), "checkpoint | >= 1 | 0"),
+    # batch and time exchanged, or no time
+    (lambda: unroll(BATCH_FIRST, lengths=ones(B, int)), "lengths | int[5] | (2,) | time_axis=1"),
+    (
+        lambda: unroll(XS, lengths=ones(B, int), time_axis=1),
+        "lengths | int[5] | (2,) | time-first: leave out time_axis",
+    ),
+    (
+        lambda: unroll(BATCH_FIRST, mask=ones((T, B), bool)),
+        "mask | bool[2, 5] | looks batch-first | time_axis=1",
+    ),
+    (lambda: unroll(BATCH_FIRST, ones((B, H))), "carry | float32[5, 4] | see time_axis"),
+    (lambda: unroll(XS[0], ones((B, H))), "carry | float32[4] | float32[2, 4] | call step"),
+    (lambda: unroll(XS[0], lengths=ones(B, int)), "lengths | int[] | (2,) | call step | xs[None]"),
     # what a caller would not see for himself
     (lambda: unroll(carry=ones((B, H)) + 1j), "carry | float32[2, 4] | complex64[2, 4]"),
     (lambda: unroll(reset_carry=ones((B, H), int)), "reset_carry | float32[2, 4] | int32[2, 4]"),
@@ -109,6 +127,17 @@ VALUES = [
         "params | jax.vmap(sc.unroll, (None, 0, None))",
     ),
     (lambda: unroll(params=PARAMS._asdict()), "params | GRUParams(**params)"),
+    (lambda: unroll(params=tuple(PARAMS)), "params | tuple | GRUParams(*params)"),
+    (
+        lambda: sc.unroll(sc.LSTM(H), sc.LSTM(H).init(KEY, D), XS, (ones((B, H)),) * 2),
+        "carry | LSTMCarry(h: | tuple | LSTMCarry(*carry)",
+    ),
+    (lambda: sc.unroll(NET, NET_PARAMS[::-1], XS), "params | GRU(4) | GRUParams | LSTMParams"),
+    (lambda: NET.step(NET_PARAMS[::-1], None, XS[0]), "params | GRU(4) | GRUParams | LSTMParams"),
+    (
+        lambda: NET.step(NET_PARAMS, NET.init_carry(XS[0])[::-1], XS[0]),
+        "carry | 1.h: float32[2, 2] | 0.h: float32",
+    ),
     (lambda: unroll(params=jax.tree.map(jnp.transpose, PARAMS)), "params | transposed | [in, out]"),
     (
         lambda: sc.GRU(H, reset_after=False).gate(None, None, None),
@@ -118,7 +147,7 @@ VALUES = [
     (lambda: sc.GRU(H, dtype="float64"), "dtype | float64 | jax_enable_x64"),
     (lambda: sc.LRU(H, r_min=0.9, r_max=0.5), "r_min, r_max | 0.9 | 0.5"),
     (lambda: sc.LRU(H, max_phase=0), "max_phase | 0"),
-    (lambda: sc.LRU(H, 0), "output_size | >= 1 | 0"),
+    (lambda: sc.LRU(H, output_size=0), "output_size | >= 1 | 0"),
     # diagnostics
     (lambda: by_lag(RNN, PARAMS, XS, jnp.sum), "params | RNNParams | GRUParams"),
     (lambda: by_lag(GRU, PARAMS, XS, jnp.sum, ones(H)), "carry | float32[2, 4] | float32[4]"),
@@ -218,7 +247,7 @@ TYPES = [
     (lambda: unroll(ones((T, B, D), int)), "xs | floating | int"),
     (lambda: unroll(XS > 0), "xs | floating | bool"),
     (lambda: unroll(XS + 1j), "xs | floating | complex"),
-    (lambda: GRU.step(PARAMS, jnp.zeros(H), ones(D, int)), "xs | floating | int"),
+    (lambda: GRU.step(PARAMS, jnp.zeros(H), ones(D, int)), "x | floating | int"),
     # lengths
     (lambda: unroll(lengths=ones(B)), "lengths | int | float32"),
     (lambda: unroll(lengths=ones(B, bool)), "lengths | int[2] | bool"),
@@ -235,6 +264,29 @@ TYPES = [
         lambda: sc.select_engine(GRU, jax.ShapeDtypeStruct((T, B, D), "int32")),
         "xs | floating | int32",
     ),
+    # the names of other libraries
+    (lambda: unroll(batch_first=True), "batch_first | unroll | time_axis=1"),
+    (lambda: unroll(time_major=True), "time_major | unroll | time_axis=1"),
+    (lambda: unroll(seq_lengths=3), "seq_lengths | unroll | lengths="),
+    (lambda: unroll(initial_carry=3), "initial_carry | unroll | carry="),
+    (lambda: unroll(return_carry=True), "return_carry | unroll | the carry and the outputs"),
+    (lambda: unroll(lenghts=3), "lenghts | unroll | lengths="),
+    (lambda: sc.trajectory(GRU, PARAMS, XS, h0=3), "h0 | trajectory | carry="),
+    (lambda: sc.unroll(NET), "params, xs | unroll(model, params, xs) | nothing | model.init"),
+    (lambda: sc.GRU(units=3), "units | GRU | hidden_size="),
+    (lambda: sc.GRU(3, num_layers=2), "num_layers | GRU | Stack((GRU(64), GRU(64)))"),
+    (lambda: sc.GRU(3, H), "GRU | hidden_size | 2 arguments | model.init(key, input_size)"),
+    (lambda: sc.LRU(3, H), "LRU | hidden_size | 2 arguments | model.init(key, input_size)"),
+    (lambda: sc.Scan(remat=True), "remat | Scan (unroll, checkpoint) | leave it out"),
+    (lambda: GRU(XS), "GRU | call | seqcells.unroll(model, params, xs) | model.step"),
+    (lambda: NET.init_carry(B), "x | float[*B, D] | 2 | init_carry(xs[0])"),
+    (lambda: GRU.init_carry(KEY), "x | floating | key<fry>"),
+    (lambda: NET.init(KEY, XS), "input_size | int | float32[5, 2, 3]"),
+    (lambda: sc.unroll(PARAMS, GRU, XS), "model | GRU(64) | GRUParams(w_ih: float32[3, 12]"),
+    (lambda: sc.nnx.RNN(GRU, D, rngs=KEY), "rngs | nnx.Rngs | key<fry>[] | nnx.Rngs(key)"),
+    (lambda: sc.nnx.RNN(GRU, D, rngs=3), "rngs | nnx.Rngs | 3 | nnx.Rngs(0)"),
+    (lambda: train.fit(loss, PARAMS, train.HParams(), 3), "state | train.init | GRUParams"),
+    (lambda: train.fit(loss, PARAMS), "hparams, steps | fit(loss, state, hparams, steps)"),
     # cells
     (lambda: sc.GRU(1.5), "hidden_size | int | 1.5"),
     (lambda: sc.GRU(True), "hidden_size | int | True"),
@@ -317,6 +369,42 @@ def test_what_is_wrong_is_refused_under_jit_too(flag):
     value = wrong.get(flag, ones((B, T), bool))
     with pytest.raises(ValueError, match=f"^{flag}: "):
         jax.jit(lambda value: unroll(**{flag: value}))(value)
+
+
+@pytest.mark.parametrize(
+    ("name", "way"),
+    [
+        ("apply", "; carry, ys = seqcells.unroll(model, params, xs)"),
+        ("forward", "; carry, ys = seqcells.unroll(model, params, xs)"),
+        ("initialize_carry", "; carry = model.init_carry(x)"),
+        ("parameters", "; params = model.init(key, input_size)"),
+        ("hidden", "object has no attribute 'hidden'"),
+    ],
+)
+def test_an_attribute_of_other_libraries_names_the_way(name, way):
+    assert not hasattr(GRU, name)
+    with pytest.raises(AttributeError) as raised:
+        getattr(GRU, name)
+    assert way in str(raised.value)
+
+
+def test_a_model_that_cannot_be_hashed_is_refused_with_the_way():
+    @dataclasses.dataclass
+    class Thawed(sc.Layer):
+        def init(self, key, input_size):
+            return ()
+
+        init_carry = run = init
+
+    for call in (
+        lambda net: sc.unroll(net, (), XS),
+        lambda net: net.step((), (), XS[0]),
+        lambda net: sc.Stack((net, GRU)),
+    ):
+        with pytest.raises(
+            TypeError, match=r"^(model|layers): expected a frozen .*\(frozen=True\)"
+        ):
+            call(Thawed())
 
 
 def test_keys_of_the_old_kind_are_keys():

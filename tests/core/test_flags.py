@@ -186,10 +186,10 @@ def test_not_a_number_that_is_valid_is_not_hidden(case, engine, reverse):
 @pytest.mark.laws("reset")
 @over_pairs
 def test_not_a_number_before_a_reset_stays_there(case, engine):
-    """In the first carry, and in a gap: values and gradients are those without it."""
+    """In the first carry, before padding, and in a gap: values and gradients are those without."""
     problem = draw(case)
     resets, mask = np.zeros((T, B), bool), np.ones((T, B), bool)
-    resets[[0, 4]], mask[2:4] = True, False
+    resets[[1, 4]], mask[[0, 2, 3]] = True, False
     flags = all_flags(resets=resets, mask=mask)
     xs = np.where(mask[..., None], problem.xs, np.nan)
     carry = jax.tree.map(lambda a: np.full_like(a, np.nan), problem.carry)

@@ -164,7 +164,7 @@ def test_uniform_is_uniform():
 
 
 def test_the_lru_is_drawn_on_its_ring():
-    params = sc.LRU(4000, 1, r_min=0.5, r_max=0.9, max_phase=1.0).init(KEY, 1)
+    params = sc.LRU(4000, output_size=1, r_min=0.5, r_max=0.9, max_phase=1.0).init(KEY, 1)
     size, phase = np.exp(-np.exp(params.nu_log)), np.exp(params.theta_log)
     assert stats.kstest(size**2, stats.uniform(0.25, 0.81 - 0.25).cdf).pvalue > 0.01
     assert stats.kstest(phase, stats.uniform(0, 1).cdf).pvalue > 0.01

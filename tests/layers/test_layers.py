@@ -270,11 +270,51 @@ def test_the_summary_of_a_stack_counts_all():
     assert "1.backward.w_hh" in text
 
 
+def merged(merge, size):
+    """Unroll a cell of this size, and one of H units from the other end."""
+    layer = sc.Bidirectional(sc.GRU(size), sc.GRU(H), merge)
+    return sc.unroll(layer, layer.init(KEY, D), XS)
+
+
+def learned(change):
+    """Unroll with a learned carry that is changed."""
+    layer = sc.Recurrent(sc.GRU(H), learned_carry=True)
+    params = layer.init(KEY, D)
+    return sc.unroll(layer, params._replace(carry=change(params.carry)), XS)
+
+
 VALUES = {
     "dropout of 1": (lambda: sc.Stack((sc.GRU(H),), dropout=1), "dropout: .*1"),
     "a merge unknown": (
         lambda: sc.Bidirectional(sc.GRU(H), merge="max"),
         "merge: .*'concat'.*'max'",
+    ),
+    "a sum of two sizes": (lambda: merged("sum", 1), r"merge: .*'sum'.*3, 1\].*3, 3\]"),
+    "a mean of two sizes": (lambda: merged("mean", 1), "merge: .*'mean'.*concat"),
+    "a product of two sizes": (lambda: merged("mul", 1), "merge: .*'mul'.*concat"),
+    "a merge without features": (
+        lambda: merged(lambda a, b: jnp.sum(a + b, axis=-1), H),
+        r"merge: .*returns float\[7, 3, \.\.\.\], got float32\[7, 3\]",
+    ),
+    "a merge over time": (
+        lambda: merged(lambda a, b: (a + b)[0], H),
+        r"merge: .*got float32\[3, 3\]",
+    ),
+    "a residual of one unit": (
+        lambda: sc.unroll(sc.Residual(sc.GRU(1)), sc.GRU(1).init(KEY, D), XS),
+        "layer: .*1 outputs for 2 inputs",
+    ),
+    "a step of a residual of one unit": (
+        lambda: sc.Residual(sc.GRU(1)).step(sc.GRU(1).init(KEY, D), jnp.ones((B, 1)), XS[0]),
+        "layer: .*1 outputs for 2 inputs",
+    ),
+    "a learned carry of one unit": (
+        lambda: learned(lambda a: a[:1]),
+        r"params.carry: .*\[3\].*\[1\]",
+    ),
+    "a learned carry of a batch": (
+        lambda: learned(lambda a: jnp.ones((B, 1)) * a),
+        r"params.carry: .*float32\[3\].*float32\[3, 3\]",
     ),
     "a residual of another size": (
         lambda: sc.Residual(sc.GRU(H)).init(KEY, D),
