@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from seqcells import _check
-from seqcells._model import Model, known_shapes, one_input
+from seqcells._model import Model, is_function, known_shapes, one_input
 from seqcells._trees import leaves_like, rewrite
 from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params
 
@@ -230,7 +230,7 @@ class FunctionCell(Cell):
     def __post_init__(self) -> None:
         for name in ("step_fn", "carry_fn", "init_fn"):
             value = getattr(self, name)
-            if not callable(value) and not (name == "init_fn" and value is None):
+            if not is_function(value) and not (name == "init_fn" and value is None):
                 raise TypeError(f"{name}: expected a function, got {value!r}")
         _check.size("x_ndim", self.x_ndim, least=0)
         if not isinstance(self.x_dtypes, tuple) or not self.x_dtypes:

@@ -75,12 +75,6 @@ def flag(name: str, value: object) -> bool:
     return bool(value)
 
 
-def settle(owner: object, **fields: object) -> None:
-    """Set fields of a frozen dataclass that is being made, to one spelling for equal values."""
-    for name, value in fields.items():
-        object.__setattr__(owner, name, value)
-
-
 def floating(name: str, dtype: DTypeLike, remedy: str) -> None:
     """Raise unless `dtype` is a real floating dtype."""
     if not jnp.issubdtype(dtype, jnp.floating):
@@ -102,13 +96,14 @@ def kind(name: str, dtype: DTypeLike, kinds: Sequence[type], remedy: str) -> Non
 
 
 def instance(name: str, value: object, kinds: type | tuple[type, ...], example: str) -> None:
-    """Raise unless `value` is an instance of one of `kinds`, all of which are static."""
+    """Raise unless `value` is an instance of one of `kinds`, and static if it is no tree."""
     if not isinstance(value, kinds):
         got = f"the class {value.__name__}" if isinstance(value, type) else describe(value)
         several = kinds if isinstance(kinds, tuple) else (kinds,)
         names = " or ".join(f"seqcells.{kind.__name__}" for kind in several)
         raise TypeError(f"{name}: expected a {names}, as {example} is, got {got}")
-    static(name, value)
+    if not isinstance(value, tuple):  # parameters, of arrays
+        static(name, value)
 
 
 def static(name: str, value: object) -> None:

@@ -11,6 +11,7 @@ from jax.core import Tracer
 from jax.experimental import checkify
 
 from seqcells import _check
+from seqcells._model import is_function
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -43,7 +44,7 @@ def checked(function: Callable[P, R]) -> Callable[P, R]:
     Traceback (most recent call last):
     ValueError: lengths: expected values from 0 to T=5, got 7
     """
-    if not callable(function):
+    if not is_function(function):
         got = _check.describe_one(function)
         raise TypeError(f"function: expected a function of arrays, got {got}")
 

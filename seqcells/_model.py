@@ -183,6 +183,11 @@ class Model(Named, abc.ABC):
             raise AttributeError(_calls.elsewhere(name, type(self)), name=name, obj=self)
 
 
+def is_function(value: object) -> bool:
+    """Whether a value is to be called; a model only says what to call instead."""
+    return callable(value) and not isinstance(value, Model)
+
+
 def leading(model: Model, x: Inputs) -> tuple[int, ...]:
     """Return the sizes of the axes before the input's own: [*B] of a step's, [T, *B] of all."""
     leaf = jax.tree.leaves(x)[0]

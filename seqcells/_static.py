@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Self, TypeAlias, TypeVar
 
 import jax
@@ -30,11 +31,44 @@ class Static:
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
         jax.tree_util.register_static(cls)
+        check = vars(cls).get("__post_init__")
+        if check is not None:
+            cls.__post_init__ = _after_plain(check)
+
+    def __post_init__(self) -> None:
+        """Make NumPy's scalars in the fields Python's, as every check of a subclass finds them."""
+        _make_plain(self)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
         if args or kwargs:
             _check_call(cls, args, kwargs)
         return super().__new__(cls)
+
+
+def _after_plain(check: Callable[[Any], None]) -> Callable[[Any], None]:
+    @functools.wraps(check)
+    def checked(self: Any) -> None:
+        _make_plain(self)
+        check(self)
+
+    return checked
+
+
+def _make_plain(value: Any) -> None:
+    for field in dataclasses.fields(value):
+        given = getattr(value, field.name)
+        plain = _plain(given)
+        if plain is not given:
+            object.__setattr__(value, field.name, plain)
+
+
+def _plain(value: Any) -> Any:
+    """Return a scalar of NumPy, also in a tuple, as Python's: equal values then print alike."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is tuple and any(isinstance(one, np.generic) for one in value):
+        return tuple(map(_plain, value))
+    return value
 
 
 def _check_call(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

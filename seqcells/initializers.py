@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 
 from seqcells._linear import wide
 from seqcells._mean_field import critical_weight_std
+from seqcells._model import is_function
 from seqcells._static import FUNCTIONS, Named
 from seqcells._types import Shape
 
@@ -268,5 +269,5 @@ def check(name: str, init: object, n: int) -> None:
     if isinstance(init, tuple) and len(init) != n:
         raise ValueError(f"{name}: expected one initialiser or a tuple of {n}, got {len(init)}")
     for f in inits:
-        if not callable(f):
+        if not is_function(f):
             raise TypeError(f"{name}: expected (key, shape, dtype) -> array, got {f!r}")

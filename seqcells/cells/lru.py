@@ -84,11 +84,12 @@ class LRU(SizedCell, LinearCell):
         super().__post_init__()
         if self.output_size is not None:
             _check.size("output_size", self.output_size, least=1)
-        if not 0 <= self.r_min < self.r_max <= 1:
+        for name in ("r_min", "r_max"):
+            _check.number(name, getattr(self, name), "a number from 0 to 1", lambda r: 0 <= r <= 1)
+        if not self.r_min < self.r_max:
             got = f"{self.r_min!r} and {self.r_max!r}"
-            raise ValueError(f"r_min, r_max: expected 0 <= r_min < r_max <= 1, got {got}")
-        if not self.max_phase > 0:
-            raise ValueError(f"max_phase: expected radians above 0, got {self.max_phase!r}")
+            raise ValueError(f"r_min, r_max: expected r_min < r_max, got {got}")
+        _check.number("max_phase", self.max_phase, "radians above 0", lambda phase: phase > 0)
 
     def init(self, key: jax.Array, input_size: int) -> LRUParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features.

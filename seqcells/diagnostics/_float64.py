@@ -41,7 +41,7 @@ def in_float64(function: Callable[P, R]) -> Callable[P, R]:
     >>> f"{float(in_float64(sc.diagnostics.gradient_by_lag)(*args)[49]):.0e}"
     '1e-49'
     """
-    if not callable(function):
+    if not is_function(function):
         raise TypeError(f"function: expected one, such as gradient_by_lag, got {function!r}")
 
     @functools.wraps(function)

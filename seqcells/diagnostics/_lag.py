@@ -13,6 +13,7 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._cell import Cell
+from seqcells._inputs import time_first
 from seqcells._model import leading
 from seqcells._static import exported
 from seqcells._types import Carry, Drive, Inputs, InputSize, Outputs, Params
@@ -88,8 +89,9 @@ def gradient_by_lag(
     >>> [round(float(norm), 6) for norm in norms]
     [1.0, 0.5, 0.25, 0.125]
     """
+    xs, _ = time_first(cell, xs)
     gradient = carry_gradient(cell, params, xs, loss, carry)
-    return norms_by_lag(gradient, leading(cell, jax.tree.map(jnp.asarray, xs)))
+    return norms_by_lag(gradient, leading(cell, xs))
 
 
 def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) -> RateAndHorizon:

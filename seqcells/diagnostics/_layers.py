@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._flags import Flags
+from seqcells._inputs import time_first
 from seqcells._layer import Layer, Start
 from seqcells._model import Model, leading
 from seqcells._static import exported
@@ -99,7 +100,8 @@ def layer_gradients_by_lag(
         TypeError: if `net` is not a layer or cell, or contains a FunctionCell.
         ValueError: as `unroll`.
     """
-    steps = leading(net, jax.tree.map(jnp.asarray, xs))
+    xs, _ = time_first(net, xs)
+    steps = leading(net, xs)
     still = tuple(no_nudges(one.carry, steps[0]) for one in recurrences(net, params, xs, carry))
 
     def perturbed(nudges: tuple[Carry, ...]) -> jax.Array:
@@ -118,7 +120,7 @@ def layer_gradients_by_lag(
     return tuple(norms_by_lag(one, steps) for one in jax.grad(perturbed)(still))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class _Hooked(EveryStep):
     """All steps, with a function in the place of each cell's unrolling."""
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time
-from seqcells._model import leading
+from seqcells._model import is_function, leading
 from seqcells._static import exported
 from seqcells._types import Inputs, InputSize, PyTree
 from seqcells.layers._parts import parts, split
@@ -59,7 +59,7 @@ class Bidirectional(Layer):
     merge: str | Callable[[jax.Array, jax.Array], jax.Array] = "concat"
 
     def __post_init__(self) -> None:
-        if not callable(self.merge):
+        if not is_function(self.merge):
             _check.choice("merge", self.merge, MERGES)
         _ = self.ways  # which checks them
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from seqcells import _check
 from seqcells._cell import SplitCell
 from seqcells._model import start_carry
 from seqcells._static import exported
@@ -42,7 +43,7 @@ class LayerNorm(SplitCell, _Wrapper):
         eps: added to the variance.
 
     Raises:
-        ValueError: for a cell that cannot be split, with the reason.
+        ValueError: for a cell that cannot be split, with the reason, or an `eps` below 0.
     """
 
     cell: SplitCell
@@ -51,6 +52,7 @@ class LayerNorm(SplitCell, _Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_split("cell", self.cell)
+        _check.number("eps", self.eps, "a number of at least 0", lambda eps: eps >= 0)
 
     def init(self, key: jax.Array, input_size: InputSize) -> LayerNormParams:
         """Make the parameters of the cell within, scales of 1 and shifts of 0."""

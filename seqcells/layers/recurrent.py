@@ -53,8 +53,8 @@ class Recurrent(Layer):
 
     def __post_init__(self) -> None:
         _check.instance("cell", self.cell, Cell, "GRU(64)")
-        for name in ("reverse", "learned_carry"):
-            _check.settle(self, **{name: _check.flag(name, getattr(self, name))})
+        _check.flag("reverse", self.reverse)
+        _check.flag("learned_carry", self.learned_carry)
         if self.engine is not None:
             _check.instance("engine", self.engine, Engine, "Scan()")
 

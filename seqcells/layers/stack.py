@@ -45,8 +45,9 @@ class Stack(Layer):
             raise TypeError(f"layers: expected a tuple of layers or cells, got {self.layers!r}")
         for layer in self.layers:
             _check.instance("layers", layer, (Layer, Cell), "Recurrent(GRU(64))")
-        rate, skip = _check.rate("dropout", self.dropout), _check.flag("skip", self.skip)
-        _check.settle(self, layers=tuple(self.layers), dropout=rate, skip=skip)
+        object.__setattr__(self, "layers", tuple(self.layers))
+        _check.rate("dropout", self.dropout)
+        _check.flag("skip", self.skip)
 
     @property
     def reader(self) -> Model:

@@ -301,6 +301,8 @@ TYPES = [
     (lambda: GRU.init(KEY, 2.0), "input_size | int | 2.0"),
     (lambda: sc.GRU(2, w_hh_init=0.1), "w_hh_init | (key, shape, dtype) | 0.1"),
     (lambda: sc.FunctionCell(1, jnp.zeros_like), "step_fn | function | 1"),
+    (lambda: sc.FunctionCell(GRU, jnp.zeros_like), "step_fn | function | GRU(4)"),
+    (lambda: sc.GRU(2, w_hh_init=GRU), "w_hh_init | (key, shape, dtype) | GRU(4)"),
     (lambda: sc.FunctionCell(jnp.add, None), "carry_fn | function | None"),
     (lambda: TOTAL.init(KEY, D), "init_fn | params | None"),
     (lambda: TOTAL.read(None, jnp.zeros(2), None), "cell | FunctionCell | `read` | old carry"),
