@@ -45,7 +45,7 @@ class Static:
         return super().__new__(cls)
 
 
-def _after_plain(check: Callable[[Any], None]) -> Callable[[Any], None]:
+def _after_plain(check: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(check)
     def checked(self: Any) -> None:
         _make_plain(self)

@@ -75,6 +75,12 @@ def zeros_like(tree: PyTree) -> PyTree:
     return jax.tree.map(jnp.zeros_like, tree)
 
 
+def same_shapes(got: PyTree, expected: PyTree) -> bool:
+    """Whether two trees have one structure and the same shapes, leaf by leaf."""
+    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (got, expected)]
+    return shapes[0] == shapes[1] and jax.tree.structure(got) == jax.tree.structure(expected)
+
+
 def leaves_like(tree: PyTree, expected: PyTree) -> list[jax.Array] | None:
     """Return the leaves of a tree as arrays, or None if it differs from the expected one.
 
@@ -109,8 +115,8 @@ def rewrite(name: str, tree: PyTree, expected: PyTree) -> str:
     kind, fields = type(expected).__name__, getattr(expected, "_fields", ())
     if fields and isinstance(tree, dict) and set(tree) == set(fields):
         return f"{kind}(**{name})"
-    shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(one)] for one in (tree, expected)]
-    if shapes[0] != shapes[1] or jax.tree.structure(tree) == jax.tree.structure(expected):
+    leaves = [jax.tree.leaves(one) for one in (tree, expected)]
+    if same_shapes(tree, expected) or not same_shapes(*leaves):
         return ""
     if fields and isinstance(tree, (tuple, list)):
         return f"{kind}(*{name})"

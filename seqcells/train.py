@@ -102,9 +102,7 @@ def train_step(
     Returns:
         The state after the step, and `loss`, `grad_norm` and the further scalars before it.
     """
-    if not isinstance(state, TrainState):
-        got = _check.describe(state)
-        raise TypeError(f"state: expected that of train.init(params, hparams, key), got {got}")
+    _check_kind(state)
     key, params = jax.random.fold_in(state.key, state.step), trained(state.params)
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
@@ -258,6 +256,7 @@ def fit(
 
 def _check_state(state: TrainState, steps: int) -> None:
     """Raise where steps overflow their count, or members of a vmap would share random bits."""
+    _check_kind(state)
     before, most = int(np.max(np.asarray(state.step))), np.iinfo(np.int32).max
     if before + steps > most:
         raise ValueError(f"steps: expected at most {most} in all, got {steps} after {before}")
@@ -283,6 +282,13 @@ def _segment(
     if mesh is not None:  # JAX checks that the state stays the same on all devices
         over = jax.shard_map(over, mesh=mesh, in_specs=PartitionSpec(), out_specs=PartitionSpec())
     return jax.jit(over)
+
+
+def _check_kind(state: TrainState) -> None:
+    """Raise unless this is a state, and not the parameters from which `init` makes one."""
+    if not isinstance(state, TrainState):
+        got = _check.describe(state)
+        raise TypeError(f"state: expected that of train.init(params, hparams, key), got {got}")
 
 
 def _check_mesh(mesh: jax.sharding.Mesh, state: TrainState, hparams: PyTree) -> None:

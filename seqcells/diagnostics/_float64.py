@@ -9,6 +9,8 @@ from typing import ParamSpec, TypeVar
 import jax
 import jax.numpy as jnp
 
+from seqcells._model import is_function
+
 P = ParamSpec("P")
 R = TypeVar("R")
 

@@ -11,7 +11,7 @@ import numpy as np
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._model import Model, known_shapes
-from seqcells._trees import leaves_like
+from seqcells._trees import same_shapes
 from seqcells._types import Params, Shape
 from seqcells.layers import Bidirectional, Both, Recurrent, Stack
 
@@ -143,7 +143,7 @@ def check_params(model: Model, params: Params) -> int:
             expected = known_shapes(model, size)
         except ValueError:
             continue  # a Residual accepts a single input size
-        if leaves_like(params, expected) is not None:
+        if same_shapes(params, expected):
             return size
         first = first or expected
     wanted = "others" if first is None else _check.describe(first)

@@ -243,7 +243,7 @@ FOREIGN = [
     (header(RNN1, dtype="int32"), "w: expected one of F64, F32, .*I32"),
     (header('{"class": "os.system", "command": "true"}'), "config: expected"),
     (header('{"function": "eval"}'), "config: expected one of zeros, ones"),
-    (header('{"class": "RNN", "size": 1}'), "unexpected keyword"),
+    (header('{"class": "RNN", "size": 1}'), "size: expected an argument of RNN"),
     (header('{"class": "RNN", "hidden_size": 0}'), "hidden_size: expected"),
     (header('{"class": "RNN", "hidden_size": 4611686018427387904}'), "out of bounds"),
     (header("[" * 10_000), "recursion"),
