@@ -20,7 +20,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
 
 import seqcells as sc
 from experiments import studies
-from experiments.lab import Study, cores, discover, exit_code, is_path, load, say
+from experiments.lab import BadInput, Study, cores, discover, exit_code, is_path, load, say
 from experiments.sweep import command as sweeps
 from experiments.sweep import report as sweep_report
 from experiments.sweep import settings as sweep_settings
@@ -100,10 +100,20 @@ class Report:
     def do(self, console: Console, line: str) -> None:
         """Draw it."""
         if _is_study(self.name):
+            if self.tensorboard:
+                raise BadInput(
+                    f"tensorboard: expected the folder of a sweep, got the study {self.name}; "
+                    "leave --tensorboard out"
+                )
             _, study = load(self.name, studies, Study)
             study.report(self.out or Path("runs") / study.name, console)
             return
         folder = Path(self.name)
+        if self.out is not None:
+            raise BadInput(
+                f"out: expected nothing beside the folder of a sweep, got {self.out}; the report "
+                f"is written into {folder}"
+            )
         sweep_report.report(folder, console)
         if self.tensorboard:
             count = sweep_report.to_tensorboard(folder)

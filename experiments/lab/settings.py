@@ -40,11 +40,14 @@ def positive(name: str, value: object, example: float) -> None:
 
 
 def several(name: str, values: object, example: str) -> None:
-    """Raise unless `values` is a list or tuple with something in it."""
+    """Raise unless `values` is a list or tuple with something in it, and nothing twice."""
     if not isinstance(values, list | tuple) or not values:
         raise BadInput(
             f"{name}: expected one or more, got {values!r}; give {option(name)} {example}"
         )
+    twice = [value for i, value in enumerate(values) if value in values[:i]]
+    if twice:
+        raise BadInput(f"{name}: expected different values, got {twice[0]!r} twice; leave one out")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
+import pandas as pd
 from rich.console import Console
 
 from experiments.lab import cache, folders
@@ -55,6 +57,21 @@ def read_results(out: Path, name: str, columns: Sequence[str] = ()) -> Frame:
             f"out: expected results.csv with rows in {out}, found none; make it with {command}"
         )
     return rows
+
+
+@contextlib.contextmanager
+def _all_columns(rows: object, out: Path, name: str) -> Iterator[None]:
+    """Name a column that a table lacks."""
+    try:
+        yield
+    except KeyError as error:
+        column = error.args[0] if error.args else None
+        if not isinstance(rows, pd.DataFrame) or not isinstance(column, str) or column in rows:
+            raise
+        raise BadInput(
+            f"{out / 'results.csv'}: expected a column {column!r}, got none; make it again with "
+            f"python -m experiments run {name}"
+        ) from None
 
 
 def word(verdict: Verdict) -> str:
@@ -203,9 +220,10 @@ class Study(Generic[S, R]):
         folders.check(out, folders.study(self.name), reads=True)
         rows, about = self.read(out, self.name), read_about(out)
         settings = restore(self.settings, about.get("settings", {}))
-        judged = [(claim, claim.judge(rows)) for claim in self.claims(settings)]
-        page = self._page(rows, judged, out, about)
-        self.draw(rows, page.picture)
+        with _all_columns(rows, out, self.name):
+            judged = [(claim, claim.judge(rows)) for claim in self.claims(settings)]
+            page = self._page(rows, judged, out, about)
+            self.draw(rows, page.picture)
         page.write(out)
         print_table(console, self.tables(rows)[0])
         for sentence in _verdict_lines(judged) or page.headlines:

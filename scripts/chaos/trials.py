@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from experiments.lab import BadInput
+from seqcells.sweep._store import naming
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Trials:
     def add(self, passed: bool, **facts: object) -> None:
         """Append the result of one trial to the file."""
         self.results.append({"passed": passed, **facts})
-        with self.file.open("a", encoding="utf-8") as file:
+        with naming(self.file), self.file.open("a", encoding="utf-8") as file:
             file.write(json.dumps(self.results[-1]) + "\n")
 
     def report(self) -> bool:

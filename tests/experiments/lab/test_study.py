@@ -1,10 +1,13 @@
 """A study's tables and sentences."""
 
+import io
 import math
 
 import pandas as pd
+import pytest
+from rich.console import Console
 
-from experiments.lab import NOT_RUN, Claim, Verdict
+from experiments.lab import NOT_RUN, BadInput, Claim, Verdict
 from experiments.lab.study import settings_table, summary, verdict_table, word
 from tests.support.studies import ALL, some
 
@@ -57,6 +60,12 @@ def test_seeds_that_diverged_are_counted_and_not_left_out():
     (row,) = settings_table(rows).rows
     assert row[-2] == "18 diverged"
     assert settings_table(rows.assign(loss=[0.1, 0.4] * 10)).rows[0][-2] == "0.2"
+
+
+def test_a_table_that_lacks_a_column_is_named(tmp_path):
+    some([10.0], task="t", arm="a", length=5).drop(columns="loss").to_csv(tmp_path / "results.csv")
+    with pytest.raises(BadInput, match=r"results.csv: expected a column 'loss'.*run adding$"):
+        ALL["adding"].report(tmp_path, Console(file=io.StringIO()))
 
 
 def test_a_quick_run_says_above_all_that_it_is_one(tmp_path):
