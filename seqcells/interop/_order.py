@@ -11,14 +11,34 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
+from seqcells.interop._arrays import Arrays
+
 Groups = dict[str, list[str]]  # the ends of the names of each cell's arrays, by their common start
 
 
-def is_own(names: Iterable[str], groups: Groups, ends: Sequence[str]) -> bool:
-    """Return whether a dict is in the framework's own order: `ends`, one layer after the other."""
-    names = list(names)
-    own = [f"{start}/{end}" for start, got in groups.items() for end in ends if end in got]
-    return names == own and (names != sorted(names) or are_numbered(list(groups)))
+def is_own(arrays: Arrays, groups: Groups, ends: Sequence[str]) -> bool:
+    """Return whether a dict is in the framework's own order: `ends`, one layer after the other.
+
+    Layers without biases may be in that order and sorted by name at once. Then the order of those
+    that could be swapped is known if Keras numbered them.
+    """
+    names = list(arrays)
+    own = [_join(start, end) for start, got in groups.items() for end in ends if end in got]
+    numbered = all(map(are_numbered, alike(arrays, groups)))
+    return names == own and (names != sorted(names) or numbered)
+
+
+def alike(arrays: Arrays, groups: Groups) -> list[list[str]]:
+    """Return the cells that could be swapped, as their arrays have the same shapes, together."""
+    classes: dict[object, list[str]] = {}
+    for start, got in groups.items():
+        shapes = frozenset((end, arrays[_join(start, end)].shape) for end in got)
+        classes.setdefault(shapes, []).append(start)
+    return [starts for starts in classes.values() if len(starts) > 1]
+
+
+def _join(start: str, end: str) -> str:
+    return f"{start}/{end}" if start else end
 
 
 def are_numbered(starts: Sequence[str]) -> bool:

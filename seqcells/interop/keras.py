@@ -130,40 +130,37 @@ def _numbered(counts: dict[str, int], kind: str) -> str:
 
 def _rename(arrays: Arrays, leaves: list[Leaf], layers: Sequence[str] | None) -> Arrays:
     """Rename the groups of arrays, in the order in which their layers run, as `_place` does."""
-    paths = {path: path.removesuffix(":0") for path in arrays}  # Keras 2 ends names in ":0"
+    plain = {path.removesuffix(":0"): array for path, array in arrays.items()}  # Keras 2 has ":0"
+    if len(plain) < len(arrays):
+        twice = next(path for path in arrays if path.endswith(":0") and path[:-2] in arrays)
+        raise ValueError(f"{twice}: expected one array of this name, got two")
     groups: Groups = {}
-    for path in paths.values():
+    for path in plain:
         start, _, end = path.rpartition("/")
         groups.setdefault(start, []).append(end)
-    starts = _sorted(groups, leaves, layers, _order.is_own(paths.values(), groups, _ENDS))
+    if len(groups) != len(leaves):
+        raise ValueError(
+            f"weights: expected the arrays of {len(leaves)} cells, got those of {len(groups)}: "
+            f"{', '.join(groups) or 'none'}"
+        )
+    starts = _sorted(plain, groups, leaves, layers)
     places = dict(zip(starts, _place(leaves, frozenset()), strict=True))
-    result = {}
-    for path, array in arrays.items():
-        start, _, end = paths[path].rpartition("/")
-        name = places[start].format(end)
-        if name in result:
-            raise ValueError(f"{path}: expected one array of this name, got two")
-        result[name] = array
-    return result
+    cut = {path: path.rpartition("/") for path in plain}
+    return {places[cut[path][0]].format(cut[path][2]): array for path, array in plain.items()}
 
 
 def _sorted(
-    groups: Groups, leaves: list[Leaf], layers: Sequence[str] | None, is_own: bool
+    arrays: Arrays, groups: Groups, leaves: list[Leaf], layers: Sequence[str] | None
 ) -> list[str]:
     """Return the starts of the names of each cell, in the order of `leaves`."""
-    starts = list(groups)
-    if len(starts) != len(leaves):
-        raise ValueError(
-            f"weights: expected the arrays of {len(leaves)} cells, got those of {len(starts)}: "
-            f"{', '.join(starts) or 'none'}"
-        )
+    starts, is_own = list(groups), _order.is_own(arrays, groups, _ENDS)
     if layers is not None:
         ranks = _order.ranks(starts, layers)
         starts.sort(key=lambda start: (ranks[start], _direction(start) == "backward"))
         for (one, two), (a, b) in zip(pairwise(starts), pairwise(leaves), strict=True):
             if (ranks[one] == ranks[two]) != (a.layer == b.layer):
                 raise ValueError(f"layers: expected a name for each layer, not both {one}, {two}")
-    elif len({leaf.layer for leaf in leaves}) > 1 and not is_own:
+    elif len({leaf.layer for leaf in leaves}) > 1 and not is_own and _order.alike(arrays, groups):
         late = (b for a, b in pairwise(starts) if _order.number(b) < _order.number(a))
         raise ValueError(
             f"{next(late, starts[0])}: expected Keras's own order, that of model.weights; got "

@@ -94,6 +94,9 @@ KERAS = [
     (sc.Stack((BARE,) * 2), PARTS, by_name, None, "expected Keras's own order"),
     (sc.Stack((BARE,) * 12), OWN, by_name, None, "expected Keras's own order"),
     (sc.Stack((BARE,) * 2), PARTS, by_name, PARTS, None),
+    (sc.Stack((BARE, sc.GRU(5, bias="none"))), ["a", "b"], by_name, None, None),
+    (sc.Stack((GRU, sc.GRU(5))), ["a", "b"], by_name, None, None),
+    (sc.Stack((GRU, sc.GRU(5))), ["b", "a"], by_name, None, r"kernel: expected \[4, 12\]"),
 ]
 TWO_BEFORE, TWO_LSTM = sc.Stack((BEFORE,) * 2), sc.Stack((LSTM,) * 2)
 HAIKU = [
@@ -138,6 +141,13 @@ def test_an_open_file_of_keras_knows_the_order_of_its_layers(layers):
     file = Group(by_name(arrays), layers)
     assert_same_bits(interop.keras.load(file, TWO), params)
     assert_same_bits(interop.keras.load(Group({"model_weights": file}, None), TWO), params)
+
+
+def test_a_cell_of_keras_needs_no_path():
+    params, arrays = arrays_of("keras", GRU, ["gru"])
+    assert_same_bits(
+        interop.keras.load({key.rpartition("/")[2]: a for key, a in arrays.items()}, GRU), params
+    )
 
 
 def test_two_arrays_of_one_name_are_refused():
