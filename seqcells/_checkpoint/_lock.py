@@ -22,7 +22,7 @@ class RunLocked(CheckpointError):
 def hold(folder: Path) -> Iterator[None]:
     """Lock the folder, or raise `RunLocked` at once; the file of the lock is not removed."""
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("a+", encoding="utf-8") as file:
+    with (folder / LOCK).open("a+", encoding="utf-8", errors="replace") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -48,6 +48,17 @@ def canonical(value: Any) -> Scalar:
     return value if type(value) in _SCALARS else _text(value)
 
 
+def bound(function: object) -> str | None:
+    """Return what a partial, a method or a dataclass holds; None where there is no such thing."""
+    holds = isinstance(function, (functools.partial, types.MethodType))
+    if not (holds or dataclasses.is_dataclass(function)):
+        return None
+    try:
+        return _text(function)
+    except UnknownContentError:
+        return None
+
+
 def plain(value: Any) -> Any:
     """Return the Python number or string of a NumPy scalar, and any other value itself."""
     if isinstance(value, np.generic) and not isinstance(value, np.void):

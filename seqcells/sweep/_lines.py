@@ -73,11 +73,18 @@ def _parsed(data: bytes, fields: Fields, where: Callable[[str], str], path: Path
         value = None
     if not isinstance(value, dict):
         raise _damaged(fields, where(f"{data[:40]!r}"), path)
-    wrong = [name for name, kinds in fields.items() if not isinstance(value.get(name), kinds)]
+    wrong = [name for name, kinds in fields.items() if not _is(name, value.get(name), kinds)]
     if wrong:
         got = f"{value[wrong[0]]!r:.40}" if wrong[0] in value else "nothing"
         raise _damaged(fields, where(f"{got} for {wrong[0]}"), path)
     return value
+
+
+def _is(name: str, value: Any, kinds: type | tuple[type, ...]) -> bool:
+    """Whether a value has the type of a field; metrics are numbers, or null for NaN."""
+    if name == "metrics" and isinstance(value, dict):
+        return all(one is None or type(one) in _NUMBER for one in value.values())
+    return isinstance(value, kinds) and not isinstance(value, bool)
 
 
 def _damaged(fields: Fields, got: str, path: Path) -> ValueError:

@@ -12,6 +12,7 @@ import numpy as np
 
 from seqcells import _check
 from seqcells._types import Json
+from seqcells.sweep._identity import bound
 from seqcells.sweep._space import DIGITS, Space
 
 MOST = 2**31 - 1  # steps, which are counted in int32
@@ -115,11 +116,13 @@ class Plan(NamedTuple):
         typed = jnp.issubdtype(self.key.dtype, jax.dtypes.prng_key)
         key = jax.random.key_data(self.key) if typed else self.key
         names = ("steps", "segment", "metric", "mode", "batch")
+        make = bound(self.make)
         return {
             "config": config or {},
             **{name: getattr(self, name) for name in names},
             "halving": self.halving and self.halving._asdict(),
             "key": np.asarray(key).tolist(),
+            **({} if make is None else {"make": make}),
         }
 
 

@@ -67,7 +67,9 @@ def run(
     again.
 
     Args:
-        make: static fields by name -> a task (see `Task`), such as one of `from_loss`.
+        make: static fields by name -> a task (see `Task`), such as one of `from_loss`. What a
+            `functools.partial` or a bound method holds is a setting; what a closure holds is not
+            known, so name it in `config`.
         space: the trials.
         steps: steps of every trial, a multiple of `segment`.
         segment: steps of one call of the program; at most `steps`.
@@ -168,7 +170,7 @@ def load(out: str | os.PathLike[str], space: Space) -> Result:
         FileNotFoundError: there is no sweep in the folder.
     """
     settings, rows, history = read(Path(out))
-    if not settings:
+    if not {"metric", "mode"} <= settings.keys():
         raise FileNotFoundError(f"out: expected a folder of a sweep, with {ABOUT}, got {out}")
     metric, mode = settings["metric"], settings["mode"]
     return Result.of(space.trials(), rows, history, metric=metric, mode=mode)

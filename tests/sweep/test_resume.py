@@ -266,6 +266,14 @@ def test_another_configuration_is_refused_with_the_difference(tmp_path, changed,
     assert run(tmp_path, space(lr=[0.1], seeds=1), config=config).rows == store.rows
 
 
+def test_what_a_partial_of_make_holds_is_a_setting(tmp_path):
+    few = space(lr=[0.1], seeds=1)
+    result = sweep.run(functools.partial(make, 2), few, out=tmp_path, **SWEEP)
+    assert sweep.run(functools.partial(make, 2), few, out=tmp_path, **SWEEP).rows == result.rows
+    with pytest.raises(ValueError, match=r"out: .*where make: was 'partial.*2.*', is 'partial.*3"):
+        sweep.run(functools.partial(make, 3), few, out=tmp_path, **SWEEP)
+
+
 @pytest.mark.parametrize(("before", "now"), [(1, True), (1, 1.0), (0.0, -0.0)])
 def test_a_setting_of_another_type_is_another(tmp_path, before, now):
     config = {"a": before, "b": float("nan")}
@@ -309,6 +317,7 @@ DAMAGE = {  # file -> what becomes of it, and what the error says
     "metrics.jsonl": [
         (lambda data: bytes(len(data) - 1) + b"\n", "line 1 of .*; put back .* lacks a point"),
         (lambda data: data.replace(b'"metrics": {', b'"metrics": null, "x": {', 1), "for metrics"),
+        (lambda data: data.replace(b'"metrics": {', b'"metrics": {"x": "a", ', 1), "for metrics"),
     ],
     "sweep.json": [
         (lambda data: b"", "sweep.json with b''; put back a copy of the file, or take another"),
