@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import datetime
+import decimal
 import enum
+import fractions
 import functools
 import hashlib
 import json
 import re
 import sys
 import types
+import uuid
 from collections.abc import Callable, Mapping
 from pathlib import PurePath
 from typing import Any
@@ -30,6 +34,10 @@ _SCALARS = (bool, int, float, str, type(None))  # exactly these: what is derived
 _WORD = re.compile(r"(?!(?:None|True|False|nan|inf)\Z)[A-Za-z_][\w.-]*\Z", re.ASCII)
 
 
+_SHOWN_WHOLE = (  # by their repr
+    *(slice, types.EllipsisType, decimal.Decimal, fractions.Fraction, uuid.UUID),
+    *(datetime.date, datetime.datetime, datetime.time, datetime.timedelta),
+)
 _PUBLIC = ("jax.nn", "jax.numpy", "jax.lax")
 _SHORT = {id(f): f.__name__ for f in (jax.nn.initializers.zeros, jax.nn.initializers.ones)}
 
@@ -61,9 +69,8 @@ def bound(function: object) -> str | None:
 
 def plain(value: Any) -> Any:
     """Return the Python number or string of a NumPy scalar, and any other value itself."""
-    if isinstance(value, np.generic) and not isinstance(value, np.void):
-        return value.item()
-    return value
+    is_scalar = isinstance(value, np.generic) and not isinstance(value, np.void)
+    return value.item() if is_scalar and value.dtype.kind not in "mM" else value  # no times
 
 
 def digest(configuration: Mapping[str, object]) -> str:
@@ -133,6 +140,8 @@ def _dataclass(value: Any) -> str:
 
 
 def _array(value: np.ndarray | jax.Array) -> str:
+    if isinstance(value, np.ndarray) and type(value) is not np.ndarray:
+        raise UnknownContentError(_shown(value))  # such as a masked array, whose mask is elsewhere
     if jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return f"key({jax.random.key_impl(value)}, {_array(jax.random.key_data(value))})"
     host = np.asarray(value, order="C")
@@ -141,6 +150,12 @@ def _array(value: np.ndarray | jax.Array) -> str:
     host = host.astype(host.dtype.newbyteorder("<"))
     sha = hashlib.sha256(host.tobytes()).hexdigest()
     return f"array({_dtype(host.dtype)}, {list(host.shape)}, {sha})"
+
+
+def _whole(value: Any) -> str:
+    if type(value) not in _SHOWN_WHOLE:
+        raise UnknownContentError(_shown(value))
+    return f"value({value!r})"
 
 
 def _dtype(value: np.dtype) -> str:
@@ -179,7 +194,7 @@ def _name_of(value: Any) -> str:
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
     if named().get(name) is value:
         return name
-    module = getattr(value, "__module__", None) or "numpy"
+    module = getattr(value, "__module__", None) or ("numpy" * isinstance(value, np.ufunc))
     for place in (*_PUBLIC, module.partition(".")[0], module):
         try:
             if functools.reduce(getattr, name.split("."), sys.modules[place]) is value:
@@ -195,7 +210,7 @@ def _shown(value: object) -> str:
 
 
 _CONTENTS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
-    (enum.Enum, lambda value: f"enum({_name_of(type(value))}.{value.name})"),
+    (enum.Enum, lambda value: f"enum({_name_of(type(value))}.{value.name or value.value!r})"),
     ((*_SCALARS, bytes, complex, np.generic), _scalar),
     ((tuple, list), _sequence),
     (dict, _mapping),
@@ -203,6 +218,7 @@ _CONTENTS: tuple[tuple[type | tuple[type, ...], Callable[[Any], str]], ...] = (
     ((np.ndarray, jax.Array), _array),
     (np.dtype, _dtype),
     (range, lambda value: f"range({value.start}, {value.stop}, {value.step})"),
+    (_SHOWN_WHOLE, _whole),
     (PurePath, lambda value: f"path({json.dumps(str(value))})"),
     ((types.MethodType, types.BuiltinMethodType), _method),
     (functools.partial, _partial),

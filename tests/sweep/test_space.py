@@ -1,6 +1,7 @@
 """Laws of spaces: the trials do not depend on how the space is written."""
 
 import dataclasses
+import datetime
 import enum
 import functools
 import itertools
@@ -84,6 +85,8 @@ CONTENTS = [  # each row one value in several spellings, no two rows the same
     [{"a": 1, "b": 2}, {"b": 2, "a": 1}],
     [{"a": 2, "b": 1}],
     [range(3)],
+    [slice(3)],
+    [datetime.date(2026, 1, 2)],
     [Path("a/b")],
     ["a/b"],
     [np.arange(3), np.arange(3).astype(">i8")],
@@ -162,6 +165,8 @@ UNKNOWN = [
     {"a": Plain()},
     wrapped,
     np.asarray([Plain()]),
+    np.datetime64(1, "ns"),  # its item is 1
+    np.ma.array([1, 2], mask=[True, False]),
     optax.adam(1e-3),
     jax.nn.initializers.normal(0.1),
     sc.GRU(8, w_ih_init=jax.nn.initializers.normal(0.1)),
