@@ -56,6 +56,8 @@ def array(name: str, value: object) -> np.ndarray:
     Raises:
         ValueError: if it has no such form, or is float64 and JAX would round it.
     """
+    if callable(unbox := getattr(value, "unbox", None)):
+        value = unbox()  # of Flax Linen, with the names of its axes
     try:
         result: Any = value if isinstance(value, Tracer) else np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:

@@ -67,6 +67,14 @@ def test_other_recurrent_biases_have_no_place_and_the_fold_makes_one():
     interop.linen.dump(*interop.fold_biases(GRU, params))
 
 
+def test_arrays_that_linen_has_boxed_are_read():
+    params = drawn(CANDIDATE)
+    boxed = jax.tree.map(
+        lambda a: linen.Partitioned(a, (None,)), interop.linen.dump(CANDIDATE, params)
+    )
+    assert_same_bits(interop.linen.load(boxed, CANDIDATE), params)
+
+
 def test_a_gru_trains_as_that_of_linen():
     """With b_hh for n alone the same gradients are there, so losses agree over many updates."""
     theirs = linen.RNN(linen.GRUCell(H), time_major=True)
