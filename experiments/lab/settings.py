@@ -16,8 +16,15 @@ if TYPE_CHECKING:
 S = TypeVar("S", bound="DataclassInstance")
 
 
-class BadInput(ValueError):
-    """A setting or a file that the user can correct; the command line prints it in one line."""
+class BadInput(Exception):
+    """A setting or a file that the user can correct; the command line prints it in one line.
+
+    It is no ValueError, which tyro would print in a box of its own.
+    """
+
+
+class BadValue(BadInput, ValueError):
+    """A value that was typed as text and cannot be read."""
 
 
 def whole(name: str, value: object, least: int) -> None:

@@ -75,12 +75,12 @@ def run(
         lab.BadInput: where a setting is out of range, or `out` holds something else.
     """
     space, every = settings.space, settings.halve_every
+    lab.folders.check(out, f"{lab.folders.SWEEP} of {name}")
     with lab.refusals(settings):
         done = _finished(out, space)
     if not done:
         _check_tasks(name, settings)
     total = len(space.trials()) * settings.steps
-    lab.folders.check(out, f"{lab.folders.SWEEP} of {name}")
     lab.say(console, f"{name}: {_cost(space.trials(), total)}")
     about = {"probe": name, "command": command, "settings": dataclasses.asdict(settings)}
     left = TextColumn("{task.percentage:.0f} %, left"), TimeRemainingColumn()

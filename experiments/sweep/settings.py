@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import tyro
 
 import seqcells as sc
-from experiments.lab import CHRONO, IRNN, TANH, BadInput, CheckedSettings
+from experiments.lab import CHRONO, IRNN, TANH, BadInput, BadValue, CheckedSettings
 from seqcells import probes, sweep
 from seqcells._static import named
 
@@ -127,7 +127,7 @@ def values(name: str, text: str, least: float = 0.0) -> Values:
     """Read values that were typed, such as 1e-3,1e-2 or log:1e-4:1e-1:16.
 
     Raises:
-        BadInput: where the text is none of the forms, or a number is below `least` or NaN.
+        BadValue: where the text is none of the forms, or a number is below `least` or NaN.
     """
     kind, *numbers = text.split(":")
     try:
@@ -137,7 +137,7 @@ def values(name: str, text: str, least: float = 0.0) -> Values:
         return read
     except (KeyError, TypeError, ValueError) as error:
         why = f" ({error})" if isinstance(error, ValueError) else ""
-        raise BadInput(f"{name}: expected {FORMS}, got {text!r}{why}") from None
+        raise BadValue(f"{name}: expected {FORMS}, got {text!r}{why}") from None
 
 
 def probe(name: str, length: int) -> probes.Probe:

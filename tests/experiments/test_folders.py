@@ -20,13 +20,17 @@ COMMANDS = {
     "sweep of copy": (experiments, SWEEP),
     folders.BENCHMARKS: (benchmarks, BENCHMARK),
 }
+EMPTY = {"config": {}, "widths": {}}
 FILES = {
     "study chrono": {"run.json": {"study": "chrono", "unfinished": []}, "results.csv": ""},
     "study guide": {"run.json": {"study": "guide", "unfinished": []}, "results.csv": ""},
     "study": {"run.json": {"unfinished": [], "settings": {}}},  # of an older version
     "sweep of copy": {"run.json": {"probe": "copy", "settings": {}, "command": "x"}},
-    "sweep of parity": {"run.json": {"probe": "parity"}, "sweep.json": {"config": {}}},
-    "sweep": {"sweep.json": {"config": {"steps": 7}}},
+    "sweep of parity": {
+        "run.json": {"probe": "parity"},
+        "sweep.json": {"config": {}, "widths": {}},
+    },
+    "sweep": {"sweep.json": {"config": {"steps": 7}, "widths": {}}},
     folders.BENCHMARKS: {"flags-cpu-1core.csv": "a,b", "flags-cpu-1core.md": "# x"},
     folders.CHAOS: {"row-1.jsonl": {"passed": True}},
     folders.OTHER: {"thesis.tex": "important", "results.csv": "mine"},
@@ -108,7 +112,7 @@ def test_what_is_refused_makes_no_folder(command, words, tmp_path, capsys):
 
 def test_another_configuration_is_refused_before_anything_is_written(tmp_path, capsys):
     settings = {"steps": 7, "metric": "loss", "mode": "min"}
-    write(tmp_path, FILES["sweep of copy"] | {"sweep.json": {"config": settings}})
+    write(tmp_path, FILES["sweep of copy"] | {"sweep.json": {"config": settings, "widths": {}}})
     assert "steps: was 7, is 4" in refused((experiments, SWEEP), tmp_path, capsys)
 
 
