@@ -29,6 +29,7 @@ pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 omega_of = jax.jit(omega, static_argnums=3, static_argnames="form")
 SPLIT = ["rnn-tanh-bias", "gru-after-double", "lstm-bias", "indrnn-tanh-nobias", "layernorm-gru"]
+SLOW = pytest.mark.slow
 FORMS = ["paper", "code"]
 by_optax = jax.numpy_dtype_promotion("standard")  # Adam promotes silently
 
@@ -95,7 +96,7 @@ def test_the_gradient_of_omega_is_the_immediate_one(form):
     assert np.linalg.norm(expected) > 0.1
 
 
-@pytest.mark.parametrize("name", SPLIT[:3])
+@pytest.mark.parametrize("name", [SPLIT[0], *(pytest.param(n, marks=SLOW) for n in SPLIT[1:3])])
 def test_only_the_recurrent_weights_have_a_gradient_of_omega(name):
     case = CASES[name]
     problem = draw(case)

@@ -210,7 +210,8 @@ def farthest(one, two):
     return max(np.abs(a - b).max() for a, b in pairs)
 
 
-FEW = {*laws.FORMS, "function", *LAYERS, *OTHER_INPUTS}  # other biases and activations are slow
+FEW = {*LAYERS, *OTHER_INPUTS, "gru-after-double", "gru-before-double", "lstm-peep", "function"}
+FEW |= {"mingru-identity-bias", "lru", "layernorm-gru", "zoneout-lstm"}  # other cells are slow
 
 
 @pytest.mark.parametrize(

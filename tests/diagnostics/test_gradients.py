@@ -24,6 +24,12 @@ fitted = jax.jit(rate_and_horizon, static_argnums=1)
 BUILT_IN = [name for name in FAMILIES if name != "function"]
 
 
+TELLING = ("gru-after-double", "lstm-bias")  # the others are slow
+over_built_in = pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in TELLING)) for n in BUILT_IN]
+)
+
+
 def weighted(ys):
     return ys[-1] @ jnp.arange(1.0, H + 1)
 
@@ -47,7 +53,7 @@ def test_a_gru_without_weights_forgets_what_it_overwrites(reset_after, bias_z):
     assert not np.any(np.delete(norms, 1, axis=1))  # the loss looks at one sequence
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@over_built_in
 def test_the_gradient_equals_the_product_of_jacobians(name):
     case = CASES[name]
     problem = draw(case, batch=())
@@ -70,7 +76,7 @@ def test_the_gradient_equals_the_product_of_jacobians(name):
     assert_close(by_lag(*args), np.linalg.norm(expected, axis=1))
 
 
-@pytest.mark.parametrize("name", BUILT_IN)
+@over_built_in
 def test_a_loss_of_all_outputs_is_differentiated_in_total(name):
     """A nudge of h_1 moves its own output and, through the steps after it, all others."""
     case = CASES[name]

@@ -61,7 +61,9 @@ def test_an_lstm_without_weights_reads_out_what_its_cell_keeps():
     assert_close(values[0], np.ones(2 * H))
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] * (n != "lstm-bias")) for n in FAMILIES]
+)
 def test_it_is_the_product_of_the_steps(name):
     problem = draw(CASES[name])
     args = (CASES[name].cell, problem.params, problem.xs, problem.carry)

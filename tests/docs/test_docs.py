@@ -42,6 +42,7 @@ def blocks(page, language="python"):
 
 
 SLOW = {"diagnostics._layers", "remedies", "diagnostics._float64", "_mean_field", "layers.stack"}
+SLOW |= {"_layer", "diagnostics._lag", "diagnostics._gates", "debug", "linen"}
 SLOW |= {"guide.md", "extending.md", "probes.md", "sweeps.md"}
 
 

@@ -88,7 +88,14 @@ def assert_as_the_scan(way, of):
     assert_close(*(jax.jit(lambda way=way: of(way))() for way in (way, None)))
 
 
-@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+SEEN = ("linearized", "backward", "checkpointed")  # also by the laws of a sequence: these are slow
+
+
+@pytest.mark.parametrize(
+    "form",
+    [pytest.param(form, marks=[pytest.mark.slow] * (n in SEEN)) for n, form in FORMS.items()],
+    ids=FORMS,
+)
 @pytest.mark.parametrize(("name", "way"), DERIVED)
 def test_every_derivative_is_that_of_the_plain_scan(name, way, form):
     assert_as_the_scan(way, lambda way: form(Loss(name, way)))

@@ -44,7 +44,7 @@ def test_every_layer_is_in_the_table():
     assert not missing, f"add a row to FORWARD or BACKWARD of tests/support/laws.py: {missing}"
 
 
-@over_nets
+@over_few
 def test_what_stands_in_the_padding_touches_nothing_and_padding_puts_out_zeros(net):
     params = net.init(KEY, D)
 
@@ -89,7 +89,10 @@ def test_a_layer_is_a_static_value(net):
     assert hash(dataclasses.replace(net)) == hash(net)
 
 
-@pytest.mark.parametrize("name", ["learned", "bidirectional", "skip"])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("name", ["learned", *(pytest.param(n, marks=SLOW) for n in FEW[1:])])
 def test_a_call_may_be_mapped_over_parameters(name):
     net = NETS[name]
     many = jax.vmap(lambda key: net.init(key, D))(jax.random.split(KEY, 3))

@@ -17,8 +17,8 @@ from tests.support import probes as oracles
 pytestmark = pytest.mark.usefixtures("strict")
 
 KEY = jax.random.key(0)
-MANY = 2  # batches by which a baseline is checked: 40,000 sequences
-BATCH = 20_000  # one size, so that each probe compiles once
+MANY = 8  # batches by which a baseline is checked: 40,000 sequences
+BATCH = 5_000  # one size, so that each probe compiles once
 READ = 100  # sequences that an oracle reads
 
 
