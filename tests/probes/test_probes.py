@@ -226,7 +226,7 @@ def test_no_answer_near_the_trivial_one_costs_less(case):
     drawn = sample(case.probe, KEY, BATCH, *case.data)
     best = case.probe.guess(drawn)
     least = float(score(case.probe, best, drawn.targets).loss)
-    for nudge in (-0.1, 0.1):
+    for nudge in (-0.3, 0.3):
         worse = best.at[..., 0].add(nudge)
         assert float(score(case.probe, worse, drawn.targets).loss) > least
 
