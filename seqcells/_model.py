@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 import jax
@@ -202,6 +203,30 @@ def start_carry(model: Model, x: Inputs, params: Params) -> Carry:
 def carry_shapes(model: Model, x: Inputs, params: Params) -> Carry:
     """Return the shapes and dtypes of a resolved model's carry for one step's x [*B, ...]."""
     return shapes_of(start_carry, model, x, params)
+
+
+@contextlib.contextmanager
+def steady(model: Model, params: Params, xs: Inputs) -> Iterator[None]:
+    """Around a loop over xs [T, *B, ...]: of a carry that a step changes in kind, say who made it.
+
+    Nothing is computed unless the loop raises.
+    """
+    try:
+        yield
+    except TypeError as error:
+        x = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), xs)
+        before, after = carry_shapes(model, x, params), shapes_of(_after_step, model, x, params)
+        if jax.tree.leaves(before) == jax.tree.leaves(after):
+            raise
+        raise TypeError(
+            f"init_carry: expected {_check.describe(after)}, which a step of {model} returns for "
+            f"x {_check.describe(x)}, got {_check.describe(before)}; make the first carry in the "
+            "dtype of the step's result, such as jnp.promote_types(x.dtype, jnp.float32)"
+        ) from error
+
+
+def _after_step(model: Model, x: Inputs, params: Params) -> Carry:
+    return model.advance(params, start_carry(model, x, params), x)[0]
 
 
 def shapes_of(

@@ -16,7 +16,7 @@ from seqcells._cell import Cell
 from seqcells._flags import Flags
 from seqcells._inputs import check_xs, time_back, time_first, to_front
 from seqcells._layer import Start, Time
-from seqcells._model import Model, as_arrays, carry_shapes, fresh_carry, leading, like
+from seqcells._model import Model, as_arrays, carry_shapes, fresh_carry, leading, like, steady
 from seqcells._trees import closed_over, select, silence
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines import ENGINES, Engine, Plan
@@ -215,7 +215,8 @@ def run_plan(
 ) -> tuple[Carry, Outputs]:
     """Run an engine whose choices are all made."""
     params = closed_over(params)[0] if plan.cell.casts_params else params
-    return plan.run(params, xs, carry, flags)
+    with steady(plan.cell, params, xs):
+        return plan.run(params, xs, carry, flags)
 
 
 @functools.partial(jax.jit, inline=True)
@@ -227,7 +228,8 @@ def _carries(model: Model, params: Params, xs: Inputs, carry: Carry, flags: Flag
         return carry, carry
 
     inputs = (xs, flags.valid, flags.restart)
-    return jax.lax.scan(body, carry, inputs, reverse=flags.reverse)[1]
+    with steady(model, params, xs):
+        return jax.lax.scan(body, carry, inputs, reverse=flags.reverse)[1]
 
 
 def begin(model: M, params: Params, xs: Inputs, carry: Carry) -> tuple[M, Inputs, Carry, Flags]:

@@ -256,10 +256,19 @@ def resets(s: Sample) -> None:
 
 
 def dtype(s: Sample) -> None:
-    """In bfloat16 values are near those in float32."""
-    xs = s.xs.astype(jnp.bfloat16)
-    carry, ys = unroll(s.cell, s.params, xs)
-    _same("values", (carry, ys), unroll(s.cell, s.params, s.xs), 0.1)
+    """In bfloat16, float16 and float64 values are near those in float32."""
+    expected = unroll(s.cell, s.params, s.xs)
+    for narrow in (jnp.bfloat16, jnp.float16):
+        got = unroll(s.cell, s.params, s.xs.astype(narrow))
+        _same(f"values in {jnp.dtype(narrow)}", got, expected, 0.1)
+    with jax.enable_x64(True):
+        params, xs = jax.tree.map(_in_float64, (s.params, s.xs))
+        _same("values in float64", unroll(s.cell, params, xs), expected, 1e-3)
+
+
+def _in_float64(leaf: jax.Array) -> jax.Array:
+    floating = jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+    return jnp.asarray(leaf, jnp.float64) if floating else leaf
 
 
 def split(s: Sample) -> None:

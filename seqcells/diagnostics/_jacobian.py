@@ -5,7 +5,7 @@ from __future__ import annotations
 import jax
 from jax.flatten_util import ravel_pytree
 
-from seqcells._model import Model, leading
+from seqcells._model import Model, leading, steady
 from seqcells._trees import closed_over
 from seqcells._types import Carry, Inputs, Params
 from seqcells._unroll import begin
@@ -49,4 +49,5 @@ def step_jacobians(model: Model, params: Params, xs: Inputs, carry: Carry = None
 
     for _ in leading(model, xs)[1:]:
         step = jax.vmap(step)
-    return jax.lax.scan(step, carry, xs)[1]
+    with steady(model, params, xs):
+        return jax.lax.scan(step, carry, xs)[1]

@@ -10,7 +10,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
 
 from seqcells import _check
-from seqcells._model import Model, leading
+from seqcells._model import Model, leading, steady
 from seqcells._trees import closed_over
 from seqcells._types import Carry, Inputs, Params
 from seqcells._unroll import begin
@@ -103,7 +103,8 @@ def growth(
         step = jax.vmap(step)
         columns = jnp.broadcast_to(columns, (rows, *columns.shape))
     # What the way back needs of the columns is S * k^2 numbers a step: computed again, not kept.
-    _, lengths = jax.lax.scan(jax.checkpoint(step), (carry, columns), xs)
+    with steady(model, params, xs):
+        _, lengths = jax.lax.scan(jax.checkpoint(step), (carry, columns), xs)
     return lengths[-counted:]
 
 

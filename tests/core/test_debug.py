@@ -83,6 +83,10 @@ def narrow(self, x, params=None):
     return jnp.zeros((*x.shape[:-1], self.size), x.dtype)
 
 
+def single(self, x, params=None):
+    return jnp.zeros((*x.shape[:-1], self.size), jnp.float32)
+
+
 COUNT = iter(range(10**6))
 BROKEN = {
     "static": broken(__hash__=lambda self: id(self)),  # every copy is another
@@ -100,6 +104,23 @@ BROKEN = {
 def test_a_lawful_cell_of_ones_own_passes():
     report = debug.check(Decay(), reference=reference)
     assert all(finding.holds for finding in report.findings), str(report)
+
+
+def test_a_first_carry_that_a_step_widens_is_named():
+    def project(self, params, x):
+        return x @ params
+
+    cell = broken(init_carry=single, project=project)
+    (found,) = debug.check(cell, laws=["dtype"]).findings
+    assert found.holds is False
+    assert "init_carry: expected float64[3, 3]" in found.detail
+    with jax.enable_x64(True):
+        params, xs = cell.init(jax.random.key(0), 2), jnp.ones((5, 2))
+        for run in (sc.unroll, sc.trajectory, sc.diagnostics.step_jacobians):
+            with pytest.raises(
+                TypeError, match=r"init_carry: expected float64\[3\].*promote_types"
+            ):
+                run(cell, params, xs)
 
 
 @pytest.mark.parametrize(("law", "cell"), BROKEN.items(), ids=BROKEN)

@@ -46,7 +46,7 @@ names of the equations in this file and in `loops`:
 
 ================================  ================================================================
 recurrence                        `Forward`, by `one_step`
-d'_t, (dmix/dparams)_t params'    `ForwardJvp._linearize`: `d_drive`, `d_mixed`
+d'_t, (dmix/dparams)_t params'    `WindowJvp._linearize`: `d_drive`, `d_mixed`
 H_t, D_t, M_t                     the same: `table`; `by_carry` is H_t, `by_mixed` is M_t
 a_t                               the same: `drive_tangents`
 (dmix/dh)_t h'_{t-1}              `mix_jvp`
@@ -54,8 +54,9 @@ h'_t                              `Loops.tangents`
 h_bar_t, x_bar_t, params_bar      the transpose of `ForwardJvp`
 ================================  ================================================================
 
-Within a window `jax.checkpoint` stores nothing, so the backward pass needs memory for the carries,
-for the residuals that the schedule keeps, and for one window.
+A window is one operation, `WindowJvp`: its transpose computes anew what it needs, and stores
+nothing. So the backward pass needs memory for the carries, for the residuals that the schedule
+keeps, and for one window.
 
 Flags. A restart replaces h_{t-1} by a fresh carry, and h'_{t-1} by the tangent of that; so h_bar
 goes to the fresh carry there. At padding, h_t is h_{t-1}, h'_t is h'_{t-1}, and h_bar passes.
@@ -323,28 +324,55 @@ class ForwardJvp(Function):
         p: Problem = jax.tree.unflatten(f.structure, args[:count])
         saved = f.saved(p, args[count : len(args) - linear])
         d = _unflatten_tangents(p, self.perturbed, args[len(args) - linear :])
-        windows = f.windows(p)
+        transposed = jax.tree.map(jnp.transpose, p.params) if f.plan.pretransposed else None
+        windows, carry = f.windows(p), jax.tree.structure((p.carry, p.carry))
         held, back = closed_over((d.params, d.fresh))
+        perturbed = _with_carry(p, self.perturbed)
 
         def window(d_carry: Carry, inputs: PyTree) -> tuple[Carry, Carry]:
             start, live, d_xs = inputs
             d_params, d_fresh = back(held)
-            part = self._read(windows, start, live, saved)
-            drive_tangents, by_carry, by_mixed = self._linearize(p, d_params, part, d_xs)
-            linearization = Linearization(
-                p.params, part.old, mix_jvp, by_carry, by_mixed, part.valid, part.restart
-            )
-            fresh = d_fresh if part.restart is not None else None
-            tangents = Tangents(d_carry, fresh, drive_tangents)
-            cell, loops = f.plan.cell, f.plan.loops
-            return loops.tangents(cell, linearization, tangents, reverse=f.reverse)
+            nonlinear, structure = jax.tree.flatten((saved, transposed, start, live))
+            tangents = Problem(d_params, d_xs, d_carry, d_fresh, None, None)
+            function = WindowJvp(f, perturbed, structure)
+            operation = Operation(function, len(nonlinear), weights=0)
+            outputs = operation(*nonlinear, *_flatten_tangents(p, perturbed, tangents))
+            return jax.tree.unflatten(carry, outputs)
 
-        mix_jvp = self._mix_jvp(p)
         start = zeros_like(p.carry) if d.carry is None else d.carry
         inputs = (windows.starts, windows.live, windows.cut(d.xs))
-        body = jax.checkpoint(window, prevent_cse=False)
-        d_carries = jax.lax.scan(body, start, inputs, reverse=f.reverse)[1]
+        d_carries = jax.lax.scan(window, start, inputs, reverse=f.reverse)[1]
         return tuple(jax.tree.leaves(windows.join(d_carries)))
+
+
+@dataclasses.dataclass(frozen=True)
+class WindowJvp(Function):
+    """The tangents of the last carry of a window and of all its carries.
+
+    As an operation it does what `jax.checkpoint` would: a loop over windows keeps its arguments
+    for the backward pass, and nothing from within. `jax.checkpoint` itself may have no transpose.
+    """
+
+    forward: Forward
+    perturbed: Marks  # the leaves of the problem that have a tangent; all of its carry
+    structure: TreeDef  # of (Saved, transposed parameters or None, start, live)
+
+    def __call__(self, *args: jax.Array) -> Arrays:
+        """Compute the tangents."""
+        f, linear = self.forward, sum(self.perturbed)
+        saved, transposed, start, live = jax.tree.unflatten(self.structure, args[:-linear])
+        p: Problem = saved.problem
+        d = _unflatten_tangents(p, self.perturbed, args[-linear:])
+        part = self._read(f.windows(p), start, live, saved)
+        drive_tangents, by_carry, by_mixed = self._linearize(p, d, part)
+        mix_jvp = self._mix_jvp(p, transposed)
+        linearization = Linearization(
+            p.params, part.old, mix_jvp, by_carry, by_mixed, part.valid, part.restart
+        )
+        fresh = d.fresh if part.restart is not None else None
+        tangents, cell = Tangents(d.carry, fresh, drive_tangents), f.plan.cell
+        made = f.plan.loops.tangents(cell, linearization, tangents, reverse=f.reverse)
+        return tuple(jax.tree.leaves(made))
 
     def _read(
         self, windows: Windows, start: jax.Array, live: jax.Array | None, saved: Saved
@@ -360,12 +388,11 @@ class ForwardJvp(Function):
             old = select(restart, fresh, old)
         return Window(silence(valid, xs), valid, restart, old, residuals)
 
-    def _mix_jvp(self, p: Problem) -> MixJvp:
+    def _mix_jvp(self, p: Problem, transposed: Params) -> MixJvp:
         """Return the function that computes (dmix/dh) h' in each step."""
         cell = self.forward.plan.cell
-        if not self.forward.plan.pretransposed:
+        if transposed is None:
             return functools.partial(jvp_of_mix, cell, p.params)
-        transposed = jax.tree.map(jnp.transpose, p.params)
         mixed = jax.tree.structure(step_shapes(cell, p.xs).mixed)
 
         def pretransposed(carry: Carry, d_carry: Carry) -> Mixed:
@@ -380,7 +407,7 @@ class ForwardJvp(Function):
         return pretransposed
 
     def _linearize(
-        self, p: Problem, d_params: Params, part: Window, d_xs: jax.Array | None
+        self, p: Problem, d: Problem, part: Window
     ) -> tuple[list[list[jax.Array]], list[Row], list[Row]]:
         """Linearize all steps of a window at once.
 
@@ -389,12 +416,12 @@ class ForwardJvp(Function):
             or of none if nothing has a tangent. Their values at padding are not used.
         """
         cell, lead = self.forward.plan.cell, part.xs.shape[:-1]
-        rows = (part.xs, d_xs, part.old, part.residuals)
+        rows = (part.xs, d.xs, part.old, part.residuals)
         if self.forward.join_batch:
             rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(lead) :]), rows)
         xs, d_xs, old, residuals = rows
-        drive, d_drive = _jvp(cell.project, (p.params, xs), (d_params, d_xs))
-        mixed, d_mixed = _jvp(lambda params: cell.mix(params, old), (p.params,), (d_params,))
+        drive, d_drive = _jvp(cell.project, (p.params, xs), (d.params, d_xs))
+        mixed, d_mixed = _jvp(lambda params: cell.mix(params, old), (p.params,), (d.params,))
         # A residual takes the place of what was computed again, which XLA then removes.
         drive = drive if residuals.drive is None else residuals.drive
         mixed = mixed if residuals.mixed is None else residuals.mixed
@@ -437,6 +464,22 @@ def _unflatten_tangents(p: Problem, perturbed: Marks, tangents: Arrays) -> Probl
         has_tangent = any(tangent is not None for tangent in some)
         fields.append(jax.tree.unflatten(structure, filled) if has_tangent else None)
     return Problem(*fields)
+
+
+def _flatten_tangents(p: Problem, perturbed: Marks, d: Problem) -> list[jax.Array]:
+    """Undo `_unflatten_tangents`."""
+    leaves = []
+    for field, tangents in zip(p, d, strict=True):
+        count = len(jax.tree.leaves(field))
+        leaves += [None] * count if tangents is None else jax.tree.leaves(tangents)
+    return [leaf for leaf, mark in zip(leaves, perturbed, strict=True) if mark]
+
+
+def _with_carry(p: Problem, perturbed: Marks) -> Marks:
+    """Mark all leaves of the carry too."""
+    first = len(jax.tree.leaves((p.params, p.xs)))
+    carry = range(first, first + len(jax.tree.leaves(p.carry)))
+    return tuple(mark or i in carry for i, mark in enumerate(perturbed))
 
 
 def _zero_tangent(leaf: jax.Array) -> jax.Array | np.ndarray:
