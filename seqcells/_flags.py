@@ -66,7 +66,7 @@ def make(
     valid = _boolean("mask", mask, steps, time_axis)
     if lengths is not None:
         times = jnp.arange(steps[0]).reshape(-1, *[1] * (len(steps) - 1))
-        inside = times < _lengths(lengths, steps, time_axis).astype(times.dtype)
+        inside = times < _lengths(lengths, steps, time_axis).astype(times.dtype)[None]
         valid = inside if valid is None else valid & inside
     restart = _boolean("resets", resets, steps, time_axis)
     if restart is not None and valid is not None:

@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
+from seqcells._trees import as_rows
+
 
 def wide(dtype: DTypeLike) -> jnp.dtype:
     """Return the dtype of carries and accumulators: float32, or float64 when computing in it."""
@@ -30,7 +32,7 @@ def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, dtype: DTypeLike) ->
     out = jax.lax.dot_general(
         x.astype(dtype), w.astype(dtype), contraction, preferred_element_type=wide(dtype)
     )
-    return out if b is None else out + b.astype(out.dtype)
+    return out if b is None else out + as_rows(b.astype(out.dtype), out)
 
 
 def of_all_gates(b: jax.Array | None, width: int) -> jax.Array | None:

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 
 from seqcells import _calls, _check
 from seqcells._static import Named
-from seqcells._trees import distinct, leaves_like, rewrite, select, zeros_like
+from seqcells._trees import distinct, leaves_like, rewrite, select, shard_rows, zeros_like
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree, TreeDef
 
 
@@ -197,7 +197,13 @@ def leading(model: Model, x: Inputs) -> tuple[int, ...]:
 
 def start_carry(model: Model, x: Inputs, params: Params) -> Carry:
     """Make the carry with which a sequence starts, for one step's input x, its values hidden."""
-    return distinct(jax.tree.map(jnp.asarray, model.init_carry(zeros_like(x), params)))
+    carry = distinct(jax.tree.map(jnp.asarray, model.init_carry(zeros_like(x), params)))
+    return shard_rows(carry, rows_spec(model, x))
+
+
+def rows_spec(model: Model, x: Inputs) -> tuple[PyTree, ...]:
+    """Return over which explicit axes of a mesh each leading axis of x is sharded, or None."""
+    return tuple(jax.typeof(jax.tree.leaves(x)[0]).sharding.spec)[: len(leading(model, x))]
 
 
 def carry_shapes(model: Model, x: Inputs, params: Params) -> Carry:

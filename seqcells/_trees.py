@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import jax
@@ -22,14 +22,51 @@ def select(where: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     """
 
     def leaf(a: jax.Array, b: jax.Array) -> jax.Array:
-        return jnp.where(where.reshape(where.shape + (1,) * (a.ndim - where.ndim)), a, b)
+        rows = where.reshape(where.shape + (1,) * (a.ndim - where.ndim))
+        return jnp.where(*sharded_alike(rows, a, b))
 
     return jax.tree.map(leaf, yes, no)
+
+
+def sharded_alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
+    """Shard arrays of as many axes alike, over the explicit axes of a mesh over which one is.
+
+    Some operations ask for that, such as a choice; a mask that is drawn is not sharded by itself.
+    """
+    specs = [jax.typeof(a).sharding.spec for a in arrays]
+    if not any(axis is not None for spec in specs for axis in spec):
+        return arrays
+    merged = jax.sharding.PartitionSpec(
+        *(next(filter(None, axes), None) for axes in zip(*specs, strict=True))
+    )
+    shape = jnp.broadcast_shapes(*(jnp.shape(a) for a in arrays))
+    return tuple(jax.sharding.reshard(jnp.broadcast_to(a, shape), merged) for a in arrays)
 
 
 def silence(valid: jax.Array | None, tree: PyTree) -> PyTree:
     """Put zeros where padding is; `valid` is bool[*B] for arrays [*B, ...], None for no padding."""
     return tree if valid is None else select(valid, tree, zeros_like(tree))
+
+
+def shard_rows(tree: PyTree, spec: Sequence[PyTree]) -> PyTree:
+    """Shard the batch axes of arrays [*B, ...] over a mesh's explicit axes, an entry an axis."""
+    if all(axis is None for axis in spec):
+        return tree
+
+    def leaf(a: jax.Array) -> jax.Array:
+        own = jax.typeof(a).sharding.spec
+        rows = (mine or given for mine, given in zip(own, spec, strict=False))
+        return jax.sharding.reshard(a, jax.sharding.PartitionSpec(*rows, *own[len(spec) :]))
+
+    return jax.tree.map(leaf, tree)
+
+
+def as_rows(a: jax.Array, like: jax.Array) -> jax.Array:
+    """Put axes of size 1 before those of a [H], as many as `like` [*B, H] has.
+
+    JAX does so itself, unless `jax_numpy_rank_promotion` forbids it.
+    """
+    return jnp.expand_dims(a, tuple(range(jnp.ndim(like) - jnp.ndim(a))))
 
 
 def closed_over(tree: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:

@@ -16,8 +16,17 @@ from seqcells._cell import Cell
 from seqcells._flags import Flags
 from seqcells._inputs import check_xs, time_back, time_first, to_front
 from seqcells._layer import Start, Time
-from seqcells._model import Model, as_arrays, carry_shapes, fresh_carry, leading, like, steady
-from seqcells._trees import closed_over, select, silence
+from seqcells._model import (
+    Model,
+    as_arrays,
+    carry_shapes,
+    fresh_carry,
+    leading,
+    like,
+    rows_spec,
+    steady,
+)
+from seqcells._trees import closed_over, select, shard_rows, silence
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
@@ -254,6 +263,7 @@ def prepare(
         carry = fresh
     else:
         carry = like("carry", carry, fresh, xs, _exchanged(leading(model, xs), carry, fresh))
+    fresh, carry = shard_rows((fresh, carry), rows_spec(model, xs)[1:])
     fresh, carry = varying((fresh, carry), (params, xs, flags, carry))
     return resolved, carry, dataclasses.replace(flags, fresh=fresh)
 

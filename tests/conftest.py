@@ -3,6 +3,7 @@
 `pytest --laws` tries every law on every cell with every engine, and prints the table of results.
 """
 
+import contextlib
 import gc
 import itertools
 import os
@@ -13,6 +14,8 @@ os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 import chex
 import jax
 import pytest
+
+from tests.support.switches import switched
 
 gc.set_threshold(200_000, 20, 20)  # JAX makes many objects that stay, and walking them takes time
 
@@ -28,6 +31,14 @@ def x64():
 def strict():
     """Forbid silent promotion of dtypes, as a careful user of the core does."""
     with jax.numpy_dtype_promotion("strict"):
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _switched(request):
+    """Turn the switch of the command line."""
+    name = request.config.getoption("switch")
+    with switched(name) if name else contextlib.nullcontext():
         yield
 
 
@@ -51,6 +62,7 @@ def pytest_addoption(parser):
     parser.addoption(
         "--laws", action="store_true", help="run each law on every cell with every engine, alone"
     )
+    parser.addoption("--switch", help="run the laws alone, under a switch of JAX by its name")
 
 
 def pytest_configure(config):
@@ -77,7 +89,7 @@ def pytest_collection_modifyitems(config, items):
     """With `--laws`, keep the laws alone; note in each report which cell of their table it is."""
     from tests.support.laws import CASES, ENGINES
 
-    if config.getoption("laws"):
+    if config.getoption("laws") or config.getoption("switch"):
         others = [item for item in items if item.get_closest_marker("laws") is None]
         config.hook.pytest_deselected(items=others)
         items[:] = [item for item in items if item.get_closest_marker("laws")]

@@ -11,6 +11,7 @@ from seqcells import initializers
 from seqcells._cell import SplitCell
 from seqcells._linear import affine
 from seqcells._static import exported
+from seqcells._trees import as_rows
 from seqcells.cells._dense import ActivatedCell
 from seqcells.initializers import Initializer
 
@@ -74,7 +75,7 @@ class IndRNN(ActivatedCell, SplitCell):
 
     def mix(self, params: IndRNNParams, carry: jax.Array) -> jax.Array:
         """Compute u * h in the dtype of the carry. carry: float[*B, H]. Returns float[*B, H]."""
-        return params.w_hh.astype(carry.dtype) * carry
+        return as_rows(params.w_hh.astype(carry.dtype), carry) * carry
 
     def gate(self, carry: jax.Array, drive: jax.Array, mixed: jax.Array) -> jax.Array:
         """Apply the activation; the old carry enters through the product alone."""

@@ -13,7 +13,7 @@ from seqcells import _check, initializers
 from seqcells._cell import LinearCell
 from seqcells._linear import affine, gates, wide
 from seqcells._static import exported
-from seqcells._trees import distinct
+from seqcells._trees import as_rows, distinct
 from seqcells.cells._dense import SizedCell
 from seqcells.initializers import GateInitializers
 
@@ -120,14 +120,15 @@ class LRU(SizedCell, LinearCell):
     def project(self, params: LRUParams, x: jax.Array) -> LRUCarry:
         """Compute exp(gamma) * (B x). x: float[*B, D]."""
         re, im = gates(affine(x, params.w_ih, None, self.compute_dtype(x)), 2)
-        gamma = jnp.exp(params.gamma_log.astype(re.dtype))
+        gamma = as_rows(jnp.exp(params.gamma_log.astype(re.dtype)), re)
         return LRUCarry(gamma * re, gamma * im)
 
     def coefficients(
         self, params: LRUParams, drive: LRUCarry, fresh: jax.Array | None
     ) -> tuple[LRUCarry, LRUCarry]:
-        """Compute lambda, float[H] twice, and return it with the drive."""
-        nu, phase = (jnp.exp(a.astype(drive.re.dtype)) for a in (params.nu_log, params.theta_log))
+        """Compute lambda, float[1..., H] twice, and return it with the drive."""
+        logs = (a.astype(drive.re.dtype) for a in (params.nu_log, params.theta_log))
+        nu, phase = (as_rows(jnp.exp(a), drive.re) for a in logs)
         size = jnp.exp(-nu)
         return LRUCarry(size * jnp.cos(phase), size * jnp.sin(phase)), drive
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from seqcells import _check, initializers
 from seqcells._linear import affine, gates
 from seqcells._static import exported
-from seqcells._trees import distinct
+from seqcells._trees import as_rows, distinct
 from seqcells.cells._dense import DenseCell
 from seqcells.initializers import GateInitializers
 
@@ -154,7 +154,7 @@ class LSTM(DenseCell):
 
     def _peep(self, p: jax.Array, carry: LSTMCarry, drive: Gates, mixed: Gates) -> Gates:
         """Compute i, f, o and c_t with peepholes."""
-        p_i, p_f, p_o = gates(p.astype(carry.c.dtype), 3)
+        p_i, p_f, p_o = gates(as_rows(p.astype(carry.c.dtype), carry.c), 3)
         i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
         i, f = jax.nn.sigmoid(i + p_i * carry.c), jax.nn.sigmoid(f + p_f * carry.c)
         c = f * carry.c + i * jnp.tanh(g)

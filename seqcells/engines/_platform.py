@@ -35,7 +35,7 @@ def may_be_sharded() -> bool:
     """
     mesh = jax.sharding.get_abstract_mesh()
     manual = not mesh.empty and mesh.are_all_axes_manual
-    return jax.device_count() > 1 and not manual
+    return max(jax.device_count(), mesh.size) > 1 and not manual
 
 
 def varies_over(tree: PyTree) -> frozenset[str]:

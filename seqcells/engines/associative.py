@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from seqcells._cell import Cell, LinearCell
 from seqcells._flags import Flags
 from seqcells._model import leading
-from seqcells._trees import select, silence, zeros_like
+from seqcells._trees import as_rows, select, sharded_alike, silence, zeros_like
 from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells.engines import _platform
 from seqcells.engines._engine import Engine
@@ -53,14 +53,15 @@ class AssociativeScan(Engine):
         seen = silence(flags.valid, xs)
         drive = cell.project(params, seen)
         a, b = cell.coefficients(params, drive, flags.restart)
-        a = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), a, b)
-        after = jax.tree.map(jnp.add, cell.times(a, flags.fresh), b)
+        a = jax.tree.map(lambda a, b: sharded_alike(jnp.broadcast_to(a, b.shape), b)[0], a, b)
+        fresh = jax.tree.map(as_rows, flags.fresh, b)
+        after = jax.tree.map(jnp.add, cell.times(a, fresh), b)
         spans = Span(a, select(restart, after, b), valid, restart)
         whole = jnp.ones(steps[1:], bool)
         start = Span(zeros_like(carry), carry, whole, whole)
         if flags.reverse:
             spans = jax.tree.map(lambda a: jnp.flip(a, axis=0), spans)
-        spans = jax.tree.map(lambda one, all: jnp.concatenate([one[None], all]), start, spans)
+        spans = jax.tree.map(_prepend, start, spans)
         joined = jax.lax.associative_scan(lambda one, two: _join(cell, one, two), spans)
         last = jax.tree.map(lambda a: a[-1], joined.b)
         carries = jax.tree.map(lambda a: a[1:], joined.b)
@@ -68,6 +69,11 @@ class AssociativeScan(Engine):
             carries = jax.tree.map(lambda a: jnp.flip(a, axis=0), carries)
         ys = cell.read(params, carries, drive)
         return last, silence(flags.valid, ys)
+
+
+def _prepend(one: jax.Array, rest: jax.Array) -> jax.Array:
+    first, _ = sharded_alike(one[None], rest[:1])
+    return jnp.concatenate([first, rest])
 
 
 def _join(cell: LinearCell, one: Span, two: Span) -> Span:

@@ -12,6 +12,7 @@ from seqcells import _check
 from seqcells._cell import SplitCell
 from seqcells._model import start_carry
 from seqcells._static import exported
+from seqcells._trees import as_rows
 from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params, PyTree
 from seqcells.layers.wrappers import _Wrapper, check_split
 
@@ -107,4 +108,5 @@ class LayerNorm(SplitCell, _Wrapper):
         centred = a - jnp.mean(a, axis=-1, keepdims=True)
         variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
         normal = centred * jax.lax.rsqrt(variance + self.eps)
-        return normal * scale.astype(a.dtype) + shift.astype(a.dtype)
+        scale, shift = (as_rows(b.astype(a.dtype), a) for b in (scale, shift))
+        return normal * scale + shift

@@ -13,6 +13,7 @@ from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time
 from seqcells._model import carry_shapes, like, one_input, start_carry
 from seqcells._static import exported
+from seqcells._trees import as_rows
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params
 from seqcells.engines import Engine
 
@@ -90,7 +91,7 @@ class Recurrent(Layer):
         fresh = cell.init_carry(x, params.cell)
 
         def rows(learned: jax.Array, own: jax.Array) -> jax.Array:  # sharded as the cell's own
-            return jnp.asarray(learned, own.dtype) + jnp.zeros_like(own)
+            return as_rows(jnp.asarray(learned, own.dtype), own) + jnp.zeros_like(own)
 
         return jax.tree.map(rows, params.carry, fresh)
 

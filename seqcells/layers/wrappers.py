@@ -257,7 +257,7 @@ def _drop_inputs(key: jax.Array, rate: float, xs: Inputs) -> Inputs:
 
     def drop(key: jax.Array, a: jax.Array) -> jax.Array:
         floating = rate and jnp.issubdtype(a.dtype, jnp.floating)
-        return a * _kept(key, rate, a.shape[1:], a.dtype) if floating else a
+        return a * _kept(key, rate, a.shape[1:], a.dtype)[None] if floating else a
 
     return jax.tree.unflatten(structure, map(drop, keys, leaves))
 

@@ -156,6 +156,42 @@ def fitted(loss, **more):
 near(fitted(loss, mesh=mesh), fitted(whole))
 """
 
+EXPLICIT = """
+# The axes of the mesh are explicit, as `jax.make_mesh` makes them: types say what is sharded.
+def decay(params, carry, x):
+    carry = carry / 2 + jnp.tanh(x @ params)
+    return carry, carry
+
+plain = sc.FunctionCell(  # its first carry is not sharded by itself
+    decay, lambda x: jnp.zeros((4, 3)), lambda key, size: jnp.ones((size, 3)) / 4
+)
+MODELS = (
+    (sc.Stack((sc.Zoneout(sc.GRU(3)), sc.LSTM(3)), dropout=0.5), None, {}, False),
+    (sc.VariationalDropout(sc.LSTM(3), 0.2, 0.2), sc.Scan(), {}, True),
+    (sc.LRU(3), sc.AssociativeScan(), flags, False),
+    (sc.Recurrent(sc.GRU(3), learned_carry=True), None, flags, False),
+    (sc.GRU(3), sc.Deferred(chunk=3, keep=()), flags, True),
+    (plain, sc.Scan(checkpoint=3), flags, False),
+)
+explicit = jax.make_mesh((2,), ("batch",), axis_types=(jax.sharding.AxisType.Explicit,))
+xs = jnp.asarray(np.random.default_rng(0).normal(size=(7, 4, 2)), "float32")
+for net, engine, given, carried in MODELS:
+    params = net.init(jax.random.key(0), 2)
+    carry = jax.tree.map(lambda a: a + 0.5, net.init_carry(xs[0], params))
+
+    def loss(params, xs, carry, given):
+        start = carry if carried else None
+        options = {"engine": engine, "key": jax.random.key(1), "reverse": carried}
+        last, ys = sc.unroll(net, params, xs, start, **given, **options)
+        return jnp.sum(jnp.square(ys)) + sum(map(jnp.sum, jax.tree.leaves(last)))
+
+    graded = jax.value_and_grad(loss, (0, 1, 2))
+    expected = jax.jit(graded)(params, xs, carry, given)
+    with jax.set_mesh(explicit):  # flags and carries are replicated
+        sharded = jax.device_put(xs, NamedSharding(explicit, P(None, "batch")))
+        near(jax.jit(graded)(params, sharded, carry, given), expected)
+"""
+
 
 def run(root, *parts):
     """Run parts in a process of its own, whose CPU is two devices."""
@@ -174,3 +210,8 @@ def test_of_a_sharded_batch_the_gradients_of_the_weights_meet(pytestconfig):
 @pytest.mark.slow
 def test_of_a_sweep_nothing_meets_and_all_else_is_as_on_one_device(pytestconfig):
     run(pytestconfig.rootpath, SHARD_MAP, SWEEP, DIAGNOSED, STEPS)
+
+
+@pytest.mark.slow  # the same types are checked in tests/core/test_switches.py
+def test_a_batch_over_explicit_axes_has_the_values_and_gradients_of_one_device(pytestconfig):
+    run(pytestconfig.rootpath, EXPLICIT)

@@ -1,0 +1,50 @@
+"""One value and one gradient under each switch of JAX; `pytest --switch NAME` tries all laws."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
+
+import seqcells as sc
+from tests.support import laws
+from tests.support.switches import SWITCHES, switched
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_gradient_is_the_same_under_every_switch(switch):
+    case, flags = laws.CASES["gru-after-double"], laws.draw_flags()
+    problem = jax.tree.map(jnp.float32, laws.draw(case))
+    with switched(switch):
+        got = laws.run_gradient(case.cell, problem, flags, engine=sc.Deferred())
+    expected = laws.expect(case, problem, flags), laws.expect_gradient(case, problem, flags)
+    laws.assert_close(got, expected, 1e-4)
+
+
+MESH = AbstractMesh((2,), ("batch",), axis_types=(AxisType.Explicit,))
+SPEC = PartitionSpec(None, "batch", None)
+
+
+def trace_sharded(model, engine, **given):
+    """Trace a gradient of a batch that is sharded over an explicit axis; flags are replicated."""
+    sharding = NamedSharding(MESH, SPEC)
+    xs = jax.ShapeDtypeStruct((laws.T, 4, laws.D), "float32", sharding=sharding)
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), laws.D))
+    flags = jax.tree.map(jnp.asarray, laws.draw_flags(batch=4))
+    loss = laws.loss(model, engine, key=jax.random.key(1), reverse=True, **flags, **given)
+    with jax.sharding.use_abstract_mesh(MESH):
+        return jax.eval_shape(jax.grad(loss, (0, 1)), params, xs)[1]
+
+
+@pytest.mark.laws("explicit")
+@laws.over_pairs
+def test_a_batch_is_sharded_over_an_explicit_axis(case, engine):
+    if hasattr(engine, "interpret"):
+        pytest.skip("kernels do not see how JAX shards arrays: they ask for a shard_map")
+    carry = jax.tree.map(jnp.float32, laws.fresh_rows(case, 4))
+    for given in ({}, {"carry": carry}):
+        assert trace_sharded(case.cell, engine, **given).sharding.spec == SPEC
+
+
+@pytest.mark.parametrize("name", laws.NETS)
+def test_a_layer_with_noise_is_sharded_over_an_explicit_axis(name):
+    assert trace_sharded(laws.NETS[name], None).sharding.spec == SPEC
