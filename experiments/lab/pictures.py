@@ -146,6 +146,9 @@ def draw_counts(
         style: arguments of `Axes.errorbar` that are not the default.
     """
     places = sorted({place for by_place in counts.values() for place in by_place})
+    if not places:
+        axes.set_xticks([])
+        return
     axes.set_xscale("log")
     beside = BESIDE if len(places) > 1 else 2 * BESIDE
     for arm, by_place in counts.items():

@@ -72,6 +72,13 @@ def test_marks_stand_at_their_numbers_a_few_points_apart(drawn):
     assert [tick.get_text() for tick in axes.get_xticklabels()] == ["25", "100", "200"]
 
 
+def test_a_panel_without_counts_is_empty():
+    axes = Figure().subplots()
+    pictures.draw_counts(axes, {"a": {}}, ["a"], str)
+    assert not axes.containers
+    assert len(axes.get_xticks()) == 0
+
+
 def test_a_panel_of_a_number_is_named(drawn):
     rows = raced("ab", tasks="x", lengths=(32,))
     (axes,) = drawn(draw_success, rows, x="learning_rate", panel="length").axes
