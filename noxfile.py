@@ -26,6 +26,15 @@ def mutants(session: nox.Session) -> None:
     session.run("python", "-m", "scripts.mutants", *session.posargs)
 
 
+@nox.session(python=["3.11", "3.12"])
+def switches(session: nox.Session) -> None:
+    """The laws under each switch of JAX that users turn, one after the other."""
+    session.install("-e", ".[exp,test]")
+    names = ("x64", "strict", "rank", "remat3", "nans", "leaks", "eager", "keys")
+    for name in (*names, "automatic", "explicit"):
+        session.run("python", "-m", "pytest", "--switch", name, "-q", *session.posargs)
+
+
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style, types and the direction of imports."""
