@@ -165,6 +165,7 @@ def test_keras_layers_in_another_order_than_its_own_are_refused():
 def test_a_copy_is_made_both_ways():
     arrays = torch_arrays()
     params = interop.torch.load(arrays, GRU)
+    assert all(isinstance(leaf, jax.Array) for leaf in jax.tree.leaves(params))
     before = jax.tree.map(np.array, params)
     for array in arrays.values():
         array[...] = 7.0
