@@ -8,7 +8,7 @@ help are in `seqcells.initializers`: `Orthogonal`, `Identity`, `Chrono`, `Critic
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -18,15 +18,14 @@ from jax.core import Tracer
 
 from seqcells import _check
 from seqcells._cell import Carry, Cell, Params, SplitCell
-from seqcells._flags import Flags
-from seqcells._inputs import time_first
 from seqcells._linear import wide
-from seqcells._types import PyTree
-from seqcells._unroll import prepare, trajectory
-from seqcells.diagnostics import carry_gradient
-from seqcells.diagnostics._lag import norm
-from seqcells.diagnostics._lyapunov import growth
+from seqcells._model import Model, leading
+from seqcells._trees import silence
+from seqcells._types import Inputs, PyTree
+from seqcells.diagnostics._lag import gradient, norm
+from seqcells.diagnostics._lyapunov import growth, mean
 from seqcells.diagnostics._nan import finite
+from seqcells.diagnostics._reading import Begun, OneWay, Reading, before, begin
 
 __all__ = ["flossing", "omega", "project_spectral_norm"]
 
@@ -48,6 +47,7 @@ def omega(
     carry: Carry = None,
     *,
     form: str = "paper",
+    **reading: Unpack[Reading],
 ) -> jax.Array:
     """Compute Omega, which is 0 if every step back keeps the gradient's norm (Pascanu 2013).
 
@@ -71,9 +71,11 @@ def omega(
         loss: ys [T, *B, H] -> scalar.
         carry: the initial carry; None means `cell.init_carry`.
         form: "paper" or "code".
+        **reading: `lengths`, `mask`, `resets`, `reset_carry`, `reverse` and `time_axis`, as in
+            `unroll`.
 
     Returns:
-        float[], dimensionless.
+        float[], dimensionless. Padding does not count, and steps do not reach over a reset.
 
     Raises:
         ValueError: the cell cannot be split, the form is another one, or `xs` is empty.
@@ -89,32 +91,32 @@ def omega(
     why_not = cell.why_not_split() if isinstance(cell, SplitCell) else "it is not a SplitCell"
     if why_not is not None:
         raise ValueError(f"cell: expected one that can be split, as GRU(64) is: {cell}: {why_not}")
-    xs = _not_empty(cell, xs)
-    cell, carry, _ = prepare(cell, params, xs, carry, Flags())
-    assert isinstance(cell, SplitCell)  # `prepare` sets the dtype alone
-    constant, xs, carry = jax.lax.stop_gradient((params, xs, carry))
-    gradient = jax.lax.stop_gradient(carry_gradient(cell, constant, xs, loss, carry))
-    after = trajectory(cell, constant, xs, carry)
-    before = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b])[:-1], carry, after)
-    size = norm(_rows(gradient, xs.ndim - 1))
+    begun = begin(cell, params, xs, carry, reading)
+    held = jax.lax.stop_gradient((begun.xs, begun.carry, begun.flags))
+    begun = begun._replace(xs=held[0], carry=held[1], flags=held[2])
+    assert isinstance(begun.model, SplitCell)  # `begin` sets the dtype alone
+    constant, cell, axes = jax.lax.stop_gradient(params), begun.model, begun.xs.ndim - 1
+    _check_not_empty(begun)
+    d = jax.lax.stop_gradient(gradient(begun, constant, loss))
+    old = before(begun, constant)
+    size = norm(_rows(d, axes))
     counts = ~(size < max(_FORMS[form].least, float(jnp.finfo(size.dtype).tiny)))  # NaN counts
     # Unit vectors, so that no square underflows where the gradient has nearly vanished.
-    unit = jax.tree.map(lambda a: _times(a, 1 / jnp.where(counts, size, 1)), gradient)
-    drive, mixed = cell.project(constant, xs), cell.mix(constant, before)
-    _, gate_vjp = jax.vjp(lambda c, m: cell.gate(c, drive, m), before, mixed)
+    unit = jax.tree.map(lambda a: _times(a, 1 / jnp.where(counts, size, 1)), d)
+    drive = cell.project(constant, silence(begun.flags.valid, begun.xs))
+    _, gate_vjp = jax.vjp(lambda c, m: cell.gate(c, drive, m), old, cell.mix(constant, old))
     by_carry, by_mixed = gate_vjp(unit)
-    _, mix_vjp = jax.vjp(lambda c: cell.mix(params, c), before)  # the one use of params with grads
+    _, mix_vjp = jax.vjp(lambda c: cell.mix(params, c), old)  # the one use of params with grads
     back = jax.tree.map(jnp.add, by_carry, mix_vjp(by_mixed)[0])
-    ratio = jnp.where(jnp.isfinite(size), norm(_rows(back, xs.ndim - 1)), jnp.nan)
+    ratio = jnp.where(jnp.isfinite(size), norm(_rows(back, axes)), jnp.nan)
     return _total(_FORMS[form], ratio, counts)
 
 
-def _not_empty(cell: Cell, xs: jax.Array) -> jax.Array:
-    """Return sequences, or raise if there are none to take a mean of."""
-    xs, _ = time_first(cell, xs)
-    if 0 in xs.shape[:-1]:
-        raise ValueError(f"xs: expected one sequence of one step or more, got shape {xs.shape}")
-    return xs
+def _check_not_empty(begun: Begun) -> None:
+    """Raise if there are no sequences to take a mean of."""
+    steps = leading(begun.model, begun.xs)
+    if 0 in steps:
+        raise ValueError(f"xs: expected one sequence of one step or more, got shape {steps}")
 
 
 def _total(form: _Form, ratio: jax.Array, counts: jax.Array) -> jax.Array:
@@ -136,13 +138,14 @@ def _times(a: jax.Array, factor: jax.Array) -> jax.Array:
 
 
 def flossing(
-    cell: Cell,
+    cell: Model,
     params: Params,
-    xs: jax.Array,
+    xs: Inputs,
     k: int | None = None,
     *,
     warmup: int = 0,
     carry: Carry = None,
+    **reading: Unpack[OneWay],
 ) -> jax.Array:
     """Compute the sum of the squares of the leading k Lyapunov exponents (Engelken 2023).
 
@@ -154,15 +157,16 @@ def flossing(
     no gradient: the other directions are still trained.
 
     Args:
-        cell: any cell with a real carry.
+        cell: any cell or layer that can step and has a real carry.
         params: its parameters.
         xs: float[T, *B, D].
         k: number of exponents; None means all.
         warmup: steps at the start that are left out.
         carry: the initial carry; None means `cell.init_carry`.
+        **reading: `lengths`, `mask`, `reverse` and `time_axis`, as in `unroll`.
 
     Returns:
-        float[], in (nats a step)^2, averaged over the sequences.
+        float[], in (nats a step)^2, averaged over the sequences that are longer than the warm-up.
 
     Raises:
         As `seqcells.diagnostics.lyapunov_exponents`, which describes the arguments in detail.
@@ -173,10 +177,12 @@ def flossing(
     >>> round(float(flossing(cell, params, jnp.ones((20, 2)), k=2)), 4)  # 2 (ln 0.5)^2
     0.9609
     """
-    lengths = growth(cell, params, _not_empty(cell, xs), k, warmup, carry)
-    least = jnp.finfo(lengths.dtype).tiny
-    exponents = jnp.mean(jnp.log(jnp.maximum(lengths, least)), axis=0)
-    return jnp.mean(jnp.sum(jnp.square(exponents), axis=-1))
+    _check_not_empty(begin(cell, params, xs, carry, reading, OneWay))
+    lengths, counts = growth(cell, params, xs, k, warmup, carry, reading)
+    some = jnp.any(counts, axis=0)
+    counts |= ~some[None]  # a mean of what is left out below, but no NaN
+    exponents = mean(jnp.log(jnp.maximum(lengths, jnp.finfo(lengths.dtype).tiny)), counts)
+    return jnp.mean(jnp.sum(jnp.square(exponents), axis=-1), where=some)
 
 
 def project_spectral_norm(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +10,12 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._cell import Cell
+from seqcells._inputs import time_back
 from seqcells._static import exported
+from seqcells._trees import silence
 from seqcells._types import Carry, Inputs, Params
-from seqcells._unroll import begin, trajectory
 from seqcells.diagnostics._nan import share
+from seqcells.diagnostics._reading import Reading, before, begin
 
 
 @exported
@@ -34,7 +36,7 @@ class Timescales(NamedTuple):
 
 
 def gate_values(
-    cell: Cell, params: Params, xs: Inputs, carry: Carry = None
+    cell: Cell, params: Params, xs: Inputs, carry: Carry = None, **reading: Unpack[Reading]
 ) -> dict[str, jax.Array]:
     """Compute the gates of every step.
 
@@ -44,11 +46,13 @@ def gate_values(
         params: its parameters.
         xs: float[T, *B, D].
         carry: the initial carry; a fresh one if None.
+        **reading: `lengths`, `mask`, `resets`, `reset_carry`, `reverse` and `time_axis`, as in
+            `unroll`.
 
     Returns:
         float[T, *B, H] by the gate's name in the cell's equations: r and z for GRU, i, f and o for
         LSTM, f for MGU, z for MinGRU. z and MGU's f are the share that is WRITTEN; LSTM's f is the
-        share that is kept.
+        share that is kept. Gates are 0 at padding: give `gate_shares` its mask.
 
     Raises:
         TypeError: if the cell has no gates.
@@ -61,16 +65,17 @@ def gate_values(
     {'r': (4, 3), 'z': (4, 3)}
     """
     _check.instance("cell", cell, Cell, "GRU(64)")
-    after = trajectory(cell, params, xs, carry)
-    cell, xs, carry, _ = begin(cell, params, xs, carry)
-    before = jax.tree.map(lambda first, a: jnp.concatenate([first[None], a[:-1]]), carry, after)
-    values = cell.gates(params, before, cell.project(params, xs))
+    begun = begin(cell, params, xs, carry, reading)
+    assert isinstance(begun.model, Cell)  # `begin` sets the dtype alone
+    valid = begun.flags.valid
+    drive = begun.model.project(params, silence(valid, begun.xs))
+    values = begun.model.gates(params, before(begun, params), drive)
     if not values:
         raise TypeError(
             f"cell: expected a cell with gates, such as GRU(64), got {cell}; "
             "a cell of your own returns them from `gates`"
         )
-    return values
+    return time_back(silence(valid, values), begun.axis)
 
 
 def gate_shares(values: ArrayLike, mask: ArrayLike | None = None) -> GateShares:

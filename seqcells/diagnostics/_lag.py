@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -13,12 +13,14 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._cell import Cell
-from seqcells._inputs import time_first
+from seqcells._flags import Flags
+from seqcells._inputs import time_back
 from seqcells._model import leading
 from seqcells._static import exported
 from seqcells._types import Carry, Drive, Inputs, InputSize, Outputs, Params
-from seqcells._unroll import begin, run_plan
+from seqcells._unroll import run_plan
 from seqcells.diagnostics._nan import nan_reaches, nan_slopes
+from seqcells.diagnostics._reading import Begun, Reading, begin, by_lag
 from seqcells.engines import Plan, Scan
 
 Loss = Callable[[Outputs], jax.Array]
@@ -33,7 +35,12 @@ class RateAndHorizon(NamedTuple):
 
 
 def carry_gradient(
-    cell: Cell, params: Params, xs: Inputs, loss: Loss, carry: Carry = None
+    cell: Cell,
+    params: Params,
+    xs: Inputs,
+    loss: Loss,
+    carry: Carry = None,
+    **reading: Unpack[Reading],
 ) -> Carry:
     """Compute dL/dh_t, the total derivative of a loss by the carry after every step.
 
@@ -43,28 +50,44 @@ def carry_gradient(
         cell: a cell with `read` (not a FunctionCell).
         params: its parameters.
         xs: float[T, *B, D].
-        loss: ys [T, *B, H] -> scalar.
+        loss: ys [T, *B, H] -> scalar; at padding ys are zero.
         carry: the initial carry; a fresh one if None.
+        **reading: `lengths`, `mask`, `resets`, `reset_carry`, `reverse` and `time_axis`, as in
+            `unroll`.
 
     Returns:
-        The gradient, shaped as the carry with time first: float[T, *B, H] for RNN and GRU.
+        The gradient, shaped as the carry with time first: float[T, *B, H] for RNN and GRU. It is 0
+        at padding, and what comes before a reset has none through it.
 
     Raises:
         TypeError: if the cell is a FunctionCell.
     """
     _check.instance("cell", cell, Cell, "GRU(64)")
-    cell, xs, carry, flags = begin(cell, params, xs, carry)
+    begun = begin(cell, params, xs, carry, reading)
+    return time_back(gradient(begun, params, loss), begun.axis)
+
+
+def gradient(begun: Begun, params: Params, loss: Loss) -> Carry:
+    """Return `carry_gradient`, time first."""
+    cell, xs, carry, flags, axis, _ = begun
+    assert isinstance(cell, Cell)  # as was checked
     steps, *batch = leading(cell, xs)
     plan = Plan(Scan(), _Nudged(cell, len(batch)))
 
     def perturbed(nudges: Carry) -> jax.Array:
-        return loss(run_plan(plan, params, (xs, nudges), carry, flags)[1])
+        ys = run_plan(plan, params, (xs, nudges), carry, flags)[1]
+        return loss(time_back(ys, axis))
 
     return jax.grad(perturbed)(no_nudges(carry, steps))
 
 
 def gradient_by_lag(
-    cell: Cell, params: Params, xs: Inputs, loss: Loss, carry: Carry = None
+    cell: Cell,
+    params: Params,
+    xs: Inputs,
+    loss: Loss,
+    carry: Carry = None,
+    **reading: Unpack[Reading],
 ) -> jax.Array:
     """Compute ||dL/dh_{T-1-k}||_2 for every lag k, in one backward pass.
 
@@ -72,12 +95,15 @@ def gradient_by_lag(
         cell: a cell with `read` (not a FunctionCell).
         params: its parameters.
         xs: float[T, *B, D].
-        loss: ys [T, *B, H] -> scalar.
+        loss: ys [T, *B, H] -> scalar; at padding ys are zero.
         carry: the initial carry; a fresh one if None.
+        **reading: `lengths`, `mask`, `resets`, `reset_carry`, `reverse` and `time_axis`, as in
+            `unroll`.
 
     Returns:
-        float[T, *B], row k for a lag of k steps before the last; in units of the loss per unit of
-        carry, for each sequence of the batch separately.
+        float[T, *B], row k for a lag of k steps before the last that is read; in units of the loss
+        per unit of carry, for each sequence of the batch separately. A sequence of n steps has the
+        norms that it has alone, and 0 from row n on, which `rate_and_horizon` leaves out.
 
     Raises:
         TypeError: if the cell is a FunctionCell.
@@ -89,9 +115,10 @@ def gradient_by_lag(
     >>> [round(float(norm), 6) for norm in norms]
     [1.0, 0.5, 0.25, 0.125]
     """
-    xs, _ = time_first(cell, xs)
-    gradient = carry_gradient(cell, params, xs, loss, carry)
-    return norms_by_lag(gradient, leading(cell, xs))
+    _check.instance("cell", cell, Cell, "GRU(64)")
+    begun = begin(cell, params, xs, carry, reading)
+    norms = norms_by_lag(gradient(begun, params, loss), leading(begun.model, begun.xs), begun.flags)
+    return time_back(norms, begun.axis)
 
 
 def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) -> RateAndHorizon:
@@ -143,13 +170,13 @@ def no_nudges(carry: Carry, steps: int) -> Carry:
     return jax.tree.map(lambda a: jnp.broadcast_to(jnp.zeros_like(a), (steps, *a.shape)), carry)
 
 
-def norms_by_lag(gradient: Carry, steps: tuple[int, ...]) -> jax.Array:
+def norms_by_lag(gradient: Carry, steps: tuple[int, ...], flags: Flags) -> jax.Array:
     """Return the norm of a gradient by carries over all leaves, [*steps], the last step first."""
     leaves = [
         leaf.reshape(*steps, math.prod(leaf.shape[len(steps) :]))
         for leaf in jax.tree.leaves(gradient)
     ]
-    return jnp.flip(norm(jnp.concatenate(leaves, axis=-1)), axis=0)
+    return by_lag(norm(jnp.concatenate(leaves, axis=-1)), flags)
 
 
 def norm(flat: jax.Array) -> jax.Array:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, Unpack
 
 import jax
-import jax.numpy as jnp
+from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._cell import Cell
-from seqcells._flags import Flags
-from seqcells._inputs import time_first
+from seqcells._inputs import time_back
 from seqcells._layer import Layer, Start
 from seqcells._model import Model, leading
 from seqcells._static import exported
 from seqcells._types import Carry, Inputs, Outputs, Params
-from seqcells._unroll import EveryStep, begin, prepare, run_plan
+from seqcells._unroll import EveryStep, prepare, run_plan
 from seqcells.diagnostics._lag import Loss, _Nudged, no_nudges, norms_by_lag
+from seqcells.diagnostics._reading import Begun, Reading, begin, by_lag
 from seqcells.engines import Engine, Plan, Scan
 
 
@@ -33,7 +33,12 @@ class Recurrence(NamedTuple):
 
 
 def recurrences(
-    net: Model, params: Params, xs: Inputs, carry: Carry = None
+    net: Model,
+    params: Params,
+    xs: Inputs,
+    carry: Carry = None,
+    *,
+    lengths: ArrayLike | None = None,
 ) -> tuple[Recurrence, ...]:
     """Return each cell of a net with its parameters, inputs and initial carry, for any diagnostic.
 
@@ -42,10 +47,11 @@ def recurrences(
         params: its parameters.
         xs: float[T, *B, D].
         carry: the net's initial carry; a fresh one if None.
+        lengths: int[*B]; the steps from there on are padding. Give them to the diagnostic, too.
 
     Returns:
         The net's cells in the order in which they run, the forward cell of a `Bidirectional` first.
-        The xs of a cell that reads in reverse are reversed.
+        The xs of a cell that reads in reverse are reversed, each sequence from its own last step.
 
     Raises:
         TypeError: if `net` is not a layer or cell, or as `unroll`.
@@ -65,11 +71,11 @@ def recurrences(
     def note(
         time: EveryStep, cell: Cell, params: Params, xs: Inputs, start: Start, reverse: bool
     ) -> tuple[Carry, Outputs]:
-        read = jax.tree.map(lambda a: jnp.flip(a, axis=0), xs) if reverse else xs
+        read = by_lag(xs, time.flags) if reverse else xs
         result.append(Recurrence(cell, params, read, start.carry))
         return EveryStep.cell(time, cell, params, xs, start, None, reverse=reverse)
 
-    _run(net, params, xs, carry, note)
+    _run(net, params, _begin(net, params, xs, carry, {"lengths": lengths}), note)
     return tuple(result)
 
 
@@ -79,6 +85,7 @@ def layer_gradients_by_lag(
     xs: Inputs,
     loss: Loss,
     carry: Carry = None,
+    **reading: Unpack[Reading],
 ) -> tuple[jax.Array, ...]:
     """Compute ||dL/dh_{T-1-k}||_2 at every lag k for the carry h of every layer of a net.
 
@@ -89,22 +96,32 @@ def layer_gradients_by_lag(
         net: a layer, such as a `Stack`, or a cell, that contains no FunctionCell.
         params: its parameters.
         xs: float[T, *B, D].
-        loss: ys [T, *B, H] of the net -> scalar.
+        loss: ys [T, *B, H] of the net -> scalar; at padding ys are zero.
         carry: the net's initial carry; a fresh one if None.
+        **reading: `lengths`, `mask`, `resets`, `reset_carry`, `reverse` and `time_axis`, as in
+            `unroll`.
 
     Returns:
         float[T, *B] for every cell, in the order of `recurrences`, in units of the loss per unit of
-        carry. Row k is k steps of time before the last, also for a cell that reads in reverse.
+        carry. Row k is k steps before the last that the net reads, also for a cell that reads the
+        other way. A sequence of n steps has the norms that it has alone, and 0 from row n on.
 
     Raises:
         TypeError: if `net` is not a layer or cell, or contains a FunctionCell.
         ValueError: as `unroll`.
     """
-    xs, _ = time_first(net, xs)
-    steps = leading(net, xs)
-    still = tuple(no_nudges(one.carry, steps[0]) for one in recurrences(net, params, xs, carry))
+    begun = _begin(net, params, xs, carry, reading)
+    steps, still = leading(begun.model, begun.xs), []
 
-    def perturbed(nudges: tuple[Carry, ...]) -> jax.Array:
+    def note(
+        time: EveryStep, cell: Cell, params: Params, xs: Inputs, start: Start, reverse: bool
+    ) -> tuple[Carry, Outputs]:
+        still.append(no_nudges(start.carry, steps[0]))
+        return EveryStep.cell(time, cell, params, xs, start, None, reverse=reverse)
+
+    _run(net, params, begun, note)
+
+    def perturbed(nudges: list[Carry]) -> jax.Array:
         left = iter(nudges)
 
         def nudge(
@@ -115,9 +132,10 @@ def layer_gradients_by_lag(
             plan = Plan(Scan(), _Nudged(cell, len(steps) - 1))
             return run_plan(plan, params, (xs, next(left)), carry, flags)
 
-        return loss(_run(net, params, xs, carry, nudge)[1])
+        return loss(time_back(_run(net, params, begun, nudge)[1], begun.axis))
 
-    return tuple(norms_by_lag(one, steps) for one in jax.grad(perturbed)(still))
+    norms = (norms_by_lag(one, steps, begun.flags) for one in jax.grad(perturbed)(still))
+    return tuple(time_back(one, begun.axis) for one in norms)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -140,15 +158,16 @@ class _Hooked(EveryStep):
         return self.hook(self, cell, params, xs, start, reverse)
 
 
+def _begin(
+    net: Model, params: Params, xs: Inputs, carry: Carry, reading: Mapping[str, object]
+) -> Begun:
+    _check.instance("net", net, (Layer, Cell), "Stack((GRU(64), GRU(64)))")
+    return begin(net, params, xs, carry, reading)
+
+
 def _run(
-    net: Model,
-    params: Params,
-    xs: Inputs,
-    carry: Carry,
-    hook: Callable[..., tuple[Carry, Outputs]],
+    net: Model, params: Params, begun: Begun, hook: Callable[..., tuple[Carry, Outputs]]
 ) -> tuple[Carry, Outputs]:
     """Run a net with `hook` in the place of each cell's unrolling."""
-    _check.instance("net", net, (Layer, Cell), "Stack((GRU(64), GRU(64)))")
-    _, xs, carry, ready = begin(net, params, xs, carry)
-    time = _Hooked(Flags(), hook=hook)
-    return time.run(net, params, xs, Start(carry, ready.fresh), None)
+    time = _Hooked(begun.forward, begun.flags.reverse, hook=hook)
+    return time.run(net, params, begun.xs, Start(begun.carry, begun.flags.fresh), None)

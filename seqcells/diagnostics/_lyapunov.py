@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Unpack
 
 import jax
 import jax.numpy as jnp
@@ -10,12 +12,13 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import DTypeLike
 
 from seqcells import _check
+from seqcells._flags import Guarded, guard
 from seqcells._model import Model, leading, steady
 from seqcells._trees import closed_over
 from seqcells._types import Carry, Inputs, Params
-from seqcells._unroll import begin
 from seqcells.diagnostics._lag import norm
 from seqcells.diagnostics._nan import nan_slopes
+from seqcells.diagnostics._reading import OneWay, begin, counted
 from seqcells.engines._platform import varying
 
 
@@ -27,6 +30,7 @@ def lyapunov_exponents(
     *,
     warmup: int = 0,
     carry: Carry = None,
+    **reading: Unpack[OneWay],
 ) -> jax.Array:
     """Compute the leading k Lyapunov exponents along a trajectory (Benettin et al. 1980).
 
@@ -49,6 +53,7 @@ def lyapunov_exponents(
         k: the number of exponents, from 1 to S, the entries of a carry; all if None.
         warmup: steps at the start that are run but not counted, 0 to T - 1.
         carry: the initial carry; a fresh one if None.
+        **reading: `lengths`, `mask`, `reverse` and `time_axis`, as in `unroll`.
 
     Returns:
         float[*B, k], nats per step; -inf for directions that a J_t loses, as that of a dead ReLU
@@ -65,20 +70,31 @@ def lyapunov_exponents(
     >>> [round(float(exponent), 4) for exponent in exponents]  # ln 0.5
     [-0.6931, -0.6931]
     """
-    lengths = growth(model, params, xs, k, warmup, carry)
+    lengths, counts = growth(model, params, xs, k, warmup, carry, reading)
     lost = lengths == 0
     logs = jnp.where(lost, -jnp.inf, jnp.log(jnp.where(lost, jnp.ones_like(lengths), lengths)))
-    return jnp.mean(logs, axis=0)
+    return mean(logs, counts)
+
+
+def mean(logs: jax.Array, counts: jax.Array) -> jax.Array:
+    """Return the mean over the steps that count, [*B, k]; NaN where none does."""
+    return jnp.mean(logs, axis=0, where=counts[..., None])
 
 
 def growth(
-    model: Model, params: Params, xs: Inputs, k: int | None, warmup: int, carry: Carry
-) -> jax.Array:
-    """Return |R_t[i, i]| of the steps that count, float[T - warmup, *B, k]."""
-    model, xs, carry, _ = begin(model, params, xs, carry)
+    model: Model,
+    params: Params,
+    xs: Inputs,
+    k: int | None,
+    warmup: int,
+    carry: Carry,
+    reading: Mapping[str, object],
+) -> tuple[jax.Array, jax.Array]:
+    """Return |R_t[i, i]| of every step, float[T, *B, k], and which steps count, bool[T, *B]."""
+    begun = begin(model, params, xs, carry, reading, OneWay)
+    model, xs, carry, flags, *_ = begun
     length, *batch = leading(model, xs)
-    counted = length - _check.size("warmup", warmup, least=0)
-    if counted < 1:
+    if _check.size("warmup", warmup, least=0) >= length:
         raise ValueError(f"warmup: expected fewer than the {length} steps of xs, got {warmup}")
     leaves = jax.tree.leaves(carry)
     size = sum(math.prod(leaf.shape[len(batch) :]) for leaf in leaves)
@@ -86,14 +102,15 @@ def growth(
     held, back = closed_over(params)
 
     def step(
-        state: tuple[Carry, jax.Array], x: Inputs
+        state: tuple[Carry, jax.Array], inputs: Guarded
     ) -> tuple[tuple[Carry, jax.Array], jax.Array]:
         """Step one sequence."""
         carry, q = state
         flat, unflat = ravel_pytree(carry)
+        guarded = guard(model, back(held), None)
 
         def moved(flat: jax.Array) -> jax.Array:
-            return nan_slopes(ravel_pytree(model.step(back(held), unflat(flat), x)[0])[0])
+            return nan_slopes(ravel_pytree(guarded(unflat(flat), inputs)[0])[0])
 
         new, tangent = jax.linearize(moved, flat)
         q, lengths = orthonormal(jax.vmap(tangent, 1, 1)(q))
@@ -103,9 +120,10 @@ def growth(
         step = jax.vmap(step)
         columns = jnp.broadcast_to(columns, (rows, *columns.shape))
     # What the way back needs of the columns is S * k^2 numbers a step: computed again, not kept.
+    scan, inputs = jax.checkpoint(step), (xs, flags.valid, None)
     with steady(model, params, xs):
-        _, lengths = jax.lax.scan(jax.checkpoint(step), (carry, columns), xs)
-    return lengths[-counted:]
+        lengths = jax.lax.scan(scan, (carry, columns), inputs, reverse=flags.reverse)[1]
+    return lengths, counted(begun, warmup)
 
 
 def _columns(size: int, k: int | None, dtype: DTypeLike) -> jax.Array:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import NamedTuple, Unpack
 
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells._inputs import time_back
 from seqcells._linear import wide
 from seqcells._model import Model
 from seqcells._static import exported
 from seqcells._types import Carry, Inputs, Params
 from seqcells.cells import RNN, IndRNN, IndRNNParams, RNNParams
-from seqcells.diagnostics._jacobian import step_jacobians
+from seqcells.diagnostics._jacobian import jacobians
 from seqcells.diagnostics._nan import finite
+from seqcells.diagnostics._reading import Reading, begin, by_lag
 from seqcells.engines._platform import varying
 
 STEEPEST = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}  # max |act'|
@@ -29,7 +31,9 @@ class JacobianByLag(NamedTuple):
     log_norm: jax.Array  # [T+1, *B], nats; of the Frobenius norm
 
 
-def jacobian_by_lag(model: Model, params: Params, xs: Inputs, carry: Carry = None) -> JacobianByLag:
+def jacobian_by_lag(
+    model: Model, params: Params, xs: Inputs, carry: Carry = None, **reading: Unpack[Reading]
+) -> JacobianByLag:
     """Measure dh_T/dh_{T-k} = J_T J_{T-1} ... J_{T-k+1} at every lag k, all its singular values.
 
     The product is rescaled at every step, so only rounding limits its accuracy: singular values
@@ -42,11 +46,14 @@ def jacobian_by_lag(model: Model, params: Params, xs: Inputs, carry: Carry = Non
         params: its parameters.
         xs: float[T, *B, D].
         carry: the initial carry, h_0; a fresh one if None.
+        **reading: `lengths`, `mask`, `resets`, `reset_carry`, `reverse` and `time_axis`, as in
+            `unroll`.
 
     Returns:
         Logarithms of the singular values [T+1, *B, S] and of the Frobenius norm [T+1, *B], in nats.
         Row k is for a lag of k steps: row 0 for the identity, row T for dh_T/dh_0. NaN from the
-        first lag on that reaches a step whose carry is NaN.
+        first lag on that reaches a step whose carry is NaN. A sequence of n steps has the values
+        that it has alone, and -inf from row n + 1 on; -inf, too, for lags that reach over a reset.
 
     Raises:
         TypeError: as `unroll`.
@@ -59,9 +66,10 @@ def jacobian_by_lag(model: Model, params: Params, xs: Inputs, carry: Carry = Non
     >>> [round(float(log[0]), 4) for log in jnp.exp(logs)]
     [1.0, 0.5, 0.25, 0.125, 0.0625]
     """
-    jacobians = step_jacobians(model, params, xs, carry)
-    one = jnp.broadcast_to(jnp.eye(jacobians.shape[-1], dtype=jacobians.dtype), jacobians.shape[1:])
-    start = varying((one, jnp.zeros(jacobians.shape[1:-2], jacobians.dtype)), jacobians)
+    begun = begin(model, params, xs, carry, reading)
+    steps = by_lag(jacobians(begun, params), begun.flags)
+    one = jnp.broadcast_to(jnp.eye(steps.shape[-1], dtype=steps.dtype), steps.shape[1:])
+    start = varying((one, jnp.zeros(steps.shape[1:-2], steps.dtype)), steps)
 
     def back(product: tuple, jacobian: jax.Array) -> tuple[tuple, tuple]:
         """Extend the lag by one: multiply from the right, and divide by the scale."""
@@ -72,14 +80,14 @@ def jacobian_by_lag(model: Model, params: Params, xs: Inputs, carry: Carry = Non
         product = unit / peak[..., None, None], log_scale + jnp.log(peak)
         return product, product
 
-    _, further = jax.lax.scan(back, start, jacobians, reverse=True)
-    units, log_scales = (  # the scan's rows are in the order of time, the longest lag first
-        jnp.concatenate([first[None], jnp.flip(rest, 0)])
-        for first, rest in zip(start, further, strict=True)
+    _, further = jax.lax.scan(back, start, steps)
+    units, log_scales = (
+        jnp.concatenate([first[None], rest]) for first, rest in zip(start, further, strict=True)
     )
     values = jnp.linalg.svd(units, compute_uv=False)
     norms = jnp.sqrt(jnp.sum(jnp.square(units), axis=(-2, -1)))
-    return JacobianByLag(log_scales[..., None] + jnp.log(values), log_scales + jnp.log(norms))
+    logs = JacobianByLag(log_scales[..., None] + jnp.log(values), log_scales + jnp.log(norms))
+    return time_back(logs, begun.axis)
 
 
 def pascanu_bound(cell: RNN | IndRNN, params: Params, lag: ArrayLike = 1) -> jax.Array:
