@@ -42,6 +42,9 @@ def lyapunov_exponents(
     sum of all exponents is the mean of `ln |det J_t|`. The exponents are differentiable, also by
     parameters.
 
+    A system without inputs has inputs of size 0, `jnp.zeros((T, *B, 0))`: a `FunctionCell` reads
+    its batch from them.
+
     J_t Q is computed as k tangents, without J_t itself. Q starts as k fixed directions in general
     position, and turns towards the fastest directions during the warm-up. Without a warm-up, the
     exponents of a short sequence may not be sorted yet.
