@@ -241,13 +241,6 @@ def _carries(model: Model, params: Params, xs: Inputs, carry: Carry, flags: Flag
         return jax.lax.scan(body, carry, inputs, reverse=flags.reverse)[1]
 
 
-def begin(model: M, params: Params, xs: Inputs, carry: Carry) -> tuple[M, Inputs, Carry, Flags]:
-    """Check what a diagnostic is given; return the resolved model, xs, its carry and no flags."""
-    xs, _ = time_first(model, xs)
-    model, carry, flags = prepare(model, params, xs, carry, Flags())
-    return model, xs, carry, flags
-
-
 def prepare(
     model: M, params: Params, xs: Inputs, carry: Carry, flags: Flags, reset_carry: Carry = None
 ) -> tuple[M, Carry, Flags]:
