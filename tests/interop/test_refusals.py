@@ -122,6 +122,11 @@ MALFORMED = [
     (lambda a: a, sc.GRU(5), r"weight_ih: expected \[15, 3\] for GRU\(5\) in torch, got \[12, 3\]"),
     (lambda a: a, LSTM, r"weight_ih: expected \[16, 3\]"),
     (lambda a: a.update(weight_ih=a["weight_ih"].T), GRU, r"expected \[12, 12\] .* got \[3, 12\]"),
+    (
+        lambda a: a.update(weight_hh=a["weight_hh"].T),
+        GRU,
+        r"hh: expected \[12, 4\] .* got \[4, 12\]",
+    ),
     (lambda a: a.update(weight_ih=a["weight_ih"][0]), GRU, r"weight_ih: expected \[12, 1\]"),
     (lambda a: a.update(bias_ih=a["bias_ih"][:5]), GRU, r"bias_ih: expected \[12\] .* got \[5\]"),
     (lambda a: a.update(bias_ih=a["bias_ih"].astype(int)), GRU, "bias_ih: expected a floating dt"),
