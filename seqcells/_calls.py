@@ -105,10 +105,14 @@ def misfit(
         sizes = places == ["hidden_size"] and all(isinstance(one, int) for one in args)
         return f"{function}: {have}; {_SIZES if sizes else 'name the others'}"
     given = {*places[: len(args)], *kwargs}
-    missing = [name for name in places if known[name].default is inspect.Parameter.empty]
-    missing = [name for name in missing if name not in given]
+    needs = [
+        name
+        for name, one in known.items()
+        if one.default is one.empty and one.kind in (one.POSITIONAL_OR_KEYWORD, one.KEYWORD_ONLY)
+    ]
+    missing = [name for name in needs if name not in given]
     if missing:
-        needed = f"{function}({', '.join(places[: places.index(missing[-1]) + 1])})"
+        needed = f"{function}({', '.join(needs)})"
         way = f"; {_MAKE}" if "params" in missing else ""
         return f"{', '.join(missing)}: expected by {needed}, got nothing{way}"
     return None

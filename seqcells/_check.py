@@ -134,7 +134,7 @@ def boolean(
     expected = f"bool{list(shape)}"
     flags = array(name, value, expected)
     if flags.dtype != jnp.bool_ and flags.size:  # an empty list has no dtype
-        raise TypeError(f"{name}: expected {expected}, got dtype {flags.dtype}")
+        raise TypeError(f"{name}: expected {expected}, got dtype {flags.dtype}; cast it to bool")
     if flags.shape != tuple(shape):
         raise ValueError(f"{name}: expected {expected}, {axes}, got shape {flags.shape}{remedy}")
     return flags.astype(bool)

@@ -107,6 +107,12 @@ class Bidirectional(Layer):
 
     def _merged(self, ahead: jax.Array, back: jax.Array, lead: tuple[int, ...]) -> jax.Array:
         """Merge the outputs of both directions, [*lead, H]."""
+        for way, ys in (("forward", ahead), ("backward", back)):
+            if isinstance(self.merge, str) and not getattr(ys, "ndim", 0) > len(lead):
+                raise ValueError(
+                    f"{way}: expected outputs float[{', '.join(map(str, lead))}, H], which "
+                    f"{self.merge!r} can merge, got {_check.describe(ys)}"
+                )
         if isinstance(self.merge, str):
             if self.merge != "concat" and jnp.shape(ahead) != jnp.shape(back):
                 raise ValueError(

@@ -57,8 +57,9 @@ class Residual(Layer):
         return carry, ys + time.silence(xs).astype(ys.dtype)
 
     def _check_sum(self, y: Shaped, x: Shaped) -> None:
-        if y.shape != x.shape:
-            sizes = y.shape[:-1] == x.shape[:-1]  # else axes differ
-            one, two = (y.shape[-1], x.shape[-1]) if sizes else (y.shape, x.shape)
+        one, two = (jax.tree.map(lambda a: a.shape, tree) for tree in (y, x))
+        if one != two:
+            if hasattr(y, "ndim") and hasattr(x, "ndim") and y.ndim == x.ndim > 0:
+                one, two = y.shape[-1], x.shape[-1]
             got = f"{one} outputs for {two} inputs: {self.layer}"
             raise ValueError(f"layer: expected as many outputs as inputs, got {got}")

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time, output_shapes, zeros_after
-from seqcells._model import Model, known_shapes, one_input
+from seqcells._model import Model, known_shapes, leading, one_input
 from seqcells._trees import select
 from seqcells._types import Carry, Inputs, InputSize, Params
 from seqcells.layers._parts import parts, split
@@ -59,10 +59,10 @@ class Stack(Layer):
         """Make parameters for every layer."""
         built = []
         x = seen = self.zero_input(input_size)
-        for layer, k in zip(self.layers, jax.random.split(key, len(self.layers)), strict=True):
+        for i, k in enumerate(jax.random.split(key, len(self.layers))):
+            layer = self.layers[i]
             built.append(layer.init(k, layer.input_size(seen) if built else input_size))
-            y = output_shapes(layer, seen, built[-1])
-            seen = self._between(zeros_after(layer, seen, y), x, None)
+            seen = self._next(i, built[-1], seen, x)
         return tuple(built)
 
     def init_carry(self, x: Inputs, params: tuple[Params, ...] | None = None) -> tuple[Carry, ...]:
@@ -85,8 +85,18 @@ class Stack(Layer):
             yield layer, own, seen
             if i + 1 < len(self.layers):
                 own = known_shapes(layer, layer.input_size(seen)) if params is None else own
-                zeros = zeros_after(layer, seen, output_shapes(layer, seen, own))
-                seen = self._between(zeros, x, None)
+                seen = self._next(i, own, seen, x)
+
+    def _next(self, i: int, own: Params, seen: Inputs, x: Inputs) -> Inputs:
+        """Return zeros as the layer after layer i sees them, which sees `seen`."""
+        layer, after = self.layers[i], self.layers[min(i + 1, len(self.layers) - 1)]
+        y, axes = output_shapes(layer, seen, own), len(leading(layer, seen)) + after.x_ndim
+        if any(leaf.ndim < axes for leaf in jax.tree.leaves(y)) and after is not layer:
+            got = f"{_check.describe(y)} for inputs {_check.describe(seen)}"
+            raise ValueError(
+                f"layers: expected outputs of {layer} that {after} can read, [*B, D], got {got}"
+            )
+        return self._between(zeros_after(layer, seen, y), x, None)
 
     def run(
         self,

@@ -143,6 +143,9 @@ class _Masked(_Wrapper):
 
     cell: SplitCell
 
+    def __repr__(self) -> str:
+        return f"VariationalDropout({self.cell}) with a key"
+
     def init_carry(self, x: Inputs, params: _MaskedParams | None = None) -> Carry:
         return self.cell.init_carry(x, None if params is None else params.cell)
 
@@ -217,6 +220,9 @@ class Zoneout(_Wrapper):
 
 class _Kept(_Wrapper):
     """A cell that reads (x, keep) and keeps its old carry where `keep` says so."""
+
+    def __repr__(self) -> str:
+        return f"Zoneout({self.cell}) with a key"
 
     def init_carry(self, x: Inputs, params: Params = None) -> Carry:
         return self.cell.init_carry(x[0], params)

@@ -55,6 +55,9 @@ class Sample(NamedTuple):
 
     def pick(self, ys: jax.Array) -> jax.Array:
         """Select the outputs at the steps of the answers: [T, N, H] -> [S, N, H]."""
+        if jnp.ndim(ys) != 3 or jnp.shape(ys)[:2] != self.xs.shape[:2]:
+            expected = f"float[{', '.join(map(str, self.xs.shape[:2]))}, H], as xs"
+            raise ValueError(f"ys: expected {expected}, got {_check.describe_one(ys)}")
         return jnp.take_along_axis(ys, self.steps[..., None], axis=0)
 
 

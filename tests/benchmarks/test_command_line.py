@@ -123,7 +123,16 @@ def test_help_lists_every_benchmark(capsys):
         cli.main(["-h"])
     shown = capsys.readouterr().out
     assert f"{{{','.join(sorted(COMMANDS))}}}" in shown
-    assert {"configurations", "flags", "gpu", "peers", "plot", "scaling", "sweep"} <= set(COMMANDS)
+    assert {
+        "configurations",
+        "dispatch",
+        "flags",
+        "gpu",
+        "peers",
+        "plot",
+        "scaling",
+        "sweep",
+    } <= set(COMMANDS)
 
 
 def tiny(settings):

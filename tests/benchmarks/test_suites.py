@@ -6,7 +6,7 @@ import pytest
 from benchmarks import __main__ as cli
 from benchmarks.harness import tables
 from benchmarks.harness.problem import Shape
-from benchmarks.suites import configurations, flags, scaling, sweep
+from benchmarks.suites import configurations, dispatch, flags, scaling, sweep
 from experiments import lab
 from tests.benchmarks.test_peers import ABOUT, python
 
@@ -54,6 +54,13 @@ def test_flags_mean_the_same_and_are_timed_beside_none(tmp_path):
     page = flags.page([row | ABOUT for row in rows])
     assert "## Training, time over that without flags" in page
     assert "| RNN  | tiny  | 3,6,2,4 |" in page
+
+
+@pytest.mark.slow
+def test_every_flag_of_a_call_means_the_same_by_hand():
+    for name, given in dispatch.draw().items():  # `measure` compares before it times
+        rows = dispatch.measure(name, given, 0.01, lambda _: None)
+        assert [row["contestant"] for row in rows] == ["seqcells", "naive"]
 
 
 def test_scaling_reports_slopes_and_is_drawn(tmp_path):

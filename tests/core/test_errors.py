@@ -181,6 +181,11 @@ VALUES = [
     (lambda: fit(steps=1, loss=lambda p, k, h: (p, {"v": ones(3)})), "loss | v | float32[3]"),
     (lambda: fit(steps=1, loss=lambda p, k, h: (p, {"loss": p})), "loss | 'loss'"),
     # probes
+    (
+        lambda: RECALL.sample(KEY, 2).pick(ones((3, 2, 1))),
+        "ys | float[10, 2, H] | [3, 2, 1]",
+    ),
+    (lambda: RECALL.sample(KEY, 2).pick(ones((10, 1, 1))), "ys | float[10, 2, H] | [10, 1, 1]"),
     (lambda: ADDING.score(ones((1, 4)), ones((1, 4))), "answers | (1, 4, 1) | (1, 4)"),
     (lambda: ADDING.score(ones((1, 4, 1)), ones((1, 4, 1))), "targets | (S, N) | (1, 4, 1)"),
     (
@@ -284,6 +289,7 @@ TYPES = [
     (lambda: NET.init(KEY, XS), "input_size | int | float32[5, 2, 3]"),
     (lambda: sc.unroll(PARAMS, GRU, XS), "model | GRU(64) | GRUParams(w_ih: float32[3, 12]"),
     (lambda: sc.nnx.RNN(GRU, D, rngs=KEY), "rngs | nnx.Rngs | key<fry>[] | nnx.Rngs(key)"),
+    (lambda: sc.nnx.RNN(GRU, D), "rngs | RNN(model, input_size, rngs) | nothing"),
     (lambda: sc.nnx.RNN(GRU, D, rngs=3), "rngs | nnx.Rngs | 3 | nnx.Rngs(0)"),
     (lambda: train.fit(loss, PARAMS, train.HParams(), 3), "state | train.init | GRUParams"),
     (lambda: train.fit(loss, PARAMS), "hparams, steps | fit(loss, state, hparams, steps)"),

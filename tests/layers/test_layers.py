@@ -273,6 +273,14 @@ def test_the_summary_of_a_stack_counts_all():
     assert "1.backward.w_hh" in text
 
 
+def bare_step(params, carry, x):
+    """Put out a number for each sequence, without an axis of features."""
+    return carry + jnp.sum(x, axis=-1), carry
+
+
+BARE = sc.FunctionCell(bare_step, lambda x: jnp.zeros_like(x[..., 0]), lambda key, size: ())
+
+
 def merged(merge, size):
     """Unroll a cell of this size, and one of H units from the other end."""
     layer = sc.Bidirectional(sc.GRU(size), sc.GRU(H), merge)
@@ -302,6 +310,22 @@ VALUES = {
     "a merge over time": (
         lambda: merged(lambda a, b: (a + b)[0], H),
         r"merge: .*got float32\[3, 3\]",
+    ),
+    "a concatenation without features": (
+        lambda: sc.unroll(sc.Bidirectional(BARE), ((), ()), XS),
+        r"forward: .*float\[7, 3, H\].*'concat'.*got float32\[7, 3\]",
+    ),
+    "a residual without features": (
+        lambda: sc.unroll(sc.Residual(BARE), (), XS),
+        r"layer: .*got \(\) outputs for \(2,\) inputs",
+    ),
+    "a layer below without features": (
+        lambda: sc.Stack((BARE, sc.GRU(H))).init(KEY, D),
+        r"layers: .*GRU\(3\) can read.*got float32\[\]",
+    ),
+    "a layer below without features, unrolled": (
+        lambda: sc.unroll(sc.Stack((BARE, sc.GRU(H))), ((), sc.GRU(H).init(KEY, B)), XS),
+        r"layers: .*GRU\(3\) can read",
     ),
     "a residual of one unit": (
         lambda: sc.unroll(sc.Residual(sc.GRU(1)), sc.GRU(1).init(KEY, D), XS),
