@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import functools
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
@@ -15,7 +14,15 @@ from jax.typing import ArrayLike
 
 from seqcells import _calls, _check
 from seqcells._static import Named
-from seqcells._trees import distinct, leaves_like, rewrite, select, shard_rows, zeros_like
+from seqcells._trees import (
+    cached_shapes,
+    distinct,
+    leaves_like,
+    rewrite,
+    select,
+    shard_rows,
+    zeros_like,
+)
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree, TreeDef
 
 
@@ -251,7 +258,7 @@ def shapes_of(
     return _shapes_of(function, model, structure, *shapes)
 
 
-@functools.lru_cache(maxsize=512)
+@cached_shapes(maxsize=512)
 def _shapes_of(
     function: Callable[[Model, Inputs, Params], PyTree],
     model: Model,
@@ -320,6 +327,6 @@ def known_shapes(model: Model, input_size: InputSize) -> Params:
     return _known_shapes(model, structure, *sizes)
 
 
-@functools.lru_cache(maxsize=256)
+@cached_shapes(maxsize=256)
 def _known_shapes(model: Model, structure: TreeDef, *sizes: int | tuple[int, ...]) -> Params:
     return param_shapes(model, jax.tree.unflatten(structure, sizes))

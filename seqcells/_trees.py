@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ParamSpec, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -13,6 +14,27 @@ if TYPE_CHECKING:
     from jax.typing import ArrayLike, DTypeLike
 
     from seqcells._types import PyTree
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def cached_shapes(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Return a decorator that caches a function whose dtypes depend on whether x64 is on."""
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.lru_cache(maxsize)
+        def known(_x64: bool, *args: P.args, **kwargs: P.kwargs) -> R:
+            return function(*args, **kwargs)
+
+        @functools.wraps(function)
+        def cached(*args: P.args, **kwargs: P.kwargs) -> R:
+            return known(jax.config.jax_enable_x64, *args, **kwargs)
+
+        return cached
+
+    return decorate
 
 
 def select(where: jax.Array, yes: PyTree, no: PyTree) -> PyTree:

@@ -7,9 +7,18 @@ import contextlib
 import gc
 import itertools
 import os
+from importlib import metadata
 
-# LLVM's optimiser is not what is tested and takes a third of the time: jax is imported after this.
-os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# What XLA's optimisers do is not what is tested, and takes half of the time of the whole suite; a
+# session of nox leaves them on (XLA_FLAGS=""). jax is imported after this.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
+    "--xla_cpu_parallel_codegen_split_count=1"
+    # jax 0.12 knows no such flag
+    + " --xla_cpu_use_fusion_emitters=false"
+    * metadata.version("jaxlib").startswith("0.10."),
+)
 
 import chex
 import jax

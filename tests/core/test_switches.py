@@ -2,6 +2,7 @@
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 from jax.sharding import AbstractMesh, AxisType, NamedSharding, PartitionSpec
 
@@ -18,6 +19,18 @@ def test_a_gradient_is_the_same_under_every_switch(switch):
         got = laws.run_gradient(case.cell, problem, flags, engine=sc.Deferred())
     expected = laws.expect(case, problem, flags), laws.expect_gradient(case, problem, flags)
     laws.assert_close(got, expected, 1e-4)
+
+
+def test_a_carry_is_in_the_precision_that_is_on():
+    def carry_fn(x):
+        return jnp.zeros(x.shape[:-1])  # float64 under x64, whatever x is
+
+    cell = sc.FunctionCell(lambda params, carry, x: (carry, carry), carry_fn)
+    xs, third = jnp.ones((2, 3, 1), "float32"), np.full(3, 1 / 3)
+    for x64, dtype in ((False, "float32"), (True, "float64"), (False, "float32")):
+        with jax.enable_x64(x64):
+            carry, _ = sc.unroll(cell, (), xs, reset_carry=third)
+        np.testing.assert_array_equal(carry, third.astype(dtype), strict=True)
 
 
 MESH = AbstractMesh((2,), ("batch",), axis_types=(AxisType.Explicit,))

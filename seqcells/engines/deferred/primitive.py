@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-import functools
 from collections.abc import Sequence
 from typing import Any, TypeVar, cast
 
@@ -21,7 +20,7 @@ from jax.extend.core import Primitive, mapped_aval
 from jax.interpreters import ad, batching, mlir
 
 from seqcells._static import Static
-from seqcells._trees import closed_over
+from seqcells._trees import cached_shapes, closed_over
 
 Arrays = tuple[jax.Array, ...]
 Avals = tuple[ShapedArray, ...]
@@ -240,7 +239,7 @@ def _merge(marks: Marks, marked: Sequence[T], others: Sequence[S]) -> list[T | S
     return [next(rest) if mark else other for mark, other in zip(marks, others, strict=True)]
 
 
-@functools.lru_cache(maxsize=1024)
+@cached_shapes(maxsize=1024)
 def _out_avals(function: Function, avals: Avals) -> list[ShapedArray]:
     return [aval.update(weak_type=False) for aval in jax.make_jaxpr(function)(*avals).out_avals]
 

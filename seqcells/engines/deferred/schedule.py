@@ -6,7 +6,6 @@ for other devices follow from the number of kernels that a compiled program laun
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import NamedTuple
 
@@ -14,6 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells._cell import Cell, SplitCell, known_shapes
+from seqcells._trees import cached_shapes
 from seqcells._types import Carry, Drive, Mixed, Params, PyTree, Shape, Shaped
 from seqcells.engines.deferred import slopes
 
@@ -125,7 +125,7 @@ def _bytes(tree: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
-@functools.lru_cache(maxsize=256)
+@cached_shapes(maxsize=256)
 def _step_shapes(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> StepShapes:
     x = jax.ShapeDtypeStruct(shape, dtype)
 
@@ -137,7 +137,7 @@ def _step_shapes(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> StepShapes:
     return jax.eval_shape(step, known_shapes(cell, shape[-1]), x)
 
 
-@functools.lru_cache(maxsize=256)
+@cached_shapes(maxsize=256)
 def _why_not(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> str | None:
     step = _step_shapes(cell, shape, dtype)
     if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(step)):
