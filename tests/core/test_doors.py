@@ -104,7 +104,12 @@ def test_the_flax_modules_take_them_too(name):
             assert_close(FLAX[name](call, *change((carry, XS, LENGTHS))), expected)
 
 
-@pytest.mark.parametrize("name", FUNCTIONS)
+LONG = ("omega", "flossing", "critical_weight_std", "jacobian_by_lag", "lyapunov_exponents")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in FUNCTIONS]
+)
 def test_the_laboratory_takes_them_too(name):
     function, *args = FUNCTIONS[name]
     expected = function(*args)

@@ -17,6 +17,7 @@ from experiments.lab.study import word
 from tests.support.studies import ALL, JUDGED, TRAINED, worlds
 
 over_all = pytest.mark.parametrize("study", JUDGED.values(), ids=list(JUDGED))
+LONG = ("guide", "initialisation", "selective_copy", "trainability")  # their rows take seconds
 over_trained = pytest.mark.parametrize("study", TRAINED.values(), ids=list(TRAINED))
 
 
@@ -33,8 +34,19 @@ def test_every_study_has_claims_and_a_row_on_the_page_of_studies():
     assert sorted(rows) == sorted(ALL), "keep the table of docs/studies.md complete"
 
 
-@over_all
-@pytest.mark.parametrize("form", ["quick", pytest.param("settings", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("study", "form"),
+    [
+        pytest.param(
+            study,
+            form,
+            id=f"{name}-{form}",
+            marks=() if form == "quick" and name not in LONG else pytest.mark.slow,
+        )
+        for name, study in JUDGED.items()
+        for form in ("quick", "settings")
+    ],
+)
 def test_contrary_numbers_give_the_contrary_verdict(study, form):
     settings = getattr(study, form)
     by_world = [verdicts(study, settings, rows) for rows in worlds(study, settings)]
