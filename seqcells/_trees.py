@@ -30,7 +30,7 @@ def cached_shapes(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
         @functools.wraps(function)
         def cached(*args: P.args, **kwargs: P.kwargs) -> R:
-            return known(jax.config.jax_enable_x64, *args, **kwargs)
+            return known(jax.config.read("jax_enable_x64"), *args, **kwargs)
 
         return cached
 
