@@ -5,6 +5,7 @@ laws in the tests of the part concerned; these keep the words of those who found
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -17,10 +18,9 @@ PROGRAMS = sorted(path for path in HERE.glob("*/*") if path.name.startswith(("ca
 @pytest.mark.slow
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda path: path.stem)
 def test_a_fault_is_mended(program):
-    if "haiku" in program.read_text("utf-8"):
-        pytest.importorskip("haiku")
-    if "keras" in program.read_text("utf-8"):
-        pytest.importorskip("keras")
+    for peer in ("haiku", "keras"):
+        if peer in program.read_text("utf-8") and find_spec(peer) is None:
+            pytest.skip(f"{peer} is not installed")
     command = ["bash", program] if program.suffix == ".sh" else [sys.executable, program]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "PY": sys.executable, "XLA_FLAGS": ""}
     result = subprocess.run(
