@@ -8,7 +8,7 @@ nox.options.default_venv_backend = "venv"
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def tests(session: nox.Session) -> None:
-    """Every test, with XLA's optimisations, which the tests leave out where nothing says so."""
+    """Run every test with XLA's optimisations, which tests/conftest.py turns off elsewhere."""
     session.install("-e", ".[exp,test]")
     session.run("python", "-m", "pytest", *session.posargs, env={"XLA_FLAGS": ""})
 

@@ -1,5 +1,6 @@
-"""Programs that once showed faults from outside; each ends with 0 now. The rest of their kinds are
-laws in the tests of the part concerned; these keep the words of those who found them.
+"""Programs of users that showed a fault; each exits with 0 now that the fault is mended.
+
+The laws that cover the whole kind of a fault are in the tests of the package concerned.
 """
 
 import os
