@@ -50,7 +50,7 @@ def _todo(
 def _check_clean(tree: Path, mutants: dict[str, Mutant], *, all_tests: bool) -> None:
     """Raise unless the tests pass without a mutant: else they would kill each of them."""
     tests = {test for mutant in mutants.values() for test in mutant.tests}
-    status, failed = run(tree, () if all_tests else tuple(sorted(tests)))
+    status, failed = run(tree, () if all_tests else tuple(sorted(tests)), None)
     if status != "survived":
         raise SystemExit(f"tests: expected them to pass without a mutant, got {status}: {failed}")
 

@@ -46,7 +46,7 @@ def digest(mutant: Mutant, root: Path = ROOT) -> str:
     return hashlib.sha256(b"\0".join(text)).hexdigest()[:16]
 
 
-def run(tree: Path, tests: tuple[str, ...]) -> tuple[str, str]:
+def run(tree: Path, tests: tuple[str, ...], seconds: float | None = SECONDS) -> tuple[str, str]:
     """Run tests in a tree until one fails; return the status, and the test or the error."""
     alone = ["-n", "0"] if tests else []
     options = ["-x", "-q", "--no-header", "-p", "no:cacheprovider", "-m", "not slow", *alone]
@@ -59,11 +59,11 @@ def run(tree: Path, tests: tuple[str, ...]) -> tuple[str, str]:
             env=env,
             capture_output=True,
             encoding="utf-8",
-            timeout=SECONDS,
+            timeout=seconds,
             check=False,
         )
     except subprocess.TimeoutExpired:
-        return "hung", f"after {SECONDS} s"
+        return "hung", f"after {seconds} s"
     failed = re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.M)
     if done.returncode == 0:
         return "survived", ""

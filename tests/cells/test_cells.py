@@ -361,11 +361,12 @@ class Question(sc.LinearCell):
     ],
 )
 @pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("padded", [True, False])
 @pytest.mark.usefixtures("x64")
-def test_a_linear_cell_knows_of_resets_and_reads_its_drive(cell, engine, reverse):
+def test_a_linear_cell_knows_of_resets_and_reads_its_drive(cell, engine, padded, reverse):
     rng = np.random.default_rng(0)
     params, xs = rng.normal(size=(D, 2)), rng.normal(size=(5, B, D))
-    mask, resets = rng.random((5, B)) < 0.7, rng.random((5, B)) < 0.5
+    mask, resets = rng.random((5, B)) < (0.7 if padded else 1), rng.random((5, B)) < 0.5
     carry, ys = np.zeros(B), np.zeros((5, B, 1))
     for b in range(B):
         starts = np.flatnonzero(resets[:, b] & mask[:, b])
@@ -376,5 +377,6 @@ def test_a_linear_cell_knows_of_resets_and_reads_its_drive(cell, engine, reverse
             gate, value = xs[t, b] @ params
             carry[b] = (not fresh) * carry[b] / (1 + np.exp(-gate)) + (0.3, 1)[fresh] * value
             ys[t, b] = carry[b] * gate
+    mask = mask if padded else None
     flags = {"mask": mask, "resets": resets, "reverse": reverse, "engine": engine}
     assert_close(sc.unroll(cell, params, xs, **flags), (carry, ys))

@@ -285,7 +285,8 @@ def test_a_diagonal_recurrence_is_clipped():
 
 
 def test_parameters_are_found_by_the_end_of_their_path():
-    tree = {"rnn": sc.GRU(4).init(jax.random.key(0), 4), "own": (jnp.eye(4), 3 * jnp.eye(4))}
+    own = (jnp.eye(4), 3 * jnp.eye(4))
+    tree = {"rnn": sc.GRU(4).init(jax.random.key(0), 4), "own": own, "raw_hh": own[1]}
     zero = jax.tree.map(jnp.zeros_like, tree)
     doubled = jax.tree.map(lambda a: a, tree)
     doubled["rnn"] = tree["rnn"]._replace(w_hh=2 * tree["rnn"].w_hh)

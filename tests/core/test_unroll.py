@@ -153,6 +153,7 @@ def test_the_values_of_the_input_play_no_part_in_a_fresh_carry():
     xs = np.arange(12.0).reshape(4, 3)
     assert_close(sc.unroll(echo, None, xs)[0], xs.sum(axis=0))
     assert not np.any(sc.unroll(echo, None, xs * np.nan, lengths=0)[0])
+    assert_close(echo.step(None, xs[1], xs[0], True)[0], xs[0])
 
 
 @pytest.mark.laws("empty")

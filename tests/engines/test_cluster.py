@@ -238,7 +238,8 @@ BROKEN = {
 }
 
 
-@pytest.mark.parametrize("name", some([(name,) for name in BROKEN], {("no barrier",)}))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", BROKEN)
 @pytest.mark.usefixtures("launched", "_forgotten")
 def test_the_emulator_sees_what_a_gpu_would_do_only_sometimes(name, monkeypatch):
     old, new, failure = BROKEN[name]

@@ -11,6 +11,7 @@ import seqcells as sc
 from seqcells import _unroll
 from seqcells._flags import Flags
 from seqcells.engines import _platform
+from seqcells.engines._engine import best
 from tests.support import laws, programs
 from tests.support.laws import CASES, B, D, T, assert_close, assert_same_bits, draw, run, weigh
 
@@ -84,6 +85,14 @@ def test_a_linear_cell_is_run_at_once_where_it_is_faster(monkeypatch, platform, 
     monkeypatch.setattr(_platform, "platform", lambda xs: platform)
     assert sc.select_engine(sc.MinGRU(2), XS) == engine
     assert sc.select_engine(sc.MinGRU(2), XS, engine=sc.AssociativeScan()) == sc.AssociativeScan()
+
+
+def test_where_every_engine_is_slow_it_is_the_last_that_can(monkeypatch):
+    monkeypatch.setattr(sc.Scan, "why_slow", lambda *args: "it is slow")
+    cell, flags = sc.GRU(2), Flags()
+    engines = (sc.AssociativeScan(), sc.Scan(checkpoint=2), sc.Scan(), sc.AssociativeScan())
+    assert best(engines, cell, XS, flags) == sc.Scan()
+    assert best((*engines, sc.Deferred()), cell, XS, flags) == sc.Deferred()
 
 
 def test_the_platform_is_that_of_the_inputs_or_of_what_is_traced():

@@ -79,6 +79,7 @@ def test_the_page_holds_everything_and_the_terminal_three_sentences(finished):
     assert "Not finished" not in page
 
 
+@pytest.mark.slow
 def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finished, capsys):
     out, _ = finished
     before = {path: path.stat().st_mtime_ns for path in (out / "parts").iterdir()}
@@ -222,18 +223,22 @@ def test_the_choices_of_the_help_are_the_cells_that_there_are():
     assert tyro.cli(Settings, args=["--cells", *names]).cells == tuple(names)
 
 
-@pytest.mark.slow
-def test_a_study_outside_of_the_repository_runs_by_its_path(tmp_path, capsys, monkeypatch):
+def test_a_study_outside_of_the_repository_runs_by_its_path_once(tmp_path, capsys, monkeypatch):
     """The one that docs/studies.md shows, which imports from `experiments.lab` alone."""
     page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text("utf-8")
     (code,) = re.findall(r"^```python\n(.*?)^```", page, re.S | re.M)
     assert re.findall(r"\w+ experiments.*", code) == ["from experiments import lab"]
     monkeypatch.chdir(tmp_path)
     Path("match.py").write_text(code, encoding="utf-8")
-    options = ["--seeds", "1", "--length", "5", "--steps", "2"]
-    assert cli.main(["run", "./match.py", "--quick", *options]) == 0
+    line = ["run", "./match.py", "--quick", "--seeds", "1", "--length", "5", "--steps", "2"]
+    assert cli.main(line) == 0
     printed = capsys.readouterr().out
     assert "Most of the slow GRUs learn it in 2 steps: not shown." in printed
     assert len(pd.read_csv("runs/match/results.csv")) == 2
+    monkeypatch.setattr(RunGroup, "measure", lambda *_: pytest.fail("it trained again"))
+    assert cli.main(line) == 0
+    assert capsys.readouterr().out.count("kept") == 1  # one group of two runs
+    Path("runs/match/report.html").unlink()
     assert cli.main(["report", "match.py"]) == 0
+    assert "GRU chrono" in Path("runs/match/report.html").read_text("utf-8")
     assert "GRU chrono" in capsys.readouterr().out

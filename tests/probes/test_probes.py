@@ -141,7 +141,12 @@ def perfect(probe, targets):
 
 
 over_cases = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
-over_settings = pytest.mark.parametrize("with_knobs", [False, True], ids=["plain", "knobs"])
+over_settings = pytest.mark.parametrize(
+    ("case", "knobs"),
+    [(case, {}) for case in CASES.values()]
+    + [(case, case.knobs) for case in CASES.values() if case.knobs],
+    ids=[*CASES, *(f"{name}-knobs" for name, case in CASES.items() if case.knobs)],
+)
 
 
 def test_every_probe_is_here():
@@ -165,10 +170,9 @@ def test_a_sample_is_a_pure_function_of_its_key(case):
     assert not drawn or np.any(one.steps != other.steps)
 
 
-@over_cases
 @over_settings
-def test_sizes_and_dtypes_are_those_that_the_probe_names(case, with_knobs):
-    drawn = sample(case.probe, KEY, BATCH, *case.data, **(case.knobs if with_knobs else {}))
+def test_sizes_and_dtypes_are_those_that_the_probe_names(case, knobs):
+    drawn = sample(case.probe, KEY, BATCH, *case.data, **knobs)
     T, N, D = drawn.xs.shape
     assert N == BATCH
     assert case.probe.input_size == D
@@ -188,18 +192,16 @@ def test_sizes_and_dtypes_are_those_that_the_probe_names(case, with_knobs):
     assert all(field.shape == () for field in scored)
 
 
-@over_cases
 @over_settings
-def test_inputs_after_the_last_answer_are_zero(case, with_knobs):
-    drawn = sample(case.probe, KEY, BATCH, *case.data, **(case.knobs if with_knobs else {}))
+def test_inputs_after_the_last_answer_are_zero(case, knobs):
+    drawn = sample(case.probe, KEY, BATCH, *case.data, **knobs)
     after = np.arange(len(drawn.xs))[:, None] >= np.asarray(drawn.lengths)
     assert not np.any(np.asarray(drawn.xs)[after])
 
 
-@over_cases
 @over_settings
-def test_an_oracle_gives_the_same_answers(case, with_knobs):
-    drawn = sample(case.probe, KEY, BATCH, *case.data, **(case.knobs if with_knobs else {}))
+def test_an_oracle_gives_the_same_answers(case, knobs):
+    drawn = sample(case.probe, KEY, BATCH, *case.data, **knobs)
     xs, targets, steps = map(np.asarray, drawn)
     for i in range(READ):
         due, answers = zip(*case.oracle(case.probe, xs[:, i], *case.data), strict=True)
@@ -207,11 +209,9 @@ def test_an_oracle_gives_the_same_answers(case, with_knobs):
         np.testing.assert_allclose(targets[:, i], answers, rtol=1e-6)
 
 
-@over_cases
 @over_settings
-def test_the_trivial_answer_costs_the_baseline(case, with_knobs):
+def test_the_trivial_answer_costs_the_baseline(case, knobs):
     """The baseline is a closed form; compare it with the mean over many sequences."""
-    knobs = case.knobs if with_knobs else {}
     each = []
     for seed in range(MANY):
         drawn = sample(case.probe, jax.random.key(seed), BATCH, *case.data, **knobs)

@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import seqcells as sc
 
 
-def gradient(cell, engine, *shape, members=None):
-    """Compile d(sum of outputs)/d(params) for xs of this shape, of one net or of many."""
+def lowered(cell, engine, *shape, members=None):
+    """Lower d(sum of outputs)/d(params) for xs of this shape, of one net or of many."""
 
     def loss(params, xs):
         return jnp.sum(sc.unroll(cell, params, xs, engine=engine)[1])
@@ -19,7 +19,12 @@ def gradient(cell, engine, *shape, members=None):
     if members:
         graded, init = jax.vmap(graded, (0, None)), jax.vmap(init)
     params = jax.eval_shape(init, keys if members else keys[0])
-    return jax.jit(graded).lower(params, jax.ShapeDtypeStruct(shape, "float32")).compile()
+    return jax.jit(graded).lower(params, jax.ShapeDtypeStruct(shape, "float32"))
+
+
+def gradient(*args, **options):
+    """Compile what `lowered` lowers."""
+    return lowered(*args, **options).compile()
 
 
 def temp_bytes(*args, **options):
