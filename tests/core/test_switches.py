@@ -11,7 +11,10 @@ from tests.support import laws
 from tests.support.switches import SWITCHES, switched
 
 
-@pytest.mark.parametrize("switch", SWITCHES)
+@pytest.mark.parametrize(
+    "switch",  # without jit run most of the tests of test_step.py, too
+    [pytest.param(name, marks=[pytest.mark.slow] * (name == "eager")) for name in SWITCHES],
+)
 def test_a_gradient_is_the_same_under_every_switch(switch):
     case, flags = laws.CASES["gru-after-double"], laws.draw_flags()
     problem = jax.tree.map(jnp.float32, laws.draw(case))

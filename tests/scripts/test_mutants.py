@@ -42,7 +42,7 @@ def tree(tmp_path, monkeypatch):
 def test_mutants_that_tests_see_are_killed_and_others_survive(tree, monkeypatch, capsys):
     calls = []
 
-    def run(folder, tests):
+    def run(folder, tests, seconds=0):
         calls.append(tests)
         right = "1 + 1" in (folder / "two.py").read_text(
             "utf-8"
