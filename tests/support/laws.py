@@ -34,6 +34,7 @@ class Case(NamedTuple):
 
 def pair_step(params, carry, x):
     h, n = carry
+    params = jax.tree.map(lambda a: a.astype(h.dtype), params)  # as strict promotion asks for
     h = params["a"] * jnp.tanh(h) + jnp.einsum("...d,dh->...h", x, params["w"])
     n = n + jnp.sum(h * h, axis=-1)
     return (h, n), h * x[..., :1] + 0.1 * n[..., None]
@@ -45,7 +46,7 @@ def pair_carry(x):
 
 
 def pair_init(key, input_size):
-    return {"w": jax.random.normal(key, (input_size, H)), "a": jnp.float32(0.5)}
+    return {"w": jax.random.normal(key, (input_size, H), "float32"), "a": jnp.float32(0.5)}
 
 
 def _cases() -> dict[str, Case]:

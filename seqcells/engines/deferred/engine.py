@@ -11,8 +11,9 @@ from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells.engines import _platform
 from seqcells.engines._engine import Engine
 from seqcells.engines.deferred import schedule
-from seqcells.engines.deferred.derivative import DeferredPlan, Residuals
+from seqcells.engines.deferred.forward import Residuals
 from seqcells.engines.deferred.loops import Scans
+from seqcells.engines.deferred.plan import DeferredPlan
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """The two sequential loops of `Deferred`: one over carries, one over their tangents.
 
-All else is computed for many steps at once (`derivative`). Here each loop is a `jax.lax.scan`.
-Kernels compute the same loops on a device, and are differentiated as these are.
+All else is computed for many steps at once, in `forward` and `tangents`. Here each loop is a
+`jax.lax.scan`. Kernels compute the same loops on a device, and are differentiated as these are.
 """
 
 from __future__ import annotations

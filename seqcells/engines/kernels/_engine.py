@@ -17,7 +17,7 @@ from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells.engines import _platform
 from seqcells.engines._engine import Engine
 from seqcells.engines.deferred import schedule
-from seqcells.engines.deferred.derivative import DeferredPlan
+from seqcells.engines.deferred.plan import DeferredPlan
 from seqcells.engines.deferred.schedule import StepShapes
 from seqcells.engines.kernels import _products
 from seqcells.engines.kernels._loops import Kernels

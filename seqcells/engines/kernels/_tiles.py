@@ -1,7 +1,7 @@
 """One step of a kernel, on a tile: rows of the batch by units of the carry.
 
 These functions work on whole batches too: in plain JAX they are what the kernels must equal. The
-equations are those of `seqcells.engines.deferred.derivative`.
+equations are those of `seqcells.engines.deferred.tangents`.
 """
 
 from __future__ import annotations

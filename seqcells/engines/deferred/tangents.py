@@ -1,12 +1,6 @@
-"""The operation behind `Deferred`, and its derivative.
+"""The derivative of the operation behind `Deferred`.
 
-Recurrence. A split cell computes at step t, from its input x_t and the old carry h_{t-1}::
-
-    d_t = project(params, x_t)                   drive
-    m_t = mix(params, h_{t-1})                   mixed: the one product with the recurrent weights
-    h_t = gate(h_{t-1}, d_t, m_t)                elementwise
-
-The operation computes the h_t; `read` follows it, and JAX differentiates that as usual.
+`forward` has the recurrence, and its names.
 
 Tangent. Write ' for a tangent, and H_t, D_t, M_t for the slopes of `gate` at step t by its three
 arguments: they are elementwise factors, since `gate` is elementwise. Derivatives of `project` and
@@ -45,7 +39,7 @@ equal of `mix_jvp` whose transpose multiplies by matrices that were transposed b
 names of the equations in this file and in `loops`:
 
 ================================  ================================================================
-recurrence                        `Forward`, by `one_step`
+h_t                               `forward.Forward`, by `one_step`
 d'_t, (dmix/dparams)_t params'    `WindowJvp._linearize`: `d_drive`, `d_mixed`
 H_t, D_t, M_t                     the same: `table`; `by_carry` is H_t, `by_mixed` is M_t
 a_t                               the same: `drive_tangents`
@@ -74,53 +68,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells._cell import SplitCell
-from seqcells._flags import Flags
 from seqcells._trees import closed_over, select, silence, zeros_like
-from seqcells._types import Carry, Drive, Inputs, Mixed, Outputs, Params, PyTree, TreeDef
-from seqcells.engines import _platform
-from seqcells.engines._engine import Plan
+from seqcells._types import Carry, Mixed, Params, PyTree, TreeDef
 from seqcells.engines.deferred import slopes
-from seqcells.engines.deferred.loops import (
-    Linearization,
-    Loops,
-    MixJvp,
-    Steps,
-    Tangents,
-    add,
-    jvp_of_mix,
-    one_step,
-)
+from seqcells.engines.deferred.forward import Forward, Problem, Residuals, Saved, mask_dead
+from seqcells.engines.deferred.loops import Linearization, MixJvp, Tangents, add, jvp_of_mix
 from seqcells.engines.deferred.primitive import Arrays, Function, Marks, Operation
-from seqcells.engines.deferred.schedule import Schedule, step_shapes
+from seqcells.engines.deferred.schedule import step_shapes
 from seqcells.engines.deferred.slopes import Row
 from seqcells.engines.deferred.windows import Windows
-from seqcells.engines.scan import Scan
-
-
-class Problem(NamedTuple):
-    """The inputs of an engine; or their tangents, None for a field that has none."""
-
-    params: Params
-    xs: jax.Array  # [T, *B, D]
-    carry: Carry  # [*B, ...]
-    fresh: Carry  # [*B, ...], None if there is no restart
-    valid: jax.Array | None  # bool[T, *B]
-    restart: jax.Array | None  # bool[T, *B]
-
-
-class Residuals(NamedTuple):
-    """What the forward pass stores of every step for the backward pass, besides the carry."""
-
-    drive: Drive  # [T, *B, ...], None if it is computed again
-    mixed: Mixed  # [T, *B, ...], None if it is computed again
-
-
-class Saved(NamedTuple):
-    """What the tangent reads of the forward pass."""
-
-    problem: Problem
-    carries: Carry  # [T, *B, ...]
-    residuals: Residuals
 
 
 class Window(NamedTuple):
@@ -134,175 +90,14 @@ class Window(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class DeferredPlan(Plan):
-    """A split cell, and how it is run.
-
-    Attributes:
-        engine: the engine, with every option spelled out.
-        cell: the cell.
-        schedule: how many steps are computed at once, and what is kept of them.
-        loops: how to run the steps of a window.
-        pretransposed: whether matrices are transposed before the backward loop.
-    """
-
-    cell: SplitCell
-    schedule: Schedule
-    loops: Loops
-    pretransposed: bool = False
-
-    def run(self, params: Params, xs: Inputs, carry: Carry, flags: Flags) -> tuple[Carry, Outputs]:
-        """Run the cell over time, as one operation.
-
-        Args:
-            params: the cell's parameters.
-            xs: float[T, *B, D].
-            carry: the carry before the first step.
-            flags: lengths, masks, resets and direction.
-
-        Returns:
-            The last carry and ys [T, *B, ...].
-        """
-        if 0 in xs.shape[:-1]:  # no step or no row
-            return Scan().run(self.cell, params, xs, carry, flags)
-        fresh = None if flags.restart is None else flags.fresh
-        problem = Problem(params, xs, carry, fresh, flags.valid, flags.restart)
-        args, structure = jax.tree.flatten(problem)
-        forward = Forward(
-            plan=self,
-            structure=structure,
-            reverse=flags.reverse,
-            keep=self.schedule.keep,
-            join_batch=not _platform.may_be_sharded(),
-        )
-        operation = Operation(
-            forward,
-            nonlinear=len(args),
-            weights=len(jax.tree.leaves(params)),
-            vmap_sequentially=self.schedule.vmap_sequentially,
-        )
-        carries = jax.tree.unflatten(jax.tree.structure(carry), operation(*args))
-        last = jax.tree.map(lambda a: a[0 if flags.reverse else -1], carries)
-        drive = self.cell.project(params, silence(flags.valid, xs))  # unused by most: XLA drops it
-        return last, silence(flags.valid, self.cell.read(params, carries, drive))
-
-
-@dataclasses.dataclass(frozen=True)
-class Forward(Function):
-    """The carry after every step, followed by the residuals if it has them.
-
-    Attributes:
-        plan: the cell, and how it is run.
-        structure: the tree structure of a `Problem`, whose leaves are the arguments.
-        reverse: whether time is read from the end.
-        keep: the fields of `Residuals` that are kept.
-        join_batch: whether the tangent joins the axes of time and batch. On a CPU, products over
-            one axis are faster than over two; but if JAX has sharded the batch, it would gather it.
-        has_residuals: whether residuals follow the carries.
-        drops_residuals: whether they are left out after all, and computed again.
-    """
-
-    plan: DeferredPlan
-    structure: TreeDef
-    reverse: bool
-    keep: tuple[str, ...]
-    join_batch: bool
-    has_residuals: bool = False
-    drops_residuals: bool = False
-
-    def __call__(self, *args: jax.Array) -> Arrays:
-        """Compute the carries, and the residuals if it has them."""
-        p: Problem = jax.tree.unflatten(self.structure, args)
-        inputs, held = (p.xs, p.valid, p.restart), closed_over((p.params, p.fresh))
-        if not self.plan.schedule.project_ahead:
-            body, unroll = functools.partial(self._step, *held), self.plan.loops.unroll
-            outputs = jax.lax.scan(body, p.carry, inputs, reverse=self.reverse, unroll=unroll)[1]
-            return tuple(jax.tree.leaves(outputs))
-        windows, body = self.windows(p), functools.partial(self._window, *held)
-        parts = (windows.cut(inputs), windows.live)
-        outputs = jax.lax.scan(body, p.carry, parts, reverse=self.reverse)[1]
-        return tuple(jax.tree.leaves(windows.join(outputs)))
-
-    def with_residuals(self) -> Function:
-        """Return the function that stores what the schedule keeps."""
-        return dataclasses.replace(self, has_residuals=bool(self.keep))
-
-    def without_residuals(self) -> Function:
-        """Return the function that stores only the carries."""
-        if self.has_residuals:
-            return dataclasses.replace(self, drops_residuals=True)
-        return dataclasses.replace(self, keep=())
+class DeferredForward(Forward):
+    """The carry after every step, whose tangent takes a window of steps at a time."""
 
     def jvp(self, perturbed: Marks, outputs: int) -> Function:
         """Return the tangent, a window at a time."""
         if self.has_residuals:  # a second derivative: residuals have tangents, too
             return super().jvp(perturbed, outputs)
         return ForwardJvp(self, perturbed)
-
-    def windows(self, p: Problem) -> Windows:
-        """Return the windows of a problem."""
-        return Windows(len(p.xs), min(self.plan.schedule.chunk, len(p.xs)), reverse=self.reverse)
-
-    def saved(self, p: Problem, outputs: Arrays) -> Saved:
-        """Give the outputs of `with_residuals` their structure."""
-        step = step_shapes(self.plan.cell, p.xs)
-        residuals = _keep(self.keep, step.drive, step.mixed)
-        structure = jax.tree.structure((p.carry, residuals))
-        carries, residuals = jax.tree.unflatten(structure, outputs)
-        return Saved(p, carries, Residuals(None, None) if self.drops_residuals else residuals)
-
-    def _step(
-        self, held: PyTree, back: Callable, carry: Carry, inputs: PyTree
-    ) -> tuple[Carry, PyTree]:
-        """Run one step; `back(held)` are the parameters and the fresh carry."""
-        x, valid, restart = inputs
-        params, fresh = back(held)
-        drive = self.plan.cell.project(params, silence(valid, x))
-        step = Steps(params, carry, fresh, drive, valid, restart)
-        mixed, carry = one_step(self.plan.cell, step)
-        return carry, (carry, _keep(self._kept, drive, mixed))
-
-    def _window(
-        self, held: PyTree, back: Callable, carry: Carry, inputs: PyTree
-    ) -> tuple[Carry, PyTree]:
-        """Project the inputs of a window, then run its steps."""
-        (xs, valid, restart), live = inputs
-        params, fresh = back(held)
-        valid, restart = _mask_dead(live, xs, valid, restart)
-        drive = self.plan.cell.project(params, silence(valid, xs))
-        steps = Steps(params, carry, fresh, drive, valid, restart)
-        last, (carries, mixed) = self.plan.loops.carries(
-            self.plan.cell, steps, reverse=self.reverse, with_mixed="mixed" in self._kept
-        )
-        return last, (carries, _keep(self._kept, drive, mixed))
-
-    @property
-    def _kept(self) -> tuple[str, ...]:
-        return self.keep if self.has_residuals and not self.drops_residuals else ()
-
-
-@dataclasses.dataclass(frozen=True)
-class PretransposedMixJvp(Function):
-    """The tangent of `mix`, a function of (params, each transposed, carry, tangent of the carry).
-
-    On a CPU a product with a matrix is faster than one with its transpose. The transpose of this
-    function multiplies by matrices that were transposed before the loop.
-    """
-
-    cell: SplitCell
-    structure: TreeDef  # of (params, params, carry, tangent)
-    for_transpose: bool = False
-
-    def __call__(self, *args: jax.Array) -> Arrays:
-        """Compute the tangent of `mix`."""
-        params, transposed, carry, d_carry = jax.tree.unflatten(self.structure, args)
-        if self.for_transpose:  # the barrier keeps XLA from hoisting the line below
-            transposed, carry = jax.lax.optimization_barrier((transposed, carry))
-            params = jax.tree.map(jnp.transpose, transposed)
-        return tuple(jax.tree.leaves(jvp_of_mix(self.cell, params, carry, d_carry)))
-
-    def pretranspose(self) -> Function:
-        """Return the function of transposed matrices, whose transpose reads them as they are."""
-        return dataclasses.replace(self, for_transpose=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -324,7 +119,7 @@ class ForwardJvp(Function):
         p: Problem = jax.tree.unflatten(f.structure, args[:count])
         saved = f.saved(p, args[count : len(args) - linear])
         d = _unflatten_tangents(p, self.perturbed, args[len(args) - linear :])
-        transposed = jax.tree.map(jnp.transpose, p.params) if f.plan.pretransposed else None
+        transposed = jax.tree.map(jnp.transpose, p.params) if f.pretransposed else None
         windows, carry = f.windows(p), jax.tree.structure((p.carry, p.carry))
         held, back = closed_over((d.params, d.fresh))
         perturbed = _with_carry(p, self.perturbed)
@@ -370,8 +165,8 @@ class WindowJvp(Function):
             p.params, part.old, mix_jvp, by_carry, by_mixed, part.valid, part.restart
         )
         fresh = d.fresh if part.restart is not None else None
-        tangents, cell = Tangents(d.carry, fresh, drive_tangents), f.plan.cell
-        made = f.plan.loops.tangents(cell, linearization, tangents, reverse=f.reverse)
+        tangents, cell = Tangents(d.carry, fresh, drive_tangents), f.cell
+        made = f.loops.tangents(cell, linearization, tangents, reverse=f.reverse)
         return tuple(jax.tree.leaves(made))
 
     def _read(
@@ -381,7 +176,7 @@ class WindowJvp(Function):
         p = saved.problem
         stored = (p.xs, p.valid, p.restart, saved.carries, saved.residuals)
         xs, valid, restart, after, residuals = windows.at(start, stored)
-        valid, restart = _mask_dead(live, xs, valid, restart)
+        valid, restart = mask_dead(live, xs, valid, restart)
         old = windows.shifted(windows.before(start, p.carry, saved.carries), after)
         if restart is not None:
             fresh = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), p.fresh, old)
@@ -390,7 +185,7 @@ class WindowJvp(Function):
 
     def _mix_jvp(self, p: Problem, transposed: Params) -> MixJvp:
         """Return the function that computes (dmix/dh) h' in each step."""
-        cell = self.forward.plan.cell
+        cell = self.forward.cell
         if transposed is None:
             return functools.partial(jvp_of_mix, cell, p.params)
         mixed = jax.tree.structure(step_shapes(cell, p.xs).mixed)
@@ -415,7 +210,7 @@ class WindowJvp(Function):
             a_t, H_t and M_t for each leaf of the carry, [C, *B, ...]; a_t is a list of one array,
             or of none if nothing has a tangent. Their values at padding are not used.
         """
-        cell, lead = self.forward.plan.cell, part.xs.shape[:-1]
+        cell, lead = self.forward.cell, part.xs.shape[:-1]
         rows = (part.xs, d.xs, part.old, part.residuals)
         if self.forward.join_batch:
             rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(lead) :]), rows)
@@ -438,19 +233,29 @@ class WindowJvp(Function):
         return result
 
 
-def _keep(keep: tuple[str, ...], drive: Drive, mixed: Mixed) -> Residuals:
-    """Return the residuals that are named in `keep`."""
-    return Residuals(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
+@dataclasses.dataclass(frozen=True)
+class PretransposedMixJvp(Function):
+    """The tangent of `mix`, a function of (params, each transposed, carry, tangent of the carry).
 
+    On a CPU a product with a matrix is faster than one with its transpose. The transpose of this
+    function multiplies by matrices that were transposed before the loop.
+    """
 
-def _mask_dead(
-    live: jax.Array | None, xs: jax.Array, valid: jax.Array | None, restart: jax.Array | None
-) -> tuple[jax.Array | None, jax.Array | None]:
-    """Mark the dead steps of a window [C, *B, D] as padding; `live` is bool[C] or None."""
-    if live is None:
-        return valid, restart
-    live = jnp.broadcast_to(live.reshape(-1, *[1] * (xs.ndim - 2)), xs.shape[:-1])
-    return live if valid is None else valid & live, None if restart is None else restart & live
+    cell: SplitCell
+    structure: TreeDef  # of (params, params, carry, tangent)
+    for_transpose: bool = False
+
+    def __call__(self, *args: jax.Array) -> Arrays:
+        """Compute the tangent of `mix`."""
+        params, transposed, carry, d_carry = jax.tree.unflatten(self.structure, args)
+        if self.for_transpose:  # the barrier keeps XLA from hoisting the line below
+            transposed, carry = jax.lax.optimization_barrier((transposed, carry))
+            params = jax.tree.map(jnp.transpose, transposed)
+        return tuple(jax.tree.leaves(jvp_of_mix(self.cell, params, carry, d_carry)))
+
+    def pretranspose(self) -> Function:
+        """Return the function of transposed matrices, whose transpose reads them as they are."""
+        return dataclasses.replace(self, for_transpose=True)
 
 
 def _unflatten_tangents(p: Problem, perturbed: Marks, tangents: Arrays) -> Problem:

@@ -1,0 +1,166 @@
+"""The operation behind `Deferred`: the carry after every step.
+
+A split cell computes at step t, from its input x_t and the old carry h_{t-1}::
+
+    d_t = project(params, x_t)                   drive
+    m_t = mix(params, h_{t-1})                   mixed: the one product with the recurrent weights
+    h_t = gate(h_{t-1}, d_t, m_t)                elementwise
+
+The operation computes the h_t; `read` follows it, and JAX differentiates that as usual. A restart
+replaces h_{t-1} by a fresh carry; at padding h_t is h_{t-1}. The derivative is in `tangents`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqcells._cell import SplitCell
+from seqcells._trees import closed_over, silence
+from seqcells._types import Carry, Drive, Mixed, Params, PyTree, TreeDef
+from seqcells.engines.deferred.loops import Loops, Steps, one_step
+from seqcells.engines.deferred.primitive import Arrays, Function
+from seqcells.engines.deferred.schedule import Schedule, step_shapes
+from seqcells.engines.deferred.windows import Windows
+
+
+class Problem(NamedTuple):
+    """The inputs of an engine; or their tangents, None for a field that has none."""
+
+    params: Params
+    xs: jax.Array  # [T, *B, D]
+    carry: Carry  # [*B, ...]
+    fresh: Carry  # [*B, ...], None if there is no restart
+    valid: jax.Array | None  # bool[T, *B]
+    restart: jax.Array | None  # bool[T, *B]
+
+
+class Residuals(NamedTuple):
+    """What the forward pass stores of every step for the backward pass, besides the carry."""
+
+    drive: Drive  # [T, *B, ...], None if it is computed again
+    mixed: Mixed  # [T, *B, ...], None if it is computed again
+
+
+class Saved(NamedTuple):
+    """What the tangent reads of the forward pass."""
+
+    problem: Problem
+    carries: Carry  # [T, *B, ...]
+    residuals: Residuals
+
+
+@dataclasses.dataclass(frozen=True)
+class Forward(Function):
+    """The carry after every step, followed by the residuals if it has them.
+
+    JAX's derivative of it sums weight gradients step by step; that of `DeferredForward` does not.
+
+    Attributes:
+        cell: the cell.
+        schedule: how many steps are computed at once.
+        loops: how to run the steps of a window.
+        pretransposed: whether matrices are transposed before the backward loop.
+        structure: the tree structure of a `Problem`, whose leaves are the arguments.
+        reverse: whether time is read from the end.
+        keep: the fields of `Residuals` that are kept.
+        join_batch: whether the tangent joins the axes of time and batch. On a CPU, products over
+            one axis are faster than over two; but if JAX has sharded the batch, it would gather it.
+        has_residuals: whether residuals follow the carries.
+        drops_residuals: whether they are left out after all, and computed again.
+    """
+
+    cell: SplitCell
+    schedule: Schedule
+    loops: Loops
+    pretransposed: bool
+    structure: TreeDef
+    reverse: bool
+    keep: tuple[str, ...]
+    join_batch: bool
+    has_residuals: bool = False
+    drops_residuals: bool = False
+
+    def __call__(self, *args: jax.Array) -> Arrays:
+        """Compute the carries, and the residuals if it has them."""
+        p: Problem = jax.tree.unflatten(self.structure, args)
+        inputs, held = (p.xs, p.valid, p.restart), closed_over((p.params, p.fresh))
+        if not self.schedule.project_ahead:
+            body, unroll = functools.partial(self._step, *held), self.loops.unroll
+            outputs = jax.lax.scan(body, p.carry, inputs, reverse=self.reverse, unroll=unroll)[1]
+            return tuple(jax.tree.leaves(outputs))
+        windows, body = self.windows(p), functools.partial(self._window, *held)
+        parts = (windows.cut(inputs), windows.live)
+        outputs = jax.lax.scan(body, p.carry, parts, reverse=self.reverse)[1]
+        return tuple(jax.tree.leaves(windows.join(outputs)))
+
+    def with_residuals(self) -> Function:
+        """Return the function that stores what the schedule keeps."""
+        return dataclasses.replace(self, has_residuals=bool(self.keep))
+
+    def without_residuals(self) -> Function:
+        """Return the function that stores only the carries."""
+        if self.has_residuals:
+            return dataclasses.replace(self, drops_residuals=True)
+        return dataclasses.replace(self, keep=())
+
+    def windows(self, p: Problem) -> Windows:
+        """Return the windows of a problem."""
+        return Windows(len(p.xs), min(self.schedule.chunk, len(p.xs)), reverse=self.reverse)
+
+    def saved(self, p: Problem, outputs: Arrays) -> Saved:
+        """Give the outputs of `with_residuals` their structure."""
+        step = step_shapes(self.cell, p.xs)
+        residuals = keep_of(self.keep, step.drive, step.mixed)
+        structure = jax.tree.structure((p.carry, residuals))
+        carries, residuals = jax.tree.unflatten(structure, outputs)
+        return Saved(p, carries, Residuals(None, None) if self.drops_residuals else residuals)
+
+    def _step(
+        self, held: PyTree, back: Callable, carry: Carry, inputs: PyTree
+    ) -> tuple[Carry, PyTree]:
+        """Run one step; `back(held)` are the parameters and the fresh carry."""
+        x, valid, restart = inputs
+        params, fresh = back(held)
+        drive = self.cell.project(params, silence(valid, x))
+        step = Steps(params, carry, fresh, drive, valid, restart)
+        mixed, carry = one_step(self.cell, step)
+        return carry, (carry, keep_of(self._kept, drive, mixed))
+
+    def _window(
+        self, held: PyTree, back: Callable, carry: Carry, inputs: PyTree
+    ) -> tuple[Carry, PyTree]:
+        """Project the inputs of a window, then run its steps."""
+        (xs, valid, restart), live = inputs
+        params, fresh = back(held)
+        valid, restart = mask_dead(live, xs, valid, restart)
+        drive = self.cell.project(params, silence(valid, xs))
+        steps = Steps(params, carry, fresh, drive, valid, restart)
+        last, (carries, mixed) = self.loops.carries(
+            self.cell, steps, reverse=self.reverse, with_mixed="mixed" in self._kept
+        )
+        return last, (carries, keep_of(self._kept, drive, mixed))
+
+    @property
+    def _kept(self) -> tuple[str, ...]:
+        return self.keep if self.has_residuals and not self.drops_residuals else ()
+
+
+def keep_of(keep: tuple[str, ...], drive: Drive, mixed: Mixed) -> Residuals:
+    """Return the residuals that are named in `keep`."""
+    return Residuals(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
+
+
+def mask_dead(
+    live: jax.Array | None, xs: jax.Array, valid: jax.Array | None, restart: jax.Array | None
+) -> tuple[jax.Array | None, jax.Array | None]:
+    """Mark the dead steps of a window [C, *B, D] as padding; `live` is bool[C] or None."""
+    if live is None:
+        return valid, restart
+    live = jnp.broadcast_to(live.reshape(-1, *[1] * (xs.ndim - 2)), xs.shape[:-1])
+    return live if valid is None else valid & live, None if restart is None else restart & live
