@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, ParamSpec, TypeVar
@@ -35,6 +36,20 @@ def cached_shapes(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return cached
 
     return decorate
+
+
+def scan(
+    step: Callable[[PyTree, PyTree], tuple[PyTree, PyTree]],
+    carry: PyTree,
+    xs: PyTree,
+    *,
+    reverse: bool = False,
+    unroll: int = 1,
+) -> tuple[PyTree, PyTree]:
+    """Call `jax.lax.scan`; also for no steps under `jax_disable_jit`, where JAX refuses it."""
+    empty = jax.tree.leaves(xs)[0].shape[0] == 0
+    with jax.disable_jit(False) if empty else contextlib.nullcontext():
+        return jax.lax.scan(step, carry, xs, reverse=reverse, unroll=unroll)
 
 
 def select(where: jax.Array, yes: PyTree, no: PyTree) -> PyTree:

@@ -26,7 +26,7 @@ from seqcells._model import (
     rows_spec,
     steady,
 )
-from seqcells._trees import closed_over, select, shard_rows, silence
+from seqcells._trees import closed_over, scan, select, shard_rows, silence
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
@@ -238,7 +238,7 @@ def _carries(model: Model, params: Params, xs: Inputs, carry: Carry, flags: Flag
 
     inputs = (xs, flags.valid, flags.restart)
     with steady(model, params, xs):
-        return jax.lax.scan(body, carry, inputs, reverse=flags.reverse)[1]
+        return scan(body, carry, inputs, reverse=flags.reverse)[1]
 
 
 def prepare(

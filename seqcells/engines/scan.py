@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._flags import Flags, guard
+from seqcells._trees import scan
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines._engine import Engine
 
@@ -53,7 +54,7 @@ class Scan(Engine):
         inputs = (xs, flags.valid, flags.restart)
 
         def loop(carry: Carry, inputs: PyTree) -> tuple[Carry, PyTree]:
-            return jax.lax.scan(step, carry, inputs, reverse=flags.reverse, unroll=self.unroll)
+            return scan(step, carry, inputs, reverse=flags.reverse, unroll=self.unroll)
 
         length = jax.tree.leaves(xs)[0].shape[0]
         if self.checkpoint is None or length == 0:
