@@ -38,6 +38,19 @@ def space(boom=(-1,), seeds=4, **further):
     return sweep.Space(**(grid | further))
 
 
+SWEEP = {"steps": 30, "segment": 10, "batch": 4, "halving": sweep.Halving(10), "save_seconds": 0}
+SPACE = space(boom=(-1, 15), lr=[0.1], seeds=3)  # two batches, and trials that end in NaN
+
+
+def run(out, some=None, **changed):
+    """Run a small sweep that is saved after every segment in the folder `out`."""
+    return sweep.run(make, some or SPACE, out=out, **(SWEEP | changed))
+
+
+class Killed(BaseException):
+    """The end of a process."""
+
+
 _programs = {}
 
 
