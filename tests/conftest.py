@@ -25,7 +25,7 @@ import chex
 import jax
 import pytest
 
-from tests.support.switches import switched
+from tests.support.switches import MESHES, REFUSED, switched
 
 gc.set_threshold(200_000, 20, 20)  # JAX makes many objects that stay, and walking them takes time
 
@@ -82,6 +82,8 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
+    if config.getoption("switch") in MESHES:
+        jax.config.update("jax_num_cpu_devices", 2)
     config.addinivalue_line("markers", "over(table): runs on the rows of a table of support.laws")
     config.addinivalue_line("markers", "laws(name): a column of the table of laws")
     config.addinivalue_line("markers", "slow: what CI leaves to nox")
@@ -117,6 +119,9 @@ def pytest_collection_modifyitems(config, items):
             row = cells[id(given.params["case"])]
             way = engines[id(given.params.get("engine", ENGINES["scan"]))]
             item.user_properties.append(("law", (row, way, law.args[0])))
+            reason = REFUSED.get(config.getoption("switch"), {}).get(way)
+            if reason:
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -19,6 +19,11 @@ SWITCHES: dict[str, dict[str, object]] = {
     "automatic": {},  # a mesh in the context, of two devices
     "explicit": {},
 }
+REFUSED = {  # by a switch, an engine: what JAX refuses
+    "explicit": {
+        "unroll3": "jax 0.10: the gradient by arrays outside of the mesh, of a scan with `unroll`"
+    },
+}
 MESHES = {"automatic": jax.sharding.AxisType.Auto, "explicit": jax.sharding.AxisType.Explicit}
 
 
