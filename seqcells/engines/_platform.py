@@ -31,11 +31,13 @@ def platform(xs: PyTree) -> str:
 def may_be_sharded() -> bool:
     """Return whether JAX may shard arrays over devices in a way that a trace does not show.
 
-    That is so with several devices, unless every mesh axis is manual, as inside a `shard_map`.
+    That is so with several devices, and under explicit axes, whose rules JAX's interpreter of
+    kernels does not follow; not so where every mesh axis is manual, as inside a `shard_map`.
     """
     mesh = jax.sharding.get_abstract_mesh()
-    manual = not mesh.empty and mesh.are_all_axes_manual
-    return max(jax.device_count(), mesh.size) > 1 and not manual
+    if not mesh.empty and mesh.are_all_axes_manual:
+        return False
+    return max(jax.device_count(), mesh.size) > 1 or bool(mesh.explicit_axes)
 
 
 def varies_over(tree: PyTree) -> frozenset[str]:

@@ -3,6 +3,7 @@
 That they equal NumPy under every flag is a law of all engines (`helpers.ENGINES`).
 """
 
+import contextlib
 import dataclasses
 import types
 
@@ -211,10 +212,15 @@ def test_a_kernel_says_which_limit_stands_in_the_way(cell, engine, reason):
     assert reason in str(error.value)
 
 
-def test_a_kernel_refuses_what_jax_may_have_sharded(monkeypatch):
-    monkeypatch.setattr(_platform, "may_be_sharded", lambda: True)
-    with pytest.raises(ValueError, match="shard_map"):
-        sc.select_engine(sc.GRU(8), XS, engine=sc.PallasTriton(interpret=True))
+@pytest.mark.parametrize("explicit", [False, True])
+def test_a_kernel_refuses_what_jax_may_have_sharded(explicit, monkeypatch):
+    """Also under explicit axes of one device."""
+    if not explicit:
+        monkeypatch.setattr(jax, "device_count", lambda: 2)
+    mesh = jax.sharding.AbstractMesh((1,), ("batch",), (jax.sharding.AxisType.Explicit,))
+    with jax.sharding.use_abstract_mesh(mesh) if explicit else contextlib.nullcontext():
+        with pytest.raises(ValueError, match="shard_map"):
+            sc.select_engine(sc.GRU(8), XS, engine=sc.PallasTriton(interpret=True))
 
 
 TRITON, CLUSTER = sc.PallasTriton("tf32"), sc.CUDACluster("bfloat16")
