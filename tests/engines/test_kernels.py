@@ -218,9 +218,9 @@ def test_a_kernel_refuses_what_jax_may_have_sharded(explicit, monkeypatch):
     if not explicit:
         monkeypatch.setattr(jax, "device_count", lambda: 2)
     mesh = jax.sharding.AbstractMesh((1,), ("batch",), (jax.sharding.AxisType.Explicit,))
-    with jax.sharding.use_abstract_mesh(mesh) if explicit else contextlib.nullcontext():
-        with pytest.raises(ValueError, match="shard_map"):
-            sc.select_engine(sc.GRU(8), XS, engine=sc.PallasTriton(interpret=True))
+    under = jax.sharding.use_abstract_mesh(mesh) if explicit else contextlib.nullcontext()
+    with under, pytest.raises(ValueError, match="shard_map"):
+        sc.select_engine(sc.GRU(8), XS, engine=sc.PallasTriton(interpret=True))
 
 
 TRITON, CLUSTER = sc.PallasTriton("tf32"), sc.CUDACluster("bfloat16")
