@@ -4,30 +4,47 @@ from __future__ import annotations
 
 import sys
 
-from tyro.extras import subcommand_cli_from_dict
+from rich.console import Console
 
-import benchmarks
 from benchmarks import suites
-from benchmarks.harness.benchmark import find_commands
-from experiments.lab import exit_code
+from benchmarks.harness.benchmark import Command
+from experiments.lab import (
+    HELP,
+    BadInput,
+    discover,
+    exit_code,
+    load,
+    print_list,
+    read_options,
+    say,
+    unknown,
+)
+
+PROGRAM = "python -m benchmarks"
+USAGE = f"""\
+{PROGRAM}          list the benchmarks
+{PROGRAM} NAME     run one
+{PROGRAM} NAME -h  options of NAME"""
 
 
 def main(arguments: list[str]) -> int:
     """Run one command; return the exit code."""
     stopped = "Stopped. The groups that are finished are in the tables."
-    return exit_code(lambda: run(arguments), stopped)
+    return exit_code(lambda: run(*arguments), stopped)
 
 
-def run(arguments: list[str]) -> None:
-    """Run the command that a line names, with its options."""
-    commands = find_commands(suites)
-    settings = subcommand_cli_from_dict(
-        {name: command.settings for name, command in commands.items()},
-        prog="python -m benchmarks",
-        description=benchmarks.__doc__,
-        args=arguments,
-    )
-    next(c for c in commands.values() if c.settings is type(settings)).run(settings)
+def run(name: str = HELP[0], *options: str) -> None:
+    """Run the command of this name, with its options."""
+    known = discover(suites)
+    if name in HELP:
+        console = Console()
+        print_list(console, known)
+        say(console, f"\n{USAGE}")
+        return
+    if name not in known:
+        raise BadInput(unknown("benchmark", name, known))
+    command = load(name, suites, Command)[1]
+    command.run(read_options(command.settings, options, f"{PROGRAM} {name}"))
 
 
 if __name__ == "__main__":

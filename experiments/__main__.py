@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
-import functools
 import inspect
-import operator
 import shlex
 import sys
-from collections.abc import Collection, Iterable
 from pathlib import Path
-from typing import Annotated, Any, Generic, Protocol, TypeVar
+from typing import Annotated, Generic, Protocol, TypeVar
 
 import jax
 import tyro
 from rich.console import Console
-from tyro.conf import FlagCreatePairsOff, Positional, arg, subcommand
+from tyro.conf import FlagCreatePairsOff, Positional, arg
 
 import seqcells as sc
 from experiments import studies
-from experiments.lab import BadInput, Study, cores, discover, exit_code, is_path, load, say
+from experiments.lab import (
+    HELP,
+    BadInput,
+    Study,
+    cores,
+    discover,
+    exit_code,
+    is_path,
+    load,
+    print_list,
+    read_options,
+    say,
+    unknown,
+)
 from experiments.sweep import command as sweeps
 from experiments.sweep import report as sweep_report
 from experiments.sweep import settings as sweep_settings
@@ -43,6 +52,7 @@ STOPPED = (
     "Stopped. Finished work is kept, and the same command continues: a study from the start of the "
     "group that it was at, a sweep from its last checkpoint."
 )
+PROBE = f"task to train on: {', '.join(sweep_settings.PROBES)}"
 S = TypeVar("S")
 
 
@@ -60,8 +70,8 @@ class List:
 
     def do(self, console: Console, line: str) -> None:
         """Print them."""
-        named = [f"{name}: {text}" for name, text in discover(studies).items()]
-        say(console, "\n".join(["Studies", *named, "", USAGE]))
+        print_list(console, discover(studies))
+        say(console, f"\n{USAGE}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,19 +81,14 @@ class RunStudy(Generic[S]):
     name: tyro.conf.Suppress[str]
     settings: Annotated[S, arg(name="")]
     out: Path
-    """folder of the results"""
+    """folder of the results, which a second run continues"""
     quick: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
-    """a form of a few minutes, which the other options change"""
+    """a form of a few minutes, which other options change; --quick -h shows its defaults"""
 
     def do(self, console: Console, line: str) -> None:
         """Measure what is not finished, then report."""
         use_all_cores()
         load(self.name, studies, Study)[1].run(self.settings, self.out, console, line, self.quick)
-
-
-@dataclasses.dataclass(frozen=True)
-class Nothing:
-    """What stands for a study that was not named, so that it is not imported."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Report:
 class Sweep:
     """Sweep hyperparameters of a cell on a probe."""
 
-    probe: Annotated[Positional[str], arg(metavar="PROBE", help=", ".join(sweep_settings.PROBES))]
+    probe: Annotated[Positional[str], arg(metavar="PROBE", help=PROBE)]
     settings: Annotated[sweep_settings.Settings, arg(name="")] = dataclasses.field(
         default_factory=sweep_settings.Settings
     )
@@ -144,7 +149,7 @@ class Sweep:
 class Resume:
     """Continue the sweep in a folder."""
 
-    out: Positional[Path]
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
     """folder of the sweep"""
 
     def do(self, console: Console, line: str) -> None:
@@ -161,7 +166,7 @@ class Resume:
 class Status:
     """Show the progress of the sweep in a folder."""
 
-    out: Positional[Path]
+    out: Annotated[Positional[Path], arg(metavar="OUT")]
     """folder of the sweep"""
 
     def do(self, console: Console, line: str) -> None:
@@ -184,12 +189,14 @@ def main(arguments: list[str]) -> int:
     if arguments == ["--version"]:
         say(console, f"seqcells {sc.__version__}")
         return 0
-    arguments = arguments or ["list"]
+    command, name = [*arguments, "", ""][:2]
+    if command in ("", *HELP) or (command == "run" and name in HELP):
+        arguments = ["list"]
     if wrong := _wrong(*arguments[:2]):
-        say(Console(stderr=True), f"{wrong}\n\n{USAGE}")
+        say(Console(stderr=True), wrong)
         return 2
     line = f"{PROGRAM} {shlex.join(arguments)}"
-    return exit_code(lambda: parse(arguments).do(console, line), STOPPED)
+    return exit_code(lambda: parse(*arguments).do(console, line), STOPPED)
 
 
 def _is_study(name: str) -> bool:
@@ -199,62 +206,38 @@ def _is_study(name: str) -> bool:
 def _wrong(command: str, name: str = "") -> str:
     """Say what is wrong with the first two words; nothing if they are right."""
     known = list(discover(studies))
-    if command in ("-h", "--help") or name in ("-h", "--help"):
-        return ""
     if command in known:
         return f"{command} is a study. Did you mean: {PROGRAM} run {command}"
     if command not in ("run", *COMMANDS):
-        return _expected("command", command, ("run", *COMMANDS))
+        return f"{unknown('command', command, ('run', *COMMANDS))}\n\n{USAGE}"
+    if name in HELP:
+        return ""
     if command == "list":
         return f"list: expected nothing after it, got {name!r}." if name else ""
     if command in ("status", "resume"):
-        return "" if name else f"{command}: expected the folder of a sweep, got nothing."
+        expected = f"{command}: expected the folder of a sweep, such as runs/sweep-copy"
+        return "" if name else f"{expected}, got nothing."
     kind, known = ("probe", list(sweep_settings.PROBES)) if command == "sweep" else ("study", known)
     if not name or name.startswith("-"):
         return f"{command}: expected the name of a {kind}: {', '.join(known)}."
     other = kind == "study" and (is_path(name) or (command == "report" and Path(name).is_dir()))
-    return "" if name in known or other else _expected(kind, name, known)
+    return "" if name in known or other else unknown(kind, name, known)
 
 
-def _expected(what: str, got: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(got, known, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    return f"{what}: expected {', '.join(known)}, got {got!r}.{hint}"
-
-
-def parse(arguments: list[str]) -> Command:
+def parse(command: str, *rest: str) -> Command:
     """Read a line; raise SystemExit, after a message, where an option is wrong."""
-    run = Annotated[_run_kind(arguments), subcommand("run", description="Run a study.")]
-    others = [Annotated[kind, subcommand(name)] for name, kind in COMMANDS.items()]
-    return tyro.cli(
-        _union([run, *others]),
-        args=arguments,
-        prog=PROGRAM,
-        description=__doc__,
-        config=(tyro.conf.OmitSubcommandPrefixes,),
+    if command != "run":
+        return read_options(COMMANDS[command], rest, f"{PROGRAM} {command}")
+    name, *options = rest
+    module, study = load(name, studies, Study)
+    settings = study.quick if "--quick" in options else study.settings
+    return read_options(
+        RunStudy[type(settings)],
+        options,
+        f"{PROGRAM} run {shlex.quote(name)}",
+        inspect.getdoc(module) or study.title,
+        default=RunStudy(name, settings, Path("runs") / study.name),
     )
-
-
-def _run_kind(arguments: list[str]) -> Any:
-    """Return the union of the studies; only the one that is named is imported, for its options."""
-    named = arguments[1] if arguments[0] == "run" and len(arguments) > 1 else ""
-    kinds = [
-        Annotated[Nothing, subcommand(name, description=text)]
-        for name, text in discover(studies).items()
-        if name != named
-    ]
-    if _is_study(named):
-        module, study = load(named, studies, Study)
-        settings = study.quick if "--quick" in arguments else study.settings
-        default = RunStudy(named, settings, Path("runs") / study.name)
-        text = inspect.getdoc(module)
-        kind = RunStudy[type(settings)]
-        kinds.append(Annotated[kind, subcommand(named, default=default, description=text)])
-    return _union(kinds)
-
-
-def _union(kinds: Iterable[Any]) -> Any:
-    return functools.reduce(operator.or_, kinds)
 
 
 def use_all_cores() -> None:

@@ -81,8 +81,7 @@ class BaseSettings(CheckedSettings, abc.ABC):
     seconds: float = 10.0
     """seconds for which each group is timed; at least five rounds are run"""
     out: Path = RESULTS
-    """folder of the tables; groups that are measured again replace the old ones. Those of the
-    repository are in benchmarks/results"""
+    """folder of the tables, where a group that is measured again replaces the old one"""
 
     @abc.abstractmethod
     def session(self) -> AbstractContextManager[float]:

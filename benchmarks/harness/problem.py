@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import tyro
 from tyro.extras import literal_type_from_choices
 
 import seqcells as sc
@@ -50,6 +51,11 @@ if TYPE_CHECKING:
     ShapeName = CellName = str
 else:  # choices of the command line
     ShapeName, CellName = literal_type_from_choices(SHAPES), literal_type_from_choices(CELLS)
+_SIZES = "; ".join(f"{s.name} {s.B}x{s.T}x{s.D}x{s.H}" for s in SHAPES.values())
+ShapeNames = Annotated[
+    tuple[ShapeName, ...],
+    tyro.conf.arg(help=f"shapes to measure, sequences x steps x inputs x units: {_SIZES}"),
+]
 
 
 def parse_shape(text: str) -> Shape:

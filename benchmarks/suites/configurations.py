@@ -36,15 +36,15 @@ class Settings(benchmark.Settings):
 
     configurations: tuple[int, ...] = dataclasses.field(default=(16, 64), metadata={"least": 2})
     """numbers of learning rates"""
-    hidden: tuple[int, ...] = dataclasses.field(default=(32,), metadata={"least": 2})
-    """hidden sizes"""
+    hidden_size: tuple[int, ...] = dataclasses.field(default=(32,), metadata={"least": 2})
+    """units of the GRU"""
     steps: int = 100
     """steps of each training"""
 
 
 def groups(settings: Settings) -> Iterator[Group]:
     """List every number of configurations at every hidden size."""
-    for count, hidden in itertools.product(settings.configurations, settings.hidden):
+    for count, hidden in itertools.product(settings.configurations, settings.hidden_size):
         job = functools.partial(measure, count, hidden, settings.steps, settings.seconds)
         yield Group(f"{count} configurations, H {hidden}", job)
 

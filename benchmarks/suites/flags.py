@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import seqcells as sc
 from benchmarks.harness import benchmark, pages, problem, timing
 from benchmarks.harness.benchmark import Benchmark, Group, Report
-from benchmarks.harness.problem import CELLS, SHAPES, CellName, Inputs, Params, Shape, ShapeName
+from benchmarks.harness.problem import CELLS, SHAPES, CellName, Inputs, Params, Shape, ShapeNames
 from benchmarks.harness.programs import What, jax_program, training
 from benchmarks.harness.tables import Row, split_groups
 
@@ -29,8 +29,7 @@ hundred steps, beside seqcells without. Medians over interleaved rounds, quartil
 class Settings(benchmark.Settings):
     """Measure seqcells with lengths, masks and resets beside seqcells without."""
 
-    shapes: tuple[ShapeName, ...] = ("S1", "S3", "S6")
-    """shapes to measure"""
+    shapes: ShapeNames = ("S1", "S3", "S6")
     cells: tuple[CellName, ...] = tuple(CELLS)
     """cells to measure"""
     what: tuple[What, ...] = get_args(What)

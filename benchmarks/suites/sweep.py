@@ -38,11 +38,10 @@ class Settings(benchmark.Settings):
 
     members: tuple[int, ...] = (32, 256)
     """numbers of parameter sets"""
-    hidden: tuple[int, ...] = (32, 64, 128)
-    """hidden sizes"""
+    hidden_size: tuple[int, ...] = (32, 64, 128)
+    """units of the GRU"""
     devices: int = 1
-    """number of CPU devices; with more than one, each has a core, and seqcells is also measured
-    spread over them"""
+    """CPU devices, with a core each; with several, seqcells is also spread over them"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -62,7 +61,7 @@ class Settings(benchmark.Settings):
 
 def groups(settings: Settings) -> Iterator[Group]:
     """List every number of members at every hidden size."""
-    for members, hidden in itertools.product(settings.members, settings.hidden):
+    for members, hidden in itertools.product(settings.members, settings.hidden_size):
         job = functools.partial(measure, members, hidden, settings.seconds)
         yield Group(f"{members} members, H {hidden}", job)
 

@@ -29,7 +29,8 @@ from experiments.lab.claims import (
     share_at_least,
     share_at_most,
 )
-from experiments.lab.console import exit_code, print_table, progress_bar, say
+from experiments.lab.commands import HELP, read_options, unknown
+from experiments.lab.console import exit_code, print_list, print_table, progress_bar, say
 from experiments.lab.files import (
     ABOUT,
     Json,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from rich import box
@@ -90,6 +90,14 @@ def exit_code(command: Callable[[], object], stopped: str) -> int:
         say(errors, stopped)
         return 130
     return 0
+
+
+def print_list(console: Console, texts: Mapping[str, str]) -> None:
+    """Print names with what they are, beside them."""
+    grid = RichTable.grid(padding=(0, 2))
+    for name, text in texts.items():
+        grid.add_row(Text(name), Text(text))
+    console.print(grid)
 
 
 def print_table(console: Console, table: Table) -> None:

@@ -17,15 +17,17 @@ from seqcells import probes
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 20
-    lengths: tuple[int, ...] = (100, 200)  # of the sequences; tanh runs at the first alone
-    gru_rate: float = 1e-2  # learning rate
+    seeds: int = 20  # trainings of every setting, each from its own random start
+    lengths: tuple[int, ...] = (100, 200)  # lengths of adding, steps; tanh has the first alone
+    gru_rate: float = 1e-2  # learning rate of the GRU
     gru_steps: int = 1000
-    irnn_rate: float = 1e-3
-    tanh_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)
+    """steps of training of GRU and IRNN at most; fewer where all runs of a group have learned"""
+    irnn_rate: float = 1e-3  # learning rate of the IRNN
+    tanh_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)  # learning rates of tanh
     tanh_steps: int = 6000
-    hidden_size: int = 64
-    batch_size: int = 32
+    """steps of training of tanh at most; fewer where all runs of a group have learned"""
+    hidden_size: int = 64  # units of every net
+    batch_size: int = 32  # fresh sequences in a step of training
 
 
 def _group(

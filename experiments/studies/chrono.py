@@ -22,13 +22,16 @@ TASKS = {
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 20
-    lengths: tuple[int, ...] = (100, 200)  # of the tasks; the lag of delayed recall
-    learning_rate: float = 3e-3
+    seeds: int = 20  # trainings of every setting, each from its own random start
+    lengths: tuple[int, ...] = (100, 200)
+    """lengths of temporal order and lags of delayed recall, steps"""
+    learning_rate: float = 3e-3  # of both GRUs
     chrono_steps: int = 600
+    """steps of training of the slow GRU at most; fewer where all runs of a group have learned"""
     default_steps: int = 1000
-    hidden_size: int = 64
-    batch_size: int = 32
+    """steps of training of the default GRU at most; fewer where all runs of a group have learned"""
+    hidden_size: int = 64  # units of every net
+    batch_size: int = 32  # fresh sequences in a step of training
 
 
 def _group(s: Settings, task: str, arm: lab.Arm, length: int, steps: int) -> lab.RunGroup:

@@ -30,13 +30,14 @@ NONE = "none of these"
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 5
-    lags: tuple[int, ...] = (5, 10, 20, 40, 80)  # of delayed recall, steps
-    lengths: tuple[int, ...] = (25, 50, 100, 200)  # of adding, steps
-    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # learning rates; each cell has its best
+    seeds: int = 5  # trainings of every setting, each from its own random start
+    lags: tuple[int, ...] = (5, 10, 20, 40, 80)  # lags of delayed recall, steps
+    lengths: tuple[int, ...] = (25, 50, 100, 200)  # lengths of adding, steps
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # learning rates; each cell is judged at its best
     steps: int = 1000
-    hidden_size: int = 64
-    batch_size: int = 32
+    """steps of training at most; fewer where all runs of a group have learned"""
+    hidden_size: int = 64  # units of every net; "tanh as large" has more
+    batch_size: int = 32  # fresh sequences in a step of training
 
 
 def _group(

@@ -24,15 +24,16 @@ LECUN, GLOROT, CRITICAL = "tanh Lecun", "tanh Glorot", "tanh critical"
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 5
-    recall: tuple[int, ...] = (20, 60)  # lags, steps
-    order: tuple[int, ...] = (40,)  # of the sequence
-    adding: tuple[int, ...] = (60,)
-    parity: tuple[int, ...] = (10,)
-    rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each start has its best
+    seeds: int = 5  # trainings of every setting, each from its own random start
+    recall: tuple[int, ...] = (20, 60)  # lags of delayed recall, steps
+    order: tuple[int, ...] = (40,)  # lengths of temporal order, steps
+    adding: tuple[int, ...] = (60,)  # lengths of adding, steps
+    parity: tuple[int, ...] = (10,)  # lengths of parity, steps
+    rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each start is judged at its best
     steps: int = 1000
-    hidden_size: int = 48
-    batch_size: int = 32
+    """steps of training at most; fewer where all runs of a group have learned"""
+    hidden_size: int = 48  # units of every net
+    batch_size: int = 32  # fresh sequences in a step of training
 
 
 TASKS = {

@@ -32,10 +32,11 @@ CODE = (*lab.CODE, Path(__file__))
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    weight_stds: tuple[float, ...] = (0.6, 0.9, 1.2, 1.5, 1.8)  # of a sum over units of variance 1
-    input_variances: tuple[float, ...] = (0.1, 0.5)
-    width: int = 1024
-    nets: int = 32
+    weight_stds: tuple[float, ...] = (0.6, 0.9, 1.2, 1.5, 1.8)
+    """sizes of the weights: standard deviations of a sum over units of variance 1"""
+    input_variances: tuple[float, ...] = (0.1, 0.5)  # variances that the input adds to a sum
+    width: int = 1024  # units of every net
+    nets: int = 32  # nets drawn for every pair of weights and input
 
 
 @jax.tree_util.register_static

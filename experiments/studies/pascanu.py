@@ -44,12 +44,13 @@ CLIMB = (("SGD-C", "SGD"), ("SGD-CR", "SGD-C"))  # the claim: each is no worse t
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 5
-    lengths: tuple[int, ...] = (20,)
+    seeds: int = 5  # trainings of every setting, each from its own random start
+    lengths: tuple[int, ...] = (20,)  # lengths of temporal order, steps
     steps: int = 50_000
-    learning_rate: float = 0.01
-    hidden_size: int = 50
-    batch_size: int = 20
+    """steps of training at most; fewer where all runs of a group have learned"""
+    learning_rate: float = 0.01  # of plain gradient descent
+    hidden_size: int = 50  # units of every net
+    batch_size: int = 20  # fresh sequences in a step of training
 
 
 def sgd(member: lab.Member) -> optax.GradientTransformation:

@@ -23,12 +23,13 @@ from seqcells import initializers, probes, remedies, train
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 5
-    lags: tuple[int, ...] = (10, 20, 40)  # of delayed recall, steps
-    rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each remedy has its best
+    seeds: int = 5  # trainings of every setting, each from its own random start
+    lags: tuple[int, ...] = (10, 20, 40)  # lags of delayed recall, steps
+    rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each remedy is judged at its best
     steps: int = 1000
-    hidden_size: int = 48
-    batch_size: int = 32
+    """steps of training at most; fewer where all runs of a group have learned"""
+    hidden_size: int = 48  # units of every net
+    batch_size: int = 32  # fresh sequences in a step of training
 
 
 def projected(member: lab.Member) -> optax.GradientTransformation:

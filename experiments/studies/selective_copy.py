@@ -32,14 +32,15 @@ ARMS: dict[str, lab.Make] = {
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 10
-    lengths: tuple[int, ...] = (32,)  # noise and symbols, steps
-    symbols: int = 4  # size of the alphabet
-    count: int = 4  # symbols to repeat
-    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # learning rates; each net has its best
+    seeds: int = 10  # trainings of every setting, each from its own random start
+    lengths: tuple[int, ...] = (32,)  # lengths of noise and symbols, steps
+    symbols: int = 4  # different symbols, without the noise
+    count: int = 4  # symbols to repeat in a sequence
+    rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # learning rates; each net is judged at its best
     steps: int = 3000
-    hidden_size: int = 64  # of the GRU, whose parameters the others have as well
-    batch_size: int = 32
+    """steps of training at most; fewer where all runs of a group have learned"""
+    hidden_size: int = 64  # units of the GRU; the other nets get about as many parameters
+    batch_size: int = 32  # fresh sequences in a step of training
 
 
 def _group(s: Settings, arm: str, length: int) -> lab.RunGroup:

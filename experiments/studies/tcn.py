@@ -20,15 +20,17 @@ ARMS: dict[str, lab.Make] = {"LSTM": sc.LSTM, "GRU": sc.GRU, "tanh": sc.RNN}
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 3
-    adding: tuple[int, ...] = (600,)  # lengths, steps
-    copying: tuple[int, ...] = (1000,)  # blanks
-    adding_size: int = 70_000  # parameters of the net, about
-    copying_size: int = 16_000
+    seeds: int = 3  # trainings of every setting, each from its own random start
+    adding: tuple[int, ...] = (600,)  # lengths of adding, steps
+    copying: tuple[int, ...] = (1000,)  # blanks and delimiter before the copy, steps
+    adding_size: int = 70_000  # parameters of a net for adding, about
+    copying_size: int = 16_000  # parameters of a net for copying, about
     adding_steps: int = 20_000
+    """steps of training of adding at most; fewer where all runs of a group have learned"""
     copying_steps: int = 5000
-    rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each net has its best
-    batch_size: int = 32
+    """steps of training of copying at most; fewer where all runs of a group have learned"""
+    rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each net is judged at its best
+    batch_size: int = 32  # fresh sequences in a step of training
 
 
 Probe = probes.AddingTCN | probes.Copy

@@ -34,16 +34,19 @@ DEPTHS = 6  # depths over which nets are trainable (Schoenholz et al. 2017)
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 3
-    lags: tuple[int, ...] = (5, 10, 15, 20, 30, 40, 60)  # steps
-    gains: tuple[float, ...] = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 2.4)  # sd of a sum of units
-    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)  # learning rates
-    longest: tuple[int, ...] = (2, 5, 10, 20, 40, 80, 160)  # T_max of chrono, steps
-    learning_rate: float = 1e-3  # where the gain differs
-    chrono_rate: float = 3e-3  # where T_max differs
+    seeds: int = 3  # trainings of every setting, each from its own random start
+    lags: tuple[int, ...] = (5, 10, 15, 20, 30, 40, 60)  # lags of delayed recall, steps
+    gains: tuple[float, ...] = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 2.4)
+    """sizes of the weights: standard deviations of a sum over units of variance 1"""
+    rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
+    """learning rates of tanh, all at a gain of 1"""
+    longest: tuple[int, ...] = (2, 5, 10, 20, 40, 80, 160)  # T_max of the GRUs, steps
+    learning_rate: float = 1e-3  # of tanh at every gain
+    chrono_rate: float = 3e-3  # learning rate of the GRUs
     steps: int = 800
-    hidden_size: int = 64
-    batch_size: int = 32
+    """steps of training at most; fewer where all runs of a group have learned"""
+    hidden_size: int = 64  # units of every net
+    batch_size: int = 32  # fresh sequences in a step of training
 
 
 def _tanh(gain: float, size: int) -> sc.RNN:

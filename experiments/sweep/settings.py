@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     CellName = str
 else:  # the command line offers these and refuses others
     CellName = Literal[tuple(CELLS)]
+OrNone = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 Values = Any  # of a field of `sweep.Space`: numbers or a distribution
 RANGES: dict[str, Callable[..., Values]] = {
     "log": lambda low, high, n: sweep.log(float(low), float(high), int(n)),
@@ -56,14 +57,14 @@ FORMS = "1e-3,1e-2 or log:1e-4:1e-1:16, linear:0:1:5, loguniform:1e-4:1e-1, unif
 class Swept:
     """Hyperparameters in which the trials of one program differ.
 
-    Each is a list (1e-3,1e-2), a grid (log:1e-4:1e-1:16, linear:0:1:5) or a distribution
-    (loguniform:1e-4:1e-1, uniform:0:1), which needs --samples.
+    Each is a list (1e-3,1e-2), a grid (log:1e-4:1e-1:16, linear:0:1:5) or a
+    distribution (loguniform:1e-4:1e-1, uniform:0:1), which needs --samples.
     """
 
     learning_rate: Annotated[str, tyro.conf.arg(aliases=["--sweep.lr"])] = "log:1e-3:1e-2:3"
     """of AdamW"""
     max_norm: str = "1"
-    """to which the gradient's global norm is clipped"""
+    """global norm to which gradients are clipped"""
     weight_decay: str = "0"
     """of AdamW"""
     init_gain: str = "1"
@@ -77,11 +78,11 @@ class Static:
     cell: tuple[CellName, ...] = ("gru",)
     """cells to compare"""
     hidden_size: tuple[int, ...] = (32,)
-    """units"""
+    """units of every net"""
     length: tuple[int, ...] = (20,)
-    """of the probe, as it counts it: steps, lag or delay"""
+    """lengths of the probe, as it counts them: steps, lag or delay"""
     batch_size: tuple[int, ...] = (32,)
-    """sequences a step of training"""
+    """fresh sequences in a step of training"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,14 +92,14 @@ class Settings(CheckedSettings):
     sweep: Swept = Swept()
     static: Static = Static()
     seeds: int = 3
-    """trainings of every configuration, each from its own start"""
-    samples: int | None = None
-    """draws from the distributions"""
+    """trainings of every configuration, each from its own random start"""
+    samples: OrNone = None
+    """draws from the distributions, where there are some"""
     steps: int = 500
-    """of training, a multiple of the segment"""
+    """steps of training, a multiple of the segment"""
     segment: int = 50
-    """steps between two looks at the metrics"""
-    halve_every: int | None = None
+    """steps of training between two looks at the metrics"""
+    halve_every: OrNone = None
     """steps after which the worse half is pruned, again and again; never if not given"""
     batch: int | Literal["auto"] = "auto"
     """trials to train together; auto: as many as memory holds"""

@@ -1,6 +1,7 @@
 """The command line: benchmarks are found, run group by group, and say what is wrong."""
 
 import dataclasses
+import re
 
 import pytest
 
@@ -9,6 +10,7 @@ from benchmarks import suites
 from benchmarks.harness.benchmark import Benchmark, find_commands
 from experiments import lab
 from tests.benchmarks.test_peers import ABOUT
+from tests.support.help_pages import flaws, texts
 
 COMMANDS = find_commands(suites)
 LARGE = {  # these are not run as they are, and why
@@ -118,11 +120,11 @@ def test_settings_of_a_benchmark_are_checked_before_its_session(nothing):
         assert not table.parent.exists()
 
 
-def test_help_lists_every_benchmark(capsys):
-    with pytest.raises(SystemExit, match="0"):
-        cli.main(["-h"])
+@pytest.mark.parametrize("line", [[], ["-h"]])
+def test_help_lists_every_benchmark(line, capsys):
+    assert cli.main(line) == 0
     shown = capsys.readouterr().out
-    assert f"{{{','.join(sorted(COMMANDS))}}}" in shown
+    assert set(COMMANDS) < set(re.findall(r"^\w+", shown, re.MULTILINE))
     assert {
         "configurations",
         "dispatch",
@@ -133,6 +135,16 @@ def test_help_lists_every_benchmark(capsys):
         "scaling",
         "sweep",
     } <= set(COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_of_a_benchmark_has_a_text(name, capfd, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    with pytest.raises(SystemExit, match="0"):
+        cli.main([name, "-h"])
+    page = capfd.readouterr().out
+    assert "--out" in texts(page)
+    assert not flaws(page)
 
 
 def tiny(settings):
@@ -164,6 +176,7 @@ def test_a_group_of_a_benchmark_has_its_columns_and_a_page(name):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
+        (["peer"], ["benchmark: expected", "'peer'", "Did you mean peers?"]),
         (["peers", "--shape", "2,5,3"], ["shape: expected B,T,I,H", "'2,5,3'"]),
         (["peers", "--shape", "2,5,3,0"], ["shape: expected B,T,I,H", "'2,5,3,0'"]),
         (["peers", "--seconds", "0"], ["seconds: expected", "got 0"]),
@@ -171,7 +184,7 @@ def test_a_group_of_a_benchmark_has_its_columns_and_a_page(name):
         (["peers", "--cores", "99999"], ["cores: expected at most", "got 99999"]),
         (["peers", "--cells"], ["cells: expected one or more"]),
         (["sweep", "--members", "3", "--devices", "2"], ["members: expected multiples of the 2"]),
-        (["sweep", "--hidden", "0"], ["hidden: expected", "got 0"]),
+        (["sweep", "--hidden-size", "0"], ["hidden_size: expected", "got 0"]),
         (["configurations", "--steps", "0"], ["steps: expected", "got 0"]),
         (["scaling", "--most", "3"], ["most: expected", "got 3"]),
         (["flags", "--what"], ["what: expected one or more"]),

@@ -30,7 +30,7 @@ def test_every_way_to_train_configurations_gives_the_same_losses():
 @pytest.mark.slow
 @pytest.mark.skipif(lab.cores() < 2, reason="needs a core for each device")
 def test_a_sweep_is_spread_over_devices(tmp_path):
-    line = ["sweep", "--members", "2", "--hidden", "4", "--devices", "2", "--seconds", "0.01"]
+    line = ["sweep", "--members", "2", "--hidden-size", "4", "--devices", "2", "--seconds", "0.01"]
     done = python(*line, "--out", tmp_path)
     assert done.returncode == 0, done.stderr
     rows = sweep.BENCHMARK.read(tmp_path / "sweep-cpu-2cores.csv")

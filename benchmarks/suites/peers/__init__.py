@@ -6,14 +6,15 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import get_args
+from typing import Annotated, get_args
 
 from rich.console import Console
+from tyro.conf import arg
 
 from benchmarks.harness import benchmark, pages
 from benchmarks.harness.benchmark import Benchmark, Group, Picture
 from benchmarks.harness.contestants import OURS, PEERS, PeerName
-from benchmarks.harness.problem import CELLS, SHAPES, CellName, Shape, ShapeName, parse_shape
+from benchmarks.harness.problem import CELLS, SHAPES, CellName, Shape, ShapeNames, parse_shape
 from benchmarks.harness.programs import What
 from benchmarks.harness.tables import Row, split_groups
 from benchmarks.suites.peers.compare import COLUMNS, KEYS, LIMIT, measure
@@ -33,10 +34,11 @@ compared with those of seqcells on the same weights."""
 class Settings(benchmark.Settings):
     """Measure seqcells beside a hand-written scan and other frameworks."""
 
-    shapes: tuple[ShapeName, ...] = ()
-    """shapes to measure; default: all, or none if --shape is given"""
-    shape: tuple[str, ...] = ()
-    """other shapes, as B,T,I,H"""
+    shapes: Annotated[
+        ShapeNames, arg(help_behavior_hint="(default: all, or none if --shape is given)")
+    ] = ()
+    shape: Annotated[tuple[str, ...], arg(help_behavior_hint="")] = ()
+    """other shapes, as B,T,I,H: sequences, steps, inputs and units"""
     cells: tuple[CellName, ...] = tuple(CELLS)
     """cells to measure"""
     what: tuple[What, ...] = get_args(What)

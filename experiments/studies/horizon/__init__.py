@@ -24,7 +24,10 @@ from seqcells import probes, train
 Name = Literal["tanh orthogonal", "IRNN identity", "GRU default", "GRU chrono"]  # of ARMS
 ARMS = {arm.name: arm for arm in (TANH, IRNN, GRU, CHRONO)}
 _Factors = Annotated[  # or the help would show a third with sixteen digits
-    tuple[float, ...], tyro.conf.arg(help_behavior_hint="(default: a third, 3 and 9)")
+    tuple[float, ...],
+    tyro.conf.arg(
+        help_behavior_hint=lambda text: f"(default: {text.replace(str(1 / 3), 'a third')})"
+    ),
 ]
 
 
@@ -34,23 +37,25 @@ class Budget:
 
     recall: float  # learning rate on delayed recall
     adding: float  # learning rate on the adding problem
-    steps: int  # at most; a group whose runs have all learned stops earlier
+    steps: int
+    """steps of training at most; fewer where all runs of a group have learned"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(lab.CheckedSettings):
     """Settings of the study; docs/horizon.md says how the learning rates were found."""
 
-    cells: tuple[Name, ...] = get_args(Name)
-    seeds: int = 5  # for every cell and lag
+    cells: tuple[Name, ...] = get_args(Name)  # cells to train
+    seeds: int = 5
+    """trainings of every cell at every lag, each from its own random start"""
     lags: tuple[int, ...] = dataclasses.field(default=(10, 25, 50, 100), metadata={"least": 2})
-    """steps, each at least 2; the longest is also the length of the tasks"""
-    factors: _Factors = (1 / 3, 3, 9)  # of the learning rate, tried at the longest lag
-    factor_seeds: int = 3  # for each factor
-    hidden_size: int = 32  # units
-    batch_size: int = 32  # fresh sequences a step
-    segment: int = 50  # steps between two looks at the loss
-    eval_size: int = 10_000  # samples behind every loss and accuracy
+    """lags of delayed recall, steps, each at least 2; the longest is the length of both tasks"""
+    factors: _Factors = (1 / 3, 3, 9)  # times the learning rate, tried at the longest lag
+    factor_seeds: int = 3  # trainings of every cell at every factor
+    hidden_size: int = 32  # units of every net
+    batch_size: int = 32  # fresh sequences in a step of training
+    segment: int = 50  # steps of training between two looks at the loss
+    eval_size: int = 10_000  # fresh sequences behind every loss and accuracy
     tanh: Budget = Budget(recall=3e-3, adding=3e-3, steps=1000)
     irnn: Budget = Budget(recall=5e-4, adding=3e-3, steps=1000)
     gru: Budget = Budget(recall=6e-3, adding=6e-3, steps=400)
