@@ -12,8 +12,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 
 from seqcells import _check
-from seqcells._model import Model, is_function, known_shapes, one_input
-from seqcells._trees import leaves_like, rewrite
+from seqcells._model import Model, check_fit, is_function, one_input
 from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params
 
 
@@ -116,13 +115,7 @@ class Cell(Model):
 
     def check_params(self, params: Params, input_size: InputSize) -> None:
         """Raise a ValueError unless `params` are of this cell and of this `input_size`."""
-        expected = known_shapes(self, input_size)
-        if leaves_like(params, expected) is None:
-            raise ValueError(
-                f"params: {self} on inputs of {input_size} features (the last axis of xs) expects "
-                f"{_check.describe(expected)}, got {_check.describe(params)}; make them with "
-                f"cell.init(key, {input_size}){_remedy(params, expected)}"
-            )
+        check_fit(self, params, input_size)
 
 
 class SplitCell(Cell):
@@ -233,11 +226,7 @@ class FunctionCell(Cell):
             if not is_function(value) and not (name == "init_fn" and value is None):
                 raise TypeError(f"{name}: expected a function, got {value!r}")
         _check.size("x_ndim", self.x_ndim, least=0)
-        if not isinstance(self.x_dtypes, tuple) or not self.x_dtypes:
-            raise TypeError(
-                "x_dtypes: expected a tuple of kinds of dtype, such as (jnp.integer,), "
-                f"got {self.x_dtypes!r}"
-            )
+        _check.kinds("x_dtypes", self.x_dtypes)
 
     def init(self, key: jax.Array, input_size: InputSize) -> Params:
         """Call `init_fn`."""
@@ -277,22 +266,6 @@ class FunctionCell(Cell):
 
     def check_params(self, params: Params, input_size: InputSize) -> None:
         """Accept anything: the parameters are the user's own."""
-
-
-def _remedy(params: Params, expected: Params) -> str:
-    """Guess what went wrong."""
-    rewritten = rewrite("params", params, expected)
-    if rewritten:
-        return f", or {rewritten}"
-    same = jax.tree.structure(params) == jax.tree.structure(expected)
-    pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=False))
-    if same and all(jnp.shape(a) == b.shape for a, b in pairs):
-        return ", or cast them to a floating dtype"
-    if same and all(jnp.shape(a)[1:] == b.shape for a, b in pairs):
-        return "; these have a leading axis more: jax.vmap(sc.unroll, (None, 0, None))"
-    if same and all(jnp.shape(a)[::-1] == b.shape for a, b in pairs):
-        return "; these are transposed: matrices stand as [in, out] here"
-    return ", or check the last axis of xs"
 
 
 def zero_carry(x: jax.Array, size: int, dtype: DTypeLike) -> jax.Array:

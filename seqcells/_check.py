@@ -214,6 +214,26 @@ def float_dtype(name: str, dtype: DTypeLike | None) -> None:
         raise ValueError(f"{name}: expected float64 to be switched on: set jax_enable_x64")
 
 
+def settle_dtypes(model: object) -> None:
+    """Check `dtype`, which may be None, and `param_dtype` of a frozen dataclass.
+
+    They are then spelled alike, so that equal models are equal.
+    """
+    for name in ("dtype", "param_dtype"):
+        value = getattr(model, name)
+        if value is not None or name == "param_dtype":
+            float_dtype(name, value)
+            object.__setattr__(model, name, jnp.dtype(value))
+
+
+def kinds(name: str, value: object) -> None:
+    """Raise unless `value` is a tuple of kinds of dtype, at least one."""
+    if not isinstance(value, tuple) or not value:
+        raise TypeError(
+            f"{name}: expected a tuple of kinds of dtype, such as (jnp.integer,), got {value!r}"
+        )
+
+
 def key(name: str, value: object) -> None:
     """Raise unless `value` is one random key, typed or of the old uint32 kind."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)

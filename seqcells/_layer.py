@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 import jax
@@ -55,6 +56,10 @@ class Time(abc.ABC):
         """Run a cell; `reverse` is whether it reads against the order of the layer around it."""
 
     @abc.abstractmethod
+    def each(self, function: Callable[[Inputs], Outputs], xs: Inputs) -> Outputs:
+        """Call a function of one step's x [*B, ...]."""
+
+    @abc.abstractmethod
     def silence(self, tree: PyTree) -> PyTree:
         """Put zeros where padding is."""
 
@@ -89,6 +94,10 @@ class OneStep(Time):
                 "sequence from its end, which one step does not know; call unroll"
             )
         return cell.resolve(xs).advance(params, start.carry, xs, self.fresh, key)
+
+    def each(self, function: Callable[[Inputs], Outputs], xs: Inputs) -> Outputs:
+        """Call the function."""
+        return function(xs)
 
     def silence(self, tree: PyTree) -> PyTree:
         """Return the tree: there is no padding."""

@@ -330,3 +330,30 @@ def known_shapes(model: Model, input_size: InputSize) -> Params:
 @cached_shapes(maxsize=256)
 def _known_shapes(model: Model, structure: TreeDef, *sizes: int | tuple[int, ...]) -> Params:
     return param_shapes(model, jax.tree.unflatten(structure, sizes))
+
+
+def check_fit(model: Model, params: Params, input_size: InputSize) -> None:
+    """Raise a ValueError unless `params` are as `init` makes them for this `input_size`."""
+    expected = known_shapes(model, input_size)
+    if leaves_like(params, expected) is None:
+        raise ValueError(
+            f"params: {model} on inputs of {input_size} features (the last axis of xs) expects "
+            f"{_check.describe(expected)}, got {_check.describe(params)}; make them with "
+            f"its init(key, {input_size}){_remedy(params, expected)}"
+        )
+
+
+def _remedy(params: Params, expected: Params) -> str:
+    """Guess what went wrong."""
+    rewritten = rewrite("params", params, expected)
+    if rewritten:
+        return f", or {rewritten}"
+    same = jax.tree.structure(params) == jax.tree.structure(expected)
+    pairs = list(zip(jax.tree.leaves(params), jax.tree.leaves(expected), strict=False))
+    if same and all(jnp.shape(a) == b.shape for a, b in pairs):
+        return ", or cast them to a floating dtype"
+    if same and all(jnp.shape(a)[1:] == b.shape for a, b in pairs):
+        return "; these have a leading axis more: jax.vmap(sc.unroll, (None, 0, None))"
+    if same and all(jnp.shape(a)[::-1] == b.shape for a, b in pairs):
+        return "; these are transposed: matrices stand as [in, out] here"
+    return ", or check the last axis of xs"

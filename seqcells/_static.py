@@ -133,6 +133,19 @@ def named() -> dict[str, type[Named]]:
     return {name: kind for name, kind in _NAMED.items() if not inspect.isabstract(kind)}
 
 
+def brief(value: Any) -> str:
+    """Print a dataclass as it is called: the arguments that must be given, and what was changed."""
+    arguments = []
+    for field in dataclasses.fields(value):
+        given = getattr(value, field.name)
+        shown = str(given) if isinstance(given, np.dtype) else repr(given)
+        if field.default is dataclasses.MISSING:
+            arguments.append(shown)
+        elif given != field.default:
+            arguments.append(f"{field.name}={shown}")
+    return f"{type(value).__name__}({', '.join(arguments)})"
+
+
 def to_json(where: str, value: object) -> JSON:
     """Write a value as JSON: a class as {"class": name, ...}, a function by its name."""
     if isinstance(value, np.generic):

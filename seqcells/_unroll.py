@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import TypeVar
 
 import jax
@@ -211,6 +212,10 @@ class EveryStep(Time):
     def read(self, reverse: bool) -> Flags:
         """Return the flags for reading in the order of the layer around, or against it."""
         return self.flags.backward() if reverse != self.reverse else self.flags
+
+    def each(self, function: Callable[[Inputs], Outputs], xs: Inputs) -> Outputs:
+        """Call the function for every step of xs [T, *B, ...]."""
+        return jax.vmap(function)(xs)
 
     def silence(self, tree: PyTree) -> PyTree:
         """Put zeros where padding is."""

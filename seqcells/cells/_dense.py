@@ -13,6 +13,7 @@ from seqcells import _check, initializers
 from seqcells._cell import Cell, SplitCell, zero_carry
 from seqcells._linear import wide
 from seqcells._model import one_input
+from seqcells._static import brief
 from seqcells._types import Carry, Drive, Params
 from seqcells.initializers import GateInitializers
 
@@ -40,24 +41,13 @@ class SizedCell(Cell):
     def __post_init__(self) -> None:
         size = _check.size("hidden_size", self.hidden_size, least=1)
         object.__setattr__(self, "hidden_size", size)
-        for name in ("dtype", "param_dtype"):
-            value = getattr(self, name)
-            if value is None and name == "dtype":
-                continue
-            _check.float_dtype(name, value)
-            object.__setattr__(self, name, jnp.dtype(value))  # one spelling: equal cells are equal
+        _check.settle_dtypes(self)
         for field in dataclasses.fields(self):
             if field.name.endswith("_init"):
                 initializers.check(field.name, getattr(self, field.name), len(self.GATES))
 
     def __repr__(self) -> str:
-        arguments = [str(self.hidden_size)]
-        for field in dataclasses.fields(self):
-            value = getattr(self, field.name)
-            if field.name != "hidden_size" and value != field.default:
-                value = str(value) if isinstance(value, jnp.dtype) else value
-                arguments.append(f"{field.name}={value!r}")
-        return f"{type(self).__name__}({', '.join(arguments)})"
+        return brief(self)
 
     @property
     def casts_params(self) -> bool:

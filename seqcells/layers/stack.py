@@ -12,9 +12,9 @@ from seqcells import _check
 from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time, output_shapes, zeros_after
 from seqcells._model import Model, known_shapes, leading, one_input
-from seqcells._trees import select
 from seqcells._types import Carry, Inputs, InputSize, Params
 from seqcells.layers._parts import parts, split
+from seqcells.layers.dropout import drop
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,5 @@ class Stack(Layer):
 
     def _between(self, ys: jax.Array, xs: jax.Array, key: jax.Array | None) -> jax.Array:
         """Return the input of a layer, from the outputs of the one before."""
-        if key is not None and self.dropout:
-            keep = jax.random.bernoulli(key, 1 - self.dropout, ys.shape)
-            ys = select(keep, ys / (1 - self.dropout), jnp.zeros_like(ys))
+        ys = drop(key, self.dropout, ys)
         return jnp.concatenate([ys, xs.astype(ys.dtype)], axis=-1) if self.skip else ys

@@ -49,6 +49,10 @@ def pair_init(key, input_size):
     return {"w": jax.random.normal(key, (input_size, H), "float32"), "a": jnp.float32(0.5)}
 
 
+def tripled(params, x):
+    return 3 * x + 1
+
+
 def _cases() -> dict[str, Case]:
     cases = {}
     for activation in ("tanh", "relu", "sigmoid", "identity"):
@@ -136,6 +140,12 @@ FORWARD = {  # layers that can step, for inputs of D features
     "deep": sc.Stack((sc.GRU(H), sc.LSTM(H), sc.MinGRU(H))),
     "skip": sc.Stack((sc.GRU(H), sc.MinGRU(2)), skip=True),
     "dropout": sc.Stack((sc.Zoneout(sc.GRU(H)), sc.GRU(H)), dropout=0.5),
+    "whole": sc.Stack(
+        (
+            *(sc.Dense(4, "tanh"), sc.Norm("rms"), sc.Dropout(0.2), sc.GRU(H)),
+            *(sc.Pointwise(None, tripled), sc.Norm("layer", 0.1), sc.Dense(2)),
+        )
+    ),
     "nested": sc.Stack(
         (sc.Residual(sc.Stack((sc.Zoneout(sc.GRU(H)), sc.Recurrent(sc.RNN(D))))), sc.LRU(H))
     ),

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqcells._cell import Cell, SplitCell, known_shapes
+from seqcells._cell import Cell, SplitCell
+from seqcells._model import known_shapes
 from seqcells._trees import cached_shapes
 from seqcells._types import Carry, Drive, Mixed, Params, PyTree, Shape, Shaped
 from seqcells.engines.deferred import slopes

@@ -1,0 +1,83 @@
+"""An affine map of each step's features."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+
+from seqcells import _check, initializers
+from seqcells._linear import affine
+from seqcells._static import exported
+from seqcells.cells._dense import ACTIVATIONS
+from seqcells.initializers import Initializer
+from seqcells.layers._each import TypedStep
+
+
+@exported
+class DenseParams(NamedTuple):
+    """Parameters of `Dense`."""
+
+    w: jax.Array  # [D, size]
+    b: jax.Array | None  # [size]
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Dense(TypedStep):
+    """An affine map of each step's features, y_t = act(W x_t + b); a readout of a cell.
+
+    Args:
+        size: features of the output, at least 1.
+        activation: "identity", "tanh", "relu" or "sigmoid".
+        bias: "single" (b) or "none".
+        w_init: initialiser of w float[D, size].
+        b_init: initialiser of b float[size].
+        dtype: dtype of the product's operands and of the output; that of the input if None. The
+            product is summed in at least float32.
+        param_dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: on a size below 1, an unknown activation or bias.
+        TypeError: on an argument of the wrong type.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> net = sc.Stack((sc.Dense(8, "relu"), sc.GRU(16), sc.Dense(3)))
+    >>> params = net.init(jax.random.key(0), input_size=2)
+    >>> carry, ys = sc.unroll(net, params, jnp.ones((5, 4, 2)))
+    >>> ys.shape
+    (5, 4, 3)
+    """
+
+    size: int
+    activation: str = "identity"
+    _: dataclasses.KW_ONLY
+    bias: str = "single"
+    w_init: Initializer = initializers.Lecun()
+    b_init: Initializer = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.size("size", self.size, least=1)
+        sizes = isinstance(self.activation, int)  # as other libraries have it: (input, output)
+        remedy = "; the size of the inputs is an argument of init" if sizes else ""
+        _check.choice("activation", self.activation, ACTIVATIONS, remedy)
+        _check.choice("bias", self.bias, ("single", "none"))
+        initializers.check("w_init", self.w_init, 1)
+        initializers.check("b_init", self.b_init, 1)
+
+    def init(self, key: jax.Array, input_size: int) -> DenseParams:
+        """Make parameters in `param_dtype` for inputs with `input_size` features."""
+        _check.key("key", key)
+        shape = (_check.size("input_size", input_size, least=0), self.size)
+        k_w, k_b = jax.random.split(key)
+        w = initializers.per_gate("w_init", self.w_init, k_w, shape, 1, self.param_dtype)
+        if self.bias == "none":
+            return DenseParams(w, None)
+        b = initializers.per_gate("b_init", self.b_init, k_b, shape[1:], 1, self.param_dtype)
+        return DenseParams(w, b)
+
+    def apply(self, params: DenseParams, xs: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Compute act(W x + b). xs: float[..., D]. Returns float[..., size]."""
+        dtype = self.compute_dtype(xs)
+        return ACTIVATIONS[self.activation](affine(xs, params.w, params.b, dtype)).astype(dtype)

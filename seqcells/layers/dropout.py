@@ -1,0 +1,48 @@
+"""Dropout of each step's features."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells._trees import select
+from seqcells._types import InputSize
+from seqcells.layers._each import EachStep
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Dropout(EachStep):
+    """Dropout, drawn anew at every step (Srivastava et al. 2014); without a key the identity.
+
+    What is kept is scaled by 1 / (1 - rate). For one mask a sequence see `VariationalDropout`.
+
+    Args:
+        rate: share of the features that are dropped, from 0 to below 1.
+
+    Raises:
+        ValueError: on another rate.
+    """
+
+    rate: float
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.rate("rate", self.rate)
+
+    def init(self, key: jax.Array, input_size: InputSize) -> None:
+        """Return None: there are no parameters."""
+
+    def apply(self, params: None, xs: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Drop features. xs: float[..., D]. Returns the same."""
+        return drop(key, self.rate, xs)
+
+
+def drop(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
+    """Put zeros in the place of a share of `xs`, and scale the others; nothing without a key."""
+    if key is None or not rate:
+        return xs
+    kept = jax.random.bernoulli(key, 1 - rate, xs.shape)
+    return select(kept, xs / (1 - rate), jnp.zeros_like(xs))

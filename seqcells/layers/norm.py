@@ -1,0 +1,75 @@
+"""Normalisation of each step's features."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from seqcells import _check
+from seqcells._linear import wide
+from seqcells._static import exported
+from seqcells._trees import as_rows
+from seqcells.layers._each import TypedStep
+
+KINDS = ("rms", "layer")
+
+
+@exported
+class NormParams(NamedTuple):
+    """Parameters of `Norm`."""
+
+    scale: jax.Array  # [D], starts at 1
+    shift: jax.Array | None  # [D], starts at 0; None of "rms"
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Norm(TypedStep):
+    """Normalisation of each step's features by themselves.
+
+    "layer" is y = (x - mean) / sqrt(variance + eps) * scale + shift (Ba, Kiros & Hinton 2016), and
+    "rms" is y = x / sqrt(mean of squares + eps) * scale (Zhang & Sennrich 2019), with means over
+    the features of a step. Both compute in at least float32.
+
+    Args:
+        kind: "rms" or "layer".
+        eps: added under the root, above 0: padding shows zeros.
+        dtype: dtype of the output; that of the input if None.
+        param_dtype: dtype of the parameters.
+
+    Raises:
+        ValueError: on another kind, or an `eps` that is not above 0.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> norm = sc.Norm("rms")
+    >>> carry, y = norm.step(norm.init(jax.random.key(0), 2), (), jnp.array([30.0, -30.0]))
+    >>> y
+    Array([ 1., -1.], dtype=float32)
+    """
+
+    kind: str
+    eps: float = 1e-6
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.choice("kind", self.kind, KINDS)
+        _check.number("eps", self.eps, "a number above 0", lambda eps: eps > 0)
+
+    def init(self, key: jax.Array, input_size: int) -> NormParams:
+        """Make a scale of 1 and a shift of 0 in `param_dtype`."""
+        _check.key("key", key)
+        ones = jnp.ones(_check.size("input_size", input_size, least=1), self.param_dtype)
+        return NormParams(ones, jnp.zeros_like(ones) if self.kind == "layer" else None)
+
+    def apply(self, params: NormParams, xs: jax.Array, key: jax.Array | None) -> jax.Array:
+        """Normalise the last axis. xs: float[..., D]. Returns float[..., D]."""
+        x = xs.astype(wide(xs.dtype))
+        if self.kind == "layer":
+            x = x - jnp.mean(x, axis=-1, keepdims=True)
+        y = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
+        y = y * as_rows(params.scale.astype(y.dtype), y)
+        if params.shift is not None:
+            y = y + as_rows(params.shift.astype(y.dtype), y)
+        return y.astype(self.compute_dtype(xs))
