@@ -16,7 +16,7 @@ def summed_in(jaxpr):
     """The dtypes of what the loops of a program carry, in which they add up gradients."""
     for eqn in jaxpr.eqns:
         if eqn.primitive.name == "scan":
-            first, count = eqn.params["num_consts"], eqn.params["num_carry"]
+            first, count = sizes(eqn.params)
             yield from (aval.dtype for aval in eqn.params["jaxpr"].in_avals[first:][:count])
         if eqn.primitive.name == "seqcells_operation":
             avals = [var.aval for var in eqn.invars]
@@ -25,6 +25,14 @@ def summed_in(jaxpr):
             for inner in jax.tree.leaves(tuple(eqn.params.values())):
                 inner = getattr(inner, "jaxpr", inner)
                 yield from summed_in(inner) if hasattr(inner, "eqns") else ()
+
+
+def sizes(scan):
+    """How many arrays a scan closes over, and how many it carries."""
+    if "num_consts" in scan:  # jax 0.10
+        return scan["num_consts"], scan["num_carry"]
+    consts, carry, _ = scan["ft_in"].unpack()
+    return len(consts), len(carry)
 
 
 def narrow_sums(gradient, *args):
