@@ -13,6 +13,7 @@ from seqcells import debug as debug
 from seqcells import diagnostics as diagnostics
 from seqcells import initializers as initializers
 from seqcells._cell import Cell, FunctionCell, LinearCell, SplitCell
+from seqcells._rollouts import Chunks, chunks
 from seqcells._summary import param_count, summary
 from seqcells._unroll import select_engine, trajectory, unroll
 from seqcells.cells import (
@@ -91,6 +92,7 @@ __all__ = [
     "Both",
     "CUDACluster",
     "Cell",
+    "Chunks",
     "Deferred",
     "Dense",
     "DenseParams",
@@ -128,6 +130,7 @@ __all__ = [
     "Truncated",
     "VariationalDropout",
     "Zoneout",
+    "chunks",
     "debug",
     "diagnostics",
     "distributed",

@@ -1,4 +1,4 @@
-"""The laws of a cell, run on a cell of your own (`check`), and checks under jit (`checked`)."""
+"""The laws of a cell of your own (`check`), of a rollout (`check_replay`), of values under jit."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from seqcells._cell import Cell, LinearCell, SplitCell
 from seqcells._checked import checked
 from seqcells._flags import Flags
 from seqcells._model import fresh_carry
+from seqcells._rollouts import Replay, check_replay
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
 from seqcells._unroll import trajectory, unroll
 from seqcells.engines import ENGINES, Scan
 from seqcells.engines.deferred import slopes
 
-__all__ = ["LAWS", "Finding", "Report", "check", "checked"]
+__all__ = ["LAWS", "Finding", "Replay", "Report", "check", "check_replay", "checked"]
 
 Step = Callable[[Params, Carry, Inputs], tuple[Carry, Outputs]]
 

@@ -1,0 +1,265 @@
+"""What an actor stored: cut into chunks for a learner, and replayed to see whether it agrees."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.typing import ArrayLike
+
+from seqcells import _check
+from seqcells._calls import explained
+from seqcells._cell import Cell
+from seqcells._inputs import time_first
+from seqcells._layer import Layer
+from seqcells._model import Model, as_arrays, leading
+from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
+from seqcells._unroll import unroll
+
+
+class Chunks(NamedTuple):
+    """Stored rollouts in N chunks, each with what came before it: a tree that may be indexed.
+
+    A minibatch is `jax.tree.map(lambda a: a[some], chunks)`.
+    """
+
+    xs: Inputs  # [N, length, *B, ...], the model's inputs
+    others: tuple[PyTree, ...]  # [N, length, *B, ...] each
+    resets: jax.Array | None  # bool[N, length, *B]
+    carry: Carry  # [N, *B, ...], before the first step of the burn-in
+    early_xs: Inputs  # [N, burn_in, *B, ...]
+    early_resets: jax.Array | None  # bool[N, burn_in, *B]
+
+    def unroll(
+        self, model: Model, params: Params, *, key: jax.Array | None = None
+    ) -> tuple[Carry, Outputs]:
+        """Unroll a model over the chunks, from the stored carry through the burn-in.
+
+        The burn-in brings the carry, which older parameters made, up to those of today. No gradient
+        flows through it.
+
+        Args:
+            model: the cell or layer that the actor ran.
+            params: the parameters of today.
+            key: one random key for noise, after the burn-in; None for evaluation.
+
+        Returns:
+            The carry after each chunk [N, *B, ...], and ys [N, length, *B, ...].
+        """
+        carry = self.carry
+        if jax.tree.leaves(self.early_xs)[0].shape[1]:
+            still, early = jax.lax.stop_gradient((params, self.early_xs))
+            carry, _ = unroll(model, still, early, carry, resets=self.early_resets, time_axis=1)
+        carry = jax.lax.stop_gradient(carry)
+        return unroll(model, params, self.xs, carry, resets=self.resets, time_axis=1, key=key)
+
+
+def chunks(
+    xs: Inputs,
+    *others: PyTree,
+    carries: Carry,
+    length: int,
+    burn_in: int = 0,
+    resets: ArrayLike | None = None,
+) -> Chunks:
+    """Cut stored rollouts into chunks for an off-policy learner, as R2D2 does (Kapturowski 2019).
+
+    The chunks follow one another: chunk i learns from the `length` steps that begin with step
+    burn_in + i * length, and the `burn_in` steps before them bring its carry up to date.
+
+    Args:
+        xs: the model's inputs [T, *B, ...], an array or a tree of arrays.
+        *others: whatever else was stored of each step, trees of arrays [T, *B, ...]: actions,
+            rewards, outputs.
+        carries: the carry before each step [T, *B, ...], before a reset is heeded: what the actor
+            handed to `step`.
+        length: steps of a chunk, at least 1; T - burn_in is a multiple of it.
+        burn_in: steps before each chunk, at least 0.
+        resets: bool[T, *B], what the actor handed to `step`; None for none.
+
+    Returns:
+        The chunks, arrays [N, length, *B, ...] with N = (T - burn_in) / length.
+
+    Raises:
+        ValueError: on a length that does not divide T - burn_in, on arrays of another T.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> cell, xs = sc.GRU(4), jnp.ones((50, 8, 3))  # 50 steps of 8 environments
+    >>> params = cell.init(jax.random.key(0), input_size=3)
+    >>> after = sc.trajectory(cell, params, xs)
+    >>> carries = jnp.concatenate([jnp.zeros((1, 8, 4)), after[:-1]])  # before each step
+    >>> parts = sc.chunks(xs, jnp.ones((50, 8)), carries=carries, length=20, burn_in=10)
+    >>> parts.xs.shape, parts.carry.shape
+    ((2, 20, 8, 3), (2, 8, 4))
+    >>> _, ys = parts.unroll(cell, params)
+    >>> ys.shape
+    (2, 20, 8, 4)
+    """
+    length = _check.size("length", length, least=1)
+    burn_in = _check.size("burn_in", burn_in, least=0)
+    named = {"xs": xs, "others": others, "carries": carries, "resets": resets}
+    named = {name: jax.tree.map(jnp.asarray, as_arrays(tree)) for name, tree in named.items()}
+    steps = _steps(named)
+    count, rest = divmod(steps - burn_in, length)
+    if rest or count < 1:
+        nearest = burn_in + max(count, 1) * length
+        raise ValueError(
+            f"length: expected a divisor of T - burn_in = {steps} - {burn_in}, got {length}; store "
+            f"{nearest} steps, or leave some out"
+        )
+
+    def cut(tree: PyTree, first: int, size: int) -> PyTree:
+        starts = first + length * np.arange(count)
+        return jax.tree.map(lambda a: a[starts[:, None] + np.arange(size)], tree)
+
+    early_xs, early_resets = cut((named["xs"], named["resets"]), 0, burn_in)
+    return Chunks(
+        *cut((named["xs"], named["others"], named["resets"]), burn_in, length),
+        carry=jax.tree.map(lambda a: a[:, 0], cut(named["carries"], 0, 1)),
+        early_xs=early_xs,
+        early_resets=early_resets,
+    )
+
+
+def _steps(named: dict[str, PyTree]) -> int:
+    """Return T, of which all arrays have to be."""
+    leaves = jax.tree.leaves_with_path(named)
+    steps = jax.tree.leaves(named["xs"])[0].shape[0]
+    for path, leaf in leaves:
+        if leaf.shape[:1] != (steps,):
+            name = jax.tree_util.keystr(path, simple=True, separator=".")
+            raise ValueError(
+                f"{name}: expected [T, ...] with T={steps} as of xs, got {_check.describe(leaf)}"
+            )
+    return steps
+
+
+class Replay(NamedTuple):
+    """Whether a rollout replays; its string says so in a sentence."""
+
+    ok: bool
+    difference: float  # the largest, of outputs; relative where they are above 1
+    step: int | None  # the first at which a row departs; None if none does
+    row: tuple[int, ...] | None  # the index of that row in the batch axes
+    shift: int | None  # 1: with each reset one step later it replays; -1: earlier; else None
+
+    def __str__(self) -> str:
+        if self.ok:
+            return f"It replays: outputs differ by {self.difference:.1e} at most."
+        where = f"It departs first at step {self.step}, row {self.row}, by {self.difference:.1e}"
+        if self.shift:
+            way = "later" if self.shift > 0 else "earlier"
+            return (
+                f"{where} at most; with each reset one step {way} it replays: resets[t] must be "
+                "True where the step that reads xs[t] is the first of its sequence."
+            )
+        hint = "the carry is not that before the first step, or the parameters are others"
+        return f"{where} at most{f'; {hint}' if self.step == 0 else ''}."
+
+
+@explained
+def check_replay(
+    model: Model,
+    params: Params,
+    xs: Inputs,
+    ys: Outputs,
+    carry: Carry = None,
+    resets: ArrayLike | None = None,
+    *,
+    reset_carry: Carry = None,
+    key: jax.Array | None = None,
+    time_axis: int = 0,
+    tol: float = 1e-4,
+) -> Replay:
+    """Say whether what an actor stored replays to the outputs that it saw.
+
+    A learner that unrolls a stored rollout must get the actor's outputs as long as the parameters
+    are the same; else its gradients are those of another policy. The commonest fault is a flag that
+    was stored with the wrong step, so where the rollout departs, resets one step earlier and later
+    are tried too.
+
+    Args:
+        model: the cell or layer that the actor ran.
+        params: the parameters that it ran with.
+        xs: the stored inputs [T, *B, ...].
+        ys: the stored outputs of the model [T, *B, ...].
+        carry: the carry before the first step, [*B, ...]; the fresh one if None.
+        resets: bool[T, *B], as the learner hands them to `unroll`.
+        reset_carry: the carry after a reset; that of `init_carry` if None.
+        key: the random key of the actor's noise.
+        time_axis: where time stands in xs, ys and resets.
+        tol: the largest difference of outputs that counts as rounding, relative where outputs are
+            above 1; raise it for bfloat16.
+
+    Returns:
+        A report to print; `ok` is whether it replays.
+
+    Raises:
+        TypeError, ValueError: as `unroll`; on ys that are not as the model's outputs.
+
+    >>> import jax, jax.numpy as jnp, seqcells as sc
+    >>> cell, xs = sc.GRU(4), jax.random.normal(jax.random.key(1), (9, 2, 3))
+    >>> params = cell.init(jax.random.key(0), input_size=3)
+    >>> first = jnp.zeros((9, 2), bool).at[4, 1].set(True)
+    >>> _, ys = sc.unroll(cell, params, xs, resets=first)
+    >>> print(sc.debug.check_replay(cell, params, xs, ys, resets=first))
+    It replays: outputs differ by 0.0e+00 at most.
+    >>> sc.debug.check_replay(cell, params, xs, ys, resets=jnp.roll(first, -1, axis=0)).shift
+    1
+    """
+    _check.instance("model", model, (Cell, Layer), "GRU(64)")
+    _check.number("tol", tol, "a number above 0", lambda tol: tol > 0)
+    options = {"reset_carry": reset_carry, "time_axis": time_axis, "key": key}
+    first, axis = time_first(model, xs, time_axis)
+    steps = leading(model, first)
+
+    def errors(resets: ArrayLike | None) -> np.ndarray:
+        """The largest difference of each step and row, [T, *B]."""
+        _, replayed = unroll(model, params, xs, carry, resets=resets, **options)
+        return _differences(ys, replayed, steps, axis)
+
+    found = errors(resets)
+    bad = ~(found <= tol)  # NaN is bad
+    if not bad.any():
+        return Replay(True, float(found.max(initial=0)), None, None, None)
+    step, *row = (int(i) for i in np.argwhere(bad)[0])
+    shift = None
+    if resets is not None:
+        flags = np.moveaxis(np.asarray(resets, bool), axis, 0)
+        shift = next((by for by in (1, -1) if _replays(errors, flags, by, axis, tol)), None)
+    return Replay(False, float(found.max()), step, tuple(row), shift)
+
+
+def _replays(
+    errors: Callable[[np.ndarray], np.ndarray], flags: np.ndarray, by: int, axis: int, tol: float
+) -> bool:
+    """Whether resets that are moved by a step replay in each row, whatever moves in at the edge."""
+    fits = np.zeros(flags.shape[1:], bool)
+    for edge in (False, True):
+        moved = np.roll(flags, by, axis=0)
+        moved[0 if by > 0 else -1] = edge
+        fits |= (errors(np.moveaxis(moved, 0, axis)) <= tol).all(axis=0)
+    return bool(fits.all())
+
+
+def _differences(ys: Outputs, replayed: Outputs, steps: tuple[int, ...], axis: int) -> np.ndarray:
+    """Return the largest difference of each step and row, [T, *B]; relative above 1."""
+    if jax.tree.structure(ys) != jax.tree.structure(replayed) or any(
+        np.shape(a) != b.shape
+        for a, b in zip(jax.tree.leaves(ys), jax.tree.leaves(replayed), strict=True)
+    ):
+        raise ValueError(
+            f"ys: expected {_check.describe(replayed)}, the outputs of the model for xs, got "
+            f"{_check.describe(ys)}"
+        )
+
+    def of(stored: ArrayLike, again: jax.Array) -> np.ndarray:
+        a, b = (np.moveaxis(np.asarray(one, np.float64), axis, 0) for one in (stored, again))
+        error = np.abs(a - b) / np.maximum(1, np.abs(a))
+        return error.reshape(*steps, -1).max(axis=-1, initial=0)
+
+    return functools.reduce(np.maximum, jax.tree.leaves(jax.tree.map(of, ys, replayed)))
