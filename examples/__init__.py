@@ -1,0 +1,1 @@
+"""Whole programs of users, each in one file: `python -m examples.NAME`."""
