@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen
+from flax import linen, nnx
 
 import seqcells as sc
 from seqcells import interop
@@ -123,3 +123,26 @@ def test_what_must_be_seen_is_refused_in_a_traced_function():
         jax.jit(lambda arrays: interop.torch.load(arrays, CANDIDATE))(arrays)
     with pytest.raises(TypeError, match="params: expected arrays, got traced ones; call dump outs"):
         jax.jit(lambda params: interop.torch.dump(GRU, params))(drawn(GRU))
+
+
+@pytest.mark.parametrize("kind", [linen.SimpleCell, nnx.SimpleCell], ids=["linen", "nnx"])
+def test_a_simple_cell_with_a_residual_is_an_rnn_with_the_identity_added(kind):
+    """Also in its gradients, by which both train alike: dL/dU is dL/dW_h."""
+    xs = jax.random.normal(jax.random.key(1), (2, 7, 3))
+    if kind is linen.SimpleCell:
+        rnn = linen.RNN(kind(4, residual=True))
+        variables = rnn.init(jax.random.key(0), xs)
+        load, apply = sc.interop.linen.load, lambda v: rnn.apply(v, xs)
+    else:
+        rnn = nnx.RNN(kind(3, 4, residual=True, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
+        graph, variables = nnx.split(rnn)
+        load, apply = sc.interop.nnx.load, lambda v: nnx.merge(graph, v)(xs)
+    cell = sc.RNN(4)
+    params = load(variables, cell)
+    params = params._replace(w_hh=params.w_hh + jnp.eye(4))
+    run = lambda params: sc.unroll(cell, params, xs, time_axis=1)[1]  # noqa: E731
+    np.testing.assert_allclose(run(params), apply(variables), atol=1e-5)
+    ours = jax.grad(lambda p: jnp.sum(jnp.sin(run(p))))(params)
+    theirs = load(jax.grad(lambda v: jnp.sum(jnp.sin(apply(v))))(variables), cell)
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
