@@ -135,8 +135,8 @@ def test_a_simple_cell_with_a_residual_is_an_rnn_with_the_identity_added(kind):
         load, apply = sc.interop.linen.load, lambda v: rnn.apply(v, xs)
     else:
         rnn = nnx.RNN(kind(3, 4, residual=True, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
-        graph, variables = nnx.split(rnn)
-        load, apply = sc.interop.nnx.load, lambda v: nnx.merge(graph, v)(xs)
+        graph, variables, rest = nnx.split(rnn, nnx.Param, ...)
+        load, apply = sc.interop.nnx.load, lambda v: nnx.merge(graph, v, rest)(xs)
     cell = sc.RNN(4)
     params = load(variables, cell)
     params = params._replace(w_hh=params.w_hh + jnp.eye(4))
