@@ -125,24 +125,33 @@ def test_what_must_be_seen_is_refused_in_a_traced_function():
         jax.jit(lambda params: interop.torch.dump(GRU, params))(drawn(GRU))
 
 
-@pytest.mark.parametrize("kind", [linen.SimpleCell, nnx.SimpleCell], ids=["linen", "nnx"])
-def test_a_simple_cell_with_a_residual_is_an_rnn_with_the_identity_added(kind):
+def simple_linen():
+    """Variables of a SimpleCell with a residual, its outputs, and its gradients."""
+    rnn = linen.RNN(linen.SimpleCell(4, residual=True))
+    variables = rnn.init(jax.random.key(0), SHORT)
+    gradient = jax.grad(lambda v: jnp.sum(jnp.sin(rnn.apply(v, SHORT))))(variables)
+    return interop.linen.load, variables, rnn.apply(variables, SHORT), gradient
+
+
+def simple_nnx():
+    """The same of NNX."""
+    rnn = nnx.RNN(nnx.SimpleCell(3, 4, residual=True, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
+    gradient = nnx.grad(lambda rnn: jnp.sum(jnp.sin(rnn(SHORT))))(rnn)
+    return interop.nnx.load, nnx.state(rnn, nnx.Param), rnn(SHORT), gradient
+
+
+SHORT = jax.random.normal(jax.random.key(1), (2, 7, 3))
+
+
+@pytest.mark.parametrize("made", [simple_linen, simple_nnx])
+def test_a_simple_cell_with_a_residual_is_an_rnn_with_the_identity_added(made):
     """Also in its gradients, by which both train alike: dL/dU is dL/dW_h."""
-    xs = jax.random.normal(jax.random.key(1), (2, 7, 3))
-    if kind is linen.SimpleCell:
-        rnn = linen.RNN(kind(4, residual=True))
-        variables = rnn.init(jax.random.key(0), xs)
-        load, apply = sc.interop.linen.load, lambda v: rnn.apply(v, xs)
-    else:
-        rnn = nnx.RNN(kind(3, 4, residual=True, rngs=nnx.Rngs(0)), rngs=nnx.Rngs(0))
-        graph, variables, rest = nnx.split(rnn, nnx.Param, ...)
-        load, apply = sc.interop.nnx.load, lambda v: nnx.merge(graph, v, rest)(xs)
+    load, variables, ys, gradient = made()
     cell = sc.RNN(4)
     params = load(variables, cell)
     params = params._replace(w_hh=params.w_hh + jnp.eye(4))
-    run = lambda params: sc.unroll(cell, params, xs, time_axis=1)[1]  # noqa: E731
-    np.testing.assert_allclose(run(params), apply(variables), atol=1e-5)
+    run = lambda params: sc.unroll(cell, params, SHORT, time_axis=1)[1]  # noqa: E731
+    np.testing.assert_allclose(run(params), ys, atol=1e-5)
     ours = jax.grad(lambda p: jnp.sum(jnp.sin(run(p))))(params)
-    theirs = load(jax.grad(lambda v: jnp.sum(jnp.sin(apply(v))))(variables), cell)
-    for a, b in zip(ours, theirs, strict=True):
+    for a, b in zip(ours, load(gradient, cell), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
