@@ -111,7 +111,7 @@ def begins_fresh(flags: Flags) -> jax.Array | None:
     The carry before such a sequence is never read, so the steps at padding before it need not see
     it: if it were NaN, their derivative would be.
     """
-    if flags.valid is None or flags.restart is None or flags.reverse or not len(flags.valid):
+    if flags.valid is None or flags.restart is None or flags.reverse or flags.valid.shape[0] == 0:
         return None  # read from the end, a start stands after the step that it restarts
     first = jnp.argmax(flags.valid, axis=0)
     return jnp.take_along_axis(flags.restart, first[None], axis=0)[0]

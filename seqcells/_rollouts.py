@@ -17,10 +17,12 @@ from seqcells._cell import Cell
 from seqcells._inputs import time_first
 from seqcells._layer import Layer
 from seqcells._model import Model, as_arrays, leading
+from seqcells._static import exported
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells._unroll import unroll
 
 
+@exported
 class Chunks(NamedTuple):
     """Stored rollouts in N chunks, each with what came before it: a tree that may be indexed.
 

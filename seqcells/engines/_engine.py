@@ -6,6 +6,9 @@ import abc
 import dataclasses
 from collections.abc import Sequence
 
+import jax
+from jax import export
+
 from seqcells._cell import Carry, Cell, Params
 from seqcells._flags import Flags
 from seqcells._static import Named, Static
@@ -64,6 +67,11 @@ class Engine(Named, abc.ABC):
         self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
     ) -> tuple[Carry, Outputs]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
+
+
+def open_length(xs: Inputs) -> bool:
+    """Return whether the number of steps of xs [T, *B, ...] is symbolic, as in `jax.export`."""
+    return export.is_symbolic_dim(jax.tree.leaves(xs)[0].shape[0])
 
 
 def best(engines: Sequence[Engine], cell: Cell, xs: Inputs, flags: Flags) -> Engine:

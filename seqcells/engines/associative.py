@@ -14,7 +14,7 @@ from seqcells._model import leading
 from seqcells._trees import as_rows, select, sharded_alike, silence, zeros_like
 from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells.engines import _platform
-from seqcells.engines._engine import Engine
+from seqcells.engines._engine import Engine, open_length
 
 
 class Span(NamedTuple):
@@ -34,8 +34,10 @@ class AssociativeScan(Engine):
     """
 
     def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return that the cell is not linear, or None."""
-        return None if isinstance(cell, LinearCell) else "its recurrence is not linear"
+        """Return that the cell is not linear, or the number of steps symbolic, or None."""
+        if not isinstance(cell, LinearCell):
+            return "its recurrence is not linear"
+        return "it halves the steps, and their number is symbolic" if open_length(xs) else None
 
     def why_slow(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
         """Return that this is a CPU, or None."""

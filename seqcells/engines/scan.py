@@ -14,7 +14,7 @@ from seqcells._cell import Cell
 from seqcells._flags import Flags, guard
 from seqcells._trees import scan
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
-from seqcells.engines._engine import Engine
+from seqcells.engines._engine import Engine, open_length
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,9 @@ class Scan(Engine):
             _check.size("checkpoint", self.checkpoint, least=1)
 
     def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return None: this engine needs nothing of a cell but its step."""
+        """Return that several steps at once need a known number of them, or None."""
+        if (self.unroll > 1 or self.checkpoint is not None) and open_length(xs):
+            return "it takes several steps at once, and their number is symbolic"
         return None
 
     def run(

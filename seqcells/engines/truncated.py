@@ -12,7 +12,7 @@ from seqcells._cell import Cell
 from seqcells._flags import Flags
 from seqcells._trees import closed_over
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
-from seqcells.engines._engine import Engine, Plan, best
+from seqcells.engines._engine import Engine, Plan, best, open_length
 from seqcells.engines.deferred import Deferred
 from seqcells.engines.scan import Scan, in_chunks
 
@@ -50,7 +50,9 @@ class Truncated(Engine):
             _check.instance("engine", self.engine, Engine, "Scan()")
 
     def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return why the inner engine cannot run this, or None."""
+        """Return that windows need a known number of steps, why the inner engine can't, or None."""
+        if open_length(xs):
+            return "it cuts the steps into windows, and their number is symbolic"
         return None if self.engine is None else self.engine.why_not(cell, xs, flags)
 
     def resolve(self, cell: Cell, xs: Inputs, flags: Flags) -> Plan:

@@ -196,7 +196,7 @@ class Zoneout(_Wrapper):
         """Draw which units keep their carry, bool[T, *B, ...] as the carry."""
         k_keep, k_cell = jax.random.split(key)
         fresh = fresh_carry(self.cell, xs, params)
-        length = len(jax.tree.leaves(xs)[0])
+        length = jax.tree.leaves(xs)[0].shape[0]
         keep = jax.tree.map(
             lambda k, a, rate: jax.random.bernoulli(k, rate, (length, *a.shape)),
             _keys_like(k_keep, fresh),

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import export
 
 from seqcells._cell import Cell, SplitCell
 from seqcells._model import known_shapes
@@ -65,6 +66,8 @@ def why_not(cell: SplitCell, xs: Shaped) -> str | None:
     """Return why the derivative of a step is not a table of slopes, or None."""
     if not hasattr(xs, "shape") or cell.x_ndim != 1:
         return "its inputs are not one array [T, *B, D]"
+    if any(map(export.is_symbolic_dim, xs.shape)):
+        return "it plans by the sizes of xs, and some are symbolic"
     return _why_not(cell, xs.shape[1:], xs.dtype)
 
 
