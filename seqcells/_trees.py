@@ -22,12 +22,15 @@ R = TypeVar("R")
 
 
 def cached_shapes(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that caches a function whose dtypes depend on whether x64 is on."""
+    """Return a decorator that caches a function of shapes, whose dtypes depend on x64.
+
+    What is known has no sharding, that of the mesh where it was asked for first.
+    """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
         @functools.lru_cache(maxsize)
         def known(_x64: bool, *args: P.args, **kwargs: P.kwargs) -> R:
-            return function(*args, **kwargs)
+            return jax.tree.map(_unsharded, function(*args, **kwargs))
 
         @functools.wraps(function)
         def cached(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -36,6 +39,12 @@ def cached_shapes(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
         return cached
 
     return decorate
+
+
+def _unsharded(leaf: object) -> object:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
+    return leaf
 
 
 def scan(

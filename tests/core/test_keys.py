@@ -71,7 +71,7 @@ def seen(params, key, hparams):
     """A loss that tells what it was given: the first bits of the step's key."""
     bits = jax.random.bits(key)
     loss = jnp.sum(params["w"] ** 2) * hparams["scale"]
-    return loss, {"high": bits >> 16, "low": bits & 0xFFFF}
+    return loss, {"upper": bits >> 16, "lower": bits & 0xFFFF}
 
 
 def make():
@@ -83,7 +83,7 @@ def test_every_member_has_a_key_of_its_own_at_every_step_and_for_its_parameters(
     members, steps = 16, 10
     some = sweep.Space(scale=[0.5, 1.0], seed=range(members // 2))
     result = sweep.run(make, some, steps, segment=1)
-    drawn = {(line["metrics"]["high"], line["metrics"]["low"]) for line in result.history}
+    drawn = {(line["metrics"]["upper"], line["metrics"]["lower"]) for line in result.history}
     assert len(result.history) == len(drawn) == members * steps
     first = [line["metrics"]["grad_norm"] for line in result.history if line["step"] == 1]
     assert len(set(first)) == members
@@ -102,5 +102,5 @@ def test_members_of_a_fit_have_keys_of_their_own_at_every_step():
     hparams = {"scale": jnp.ones(members)}
     options = {"segment": 5, "optimizer": sgd, "transform": jax.vmap}
     _, metrics = train.fit(seen, state, hparams, steps, **options)
-    drawn = np.stack([metrics["high"], metrics["low"]], -1).reshape(-1, 2)
+    drawn = np.stack([metrics["upper"], metrics["lower"]], -1).reshape(-1, 2)
     assert len(np.unique(drawn, axis=0)) == members * steps

@@ -63,6 +63,21 @@ def test_a_batch_is_sharded_over_an_explicit_axis(case, engine, request):
         assert trace_sharded(case.cell, engine, **given).sharding.spec == SPEC
 
 
+@pytest.mark.parametrize("model", [sc.GRU(11), sc.Recurrent(sc.LSTM(11), learned_carry=True)])
+def test_a_model_runs_over_one_mesh_after_another(model):
+    """Whatever the first, of which nothing is kept."""
+
+    def run(key, xs):
+        return sc.unroll(model, model.init(key, laws.D), xs)[1]
+
+    for name, batch in (("members", 4), ("trials", 6)):
+        xs = jax.ShapeDtypeStruct((laws.T, batch, laws.D), "float32")
+        mesh = jax.make_mesh((1,), (name,), (AxisType.Auto,))
+        specs = (PartitionSpec(), PartitionSpec(None, name))
+        spread = jax.shard_map(run, mesh=mesh, in_specs=specs, out_specs=specs[1])
+        assert jax.eval_shape(spread, jax.random.key(0), xs).shape == (laws.T, batch, 11)
+
+
 @pytest.mark.parametrize("name", laws.NETS)
 def test_a_layer_with_noise_is_sharded_over_an_explicit_axis(name):
     assert trace_sharded(laws.NETS[name], None).sharding.spec == SPEC

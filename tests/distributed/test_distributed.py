@@ -21,7 +21,7 @@ from tests.support.processes import ended, open_mpi, slurm, started
 from tests.support.sweeps import compile_once, make, plain, space
 
 TRAINED = r"""
-import re
+import inspect, re
 import jax, jax.numpy as jnp, numpy as np, optax
 import seqcells as sc
 from seqcells import train
@@ -63,7 +63,7 @@ got = fit(loss, mesh=MESH)
 if jax.process_index() == 0:
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(fit(whole)), strict=True):
         np.testing.assert_allclose(a, b, 1e-5, 1e-6)
-    transform = train.fit.__kwdefaults__["transform"]
+    transform = inspect.signature(train.fit).parameters["transform"].default
     segment = train._segment(loss, 2, descent, transform, MESH)
     text = segment.lower(*start(0)).compile().as_text()
     assert re.findall(ONE, text) == ["all-reduce"], re.findall(ONE, text)

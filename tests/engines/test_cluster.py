@@ -58,7 +58,7 @@ def assert_near(got, right):
     assert jax.tree.structure(got) == jax.tree.structure(right)
     for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(right), strict=True):
         assert a.dtype == b.dtype == jnp.float32
-        assert np.linalg.norm(a - b) <= 1e-4 * np.linalg.norm(b)
+        assert np.linalg.norm(a - b) <= 1e-3 * np.linalg.norm(b)
 
 
 WAYS = {"no": {}, "yes": FLAGS, "back": FLAGS | {"reverse": True}}
