@@ -32,6 +32,7 @@ DENIED = {
     "backward from one's own last step": r"length|^mask$",
     "bidirectional": r"bidir",
     "stack": r"stack|deep|layers$",
+    "embedding, norm and readout in the same step": r"pointwise_?layer|stepwise",
     "skip connections": r"skip|residual_(?!cell)|^residual\w",
     "learned initial carry": r"learn|trainable",
     "one dropout mask a sequence": r"variational|recurrent_dropout",
@@ -48,6 +49,7 @@ DENIED = {
     "gates, timescales, saturation": r"timescale|^saturation|gate_values",
     "Omega, flossing, spectral-norm projection": r"^omega|floss|project_spectral",
     "tasks that measure memory": r"^probes?$|^adding|_tasks?$",
+    "stored rollouts: in chunks with a burn-in, and do they replay": r"burn_?in|replay|^chunks$",
     "check of a cell of one's own": r"check_(cell|rnn)|^laws$",
     "table of parameters": r"summary|tabulate",
 }
