@@ -13,11 +13,10 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._calls import explained
-from seqcells._cell import Cell
 from seqcells._inputs import time_first
-from seqcells._layer import Layer
-from seqcells._model import Model, as_arrays, leading
+from seqcells._model import Model, leading
 from seqcells._static import exported
+from seqcells._trees import leaves_like
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells._unroll import unroll
 
@@ -52,11 +51,9 @@ class Chunks(NamedTuple):
         Returns:
             The carry after each chunk [N, *B, ...], and ys [N, length, *B, ...].
         """
-        carry = self.carry
-        if jax.tree.leaves(self.early_xs)[0].shape[1]:
-            still, early = jax.lax.stop_gradient((params, self.early_xs))
+        still, early, carry = jax.lax.stop_gradient((params, self.early_xs, self.carry))
+        if jax.tree.leaves(early)[0].shape[1]:
             carry, _ = unroll(model, still, early, carry, resets=self.early_resets, time_axis=1)
-        carry = jax.lax.stop_gradient(carry)
         return unroll(model, params, self.xs, carry, resets=self.resets, time_axis=1, key=key)
 
 
@@ -104,7 +101,7 @@ def chunks(
     length = _check.size("length", length, least=1)
     burn_in = _check.size("burn_in", burn_in, least=0)
     named = {"xs": xs, "others": others, "carries": carries, "resets": resets}
-    named = {name: jax.tree.map(jnp.asarray, as_arrays(tree)) for name, tree in named.items()}
+    named = jax.tree.map(jnp.asarray, named)
     steps = _steps(named)
     count, rest = divmod(steps - burn_in, length)
     if rest or count < 1:
@@ -114,14 +111,16 @@ def chunks(
             f"{nearest} steps, or leave some out"
         )
 
+    starts = length * np.arange(count)
+
     def cut(tree: PyTree, first: int, size: int) -> PyTree:
-        starts = first + length * np.arange(count)
-        return jax.tree.map(lambda a: a[starts[:, None] + np.arange(size)], tree)
+        steps = starts[:, None] + np.arange(first, first + size)
+        return jax.tree.map(lambda a: a[steps], tree)
 
     early_xs, early_resets = cut((named["xs"], named["resets"]), 0, burn_in)
     return Chunks(
         *cut((named["xs"], named["others"], named["resets"]), burn_in, length),
-        carry=jax.tree.map(lambda a: a[:, 0], cut(named["carries"], 0, 1)),
+        carry=jax.tree.map(lambda a: a[starts], named["carries"]),
         early_xs=early_xs,
         early_resets=early_resets,
     )
@@ -213,7 +212,6 @@ def check_replay(
     >>> sc.debug.check_replay(cell, params, xs, ys, resets=jnp.roll(first, -1, axis=0)).shift
     1
     """
-    _check.instance("model", model, (Cell, Layer), "GRU(64)")
     _check.number("tol", tol, "a number above 0", lambda tol: tol > 0)
     options = {"reset_carry": reset_carry, "time_axis": time_axis, "key": key}
     first, axis = time_first(model, xs, time_axis)
@@ -250,18 +248,16 @@ def _replays(
 
 def _differences(ys: Outputs, replayed: Outputs, steps: tuple[int, ...], axis: int) -> np.ndarray:
     """Return the largest difference of each step and row, [T, *B]; relative above 1."""
-    if jax.tree.structure(ys) != jax.tree.structure(replayed) or any(
-        np.shape(a) != b.shape
-        for a, b in zip(jax.tree.leaves(ys), jax.tree.leaves(replayed), strict=True)
-    ):
+    stored = leaves_like(ys, replayed)
+    if stored is None:
         raise ValueError(
             f"ys: expected {_check.describe(replayed)}, the outputs of the model for xs, got "
             f"{_check.describe(ys)}"
         )
 
-    def of(stored: ArrayLike, again: jax.Array) -> np.ndarray:
-        a, b = (np.moveaxis(np.asarray(one, np.float64), axis, 0) for one in (stored, again))
+    def of(saw: jax.Array, again: jax.Array) -> np.ndarray:
+        a, b = (np.moveaxis(np.asarray(one, np.float64), axis, 0) for one in (saw, again))
         error = np.abs(a - b) / np.maximum(1, np.abs(a))
         return error.reshape(*steps, -1).max(axis=-1, initial=0)
 
-    return functools.reduce(np.maximum, jax.tree.leaves(jax.tree.map(of, ys, replayed)))
+    return functools.reduce(np.maximum, map(of, stored, jax.tree.leaves(replayed)))

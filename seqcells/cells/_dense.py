@@ -25,6 +25,13 @@ ACTIVATIONS = {
 }
 
 
+def check_activation(value: object) -> None:
+    """Raise unless `value` names an activation."""
+    sizes = isinstance(value, int)  # as other libraries have it: (input, output)
+    remedy = "; the size of the inputs is an argument of init" if sizes else ""
+    _check.choice("activation", value, ACTIVATIONS, remedy)
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class SizedCell(Cell):
     """A cell with weights w_ih [D, G*H], whose carry float[*B, H] is also its output."""
@@ -102,9 +109,7 @@ class ActivatedCell(SizedCell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        sizes = isinstance(self.activation, int)  # as other libraries have it: (input, hidden)
-        remedy = "; the size of the inputs is an argument of init" if sizes else ""
-        _check.choice("activation", self.activation, ACTIVATIONS, remedy)
+        check_activation(self.activation)
         _check.choice("bias", self.bias, self.BIASES)
 
     def act(self, a: jax.Array) -> jax.Array:

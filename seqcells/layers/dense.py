@@ -10,7 +10,7 @@ import jax
 from seqcells import _check, initializers
 from seqcells._linear import affine
 from seqcells._static import exported
-from seqcells.cells._dense import ACTIVATIONS
+from seqcells.cells._dense import ACTIVATIONS, check_activation
 from seqcells.initializers import Initializer
 from seqcells.layers._each import TypedStep
 
@@ -59,9 +59,7 @@ class Dense(TypedStep):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.size("size", self.size, least=1)
-        sizes = isinstance(self.activation, int)  # as other libraries have it: (input, output)
-        remedy = "; the size of the inputs is an argument of init" if sizes else ""
-        _check.choice("activation", self.activation, ACTIVATIONS, remedy)
+        check_activation(self.activation)
         _check.choice("bias", self.bias, ("single", "none"))
         initializers.check("w_init", self.w_init, 1)
         initializers.check("b_init", self.b_init, 1)

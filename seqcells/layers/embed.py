@@ -83,6 +83,6 @@ class Embed(TypedStep):
         _check.within("xs", xs, 0, self.vocabulary - 1, f"symbols below {self.vocabulary}")
         rows = params.w.astype(wide(params.w.dtype))  # so that gradients are summed in float32
         known = (xs >= 0) & (xs < self.vocabulary)
-        seen = jnp.take(rows, jnp.where(known, xs, 0), axis=0, mode="clip")
+        seen = jnp.take(rows, xs, axis=0, mode="clip")
         dtype = params.w.dtype if self.dtype is None else self.dtype
         return jnp.where(known[..., None], seen, jnp.nan).astype(dtype)

@@ -12,8 +12,8 @@ from seqcells import _check
 from seqcells._cell import SplitCell
 from seqcells._model import start_carry
 from seqcells._static import exported
-from seqcells._trees import as_rows
 from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params, PyTree
+from seqcells.layers.norm import centred, scaled
 from seqcells.layers.wrappers import _Wrapper, check_split
 
 
@@ -105,8 +105,4 @@ class LayerNorm(SplitCell, _Wrapper):
         return self.cell.read(params.cell, carry, drive)
 
     def _normal(self, a: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
-        centred = a - jnp.mean(a, axis=-1, keepdims=True)
-        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
-        normal = centred * jax.lax.rsqrt(variance + self.eps)
-        scale, shift = (as_rows(b.astype(a.dtype), a) for b in (scale, shift))
-        return normal * scale + shift
+        return scaled(centred(a), scale, shift, self.eps)

@@ -67,9 +67,17 @@ class Norm(TypedStep):
         """Normalise the last axis. xs: float[..., D]. Returns float[..., D]."""
         x = xs.astype(wide(xs.dtype))
         if self.kind == "layer":
-            x = x - jnp.mean(x, axis=-1, keepdims=True)
-        y = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + self.eps)
-        y = y * as_rows(params.scale.astype(y.dtype), y)
-        if params.shift is not None:
-            y = y + as_rows(params.shift.astype(y.dtype), y)
-        return y.astype(self.compute_dtype(xs))
+            x = centred(x)
+        return scaled(x, params.scale, params.shift, self.eps).astype(self.compute_dtype(xs))
+
+
+def centred(x: jax.Array) -> jax.Array:
+    """Take the mean away. x: float[..., D]. Returns the same."""
+    return x - jnp.mean(x, axis=-1, keepdims=True)
+
+
+def scaled(x: jax.Array, scale: jax.Array, shift: jax.Array | None, eps: float) -> jax.Array:
+    """Compute x / sqrt(mean of squares + eps) * scale + shift, in the dtype of x float[..., D]."""
+    y = x * jax.lax.rsqrt(jnp.mean(jnp.square(x), axis=-1, keepdims=True) + eps)
+    y = y * as_rows(scale.astype(y.dtype), y)
+    return y if shift is None else y + as_rows(shift.astype(y.dtype), y)
