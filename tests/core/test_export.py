@@ -2,6 +2,8 @@
 
 import inspect
 import itertools
+import math
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +14,10 @@ from jax import export
 
 import seqcells as sc
 from seqcells import _static, debug, diagnostics, probes, train
-from tests.support.laws import CASES, NETS, B, D, H, T, assert_close, assert_same_bits
+from seqcells._flags import Flags
+from tests.support.laws import CASES, FORMS, NETS, B, D, H, T, assert_close, assert_same_bits
+
+PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 
 NO_ARRAYS = {debug.Finding, debug.Replay, debug.Report, probes.Success}
 MODULES = (sc, diagnostics, probes, train, debug)
@@ -65,37 +70,70 @@ def test_a_model_of_ones_own_is_not_written_and_says_why():
         program.serialize()
 
 
-SYMBOLIC = {"static": "7, 3", "batch": "7, b", "time": "t, 3", "both": "t, b"}
-ASKED = {  # engines, and the symbolic sizes with which each can be exported
-    "default": (None, SYMBOLIC),
-    "scan": (sc.Scan(), SYMBOLIC),
-    "unroll": (sc.Scan(unroll=2), ("static", "batch")),
-    "sqrt": (sc.Scan(checkpoint="sqrt"), ("static", "batch")),
-    "truncated": (sc.Truncated(3), ("static", "batch")),
-    "deferred": (sc.Deferred(3), ("static",)),
-    "associative": (sc.AssociativeScan(), ("static", "batch")),
+SIZES = {  # of T and B, and what the page calls them
+    "static": ("7, 3", "known sizes"),
+    "batch": ("7, b", "any batch"),
+    "time": ("t, 3", "any length"),
+    "both": ("t, b", "both"),
 }
-GIVEN = {  # flags, for the steps and the rows of a call
-    "plain": lambda t, b: {},
-    "flags": lambda t, b: {
+ASKED = {  # engines, what the page calls them, and the sizes with which each can be exported
+    "default": (None, "the default", ("static", "batch", "time", "both")),
+    "scan": (sc.Scan(), "`Scan()`", ("static", "batch", "time", "both")),
+    "unroll": (sc.Scan(unroll=2), "`Scan(unroll=)`", ("static", "batch")),
+    "sqrt": (sc.Scan(checkpoint="sqrt"), "`Scan(checkpoint=)`", ("static", "batch")),
+    "truncated": (sc.Truncated(3), "`Truncated`", ("static", "batch")),
+    "associative": (sc.AssociativeScan(), "`AssociativeScan`", ("static", "batch")),
+    "deferred": (sc.Deferred(3), "`Deferred`", ("static",)),
+}
+
+
+def every_flag(t, b):
+    return {
         "lengths": np.arange(b, dtype="int32") % (t + 1),
+        "mask": np.arange(t * b).reshape(t, b) % 4 != 2,
         "resets": np.arange(t * b).reshape(t, b) % 3 == 1,
         "reverse": True,
-    },
-}
-EXPORTED = {
-    "gru": (sc.GRU(H), ("default", "scan", "unroll", "sqrt", "truncated", "deferred")),
-    "mingru": (sc.MinGRU(H), ("default", "associative")),
-    "net": (sc.Stack((sc.Dense(4), sc.Norm("rms"), sc.GRU(H), sc.Dense(2))), ("default",)),
-    "both": (sc.Bidirectional(sc.LSTM(2)), ("default",)),
-}
-MATRIX = [
-    (name, engine, sizes, given)
-    for name, (_, engines) in EXPORTED.items()
-    for engine, sizes, given in itertools.product(engines, SYMBOLIC, GIVEN)
-]
-FEW = {("net", "default", "both", "flags")}
-FEW |= {row for row in MATRIX if row[2] not in ASKED[row[1]][1]}  # what is refused is quick
+    }
+
+
+def some(*names):
+    return lambda t, b: {name: every_flag(t, b)[name] for name in names}
+
+
+GIVEN = {"plain": some(), "flags": every_flag}  # flags, for the steps and the rows of a call
+EACH = {name: some(name) for name in every_flag(1, 1)}
+TOKENS = sc.Stack((sc.Embed(9, 4), sc.GRU(H)))
+EXPORTED = {name: CASES[name].cell for name in (*FORMS, "function")} | NETS | {"tokens": TOKENS}
+WAYS = ("default", "scan", "deferred", "associative")  # for a cell, those that can run it
+OWN = {"gru-after-double": tuple(ASKED), "lru": WAYS}
+
+
+def _matrix():
+    for name, model in EXPORTED.items():
+        cell = isinstance(model, sc.Cell)
+        for engine in OWN.get(name, WAYS if cell else ("default",)):
+            asked = ASKED[engine][0]
+            if asked is None or asked.why_not(model, XS, Flags()) is None:
+                for sizes, given in itertools.product(SIZES, GIVEN):
+                    yield name, engine, sizes, given
+    for sizes, given in itertools.product(SIZES, EACH):
+        yield "gru-after-double", "default", sizes, given
+
+
+XS = jax.ShapeDtypeStruct((T, B, D), "float32")
+MATRIX = list(_matrix())
+FEW = {("whole", "default", "both", "flags")}
+FEW |= {row for row in MATRIX if row[2] not in ASKED[row[1]][2] and row[0] in OWN}  # quick
+
+
+def test_the_page_shows_the_matrix():
+    lines = ["| engine | " + " | ".join(label for _, label in SIZES.values()) + " | tested with |"]
+    lines.append("|---" * (len(SIZES) + 2) + "|")
+    for engine, (_, label, able) in ASKED.items():
+        marks = " | ".join("yes" if sizes in able else "no" for sizes in SIZES)
+        kinds = {type(EXPORTED[name]).__name__ for name, other, *_ in MATRIX if other == engine}
+        lines.append(f"| {label} | {marks} | {', '.join(map('`{}`'.format, sorted(kinds)))} |")
+    assert "\n".join(lines) in PAGE.read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -108,19 +146,26 @@ FEW |= {row for row in MATRIX if row[2] not in ASKED[row[1]][1]}  # what is refu
 def test_a_program_of_any_size_computes_what_its_engine_does_or_is_refused(row):
     pytest.importorskip("flatbuffers")
     name, engine, sizes, given = row
-    (model, _), (engine, able) = EXPORTED[name], ASKED[engine]
-    params = model.init(jax.random.key(0), D)
-    flags = GIVEN[given](7, 3)
-    static = {key: flags.pop(key) for key in ("reverse",) if key in flags}
+    model, (engine, _, able) = EXPORTED[name], ASKED[engine]
+    flags_of = (GIVEN | EACH)[given]
+    features, kind = ((), "int32") if name == "tokens" else ((D,), "float32")
+    params = model.init(jax.random.key(0), features if name == "tokens" else D)
+    static = {key: value for key, value in flags_of(7, 3).items() if key == "reverse"}
+
+    def draw(t, b):
+        flags = {key: value for key, value in flags_of(t, b).items() if key != "reverse"}
+        xs = 4 * jnp.sin(jnp.arange(math.prod((t, b, *features)))).reshape(t, b, *features)
+        return jnp.abs(xs).astype(kind) if name == "tokens" else xs.astype(kind), flags
 
     def run(params, xs, flags):
         return sc.unroll(model, params, xs, engine=engine, **flags, **static)
 
-    t, b = export.symbolic_shape(SYMBOLIC[sizes])
-    shapes = {"lengths": ((b,), "int32"), "resets": ((t, b), "bool")}
+    t, b = export.symbolic_shape(SIZES[sizes][0])
+    shapes = {"lengths": (b,), "mask": (t, b), "resets": (t, b)}
+    xs, flags = draw(7, 3)
     args = (
-        jax.ShapeDtypeStruct((t, b, D), "float32"),
-        {key: jax.ShapeDtypeStruct(*shapes[key]) for key in flags},
+        jax.ShapeDtypeStruct((t, b, *features), kind),
+        {key: jax.ShapeDtypeStruct(shapes[key], flag.dtype) for key, flag in flags.items()},
     )
     if sizes not in able:
         with pytest.raises(ValueError, match=r"engine: .* cannot run .* symbolic; .* can"):
@@ -130,10 +175,8 @@ def test_a_program_of_any_size_computes_what_its_engine_does_or_is_refused(row):
     for t, b in ((7, 3), (1, 1), (5, 3), (7, 2), (30, 4), (7, 6)):
         if (sizes in ("static", "batch") and t != 7) or (sizes in ("static", "time") and b != 3):
             continue
-        xs = jnp.sin(jnp.arange(t * b * D, dtype="float32")).reshape(t, b, D)
-        flags = {key: value for key, value in GIVEN[given](t, b).items() if key in shapes}
-        expected = jax.jit(run)(params, xs, flags)
-        assert_close(program.call(params, xs, flags), expected, 1e-6)
+        xs, flags = draw(t, b)
+        assert_close(program.call(params, xs, flags), jax.jit(run)(params, xs, flags), 1e-6)
 
     def loss(params, call):  # of the last size
         return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves(call(params, xs, flags)))
