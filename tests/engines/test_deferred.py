@@ -22,6 +22,7 @@ ENGINES = {
     "kept": sc.Deferred(chunk=3, keep=("drive", "mixed"), project_ahead=False),
     "batched": sc.Deferred(chunk=STEPS, keep=("mixed",), vmap_sequentially=False),
     "lean": sc.Deferred(chunk=3, keep=(), project_ahead=True, vmap_sequentially=False, unroll=2),
+    "slopes": sc.Deferred(chunk=3, keep=("slopes",), project_ahead=True),
     "kernels": sc.PallasTriton(chunk=3, interpret=True),
 }
 over_engines = pytest.mark.parametrize("way", ENGINES)
@@ -292,6 +293,27 @@ def test_slopes_are_there_only_where_a_leaf_depends_on_another():
     np.testing.assert_allclose(table[1][4], (1 - np.tanh(g) ** 2) / (1 + np.exp(-i)), 1e-12)
 
 
+GATES = {
+    "sum": (lambda a, b: jnp.tanh(a + b), [0, 0]),
+    "sum of scaled": (lambda a, b: jnp.tanh(2 * a + b), [0, 1]),
+    "read again": (lambda a, b: jnp.tanh(a + b) * b, [0, 1]),
+    "returned": (lambda a, b: (a + b, b), [0, 1]),
+    "twice": (lambda a, b: a + a + b, [0, 1]),
+    "with a number": (lambda a, b: (a + 1) * b, [0, 1]),
+    "of three": (lambda a, b, c: jnp.sin(b + c) * a, [0, 1, 1]),
+    "backwards": (lambda a, b, c: jnp.sin(c + a) * b, [0, 1, 0]),
+}
+
+
+@pytest.mark.parametrize("name", GATES)
+def test_a_slope_that_equals_another_is_stored_once(name):
+    gate, first = GATES[name]
+    args = tuple(jnp.linspace(-1, 1, 6) * (i + 1) for i in range(len(first)))
+    assert slopes.twins(gate, *args) == first
+    table = slopes.complete(gate, args, slopes.distinct(gate, *args))
+    assert_close(table, slopes.slopes(gate, *args), 1e-15)
+
+
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize(("length", "size"), [(12, 4), (13, 4), (7, 7), (5, 2), (3, 1), (1, 1)])
 def test_windows_read_every_step_once(length, size, reverse):
@@ -344,7 +366,7 @@ def test_the_schedule_follows_the_sizes():
     [
         ({"chunk": 0}, ValueError, "chunk: expected an int >= 1, got 0"),
         ({"keep": "drive"}, TypeError, "keep: expected a tuple"),
-        ({"keep": ("gates",)}, ValueError, "keep: expected one of 'drive', 'mixed', got 'gates'"),
+        ({"keep": ("gates",)}, ValueError, "keep: expected one of 'drive', 'mixed', 'slopes', got 'gates'"),
         ({"project_ahead": "yes"}, TypeError, "project_ahead: expected True or False"),
         ({"vmap_sequentially": 1}, TypeError, "vmap_sequentially: expected True or False"),
     ],

@@ -126,6 +126,7 @@ ENGINES = {
     "associative": sc.AssociativeScan(),
     "deferred": sc.Deferred(chunk=3, keep=(), project_ahead=True),  # T = 7: windows overlap
     "keeping": sc.Deferred(T, ("drive", "mixed"), project_ahead=False, vmap_sequentially=False),
+    "slopes": sc.Deferred(chunk=3, keep=("slopes",), project_ahead=False),
     "triton": sc.PallasTriton(chunk=3, interpret=True),
     "tpu": sc.PallasTPU("float32", interpret=True),
 }
@@ -204,7 +205,7 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
 
 
 OWN = ("scan", "associative", "deferred")
-MORE = (("lstm-bias", "keeping"), ("lstm-bias", "triton"), ("function", "chunk3"))  # two leaves
+MORE = (("lstm-bias", "keeping"), ("lstm-bias", "slopes"), ("lstm-bias", "triton"), ("function", "chunk3"))  # two leaves
 
 # Marks a test of `case`, or of `case` and `engine`, with the table that conftest.py reads.
 over_cells = pytest.mark.over("cells")

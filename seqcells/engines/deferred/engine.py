@@ -11,8 +11,7 @@ from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells.engines import _platform
 from seqcells.engines._engine import Engine
 from seqcells.engines.deferred import schedule
-from seqcells.engines.deferred.forward import Residuals
-from seqcells.engines.deferred.loops import Scans
+from seqcells.engines.deferred.loops import Residuals, Scans
 from seqcells.engines.deferred.plan import DeferredPlan
 
 
@@ -34,8 +33,9 @@ class Deferred(Engine):
 
     Args:
         chunk: steps taken at a time, at least 1; need not divide T. None chooses by size.
-        keep: of "drive" and "mixed", what the forward pass stores of every step instead of
-            computing it again. None chooses by size.
+        keep: of "drive", "mixed" and "slopes", what the forward pass stores of every step instead
+            of computing it again; the slopes of a gate make the others needless. None chooses by
+            size.
         project_ahead: whether inputs are projected `chunk` steps at a time, before the first of
             them. None chooses by size.
         vmap_sequentially: whether a batch of weights is run one after another. None: on a CPU.

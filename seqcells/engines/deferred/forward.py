@@ -22,8 +22,9 @@ import jax.numpy as jnp
 
 from seqcells._cell import SplitCell
 from seqcells._trees import closed_over, silence
-from seqcells._types import Carry, Drive, Mixed, Params, PyTree, TreeDef
-from seqcells.engines.deferred.loops import Loops, Steps, one_step
+from seqcells._model import known_shapes
+from seqcells._types import Carry, Params, PyTree, TreeDef
+from seqcells.engines.deferred.loops import Loops, Residuals, Steps, one_step
 from seqcells.engines.deferred.primitive import Arrays, Function
 from seqcells.engines.deferred.schedule import Schedule, step_shapes
 from seqcells.engines.deferred.windows import Windows
@@ -38,13 +39,6 @@ class Problem(NamedTuple):
     fresh: Carry  # [*B, ...], None if there is no restart
     valid: jax.Array | None  # bool[T, *B]
     restart: jax.Array | None  # bool[T, *B]
-
-
-class Residuals(NamedTuple):
-    """What the forward pass stores of every step for the backward pass, besides the carry."""
-
-    drive: Drive  # [T, *B, ...], None if it is computed again
-    mixed: Mixed  # [T, *B, ...], None if it is computed again
 
 
 class Saved(NamedTuple):
@@ -116,10 +110,10 @@ class Forward(Function):
     def saved(self, p: Problem, outputs: Arrays) -> Saved:
         """Give the outputs of `with_residuals` their structure."""
         step = step_shapes(self.cell, p.xs)
-        residuals = keep_of(self.keep, step.drive, step.mixed)
-        structure = jax.tree.structure((p.carry, residuals))
-        carries, residuals = jax.tree.unflatten(structure, outputs)
-        return Saved(p, carries, Residuals(None, None) if self.drops_residuals else residuals)
+        one = Steps(known_shapes(self.cell, p.xs.shape[-1]), step.carry, None, step.drive, None, None)
+        shapes = jax.eval_shape(lambda step: one_step(self.cell, step, self.keep), one)
+        carries, residuals = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
+        return Saved(p, carries, Residuals() if self.drops_residuals else residuals)
 
     def _step(
         self, held: PyTree, back: Callable, carry: Carry, inputs: PyTree
@@ -129,8 +123,8 @@ class Forward(Function):
         params, fresh = back(held)
         drive = self.cell.project(params, silence(valid, x))
         step = Steps(params, carry, fresh, drive, valid, restart)
-        mixed, carry = one_step(self.cell, step)
-        return carry, (carry, keep_of(self._kept, drive, mixed))
+        carry, residuals = one_step(self.cell, step, self._kept)
+        return carry, (carry, residuals)
 
     def _window(
         self, held: PyTree, back: Callable, carry: Carry, inputs: PyTree
@@ -141,19 +135,16 @@ class Forward(Function):
         valid, restart = mask_dead(live, xs, valid, restart)
         drive = self.cell.project(params, silence(valid, xs))
         steps = Steps(params, carry, fresh, drive, valid, restart)
-        last, (carries, mixed) = self.loops.carries(
-            self.cell, steps, reverse=self.reverse, with_mixed="mixed" in self._kept
+        keep = tuple(name for name in self._kept if name != "drive")  # which is here already
+        last, (carries, residuals) = self.loops.carries(
+            self.cell, steps, reverse=self.reverse, keep=keep
         )
-        return last, (carries, keep_of(self._kept, drive, mixed))
+        kept = residuals._replace(drive=drive) if "drive" in self._kept else residuals
+        return last, (carries, kept)
 
     @property
     def _kept(self) -> tuple[str, ...]:
         return self.keep if self.has_residuals and not self.drops_residuals else ()
-
-
-def keep_of(keep: tuple[str, ...], drive: Drive, mixed: Mixed) -> Residuals:
-    """Return the residuals that are named in `keep`."""
-    return Residuals(drive if "drive" in keep else None, mixed if "mixed" in keep else None)
 
 
 def mask_dead(

@@ -56,6 +56,17 @@ class Tangents(NamedTuple):
     drive_tangents: list[list[jax.Array]]  # for each leaf of the carry, a term [C, *B, ...] or none
 
 
+class Residuals(NamedTuple):
+    """What the forward pass stores of every step for the backward pass, besides the carry.
+
+    A field is None if it is computed again.
+    """
+
+    drive: Drive = None  # [T, *B, ...]
+    mixed: Mixed = None  # [T, *B, ...]
+    slopes: list[Row] | None = None  # of the gate, each once, as `slopes.distinct` returns them
+
+
 class Loops(Static, abc.ABC):
     """How to run the sequential part of some steps."""
 
@@ -63,18 +74,18 @@ class Loops(Static, abc.ABC):
 
     @abc.abstractmethod
     def carries(
-        self, cell: SplitCell, steps: Steps, *, reverse: bool, with_mixed: bool
-    ) -> tuple[Carry, tuple[Carry, Mixed | None]]:
+        self, cell: SplitCell, steps: Steps, *, reverse: bool, keep: tuple[str, ...]
+    ) -> tuple[Carry, tuple[Carry, Residuals]]:
         """Compute the carries of some steps.
 
         Args:
             cell: the cell.
             steps: the inputs of the steps.
             reverse: whether time is read from the end.
-            with_mixed: whether to return the products of all steps.
+            keep: the fields of `Residuals` to return.
 
         Returns:
-            The last carry; and for every step [C, *B, ...] its carry, and its product or None.
+            The last carry; and for every step [C, *B, ...] its carry and residuals.
         """
 
     @abc.abstractmethod
@@ -101,17 +112,17 @@ class Scans(Loops):
     unroll: int = 1
 
     def carries(
-        self, cell: SplitCell, steps: Steps, *, reverse: bool, with_mixed: bool
-    ) -> tuple[Carry, tuple[Carry, Mixed | None]]:
+        self, cell: SplitCell, steps: Steps, *, reverse: bool, keep: tuple[str, ...]
+    ) -> tuple[Carry, tuple[Carry, Residuals]]:
         """Compute the carries of some steps."""
         held, back = closed_over((steps.params, steps.fresh))
 
-        def step(carry: Carry, inputs: PyTree) -> tuple[Carry, tuple[Carry, Mixed | None]]:
+        def step(carry: Carry, inputs: PyTree) -> tuple[Carry, tuple[Carry, Residuals]]:
             params, fresh = back(held)
             drive, valid, restart = inputs
             one = Steps(params, carry, fresh, drive, valid, restart)
-            mixed, carry = one_step(cell, one)
-            return carry, (carry, mixed if with_mixed else None)
+            carry, residuals = one_step(cell, one, keep)
+            return carry, (carry, residuals)
 
         inputs = (steps.drive, steps.valid, steps.restart)
         return jax.lax.scan(step, steps.carry, inputs, reverse=reverse, unroll=self.unroll)
@@ -144,12 +155,17 @@ class Scans(Loops):
         return jax.lax.scan(step, tangents.carry, inputs, reverse=reverse, unroll=self.unroll)
 
 
-def one_step(cell: SplitCell, step: Steps) -> tuple[Mixed, Carry]:
-    """Run one step, whose arrays are [*B, ...], under its flags; return its product and carry."""
+def one_step(cell: SplitCell, step: Steps, keep: tuple[str, ...]) -> tuple[Carry, Residuals]:
+    """Run one step, whose arrays are [*B, ...], under its flags; return what is named in `keep`."""
     old = step.carry if step.restart is None else select(step.restart, step.fresh, step.carry)
     mixed = cell.mix(step.params, old)
     new = cell.gate(old, step.drive, mixed)
-    return mixed, new if step.valid is None else select(step.valid, new, old)
+    residuals = Residuals(
+        drive=step.drive if "drive" in keep else None,
+        mixed=mixed if "mixed" in keep else None,
+        slopes=slopes.distinct(cell.gate, old, step.drive, mixed) if "slopes" in keep else None,
+    )
+    return new if step.valid is None else select(step.valid, new, old), residuals
 
 
 def jvp_of_mix(cell: SplitCell, params: Params, carry: Carry, d_carry: Carry) -> Mixed:

@@ -6,6 +6,7 @@ input leaf. So no slope that is always zero is computed, stored or multiplied.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 import jax
@@ -62,6 +63,40 @@ def slopes(function: Callable[..., PyTree], *args: PyTree) -> list[Row]:
         for row, slope in zip(rows, tangents, strict=True):
             table[row][column] = slope
     return table
+
+
+def distinct(function: Callable[..., PyTree], *args: PyTree) -> list[Row]:
+    """Return `slopes`, with None in place of a slope that equals another of its row."""
+    first = twins(function, *args)
+    table = slopes(function, *args)
+    return [[s if first[i] == i else None for i, s in enumerate(row)] for row in table]
+
+
+def complete(function: Callable[..., PyTree], args: PyTree, table: list[Row]) -> list[Row]:
+    """Undo `distinct`: return `slopes` of the function and its arguments, or their shapes."""
+    first = twins(function, *args)
+    return [[row[first[i]] for i in range(len(row))] for row in table]
+
+
+def twins(function: Callable[..., PyTree], *args: PyTree) -> list[int]:
+    """Return for each input leaf the first leaf with equal slopes: itself, if there is no other.
+
+    Two leaves have equal slopes where the function reads their sum and neither of them alone, as
+    gates do with drive and mixed.
+    """
+    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
+    position = {var: i for i, var in enumerate(jaxpr.invars)}
+    read = [atom for eqn in jaxpr.eqns for atom in eqn.invars] + list(jaxpr.outvars)
+    uses = Counter(atom for atom in read if not isinstance(atom, Literal))
+    first = list(range(len(jaxpr.invars)))
+    for eqn in jaxpr.eqns:
+        if eqn.primitive.name == "add" and all(
+            not isinstance(atom, Literal) and atom in position and uses[atom] == 1
+            for atom in eqn.invars
+        ):
+            one, other = sorted(position[atom] for atom in eqn.invars)
+            first[other] = one
+    return first
 
 
 def terms(row: Sequence[jax.Array | None], tangents: PyTree) -> list[jax.Array]:

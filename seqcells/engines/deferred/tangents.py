@@ -71,8 +71,8 @@ from seqcells._cell import SplitCell
 from seqcells._trees import closed_over, select, silence, zeros_like
 from seqcells._types import Carry, Mixed, Params, PyTree, TreeDef
 from seqcells.engines.deferred import slopes
-from seqcells.engines.deferred.forward import Forward, Problem, Residuals, Saved, mask_dead
-from seqcells.engines.deferred.loops import Linearization, MixJvp, Tangents, add, jvp_of_mix
+from seqcells.engines.deferred.forward import Forward, Problem, Saved, mask_dead
+from seqcells.engines.deferred.loops import Linearization, MixJvp, Residuals, Tangents, add, jvp_of_mix
 from seqcells.engines.deferred.primitive import Arrays, Function, Marks, Operation
 from seqcells.engines.deferred.schedule import step_shapes
 from seqcells.engines.deferred.slopes import Row
@@ -222,7 +222,10 @@ class WindowJvp(Function):
         mixed = mixed if residuals.mixed is None else residuals.mixed
         one = len(jax.tree.leaves(old))
         two = one + len(jax.tree.leaves(drive))
-        table = slopes.slopes(cell.gate, old, drive, mixed)
+        if residuals.slopes is None:
+            table = slopes.slopes(cell.gate, old, drive, mixed)
+        else:
+            table = slopes.complete(cell.gate, (old, drive, mixed), residuals.slopes)
         drive_tangents = []
         for row in table:
             terms = slopes.terms(row[one:two], d_drive) + slopes.terms(row[two:], d_mixed)

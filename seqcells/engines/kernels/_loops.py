@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from seqcells._cell import Carry, SplitCell
 from seqcells._types import PyTree, TreeDef
-from seqcells.engines.deferred.loops import Linearization, Loops, Steps, Tangents
+from seqcells.engines.deferred.loops import Linearization, Loops, Residuals, Steps, Tangents
 from seqcells.engines.deferred.primitive import (
     Arrays,
     Avals,
@@ -70,11 +70,11 @@ class Kernels(Loops):
         """
 
     def carries(
-        self, cell: SplitCell, steps: Steps, *, reverse: bool, with_mixed: bool
-    ) -> tuple[Carry, tuple[Carry, PyTree]]:
+        self, cell: SplitCell, steps: Steps, *, reverse: bool, keep: tuple[str, ...]
+    ) -> tuple[Carry, tuple[Carry, Residuals]]:
         """Compute the carries of some steps; a kernel keeps no products."""
-        if with_mixed:
-            raise NotImplementedError("keep: expected (), got 'mixed'; kernels keep no products")
+        if keep:
+            raise NotImplementedError(f"keep: expected (), got {keep}; kernels keep no residuals")
         batch = _Batch(steps.carry)
         u, c = _products.product(cell, steps.params, batch.dtype)
         inputs = ForwardInputs(
@@ -91,7 +91,7 @@ class Kernels(Loops):
         weights = len(jax.tree.leaves((u, c)))
         operation = Operation(_Carries(self, spec, structure, reverse=reverse), len(args), weights)
         carries = batch.unflatten(operation(*args), 1)
-        return jax.tree.map(lambda a: a[0 if reverse else -1], carries), (carries, None)
+        return jax.tree.map(lambda a: a[0 if reverse else -1], carries), (carries, Residuals())
 
     def tangents(
         self, cell: SplitCell, linearization: Linearization, tangents: Tangents, *, reverse: bool
