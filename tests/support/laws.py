@@ -205,7 +205,12 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
 
 
 OWN = ("scan", "associative", "deferred")
-MORE = (("lstm-bias", "keeping"), ("lstm-bias", "slopes"), ("lstm-bias", "triton"), ("function", "chunk3"))  # two leaves
+MORE = (
+    ("lstm-bias", "keeping"),
+    ("lstm-bias", "slopes"),
+    ("lstm-bias", "triton"),
+    ("function", "chunk3"),
+)  # two leaves
 
 # Marks a test of `case`, or of `case` and `engine`, with the table that conftest.py reads.
 over_cells = pytest.mark.over("cells")

@@ -21,8 +21,8 @@ import jax
 import jax.numpy as jnp
 
 from seqcells._cell import SplitCell
-from seqcells._trees import closed_over, silence
 from seqcells._model import known_shapes
+from seqcells._trees import closed_over, silence
 from seqcells._types import Carry, Params, PyTree, TreeDef
 from seqcells.engines.deferred.loops import Loops, Residuals, Steps, one_step
 from seqcells.engines.deferred.primitive import Arrays, Function
@@ -110,7 +110,9 @@ class Forward(Function):
     def saved(self, p: Problem, outputs: Arrays) -> Saved:
         """Give the outputs of `with_residuals` their structure."""
         step = step_shapes(self.cell, p.xs)
-        one = Steps(known_shapes(self.cell, p.xs.shape[-1]), step.carry, None, step.drive, None, None)
+        one = Steps(
+            known_shapes(self.cell, p.xs.shape[-1]), step.carry, None, step.drive, None, None
+        )
         shapes = jax.eval_shape(lambda step: one_step(self.cell, step, self.keep), one)
         carries, residuals = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
         return Saved(p, carries, Residuals() if self.drops_residuals else residuals)

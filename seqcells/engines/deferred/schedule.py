@@ -19,12 +19,12 @@ from seqcells._trees import cached_shapes
 from seqcells._types import Carry, Drive, Mixed, Params, PyTree, Shape, Shaped
 from seqcells.engines.deferred import slopes
 
-WINDOW_BYTES = 2 * 2**20  # of carries, drives and products: a window's intermediates stay in cache
-WINDOW_ROWS = 512  # of a product: with fewer, adding to a weight's gradient takes longer than it
-KEPT_BYTES = 16 * 2**20  # above about 32 MiB in all, memory is mapped anew at every call
+WINDOW_BYTES = 2**20  # of slopes: what a window reads and writes stays in cache
+WINDOW_ROWS = 256  # of a product: with fewer, adding to a weight's gradient takes longer than it
+WHOLE_BYTES = 8 * 2**20  # of all slopes: up to here one window takes no longer than several
+KEPT_BYTES = 24 * 2**20  # above about 32 MiB in all, memory is mapped anew at every call
 KEPT_ROWS = 8  # below, a step's product is slower than its share of one product for many steps
 KEPT_SIZE = 256  # length of a sum: from here on, recomputing it costs more than storing it
-CHEAP_SIZE = 48  # length of a sum: up to here recomputing costs less, even in cache
 AHEAD_ENTRIES = 256  # of a step's carry: with fewer, two products a step take longer than sums
 AHEAD_BYTES = 9 * 2**20  # of weights: more fall out of cache if every step reads them all
 DEVICE_BYTES = 64 * 2**20  # of a window on a device: products are large, and memory is bounded
@@ -91,21 +91,17 @@ def for_device(cell: SplitCell, xs: Shaped) -> Schedule:
 def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
     length, rows, input_size = xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1]
     step = step_shapes(cell, xs)
-    step_bytes = _bytes(step)
-    chunk = max(WINDOW_BYTES // max(step_bytes, 1), WINDOW_ROWS // max(rows, 1), 1)
-    in_cache = length * step_bytes <= KEPT_BYTES
-    hidden_size = max(leaf.size for leaf in jax.tree.leaves(step.carry)) // max(rows, 1)
+    carry_size = max(leaf.size for leaf in jax.tree.leaves(step.carry))
+    slope_bytes = _bytes(step.carry) + _bytes(_slope_shapes(cell, xs.shape[1:], xs.dtype))
+    fits = length * slope_bytes <= KEPT_BYTES
+    sums = {"drive": input_size, "mixed": carry_size // max(rows, 1)}
+    large = tuple(name for name in sums if rows >= KEPT_ROWS and sums[name] >= KEPT_SIZE)
+    chunk = max(WINDOW_BYTES // max(slope_bytes, 1), WINDOW_ROWS // max(rows, 1), 1)
+    small = carry_size <= AHEAD_ENTRIES and fits
     weight_bytes = _bytes(known_shapes(cell, input_size))
-    sums = {"drive": input_size, "mixed": hidden_size}
-    least = {"drive": CHEAP_SIZE, "mixed": 0}
-
-    def worth(name: str) -> bool:
-        return sums[name] >= KEPT_SIZE or (in_cache and sums[name] >= least[name])
-
-    small = rows * hidden_size <= AHEAD_ENTRIES and in_cache
     return Schedule(
-        chunk=even(length, chunk),
-        keep=tuple(name for name in sums if rows >= KEPT_ROWS and worth(name)),
+        chunk=even(length, length if length * slope_bytes <= WHOLE_BYTES else chunk),
+        keep=("slopes",) if fits else large,
         project_ahead=small or weight_bytes >= AHEAD_BYTES,
         vmap_sequentially=True,
         unroll=1,
@@ -118,11 +114,11 @@ def worth_pretransposing(xs: Shaped) -> bool:
 
 
 def even(length: int, chunk: int) -> int:
-    """Return the divisor of `length` nearest to `chunk`, or `chunk` if none is near."""
+    """Return a chunk near the given one whose windows overlap in the fewest steps, best in none."""
     if chunk >= length:
         return max(length, 1)
-    near = [d for d in range(-(-chunk // 2), 2 * chunk + 1) if length % d == 0]
-    return min(near, key=lambda d: max(d / chunk, chunk / d), default=chunk)
+    near = range(-(-chunk // 2), 2 * chunk + 1)
+    return min(near, key=lambda d: (-(-length // d) * d, max(d / chunk, chunk / d)))
 
 
 def _bytes(tree: PyTree) -> int:
@@ -139,6 +135,12 @@ def _step_shapes(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> StepShapes:
         return StepShapes(carry, resolved.project(params, x), resolved.mix(params, carry))
 
     return jax.eval_shape(step, known_shapes(cell, shape[-1]), x)
+
+
+@cached_shapes(maxsize=256)
+def _slope_shapes(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> list[slopes.Row]:
+    step = _step_shapes(cell, shape, dtype)
+    return jax.eval_shape(lambda step: slopes.distinct(cell.gate, *step), step)
 
 
 @cached_shapes(maxsize=256)

@@ -72,7 +72,14 @@ from seqcells._trees import closed_over, select, silence, zeros_like
 from seqcells._types import Carry, Mixed, Params, PyTree, TreeDef
 from seqcells.engines.deferred import slopes
 from seqcells.engines.deferred.forward import Forward, Problem, Saved, mask_dead
-from seqcells.engines.deferred.loops import Linearization, MixJvp, Residuals, Tangents, add, jvp_of_mix
+from seqcells.engines.deferred.loops import (
+    Linearization,
+    MixJvp,
+    Residuals,
+    Tangents,
+    add,
+    jvp_of_mix,
+)
 from seqcells.engines.deferred.primitive import Arrays, Function, Marks, Operation
 from seqcells.engines.deferred.schedule import step_shapes
 from seqcells.engines.deferred.slopes import Row
