@@ -162,7 +162,7 @@ def select_engine(
 
     >>> import jax, seqcells as sc
     >>> sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100, 32, 8), "float32"))
-    Deferred(chunk=50, keep=('mixed',), project_ahead=False, vmap_sequentially=True, unroll=1)
+    Deferred(chunk=100, keep=('slopes',), project_ahead=False, vmap_sequentially=True, unroll=1)
     """
     _check.instance("cell", cell, Cell, "GRU(64)")
     if engine is not None:

@@ -354,6 +354,10 @@ def test_the_schedule_follows_the_sizes():
     assert not chosen(100, 32, 2, 64).project_ahead  # steps are large enough
     assert chosen(128, 16, 1024, 1024).project_ahead  # one product's weights stay in cache
     assert chosen(100, 32, 64, 64).keep == ("slopes",)
+    assert chosen(24, 128, 64, 64).chunk == 1  # a step's slopes take more than the weights
+    assert chosen(24, 64, 300, 64).chunk == 24  # the weights take more
+    assert chosen(24, 16, 64, 64).chunk == 24  # a window of one step costs more than it saves
+    assert chosen(2000, 16, 16, 512).keep == ("mixed",)  # the inputs are few
     assert chosen(10_000, 8, 16, 32).keep == ()  # too much to keep
     assert chosen(256, 16, 512, 512).keep == ("drive", "mixed")  # dear to compute again
     assert chosen(500, 128, 10, 128).chunk < chosen(500, 32, 10, 128).chunk  # windows fit a cache

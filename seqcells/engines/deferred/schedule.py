@@ -22,6 +22,7 @@ from seqcells.engines.deferred import slopes
 WINDOW_BYTES = 2**20  # of slopes: what a window reads and writes stays in cache
 WINDOW_ROWS = 256  # of a product: with fewer, adding to a weight's gradient takes longer than it
 WHOLE_BYTES = 8 * 2**20  # of all slopes: up to here one window takes no longer than several
+SINGLE_ENTRIES = 4096  # of a step's carry: from here on a window may be a step, at no extra cost
 KEPT_BYTES = 24 * 2**20  # above about 32 MiB in all, memory is mapped anew at every call
 KEPT_ROWS = 8  # below, a step's product is slower than its share of one product for many steps
 KEPT_SIZE = 256  # length of a sum: from here on, recomputing it costs more than storing it
@@ -96,11 +97,16 @@ def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
     fits = length * slope_bytes <= KEPT_BYTES
     sums = {"drive": input_size, "mixed": carry_size // max(rows, 1)}
     large = tuple(name for name in sums if rows >= KEPT_ROWS and sums[name] >= KEPT_SIZE)
-    chunk = max(WINDOW_BYTES // max(slope_bytes, 1), WINDOW_ROWS // max(rows, 1), 1)
     small = carry_size <= AHEAD_ENTRIES and fits
     weight_bytes = _bytes(known_shapes(cell, input_size))
+    if fits and carry_size >= SINGLE_ENTRIES and slope_bytes >= weight_bytes:
+        chunk = 1
+    elif length * slope_bytes <= WHOLE_BYTES:
+        chunk = length
+    else:
+        chunk = max(WINDOW_BYTES // max(slope_bytes, 1), WINDOW_ROWS // max(rows, 1), 1)
     return Schedule(
-        chunk=even(length, length if length * slope_bytes <= WHOLE_BYTES else chunk),
+        chunk=even(length, chunk),
         keep=("slopes",) if fits else large,
         project_ahead=small or weight_bytes >= AHEAD_BYTES,
         vmap_sequentially=True,
@@ -117,7 +123,7 @@ def even(length: int, chunk: int) -> int:
     """Return a chunk near the given one whose windows overlap in the fewest steps, best in none."""
     if chunk >= length:
         return max(length, 1)
-    near = range(-(-chunk // 2), 2 * chunk + 1)
+    near = range(-(-chunk // 2), 2 * chunk + 1) if chunk > 1 else (1,)
     return min(near, key=lambda d: (-(-length // d) * d, max(d / chunk, chunk / d)))
 
 
