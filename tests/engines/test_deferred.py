@@ -104,7 +104,7 @@ def test_every_derivative_is_that_of_the_plain_scan(name, way, form):
 
 
 @pytest.mark.parametrize("name", ["lstm-bias", "layernorm-gru"])
-@pytest.mark.parametrize(("way", "reverse"), [("again", True), ("kept", False)])
+@pytest.mark.parametrize(("way", "reverse"), [("again", True), ("kept", False), ("slopes", False)])
 def test_tangents_under_flags_are_those_of_the_plain_scan(name, way, reverse):
     flags = draw_flags(batch=BATCH)
     flags = {"lengths": np.array([4, 1]), "resets": flags["resets"][:STEPS], "reverse": reverse}
