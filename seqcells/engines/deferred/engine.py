@@ -20,11 +20,11 @@ class Deferred(Engine):
     """Run a `SplitCell` as `Scan` does; compute weight gradients of many steps in one product.
 
     The backward pass of a scan adds to the gradient of every weight in every step, and reads back
-    all that a step computed. This engine stores the carries. Its backward pass takes some steps at
-    a time: it computes their gates again, in one product for all of them; then the cotangent of the
-    carry, step by step, with fixed gates; then the gradient of each weight, in one product for all
-    of them. This is the schedule of cuDNN. It is derived from a tangent of the same form, so
-    forward mode works too.
+    all that a step computed. This engine stores the carries and, where they fit, the slopes of the
+    gates. Its backward pass takes some steps at a time: it reads their slopes, or computes their
+    gates again in one product for all of them; then the cotangent of the carry, step by step, with
+    fixed slopes; then the gradient of each weight, in one product for all of them. This is the
+    schedule of cuDNN. It is derived from a tangent of the same form, so forward mode works too.
 
     On a CPU a batch of weights, under `jax.vmap`, is run one member after another, which is faster
     there than products with a batch of matrices. On a GPU or TPU inputs are projected ahead, gates
