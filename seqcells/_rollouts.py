@@ -151,15 +151,21 @@ class Replay(NamedTuple):
     def __str__(self) -> str:
         if self.ok:
             return f"It replays: outputs differ by {self.difference:.1e} at most."
-        where = f"It departs first at step {self.step}, row {self.row}, by {self.difference:.1e}"
+        where = (
+            f"It departs first at step {self.step}, row {self.row}; outputs differ by "
+            f"{self.difference:.1e} at most"
+        )
         if self.shift:
             way = "later" if self.shift > 0 else "earlier"
             return (
-                f"{where} at most; with each reset one step {way} it replays: resets[t] must be "
+                f"{where}; with each reset one step {way} it replays: resets[t] must be "
                 "True where the step that reads xs[t] is the first of its sequence."
             )
-        hint = "the carry is not that before the first step, or the parameters are others"
-        return f"{where} at most{f'; {hint}' if self.step == 0 else ''}."
+        hint = (
+            "the carry is not that before the first step, its reset is missing, or the parameters "
+            "are others"
+        )
+        return f"{where}{f'; {hint}' if self.step == 0 else ''}."
 
 
 @explained

@@ -73,11 +73,6 @@ class Embed(TypedStep):
     def init(self, key: jax.Array, input_size: InputSize = ()) -> EmbedParams:
         """Make parameters in `param_dtype`; integers have no size, so `input_size` is ()."""
         _check.key("key", key)
-        if input_size != ():
-            raise ValueError(
-                f"input_size: expected () for {self}, whose inputs are integers without an axis of "
-                f"their own, got {input_size}; the number of symbols is its `vocabulary`"
-            )
         shape = (self.vocabulary, self.size)
         return EmbedParams(
             initializers.per_gate("w_init", self.w_init, key, shape, 1, self.param_dtype)

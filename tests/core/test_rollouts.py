@@ -133,7 +133,7 @@ def test_the_first_step_and_row_that_depart_are_named(time_axis):
     other = ys.at[6, 2].add(0.5).at[8, 0].add(2)
     found = check(move(other), carry, move(resets))
     assert found[:1] + found[2:] == (False, 6, (2,), None)
-    assert "departs first at step 6, row (2,), by " in str(found)
+    assert "departs first at step 6, row (2,); outputs differ by " in str(found)
     nan = check(move(ys.at[4, 1, 0].set(jnp.nan)), carry, move(resets))
     assert (nan.ok, nan.step, nan.row) == (False, 4, (1,))
     late = np.zeros_like(resets)

@@ -163,11 +163,6 @@ WRONG = {
     "a bias of False": (lambda: sc.Dense(3, bias=False), ValueError, "bias: .*'single', 'none'"),
     "another norm": (lambda: sc.Norm("batch"), ValueError, "kind: .*'rms', 'layer', got 'batch'"),
     "an eps of 0": (lambda: sc.Norm("rms", eps=0), ValueError, "eps: expected a number above 0"),
-    "symbols of a size": (
-        lambda: sc.Embed(9, 2).init(KEY, 20),
-        ValueError,
-        r"input_size: expected \(\).*got 20.*vocabulary",
-    ),
     "a norm of nothing": (lambda: sc.Norm("rms").init(KEY, 0), ValueError, "input_size: .*>= 1"),
     "no symbols": (lambda: sc.Embed(0, 3), ValueError, "vocabulary: expected an int >= 1"),
     "a rate of 1": (lambda: sc.Dropout(1.0), ValueError, "rate: .*below 1, got 1.0"),
