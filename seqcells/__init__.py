@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from seqcells import debug as debug
 from seqcells import diagnostics as diagnostics
+from seqcells import distributed as distributed
 from seqcells import initializers as initializers
 from seqcells._cell import Cell, FunctionCell, LinearCell, SplitCell
 from seqcells._rollouts import Chunks, chunks
@@ -34,6 +35,7 @@ from seqcells.cells import (
     MinGRUParams,
     RNNParams,
 )
+from seqcells.distributed.cores import cores
 from seqcells.engines import (
     AssociativeScan,
     CUDACluster,
@@ -68,7 +70,6 @@ from seqcells.layers import (
 )
 
 if TYPE_CHECKING:
-    from seqcells import distributed as distributed
     from seqcells import interop as interop
     from seqcells import linen as linen
     from seqcells import nnx as nnx
@@ -79,7 +80,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_LAZY = ("distributed", "interop", "linen", "nnx", "probes", "remedies", "sweep", "train")
+_LAZY = ("interop", "linen", "nnx", "probes", "remedies", "sweep", "train")
 
 __all__ = [
     "GRU",
@@ -131,6 +132,7 @@ __all__ = [
     "VariationalDropout",
     "Zoneout",
     "chunks",
+    "cores",
     "debug",
     "diagnostics",
     "distributed",

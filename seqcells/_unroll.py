@@ -27,8 +27,10 @@ from seqcells._model import (
     rows_spec,
     steady,
 )
+from seqcells._static import Static
 from seqcells._trees import closed_over, scan, select, shard_rows, silence
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
+from seqcells.distributed import cores
 from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
 from seqcells.engines._platform import varying
@@ -102,13 +104,10 @@ def unroll(
         _check.key("key", key)
     if engine is not None:
         _check.instance("engine", engine, Engine, "Scan()")
-    flags, params = _flags.make(leading(model, xs), lengths, mask, resets, axis), as_arrays(params)
-    time = EveryStep(flags, _check.flag("reverse", reverse), engine)
-    if isinstance(model, Cell):
-        carry, ys = time.cell(model, params, xs, Start(carry, reset_carry), key)
-    else:
-        _, carry, ready = prepare(model, params, xs, carry, flags, reset_carry)
-        carry, ys = time.run(model, params, xs, Start(carry, ready.fresh), key)
+    lead, params = leading(model, xs), as_arrays(params)
+    flags = _flags.make(lead, lengths, mask, resets, axis)
+    call = _Unroll(model, _check.flag("reverse", reverse), engine)
+    carry, ys = cores.run(call, lead, (params, key), (xs, flags), (carry, reset_carry))
     return carry, time_back(ys, axis)
 
 
@@ -138,10 +137,11 @@ def trajectory(
     (5, 3)
     """
     xs, axis = time_first(model, xs, time_axis)
-    flags = _flags.make(leading(model, xs), lengths, mask, resets, axis, reverse)
-    params = as_arrays(params)
-    model, carry, flags = prepare(model, params, xs, carry, flags, reset_carry)
-    return time_back(_carries(model, params, xs, carry, flags), axis)
+    lead, params = leading(model, xs), as_arrays(params)
+    flags = _flags.make(lead, lengths, mask, resets, axis, reverse)
+    arrays = (params, None), (xs, flags), (carry, reset_carry)
+    _, carries = cores.run(_Trajectory(model), lead, *arrays)
+    return time_back(carries, axis)
 
 
 @explained
@@ -172,6 +172,48 @@ def select_engine(
     first = jax.eval_shape(lambda xs: to_front(xs, axis), xs) if shapes else to_front(xs, axis)
     flags = _flags.make(leading(cell, first), lengths, mask, resets, axis, reverse)
     return _select(cell, first, flags, engine).engine
+
+
+@dataclasses.dataclass(frozen=True)
+class _Call(Static):
+    """A call of `unroll` or `trajectory` without its arrays.
+
+    The arrays stand as `cores.Call` says: (params, key), (xs, flags) and (carry, reset_carry).
+    """
+
+    model: Model
+
+    def checked(self, whole: PyTree, steps: PyTree, rows: PyTree) -> tuple[PyTree, Carry]:
+        """Check all on the whole batch; return the carries that are given as arrays, and the first.
+
+        One that is not given is made on each core: its gradient is then part of the one sum.
+        """
+        (params, _), (xs, flags), (carry, reset_carry) = whole, steps, rows
+        _, first, ready = prepare(self.model, params, xs, carry, flags, reset_carry)
+        given = None if carry is None else first, None if reset_carry is None else ready.fresh
+        return given, first
+
+
+@dataclasses.dataclass(frozen=True)
+class _Unroll(_Call):
+    reverse: bool
+    engine: Engine | None
+
+    def run(self, whole: PyTree, steps: PyTree, rows: PyTree) -> tuple[Carry, Outputs]:
+        (params, key), (xs, flags), (carry, reset_carry) = whole, steps, rows
+        time = EveryStep(flags, self.reverse, self.engine)
+        if isinstance(self.model, Cell):
+            return time.cell(self.model, params, xs, Start(carry, reset_carry), key)
+        _, carry, ready = prepare(self.model, params, xs, carry, flags, reset_carry)
+        return time.run(self.model, params, xs, Start(carry, ready.fresh), key)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trajectory(_Call):
+    def run(self, whole: PyTree, steps: PyTree, rows: PyTree) -> tuple[Carry, Carry]:
+        (params, _), (xs, flags), (carry, reset_carry) = whole, steps, rows
+        model, carry, flags = prepare(self.model, params, xs, carry, flags, reset_carry)
+        return (), _carries(model, params, xs, carry, flags)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._trees import select
 from seqcells._types import InputSize
+from seqcells.distributed.cores import bernoulli
 from seqcells.layers._each import EachStep
 
 
@@ -44,5 +45,5 @@ def drop(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
     """Put zeros in the place of a share of `xs`, and scale the others; nothing without a key."""
     if key is None or not rate:
         return xs
-    kept = jax.random.bernoulli(key, 1 - rate, xs.shape)
+    kept = bernoulli(key, 1 - rate, xs.shape, axis=1)
     return select(kept, xs / (1 - rate), jnp.zeros_like(xs))

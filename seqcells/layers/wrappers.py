@@ -27,6 +27,7 @@ from seqcells._types import (
     Params,
     PyTree,
 )
+from seqcells.distributed.cores import bernoulli
 
 
 @dataclasses.dataclass(frozen=True)
@@ -198,7 +199,7 @@ class Zoneout(_Wrapper):
         fresh = fresh_carry(self.cell, xs, params)
         length = jax.tree.leaves(xs)[0].shape[0]
         keep = jax.tree.map(
-            lambda k, a, rate: jax.random.bernoulli(k, rate, (length, *a.shape)),
+            lambda k, a, rate: bernoulli(k, rate, (length, *a.shape), axis=1),
             _keys_like(k_keep, fresh),
             fresh,
             self._rates(fresh),
@@ -253,7 +254,7 @@ def check_split(name: str, cell: Cell) -> SplitCell:
 
 def _kept(key: jax.Array, rate: float, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
     """Draw 0 with probability `rate`, else 1 / (1 - rate)."""
-    return jax.random.bernoulli(key, 1 - rate, shape).astype(dtype) / (1 - rate)
+    return bernoulli(key, 1 - rate, shape, axis=0).astype(dtype) / (1 - rate)
 
 
 def _drop_inputs(key: jax.Array, rate: float, xs: Inputs) -> Inputs:

@@ -66,17 +66,18 @@ def build(
 
     fields = jax.tree.map(like, hparams)
     words, alive = like(np.zeros((1, 2), np.uint32)), like(np.zeros(1, bool))
-    first = jax.jit(over_trials(functools.partial(_init, task, key))).trace(fields, words)
-    begin = first.lower()
-    state = jax.tree.map(like, begin.out_info)
-    segments = over_trials(functools.partial(_advance, task, segment, metric))
-    further = jax.jit(segments, donate_argnums=0).trace(state, fields, alive)
-    _check_keys(first.jaxpr)
-    _check_keys(further.jaxpr)
-    lowered = further.lower()
-    compiled = lowered.compile()
-    names = tuple(lowered.out_info[2])
-    return Program(width, begin.compile(), compiled, place, state, names, _bytes(compiled))
+    with jax.set_mesh(mesh):  # also where the sweep is called under another, such as `sc.cores()`
+        first = jax.jit(over_trials(functools.partial(_init, task, key))).trace(fields, words)
+        begin = first.lower()
+        state = jax.tree.map(like, begin.out_info)
+        segments = over_trials(functools.partial(_advance, task, segment, metric))
+        further = jax.jit(segments, donate_argnums=0).trace(state, fields, alive)
+        _check_keys(first.jaxpr)
+        _check_keys(further.jaxpr)
+        lowered = further.lower()
+        compiled = lowered.compile()
+        names = tuple(lowered.out_info[2])
+        return Program(width, begin.compile(), compiled, place, state, names, _bytes(compiled))
 
 
 def _init(task: Task, key: jax.Array, hparams: Fields, words: jax.Array) -> PyTree:
