@@ -77,21 +77,28 @@ def grid(what: What) -> dict[str, sc.Engine]:
     tried: dict[str, sc.Engine] = {"Scan()": sc.Scan()}
     for chunk, keep, ahead in itertools.product(CHUNKS, keeps, (False, True)):
         if what == "training" or ahead or chunk == CHUNKS[0]:  # else a chunk is of no account
-            name = f"chunk={chunk if chunk < CHUNKS[-1] else 'T'} keep={'+'.join(keep) or '-'}"
             engine = sc.Deferred(chunk=chunk, keep=keep, project_ahead=ahead)
-            tried[name + (" ahead" if ahead else "")] = engine
+            tried[_label(engine)] = engine
     return tried
 
 
+def _label(engine: sc.Engine) -> str:
+    """Name a schedule in a table."""
+    if not isinstance(engine, sc.Deferred):
+        return str(engine)
+    chunk = "T" if engine.chunk == CHUNKS[-1] else engine.chunk
+    keep = "+".join(engine.keep or ()) or "-"
+    return f"chunk={chunk} keep={keep}" + (" ahead" if engine.project_ahead else "")
+
+
 def measure(kind: str, shape: Shape, what: What, seconds: float, report: Report) -> list[Row]:
-    """Pick the best of the grid, then time it beside the chosen schedule; returns two rows."""
-    engines = {OURS: None, **grid(what)}
-    calls = {}
-    for name, engine in engines.items():
+    """Pick the best of the grid, then time it beside the chosen schedule; returns one row."""
+    tried, calls = grid(what), {}
+    for name, engine in {OURS: None, **tried}.items():
         report(f"{name}: compiling")
         calls[name] = _compile(kind, shape, what, engine)
     report("timing the grid")
-    first = timing.interleave({name: calls[name] for name in grid(what)}, seconds)
+    first = timing.interleave({name: calls[name] for name in tried}, seconds)
     best = timing.fastest(first, first)
     assert best is not None  # the grid is not empty
     report("timing the chosen schedule and the best of the grid")
@@ -115,11 +122,7 @@ def _compile(kind: str, shape: Shape, what: What, engine: sc.Engine | None) -> C
 
 def _chosen(kind: str, shape: Shape) -> str:
     xs = jax.ShapeDtypeStruct((shape.T, shape.B, shape.D), "float32")
-    engine = sc.select_engine(CELLS[kind](shape.H), xs)
-    if not isinstance(engine, sc.Deferred):
-        return str(engine)
-    keep = "+".join(engine.keep or ()) or "-"
-    return f"chunk={engine.chunk} keep={keep}" + (" ahead" if engine.project_ahead else "")
+    return _label(sc.select_engine(CELLS[kind](shape.H), xs))
 
 
 def page(rows: list[Row]) -> str:

@@ -1,10 +1,8 @@
 """Laws of a sharded batch, on two CPU devices in a process of their own."""
 
-import os
-import subprocess
-import sys
-
 import pytest
+
+from tests.support.processes import run_parts
 
 HEAD = """
 import re, warnings
@@ -193,25 +191,15 @@ for net, engine, given, carried in MODELS:
 """
 
 
-def run(root, *parts):
-    """Run parts in a process of its own, whose CPU is two devices."""
-    env = os.environ | {"JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", "".join((HEAD, *parts))]
-    done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", env=env, cwd=root, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
-def test_of_a_sharded_batch_the_gradients_of_the_weights_meet(pytestconfig):
-    run(pytestconfig.rootpath, AUTO, TRAINED)
+def test_of_a_sharded_batch_the_gradients_of_the_weights_meet():
+    run_parts(HEAD, AUTO, TRAINED)
 
 
 @pytest.mark.slow
-def test_of_a_sweep_nothing_meets_and_all_else_is_as_on_one_device(pytestconfig):
-    run(pytestconfig.rootpath, SHARD_MAP, SWEEP, DIAGNOSED, STEPS)
+def test_of_a_sweep_nothing_meets_and_all_else_is_as_on_one_device():
+    run_parts(HEAD, SHARD_MAP, SWEEP, DIAGNOSED, STEPS)
 
 
 @pytest.mark.slow  # the same types are checked in tests/core/test_switches.py
-def test_a_batch_over_explicit_axes_has_the_values_and_gradients_of_one_device(pytestconfig):
-    run(pytestconfig.rootpath, EXPLICIT)
+def test_a_batch_over_explicit_axes_has_the_values_and_gradients_of_one_device():
+    run_parts(HEAD, EXPLICIT)

@@ -2,14 +2,13 @@
 
 import os
 import re
-import subprocess
-import sys
 
 import jax
 import pytest
 
 import seqcells as sc
 from seqcells.distributed import _available
+from tests.support.processes import run_parts
 
 HEAD = """
 import re, warnings
@@ -216,39 +215,29 @@ assert (program.width, widths) == (4, {2})
 """
 
 
-def run(root, *parts):
-    """Run parts in a process of its own, whose CPU is two devices."""
-    env = os.environ | {"JAX_PLATFORMS": "cpu"}
-    command = [sys.executable, "-c", "".join((HEAD, *parts))]
-    done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", env=env, cwd=root, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-
-
 def equal(first, last):
     return EQUAL.replace("FIRST:LAST", f"{first}:{last}")
 
 
-def test_a_split_batch_has_the_values_and_gradients_of_one_device(pytestconfig):
-    run(pytestconfig.rootpath, WHETHER, equal(0, 1))
+def test_a_split_batch_has_the_values_and_gradients_of_one_device():
+    run_parts(HEAD, WHETHER, equal(0, 1))
 
 
 @pytest.mark.slow
-def test_every_kind_of_model_and_argument_is_split(pytestconfig):
-    run(pytestconfig.rootpath, equal(1, None), ONCE)
+def test_every_kind_of_model_and_argument_is_split():
+    run_parts(HEAD, equal(1, None), ONCE)
 
 
 @pytest.mark.slow
-def test_training_and_sweeps_use_the_cores(pytestconfig):
-    run(pytestconfig.rootpath, TRAINED)
+def test_training_and_sweeps_use_the_cores():
+    run_parts(HEAD, TRAINED)
 
 
 @pytest.mark.slow
 def test_the_page_shows_what_runs(pytestconfig):
     page = (pytestconfig.rootpath / "docs" / "distributed.md").read_text("utf-8")
     (shown,) = re.findall(r"^```py\n(.*?)^```", page, re.S | re.M)
-    run(pytestconfig.rootpath, shown.replace("sc.cores()", "sc.cores(2)"))
+    run_parts(HEAD, shown.replace("sc.cores()", "sc.cores(2)"))
 
 
 def test_when_jax_has_started_it_says_with_how_many_devices():

@@ -10,6 +10,19 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 
 
+def run_parts(*parts):
+    """Run the parts of one script in a process of its own, on a CPU."""
+    done = subprocess.run(
+        [sys.executable, "-c", "".join(parts)],
+        capture_output=True,
+        encoding="utf-8",
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        cwd=ROOT,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def free_port():
     with socket.socket() as one:
         one.bind(("localhost", 0))
