@@ -12,6 +12,7 @@ html_title = "seqcells"
 html_static_path = ["_static"]
 html_css_files = ["pictures.css"]  # in the dark
 nb_execution_mode = "off"
+myst_heading_anchors = 3  # a link to page.md#heading works
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 napoleon_use_rtype = False
