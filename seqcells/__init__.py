@@ -6,12 +6,10 @@ for.
 """
 
 import importlib
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from seqcells import debug as debug
 from seqcells import diagnostics as diagnostics
-from seqcells import distributed as distributed
 from seqcells import initializers as initializers
 from seqcells._cell import Cell, FunctionCell, LinearCell, SplitCell
 from seqcells._rollouts import Chunks, chunks
@@ -35,7 +33,6 @@ from seqcells.cells import (
     MinGRUParams,
     RNNParams,
 )
-from seqcells.distributed.cores import cores
 from seqcells.engines import (
     AssociativeScan,
     CUDACluster,
@@ -70,6 +67,7 @@ from seqcells.layers import (
 )
 
 if TYPE_CHECKING:
+    from seqcells import distributed as distributed
     from seqcells import interop as interop
     from seqcells import linen as linen
     from seqcells import nnx as nnx
@@ -77,10 +75,11 @@ if TYPE_CHECKING:
     from seqcells import remedies as remedies
     from seqcells import sweep as sweep
     from seqcells import train as train
+    from seqcells.distributed.cores import cores as cores
 
 __version__ = "0.1.0"
 
-_LAZY = ("interop", "linen", "nnx", "probes", "remedies", "sweep", "train")
+_LAZY = ("distributed", "interop", "linen", "nnx", "probes", "remedies", "sweep", "train")
 
 __all__ = [
     "GRU",
@@ -153,8 +152,10 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> ModuleType:
-    """Import a submodule that needs more than jax when it is first asked for."""
+def __getattr__(name: str) -> object:
+    """Import a submodule that needs more than jax's public names when it is first asked for."""
+    if name == "cores":
+        return importlib.import_module("seqcells.distributed.cores").cores
     if name in _LAZY:
         return importlib.import_module(f"seqcells.{name}")
     raise AttributeError(f"module 'seqcells' has no attribute {name!r}")

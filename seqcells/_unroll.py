@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from seqcells import _check, _flags
+from seqcells import _check, _flags, _shares
 from seqcells._calls import explained
 from seqcells._cell import Cell
 from seqcells._flags import Flags
@@ -30,7 +30,6 @@ from seqcells._model import (
 from seqcells._static import Static
 from seqcells._trees import closed_over, scan, select, shard_rows, silence
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
-from seqcells.distributed import cores
 from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
 from seqcells.engines._platform import varying
@@ -107,7 +106,7 @@ def unroll(
     lead, params = leading(model, xs), as_arrays(params)
     flags = _flags.make(lead, lengths, mask, resets, axis)
     call = _Unroll(model, _check.flag("reverse", reverse), engine)
-    carry, ys = cores.run(call, lead, (params, key), (xs, flags), (carry, reset_carry))
+    carry, ys = _shares.run(call, lead, (params, key), (xs, flags), (carry, reset_carry))
     return carry, time_back(ys, axis)
 
 
@@ -140,7 +139,7 @@ def trajectory(
     lead, params = leading(model, xs), as_arrays(params)
     flags = _flags.make(lead, lengths, mask, resets, axis, reverse)
     arrays = (params, None), (xs, flags), (carry, reset_carry)
-    _, carries = cores.run(_Trajectory(model), lead, *arrays)
+    _, carries = _shares.run(_Trajectory(model), lead, *arrays)
     return time_back(carries, axis)
 
 
@@ -178,7 +177,7 @@ def select_engine(
 class _Call(Static):
     """A call of `unroll` or `trajectory` without its arrays.
 
-    The arrays stand as `cores.Call` says: (params, key), (xs, flags) and (carry, reset_carry).
+    The arrays stand as `_shares.Call` says: (params, key), (xs, flags) and (carry, reset_carry).
     """
 
     model: Model

@@ -1,28 +1,16 @@
-"""The cores of a CPU as JAX's devices, and a batch that is split over them.
-
-XLA runs a large product on several cores, and everything else of a step on one. So under the mesh
-of `cores` each core runs the whole loop, on its own rows of the batch.
-"""
+"""The cores of a CPU as JAX's devices."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
-from typing import Protocol
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, PartitionSpec
+from jax.sharding import AxisType, Mesh
 
 from seqcells import _check
-from seqcells._cell import Cell
-from seqcells._model import Model
-from seqcells._types import Carry, Outputs, PyTree
+from seqcells._shares import AXIS
 from seqcells.distributed import _available
-
-AXIS = "cores"
-ROWS = jax.make_user_context(None)  # within a core's share: how many rows the whole batch has
 
 
 def cores(n: int | None = None) -> Mesh:
@@ -60,119 +48,3 @@ def cores(n: int | None = None) -> Mesh:
             f"write sc.cores({len(devices)})"
         )
     return Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
-
-
-class Call(Protocol):
-    """What is run on a batch, without its arrays; static.
-
-    The arrays stand by how they are split: `whole`, the parameters and the key, or None; `steps`,
-    arrays [T, B, ...]; and `rows`, arrays [B, ...].
-    """
-
-    @property
-    def model(self) -> Model:
-        """The cell or layer."""
-        ...
-
-    def checked(self, whole: PyTree, steps: PyTree, rows: PyTree) -> tuple[PyTree, Carry]:
-        """Return `rows` as arrays, and the first carry; raise where the arguments do not fit."""
-        ...
-
-    def run(self, whole: PyTree, steps: PyTree, rows: PyTree) -> tuple[Carry, Outputs]:
-        """Return the carry [B, ...] and the outputs [T, B, ...]."""
-        ...
-
-
-def run(
-    call: Call, lead: tuple[int, ...], whole: PyTree, steps: PyTree, rows: PyTree
-) -> tuple[Carry, Outputs]:
-    """Return `call.run(whole, steps, rows)`, computed by all cores under the mesh of `cores`.
-
-    Args:
-        call: what is run.
-        lead: the sizes of the inputs' axes [T, *B].
-        whole: see `Call`.
-        steps: see `Call`.
-        rows: see `Call`.
-    """
-    if _splits(call.model, lead, whole[1]):
-        return _split(call, lead[1], whole, steps, rows)
-    return call.run(whole, steps, rows)
-
-
-def _splits(model: Model, lead: tuple[int, ...], key: jax.Array | None) -> bool:
-    mesh = jax.sharding.get_abstract_mesh()  # within a shard_map, its axes are Manual
-    if mesh.axis_names != (AXIS,) or mesh.axis_types != (AxisType.Auto,) or len(lead) < 2:
-        return False
-    if _check.TRACED_TOO.value or not isinstance(lead[1], int):  # checkify, `jax.export`
-        return False
-    return lead[1] >= mesh.size > 1 and (key is None or _draws_by_rows(model))
-
-
-def bernoulli(key: jax.Array, p: float, shape: tuple[int, ...], axis: int) -> jax.Array:
-    """Draw bool[shape], True with probability p; within a share, its rows of the whole batch's.
-
-    Args:
-        key: one random key.
-        p: the probability.
-        shape: of what is drawn.
-        axis: which of its axes is the first of the batch.
-    """
-    if ROWS.value is None:
-        return jax.random.bernoulli(key, p, shape)
-    mine, count = shape[axis], jax.lax.axis_size(AXIS)
-    drawn = jax.random.bernoulli(key, p, (*shape[:axis], ROWS.value, *shape[axis + 1 :]))
-    first = jax.lax.axis_index(AXIS) * mine
-    return jax.lax.dynamic_slice_in_dim(_padded(drawn, axis, count), first, mine, axis)
-
-
-@functools.partial(jax.jit, static_argnums=(0, 1), inline=True)
-def _split(
-    call: Call, batch: int, whole: PyTree, steps: PyTree, rows: PyTree
-) -> tuple[Carry, Outputs]:
-    count = jax.sharding.get_abstract_mesh().size
-    rows, carry = call.checked(whole, steps, rows)
-    if any(leaf.shape[:1] != (batch,) for leaf in jax.tree.leaves(carry)):
-        return call.run(whole, steps, rows)  # of one carry for all sequences there are no shares
-    steps = jax.tree.map(lambda a: _padded(a, 1, count), steps)
-    rows = jax.tree.map(lambda a: _padded(a, 0, count), rows)
-
-    def share(whole: PyTree, steps: PyTree, rows: PyTree) -> tuple[Carry, Outputs]:
-        with ROWS(batch):
-            return call.run(whole, steps, rows)
-
-    # Rows do not communicate, so no check of varying axes: it refuses some users' scans. Without
-    # it, the gradient of what is whole is summed once, at the end.
-    by_row, by_step = PartitionSpec(AXIS), PartitionSpec(None, AXIS)
-    carry, ys = jax.shard_map(
-        share,
-        in_specs=(PartitionSpec(), by_step, by_row),
-        out_specs=(by_row, by_step),
-        check_vma=False,
-    )(whole, steps, rows)
-    return jax.tree.map(lambda a: a[:batch], carry), jax.tree.map(lambda a: a[:, :batch], ys)
-
-
-def _padded(a: jax.Array, axis: int, count: int) -> jax.Array:
-    """Repeat the last row until `count` divides the axis.
-
-    A copy of a row has finite values and slopes where the row has, so the cotangent of what is
-    dropped of it, which is zero, stays zero.
-    """
-    missing = -a.shape[axis] % count
-    if not missing:
-        return a
-    return jnp.pad(a, [(0, missing * (i == axis)) for i in range(a.ndim)], mode="edge")
-
-
-def _draws_by_rows(model: Model) -> bool:
-    """Whether a model draws all its noise by `bernoulli`: classes of users may draw otherwise."""
-    silent = isinstance(model, Cell) and type(model).noisy is Cell.noisy
-    own = type(model).__module__.partition(".")[0] == __name__.partition(".")[0]
-    return (own or silent) and all(map(_draws_by_rows, _parts(model)))
-
-
-def _parts(model: Model) -> list[Model]:
-    """The models that a model, a dataclass, holds in its fields."""
-    listed = (value if isinstance(value, tuple) else (value,) for value in vars(model).values())
-    return [one for values in listed for one in values if isinstance(one, Model)]

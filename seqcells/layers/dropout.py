@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
+from seqcells._shares import bernoulli
 from seqcells._trees import select
 from seqcells._types import InputSize
-from seqcells.distributed.cores import bernoulli
 from seqcells.layers._each import EachStep
 
 

@@ -16,6 +16,7 @@ from jax.typing import DTypeLike
 from seqcells import _check
 from seqcells._cell import Cell, SplitCell
 from seqcells._model import fresh_carry
+from seqcells._shares import bernoulli
 from seqcells._trees import select
 from seqcells._types import (
     Carry,
@@ -27,7 +28,6 @@ from seqcells._types import (
     Params,
     PyTree,
 )
-from seqcells.distributed.cores import bernoulli
 
 
 @dataclasses.dataclass(frozen=True)

@@ -174,7 +174,7 @@ import sys, seqcells as sc
 def brought(*more):
     return [name for name in ("flax", "optax", "chex", *more) if name in sys.modules]
 sc.diagnostics, sc.initializers, sc.summary(sc.GRU(2), 1)
-print(brought("matplotlib"))
+print(brought("matplotlib", "seqcells.distributed"))
 sc.interop.torch, sc.interop.linen
 print(brought() + [name for name in ("safetensors", "torch") if name in sys.modules])
 sc.train, sc.probes, sc.remedies
