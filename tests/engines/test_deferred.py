@@ -287,7 +287,12 @@ def test_slopes_are_there_only_where_a_leaf_depends_on_another():
     drive, mixed = tuple(sums[:4]), tuple(sums[4:])
     table = slopes.slopes(cell.gate, carry, drive, mixed)
     there = [[slope is not None for slope in row] for row in table]
-    assert there == [[False, True, *[True] * 8], [False, True, *[True, True, True, False] * 2]]
+    # h comes from the new c, and besides from the gate o alone; c from the old c and three gates.
+    of_h, of_c = (
+        [False, False, *[False, False, False, True] * 2],
+        [False, True, *[True, True, True, False] * 2],
+    )
+    assert there == [[*of_h, False, True], [*of_c, False, False]]
     i, f, g, _ = (np.asarray(a + b) for a, b in zip(drive, mixed, strict=True))
     np.testing.assert_allclose(table[1][1], 1 / (1 + np.exp(-f)), 1e-12)  # dc / dc
     np.testing.assert_allclose(table[1][4], (1 - np.tanh(g) ** 2) / (1 + np.exp(-i)), 1e-12)
@@ -310,8 +315,54 @@ def test_a_slope_that_equals_another_is_stored_once(name):
     gate, first = GATES[name]
     args = tuple(jnp.linspace(-1, 1, 6) * (i + 1) for i in range(len(first)))
     assert slopes.twins(gate, *args) == first
+    assert_slopes(gate, args)
+    for row in slopes.distinct(gate, *args):
+        assert [row[i] for i, j in enumerate(first) if i != j] == [None] * (
+            len(set(first)) < len(first)
+        )
+
+
+def assert_slopes(gate, args):
+    """The slopes, completed, are those by forward mode."""
     table = slopes.complete(gate, args, slopes.distinct(gate, *args))
-    assert_close(table, slopes.slopes(gate, *args), 1e-15)
+    rows = [row[: len(args)] for row in table], [row[len(args) :] for row in table]
+    for column, arg in enumerate(args):
+        turned = lambda one, at=column: gate(*args[:at], one, *args[at + 1 :])  # noqa: E731
+        for row, slope in zip(
+            slopes.substituted(*rows),
+            jax.tree.leaves(jax.jvp(turned, (arg,), (jnp.ones_like(arg),))[1]),
+            strict=True,
+        ):
+            assert_close(jnp.zeros_like(arg) if row[column] is None else row[column], slope, 1e-15)
+
+
+def one_of_two(a, b, c):
+    first = jnp.sin(a * b)
+    return first + c, first
+
+
+def through_the_last(a, b, c):
+    last = a * b * c
+    middle = jnp.tanh(last) * a
+    return jnp.sin(middle) + b, middle, last
+
+
+@pytest.mark.parametrize(
+    ("gate", "there"),
+    [  # by a, b, c, then by the new leaves
+        (one_of_two, ["..x.x", "xx..."]),
+        (through_the_last, [".x..x.", "x....x", "xxx..."]),
+        (lambda a, b: (a * b, a * b + 1), ["xx..", "xx.."]),  # no leaf is computed from the other
+        (lambda a, b: (a, a * b), ["x...", "xx.."]),
+        (lambda a, b: (2.0, jnp.sin(a * b)), ["....", "xx.."]),
+        (jax.jit(lambda a, b: (jnp.sin(a * b), a * b)), ["xx..", "xx.."]),  # one equation of both
+    ],
+)
+def test_a_leaf_that_is_computed_from_another_has_its_slope_by_that(gate, there):
+    args = tuple(jnp.linspace(-1, 1, 6) * (i + 1) for i in range(len(there[0]) - len(there)))
+    table = slopes.slopes(gate, *args)
+    assert ["".join(".x"[slope is not None] for slope in row) for row in table] == there
+    assert_slopes(gate, args)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

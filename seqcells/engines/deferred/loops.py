@@ -44,6 +44,7 @@ class Linearization(NamedTuple):
     mix_jvp: MixJvp
     by_carry: list[Row]  # a row for each leaf of the carry: its slopes by the old carry's leaves
     by_mixed: list[Row]  # the same by the leaves of `mixed`; each [C, *B, ...] or None
+    by_new: list[Row]  # the same by the new carry's other leaves, where it is computed from those
     valid: jax.Array | None
     restart: jax.Array | None
 
@@ -135,23 +136,24 @@ class Scans(Loops):
         held, back = closed_over(tangents.fresh)
 
         def step(d_carry: Carry, inputs: PyTree) -> tuple[Carry, Carry]:
-            drive_tangents, by_carry, by_mixed, old, valid, restart = inputs
+            drive_tangents, by_carry, by_mixed, by_new, old, valid, restart = inputs
             if restart is not None:
                 fresh = zeros_like(d_carry) if held is None else back(held)
                 d_carry = select(restart, fresh, d_carry)
             d_mixed = mix_jvp(old, d_carry)
-            leaves = [
-                total([*term, *slopes.terms(carry_row, d_carry), *slopes.terms(row, d_mixed)], leaf)
-                for term, carry_row, row, leaf in zip(
-                    drive_tangents, by_carry, by_mixed, jax.tree.leaves(d_carry), strict=True
-                )
+            rows = zip(drive_tangents, by_carry, by_mixed, strict=True)
+            direct: list[Row] = [
+                [slopes.total(*term, *slopes.terms(by_old, d_carry), *slopes.terms(row, d_mixed))]
+                for term, by_old, row in rows
             ]
+            sums = zip(slopes.substituted(direct, by_new), jax.tree.leaves(d_carry), strict=True)
+            leaves = [zeros_like(leaf) if one is None else one for (one,), leaf in sums]
             new = jax.tree.unflatten(structure, leaves)
             new = new if valid is None else select(valid, new, d_carry)
             return new, new
 
-        _, old, mix_jvp, by_carry, by_mixed, valid, restart = linearization
-        inputs = (tangents.drive_tangents, by_carry, by_mixed, old, valid, restart)
+        _, old, mix_jvp, by_carry, by_mixed, by_new, valid, restart = linearization
+        inputs = (tangents.drive_tangents, by_carry, by_mixed, by_new, old, valid, restart)
         return jax.lax.scan(step, tangents.carry, inputs, reverse=reverse, unroll=self.unroll)
 
 
@@ -181,3 +183,23 @@ def add(terms: list[jax.Array]) -> list[jax.Array]:
 def total(terms: list[jax.Array], like: jax.Array) -> jax.Array:
     """Return the sum of the terms, or zeros if there are none."""
     return functools.reduce(jnp.add, terms) if terms else jnp.zeros_like(like)
+
+
+def without_by_new(lin: Linearization, tangents: Tangents) -> tuple[Linearization, Tangents]:
+    """Return the same in slopes by the old carry and `mixed` alone."""
+    rows = [
+        [term[0] if term else None, *by_carry, *by_mixed]
+        for term, by_carry, by_mixed in zip(
+            tangents.drive_tangents, lin.by_carry, lin.by_mixed, strict=True
+        )
+    ]
+    whole = slopes.substituted(rows, lin.by_new)
+    end = 1 + len(lin.by_carry)
+    lin = lin._replace(
+        by_carry=[row[1:end] for row in whole],
+        by_mixed=[row[end:] for row in whole],
+        by_new=[[None] * len(row) for row in lin.by_new],
+    )
+    return lin, tangents._replace(
+        drive_tangents=[[a for a in row[:1] if a is not None] for row in whole]
+    )

@@ -6,16 +6,17 @@ input leaf. So no slope that is always zero is computed, stored or multiplied.
 
 from __future__ import annotations
 
+import functools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
-from jax.extend.core import Jaxpr, Literal, Var
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
 from seqcells._types import PyTree
 
-Row = list[jax.Array | None]  # of an output leaf: a slope by each input leaf, or None
+Row = list[jax.Array | None]  # of an output leaf: a slope by each leaf of something, or None
 Inputs = frozenset[int]  # the input leaves on which a value depends
 _NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy
@@ -45,37 +46,83 @@ def dependence(function: Callable[..., PyTree], *args: PyTree) -> list[Inputs]:
 
 
 def slopes(function: Callable[..., PyTree], *args: PyTree) -> list[Row]:
-    """Differentiate an elementwise function, entry by entry; return a row for each output leaf."""
-    leaves, structure = jax.tree.flatten(args)
-    depends = dependence(function, *args)
-    table: list[Row] = [[None] * len(leaves) for _ in depends]
-    for column, leaf in enumerate(leaves):
-        rows = [row for row, on in enumerate(depends) if column in on]
+    """Differentiate an elementwise function, entry by entry; return a row for each output leaf.
 
-        def of_leaf(
-            leaf: jax.Array, column: int = column, rows: Sequence[int] = rows
-        ) -> list[jax.Array]:
-            args = jax.tree.unflatten(structure, [*leaves[:column], leaf, *leaves[column + 1 :]])
-            outs = jax.tree.leaves(function(*args))
-            return [outs[row] for row in rows]
-
-        tangents = jax.jvp(of_leaf, (leaf,), (jnp.ones_like(leaf),))[1] if rows else []
-        for row, slope in zip(rows, tangents, strict=True):
-            table[row][column] = slope
-    return table
+    Where an output leaf is computed from another one (an LSTM's h from its c), its row has the
+    slope by that one, and only those by the inputs that it reads besides.
+    """
+    return complete(function, args, distinct(function, *args))
 
 
 def distinct(function: Callable[..., PyTree], *args: PyTree) -> list[Row]:
     """Return `slopes`, with None in place of a slope that equals another of its row."""
-    first = twins(function, *args)
-    table = slopes(function, *args)
-    return [[s if first[i] == i else None for i, s in enumerate(row)] for row in table]
+    closed = jax.make_jaxpr(function)(*args)
+    leaves, first = jax.tree.leaves(args), _twins(closed.jaxpr)
+    outputs = _evaluate(closed, leaves)
+    table: list[Row] = []
+    for place in range(len(outputs)):
+        through, depends = _through(closed.jaxpr, place)
+        inputs = leaves if through is None else [*leaves, outputs[through]]
+        row: Row = [None] * (len(leaves) + len(outputs))
+        for column in depends:
+            if column < len(leaves) and first[column] != column:
+                continue
+
+            def of_one(
+                one: jax.Array,
+                column: int = column,
+                place: int = place,
+                inputs: Sequence[jax.Array] = inputs,
+                through: int | None = through,
+            ) -> jax.Array:
+                some = [*inputs[:column], one, *inputs[column + 1 :]]
+                return _evaluate(closed, some, through)[place]
+
+            one = inputs[column]
+            slope = jax.jvp(of_one, (one,), (jnp.ones_like(one),))[1]
+            row[column if through is None else column + through * (column == len(leaves))] = slope
+        table.append(row)
+    return table
 
 
 def complete(function: Callable[..., PyTree], args: PyTree, table: list[Row]) -> list[Row]:
     """Undo `distinct`: return `slopes` of the function and its arguments, or their shapes."""
     first = twins(function, *args)
-    return [[row[first[i]] for i in range(len(row))] for row in table]
+    return [[row[i] for i in first] + row[len(first) :] for row in table]
+
+
+def _through(jaxpr: Jaxpr, place: int) -> tuple[int | None, list[int]]:
+    """Choose the output from which another one is computed, so that it has the fewest slopes.
+
+    Returns:
+        The place of that output, or None; and the inputs on which the other output then depends:
+        the number of inputs stands for the output that was chosen.
+    """
+    count = len(jaxpr.invars)
+    inputs = [frozenset([i]) for i in range(count)]
+    made = [eqn.outvars[0] for eqn in jaxpr.eqns if len(eqn.outvars) == 1]
+    choices: list[tuple[int | None, Inputs]] = [(None, _walk(jaxpr, inputs)[place])]
+    for other, var in enumerate(jaxpr.outvars):
+        if var is not jaxpr.outvars[place] and any(var is one for one in made):
+            assert isinstance(var, Var)  # for the type checker: an equation made it
+            choices.append((other, _walk(jaxpr, inputs, {var: frozenset([count])})[place]))
+    through, depends = min(choices, key=lambda choice: len(choice[1]))
+    return through, sorted(depends)
+
+
+def _evaluate(
+    closed: ClosedJaxpr, inputs: Sequence[jax.Array], through: int | None = None
+) -> list[jax.Array]:
+    """Evaluate a jaxpr; the last input is the value of the output `through`, if there is one."""
+    if through is None:
+        return jaxpr_as_fun(closed)(*inputs)
+    fixed = closed.jaxpr.outvars[through]
+    assert isinstance(fixed, Var)  # for the type checker: an equation made it
+    jaxpr = closed.jaxpr.replace(
+        constvars=[*closed.jaxpr.constvars, fixed],
+        eqns=[eqn for eqn in closed.jaxpr.eqns if eqn.outvars[0] is not fixed],
+    )
+    return jaxpr_as_fun(ClosedJaxpr(jaxpr, [*closed.consts, inputs[-1]]))(*inputs[:-1])
 
 
 def twins(function: Callable[..., PyTree], *args: PyTree) -> list[int]:
@@ -84,8 +131,11 @@ def twins(function: Callable[..., PyTree], *args: PyTree) -> list[int]:
     Two leaves have equal slopes where the function reads their sum and neither of them alone, as
     gates do with drive and mixed.
     """
-    jaxpr = jax.make_jaxpr(function)(*args).jaxpr
-    position = {var: i for i, var in enumerate(jaxpr.invars)}
+    return _twins(jax.make_jaxpr(function)(*args).jaxpr)
+
+
+def _twins(jaxpr: Jaxpr) -> list[int]:
+    position: dict[Var | Literal, int] = {var: i for i, var in enumerate(jaxpr.invars)}
     read = [atom for eqn in jaxpr.eqns for atom in eqn.invars] + list(jaxpr.outvars)
     uses = Counter(atom for atom in read if not isinstance(atom, Literal))
     first = list(range(len(jaxpr.invars)))
@@ -99,6 +149,32 @@ def twins(function: Callable[..., PyTree], *args: PyTree) -> list[int]:
     return first
 
 
+def substituted(rows: Sequence[Row], by_new: Sequence[Row]) -> list[Row]:
+    """Replace slopes by other leaves of the new carry.
+
+    Args:
+        rows: of each leaf, what it has directly: slopes by something, or a tangent.
+        by_new: of each leaf, the slopes by the other leaves from which it is computed.
+
+    Returns:
+        Of each leaf, what it has in all.
+    """
+    done: dict[int, Row] = {}
+    while len(done) < len(rows):  # a leaf follows those from which it is computed
+        for i, slopes_by in enumerate(by_new):
+            others = [(slope, j) for j, slope in enumerate(slopes_by) if slope is not None]
+            if i not in done and all(j in done for _, j in others):
+                parts = [[a if a is None else slope * a for a in done[j]] for slope, j in others]
+                done[i] = list(map(total, rows[i], *parts))
+    return [done[i] for i in range(len(rows))]
+
+
+def total(*some: jax.Array | None) -> jax.Array | None:
+    """Return the sum of those that are there; None if none is."""
+    given = [a for a in some if a is not None]
+    return functools.reduce(jnp.add, given) if given else None
+
+
 def terms(row: Sequence[jax.Array | None], tangents: PyTree) -> list[jax.Array]:
     """Return slope times tangent for each leaf that has both; `tangents` may be None."""
     leaves = [None] * len(row) if tangents is None else jax.tree.leaves(tangents)
@@ -106,10 +182,12 @@ def terms(row: Sequence[jax.Array | None], tangents: PyTree) -> list[jax.Array]:
     return [s * t for s, t in pairs if s is not None and t is not None]
 
 
-def _walk(jaxpr: Jaxpr, invars: Sequence[Inputs]) -> list[Inputs]:
-    """Follow the dependence of each variable of a jaxpr."""
+def _walk(
+    jaxpr: Jaxpr, invars: Sequence[Inputs], fixed: Mapping[Var, Inputs] | None = None
+) -> list[Inputs]:
+    """Follow the dependence of each variable of a jaxpr; that of the fixed ones is given."""
     nothing: Inputs = frozenset()
-    known = dict(zip(jaxpr.invars, invars, strict=True))
+    known = dict(zip(jaxpr.invars, invars, strict=True)) | dict(fixed or {})
 
     def of(atom: Var | Literal) -> Inputs:  # a literal and a constant depend on nothing
         return nothing if isinstance(atom, Literal) else known.get(atom, nothing)
@@ -125,5 +203,5 @@ def _walk(jaxpr: Jaxpr, invars: Sequence[Inputs]) -> list[Inputs]:
             after = [nothing.union(*before)] * len(eqn.outvars)
         else:
             raise NotElementwiseError(eqn.primitive.name)
-        known.update(zip(eqn.outvars, after, strict=True))
+        known |= dict(zip(eqn.outvars, after, strict=True)) | dict(fixed or {})
     return [of(atom) for atom in jaxpr.outvars]

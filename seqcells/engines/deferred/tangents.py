@@ -32,7 +32,11 @@ the transpose of the scan over windows adds up the windows. The derivative of a 
 this product step by step.
 
 Where carry, drive or mixed have several leaves (an LSTM's h and c), H_t, D_t and M_t are tables
-with a row for each leaf of the carry, and a product with them is a sum over leaves.
+with a row for each leaf of the carry, and a product with them is a sum over leaves. Where one leaf
+of h_t is computed from another one (an LSTM's h from c), its rows have only what does not come
+through the other, and N_t has its slope by that::
+
+    h'_t = N_t h'_t + H_t h'_{t-1} + M_t (dmix/dh)_t h'_{t-1} + a_t      leaf after leaf
 
 JAX derives the transpose from the tangent, by `jax.linear_transpose`. `PretransposedMixJvp` is an
 equal of `mix_jvp` whose transpose multiplies by matrices that were transposed before the loop. The
@@ -41,7 +45,8 @@ names of the equations in this file and in `loops`:
 ================================  ================================================================
 h_t                               `forward.Forward`, by `one_step`
 d'_t, (dmix/dparams)_t params'    `WindowJvp._linearize`: `d_drive`, `d_mixed`
-H_t, D_t, M_t                     the same: `table`; `by_carry` is H_t, `by_mixed` is M_t
+H_t, D_t, M_t, N_t                the same: `table`; `by_carry` is H_t, `by_mixed` is M_t, and
+                                  `by_new` is N_t
 a_t                               the same: `drive_tangents`
 (dmix/dh)_t h'_{t-1}              `mix_jvp`
 h'_t                              `Loops.tangents`
@@ -166,10 +171,10 @@ class WindowJvp(Function):
         p: Problem = saved.problem
         d = _unflatten_tangents(p, self.perturbed, args[-linear:])
         part = self._read(f.windows(p), start, live, saved)
-        drive_tangents, by_carry, by_mixed = self._linearize(p, d, part)
+        drive_tangents, slopes_by = self._linearize(p, d, part)
         mix_jvp = self._mix_jvp(p, transposed)
         linearization = Linearization(
-            p.params, part.old, mix_jvp, by_carry, by_mixed, part.valid, part.restart
+            p.params, part.old, mix_jvp, *slopes_by, part.valid, part.restart
         )
         fresh = d.fresh if part.restart is not None else None
         tangents, cell = Tangents(d.carry, fresh, drive_tangents), f.cell
@@ -210,12 +215,12 @@ class WindowJvp(Function):
 
     def _linearize(
         self, p: Problem, d: Problem, part: Window
-    ) -> tuple[list[list[jax.Array]], list[Row], list[Row]]:
+    ) -> tuple[list[list[jax.Array]], tuple[list[Row], list[Row], list[Row]]]:
         """Linearize all steps of a window at once.
 
         Returns:
-            a_t, H_t and M_t for each leaf of the carry, [C, *B, ...]; a_t is a list of one array,
-            or of none if nothing has a tangent. Their values at padding are not used.
+            a_t, and H_t, M_t and N_t, for each leaf of the carry, [C, *B, ...]; a_t is a list of
+            one array, or of none if nothing has a tangent. Their values at padding are not used.
         """
         cell, lead = self.forward.cell, part.xs.shape[:-1]
         rows = (part.xs, d.xs, part.old, part.residuals)
@@ -229,15 +234,18 @@ class WindowJvp(Function):
         mixed = mixed if residuals.mixed is None else residuals.mixed
         one = len(jax.tree.leaves(old))
         two = one + len(jax.tree.leaves(drive))
+        three = two + len(jax.tree.leaves(mixed))
         if residuals.slopes is None:
             table = slopes.slopes(cell.gate, old, drive, mixed)
         else:
             table = slopes.complete(cell.gate, (old, drive, mixed), residuals.slopes)
         drive_tangents = []
         for row in table:
-            terms = slopes.terms(row[one:two], d_drive) + slopes.terms(row[two:], d_mixed)
+            terms = slopes.terms(row[one:two], d_drive) + slopes.terms(row[two:three], d_mixed)
             drive_tangents.append(add(terms))
-        result = (drive_tangents, [row[:one] for row in table], [row[two:] for row in table])
+        parts = (slice(one), slice(two, three), slice(three, None))
+        by_carry, by_mixed, by_new = ([row[part] for row in table] for part in parts)
+        result = (drive_tangents, (by_carry, by_mixed, by_new))
         if self.forward.join_batch:
             result = jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), result)
         return result

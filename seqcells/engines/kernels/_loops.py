@@ -13,7 +13,14 @@ import jax.numpy as jnp
 
 from seqcells._cell import Carry, SplitCell
 from seqcells._types import PyTree, TreeDef
-from seqcells.engines.deferred.loops import Linearization, Loops, Residuals, Steps, Tangents
+from seqcells.engines.deferred.loops import (
+    Linearization,
+    Loops,
+    Residuals,
+    Steps,
+    Tangents,
+    without_by_new,
+)
 from seqcells.engines.deferred.primitive import (
     Arrays,
     Avals,
@@ -97,7 +104,8 @@ class Kernels(Loops):
         self, cell: SplitCell, linearization: Linearization, tangents: Tangents, *, reverse: bool
     ) -> tuple[Carry, Carry]:
         """Compute the tangents of the carries of some steps."""
-        batch, lin = _Batch(tangents.carry), linearization
+        lin, tangents = without_by_new(linearization, tangents)
+        batch = _Batch(tangents.carry)
         slopes = (batch.flat_table(lin.by_carry), batch.flat_table(lin.by_mixed))
         code = batch.code(lin.valid, lin.restart)
         u, _ = _products.product(cell, lin.params, batch.dtype)
