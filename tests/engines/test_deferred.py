@@ -341,6 +341,11 @@ def one_of_two(a, b, c):
     return first + c, first
 
 
+def of_one_equation(a, b, c):
+    first, other = jax.jit(lambda: (a * b * c, jnp.sin(b)))()
+    return first, jnp.cos(first) + other
+
+
 def through_the_last(a, b, c):
     last = a * b * c
     middle = jnp.tanh(last) * a
@@ -355,7 +360,7 @@ def through_the_last(a, b, c):
         (lambda a, b: (a * b, a * b + 1), ["xx..", "xx.."]),  # no leaf is computed from the other
         (lambda a, b: (a, a * b), ["x...", "xx.."]),
         (lambda a, b: (2.0, jnp.sin(a * b)), ["....", "xx.."]),
-        (jax.jit(lambda a, b: (jnp.sin(a * b), a * b)), ["xx..", "xx.."]),  # one equation of both
+        (of_one_equation, ["xxx..", "xxx.."]),
     ],
 )
 def test_a_leaf_that_is_computed_from_another_has_its_slope_by_that(gate, there):
