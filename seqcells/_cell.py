@@ -125,6 +125,13 @@ class SplitCell(Cell):
     cell the same efficient derivative.
     """
 
+    INPUT_WEIGHTS: ClassVar[tuple[str, str] | None] = None
+    """The fields of params with the matrix [D, G*H] and the bias [G*H], or None, by which `project`
+    multiplies, gates along the last axis, in the cell's `dtype` if it has one, else that of x.
+    Engines may join both products if `gate` reads nothing but their sum. A subclass must declare
+    its own.
+    """
+
     RECURRENT_WEIGHTS: ClassVar[tuple[str, str | None] | None] = None
     """The fields of params with the matrices [H, G*H] and the biases by which `mix` multiplies the
     first leaf of the carry, gates along the last axis. Biases are [G*H], or [H] if the last gate

@@ -160,8 +160,9 @@ def select_engine(
     Args and errors are those of `unroll`; xs may hold `jax.ShapeDtypeStruct` in place of arrays.
 
     >>> import jax, seqcells as sc
-    >>> sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100, 32, 8), "float32"))
-    Deferred(chunk=100, keep=('slopes',), project_ahead=False, vmap_sequentially=True, unroll=1)
+    >>> engine = sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100, 32, 8), "float32"))
+    >>> type(engine).__name__, engine.chunk, engine.keep
+    ('Deferred', 100, ('slopes',))
     """
     _check.instance("cell", cell, Cell, "GRU(64)")
     if engine is not None:

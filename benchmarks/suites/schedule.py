@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
@@ -25,14 +26,15 @@ KINDS = ("GRU", "LSTM")
 RANGES = {"B": (1, 128), "T": (20, 2000), "D": (1, 512), "H": (8, 1024)}
 OPERATIONS = (2e7, 3e9)  # of a pass of the LSTM: smaller ones tell little, larger ones take long
 KEEPS = ((), ("mixed",), ("drive", "mixed"), ("slopes",))
+PRODUCTS = ("joined", "columns")  # "rows" is that of the others
 CHUNKS = (8, 32, 10**6)  # the last one is a window of all steps
 OURS = "chosen"
 KEYS = ["cell", "what", "B", "T", "I", "H"]
 TEXT = """\
 Shapes are drawn from a seed, log-uniform. For each, the schedule that seqcells chooses is timed
-beside `Scan()` and a grid of `Deferred(chunk, keep, project_ahead)`. The best of the grid is picked
-in one run, and the chosen schedule is compared with it in another: regret is the ratio of the two
-times. Medians over interleaved rounds, quartiles in brackets."""
+beside `Scan()` and a grid of `Deferred(chunk, keep, project_ahead, product)`. The best of the grid
+is picked in one run, and the chosen schedule is compared with it in another: regret is the ratio of
+the two times. Medians over interleaved rounds, quartiles in brackets."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -71,15 +73,29 @@ def groups(settings: Settings) -> Iterator[Group]:
             yield Group(f"{kind} {sizes} {what}", job)
 
 
-def grid(what: What) -> dict[str, sc.Engine]:
-    """Return the engines that are tried, by name; residuals matter in training alone."""
+def grid(kind: str, shape: Shape, what: What) -> dict[str, sc.Engine]:
+    """Return the engines that are tried, by name; residuals matter in training alone.
+
+    Each product is tried with the chosen chunk, and with the residuals that it can keep.
+    """
     keeps = KEEPS if what == "training" else ((),)
     tried: dict[str, sc.Engine] = {"Scan()": sc.Scan()}
     for chunk, keep, ahead in itertools.product(CHUNKS, keeps, (False, True)):
         if what == "training" or ahead or chunk == CHUNKS[0]:  # else a chunk is of no account
             engine = sc.Deferred(chunk=chunk, keep=keep, project_ahead=ahead)
             tried[_label(engine)] = engine
+    for product, keep, ahead in itertools.product(PRODUCTS, keeps, (False, True)):
+        engine = sc.Deferred(keep=keep, project_ahead=ahead, product=product)
+        with contextlib.suppress(ValueError):  # this cell cannot, or not with these options
+            chosen = select(kind, shape, engine)
+            tried[_label(chosen)] = chosen
     return tried
+
+
+def select(kind: str, shape: Shape, engine: sc.Engine | None = None) -> sc.Engine:
+    """Return an engine with all that it leaves open chosen; of None, what seqcells chooses."""
+    xs = jax.ShapeDtypeStruct((shape.T, shape.B, shape.D), "float32")
+    return sc.select_engine(CELLS[kind](shape.H), xs, engine=engine)
 
 
 def _label(engine: sc.Engine) -> str:
@@ -88,12 +104,14 @@ def _label(engine: sc.Engine) -> str:
         return str(engine)
     chunk = "T" if engine.chunk == CHUNKS[-1] else engine.chunk
     keep = "+".join(engine.keep or ()) or "-"
-    return f"chunk={chunk} keep={keep}" + (" ahead" if engine.project_ahead else "")
+    ahead = " ahead" if engine.project_ahead else ""
+    product = "" if engine.product in (None, "rows") else f" {engine.product}"
+    return f"chunk={chunk} keep={keep}{ahead}{product}"
 
 
 def measure(kind: str, shape: Shape, what: What, seconds: float, report: Report) -> list[Row]:
     """Pick the best of the grid, then time it beside the chosen schedule; returns one row."""
-    tried, calls = grid(what), {}
+    tried, calls = grid(kind, shape, what), {}
     for name, engine in {OURS: None, **tried}.items():
         report(f"{name}: compiling")
         calls[name] = _compile(kind, shape, what, engine)
@@ -105,7 +123,7 @@ def measure(kind: str, shape: Shape, what: What, seconds: float, report: Report)
     times = timing.interleave({OURS: calls[OURS], best: calls[best]}, seconds)
     group = {"cell": kind, "what": what} | shape.columns
     rows = timing.contestant_rows(times, best, group)
-    return [row | {"best": best, "chosen": _chosen(kind, shape)} for row in rows[:1]]
+    return [row | {"best": best, "chosen": _label(select(kind, shape))} for row in rows[:1]]
 
 
 def _compile(kind: str, shape: Shape, what: What, engine: sc.Engine | None) -> Call:
@@ -118,11 +136,6 @@ def _compile(kind: str, shape: Shape, what: What, engine: sc.Engine | None) -> C
     args = draw_params(cell, shape.D), draw_inputs(shape)
     compiled = jax.jit(f).lower(*args).compile()
     return lambda: jax.block_until_ready(compiled(*args))
-
-
-def _chosen(kind: str, shape: Shape) -> str:
-    xs = jax.ShapeDtypeStruct((shape.T, shape.B, shape.D), "float32")
-    return _label(sc.select_engine(CELLS[kind](shape.H), xs))
 
 
 def page(rows: list[Row]) -> str:

@@ -75,6 +75,7 @@ class LSTM(DenseCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
+    INPUT_WEIGHTS = ("w_ih", "b")
     RECURRENT_WEIGHTS = ("w_hh", None)
     PEEPHOLES: ClassVar[tuple[str, ...]] = ("i", "f", "o")  # the gates of p
 

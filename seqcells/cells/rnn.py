@@ -50,6 +50,7 @@ class RNN(ActivatedCell, DenseCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("h",)
+    INPUT_WEIGHTS = ("w_ih", "b")
     RECURRENT_WEIGHTS = ("w_hh", None)
 
     def init(self, key: jax.Array, input_size: int) -> RNNParams:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from seqcells.engines.deferred import schedule, slopes
+from seqcells.engines.deferred import _cache, schedule, slopes
 from seqcells.engines.deferred.windows import Windows
 from tests.support import programs
 from tests.support.laws import CASES, assert_close, draw, draw_flags
@@ -23,9 +23,13 @@ ENGINES = {
     "batched": sc.Deferred(chunk=STEPS, keep=("mixed",), vmap_sequentially=False),
     "lean": sc.Deferred(chunk=3, keep=(), project_ahead=True, vmap_sequentially=False, unroll=2),
     "slopes": sc.Deferred(chunk=3, keep=("slopes",), project_ahead=True),
+    "joined": sc.Deferred(chunk=3, product="joined"),
+    "columns": sc.Deferred(chunk=3, keep=("mixed",), project_ahead=True, product="columns"),
     "kernels": sc.PallasTriton(chunk=3, interpret=True),
 }
-over_engines = pytest.mark.parametrize("way", ENGINES)
+over_engines = pytest.mark.parametrize(
+    ("name", "way"), [("lstm-bias" if w == "joined" else "gru-after-double", w) for w in ENGINES]
+)
 
 
 class Loss:
@@ -82,8 +86,9 @@ FORMS = {
     "of_one_weight": of_one_weight,
 }
 DERIVED = [("gru-after-double", "kept")]
-DERIVED += [pytest.param("lstm-bias", way, marks=pytest.mark.slow) for way in ("again", "lean")]
-DERIVED += [pytest.param("gru-after-double", "kernels", marks=pytest.mark.slow)]
+SLOW = [("lstm-bias", way) for way in ("again", "lean", "joined", "columns")]
+SLOW += [("gru-after-double", "kernels"), ("gru-after-double", "columns")]
+DERIVED += [pytest.param(*row, marks=pytest.mark.slow) for row in SLOW]
 
 
 def assert_as_the_scan(way, of):
@@ -103,8 +108,13 @@ def test_every_derivative_is_that_of_the_plain_scan(name, way, form):
     assert_as_the_scan(way, lambda way: form(Loss(name, way)))
 
 
-@pytest.mark.parametrize("name", ["lstm-bias", "layernorm-gru"])
-@pytest.mark.parametrize(("way", "reverse"), [("again", True), ("kept", False), ("slopes", False)])
+@pytest.mark.parametrize(
+    ("name", "way", "reverse"),
+    [
+        *(("lstm-bias", way, way in "again joined") for way in ENGINES if way != "kernels"),
+        *(("layernorm-gru", way, way == "again") for way in ("again", "kept", "slopes")),
+    ],
+)
 def test_tangents_under_flags_are_those_of_the_plain_scan(name, way, reverse):
     flags = draw_flags(batch=BATCH)
     flags = {"lengths": np.array([4, 1]), "resets": flags["resets"][:STEPS], "reverse": reverse}
@@ -117,9 +127,9 @@ AXES = {"weights": (0, None, None), "data": (None, 1, 0), "both": (0, 1, 0)}
 @pytest.mark.slow
 @over_engines
 @pytest.mark.parametrize("axes", AXES)
-def test_vmap_on_either_side_is_that_of_the_plain_scan(way, axes):
+def test_vmap_on_either_side_is_that_of_the_plain_scan(name, way, axes):
     def all_of(way):
-        loss = Loss("gru-after-double", way)
+        loss = Loss(name, way)
         stack = lambda tree, axis: jax.tree.map(lambda a: jnp.stack([a, 0.5 * a, -a], axis), tree)  # noqa: E731
         args = [
             arg if axis is None else stack(arg, axis)
@@ -401,14 +411,53 @@ def test_a_chunk_is_a_divisor_where_one_is_near(length):
     assert schedule.even(997, 30) == 27  # of 999 steps, two are read twice
 
 
-def chosen(T, B, D, H):
-    return schedule.choose(sc.GRU(H), jax.ShapeDtypeStruct((T, B, D), "float32"), "cpu")
+def chosen(T, B, D, H, cell=sc.GRU):
+    return schedule.choose(cell(H), jax.ShapeDtypeStruct((T, B, D), "float32"), "cpu")
 
 
+@pytest.fixture
+def caches(request, monkeypatch):
+    """A processor with a second cache of so many KiB; None where nothing says so."""
+    monkeypatch.setattr(_cache, "level_2", lambda: request.param and request.param * 1024)
+
+
+large_caches = pytest.mark.parametrize("caches", [1024, 2048, None], indirect=True)
+
+
+@pytest.mark.parametrize("caches", [512, 256], indirect=True)
+@pytest.mark.usefixtures("caches")
+def test_matrices_fall_out_of_small_caches_earlier():
+    assert not chosen(256, 16, 64, 128).project_ahead
+    assert chosen(256, 16, 256, 256).project_ahead
+    assert chosen(256, 16, 256, 256).product == "rows"
+    assert chosen(256, 16, 384, 384).product == "columns"
+    assert chosen(256, 2, 384, 384).product == "rows"
+
+
+@large_caches
+@pytest.mark.usefixtures("caches")
+def test_products_are_joined_where_the_gates_read_their_sum():
+    assert chosen(1000, 8, 16, 32, sc.LSTM).product == "joined"
+    assert chosen(1000, 8, 16, 32, sc.RNN).product == "joined"
+    assert not chosen(1000, 8, 16, 32, sc.LSTM).project_ahead  # though steps are small
+    assert chosen(1000, 8, 16, 32).product == "rows"  # a GRU's gates read both
+    assert chosen(1000, 1, 16, 32, sc.LSTM).product == "rows"  # a row times a matrix
+    assert chosen(20, 8, 16, 32, sc.LSTM).product == "rows"  # joining the weights takes longer
+    assert chosen(1000, 8, 256, 256, sc.LSTM).product == "rows"  # so does one large product
+    assert chosen(1000, 16, 300, 90, sc.LSTM)[1:] == (("drive",), False, True, 1, "rows")
+
+
+@large_caches
+@pytest.mark.usefixtures("caches")
 def test_the_schedule_follows_the_sizes():
-    assert chosen(1000, 1, 32, 64) == (1000, ("slopes",), True, True, 1)  # small steps: one window
+    small_steps = chosen(1000, 1, 32, 64)
+    assert small_steps == (1000, ("slopes",), True, True, 1, "rows")  # one window
     assert not chosen(100, 32, 2, 64).project_ahead  # steps are large enough
     assert chosen(128, 16, 1024, 1024).project_ahead  # one product's weights stay in cache
+    assert chosen(128, 16, 1024, 1024).product == "columns"  # a matrix is too large to be copied
+    assert chosen(128, 16, 512, 512).product == "columns"
+    assert chosen(128, 8, 512, 512).product == "rows"  # the products are smaller
+    assert chosen(128, 16, 512, 384).product == "rows"
     assert chosen(100, 32, 64, 64).keep == ("slopes",)
     assert chosen(24, 128, 64, 64).chunk == 1  # a step's slopes take more than the weights
     assert chosen(24, 64, 300, 64).chunk == 24  # the weights take more
@@ -430,6 +479,7 @@ def test_the_schedule_follows_the_sizes():
             ValueError,
             "keep: expected one of 'drive', 'mixed', 'slopes', got 'gates'",
         ),
+        ({"product": "cols"}, ValueError, "product: expected one of 'rows', 'joined', 'columns'"),
         ({"project_ahead": "yes"}, TypeError, "project_ahead: expected True or False"),
         ({"vmap_sequentially": 1}, TypeError, "vmap_sequentially: expected True or False"),
     ],

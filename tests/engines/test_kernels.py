@@ -308,7 +308,9 @@ def test_a_device_computes_no_float64():
 @pytest.mark.usefixtures("gpu")
 def test_on_a_gpu_the_lean_scan_is_chosen_until_a_kernel_was_measured():
     chosen = sc.select_engine(sc.GRU(64), XS)
-    assert chosen == sc.Deferred(100, (), project_ahead=True, vmap_sequentially=False, unroll=8)
+    assert chosen == sc.Deferred(
+        100, (), project_ahead=True, vmap_sequentially=False, unroll=8, product="rows"
+    )
     long = sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100_000, 16, 64), "float32"))
     assert isinstance(long, sc.Deferred)
     assert long.chunk < 10_000

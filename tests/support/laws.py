@@ -127,6 +127,8 @@ ENGINES = {
     "deferred": sc.Deferred(chunk=3, keep=(), project_ahead=True),  # T = 7: windows overlap
     "keeping": sc.Deferred(T, ("drive", "mixed"), project_ahead=False, vmap_sequentially=False),
     "slopes": sc.Deferred(chunk=3, keep=("slopes",), project_ahead=False),
+    "joined": sc.Deferred(chunk=3, keep=("slopes",), product="joined"),
+    "columns": sc.Deferred(T, ("drive", "mixed"), vmap_sequentially=False, product="columns"),
     "triton": sc.PallasTriton(chunk=3, interpret=True),
     "tpu": sc.PallasTPU("float32", interpret=True),
 }
@@ -206,8 +208,8 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
 
 OWN = ("scan", "associative", "deferred")
 MORE = (
-    ("lstm-bias", "keeping"),
-    ("lstm-bias", "slopes"),
+    ("lstm-bias", "joined"),
+    ("lstm-bias", "columns"),
     ("lstm-bias", "triton"),
     ("function", "chunk3"),
 )  # two leaves

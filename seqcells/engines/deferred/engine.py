@@ -7,12 +7,13 @@ import dataclasses
 from seqcells import _check
 from seqcells._cell import Cell, SplitCell
 from seqcells._flags import Flags
-from seqcells._types import Carry, Inputs, Outputs, Params
+from seqcells._types import Carry, Inputs, Outputs, Params, Shaped
 from seqcells.engines import _platform
 from seqcells.engines._engine import Engine
-from seqcells.engines.deferred import schedule
+from seqcells.engines.deferred import schedule, shapes
 from seqcells.engines.deferred.loops import Residuals, Scans
 from seqcells.engines.deferred.plan import DeferredPlan
+from seqcells.engines.deferred.products import FORMS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +41,10 @@ class Deferred(Engine):
             them. None chooses by size.
         vmap_sequentially: whether a batch of weights is run one after another. None: on a CPU.
         unroll: steps of one loop iteration, at least 1. None: 1 on a CPU, 8 elsewhere.
+        product: how a step multiplies. "rows": its input and its carry, each a row for each
+            sequence; "joined": both at once, where the gates read nothing but their sum; "columns":
+            the transposed weights by the transposed carry, which large matrices are faster by. None
+            chooses by size.
 
     Raises:
         ValueError: on a chunk or an unroll below 1, or another name to keep.
@@ -51,6 +56,7 @@ class Deferred(Engine):
     project_ahead: bool | None = None
     vmap_sequentially: bool | None = None
     unroll: int | None = None
+    product: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("chunk", "unroll"):
@@ -60,6 +66,8 @@ class Deferred(Engine):
             raise TypeError(f"keep: expected a tuple of names, got {self.keep!r}")
         for name in self.keep or ():
             _check.choice("keep", name, Residuals._fields)
+        if self.product is not None:
+            _check.choice("product", self.product, FORMS)
         for name in ("project_ahead", "vmap_sequentially"):
             if getattr(self, name) is not None:
                 _check.flag(name, getattr(self, name))
@@ -68,14 +76,29 @@ class Deferred(Engine):
         """Return why the cell cannot be split, or None."""
         if not isinstance(cell, SplitCell):
             return "it is no SplitCell"
-        return cell.why_not_split() or schedule.why_not(cell, xs)
+        return cell.why_not_split() or shapes.why_not(cell, xs) or self._why_not_product(cell, xs)
+
+    def _why_not_product(self, cell: SplitCell, xs: Shaped) -> str | None:
+        if self.product is None:
+            return None
+        reason = FORMS[self.product].why_not(cell, xs)
+        if reason is None and self.product == "joined":
+            reason = schedule.why_not_joined(self.project_ahead, self.keep)
+        return None if reason is None else f"product={self.product!r}: {reason}"
 
     def resolve(self, cell: Cell, xs: Inputs, flags: Flags) -> DeferredPlan:
         """Choose the options that are None, by the platform and the sizes of cell and xs."""
-        split, platform = schedule.split(cell), _platform.platform(xs)
+        split, platform = shapes.split(cell), _platform.platform(xs)
         named = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         named = {name: value for name, value in named.items() if value is not None}
-        chosen = schedule.choose(split, xs, platform)._replace(**named)
+        chosen = schedule.choose(split, xs, platform)
+        if self.product == "joined":
+            kept = tuple(name for name in chosen.keep if name == "slopes")
+            chosen = chosen._replace(project_ahead=False, keep=kept)
+        chosen = chosen._replace(**named)
+        ruled_out = schedule.why_not_joined(chosen.project_ahead, chosen.keep)
+        if chosen.product == "joined" and ruled_out is not None:
+            chosen = chosen._replace(product="rows")
         return DeferredPlan(
             engine=Deferred(**chosen._asdict()),
             cell=split,

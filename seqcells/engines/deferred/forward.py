@@ -21,12 +21,13 @@ import jax
 import jax.numpy as jnp
 
 from seqcells._cell import SplitCell
-from seqcells._model import known_shapes
 from seqcells._trees import closed_over, silence
-from seqcells._types import Carry, Params, PyTree, TreeDef
-from seqcells.engines.deferred.loops import Loops, Residuals, Steps, one_step
+from seqcells._types import Carry, Mixed, Params, PyTree, TreeDef
+from seqcells.engines.deferred.loops import Loops, Residuals, Step, Steps, one_step
 from seqcells.engines.deferred.primitive import Arrays, Function
-from seqcells.engines.deferred.schedule import Schedule, step_shapes
+from seqcells.engines.deferred.products import FORMS, Rows
+from seqcells.engines.deferred.schedule import Schedule
+from seqcells.engines.deferred.shapes import StepShapes, step_shapes
 from seqcells.engines.deferred.windows import Windows
 
 
@@ -83,7 +84,8 @@ class Forward(Function):
     def __call__(self, *args: jax.Array) -> Arrays:
         """Compute the carries, and the residuals if it has them."""
         p: Problem = jax.tree.unflatten(self.structure, args)
-        inputs, held = (p.xs, p.valid, p.restart), closed_over((p.params, p.fresh))
+        prepared = self.form.prepare(self.cell, p.params, p.xs, p.carry)
+        inputs, held = (p.xs, p.valid, p.restart), closed_over((p.params, p.fresh, prepared))
         if not self.schedule.project_ahead:
             body, unroll = functools.partial(self._step, *held), self.loops.unroll
             outputs = jax.lax.scan(body, p.carry, inputs, reverse=self.reverse, unroll=unroll)[1]
@@ -109,11 +111,12 @@ class Forward(Function):
 
     def saved(self, p: Problem, outputs: Arrays) -> Saved:
         """Give the outputs of `with_residuals` their structure."""
-        step = step_shapes(self.cell, p.xs)
-        one = Steps(
-            known_shapes(self.cell, p.xs.shape[-1]), step.carry, None, step.drive, None, None
-        )
-        shapes = jax.eval_shape(lambda step: one_step(self.cell, step, self.keep), one)
+
+        def run(step: StepShapes) -> tuple[Carry, Residuals]:
+            one = Step(step.carry, None, None, None)
+            return one_step(self.cell, one, lambda _: (step.drive, step.mixed), self.keep)
+
+        shapes = jax.eval_shape(run, step_shapes(self.cell, p.xs))
         carries, residuals = jax.tree.unflatten(jax.tree.structure(shapes), outputs)
         return Saved(p, carries, Residuals() if self.drops_residuals else residuals)
 
@@ -122,10 +125,10 @@ class Forward(Function):
     ) -> tuple[Carry, PyTree]:
         """Run one step; `back(held)` are the parameters and the fresh carry."""
         x, valid, restart = inputs
-        params, fresh = back(held)
-        drive = self.cell.project(params, silence(valid, x))
-        step = Steps(params, carry, fresh, drive, valid, restart)
-        carry, residuals = one_step(self.cell, step, self._kept)
+        params, fresh, prepared = back(held)
+        products = functools.partial(self.form.both, self.cell, params, prepared, silence(valid, x))
+        step = Step(carry, fresh, valid, restart)
+        carry, residuals = one_step(self.cell, step, products, self._kept)
         return carry, (carry, residuals)
 
     def _window(
@@ -133,16 +136,25 @@ class Forward(Function):
     ) -> tuple[Carry, PyTree]:
         """Project the inputs of a window, then run its steps."""
         (xs, valid, restart), live = inputs
-        params, fresh = back(held)
+        params, fresh, prepared = back(held)
         valid, restart = mask_dead(live, xs, valid, restart)
         drive = self.cell.project(params, silence(valid, xs))
-        steps = Steps(params, carry, fresh, drive, valid, restart)
+
+        def mix(params: Params, carry: Carry) -> Mixed:
+            return self.form.mix(self.cell, params, prepared, carry)
+
+        steps = Steps(params, mix, carry, fresh, drive, valid, restart)
         keep = tuple(name for name in self._kept if name != "drive")  # which is here already
         last, (carries, residuals) = self.loops.carries(
             self.cell, steps, reverse=self.reverse, keep=keep
         )
         kept = residuals._replace(drive=drive) if "drive" in self._kept else residuals
         return last, (carries, kept)
+
+    @property
+    def form(self) -> Rows:
+        """The form of the products of a step."""
+        return FORMS[self.schedule.product]
 
     @property
     def _kept(self) -> tuple[str, ...]:

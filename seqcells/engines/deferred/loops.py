@@ -20,20 +20,31 @@ from seqcells._static import Static
 from seqcells._trees import closed_over, select, zeros_like
 from seqcells._types import Carry, Drive, Mixed, Params, PyTree
 from seqcells.engines.deferred import slopes
+from seqcells.engines.deferred.products import MixJvp
 from seqcells.engines.deferred.slopes import Row
 
-MixJvp = Callable[[Carry, Carry], Mixed]  # (carry, its tangent) -> the tangent of `mix`
+Both = Callable[[Carry], tuple[Drive, Mixed]]  # of the old carry, the drive and the mixed
 
 
 class Steps(NamedTuple):
     """The inputs of some steps."""
 
     params: Params
+    mix: Callable[[Params, Carry], Mixed]  # that of the cell, or an equal of it
     carry: Carry  # [*B, ...], before the first step
     fresh: Carry  # [*B, ...], None if there is no restart
     drive: Drive  # [C, *B, ...]
     valid: jax.Array | None  # bool[C, *B]
     restart: jax.Array | None  # bool[C, *B]
+
+
+class Step(NamedTuple):
+    """The inputs of one step, besides its products."""
+
+    carry: Carry  # [*B, ...]
+    fresh: Carry  # [*B, ...], None if there is no restart
+    valid: jax.Array | None  # bool[*B]
+    restart: jax.Array | None  # bool[*B]
 
 
 class Linearization(NamedTuple):
@@ -121,8 +132,10 @@ class Scans(Loops):
         def step(carry: Carry, inputs: PyTree) -> tuple[Carry, tuple[Carry, Residuals]]:
             params, fresh = back(held)
             drive, valid, restart = inputs
-            one = Steps(params, carry, fresh, drive, valid, restart)
-            carry, residuals = one_step(cell, one, keep)
+            one = Step(carry, fresh, valid, restart)
+            carry, residuals = one_step(
+                cell, one, lambda old: (drive, steps.mix(params, old)), keep
+            )
             return carry, (carry, residuals)
 
         inputs = (steps.drive, steps.valid, steps.restart)
@@ -157,22 +170,19 @@ class Scans(Loops):
         return jax.lax.scan(step, tangents.carry, inputs, reverse=reverse, unroll=self.unroll)
 
 
-def one_step(cell: SplitCell, step: Steps, keep: tuple[str, ...]) -> tuple[Carry, Residuals]:
-    """Run one step, whose arrays are [*B, ...], under its flags; return what is named in `keep`."""
+def one_step(
+    cell: SplitCell, step: Step, both: Both, keep: tuple[str, ...]
+) -> tuple[Carry, Residuals]:
+    """Run one step under its flags; return the carry, and what is named in `keep`."""
     old = step.carry if step.restart is None else select(step.restart, step.fresh, step.carry)
-    mixed = cell.mix(step.params, old)
-    new = cell.gate(old, step.drive, mixed)
+    drive, mixed = both(old)
+    new = cell.gate(old, drive, mixed)
     residuals = Residuals(
-        drive=step.drive if "drive" in keep else None,
+        drive=drive if "drive" in keep else None,
         mixed=mixed if "mixed" in keep else None,
-        slopes=slopes.distinct(cell.gate, old, step.drive, mixed) if "slopes" in keep else None,
+        slopes=slopes.distinct(cell.gate, old, drive, mixed) if "slopes" in keep else None,
     )
     return new if step.valid is None else select(step.valid, new, old), residuals
-
-
-def jvp_of_mix(cell: SplitCell, params: Params, carry: Carry, d_carry: Carry) -> Mixed:
-    """Compute the tangent of `mix` for a tangent of the carry."""
-    return jax.jvp(lambda carry: cell.mix(params, carry), (carry,), (d_carry,))[1]
 
 
 def add(terms: list[jax.Array]) -> list[jax.Array]:

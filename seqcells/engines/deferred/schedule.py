@@ -10,14 +10,13 @@ import math
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
-from jax import export
 
-from seqcells._cell import Cell, SplitCell
+from seqcells._cell import SplitCell
 from seqcells._model import known_shapes
-from seqcells._trees import cached_shapes
-from seqcells._types import Carry, Drive, Mixed, Params, PyTree, Shape, Shaped
-from seqcells.engines.deferred import slopes
+from seqcells._types import PyTree, Shaped
+from seqcells.engines.deferred import _cache
+from seqcells.engines.deferred.products import FORMS
+from seqcells.engines.deferred.shapes import StepShapes, slope_shapes, step_shapes
 
 WINDOW_BYTES = 2**20  # of slopes: what a window reads and writes stays in cache
 WINDOW_ROWS = 256  # of a product: with fewer, adding to a weight's gradient takes longer than it
@@ -27,18 +26,26 @@ KEPT_BYTES = 24 * 2**20  # above about 32 MiB in all, memory is mapped anew at e
 KEPT_ROWS = 8  # below, a step's product is slower than its share of one product for many steps
 KEPT_SIZE = 256  # length of a sum: from here on, recomputing it costs more than storing it
 AHEAD_ENTRIES = 256  # of a step's carry: with fewer, two products a step take longer than sums
-AHEAD_BYTES = 9 * 2**20  # of weights: more fall out of cache if every step reads them all
+JOINED_BYTES = 2**20  # of weights: with more, two products are faster than one of twice the sum
+JOINED_ROWS = 512  # in all steps: with fewer, joining the weights takes longer than it saves
 DEVICE_BYTES = 64 * 2**20  # of a window on a device: products are large, and memory is bounded
 UNROLL = 8  # steps of a loop iteration on a device: they launch fewer kernels, as one graph
 TRANSPOSED_ROWS = 2  # pretransposing is 5 to 45 % faster; one row is no matrix product: 8x slower
 
 
-class StepShapes(NamedTuple):
-    """The shapes of a step's carry, drive and recurrent product."""
+class Machine(NamedTuple):
+    """Sizes from which a CPU is faster in another way, in bytes."""
 
-    carry: Carry
-    drive: Drive
-    mixed: Mixed
+    ahead: int  # of all weights: a step reads one matrix if inputs are projected ahead
+    columns: int  # of the recurrent matrix: it is not copied if the product is one of columns
+    columns_rows: int  # of the same times the rows: with fewer rows, it must be larger
+
+
+# Measured on an EPYC (Zen 4, 1 MiB of second cache a core); on one with AVX2 and 512 KiB, where
+# matrices fall out of the caches earlier.
+LARGE_CACHES = Machine(ahead=8 * 2**20, columns=3 * 2**20, columns_rows=48 * 2**20)
+SMALL_CACHES = Machine(ahead=2**19, columns=2**20, columns_rows=4 * 2**20)
+SMALL_LEVEL_2 = 2**19
 
 
 class Schedule(NamedTuple):
@@ -49,27 +56,7 @@ class Schedule(NamedTuple):
     project_ahead: bool
     vmap_sequentially: bool
     unroll: int
-
-
-def split(cell: Cell) -> SplitCell:
-    """Return the cell, or raise a TypeError if it is not a `SplitCell`."""
-    if not isinstance(cell, SplitCell):
-        raise TypeError(f"cell: expected a SplitCell, got {cell}; use engine=Scan()")
-    return cell
-
-
-def step_shapes(cell: SplitCell, xs: Shaped) -> StepShapes:
-    """Return the shapes of one step for inputs [T, *B, D] or their shape."""
-    return _step_shapes(cell, xs.shape[1:], xs.dtype)
-
-
-def why_not(cell: SplitCell, xs: Shaped) -> str | None:
-    """Return why the derivative of a step is not a table of slopes, or None."""
-    if not hasattr(xs, "shape") or cell.x_ndim != 1:
-        return "its inputs are not one array [T, *B, D]"
-    if any(map(export.is_symbolic_dim, xs.shape)):
-        return "it plans by the sizes of xs, and some are symbolic"
-    return _why_not(cell, xs.shape[1:], xs.dtype)
+    product: str
 
 
 def choose(cell: SplitCell, xs: Shaped, platform: str) -> Schedule:
@@ -86,18 +73,24 @@ def for_device(cell: SplitCell, xs: Shaped) -> Schedule:
         project_ahead=True,
         vmap_sequentially=False,
         unroll=UNROLL,
+        product="rows",
     )
+
+
+def machine() -> Machine:
+    """Return the sizes for this processor."""
+    return SMALL_CACHES if (_cache.level_2() or math.inf) <= SMALL_LEVEL_2 else LARGE_CACHES
 
 
 def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
     length, rows, input_size = xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1]
-    step = step_shapes(cell, xs)
+    step, sizes = step_shapes(cell, xs), machine()
     carry_size = max(leaf.size for leaf in jax.tree.leaves(step.carry))
-    slope_bytes = _bytes(step.carry) + _bytes(_slope_shapes(cell, xs.shape[1:], xs.dtype))
+    slope_bytes = _bytes(step.carry) + _bytes(slope_shapes(cell, xs))
     fits = length * slope_bytes <= KEPT_BYTES
     sums = {"drive": input_size, "mixed": carry_size // max(rows, 1)}
     large = tuple(name for name in sums if rows >= KEPT_ROWS and sums[name] >= KEPT_SIZE)
-    small = carry_size <= AHEAD_ENTRIES and fits
+    keep = ("slopes",) if fits else large
     weight_bytes = _bytes(known_shapes(cell, input_size))
     if fits and carry_size >= SINGLE_ENTRIES and slope_bytes >= weight_bytes:
         chunk = 1
@@ -105,13 +98,43 @@ def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
         chunk = length
     else:
         chunk = max(WINDOW_BYTES // max(slope_bytes, 1), WINDOW_ROWS // max(rows, 1), 1)
+    ahead, product = weight_bytes >= sizes.ahead, "rows"
+    if (
+        weight_bytes <= JOINED_BYTES
+        and length * rows >= JOINED_ROWS
+        and rows > 1
+        and why_not_joined(ahead, keep) is None
+        and FORMS["joined"].why_not(cell, xs) is None
+    ):
+        product = "joined"
+    elif FORMS["columns"].why_not(cell, xs) is None:
+        matrix = _matrix_bytes(step)
+        if sizes.columns <= matrix and sizes.columns_rows <= matrix * rows:
+            product = "columns"
+    small = carry_size <= AHEAD_ENTRIES and fits and product != "joined"
     return Schedule(
         chunk=even(length, chunk),
-        keep=("slopes",) if fits else large,
-        project_ahead=small or weight_bytes >= AHEAD_BYTES,
+        keep=keep,
+        project_ahead=small or ahead,
         vmap_sequentially=True,
         unroll=1,
+        product=product,
     )
+
+
+def why_not_joined(project_ahead: bool | None, keep: tuple[str, ...] | None) -> str | None:
+    """Return why these options do not go with joined products, or None."""
+    if project_ahead:
+        return "inputs that are projected ahead are not joined with the carry"
+    if {"drive", "mixed"} & set(keep or ()):
+        return "of joined products there is neither drive nor mixed to keep"
+    return None
+
+
+def _matrix_bytes(step: StepShapes) -> int:
+    """Return the size of a matrix that multiplies the first leaf of the carry, for all of mixed."""
+    h, mixed = jax.tree.leaves(step.carry)[0], jax.tree.leaves(step.mixed)
+    return h.shape[-1] * sum(leaf.shape[-1] for leaf in mixed) * h.dtype.itemsize
 
 
 def worth_pretransposing(xs: Shaped) -> bool:
@@ -129,33 +152,3 @@ def even(length: int, chunk: int) -> int:
 
 def _bytes(tree: PyTree) -> int:
     return sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
-
-
-@cached_shapes(maxsize=256)
-def _step_shapes(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> StepShapes:
-    x = jax.ShapeDtypeStruct(shape, dtype)
-
-    def step(params: Params, x: jax.Array) -> StepShapes:
-        resolved = cell.resolve(x)
-        carry = resolved.init_carry(x, params)
-        return StepShapes(carry, resolved.project(params, x), resolved.mix(params, carry))
-
-    return jax.eval_shape(step, known_shapes(cell, shape[-1]), x)
-
-
-@cached_shapes(maxsize=256)
-def _slope_shapes(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> list[slopes.Row]:
-    step = _step_shapes(cell, shape, dtype)
-    return jax.eval_shape(lambda step: slopes.distinct(cell.gate, *step), step)
-
-
-@cached_shapes(maxsize=256)
-def _why_not(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> str | None:
-    step = _step_shapes(cell, shape, dtype)
-    if not all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in jax.tree.leaves(step)):
-        return "its carry or its gates are not real numbers"
-    try:
-        slopes.dependence(cell.gate, *step)
-    except slopes.NotElementwiseError as error:
-        return f"its gate is not elementwise: it has {error}"
-    return None

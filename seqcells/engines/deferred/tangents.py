@@ -38,9 +38,9 @@ through the other, and N_t has its slope by that::
 
     h'_t = N_t h'_t + H_t h'_{t-1} + M_t (dmix/dh)_t h'_{t-1} + a_t      leaf after leaf
 
-JAX derives the transpose from the tangent, by `jax.linear_transpose`. `PretransposedMixJvp` is an
-equal of `mix_jvp` whose transpose multiplies by matrices that were transposed before the loop. The
-names of the equations in this file and in `loops`:
+JAX derives the transpose from the tangent, by `jax.linear_transpose`. `products` has equals of
+`mix_jvp` whose transpose multiplies by matrices that were transposed before the loop. The names of
+the equations in this file and in `loops`:
 
 ================================  ================================================================
 h_t                               `forward.Forward`, by `one_step`
@@ -64,7 +64,6 @@ goes to the fresh carry there. At padding, h_t is h_{t-1}, h'_t is h'_{t-1}, and
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -72,21 +71,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from seqcells._cell import SplitCell
 from seqcells._trees import closed_over, select, silence, zeros_like
-from seqcells._types import Carry, Mixed, Params, PyTree, TreeDef
+from seqcells._types import Carry, PyTree, TreeDef
 from seqcells.engines.deferred import slopes
 from seqcells.engines.deferred.forward import Forward, Problem, Saved, mask_dead
 from seqcells.engines.deferred.loops import (
     Linearization,
-    MixJvp,
     Residuals,
     Tangents,
     add,
-    jvp_of_mix,
 )
 from seqcells.engines.deferred.primitive import Arrays, Function, Marks, Operation
-from seqcells.engines.deferred.schedule import step_shapes
 from seqcells.engines.deferred.slopes import Row
 from seqcells.engines.deferred.windows import Windows
 
@@ -172,7 +167,7 @@ class WindowJvp(Function):
         d = _unflatten_tangents(p, self.perturbed, args[-linear:])
         part = self._read(f.windows(p), start, live, saved)
         drive_tangents, slopes_by = self._linearize(p, d, part)
-        mix_jvp = self._mix_jvp(p, transposed)
+        mix_jvp = f.form.mix_jvp(f.cell, p.params, transposed)
         linearization = Linearization(
             p.params, part.old, mix_jvp, *slopes_by, part.valid, part.restart
         )
@@ -194,24 +189,6 @@ class WindowJvp(Function):
             fresh = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), p.fresh, old)
             old = select(restart, fresh, old)
         return Window(silence(valid, xs), valid, restart, old, residuals)
-
-    def _mix_jvp(self, p: Problem, transposed: Params) -> MixJvp:
-        """Return the function that computes (dmix/dh) h' in each step."""
-        cell = self.forward.cell
-        if transposed is None:
-            return functools.partial(jvp_of_mix, cell, p.params)
-        mixed = jax.tree.structure(step_shapes(cell, p.xs).mixed)
-
-        def pretransposed(carry: Carry, d_carry: Carry) -> Mixed:
-            args, structure = jax.tree.flatten((p.params, transposed, carry, d_carry))
-            operation = Operation(
-                PretransposedMixJvp(cell, structure),
-                nonlinear=len(args) - len(jax.tree.leaves(d_carry)),
-                weights=2 * len(jax.tree.leaves(transposed)),
-            )
-            return jax.tree.unflatten(mixed, operation(*args))
-
-        return pretransposed
 
     def _linearize(
         self, p: Problem, d: Problem, part: Window
@@ -249,31 +226,6 @@ class WindowJvp(Function):
         if self.forward.join_batch:
             result = jax.tree.map(lambda a: a.reshape(*lead, *a.shape[1:]), result)
         return result
-
-
-@dataclasses.dataclass(frozen=True)
-class PretransposedMixJvp(Function):
-    """The tangent of `mix`, a function of (params, each transposed, carry, tangent of the carry).
-
-    On a CPU a product with a matrix is faster than one with its transpose. The transpose of this
-    function multiplies by matrices that were transposed before the loop.
-    """
-
-    cell: SplitCell
-    structure: TreeDef  # of (params, params, carry, tangent)
-    for_transpose: bool = False
-
-    def __call__(self, *args: jax.Array) -> Arrays:
-        """Compute the tangent of `mix`."""
-        params, transposed, carry, d_carry = jax.tree.unflatten(self.structure, args)
-        if self.for_transpose:  # the barrier keeps XLA from hoisting the line below
-            transposed, carry = jax.lax.optimization_barrier((transposed, carry))
-            params = jax.tree.map(jnp.transpose, transposed)
-        return tuple(jax.tree.leaves(jvp_of_mix(self.cell, params, carry, d_carry)))
-
-    def pretranspose(self) -> Function:
-        """Return the function of transposed matrices, whose transpose reads them as they are."""
-        return dataclasses.replace(self, for_transpose=True)
 
 
 def _unflatten_tangents(p: Problem, perturbed: Marks, tangents: Arrays) -> Problem:

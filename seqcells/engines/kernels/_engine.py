@@ -16,9 +16,9 @@ from seqcells._linear import wide
 from seqcells._types import Carry, Inputs, Outputs, Params
 from seqcells.engines import _platform
 from seqcells.engines._engine import Engine
-from seqcells.engines.deferred import schedule
+from seqcells.engines.deferred import products, schedule, shapes
 from seqcells.engines.deferred.plan import DeferredPlan
-from seqcells.engines.deferred.schedule import StepShapes
+from seqcells.engines.deferred.shapes import StepShapes
 from seqcells.engines.kernels import _products
 from seqcells.engines.kernels._loops import Kernels
 
@@ -51,12 +51,12 @@ class KernelEngine(Engine):
         if not self.interpret and where != self.PLATFORM:
             return f"it is for a {self.PLATFORM.upper()}, and this runs on a {where.upper()}"
         reason = None if self.interpret else self.why_not_device()
-        reason = reason or _products.why_not(cell)
+        reason = reason or products.why_not_declared(cell)
         if reason is not None or not isinstance(cell, SplitCell):
             return reason
         return (
             cell.why_not_split()
-            or schedule.why_not(cell, xs)
+            or shapes.why_not(cell, xs)
             or self._why_not_arrays(cell, xs)
             or self._why_too_large(cell, xs)
         )
@@ -78,7 +78,7 @@ class KernelEngine(Engine):
 
     def _why_too_large(self, cell: SplitCell, xs: Inputs) -> str | None:
         """Return why the cell's matrices do not fit, or None."""
-        step, precision = schedule.step_shapes(cell, xs), self._precision(cell, xs)
+        step, precision = shapes.step_shapes(cell, xs), self._precision(cell, xs)
         width, needed, most = self.room(step, precision)
         if needed <= most:
             return None
@@ -105,7 +105,7 @@ class KernelEngine(Engine):
 
     def resolve(self, cell: Cell, xs: Inputs, flags: Flags) -> DeferredPlan:
         """Choose the options that are None."""
-        split = schedule.split(cell)
+        split = shapes.split(cell)
         chosen, precision = schedule.for_device(split, xs), self._precision(cell, xs)
         chosen = chosen._replace(chunk=self.chunk or chosen.chunk)
         return DeferredPlan(

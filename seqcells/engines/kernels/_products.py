@@ -7,9 +7,10 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqcells._cell import Cell, Params, SplitCell
+from seqcells._cell import Params, SplitCell
 from seqcells._linear import of_all_gates
-from seqcells.engines.deferred.schedule import StepShapes
+from seqcells.engines.deferred import products
+from seqcells.engines.deferred.shapes import StepShapes
 
 
 class Product(NamedTuple):
@@ -19,22 +20,9 @@ class Product(NamedTuple):
     c: jax.Array | None  # [G, H]
 
 
-def why_not(cell: Cell) -> str | None:
-    """Return why the product of a cell is not known, or None.
-
-    A class must declare its product itself: a subclass may compute another one.
-    """
-    if isinstance(cell, SplitCell) and vars(type(cell)).get("RECURRENT_WEIGHTS") is not None:
-        return None
-    return f"its class {type(cell).__name__} declares no RECURRENT_WEIGHTS"
-
-
 def product(cell: SplitCell, params: Params, dtype: jnp.dtype) -> Product:
     """Return the matrices gate by gate, in the dtype of the carry, as `mix` multiplies them."""
-    if cell.RECURRENT_WEIGHTS is None:
-        raise TypeError(f"cell: expected recurrent weights, got none; {why_not(cell)}")
-    w_name, b_name = cell.RECURRENT_WEIGHTS
-    w, b = getattr(params, w_name), None if b_name is None else getattr(params, b_name)
+    w, b = products.declared(params, cell.RECURRENT_WEIGHTS)
     size = w.shape[0]
     gates = w.shape[1] // size
     u = jnp.moveaxis(w.reshape(size, gates, size), 1, 0).astype(dtype)

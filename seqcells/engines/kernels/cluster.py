@@ -14,7 +14,7 @@ from seqcells._cell import Cell
 from seqcells._flags import Flags
 from seqcells._types import Inputs
 from seqcells.engines._platform import varying
-from seqcells.engines.deferred.schedule import StepShapes
+from seqcells.engines.deferred.shapes import StepShapes
 from seqcells.engines.kernels import _blocks, _nvidia, _products
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._cuda import Kernel, Layout, padded_units, write

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
 from seqcells._types import PyTree, Shape
-from seqcells.engines.deferred.schedule import StepShapes
+from seqcells.engines.deferred.shapes import StepShapes
 from seqcells.engines.kernels import _blocks, _products, _time_loop
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._engine import LEAST_EXACT, KernelEngine, default_precision

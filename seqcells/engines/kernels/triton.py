@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.experimental import pallas as pl
 
-from seqcells.engines.deferred.schedule import StepShapes
+from seqcells.engines.deferred.shapes import StepShapes
 from seqcells.engines.kernels import _blocks, _nvidia, _products, _time_loop
 from seqcells.engines.kernels._blocks import Blocks, Sizes
 from seqcells.engines.kernels._engine import LEAST_EXACT, KernelEngine, default_precision
