@@ -19,7 +19,7 @@ from seqcells._rollouts import Replay, check_replay
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
 from seqcells._unroll import trajectory, unroll
 from seqcells.engines import ENGINES, Scan
-from seqcells.engines.deferred import slopes
+from seqcells.engines.deferred import products, slopes
 
 __all__ = ["LAWS", "Finding", "Replay", "Report", "check", "check_replay", "checked"]
 
@@ -280,12 +280,23 @@ def split(s: Sample) -> None:
         mixed = cell.mix(s.params, s.carry)
         slopes.dependence(cell.gate, s.carry, drive, mixed)  # raises unless it is elementwise
         got = cell.gate(s.carry, drive, mixed)
+        _products(s, cell)
     elif isinstance(cell, LinearCell):
         a, b = cell.coefficients(s.params, drive, None)
         got = jax.tree.map(jnp.add, cell.times(a, s.carry), b)
     else:
         raise _Skipped("neither a SplitCell that can be split nor a LinearCell")
     _same("recur", got, cell.recur(s.params, s.carry, drive))
+
+
+def _products(s: Sample, cell: SplitCell) -> None:
+    """The products that a class declares are those of its methods."""
+    expected, x = cell.step(s.params, s.carry, s.xs[0])[0], s.xs[0]
+    for name, form in products.FORMS.items():
+        if form.why_not(cell, s.xs) is None:
+            prepared = form.prepare(cell, s.params, x, s.carry)
+            new = cell.gate(s.carry, *form.both(cell, s.params, prepared, x, s.carry))
+            _same(f"INPUT_WEIGHTS or RECURRENT_WEIGHTS, {name} products", new, expected)
 
 
 LAWS: dict[str, Callable[[Sample], None]] = {

@@ -7,6 +7,7 @@ faster of two cells if it has both. A new contestant is a new subclass of `Peer`
 from __future__ import annotations
 
 import abc
+import functools
 import importlib
 import os
 from collections.abc import Callable
@@ -54,6 +55,7 @@ class Peer(abc.ABC):
         time_axis: the axis of time in its inputs and outputs.
         own_params: whether its parameters are those of seqcells; its gradients are then compared
             with ours.
+        unroll: steps of one iteration of its loop, where it has that option.
     """
 
     name: ClassVar[str]
@@ -64,6 +66,7 @@ class Peer(abc.ABC):
     lighter: ClassVar[dict[str, str]] = {}
     time_axis: ClassVar[int] = 0
     own_params: ClassVar[bool] = False
+    unroll: ClassVar[int] = 1
 
     def load(self) -> ModuleType:
         """Import the framework."""
@@ -101,6 +104,17 @@ class Seqcells(Peer):
         return Built(lambda params, xs: sc.unroll(twin, params, xs)[1], params)
 
 
+class Split(Seqcells):
+    """The same with the batch split over the cores, which are JAX's devices here."""
+
+    name = "seqcells-cores"
+
+    def program(self, built: Built, what: What, xs: Inputs) -> Program:
+        """Build what is timed."""
+        with jax.set_mesh(sc.cores(machine.cores())):
+            return super().program(built, what, xs)
+
+
 class Naive(Peer):
     """A scan written by hand."""
 
@@ -110,8 +124,49 @@ class Naive(Peer):
 
     def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
         """Build its model with the weights of the twin."""
-        kind = type(twin).__name__
-        return Built(lambda params, xs: naive.unroll(kind, params, xs), params)
+        return Built(functools.partial(self.run, type(twin).__name__), params)
+
+    def run(self, kind: str, params: Params, xs: Inputs) -> jax.Array:
+        """Compute ys [T, B, H]."""
+        return naive.unroll(kind, params, xs, steps=self.unroll)
+
+
+class NaiveUnrolled(Naive):
+    """A scan written by hand, 8 steps an iteration."""
+
+    name = "naive-unroll"
+    unroll = 8
+
+
+class NaiveRemat(Naive):
+    """A scan written by hand whose backward pass computes each step again, from its carry."""
+
+    name = "naive-remat"
+
+    def run(self, kind: str, params: Params, xs: Inputs) -> jax.Array:
+        """Compute ys [T, B, H]."""
+        return naive.unroll(kind, params, xs, remat=True)
+
+
+class NaiveColumns(Naive):
+    """A scan written by hand over [H, B], by weights that are transposed once."""
+
+    name = "naive-columns"
+
+    def run(self, kind: str, params: Params, xs: Inputs) -> jax.Array:
+        """Compute ys [T, B, H]."""
+        return naive.unroll(kind, params, xs, naive.columns)
+
+
+class NaiveJoined(Naive):
+    """A scan written by hand with one product of input and carry."""
+
+    name = "naive-joined"
+    cells: ClassVar[Cells] = {name: CELLS[name] for name in ("RNN", "LSTM")}
+
+    def run(self, kind: str, params: Params, xs: Inputs) -> jax.Array:
+        """Compute ys [T, B, H]."""
+        return naive.unroll(kind, params, xs, naive.joined)
 
 
 class Linen(Peer):
@@ -129,7 +184,15 @@ class Linen(Peer):
         linen = self.load()
         cell = getattr(linen, self.names[type(twin).__name__])(shape.H)
         variables = interop.linen.dump(sc.Recurrent(twin), params)
-        return Built(linen.RNN(cell, time_major=True).apply, jax.tree.map(jnp.asarray, variables))
+        net = linen.RNN(cell, time_major=True, unroll=self.unroll)
+        return Built(net.apply, jax.tree.map(jnp.asarray, variables))
+
+
+class LinenUnrolled(Linen):
+    """flax.linen.RNN with unroll=8."""
+
+    name = "linen-unroll"
+    unroll = 8
 
 
 class NNX(Peer):
@@ -146,7 +209,15 @@ class NNX(Peer):
         nnx = self.load()
         rngs, name = nnx.Rngs(0), Linen.names[type(twin).__name__]
         cell = getattr(nnx, name)(shape.D, shape.H, rngs=rngs)
-        return split_nnx(nnx.RNN(cell, time_major=True, rngs=rngs), twin, params)
+        net = nnx.RNN(cell, time_major=True, unroll=self.unroll, rngs=rngs)
+        return split_nnx(net, twin, params)
+
+
+class NNXUnrolled(NNX):
+    """flax.nnx.RNN with unroll=8."""
+
+    name = "nnx-unroll"
+    unroll = 8
 
 
 def split_nnx(net: Callable, twin: sc.Cell, params: Params) -> Built:
@@ -188,10 +259,18 @@ class Haiku(Peer):
 
         def net(xs: Inputs) -> jax.Array:
             core = make(shape.H)
-            return hk.dynamic_unroll(core, xs, core.initial_state(xs.shape[1]))[0]
+            start = core.initial_state(xs.shape[1])
+            return hk.dynamic_unroll(core, xs, start, unroll=self.unroll)[0]
 
         arrays = jax.tree.map(jnp.asarray, interop.haiku.dump(twin, params))
         return Built(hk.without_apply_rng(hk.transform(net)).apply, arrays)
+
+
+class HaikuUnrolled(Haiku):
+    """hk.dynamic_unroll with unroll=8."""
+
+    name = "haiku-unroll"
+    unroll = 8
 
 
 class Equinox(Peer):
@@ -222,9 +301,17 @@ class Equinox(Peer):
                 carry = cell(x, carry)
                 return carry, carry[0] if pair else carry
 
-            return jax.lax.scan(step, (zeros, zeros) if pair else zeros, xs)[1]
+            start = (zeros, zeros) if pair else zeros
+            return jax.lax.scan(step, start, xs, unroll=self.unroll)[1]
 
         return Built(jax.vmap(one, in_axes=(None, 1), out_axes=1), weights)
+
+
+class EquinoxUnrolled(Equinox):
+    """The same with unroll=8."""
+
+    name = "equinox-unroll"
+    unroll = 8
 
 
 class Keras(Peer):
@@ -312,8 +399,9 @@ def find_peers(base: type[Peer]) -> dict[str, Peer]:
 
 
 OURS = Seqcells()
-PEERS = {name: peer for name, peer in find_peers(Peer).items() if name != OURS.name}
-COLOURS = {peer.name: peer.colour for peer in (OURS, *PEERS.values())}
+SPLIT = Split()
+PEERS = {name: peer for name, peer in find_peers(Peer).items() if not isinstance(peer, Seqcells)}
+COLOURS = {peer.name: peer.colour for peer in (OURS, SPLIT, *PEERS.values())}
 
 if TYPE_CHECKING:
     PeerName = str

@@ -5,7 +5,8 @@ Parameters are the fields of seqcells' own NamedTuples, in the same order.
 
 from __future__ import annotations
 
-import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -13,20 +14,19 @@ import jax.numpy as jnp
 from benchmarks.harness.problem import Params
 
 Pair = tuple[jax.Array, jax.Array]
+Products = Callable[[jax.Array, jax.Array], Pair]  # (x, h) -> of the input, and of h
 
 
-def rnn(params: Params, h: jax.Array, x: jax.Array) -> Pair:
+def rnn(products: Products, h: jax.Array, x: jax.Array, axis: int = -1) -> Pair:
     """Take a step of an RNN; returns the carry and the output."""
-    w, u, b = params
-    h = jnp.tanh(x @ w + h @ u + b)
+    of_x, of_h = products(x, h)
+    h = jnp.tanh(of_x + of_h)
     return h, h
 
 
-def gru(params: Params, h: jax.Array, x: jax.Array) -> Pair:
+def gru(products: Products, h: jax.Array, x: jax.Array, axis: int = -1) -> Pair:
     """Take a step of a GRU that resets after the product; z is the fraction that is written."""
-    w, u, b, c = params
-    x_r, x_z, x_n = jnp.split(x @ w + b, 3, axis=-1)
-    h_r, h_z, h_n = jnp.split(h @ u + c, 3, axis=-1)
+    (x_r, x_z, x_n), (h_r, h_z, h_n) = (jnp.split(a, 3, axis) for a in products(x, h))
     r = jax.nn.sigmoid(x_r + h_r)
     z = jax.nn.sigmoid(x_z + h_z)
     n = jnp.tanh(x_n + r * h_n)
@@ -34,21 +34,68 @@ def gru(params: Params, h: jax.Array, x: jax.Array) -> Pair:
     return h, h
 
 
-def lstm(params: Params, carry: Pair, x: jax.Array) -> tuple[Pair, jax.Array]:
+def lstm(products: Products, carry: Pair, x: jax.Array, axis: int = -1) -> tuple[Pair, jax.Array]:
     """Take a step of an LSTM without peepholes."""
-    w, u, b, _ = params
     h, c = carry
-    i, f, g, o = jnp.split(x @ w + h @ u + b, 4, axis=-1)
+    of_x, of_h = products(x, h)
+    i, f, g, o = jnp.split(of_x + of_h, 4, axis)
     c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
     h = jax.nn.sigmoid(o) * jnp.tanh(c)
     return (h, c), h
 
 
-STEPS = {"RNN": rnn, "GRU": gru, "LSTM": lstm}
+STEPS: dict[str, Callable[..., Any]] = {"RNN": rnn, "GRU": gru, "LSTM": lstm}
 
 
-def unroll(kind: str, params: Params, xs: jax.Array) -> jax.Array:
-    """Run a cell over xs [T, B, D]; returns ys [T, B, H]."""
-    zeros = jnp.zeros((xs.shape[1], params[1].shape[0]), xs.dtype)
-    carry = (zeros, zeros) if kind == "LSTM" else zeros
-    return jax.lax.scan(functools.partial(STEPS[kind], params), carry, xs)[1]
+def rows(params: Params) -> Products:
+    """Return the products of x [B, D] and h [B, H]."""
+    w, u, b, *rest = params
+    c = rest[0] if rest else None
+    return lambda x, h: (x @ w + b, h @ u if c is None else h @ u + c)
+
+
+def columns(params: Params) -> Products:
+    """Return the products of x [D, B] and h [H, B], by matrices that are transposed once."""
+    w, u, b, *rest = params
+    w, u, c = w.T, u.T, rest[0] if rest else None
+    return lambda x, h: (w @ x + b[:, None], u @ h if c is None else u @ h + c[:, None])
+
+
+def joined(params: Params) -> Products:
+    """Return one product of (x, h), and nothing; for gates that read the sum alone."""
+    w, u, b = params[:3]
+    both = jnp.concatenate([w, u])
+    return lambda x, h: (jnp.concatenate([x, h], axis=-1) @ both + b, jnp.zeros(()))
+
+
+def unroll(
+    kind: str,
+    params: Params,
+    xs: jax.Array,
+    products: Callable[[Params], Products] = rows,
+    *,
+    steps: int = 1,
+    remat: bool = False,
+) -> jax.Array:
+    """Run a cell over xs [T, B, D]; returns ys [T, B, H].
+
+    Args:
+        kind: "RNN", "GRU" or "LSTM".
+        params: its weights.
+        xs: the inputs.
+        products: `rows`, `columns` or `joined`.
+        steps: steps of one iteration of the loop.
+        remat: whether the backward pass computes each step again, from its carry.
+    """
+    turned = products is columns
+    multiply, axis = products(params), 0 if turned else -1
+    xs = jnp.swapaxes(xs, 1, 2) if turned else xs
+    size = xs.shape[2 if turned else 1], params[1].shape[0]
+    zeros = jnp.zeros(size[::-1] if turned else size, xs.dtype)
+
+    def step(carry: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+        return STEPS[kind](multiply, carry, x, axis)
+
+    body = jax.checkpoint(step, prevent_cse=False) if remat else step
+    ys = jax.lax.scan(body, (zeros, zeros) if kind == "LSTM" else zeros, xs, unroll=steps)[1]
+    return jnp.swapaxes(ys, 1, 2) if turned else ys

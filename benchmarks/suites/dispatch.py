@@ -56,10 +56,12 @@ def by_hand(params: Params, xs: jax.Array, flags: Flags) -> jax.Array:
     if "lengths" in flags:
         valid = jnp.arange(len(xs))[:, None] < flags["lengths"]
 
+    products = naive.rows(params)
+
     def step(h: jax.Array, inputs: tuple[Any, ...]) -> tuple[jax.Array, jax.Array]:
         x, valid, reset = inputs
         h = h if reset is None else jnp.where(reset[:, None], fresh, h)
-        new, y = naive.gru(params, h, x)
+        new, y = naive.gru(products, h, x)
         if valid is None:
             return new, y
         return jnp.where(valid[:, None], new, h), jnp.where(valid[:, None], y, 0)

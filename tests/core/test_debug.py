@@ -132,6 +132,28 @@ def test_a_broken_law_is_found(law, cell):
     assert found.detail
 
 
+def doubled(self, params, x):
+    return sc.LSTM.project(self, params, 2 * x)
+
+
+def halved(self, params, carry):
+    return sc.GRU.mix(self, params, carry / 2)
+
+
+@pytest.mark.parametrize(
+    ("base", "wrong", "own"),
+    [
+        (sc.LSTM, "INPUT_WEIGHTS", {"project": doubled, "RECURRENT_WEIGHTS": ("w_hh", None)}),
+        (sc.GRU, "RECURRENT_WEIGHTS", {"mix": halved}),
+    ],
+)
+def test_declared_weights_by_which_a_cell_does_not_multiply_are_found(base, wrong, own):
+    for holds, declared in ((True, {}), (False, {wrong: getattr(base, wrong)})):
+        (found,) = debug.check(type("Own", (base,), own | declared)(H), laws=["split"]).findings
+        assert found.holds is holds
+        assert holds or "WEIGHTS" in found.detail
+
+
 def test_a_law_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match=r"laws: .*'padding'.*'gravity'"):
         debug.check(sc.GRU(H), laws=["gravity"])

@@ -1,6 +1,7 @@
 """`Deferred`: its derivative in every form, its schedule, and what it refuses."""
 
 import dataclasses
+import functools
 import re
 
 import jax
@@ -445,6 +446,27 @@ def test_products_are_joined_where_the_gates_read_their_sum():
     assert chosen(20, 8, 16, 32, sc.LSTM).product == "rows"  # joining the weights takes longer
     assert chosen(1000, 8, 256, 256, sc.LSTM).product == "rows"  # so does one large product
     assert chosen(1000, 16, 300, 90, sc.LSTM)[1:] == (("drive",), False, True, 1, "rows")
+
+
+def test_an_option_that_is_named_comes_before_joined_products():
+    xs = jax.ShapeDtypeStruct((1000, 8, 16), "float32")
+    select = functools.partial(sc.select_engine, sc.LSTM(32), xs)
+    assert select().product == "joined"
+    for named in ({"keep": ("drive",)}, {"keep": ("mixed", "slopes")}, {"project_ahead": True}):
+        assert select(engine=sc.Deferred(**named)).product == "rows"
+        with pytest.raises(ValueError, match="product='joined': "):
+            select(engine=sc.Deferred(product="joined", **named))
+    of_many = jax.ShapeDtypeStruct((2000, 32, 512), "float32")  # drives would be kept
+    own = sc.select_engine(sc.LSTM(64), of_many, engine=sc.Deferred(product="joined"))
+    assert (own.product, own.keep, own.project_ahead) == ("joined", (), False)
+    product = {"INPUT_WEIGHTS": ("w_ih", "b"), "RECURRENT_WEIGHTS": ("w_hh", None)}
+    apart = type("Apart", (sc.RNN,), {"gate": lambda self, h, d, m: jnp.tanh(d) + m} | product)
+    rows = (sc.GRU(3), "declares no INPUT_WEIGHTS"), (apart(3), "more than the sum")
+    for cell, reason in (*rows, (sc.LayerNorm(sc.LSTM(3)), "LayerNorm declares no INPUT_WEIGHTS")):
+        with pytest.raises(ValueError, match=reason):
+            sc.select_engine(cell, xs, engine=sc.Deferred(product="joined"))
+    with pytest.raises(ValueError, match="LayerNorm declares no RECURRENT_WEIGHTS"):
+        sc.select_engine(sc.LayerNorm(sc.LSTM(3)), xs, engine=sc.Deferred(product="columns"))
 
 
 @large_caches

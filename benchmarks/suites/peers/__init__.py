@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import itertools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Annotated, get_args
 
 from rich.console import Console
 from tyro.conf import arg
 
-from benchmarks.harness import benchmark, pages
+from benchmarks.harness import benchmark, machine, pages
 from benchmarks.harness.benchmark import Benchmark, Group, Picture
-from benchmarks.harness.contestants import OURS, PEERS, PeerName
+from benchmarks.harness.contestants import OURS, PEERS, SPLIT, PeerName
 from benchmarks.harness.problem import CELLS, SHAPES, CellName, Shape, ShapeNames, parse_shape
 from benchmarks.harness.programs import What
 from benchmarks.harness.tables import Row, split_groups
@@ -23,11 +25,15 @@ from experiments.lab import say
 
 TEXT = """\
 Medians over interleaved rounds, quartiles in brackets. "Speed over best" is the time of the
-fastest peer over that of seqcells, round by round: above 1, seqcells is faster. A peer whose cell
-does less work, or whose outputs differ, is never the fastest. The GEMM limit is the same
-multiplications as a few large products, three times those of the forward pass for training. Each
-framework has its usual layout, weights and inputs in float32. Before they were timed, outputs were
-compared with those of seqcells on the same weights."""
+fastest peer over that of seqcells, round by round: above 1, seqcells is faster. "Of the cores" is
+the same for a batch that is split over the cores, by `sc.cores()`; the other contestants share the
+cores as they do by themselves. A peer whose cell does less work, or whose outputs differ, is never
+the fastest. The GEMM limit is the same multiplications as a few large products, three times those
+of the forward pass for training. Each framework has its usual layout, weights and inputs in
+float32; a name with "unroll" has 8 steps in an iteration of its loop, "remat" computes a step again
+in the backward pass, "columns" holds [H, B] with weights transposed once, "joined" multiplies input
+and carry at once. Before they were timed, outputs were compared with those of seqcells on the same
+weights."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,6 +55,12 @@ class Settings(benchmark.Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.sizes()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[float]:
+        """Pin the process; of several cores, make devices too."""
+        machine.prepare(self.cores, devices=self.cores)
+        yield math.inf
 
     def sizes(self) -> list[Shape]:
         """Return the shapes to measure."""
@@ -80,7 +92,8 @@ def installed(names: Iterable[str]) -> list[str]:
 
 def page(rows: list[Row]) -> str:
     """Show the times of all contestants, memory and compile time."""
-    names = [name for name in (OURS.name, *PEERS, LIMIT) if name in pages.contestants(rows)]
+    names = [OURS.name, SPLIT.name, *PEERS, LIMIT]
+    names = [name for name in names if name in pages.contestants(rows)]
     versions = dict.fromkeys(row["version"] for row in rows)
     sections = [f"Versions: {', '.join(versions)}."]
     for what, title in TITLES.items():
@@ -95,12 +108,21 @@ def page(rows: list[Row]) -> str:
 
 def _times(groups: Iterable[list[Row]], names: list[str]) -> str:
     labels = pages.columns("cell", "shape") | pages.SIZES
-    labels |= {"speed over best": _speed, "best": _best}
+    labels |= {"speed over best": _speed}
+    labels |= {"of the cores": _split} if SPLIT.name in names else {}
+    labels |= {"best": _best}
     return pages.grid(groups, labels, names, pages.number("ms"), texts=3)
 
 
 def _speed(group: list[Row]) -> str:
     return next((pages.spread("ratio")(row) for row in group if row["best"]), pages.NONE)
+
+
+def _split(group: list[Row]) -> str:
+    """Show the speed over the best peer of the batch that is split over the cores."""
+    best = next((row["ratio"] for row in group if row["best"]), math.nan)
+    own = next((row["ratio"] for row in group if row["contestant"] == SPLIT.name), math.nan)
+    return pages.NONE if math.isnan(best / own) else f"{best / own:.2f}"
 
 
 def _best(group: list[Row]) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import seqcells as sc
 from benchmarks.harness import machine
 from benchmarks.harness.benchmark import Report
-from benchmarks.harness.contestants import OURS, PEERS, Built, Peer
+from benchmarks.harness.contestants import OURS, PEERS, SPLIT, Built, Peer
 from benchmarks.harness.problem import Inputs, Params, Shape, draw_inputs, draw_params
 from benchmarks.harness.programs import Program, What, gemm_program
 from benchmarks.harness.tables import Row
@@ -100,7 +100,8 @@ def measure(
         report: shows what is being done.
     """
     xs, entrants = draw_inputs(shape), []
-    for peer in (OURS, *(PEERS[name] for name in peers)):
+    own = (OURS, SPLIT) if len(jax.devices()) > 1 else (OURS,)
+    for peer in (*own, *(PEERS[name] for name in peers)):
         report(f"building {peer.name}")
         entrant = enter(peer, kind, shape, xs)
         entrants += [entrant] if entrant else []
@@ -141,7 +142,8 @@ def _rows(
     programs: dict[str, Program],
     times: Times,
 ) -> list[Row]:
-    rivals = [e.peer.name for e in entrants if e.peer is not OURS and kind not in e.peer.lighter]
+    peers = [e.peer for e in entrants if not isinstance(e.peer, type(OURS))]
+    rivals = [peer.name for peer in peers if kind not in peer.lighter]
     best = fastest(times, rivals)
     base = programs["naive"].compile_seconds if "naive" in programs else math.nan
     rows = []

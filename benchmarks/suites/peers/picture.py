@@ -79,13 +79,17 @@ def _draw_panel(axes: Axes, rows: list[Row], cell: str, what: str, shapes: dict[
 
 
 def _draw_line(axes: Axes, y: int, group: list[Row]) -> None:
-    """Draw a shape: a dot for each peer, hollow if it does less work; a diamond for seqcells."""
+    """Draw a shape: a dot for each framework at its best, a diamond for seqcells.
+
+    A dot is hollow if the framework's cell does less work.
+    """
     best = next((row for row in group if row["best"]), None)
     if best is None:
         return
-    for row in group:
-        name = row["contestant"]
-        if name not in PEERS or not row["ratio"] > 0:  # not timed
+    timed = [row for row in group if row["contestant"] in PEERS and row["ratio"] > 0]
+    for row in sorted(timed, key=lambda row: -row["ratio"]):  # the fastest of a framework on top
+        name = _framework(row["contestant"])
+        if row["ratio"] > min(r["ratio"] for r in timed if _framework(r["contestant"]) == name):
             continue
         fill = "white" if row["cell"] in _lighter(name) else COLOURS[name]
         speed = best["ratio"] / row["ratio"]
@@ -98,6 +102,11 @@ def _draw_line(axes: Axes, y: int, group: list[Row]) -> None:
     axes.annotate(f"{TIMES}{ours:.2f}", (1, y), fontweight="bold", annotation_clip=False, **place)
 
 
+def _framework(name: str) -> str:
+    """Return the contestant whose options another one changes: of "naive-unroll", "naive"."""
+    return name.partition("-")[0]
+
+
 def _set_speeds(axes: Axes) -> None:
     axes.set_xscale("log")
     low, high = axes.get_xlim()
@@ -107,7 +116,9 @@ def _set_speeds(axes: Axes) -> None:
 
 
 def _draw_legend(figure: Figure, rows: list[Row]) -> None:
-    names = [name for name in PEERS if any(row["contestant"] == name for row in rows)]
+    names = dict.fromkeys(
+        _framework(name) for name in PEERS if any(row["contestant"] == name for row in rows)
+    )
     marks = [Line2D([], [], color=INK, marker="D", markersize=6, linestyle="none")]
     marks += [
         Line2D([], [], color=COLOURS[name], marker="o", markersize=5, linestyle="none")
