@@ -488,7 +488,7 @@ def test_the_schedule_follows_the_sizes():
     assert chosen(10_000, 8, 16, 32).keep == ()  # too much to keep
     assert chosen(256, 16, 512, 512).keep == ("drive", "mixed")  # dear to compute again
     assert chosen(500, 128, 10, 128).chunk < chosen(500, 32, 10, 128).chunk  # windows fit a cache
-    assert chosen(512, 16, 512, 512).chunk * 16 >= schedule.WINDOW_ROWS
+    assert chosen(512, 16, 512, 512).chunk * 16 >= schedule.LARGE_ROWS
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,11 @@ from seqcells._model import known_shapes
 from seqcells._types import PyTree, Shaped
 from seqcells.engines.deferred import _cache
 from seqcells.engines.deferred.products import FORMS
-from seqcells.engines.deferred.shapes import StepShapes, slope_shapes, step_shapes
+from seqcells.engines.deferred.shapes import slope_shapes, step_shapes
 
 WINDOW_BYTES = 2**20  # of slopes: what a window reads and writes stays in cache
 WINDOW_ROWS = 256  # of a product: with fewer, adding to a weight's gradient takes longer than it
+LARGE_ROWS = 512  # the same for weights that no cache holds
 WHOLE_BYTES = 8 * 2**20  # of all slopes: up to here one window takes no longer than several
 SINGLE_ENTRIES = 4096  # of a step's carry: from here on a window may be a step, at no extra cost
 KEPT_BYTES = 24 * 2**20  # above about 32 MiB in all, memory is mapped anew at every call
@@ -37,7 +38,7 @@ class Machine(NamedTuple):
     """Sizes from which a CPU is faster in another way, in bytes."""
 
     ahead: int  # of all weights: a step reads one matrix if inputs are projected ahead
-    columns: int  # of the recurrent matrix: it is not copied if the product is one of columns
+    columns: int  # of a matrix that no cache holds: products of columns do not copy it
     columns_rows: int  # of the same times the rows: with fewer rows, it must be larger
 
 
@@ -97,20 +98,14 @@ def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
     elif length * slope_bytes <= WHOLE_BYTES:
         chunk = length
     else:
-        chunk = max(WINDOW_BYTES // max(slope_bytes, 1), WINDOW_ROWS // max(rows, 1), 1)
-    ahead, product = weight_bytes >= sizes.ahead, "rows"
-    if (
-        weight_bytes <= JOINED_BYTES
-        and length * rows >= JOINED_ROWS
-        and rows > 1
-        and why_not_joined(ahead, keep) is None
-        and FORMS["joined"].why_not(cell, xs) is None
-    ):
+        least = LARGE_ROWS if weight_bytes >= sizes.columns else WINDOW_ROWS
+        chunk = max(WINDOW_BYTES // max(slope_bytes, 1), least // max(rows, 1), 1)
+    ahead = weight_bytes >= sizes.ahead
+    product = "rows"
+    if weight_bytes <= JOINED_BYTES and why_not_joined(ahead, keep) is None and _joins(cell, xs):
         product = "joined"
-    elif FORMS["columns"].why_not(cell, xs) is None:
-        matrix = _matrix_bytes(step)
-        if sizes.columns <= matrix and sizes.columns_rows <= matrix * rows:
-            product = "columns"
+    elif _falls_out(cell, xs, sizes):
+        product = "columns"
     small = carry_size <= AHEAD_ENTRIES and fits and product != "joined"
     return Schedule(
         chunk=even(length, chunk),
@@ -131,10 +126,21 @@ def why_not_joined(project_ahead: bool | None, keep: tuple[str, ...] | None) -> 
     return None
 
 
-def _matrix_bytes(step: StepShapes) -> int:
-    """Return the size of a matrix that multiplies the first leaf of the carry, for all of mixed."""
+def _joins(cell: SplitCell, xs: Shaped) -> bool:
+    """Return whether joined products are worth joining the weights, for as many rows as xs has."""
+    rows = math.prod(xs.shape[1:-1])
+    enough = rows > 1 and rows * xs.shape[0] >= JOINED_ROWS
+    return enough and FORMS["joined"].why_not(cell, xs) is None
+
+
+def _falls_out(cell: SplitCell, xs: Shaped, sizes: Machine) -> bool:
+    """Return whether no cache holds the recurrent matrix, for as many rows as xs has."""
+    if FORMS["columns"].why_not(cell, xs) is not None:
+        return False
+    step, rows = step_shapes(cell, xs), math.prod(xs.shape[1:-1])
     h, mixed = jax.tree.leaves(step.carry)[0], jax.tree.leaves(step.mixed)
-    return h.shape[-1] * sum(leaf.shape[-1] for leaf in mixed) * h.dtype.itemsize
+    matrix = h.shape[-1] * sum(leaf.shape[-1] for leaf in mixed) * h.dtype.itemsize
+    return matrix >= sizes.columns and matrix * rows >= sizes.columns_rows
 
 
 def worth_pretransposing(xs: Shaped) -> bool:
