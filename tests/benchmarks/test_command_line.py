@@ -130,9 +130,11 @@ def test_help_lists_every_benchmark(line, capsys):
         "dispatch",
         "flags",
         "gpu",
+        "options",
         "peers",
         "plot",
         "scaling",
+        "schedule",
         "sweep",
     } <= set(COMMANDS)
 

@@ -1,12 +1,22 @@
 """Benchmarks of seqcells itself: sweeps, whole trainings, flags, scaling."""
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import seqcells as sc
 from benchmarks import __main__ as cli
 from benchmarks.harness import tables
 from benchmarks.harness.problem import Shape
-from benchmarks.suites import configurations, dispatch, flags, scaling, sweep
+from benchmarks.suites import (
+    configurations,
+    dispatch,
+    flags,
+    options,
+    scaling,
+    schedule,
+    sweep,
+)
 from experiments import lab
 from tests.benchmarks.test_peers import ABOUT, python
 
@@ -54,6 +64,36 @@ def test_flags_mean_the_same_and_are_timed_beside_none(tmp_path):
     page = flags.page([row | ABOUT for row in rows])
     assert "## Training, time over that without flags" in page
     assert "| RNN  | tiny  | 3,6,2,4 |" in page
+
+
+def test_an_option_is_timed_where_it_changes_what_is_chosen(monkeypatch):
+    shape, every = Shape("tiny", 2, 6, 2, 4), options.engines(sc.LSTM(4), jnp.ones((6, 2, 2)))
+    assert {"chosen", "joined", "columns", "keep nothing"} < set(every)
+    assert not {"rows", "keep slopes", "one window"} & set(every)  # which are chosen
+    assert "joined" not in options.engines(sc.GRU(4), jnp.ones((6, 2, 2)))
+    monkeypatch.setattr(options, "OPTIONS", {"columns": sc.Deferred(product="columns")})
+    rows = options.measure("GRU", shape, "forward", 0.01, lambda _: None)
+    assert [row["contestant"] for row in rows] == ["chosen", "columns"]
+    page = options.page([row | ABOUT for row in rows])
+    assert "## Forward, time over that of the choice" in page
+    assert "| GRU  | 2,6,2,4 |" in page
+
+
+def test_the_regret_of_a_choice_is_over_the_best_of_a_grid(monkeypatch):
+    drawn = list(schedule.draw_shapes(6, seed=3))
+    assert drawn == list(schedule.draw_shapes(8, seed=3))[:6]  # of one seed, in one order
+    kind, shape = "LSTM", Shape("tiny", 2, 300, 2, 4)
+    assert {"Scan()", "chunk=8 keep=drive+mixed"} < set(schedule.grid(kind, shape, "training"))
+    joined = [name for name in schedule.grid(kind, shape, "forward") if "joined" in name]
+    assert joined == ["chunk=300 keep=- joined"]
+    few = {"Scan()": sc.Scan(), "chunk=8": sc.Deferred(chunk=8)}
+    monkeypatch.setattr(schedule, "grid", lambda *_: few)
+    (row,) = schedule.measure(kind, shape, "forward", 0.01, lambda _: None)
+    assert row["best"] in few
+    assert row["chosen"] == "chunk=300 keep=slopes joined"
+    assert row["contestant"] == "chosen"
+    assert row["ratio"] > 0
+    assert "| forward |      1 |" in schedule.page([row | ABOUT])
 
 
 @pytest.mark.slow
