@@ -11,6 +11,7 @@ import jax
 
 import seqcells as sc
 from seqcells.engines import ENGINES, Engine
+from seqcells.engines.deferred import _machine
 
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")
 EXTRAS = {  # by what it brings; the command lines run from a clone alone
@@ -49,6 +50,9 @@ def describe() -> Iterator[tuple[str, str]]:
         return
     for device in devices:
         yield f"device {device.id}", f"{device.platform}, {device.device_kind}"
+    if any(device.platform == "cpu" for device in devices):
+        hint = "no; see docs/speed.md" if sys.platform == "linux" else "no"
+        yield "huge pages", "yes" if _machine.huge_pages() else hint
     yield "engines", f"of a {' or an '.join(CELLS)}, float32[{','.join(map(str, XS.shape))}]"
     for engine in ENGINES:
         yield f"  {type(engine).__name__}", _runs(engine)

@@ -10,6 +10,7 @@ import jax
 
 import seqcells as sc
 from experiments.lab import BadInput, commit, cores, processor, today
+from seqcells.engines.deferred._machine import huge_pages
 
 COLUMNS = ["machine", "cores", "date", "commit", "python", "jax", "seqcells"]
 
@@ -46,7 +47,8 @@ def about() -> dict[str, str | int]:
     """Return the values of `COLUMNS`: where, when and with which code a row was measured."""
     code = commit("seqcells", ":(glob)benchmarks/**/*.py")
     versions = platform.python_version(), jax.__version__, sc.__version__
-    values = (processor(), cores(), today(), code, *versions)
+    name = f"{processor()}, huge pages" if huge_pages() else processor()
+    values = (name, cores(), today(), code, *versions)
     return dict(zip(COLUMNS, values, strict=True))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from seqcells.engines.deferred import _cache, schedule, slopes
+from seqcells.engines.deferred import _machine, schedule, slopes
 from seqcells.engines.deferred.windows import Windows
 from tests.support import programs
 from tests.support.laws import CASES, assert_close, draw, draw_flags
@@ -419,15 +419,16 @@ def chosen(T, B, D, H, cell=sc.GRU):
 @pytest.fixture
 def caches(request, monkeypatch):
     """A processor with a second cache of so many KiB; None where nothing says so."""
-    monkeypatch.setattr(_cache, "level_2", lambda: request.param and request.param * 1024)
+    monkeypatch.setattr(_machine, "level_2", lambda: request.param and request.param * 1024)
+    monkeypatch.setattr(_machine, "huge_pages", lambda: False)
 
 
-large_caches = pytest.mark.parametrize("caches", [1024, 2048, None], indirect=True)
+large_machines = pytest.mark.parametrize("caches", [1024, 2048, None], indirect=True)
 
 
 @pytest.mark.parametrize("caches", [512, 256], indirect=True)
 @pytest.mark.usefixtures("caches")
-def test_matrices_fall_out_of_small_caches_earlier():
+def test_matrices_fall_out_of_small_machines_earlier():
     assert not chosen(256, 16, 64, 128).project_ahead
     assert chosen(256, 16, 256, 256).project_ahead
     assert chosen(256, 16, 256, 256).product == "rows"
@@ -435,7 +436,7 @@ def test_matrices_fall_out_of_small_caches_earlier():
     assert chosen(256, 2, 384, 384).product == "rows"
 
 
-@large_caches
+@large_machines
 @pytest.mark.usefixtures("caches")
 def test_products_are_joined_where_the_gates_read_their_sum():
     assert chosen(1000, 8, 16, 32, sc.LSTM).product == "joined"
@@ -469,7 +470,7 @@ def test_an_option_that_is_named_comes_before_joined_products():
         sc.select_engine(sc.LayerNorm(sc.LSTM(3)), xs, engine=sc.Deferred(product="columns"))
 
 
-@large_caches
+@large_machines
 @pytest.mark.usefixtures("caches")
 def test_the_schedule_follows_the_sizes():
     small_steps = chosen(1000, 1, 32, 64)

@@ -14,7 +14,7 @@ import jax
 from seqcells._cell import SplitCell
 from seqcells._model import known_shapes
 from seqcells._types import PyTree, Shaped
-from seqcells.engines.deferred import _cache
+from seqcells.engines.deferred import _machine
 from seqcells.engines.deferred.products import FORMS
 from seqcells.engines.deferred.shapes import slope_shapes, step_shapes
 
@@ -24,6 +24,8 @@ LARGE_ROWS = 512  # the same for weights that no cache holds
 WHOLE_BYTES = 8 * 2**20  # of all slopes: up to here one window takes no longer than several
 SINGLE_ENTRIES = 4096  # of a step's carry: from here on a window may be a step, at no extra cost
 KEPT_BYTES = 24 * 2**20  # above about 32 MiB in all, memory is mapped anew at every call
+HUGE_BYTES = 2**30  # which huge pages make cheap; a plain scan stores more
+HUGE_SIZE = 64  # length of a sum: products of fewer cost less than what they compute takes to store
 KEPT_ROWS = 8  # below, a step's product is slower than its share of one product for many steps
 KEPT_SIZE = 256  # length of a sum: from here on, recomputing it costs more than storing it
 AHEAD_ENTRIES = 256  # of a step's carry: with fewer, two products a step take longer than sums
@@ -80,7 +82,7 @@ def for_device(cell: SplitCell, xs: Shaped) -> Schedule:
 
 def machine() -> Machine:
     """Return the sizes for this processor."""
-    return SMALL_CACHES if (_cache.level_2() or math.inf) <= SMALL_LEVEL_2 else LARGE_CACHES
+    return SMALL_CACHES if (_machine.level_2() or math.inf) <= SMALL_LEVEL_2 else LARGE_CACHES
 
 
 def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
@@ -89,9 +91,11 @@ def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
     carry_size = max(leaf.size for leaf in jax.tree.leaves(step.carry))
     slope_bytes = _bytes(step.carry) + _bytes(slope_shapes(cell, xs))
     fits = length * slope_bytes <= KEPT_BYTES
+    stored = _machine.huge_pages() and length * slope_bytes <= HUGE_BYTES
     sums = {"drive": input_size, "mixed": carry_size // max(rows, 1)}
     large = tuple(name for name in sums if rows >= KEPT_ROWS and sums[name] >= KEPT_SIZE)
-    keep = ("slopes",) if fits else large
+    many = fits or (stored and sums["mixed"] >= HUGE_SIZE)
+    keep = ("slopes",) if many else large
     weight_bytes = _bytes(known_shapes(cell, input_size))
     if fits and carry_size >= SINGLE_ENTRIES and slope_bytes >= weight_bytes:
         chunk = 1

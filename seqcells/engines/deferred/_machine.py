@@ -1,0 +1,46 @@
+"""What a CPU schedule depends on besides sizes: the caches, and the pages of memory."""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from pathlib import Path
+
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # on Linux
+PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+
+
+@functools.cache
+def level_2() -> int | None:
+    """Return the bytes of a core's second cache; None where nothing says so."""
+    try:
+        for folder in CACHES.glob("index*"):
+            if _words(folder / "level") == ["2"]:
+                return int(_words(folder / "size")[0].removesuffix("K")) * 1024
+    except (OSError, ValueError):  # a container may hide them
+        pass
+    return None
+
+
+@functools.cache
+def huge_pages() -> bool:
+    """Return whether large blocks of memory consist of huge pages.
+
+    XLA takes a block of more than about 32 MiB from the system anew at every call, which then maps
+    it page by page. Linux takes huge pages by itself if it is set to "always", and where the C
+    library asks for them: `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, in the environment in which
+    Python starts.
+    """
+    asked = re.search(r"glibc\.malloc\.hugetlb=([12])", os.environ.get("GLIBC_TUNABLES", ""))
+    try:
+        words = _words(PAGES)  # such as "always [madvise] never"
+    except OSError:
+        return False
+    if asked is not None:
+        return asked[1] == "2" or "[never]" not in words
+    return "[always]" in words
+
+
+def _words(file: Path) -> list[str]:
+    return file.read_text("ascii").split()
