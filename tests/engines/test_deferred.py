@@ -1,7 +1,6 @@
 """`Deferred`: its derivative in every form, its schedule, and what it refuses."""
 
 import dataclasses
-import functools
 import re
 
 import jax
@@ -10,7 +9,7 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from seqcells.engines.deferred import _machine, schedule, slopes
+from seqcells.engines.deferred import slopes
 from seqcells.engines.deferred.windows import Windows
 from tests.support import programs
 from tests.support.laws import CASES, assert_close, draw, draw_flags
@@ -401,95 +400,6 @@ def test_windows_read_every_step_once(length, size, reverse):
     firsts = [-1, *windows.starts[1:] - 1]
     lasts = [*windows.starts[:-1] + size, -1]
     assert before == list(lasts if reverse else firsts)
-
-
-@pytest.mark.parametrize("length", [1, 2, 97, 100, 997, 1000])
-def test_a_chunk_is_a_divisor_where_one_is_near(length):
-    for chunk in (1, 3, 16, 30, 2000):
-        even = schedule.even(length, chunk)
-        assert min(chunk, length) / 2 <= even <= min(2 * chunk, length)
-    assert schedule.even(1000, 30) == 25
-    assert schedule.even(997, 30) == 27  # of 999 steps, two are read twice
-
-
-def chosen(T, B, D, H, cell=sc.GRU):
-    return schedule.choose(cell(H), jax.ShapeDtypeStruct((T, B, D), "float32"), "cpu")
-
-
-@pytest.fixture
-def caches(request, monkeypatch):
-    """A processor with a second cache of so many KiB; None where nothing says so."""
-    monkeypatch.setattr(_machine, "level_2", lambda: request.param and request.param * 1024)
-    monkeypatch.setattr(_machine, "huge_pages", lambda: False)
-
-
-large_machines = pytest.mark.parametrize("caches", [1024, 2048, None], indirect=True)
-
-
-@pytest.mark.parametrize("caches", [512, 256], indirect=True)
-@pytest.mark.usefixtures("caches")
-def test_matrices_fall_out_of_small_machines_earlier():
-    assert not chosen(256, 16, 64, 128).project_ahead
-    assert chosen(256, 16, 256, 256).project_ahead
-    assert chosen(256, 16, 256, 256).product == "rows"
-    assert chosen(256, 16, 384, 384).product == "columns"
-    assert chosen(256, 2, 384, 384).product == "rows"
-
-
-@large_machines
-@pytest.mark.usefixtures("caches")
-def test_products_are_joined_where_the_gates_read_their_sum():
-    assert chosen(1000, 8, 16, 32, sc.LSTM).product == "joined"
-    assert chosen(1000, 8, 16, 32, sc.RNN).product == "joined"
-    assert not chosen(1000, 8, 16, 32, sc.LSTM).project_ahead  # though steps are small
-    assert chosen(1000, 8, 16, 32).product == "rows"  # a GRU's gates read both
-    assert chosen(1000, 1, 16, 32, sc.LSTM).product == "rows"  # a row times a matrix
-    assert chosen(20, 8, 16, 32, sc.LSTM).product == "rows"  # joining the weights takes longer
-    assert chosen(1000, 8, 256, 256, sc.LSTM).product == "rows"  # so does one large product
-    assert chosen(1000, 16, 300, 90, sc.LSTM)[1:] == (("drive",), False, True, 1, "rows")
-
-
-def test_an_option_that_is_named_comes_before_joined_products():
-    xs = jax.ShapeDtypeStruct((1000, 8, 16), "float32")
-    select = functools.partial(sc.select_engine, sc.LSTM(32), xs)
-    assert select().product == "joined"
-    for named in ({"keep": ("drive",)}, {"keep": ("mixed", "slopes")}, {"project_ahead": True}):
-        assert select(engine=sc.Deferred(**named)).product == "rows"
-        with pytest.raises(ValueError, match="product='joined': "):
-            select(engine=sc.Deferred(product="joined", **named))
-    of_many = jax.ShapeDtypeStruct((2000, 32, 512), "float32")  # drives would be kept
-    own = sc.select_engine(sc.LSTM(64), of_many, engine=sc.Deferred(product="joined"))
-    assert (own.product, own.keep, own.project_ahead) == ("joined", (), False)
-    product = {"INPUT_WEIGHTS": ("w_ih", "b"), "RECURRENT_WEIGHTS": ("w_hh", None)}
-    apart = type("Apart", (sc.RNN,), {"gate": lambda self, h, d, m: jnp.tanh(d) + m} | product)
-    rows = (sc.GRU(3), "declares no INPUT_WEIGHTS"), (apart(3), "more than the sum")
-    for cell, reason in (*rows, (sc.LayerNorm(sc.LSTM(3)), "LayerNorm declares no INPUT_WEIGHTS")):
-        with pytest.raises(ValueError, match=reason):
-            sc.select_engine(cell, xs, engine=sc.Deferred(product="joined"))
-    with pytest.raises(ValueError, match="LayerNorm declares no RECURRENT_WEIGHTS"):
-        sc.select_engine(sc.LayerNorm(sc.LSTM(3)), xs, engine=sc.Deferred(product="columns"))
-
-
-@large_machines
-@pytest.mark.usefixtures("caches")
-def test_the_schedule_follows_the_sizes():
-    small_steps = chosen(1000, 1, 32, 64)
-    assert small_steps == (1000, ("slopes",), True, True, 1, "rows")  # one window
-    assert not chosen(100, 32, 2, 64).project_ahead  # steps are large enough
-    assert chosen(128, 16, 1024, 1024).project_ahead  # one product's weights stay in cache
-    assert chosen(128, 16, 1024, 1024).product == "columns"  # a matrix is too large to be copied
-    assert chosen(128, 16, 512, 512).product == "columns"
-    assert chosen(128, 8, 512, 512).product == "rows"  # the products are smaller
-    assert chosen(128, 16, 512, 384).product == "rows"
-    assert chosen(100, 32, 64, 64).keep == ("slopes",)
-    assert chosen(24, 128, 64, 64).chunk == 1  # a step's slopes take more than the weights
-    assert chosen(24, 64, 300, 64).chunk == 24  # the weights take more
-    assert chosen(24, 16, 64, 64).chunk == 24  # a window of one step costs more than it saves
-    assert chosen(2000, 16, 16, 512).keep == ("mixed",)  # the inputs are few
-    assert chosen(10_000, 8, 16, 32).keep == ()  # too much to keep
-    assert chosen(256, 16, 512, 512).keep == ("drive", "mixed")  # dear to compute again
-    assert chosen(500, 128, 10, 128).chunk < chosen(500, 32, 10, 128).chunk  # windows fit a cache
-    assert chosen(512, 16, 512, 512).chunk * 16 >= schedule.LARGE_ROWS
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 
+from seqcells import _shares
 from seqcells._cell import SplitCell
 from seqcells._model import known_shapes
 from seqcells._types import PyTree, Shaped
@@ -18,7 +19,8 @@ from seqcells.engines.deferred import _machine
 from seqcells.engines.deferred.products import FORMS
 from seqcells.engines.deferred.shapes import slope_shapes, step_shapes
 
-WINDOW_BYTES = 2**20  # of slopes: what a window reads and writes stays in cache
+MIB = 2**20
+WINDOW_BYTES = MIB  # of slopes: what a window reads and writes stays in cache
 WINDOW_ROWS = 256  # of a product: with fewer, adding to a weight's gradient takes longer than it
 LARGE_ROWS = 512  # the same for weights that no cache holds
 WHOLE_BYTES = 8 * 2**20  # of all slopes: up to here one window takes no longer than several
@@ -40,14 +42,19 @@ class Machine(NamedTuple):
     """Sizes from which a CPU is faster in another way, in bytes."""
 
     ahead: int  # of all weights: a step reads one matrix if inputs are projected ahead
-    columns: int  # of a matrix that no cache holds: products of columns do not copy it
-    columns_rows: int  # of the same times the rows: with fewer rows, it must be larger
+    columns: int  # of a matrix: to read and copy it takes longer than to multiply by columns
+    full_columns: int  # the same where the number of rows fills the registers
+    large: int  # of all weights: adding to their gradient takes longer than reading a window
 
 
-# Measured on an EPYC (Zen 4, 1 MiB of second cache a core); on one with AVX2 and 512 KiB, where
-# matrices fall out of the caches earlier.
-LARGE_CACHES = Machine(ahead=8 * 2**20, columns=3 * 2**20, columns_rows=48 * 2**20)
-SMALL_CACHES = Machine(ahead=2**19, columns=2**20, columns_rows=4 * 2**20)
+# Measured on an EPYC (Zen 4) with a second cache of 1 MiB a core; the small ones forward, with a
+# prototype, on a processor with AVX2 and 512 KiB, where matrices fall out of the caches earlier.
+LARGE_CACHES = Machine(ahead=8 * MIB, columns=17 * MIB // 2, full_columns=3 * MIB, large=3 * MIB)
+SMALL_CACHES = Machine(ahead=MIB // 2, columns=MIB, full_columns=MIB, large=MIB)
+# A core's share of the third cache is half as large where two cores read the same matrices.
+SHARED_CACHES = LARGE_CACHES._replace(ahead=3 * MIB)
+COLUMN_ROWS = 4  # fewer are multiplied faster as rows
+FULL_ROWS = 8  # XLA multiplies so many columns at once, or 16
 SMALL_LEVEL_2 = 2**19
 
 
@@ -81,8 +88,10 @@ def for_device(cell: SplitCell, xs: Shaped) -> Schedule:
 
 
 def machine() -> Machine:
-    """Return the sizes for this processor."""
-    return SMALL_CACHES if (_machine.level_2() or math.inf) <= SMALL_LEVEL_2 else LARGE_CACHES
+    """Return the sizes for this processor, or for a core's share of it."""
+    if (_machine.level_2() or math.inf) <= SMALL_LEVEL_2:
+        return SMALL_CACHES
+    return LARGE_CACHES if _shares.ROWS.value is None else SHARED_CACHES
 
 
 def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
@@ -102,7 +111,7 @@ def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
     elif length * slope_bytes <= WHOLE_BYTES:
         chunk = length
     else:
-        least = LARGE_ROWS if weight_bytes >= sizes.columns else WINDOW_ROWS
+        least = LARGE_ROWS if weight_bytes >= sizes.large else WINDOW_ROWS
         chunk = max(WINDOW_BYTES // max(slope_bytes, 1), least // max(rows, 1), 1)
     ahead = weight_bytes >= sizes.ahead
     product = "rows"
@@ -144,7 +153,8 @@ def _falls_out(cell: SplitCell, xs: Shaped, sizes: Machine) -> bool:
     step, rows = step_shapes(cell, xs), math.prod(xs.shape[1:-1])
     h, mixed = jax.tree.leaves(step.carry)[0], jax.tree.leaves(step.mixed)
     matrix = h.shape[-1] * sum(leaf.shape[-1] for leaf in mixed) * h.dtype.itemsize
-    return matrix >= sizes.columns and matrix * rows >= sizes.columns_rows
+    full = rows % FULL_ROWS == 0 and rows > FULL_ROWS
+    return rows >= COLUMN_ROWS and matrix >= (sizes.full_columns if full else sizes.columns)
 
 
 def worth_pretransposing(xs: Shaped) -> bool:
