@@ -50,13 +50,14 @@ def test_a_contestant_computes_what_seqcells_computes(name, kind):
     peer = PEERS[name]
     imported(peer)
     entrant = compare.enter(peer, kind, TINY, draw_inputs(TINY))
-    if (name, kind) == ("equinox", "RNN"):
+    base = name.removesuffix("-unroll")
+    if (base, kind) in [("equinox", "RNN"), ("naive-joined", "GRU")]:
         assert entrant is None
         return
     assert entrant.status == "ok"
     assert entrant.twin.hidden_size == TINY.H
     assert (entrant.twin != CELLS[kind](TINY.H)) == (
-        (name, kind)
+        (base, kind)
         in [("haiku", "RNN"), *((n, "GRU") for n in ("linen", "nnx", "haiku", "equinox"))]
     )
 
