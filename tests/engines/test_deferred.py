@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.sharding import AxisType, PartitionSpec
 
 import seqcells as sc
 from seqcells.engines.deferred import slopes
@@ -23,7 +24,7 @@ ENGINES = {
     "batched": sc.Deferred(chunk=STEPS, keep=("mixed",), vmap_sequentially=False),
     "lean": sc.Deferred(chunk=3, keep=(), project_ahead=True, vmap_sequentially=False, unroll=2),
     "slopes": sc.Deferred(chunk=3, keep=("slopes",), project_ahead=True),
-    "joined": sc.Deferred(chunk=3, product="joined"),
+    "joined": sc.Deferred(chunk=3, keep=("slopes",), product="joined"),
     "columns": sc.Deferred(chunk=3, keep=("mixed",), project_ahead=True, product="columns"),
     "kernels": sc.PallasTriton(chunk=3, interpret=True),
 }
@@ -318,6 +319,21 @@ GATES = {
     "of three": (lambda a, b, c: jnp.sin(b + c) * a, [0, 1, 1]),
     "backwards": (lambda a, b, c: jnp.sin(c + a) * b, [0, 1, 0]),
 }
+
+
+@pytest.mark.parametrize("way", ["slopes", "joined", "columns"])
+def test_members_in_a_shard_map_have_the_gradients_of_the_plain_scan(way):
+    """What a step makes varies over the mesh as its inputs do, or residuals would have no place."""
+
+    def of_members(way):
+        loss = Loss("lstm-bias", way)
+        mesh = jax.make_mesh((1,), ("members",), axis_types=(AxisType.Auto,))
+        params, xs, carry = jax.tree.map(lambda a: jnp.stack([a, 0.5 * a]), loss.args)
+        rows = PartitionSpec("members")
+        grads = jax.shard_map(jax.vmap(jax.grad(loss)), mesh=mesh, in_specs=rows, out_specs=rows)
+        return grads(params, xs, carry)
+
+    assert_as_the_scan(way, of_members)
 
 
 @pytest.mark.parametrize("name", GATES)

@@ -111,9 +111,10 @@ class Joined(Rows):
         h, (w, b) = jax.tree.leaves(carry)[0], prepared
         x = _rounded(cell, x, x).astype(h.dtype)
         sums = affine(jnp.concatenate([x, h], -1), w, b, h.dtype)
-        drive = jax.eval_shape(cell.project, params, x)
-        mixed = jax.eval_shape(cell.mix, params, carry)
-        return _gates(sums, drive), jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), mixed)
+        drive = _gates(sums, jax.eval_shape(cell.project, params, x))
+        mixed = jax.tree.structure(jax.eval_shape(cell.mix, params, carry))
+        # Zeros like the sums, which vary over the axes of a `shard_map` as these do.
+        return drive, jax.tree.unflatten(mixed, map(jnp.zeros_like, jax.tree.leaves(drive)))
 
 
 @dataclasses.dataclass(frozen=True)
