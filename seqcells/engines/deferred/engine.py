@@ -43,8 +43,8 @@ class Deferred(Engine):
         unroll: steps of one loop iteration, at least 1. None: 1 on a CPU, 8 elsewhere.
         product: how a step multiplies. "rows": its input and its carry, each a row for each
             sequence; "joined": both at once, where the gates read nothing but their sum; "columns":
-            the transposed weights by the transposed carry, which large matrices are faster by. None
-            chooses by size.
+            the transposed weights times the transposed carry, which is faster for large matrices.
+            None chooses by size.
 
     Raises:
         ValueError: on a chunk or an unroll below 1, or another name to keep.

@@ -27,7 +27,7 @@ from seqcells._static import Static
 from seqcells._types import Carry, Drive, Mixed, Params, PyTree, Shaped, TreeDef
 from seqcells.engines.deferred import slopes
 from seqcells.engines.deferred.primitive import Arrays, Avals, Function, Marks, Operation
-from seqcells.engines.deferred.shapes import step_shapes
+from seqcells.engines.deferred.shapes import step_shapes, twins
 
 MixJvp = Callable[[Carry, Carry], Mixed]  # (carry, its tangent) -> the tangent of `mix`
 
@@ -87,7 +87,7 @@ class Joined(Rows):
         if vars(type(cell)).get("INPUT_WEIGHTS") is None:
             return f"its class {type(cell).__name__} declares no INPUT_WEIGHTS"
         step = step_shapes(cell, xs)
-        drives, first = len(jax.tree.leaves(step.drive)), slopes.twins(cell.gate, *step)
+        drives, first = len(jax.tree.leaves(step.drive)), twins(cell, xs)
         before = len(jax.tree.leaves(step.carry))
         if first[before:] != [*range(before, before + drives)] * 2:
             return "its gates read more than the sum of both products"

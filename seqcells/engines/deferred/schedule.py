@@ -23,17 +23,17 @@ MIB = 2**20
 WINDOW_BYTES = MIB  # of slopes: what a window reads and writes stays in cache
 WINDOW_ROWS = 256  # of a product: with fewer, adding to a weight's gradient takes longer than it
 LARGE_ROWS = 512  # the same for weights that no cache holds
-WHOLE_BYTES = 8 * 2**20  # of all slopes: up to here one window takes no longer than several
+WHOLE_BYTES = 8 * MIB  # of all slopes: up to here one window takes no longer than several
 SINGLE_ENTRIES = 4096  # of a step's carry: from here on a window may be a step, at no extra cost
-KEPT_BYTES = 24 * 2**20  # above about 32 MiB in all, memory is mapped anew at every call
+KEPT_BYTES = 24 * MIB  # above about 32 MiB in all, memory is mapped anew at every call
 HUGE_BYTES = 128 * MIB  # which huge pages make cheap; of more, the system sometimes finds too few
 HUGE_SIZE = 64  # length of a sum: products of fewer cost less than what they compute takes to store
 KEPT_ROWS = 8  # below, a step's product is slower than its share of one product for many steps
 KEPT_SIZE = 256  # length of a sum: from here on, recomputing it costs more than storing it
 AHEAD_ENTRIES = 256  # of a step's carry: with fewer, two products a step take longer than sums
-JOINED_BYTES = 2**20  # of weights: with more, two products are faster than one of twice the sum
+JOINED_BYTES = MIB  # of weights: with more, two products are faster than one of twice the sum
 JOINED_ROWS = 512  # in all steps: with fewer, joining the weights takes longer than it saves
-DEVICE_BYTES = 64 * 2**20  # of a window on a device: products are large, and memory is bounded
+DEVICE_BYTES = 64 * MIB  # of a window on a device: products are large, and memory is bounded
 UNROLL = 8  # steps of a loop iteration on a device: they launch fewer kernels, as one graph
 TRANSPOSED_ROWS = 2  # pretransposing is 5 to 45 % faster; one row is no matrix product: 8x slower
 
@@ -55,7 +55,7 @@ SMALL_CACHES = Machine(ahead=MIB // 2, columns=MIB, full_columns=MIB, large=MIB)
 SHARED_CACHES = LARGE_CACHES._replace(ahead=3 * MIB)
 COLUMN_ROWS = 4  # fewer are multiplied faster as rows
 FULL_ROWS = 8  # XLA multiplies so many columns at once, or 16
-SMALL_LEVEL_2 = 2**19
+SMALL_LEVEL_2 = MIB // 2
 
 
 class Schedule(NamedTuple):

@@ -40,6 +40,11 @@ def slope_shapes(cell: SplitCell, xs: Shaped) -> list[slopes.Row]:
     return _slope_shapes(cell, xs.shape[1:], xs.dtype)
 
 
+def twins(cell: SplitCell, xs: Shaped) -> list[int]:
+    """Return `slopes.twins` of a cell's gate, for its carry, drive and mixed."""
+    return _twins(cell, xs.shape[1:], xs.dtype)
+
+
 def why_not(cell: SplitCell, xs: Shaped) -> str | None:
     """Return why the derivative of a step is not a table of slopes, or None."""
     if not hasattr(xs, "shape") or cell.x_ndim != 1:
@@ -65,6 +70,11 @@ def _step_shapes(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> StepShapes:
 def _slope_shapes(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> list[slopes.Row]:
     step = _step_shapes(cell, shape, dtype)
     return jax.eval_shape(lambda step: slopes.distinct(cell.gate, *step), step)
+
+
+@cached_shapes(maxsize=256)
+def _twins(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> list[int]:
+    return slopes.twins(cell.gate, *_step_shapes(cell, shape, dtype))
 
 
 @cached_shapes(maxsize=256)
