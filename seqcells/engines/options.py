@@ -14,8 +14,9 @@ def gpu_compiler_options() -> dict[str, str | int]:
     By default the host launches every iteration of a loop. Only the outermost `jax.jit` accepts
     compiler options, so you must pass them yourself:
     `jax.jit(train_step, compiler_options=sc.gpu_compiler_options())`. Compiled for an H200 by jax
-    0.10.2, the forward pass and the gradient of an `unroll` are one graph each; no device has
-    measured the gain yet. Other platforms ignore the options.
+    0.10.2, the forward pass and the gradient of an `unroll` are one graph each. Measure before you
+    use it: on an H200 a GRU of 128 units was 7 to 14 % slower with it. Other platforms ignore the
+    options.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> double = jax.jit(lambda x: 2 * x, compiler_options=sc.gpu_compiler_options())

@@ -125,7 +125,7 @@ def page(rows: list[Row]) -> str:
     for kind, some in split_groups(rows, ["dtype", "what"]).items():
         groups = sorted(split_groups(some, KEYS).values(), key=lambda g: [g[0][n] for n in "HBT"])
         for title, column in columns.items():
-            names = [n for n in pages.contestants(rows) if RATIOS.get(column) != n]
+            names = [n for n in pages.contestants(some) if RATIOS.get(column) != n]
             if pages.with_numbers(groups, names, pages.spread(column)):
                 table = pages.grid(groups, pages.columns(*"HBT"), names, pages.spread(column))
                 sections.append(f"## {', '.join(kind)}: {title}\n\n{table}")

@@ -126,7 +126,7 @@ def _check(
 
 def _failed(failure: Exception) -> Row:
     first_line = f"{type(failure).__name__}: {failure}".splitlines()[0]
-    return {"status": first_line[:200], "difference": math.nan}
+    return {"status": first_line[:400], "difference": math.nan}
 
 
 def _exact(case: Case, xs: jax.Array) -> list[np.ndarray]:

@@ -30,7 +30,7 @@ class Deferred(Engine):
     On a CPU a batch of weights, under `jax.vmap`, is run one member after another, which is faster
     there than products with a batch of matrices. On a GPU or TPU inputs are projected ahead, gates
     are computed again, and a loop iteration runs 8 steps, so that fewer kernels are launched. These
-    defaults follow from the number of kernels in compiled programs; no device has measured them.
+    defaults follow from the number of kernels in compiled programs; other values were not timed.
 
     Args:
         chunk: steps taken at a time, at least 1; need not divide T. None chooses by size.

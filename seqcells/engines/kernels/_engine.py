@@ -62,8 +62,8 @@ class KernelEngine(Engine):
         )
 
     def why_slow(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return that no device has measured it."""
-        return "no device has measured it; name it to use it"
+        """Return that a device has measured it at one size alone, if at all."""
+        return "it was measured at one size alone, if at all; name it to use it"
 
     def why_not_device(self) -> str | None:
         """Return why the device cannot run it, or None."""
