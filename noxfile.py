@@ -107,6 +107,4 @@ def horizon(session: nox.Session) -> None:
 def benchmarks(session: nox.Session) -> None:
     """Every cell and shape beside every peer, on one core; the machine should be idle."""
     session.install("-e", ".[bench]")
-    session.run(
-        "python", "-m", "benchmarks", "peers", "--out", "benchmarks/results", *session.posargs
-    )
+    session.run("python", "-m", "benchmarks", "peers", *session.posargs)

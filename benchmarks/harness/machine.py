@@ -10,7 +10,7 @@ import jax
 
 import seqcells as sc
 from experiments.lab import BadInput, commit, cores, processor, today
-from seqcells.engines.deferred._machine import huge_pages
+from seqcells.engines.deferred._machine import huge_pages, level_2
 
 COLUMNS = ["machine", "cores", "date", "commit", "python", "jax", "seqcells"]
 
@@ -43,12 +43,18 @@ def prepare(count: int, devices: int = 1) -> None:
         jax.config.update("jax_num_cpu_devices", devices)
 
 
+def describe() -> str:
+    """Describe the processor by what speed depends on, as "AMD EPYC, AVX-512, 1024 KiB of L2"."""
+    cache = level_2()
+    caches = [f"{cache >> 10} KiB of L2"] if cache else []
+    return ", ".join([processor(), *caches, *["huge pages"] * huge_pages()])
+
+
 def about() -> dict[str, str | int]:
     """Return the values of `COLUMNS`: where, when and with which code a row was measured."""
     code = commit("seqcells", ":(glob)benchmarks/**/*.py")
     versions = platform.python_version(), jax.__version__, sc.__version__
-    name = f"{processor()}, huge pages" if huge_pages() else processor()
-    values = (name, cores(), today(), code, *versions)
+    values = (describe(), cores(), today(), code, *versions)
     return dict(zip(COLUMNS, values, strict=True))
 
 

@@ -20,7 +20,7 @@ class Settings:
     cores: int = 1
     """number of cores with which the tables were measured"""
     results: Path = RESULTS
-    """folder of the tables; those of the repository are in benchmarks/results"""
+    """folder of the tables; those of the repository are in benchmarks/results, by processor"""
     out: Path = RESULTS
     """folder of the pictures; those of the repository are in docs"""
 
