@@ -6,6 +6,7 @@ those of Okabe & Ito (2008), which colour-blind readers can tell apart.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -205,10 +206,9 @@ def trainability(
             f"got {list(share.shape)}"
         )
     ax = _axes(ax)
-    rc_context = _check.extra("matplotlib", "seqcells[plot]").rc_context
     ax.set_facecolor("white")  # shows where there was no run, in any style
     mesh = ax.pcolormesh(x, y, share, shading="nearest", cmap="cividis", vmin=0, vmax=1)
-    with rc_context({"text.usetex": False}):
+    with _without_latex():
         _settle((bar := ax.figure.colorbar(mesh, ax=ax)).ax)
     bar.set_label("share of runs that succeeded", **PLAIN)
     if theory is not None:
@@ -226,8 +226,24 @@ def _axes(ax: Axes | None) -> Axes:
     if ax is not None:
         return ax
     plt = _check.extra("matplotlib.pyplot", "seqcells[plot]")
-    with plt.rc_context({"text.usetex": False}):
+    with _without_latex():
         return _settle(plt.subplots(figsize=(5.2, 3.4), layout="constrained")[1])
+
+
+@contextlib.contextmanager
+def _without_latex() -> Iterator[None]:
+    """Make texts that need no LaTeX.
+
+    `rc_context` would put back all parameters: also that of an interactive session, which the first
+    figure of a notebook turns on.
+    """
+    params = _check.extra("matplotlib", "seqcells[plot]").rcParams
+    users = params["text.usetex"]
+    params["text.usetex"] = False
+    try:
+        yield
+    finally:
+        params["text.usetex"] = users
 
 
 def _settle(ax: Axes) -> Axes:

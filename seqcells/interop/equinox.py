@@ -1,7 +1,7 @@
 """Equinox: GRUCell and LSTMCell, as `jax.tree_util` names the arrays of a module.
 
-`load` reads the dictionary `{jax.tree_util.keystr(path, simple=True, separator="."): leaf for path,
-leaf in jax.tree_util.tree_leaves_with_path(eqx.filter(cell, eqx.is_array))}`. Equinox has no
+`load` reads a module, or the dictionary of its arrays, `{jax.tree_util.keystr(path, simple=True,
+separator="."): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(module)}`. Equinox has no
 layers: a Bidirectional or a Stack is a tuple of cells (of tuples), whose arrays are
 "0.weight_ih", or "0.1.weight_ih" for layer 0's backward cell.
 
@@ -12,9 +12,13 @@ unless those of r and z are zero, and `seqcells.interop.fold_biases` folds them 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+import jax
+
 from seqcells._cell import Cell
 from seqcells._model import Model
-from seqcells._types import Params
+from seqcells._types import Params, PyTree
 from seqcells.cells import GRU, LSTM
 from seqcells.interop import _form
 from seqcells.interop._arrays import Arrays, Weights
@@ -38,11 +42,11 @@ _LSTM = Table(
 _TABLES = {GRU: _GRU, LSTM: _LSTM}
 
 
-def load(arrays: Weights, model: Model) -> Params:
+def load(arrays: Weights | PyTree, model: Model) -> Params:
     """Convert a module's arrays to parameters.
 
     Args:
-        arrays: {name: array}; "weight_ih" is float[3H, D].
+        arrays: the module, or {name: array}; "weight_ih" is float[3H, D].
         model: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
 
     Returns:
@@ -51,7 +55,13 @@ def load(arrays: Weights, model: Model) -> Params:
     Raises:
         ValueError: if no weights make the two equal, or a name, shape or dtype is wrong.
     """
-    return _form.load(_FORM, arrays, model)
+    return _form.load(_FORM, arrays if isinstance(arrays, Mapping) else _named(arrays), model)
+
+
+def _named(module: PyTree) -> Arrays:
+    """Return the arrays of a module by their paths."""
+    leaves = jax.tree_util.tree_leaves_with_path(module)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in leaves}
 
 
 def dump(model: Model, params: Params, *, like: Weights | None = None) -> Arrays:

@@ -13,7 +13,7 @@ from benchmarks.harness.problem import Shape
 from benchmarks.suites import gpu
 from benchmarks.suites.gpu import check, ways
 from experiments.lab import BadInput
-from tests.benchmarks.test_peers import ABOUT
+from tests.benchmarks.test_peers import ABOUT, RESULTS, ROOT
 
 
 @pytest.mark.slow
@@ -92,3 +92,13 @@ def test_without_a_gpu_it_says_so_before_anything_runs(capsys, monkeypatch):
     monkeypatch.setattr(gpu.subprocess, "run", pytest.fail)
     assert cli.main(["gpu"]) == 2
     assert "expected an NVIDIA GPU, and this is a cpu" in capsys.readouterr().err
+
+
+def test_the_readme_says_what_was_measured():
+    table = gpu.BENCHMARK.read(RESULTS / "gpu-nvidia-h200.csv")
+    case = ["float32", "training", 16, 1024, 128]
+    some = [row for row in table if [row[key] for key in check.KEYS] == case]
+    us = {row["contestant"]: row["us_step"] for row in some}
+    said = f"| {us[ways.NNX]:.0f} µs per time step | {us['lean scan']:.1f} µs, in a kernel "
+    said += f"{us['PallasTriton tf32']:.1f} µs |"
+    assert said in (ROOT / "README.md").read_text("utf-8")

@@ -128,6 +128,20 @@ def drawn(name):
     return getattr(plot, name)(DRAWN[name][0])
 
 
+def test_a_notebook_goes_on_showing_figures(monkeypatch):
+    """The first figure of a notebook turns interactive mode on; it must stay on."""
+    make = plt.subplots
+
+    def subplots(*args, **options):
+        plt.ion()
+        return make(*args, **options)
+
+    monkeypatch.setattr(plt, "subplots", subplots)
+    with plt.rc_context():
+        plot.gradient_by_lag(np.ones((4, 2)))
+        assert plt.isinteractive()
+
+
 def test_the_legend_of_many_curves_hides_none_and_no_two_look_alike():
     ax = plot.gradient_by_lag({f"cell {i}": np.ones(9) for i in range(10)})
     ax.figure.canvas.draw()

@@ -203,6 +203,8 @@ def test_equinox(layer):
     arrays = interop.equinox.dump(layer, params)
     names = list(arrays)
     cell = eqx.tree_at(lambda c: [getattr(c, n) for n in names], cell, list(arrays.values()))
+    of_module, of_arrays = (interop.equinox.load(given, layer) for given in (cell, arrays))
+    assert jax.tree.all(jax.tree.map(np.array_equal, of_module, of_arrays))
     carry = (np.zeros((B, H)),) * 2 if layer is LSTM else np.zeros((B, H))
     ys = []
     for x in XS:
