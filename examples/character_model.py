@@ -87,13 +87,15 @@ def main(text: str | None = None, epochs: int = 60, units: int = 128, seed: int 
         history.append(float(np.mean(bits)))
         if (epoch + 1) % 10 == 0:
             print(f"epoch {epoch + 1:3d}  {history[-1]:.2f} bits a character", flush=True)
-    drawn = sample(params, net, jnp.array(alphabet.index("T")), jax.random.key(seed), 200)
-    print("T" + "".join(alphabet[i] for i in drawn))
+    drawn = sample(params, net, jnp.array(alphabet.index(text[0])), jax.random.key(seed), 200)
+    print(text[0] + "".join(alphabet[i] for i in drawn))
     return history
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--text", type=Path, default=TEXT, help="file to learn (README.md)")
     parser.add_argument("--epochs", type=int, default=60, help="times that the text is read")
     arguments = parser.parse_args()

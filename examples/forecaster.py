@@ -82,6 +82,8 @@ def main(steps: int = 2000, seed: int = 0) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=2000, help="steps of training")
     main(parser.parse_args().steps)

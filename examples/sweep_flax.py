@@ -77,7 +77,9 @@ def main(steps: int = 400, seeds: int = 3, out: Path | None = None) -> sc.sweep.
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=400, help="training steps of each trial")
     parser.add_argument("--out", type=Path, default=None, help="folder in which it is stored")
     arguments = parser.parse_args()

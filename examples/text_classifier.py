@@ -74,7 +74,7 @@ def sample(rng: np.random.Generator, rows: int) -> tuple[np.ndarray, np.ndarray,
 
 def loss(variables: Any, texts: jax.Array, lengths: jax.Array, labels: jax.Array) -> jax.Array:
     """Compute the cross-entropy."""
-    logits = MODEL.apply(variables, texts, lengths)
+    logits: Any = MODEL.apply(variables, texts, lengths)
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
 
@@ -89,7 +89,8 @@ def update(variables: Any, memory: optax.OptState, *data: jax.Array):
 @jax.jit
 def accuracy(variables: Any, texts: jax.Array, lengths: jax.Array, labels: jax.Array) -> jax.Array:
     """Return the share of right answers."""
-    return jnp.mean(MODEL.apply(variables, texts, lengths).argmax(axis=-1) == labels)
+    logits: Any = MODEL.apply(variables, texts, lengths)
+    return jnp.mean(jnp.argmax(logits, axis=-1) == labels)
 
 
 def main(steps: int = 2000, rows: int = 128, seed: int = 0) -> float:
@@ -107,6 +108,8 @@ def main(steps: int = 2000, rows: int = 128, seed: int = 0) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=2000, help="steps of training")
     main(parser.parse_args().steps)

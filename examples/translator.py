@@ -129,6 +129,8 @@ def main(steps: int = 3000, rows: int = 128, seed: int = 0) -> float:
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--steps", type=int, default=3000, help="steps of training")
     main(parser.parse_args().steps)

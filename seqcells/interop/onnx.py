@@ -2,7 +2,7 @@
 
 W [directions, G*H, D], R [directions, G*H, H], B [directions, 2*G*H] and, for an LSTM with
 peepholes, P [directions, 3*H]. A cell or a layer is one node; a Stack is one node for each layer:
-"0.W", "1.W".
+"0.W", "1.W". `model` writes a whole net with its other layers.
 
 ONNX's z keeps the old value, so the signs of its weights change; gates are in the order z|r|h and
 i|o|f|c. Weights do not hold the node's attributes: `attributes` returns them. `linear_before_reset`
@@ -12,17 +12,22 @@ and `dump` sets the second to zero. The two directions of an RNN may have an act
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from seqcells._cell import Cell
 from seqcells._model import Model
-from seqcells._types import Params
+from seqcells._types import InputSize, Params
 from seqcells.cells import GRU, LSTM, RNN
-from seqcells.interop import _form, _walk
+from seqcells.interop import _form, _onnx_file, _walk
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
 from seqcells.interop._gates import TANH_OR_RELU, Join, Need, Slot, Table, slots
 from seqcells.interop._walk import Leaf, Rules
+
+if TYPE_CHECKING:
+    import onnx
 
 Attributes = dict[str, int | str | list[str]]  # of a node, by name
 
@@ -106,6 +111,35 @@ def attributes(model: Model) -> list[Attributes]:
         else:
             nodes.append([leaf])
     return [_node(*leaves) for leaves in nodes]
+
+
+def model(
+    net: Model, params: Params, input_size: InputSize, *, lengths: bool = False
+) -> onnx.ModelProto:
+    """Return a whole net as one ONNX file, for evaluation; `onnx.save(file, path)` writes it.
+
+    Its input is "xs", float[T, B, D], or int64[T, B] where the net reads symbols, for any T and B.
+    Its outputs are "ys" float[T, B, H] and the last carries "carry.0", "carry.1", ..., each
+    float[directions, B, H], of every recurrent layer in order; an LSTM has two, h and c.
+
+    Args:
+        net: a cell, or a net of `Stack`, `Residual`, `Recurrent`, `Bidirectional`, `Dense`, `Norm`,
+            `Embed` and `Dropout`, whose cells ONNX has (GRU, LSTM and RNN).
+        params: its parameters, float32.
+        input_size: that with which they were made.
+        lengths: whether the file has a second input "lengths", int32[B]: steps beyond are padding,
+            with outputs of zero.
+
+    Returns:
+        An `onnx.ModelProto`, checked by `onnx.checker`.
+
+    Raises:
+        ValueError: if ONNX has no such layer, or parameters are not float32.
+        ModuleNotFoundError: if the package onnx is not installed.
+    """
+    return _onnx_file.write(
+        net, params, input_size, lengths=lengths, dump=dump, attributes=attributes
+    )
 
 
 def _node(leaf: Leaf, *backward: Leaf) -> Attributes:
