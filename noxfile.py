@@ -1,6 +1,10 @@
 """Sessions in fresh environments; `.ci/run` runs `lint` and `docs` from here."""
 
+from pathlib import Path
+
 import nox
+
+SPELLED = ("seqcells", "experiments", "examples", "benchmarks", "scripts")
 
 nox.options.sessions = ["tests", "lint"]
 nox.options.default_venv_backend = "venv"
@@ -52,6 +56,14 @@ def docs(session: nox.Session) -> None:
     """Build the pages in docs/_build/html; a warning is an error."""
     session.install("-e", ".[docs]")
     session.run("sphinx-build", "--quiet", "-W", "-b", "html", "docs", "docs/_build/html")
+
+
+@nox.session
+def links(session: nox.Session) -> None:
+    """Follow every link of the pages, which needs a network; and look for misspelled words."""
+    session.install("-e", ".[docs]", "codespell")
+    session.run("codespell", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "docs", *SPELLED)
+    session.run("sphinx-build", "--quiet", "-b", "linkcheck", "docs", "docs/_build/links")
 
 
 @nox.session
@@ -108,3 +120,17 @@ def benchmarks(session: nox.Session) -> None:
     """Every cell and shape beside every peer, on one core; the machine should be idle."""
     session.install("-e", ".[bench]")
     session.run("python", "-m", "benchmarks", "peers", *session.posargs)
+
+
+@nox.session(python=["3.11", "3.12", "3.13"])
+def package(session: nox.Session) -> None:
+    """Build the wheel and the sdist, check both, install the wheel elsewhere and import it."""
+    session.install("build", "twine")
+    out = session.create_tmp()
+    session.run("python", "-m", "build", "--outdir", out, silent=True)
+    session.run("twine", "check", "--strict", *(str(path) for path in Path(out).glob("seqcells-*")))
+    session.install("--force-reinstall", *(str(path) for path in Path(out).glob("*.whl")))
+    session.chdir(out)  # away from the clone, which Python would import
+    session.run("python", "-m", "seqcells")
+    code = "import seqcells as sc; assert all(getattr(sc, name) is not None for name in sc.__all__)"
+    session.run("python", "-W", "error", "-c", code)
