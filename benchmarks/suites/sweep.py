@@ -23,12 +23,15 @@ from benchmarks.harness.timing import Call
 from experiments.lab import BadInput
 
 OURS = "seqcells vmapped"
+IN_TURN = "seqcells in turn"
 SHARDED = "seqcells sharded"
 KEYS = ["members", "H", "devices"]
 COLLECTIVE = r"\b(all-reduce|all-gather|all-to-all|collective-permute|reduce-scatter)\b"
 TEXT = """\
 One gradient of mean(ys**2) by the parameters of every member, a GRU, all on the same batch of 32
-sequences of 100 steps with 8 features. Medians over interleaved rounds, quartiles in brackets."""
+sequences of 100 steps with 8 features. In turn: one member after another within one program, as
+`sc.sweep` runs them on a CPU; sharded: so, with a share of the members on each device. Medians over
+interleaved rounds, quartiles in brackets."""
 Gradient = Callable[[Params, jax.Array], object]  # (params, xs) -> value and gradient
 
 
@@ -91,6 +94,7 @@ def contestants(members: int, shape: Shape) -> dict[str, Call]:
     for name, f in (("seqcells", ours), ("naive", theirs)):
         calls[f"{name} vmapped"] = _call(jax.jit(jax.vmap(f, (0, None))), stacked, xs)
         calls[f"{name} looped"] = _loop(jax.jit(f), each, xs)
+    calls[IN_TURN] = _call(jax.jit(functools.partial(in_turn, ours)), stacked, xs)
     if jax.device_count() > 1:
         calls[SHARDED] = _sharded(ours, stacked, xs)
     return calls
@@ -104,11 +108,16 @@ def _loop(f: Gradient, each: list[Params], xs: jax.Array) -> Call:
     return lambda: jax.block_until_ready([f(params, xs) for params in each])
 
 
+def in_turn(f: Gradient, stacked: Params, xs: jax.Array) -> object:
+    """Run one member after another within one program, as `sc.sweep` does on a CPU."""
+    return jax.lax.map(lambda params: f(params, xs), stacked)
+
+
 def _sharded(f: Gradient, stacked: Params, xs: jax.Array) -> Call:
-    """Give each device its share of the members; the device maps over them."""
+    """Give each device its share of the members, which it runs in turn."""
     mesh = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
     share, whole = PartitionSpec("members"), PartitionSpec()
-    some = jax.vmap(f, (0, None))
+    some = functools.partial(in_turn, f)
     spread = jax.shard_map(some, mesh=mesh, in_specs=(share, whole), out_specs=share)
     params = jax.device_put(stacked, jax.NamedSharding(mesh, share))
     inputs = jax.device_put(xs, jax.NamedSharding(mesh, whole))

@@ -45,6 +45,7 @@ def test_a_sweep_is_spread_over_devices(tmp_path):
     assert done.returncode == 0, done.stderr
     rows = sweep.BENCHMARK.read(tmp_path / "sweep-cpu-2cores.csv")
     ways = [f"{name} {way}" for name in ("seqcells", "naive") for way in ("vmapped", "looped")]
+    ways.append("seqcells in turn")
     assert [row["contestant"] for row in rows] == [*ways, sweep.SHARDED]
     assert all(row["ms"] > 0 for row in rows)
     assert "seqcells sharded" in (tmp_path / "sweep-cpu-2cores.md").read_text("utf-8")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import seqcells as sc
 from seqcells import sweep
 from seqcells.sweep import _bucket, _program
 from tests.support.sweeps import make, space
@@ -114,3 +115,25 @@ def test_trials_share_the_devices_without_a_collective(pytestconfig):
         run, capture_output=True, encoding="utf-8", env=env, cwd=root, check=False
     )
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize("engine", [None, sc.Scan()], ids=["deferred", "scan"])
+@pytest.mark.parametrize("few", [False, True])
+def test_a_cpu_runs_trials_of_long_nets_in_turn(engine, few, monkeypatch):
+    """Nets with an engine that goes trial by trial anyway, and large enough; others by vmap."""
+    cell, xs = sc.GRU(3), jnp.ones((6, 4, 2))
+    monkeypatch.setattr(_program, "ENTRIES", 6 * 4 * 3 + few)
+
+    @jax.grad
+    def gradient(params, scale):
+        return jnp.mean(jnp.square(sc.unroll(cell, params, scale * xs, engine=engine)[1]))
+
+    keys = jax.random.split(jax.random.key(0), 5)
+    trials = jax.vmap(lambda key: cell.init(key, 2))(keys), jnp.arange(5.0)
+    batched = jax.jit(_program._batched(gradient))
+    text = str(batched.trace(*trials).jaxpr)
+    assert ("length=5" in text) == (engine is None)  # a loop over trials, in this or in the engine
+    assert ("f32[5,6,4,3]" in text) == (few or engine is not None)  # carries of all at once
+    got, expected = batched(*trials), jax.jit(jax.vmap(gradient))(*trials)
+    for a, b in zip(jax.tree.leaves(got), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)

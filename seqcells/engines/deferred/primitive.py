@@ -308,7 +308,8 @@ def _batch_rule(
     return [*outs, *zeros], [0] * len(outs) + [None] * len(zeros)
 
 
-_operation_p = Primitive("seqcells_operation")
+OPERATION = "seqcells_operation"  # the name of the primitive in programs
+_operation_p = Primitive(OPERATION)
 _operation_p.multiple_results = True
 _operation_p.def_impl(jax.jit(_impl, static_argnames="operation"))
 _operation_p.def_abstract_eval(_abstract_eval)
