@@ -27,6 +27,7 @@ html_theme = "furo"
 html_title = "seqcells"
 html_static_path = ["_static"]
 html_css_files = ["pages.css"]
+html_js_files = ["pages.js"]
 html_theme_options = {
     "source_repository": "https://github.com/seqcells/seqcells/",
     "source_branch": "main",
