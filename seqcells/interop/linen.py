@@ -93,9 +93,9 @@ def dump(model: Model, params: Params, *, like: Weights | None = None) -> Nested
 def _table(cell: Cell, names: Names) -> Table:
     if isinstance(cell, MGU):
         raise ValueError(
-            f"model: flax.linen.MGUCell resets with the f with which it keeps, {cell} with "
-            f"the f with which it writes, so no weights make the two equal; GRU({cell.hidden_size})"
-            f" reads its arrays"
+            f"model: no weights make {cell} equal to flax.linen.MGUCell, which resets by the share "
+            f"that it keeps, not by the share that it writes; load its arrays into "
+            f"GRU({cell.hidden_size})"
         )
     has = "GRU, LSTM, RNN and, read into a GRU, MGUCell"
     table = _form.select("flax.linen", _TABLES, cell, has)
