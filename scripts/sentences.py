@@ -2,8 +2,8 @@
 
     python scripts/sentences.py --seed 1 --count 40
 
-They come from README, CONTRIBUTING, CHANGELOG and docs, from docstrings, and from messages of errors.
-A sentence that needs a second reading is to be rewritten.
+They come from README, CONTRIBUTING, CHANGELOG and docs, from docstrings, and from messages of
+errors. A sentence that needs a second reading is to be rewritten.
 """
 
 from __future__ import annotations
