@@ -27,18 +27,18 @@ Arrays = dict[str, np.ndarray]
 
 def from_torch(words: np.ndarray, lengths: np.ndarray) -> tuple[Arrays, np.ndarray]:
     """Return the weights of a PyTorch tagger, and its logits [T, B, TAGS], zero at padding."""
-    import torch
-    from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+    import torch  # pyright: ignore[reportMissingImports] - not needed for the rest
+    from torch.nn.utils import rnn  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(0)
     embed = torch.nn.Embedding(WORDS, EMBEDDED)
     lstm = torch.nn.LSTM(EMBEDDED, UNITS, num_layers=2, bidirectional=True)
     tags = torch.nn.Linear(2 * UNITS, TAGS)
     with torch.no_grad():
-        packed = pack_padded_sequence(
+        packed = rnn.pack_padded_sequence(
             embed(torch.tensor(words)), torch.tensor(lengths), enforce_sorted=False
         )
-        ys, _ = pad_packed_sequence(lstm(packed)[0], total_length=len(words))
+        ys, _ = rnn.pad_packed_sequence(lstm(packed)[0], total_length=len(words))
         logits = tags(ys).numpy()
     net = torch.nn.ModuleDict({"embed": embed, "lstm": lstm, "tags": tags})
     valid = np.arange(len(words))[:, None] < lengths

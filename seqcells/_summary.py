@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +13,10 @@ from seqcells._calls import explained
 from seqcells._cell import Cell
 from seqcells._layer import Layer, output_shapes
 from seqcells._model import Model, param_shapes
-from seqcells._types import InputSize, Params, PyTree
+from seqcells._types import Inputs, InputSize, Outputs, Params, PyTree
+from seqcells.layers import Stack
+
+Row = tuple[str, str, int]  # what, its output or its shape, and how many numbers
 
 
 def param_count(params: PyTree) -> int:
@@ -36,7 +40,8 @@ def summary(model: Model, input_size: InputSize) -> str:
         input_size: features of the input, at least 0.
 
     Returns:
-        A table of text; shapes hold T for time and B for the batch.
+        A table of text, with rows for each layer of a `Stack`; shapes hold T for time and B for the
+        batch.
 
     >>> import seqcells as sc
     >>> print(sc.summary(sc.GRU(64), input_size=1))
@@ -54,16 +59,34 @@ def summary(model: Model, input_size: InputSize) -> str:
     if model.x_ndim == 1:
         input_size = jax.tree.map(lambda n: _check.size("input_size", n, least=0), input_size)
     params = param_shapes(model, input_size)
-    rows = [(type(model).__name__, _output_shape(model, params, input_size), param_count(params))]
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
-        rows.append((f"  {name}", str(tuple(leaf.shape)), param_count(leaf)))
+    rows = list(_rows(model, params, model.zero_input(input_size), "", ""))
     return _table(rows, _kib(params))
 
 
-def _output_shape(model: Model, params: Params, input_size: InputSize) -> str:
-    ys = jax.tree.leaves(output_shapes(model, model.zero_input(input_size), params))
-    return ", ".join(f"({', '.join(['T', 'B', *map(str, leaf.shape)])})" for leaf in ys)
+def _rows(model: Model, params: Params, x: Inputs, number: str, indent: str) -> Iterator[Row]:
+    """Yield a row for a model, then one for each of its layers or of its parameters."""
+    name = f"{indent}{number}{_label(model)}"
+    yield name, _output_shape(output_shapes(model, x, params)), param_count(params)
+    indent += "  "
+    if isinstance(model, Stack) and not model.skip:
+        for i, (layer, own) in enumerate(zip(model.layers, params, strict=True)):
+            yield from _rows(layer, own, x, f"{i} ", indent)
+            x = output_shapes(layer, x, own)
+        return
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        name = jax.tree_util.keystr(path, simple=True, separator=".") or "params"
+        yield f"{indent}{name}", str(tuple(leaf.shape)), param_count(leaf)
+
+
+def _label(model: Model) -> str:
+    """Return what a model is, such as "Bidirectional(LSTM)"."""
+    name, within = type(model).__name__, model.reader
+    return name if within is None or isinstance(model, Stack) else f"{name}({_label(within)})"
+
+
+def _output_shape(ys: Outputs) -> str:
+    shapes = (["T", "B", *map(str, leaf.shape)] for leaf in jax.tree.leaves(ys))
+    return ", ".join(f"({', '.join(shape)})" for shape in shapes)
 
 
 def _kib(params: Params) -> float:
@@ -71,7 +94,7 @@ def _kib(params: Params) -> float:
     return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves) / 1024
 
 
-def _table(rows: list[tuple[str, str, int]], kib: float) -> str:
+def _table(rows: list[Row], kib: float) -> str:
     head = ("Layer", "Output shape", "Parameters")
     cells = [head, *((name, shape, f"{count:,}") for name, shape, count in rows)]
     wide = [max(len(row[i]) for row in cells) for i in range(3)]

@@ -1,5 +1,7 @@
 """Laws of the summary: its numbers are those of the parameters."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
@@ -29,7 +31,7 @@ def test_counts_are_those_of_the_parameters(case):
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
     assert sc.param_count(params) == count
     lines = sc.summary(case.cell, D).splitlines()
-    assert lines[2].split()[0] == type(case.cell).__name__
+    assert lines[2].split("(")[0].strip() == type(case.cell).__name__
     assert lines[2].split()[-1] == str(count)
     assert f"(T, B, {H})" in lines[2]
     rows = [line for line in lines if line.startswith("  ")]
@@ -51,3 +53,21 @@ def test_columns_line_up():
 def test_nothing_is_allocated_for_a_summary():
     total = 3 * (10**6 * 10**6 + 10**6) + 6 * 10**6  # 12 TB, were it made
     assert f"{total:,}" in sc.summary(sc.GRU(10**6), 1)
+
+
+def test_a_stack_has_rows_for_each_layer():
+    inner = sc.Stack((sc.GRU(3), sc.Dense(2)))
+    net = sc.Stack((sc.Embed(9, 4), sc.Bidirectional(sc.LSTM(5)), sc.Residual(inner)))
+    with pytest.raises(ValueError, match="as many outputs as inputs"):
+        sc.summary(net, input_size=())
+    net = sc.Stack((*net.layers[:2], inner))
+    text = sc.summary(net, input_size=())
+    shown = [line.split("(T, B")[0].strip() for line in text.splitlines() if "(T, B" in line]
+    assert shown == ["Stack", "0 Embed", "1 Bidirectional(LSTM)", "2 Stack", "0 GRU", "1 Dense"]
+    shapes = re.findall(r"\(T, B, (\d+)\)", text)
+    assert shapes == ["2", "4", "10", "2", "3", "2"]
+    counts = [
+        int(line.split()[-1].replace(",", "")) for line in text.splitlines() if "(T, B" in line
+    ]
+    assert counts[0] == counts[1] + counts[2] + counts[3]
+    assert counts[3] == counts[4] + counts[5]

@@ -117,9 +117,17 @@ def test_the_readme_shows_code():
     assert blocks(ROOT / "README.md")
 
 
-def test_the_readme_prints_the_summary_that_it_shows(capsys):
-    shown = [text for text in blocks(ROOT / "README.md", "text") if "Total parameters" in text]
-    assert shown == [sc.summary(sc.GRU(64), input_size=1) + "\n"]
+@pytest.mark.parametrize(
+    ("page", "net", "size"),
+    [
+        (ROOT / "README.md", sc.GRU(64), 1),
+        (DOCS / "start" / "first-net.md", sc.Stack((sc.GRU(32), sc.Dense(1))), 2),
+    ],
+    ids=["readme", "first-net"],
+)
+def test_a_page_prints_the_summary_that_it_shows(page, net, size):
+    shown = [text for text in blocks(page, "text") if "Total parameters" in text]
+    assert shown == [sc.summary(net, input_size=size) + "\n"]
 
 
 def public(module):
