@@ -21,6 +21,8 @@ def check_xs(model: Model, xs: Inputs, time_axis: int) -> tuple[Inputs, int]:
         raise ValueError(
             f"time_axis: expected an axis of xs {jax.tree.map(jnp.shape, xs)} before "
             f"{'the last' if own == 1 else f'its last {own}'}, got {time_axis}"
+            + "; one number a step is a feature too: pass xs[..., None]"
+            * (own == 1 == axis == count)
         )
     return xs, axis % (count + own)
 

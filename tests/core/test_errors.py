@@ -82,6 +82,7 @@ VALUES = [
     (lambda: unroll(time_axis=3), "time_axis | 3"),
     (lambda: unroll(time_axis=-4), "time_axis | -4"),
     (lambda: unroll(time_axis=-1), "time_axis | before the last | -1"),
+    (lambda: unroll(xs=ones((B, 7)), time_axis=1), "time_axis | got 1; one number | xs[..., None]"),
     (lambda: unroll(cell=RNN), "params | RNNParams | GRUParams"),
     (lambda: unroll(params=sc.GRU(3).init(KEY, D)), "params | [4, 12] | [3, 9]"),
     (lambda: unroll(cell=sc.GRU(H, bias="none")), "params | b_ih: None | float32[12]"),
