@@ -116,6 +116,8 @@ def page(rows: list[Row]) -> str:
         names = [n for n in OPTIONS if n in pages.contestants(some)]
         table = pages.grid(groups, labels, names, ratio, texts=2)
         sections.append(f"## {what.capitalize()}, time over that of the choice\n\n{table}")
+        own = pages.grid(groups, labels, [OURS], pages.spread("ms"), texts=2)
+        sections.append(f"## {what.capitalize()}, ms of the choice\n\n{own}")
     return pages.page("What each option of `Deferred` is worth", TEXT, rows, sections)
 
 
