@@ -10,7 +10,7 @@ import jax
 
 import seqcells as sc
 from experiments.lab import BadInput, commit, cores, processor, today
-from seqcells.engines.deferred._machine import huge_pages, level_2
+from seqcells.engines.deferred._machine import huge_pages, keeps_blocks, level_2
 
 COLUMNS = ["machine", "cores", "date", "commit", "python", "jax", "seqcells"]
 
@@ -47,7 +47,8 @@ def describe() -> str:
     """Describe the processor by what speed depends on, as "AMD EPYC, AVX-512, 1024 KiB of L2"."""
     cache = level_2()
     caches = [f"{cache >> 10} KiB of L2"] if cache else []
-    return ", ".join([processor(), *caches, *["huge pages"] * huge_pages()])
+    memory = [*["huge pages"] * huge_pages(), *["kept blocks"] * keeps_blocks()]
+    return ", ".join([processor(), *caches, *memory])
 
 
 def about() -> dict[str, str | int]:

@@ -99,6 +99,24 @@ def test_pages_are_read_from_the_system_and_the_environment(
     assert _machine.huge_pages.__wrapped__() == huge
 
 
+@pytest.mark.parametrize(
+    ("tunables", "kept"),
+    [
+        ("", False),
+        ("glibc.malloc.mmap_threshold=1073741824:glibc.malloc.trim_threshold=4294967296", True),
+        ("glibc.malloc.trim_threshold=4294967296:glibc.malloc.mmap_threshold=1073741824", True),
+        ("glibc.malloc.mmap_threshold=1073741824", False),
+        ("glibc.malloc.mmap_threshold=33554432:glibc.malloc.trim_threshold=4294967296", False),
+    ],
+)
+def test_blocks_that_the_c_library_keeps_are_cheap(tunables, kept, monkeypatch):
+    monkeypatch.setenv("GLIBC_TUNABLES", tunables)
+    monkeypatch.setattr(_machine, "keeps_blocks", _machine.keeps_blocks.__wrapped__)
+    monkeypatch.setattr(_machine, "huge_pages", lambda: False)
+    monkeypatch.setattr(_machine, "level_2", lambda: 1 << 20)
+    assert chosen(512, 32, 128, 128).keep == (("slopes",) if kept else ())
+
+
 def test_the_second_cache_is_read_from_the_system(tmp_path, monkeypatch):
     monkeypatch.setattr(_machine, "CACHES", tmp_path)
     assert _machine.level_2.__wrapped__() is None

@@ -8,6 +8,8 @@ import re
 from pathlib import Path
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # on Linux
+KEEPING = ("mmap_threshold", "trim_threshold")  # settings of the C library
+LARGE = 256 * 2**20  # bytes
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -40,6 +42,18 @@ def huge_pages() -> bool:
     if asked is not None:
         return asked[1] == "2" or "[never]" not in words
     return "[always]" in words
+
+
+@functools.cache
+def keeps_blocks() -> bool:
+    """Return whether the C library keeps blocks up to `LARGE` for the next call.
+
+    By default it gives those of more than 32 MiB back to the system. It keeps them with
+    `GLIBC_TUNABLES=glibc.malloc.mmap_threshold=N:glibc.malloc.trim_threshold=M`, both large.
+    """
+    tunables = os.environ.get("GLIBC_TUNABLES", "")
+    sizes = [re.search(rf"glibc\.malloc\.{name}=(\d+)", tunables) for name in KEEPING]
+    return all(size is not None and int(size[1]) >= LARGE for size in sizes)
 
 
 def _words(file: Path) -> list[str]:

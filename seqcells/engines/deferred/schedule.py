@@ -26,7 +26,7 @@ LARGE_ROWS = 512  # the same for weights that no cache holds
 WHOLE_BYTES = 8 * MIB  # of all slopes: up to here one window takes no longer than several
 SINGLE_ENTRIES = 4096  # of a step's carry: from here on a window may be a step, at no extra cost
 KEPT_BYTES = 24 * MIB  # above about 32 MiB in all, memory is mapped anew at every call
-HUGE_BYTES = 128 * MIB  # which huge pages make cheap; of more, the system sometimes finds too few
+HUGE_BYTES = 128 * MIB  # which huge pages or kept blocks make cheap; of more, too few may be found
 HUGE_SIZE = 64  # length of a sum: products of fewer cost less than what they compute takes to store
 KEPT_ROWS = 8  # below, a step's product is slower than its share of one product for many steps
 KEPT_SIZE = 256  # length of a sum: from here on, recomputing it costs more than storing it
@@ -100,7 +100,8 @@ def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
     carry_size = max(leaf.size for leaf in jax.tree.leaves(step.carry))
     slope_bytes = _bytes(step.carry) + _bytes(slope_shapes(cell, xs))
     fits = length * slope_bytes <= KEPT_BYTES
-    stored = _machine.huge_pages() and length * slope_bytes <= HUGE_BYTES
+    cheap = _machine.huge_pages() or _machine.keeps_blocks()
+    stored = cheap and length * slope_bytes <= HUGE_BYTES
     sums = {"drive": input_size, "mixed": carry_size // max(rows, 1)}
     large = tuple(name for name in sums if rows >= KEPT_ROWS and sums[name] >= KEPT_SIZE)
     many = fits or (stored and sums["mixed"] >= HUGE_SIZE)
