@@ -10,13 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells import _check
+from seqcells._layer import output_shapes
 from seqcells._model import Model
 from seqcells._types import InputSize, Params
 from seqcells.layers import Bidirectional, Dense, Dropout, Embed, Norm, Recurrent, Residual, Stack
 
 OPSET, IR = 17, 8  # of 2022; every operator below is in it
-CAN = "cells that ONNX has, Recurrent, Bidirectional, Stack, Residual, Dense, Norm, Embed, Dropout"
-CAN = f"a net of {CAN}"
+LAYERS = "Recurrent, Bidirectional, Stack, Residual, Dense, Norm, Embed, Dropout"
 
 
 class Graph:
@@ -26,6 +26,7 @@ class Graph:
         self.onnx, self.lengths, self.dump, self.attributes = onnx, lengths, dump, attributes
         self.nodes: list[Any] = []
         self.weights: dict[str, np.ndarray] = {}
+        self.valid = ""  # bool[T, B, 1], where the file reads lengths
         self.carries: dict[str, list[Any]] = {}  # their shapes, by name
 
     def node(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
@@ -43,7 +44,7 @@ class Graph:
     def silence(self, ys: str) -> str:
         """Put zeros at padding."""
         return (
-            self.node("Where", "valid", ys, self.weight("zero", np.float32(0)))
+            self.node("Where", self.valid, ys, self.weight("zero", np.float32(0)))
             if self.lengths
             else ys
         )
@@ -93,21 +94,21 @@ class Graph:
     def recurrent(self, model: Model, params: Params, xs: str, path: str) -> str:
         """Add a node of ONNX's own; its outputs have an axis of directions after time."""
         if not isinstance(model, Bidirectional | Recurrent) and not hasattr(model, "hidden_size"):
-            raise ValueError(f"model: expected {CAN}, got {model}")
+            raise ValueError(f"model: expected a net of cells that ONNX has, {LAYERS}, got {model}")
         arrays = self.dump(model, params)
         (attributes,) = self.attributes(model)
         names = {name: self.weight(f"{path}{name}", array) for name, array in arrays.items()}
         inputs = [xs, names["W"], names["R"], names.get("B", ""), self.lengths, "", ""]
         operator = attributes.pop("op_type")
-        both = operator == "LSTM"
+        outputs = 3 if operator == "LSTM" else 2  # of all steps, then the last h and c
         if "P" in names:
             inputs.append(names["P"])
         while inputs[-1] == "":
             inputs.pop()
-        ys = self.node(operator, *inputs, outputs=3 if both else 2, **attributes)
+        ys = self.node(operator, *inputs, outputs=outputs, **attributes)
         ways = 2 if attributes["direction"] == "bidirectional" else 1
         shape = [ways, "B", attributes["hidden_size"]]
-        self.carries |= {f"{ys}_{i}": shape for i in range(1, 3 if both else 2)}
+        self.carries |= {f"{ys}_{i}": shape for i in range(1, outputs)}
         ys = self.node("Transpose", ys, perm=[0, 2, 1, 3])
         return self.node("Reshape", ys, self.weight("flat", np.array([0, 0, -1])))
 
@@ -137,7 +138,7 @@ def write(
     shape = ["T", "B"] if tokens else ["T", "B", input_size]
     inputs = [make("xs", kinds.INT64 if tokens else kinds.FLOAT, shape)]
     inputs += [make("lengths", kinds.INT32, ["B"])] * lengths
-    size = jax.eval_shape(lambda: _outputs(model, params, input_size)).shape[-1]
+    size = output_shapes(model, model.zero_input(input_size), params).shape[-1]
     outputs = [make("ys", kinds.FLOAT, ["T", "B", size])]
     outputs += [make(names[name], kinds.FLOAT, shape) for name, shape in carries.items()]
     arrays = [onnx.numpy_helper.from_array(a, name) for name, a in graph.weights.items()]
@@ -154,24 +155,15 @@ def _begin(graph: Graph, tokens: bool) -> str:
     """Add what padding is, and put zeros there: it may hold anything."""
     if not graph.lengths:
         return "xs"
-    steps = graph.node("Gather", graph.node("Shape", "xs"), graph.weight("0", np.int64(0)))
     zero, one = graph.weight("0", np.int64(0)), graph.weight("1", np.int64(1))
+    steps = graph.node("Gather", graph.node("Shape", "xs"), zero)
     time = graph.node(
         "Unsqueeze", graph.node("Range", zero, steps, one), graph.weight("axis", np.array([1]))
     )
     valid = graph.node("Less", time, graph.node("Cast", "lengths", to=graph.onnx.TensorProto.INT64))
-    wide = graph.node("Unsqueeze", valid, graph.weight("last", np.array([2])))
-    graph.nodes.append(graph.onnx.helper.make_node("Identity", [wide], ["valid"], "valid"))
+    graph.valid = graph.node("Unsqueeze", valid, graph.weight("last", np.array([2])))
     nothing = zero if tokens else graph.weight("zero", np.float32(0))
-    return graph.node("Where", valid if tokens else "valid", "xs", nothing)
-
-
-def _outputs(model: Model, params: Params, input_size: InputSize) -> jax.Array:
-    """Compute one step's outputs of one row, for their shape."""
-    from seqcells._unroll import unroll
-
-    x = jax.tree.map(lambda a: a[None, None], model.zero_input(input_size))
-    return unroll(model, params, x)[1]
+    return graph.node("Where", valid if tokens else graph.valid, "xs", nothing)
 
 
 def _check_floats(params: Params) -> None:

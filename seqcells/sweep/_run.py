@@ -54,7 +54,7 @@ def run(
     A bucket (the trials with equal static fields) is trained in batches of one width. A jitted
     program advances a batch by a segment at a time; one program is compiled a bucket and width.
     The bits of a trial depend on its configuration, `key`, the width, jax and the devices (of a CPU
-    also on its caches and the size of its pages, by which engines choose their schedule). They do
+    also on its caches and its settings of memory, by which engines choose their schedule). They do
     not depend on other trials, unless those prune it. A trial whose metric is not finite keeps the
     state it had before that segment, and ranks last.
 
