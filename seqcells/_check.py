@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import numbers
 import operator
 from collections.abc import Callable, Iterable, Sequence
@@ -61,6 +62,24 @@ def number(name: str, value: object, expected: str, holds: Callable[[float], boo
     if not isinstance(value, numbers.Real) or isinstance(value, bool) or not holds(float(value)):
         raise ValueError(f"{name}: expected {expected}, got {describe_one(value)}")
     return float(value)
+
+
+def finite(name: str, value: object) -> float:
+    """Return `value` as a float, or raise unless it is a finite number."""
+    return number(name, value, "a finite number", math.isfinite)
+
+
+def positive(name: str, value: object) -> float:
+    """Return `value` as a float, or raise unless it is a finite number above 0."""
+    return number(name, value, "a number above 0", lambda a: 0 < a < math.inf)
+
+
+def divisor(name: str, value: object, whole: int, of: str) -> int:
+    """Return `value` as an int of at least 1 that divides `whole`, the value of argument `of`."""
+    part = size(name, value, least=1)
+    if whole % part:
+        raise ValueError(f"{name}: expected a divisor of {of} = {whole}, got {part}")
+    return part
 
 
 def rate(name: str, value: object) -> float:

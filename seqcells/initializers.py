@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jax.nn import initializers as jax_init
 from jax.typing import DTypeLike
 
+from seqcells import _check
 from seqcells._linear import wide
 from seqcells._mean_field import critical_weight_std
 from seqcells._model import is_function
@@ -178,30 +179,36 @@ class Lecun(Named):
 
 @dataclasses.dataclass(frozen=True)
 class Chrono(Named):
-    """Bias -ln U[1, t_max - 1] of the update gate z (Tallec & Ollivier 2018).
+    """Bias of a gate that forgets slowly, ln U[1, t_max - 1] (Tallec & Ollivier 2018).
 
-    z is the fraction that is WRITTEN here, hence the minus sign; the paper's LSTM has log U in the
-    forget gate, which is the fraction that is kept. If the rest of the gate's sum is zero, the
-    timescale of a unit, 1/z = 1 + U, is uniform on [2, t_max].
-    Use it for one gate: `GRU(64, b_ih_init=(zeros, Chrono(100), zeros))`, in the order r|z|n.
+    Of a gate whose value is the fraction that is written, such as the GRU's z here, the bias is
+    -ln U; of one whose value is the fraction that is kept, such as the f of `LSTM` and `JANET`, it
+    is ln U, the paper's. If the rest of the gate's sum is zero, the timescale of a unit, 1 + U
+    steps, is uniform on [2, t_max]. Use it for one gate: `GRU(64, b_ih_init=(zeros, Chrono(100),
+    zeros))`, in the order r|z|n, or `JANET(64, b_init=(Chrono(100, kept=True), zeros))`.
 
     Args:
         t_max: the longest timescale, in steps; at least 2.
+        kept: whether the gate's value is the fraction that is kept.
 
     Raises:
         ValueError: if `t_max` is below 2.
+        TypeError: if `kept` is not a bool.
     """
 
     t_max: float
+    kept: bool = False
 
     def __post_init__(self) -> None:
         if not self.t_max >= 2:
             raise ValueError(f"t_max: expected at least 2 steps, got {self.t_max!r}")
+        _check.flag("kept", self.kept)
 
     def __call__(self, key: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
         """Draw an array of `shape` and `dtype`."""
         u = jax.random.uniform(key, shape, wide(dtype), minval=1.0, maxval=self.t_max - 1.0)
-        return -jnp.log(u).astype(dtype)
+        bias = jnp.log(u)
+        return (bias if self.kept else -bias).astype(dtype)
 
 
 @dataclasses.dataclass(frozen=True)

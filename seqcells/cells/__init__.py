@@ -1,9 +1,22 @@
 """Cells, one family a file."""
 
+from seqcells.cells.antisymmetric import AntisymmetricRNN as AntisymmetricRNN
+from seqcells.cells.antisymmetric import AntisymmetricRNNParams as AntisymmetricRNNParams
+from seqcells.cells.cornn import CoRNNCarry as CoRNNCarry
+from seqcells.cells.cornn import CoRNNParams as CoRNNParams
+from seqcells.cells.cornn import coRNN as coRNN
+from seqcells.cells.coupled import CoupledLSTM as CoupledLSTM
+from seqcells.cells.coupled import CoupledLSTMParams as CoupledLSTMParams
+from seqcells.cells.ctrnn import CTRNN as CTRNN
+from seqcells.cells.ctrnn import CTRNNParams as CTRNNParams
 from seqcells.cells.gru import GRU as GRU
 from seqcells.cells.gru import GRUParams as GRUParams
 from seqcells.cells.indrnn import IndRNN as IndRNN
 from seqcells.cells.indrnn import IndRNNParams as IndRNNParams
+from seqcells.cells.janet import JANET as JANET
+from seqcells.cells.janet import JANETParams as JANETParams
+from seqcells.cells.ligru import LiGRU as LiGRU
+from seqcells.cells.ligru import LiGRUParams as LiGRUParams
 from seqcells.cells.lru import LRU as LRU
 from seqcells.cells.lru import LRUCarry as LRUCarry
 from seqcells.cells.lru import LRUParams as LRUParams
@@ -16,3 +29,8 @@ from seqcells.cells.mingru import MinGRU as MinGRU
 from seqcells.cells.mingru import MinGRUParams as MinGRUParams
 from seqcells.cells.rnn import RNN as RNN
 from seqcells.cells.rnn import RNNParams as RNNParams
+from seqcells.cells.slstm import SLSTM as SLSTM
+from seqcells.cells.slstm import SLSTMCarry as SLSTMCarry
+from seqcells.cells.slstm import SLSTMParams as SLSTMParams
+from seqcells.cells.unicornn import UnICORNN as UnICORNN
+from seqcells.cells.unicornn import UnICORNNParams as UnICORNNParams

@@ -11,11 +11,13 @@ from jax.typing import DTypeLike
 
 from seqcells import _check, initializers
 from seqcells._cell import Cell, SplitCell, zero_carry
-from seqcells._linear import wide
+from seqcells._linear import affine, gates, wide
 from seqcells._model import one_input
 from seqcells._static import brief
 from seqcells._types import Carry, Drive, Params
 from seqcells.initializers import GateInitializers
+
+Gates = tuple[jax.Array, ...]  # float[*B, H] each
 
 ACTIVATIONS = {
     "tanh": jnp.tanh,
@@ -134,3 +136,34 @@ class DenseCell(SizedCell, SplitCell):
         k_ih, k_hh, k_rest = jax.random.split(key, 3)
         w_hh = self._draw("w_hh_init", k_hh, (self.hidden_size, self.hidden_size))
         return self._draw("w_ih_init", k_ih, shape), w_hh, k_rest
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class BiasedCell(DenseCell):
+    """A dense cell with one bias b [G*H] or none, whose product reads the carry's first leaf."""
+
+    PARAMS: ClassVar[type]  # a NamedTuple of w_ih, w_hh and b
+    BIASES: ClassVar[tuple[str, ...]] = ("single", "none")
+
+    _: dataclasses.KW_ONLY
+    bias: str = "single"
+    b_init: GateInitializers = initializers.zeros
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.choice("bias", self.bias, self.BIASES)
+
+    def init(self, key: jax.Array, input_size: int) -> Params:
+        """Make parameters in `param_dtype` for inputs with `input_size` features."""
+        w_ih, w_hh, k_bias = self._matrices(key, input_size)
+        b = self._draw("b_init", k_bias, (self.hidden_size,)) if self.bias == "single" else None
+        return self.PARAMS(w_ih, w_hh, b)
+
+    def project(self, params: Params, x: jax.Array) -> Gates:
+        """Compute W x + b, gate by gate. x: float[*B, D]."""
+        return gates(affine(x, params.w_ih, params.b, self.compute_dtype(x)), len(self.GATES))
+
+    def mix(self, params: Params, carry: Carry) -> Gates:
+        """Compute U h in the dtype of the carry, gate by gate."""
+        h = jax.tree.leaves(carry)[0]
+        return gates(affine(h, params.w_hh, None, h.dtype), len(self.GATES))

@@ -99,6 +99,7 @@ def test_the_parts_of_a_recurrence_give_the_recurrence(case):
 def test_gates_are_named_by_the_cell_and_lie_between_0_and_1(case):
     problem, x = one_step(case)
     cell, names = case.cell, getattr(innermost(case.cell), "GATES", ())
+    names = (*names, "z") if getattr(cell, "gated", False) else names
     drive = cell.project(problem.params, jnp.asarray(x))
     gates = cell.gates(problem.params, jax.tree.map(jnp.asarray, problem.carry), drive)
     parts = isinstance(cell, sc.LRU)  # its names are those of the parts of a complex number

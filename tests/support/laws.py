@@ -53,6 +53,50 @@ def tripled(params, x):
     return 3 * x + 1
 
 
+def _gated_cases() -> dict[str, Case]:
+    """The rows of the gated cells with one bias."""
+    cases = {}
+    for bias in ("single", "none"):
+        label = LABELS[bias]
+        cases[f"janet-{label}"] = Case(sc.JANET(H, bias=bias), reference.janet_step, np.zeros(H))
+        cases[f"ligru-{label}"] = Case(sc.LiGRU(H, bias=bias), reference.ligru_step, np.zeros(H))
+        fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H))
+        cell = sc.CoupledLSTM(H, bias=bias)
+        cases[f"coupled-{label}"] = Case(cell, reference.coupled_step, fresh)
+        fresh = sc.SLSTMCarry(*(np.zeros(H) for _ in range(4)))
+        cell = sc.SLSTM(H, heads=1 if bias == "single" else H, bias=bias)
+        step = functools.partial(reference.slstm_step, heads=cell.heads)
+        cases[f"slstm-{label}"] = Case(cell, step, fresh)
+    return cases
+
+
+def _differential_cases() -> dict[str, Case]:
+    """The rows of the cells that are steps of a differential equation."""
+    cases = {}
+    settings = {"eps": 0.3, "gamma": 0.1}
+    step = functools.partial(reference.antisymmetric_step, **settings)
+    for name, gated in (("plain", False), ("gated", True)):
+        cell = sc.AntisymmetricRNN(H, gated=gated, **settings)
+        cases[f"antisymmetric-{name}"] = Case(cell, step, np.zeros(H))
+    settings = {"dt": 0.3, "gamma": 1.2, "epsilon": 0.8}
+    step = functools.partial(reference.cornn_step, **settings)
+    fresh = sc.CoRNNCarry(np.zeros(H), np.zeros(H))
+    cases["cornn"] = Case(sc.coRNN(H, **settings), step, fresh)
+    settings = {"dt": 0.5, "alpha": 0.9}
+    step = functools.partial(reference.unicornn_step, **settings)
+    cases["unicornn"] = Case(sc.UnICORNN(H, **settings), step, fresh)
+    step = functools.partial(reference.ctrnn_step, share=0.2)
+    cases["ctrnn-rate-bias"] = Case(sc.CTRNN(H), step, np.zeros(H))
+    taus = (1.0, 2.0, 4.0)
+    step = functools.partial(reference.ctrnn_step, share=1 / np.array(taus), form="current")
+    cell = sc.CTRNN(H, tau=taus, dt=1.0, form="current", bias="none")
+    cases["ctrnn-current-nobias"] = Case(cell, step, np.zeros(H))
+    step = functools.partial(reference.ctrnn_step, share=1.0)
+    cell = sc.CTRNN(H, tau=1.0, dt=1.0, learn_tau=True)
+    cases["ctrnn-learned-bias"] = Case(cell, step, np.zeros(H))
+    return cases
+
+
 def _cases() -> dict[str, Case]:
     cases = {}
     for activation in ("tanh", "relu", "sigmoid", "identity"):
@@ -100,6 +144,7 @@ def _cases() -> dict[str, Case]:
     cases["dropout-gru"] = Case(dropout, reference.gru_step, np.zeros(H))
     fresh = sc.LRUCarry(np.zeros(H), np.zeros(H))
     cases["lru"] = Case(sc.LRU(H), reference.lru_step, fresh)
+    cases |= _gated_cases() | _differential_cases()
     pair = sc.FunctionCell(pair_step, pair_carry, pair_init)
     cases["function"] = Case(pair, reference.pair_step, (np.full(H, 0.5), np.ones(())))
     return cases
@@ -117,6 +162,9 @@ FORMS = (  # one of each class and form of recurrence, for what costs little
     *("rnn-tanh-bias", "gru-after-double", "gru-before-double", "mgu-after-double"),
     *("mgu-before-double", "lstm-bias", "lstm-peep", "indrnn-tanh-nobias", "mingru-identity-bias"),
     *("layernorm-gru", "zoneout-lstm", "dropout-gru", "lru"),
+    *("janet-bias", "ligru-bias", "coupled-bias", "slstm-bias", "slstm-nobias", "cornn"),
+    *("antisymmetric-plain", "antisymmetric-gated", "unicornn", "ctrnn-rate-bias"),
+    *("ctrnn-current-nobias", "ctrnn-learned-bias"),
 )
 ENGINES = {
     "scan": sc.Scan(),

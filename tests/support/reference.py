@@ -117,6 +117,92 @@ def lru_step(params, carry, x):
     return type(carry)(new_re, new_im), c_re.T @ new_re - c_im.T @ new_im
 
 
+def sums(params, h, x, gates):
+    """The sums of the gates of a cell with w_ih, w_hh and one bias."""
+    w, u, b = params
+    return np.split(w.T @ x + u.T @ h + (0 if b is None else b), gates)
+
+
+def janet_step(params, h, x, beta=1.0):
+    """f is the fraction that is kept; gates stand in the order f|g."""
+    f, g = sums(params, h, x, 2)
+    h = sigmoid(f) * h + (1 - sigmoid(f - beta)) * np.tanh(g)
+    return h, h
+
+
+def ligru_step(params, h, x, activation="relu"):
+    """z is the fraction that is written; gates stand in the order z|n."""
+    z, n = sums(params, h, x, 2)
+    h = (1 - sigmoid(z)) * h + sigmoid(z) * ACTIVATIONS[activation](n)
+    return h, h
+
+
+def coupled_step(params, carry, x):
+    """Gates stand in the order f|g|o; the input gate is 1 - f."""
+    f, g, o = sums(params, carry[0], x, 3)
+    c = sigmoid(f) * carry[1] + (1 - sigmoid(f)) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return type(carry)(h, c), h
+
+
+def antisymmetric_step(params, h, x, eps=0.01, gamma=0.01):
+    """h_t = h + eps z tanh(M h + V x + b), M = W - W^T - gamma I; matrices stand as [in, out]."""
+    v, w, b, v_z, b_z = params
+    m = (w - w.T - gamma * np.eye(len(h))).T @ h
+    z = 1 if v_z is None else sigmoid(m + v_z.T @ x + b_z)
+    h = h + eps * z * np.tanh(m + v.T @ x + b)
+    return h, h
+
+
+def cornn_step(params, carry, x, dt, gamma, epsilon):
+    """y takes the new z."""
+    (y, z), (v, w, w_z, b) = carry, params
+    z = z + dt * (np.tanh(w.T @ y + w_z.T @ z + v.T @ x + b) - gamma * y - epsilon * z)
+    y = y + dt * z
+    return type(carry)(y, z), y
+
+
+def unicornn_step(params, carry, x, dt, alpha):
+    """y takes the new z; w and c are vectors."""
+    (y, z), (v, w, b, c) = carry, params
+    step = dt * sigmoid(c)
+    z = z - step * (np.tanh(w * y + v.T @ x + b) + alpha * y)
+    y = y + step * z
+    return type(carry)(y, z), y
+
+
+def ctrnn_step(params, h, x, share, form="rate", activation="tanh"):
+    """A step of Euler's method; `share` is dt / tau, or dt where tau is a parameter."""
+    w, u, b, tau_log = params
+    act, b = ACTIVATIONS[activation], 0 if b is None else b
+    if tau_log is not None:
+        share = share * np.exp(-tau_log)
+        share = np.where(share.real < 1, share, 1)
+    if form == "rate":
+        h = (1 - share) * h + share * act(w.T @ x + u.T @ h + b)
+        return h, h
+    h = (1 - share) * h + share * (w.T @ x + u.T @ act(h) + b)
+    return h, act(h)
+
+
+def slstm_step(params, carry, x, heads=1):
+    """Gates stand in the order i|f|z|o; a unit reads its own head."""
+    h, c, n, m = carry
+    w, r, b = params
+    width = len(h) // heads
+    rows = np.split(h, heads)  # r is [width, (gate, head, unit)]
+    blocks = r.reshape(width, 4, heads, width)
+    read = np.array([[blocks[:, g, k].T @ rows[k] for k in range(heads)] for g in range(4)])
+    i, f, z, o = (w.T @ x + (0 if b is None else b)).reshape(4, -1) + read.reshape(4, -1)
+    kept = np.log(sigmoid(f)) + m
+    m = np.where((n == 0) | (i.real > kept.real), i, kept)
+    c = np.exp(kept - m) * c + np.exp(i - m) * np.tanh(z)
+    n = np.exp(kept - m) * n + np.exp(i - m)
+    n = np.where(n.real < 1, 1, n)
+    h = sigmoid(o) * c / n
+    return type(carry)(h, c, n, m), h
+
+
 def normal(a, scale, shift, eps=1e-6):
     """Normalise over the units."""
     centred = a - np.mean(a)

@@ -1,0 +1,121 @@
+"""Cells equal the numbers of their authors' own code: outputs, last carries and gradients.
+
+`tests/goldens/cells.npz` holds `CASE/NAME`: inputs, weights and carries by the names of the source,
+`ys` and `final_*`, and `grad_NAME`, the gradient of `sum(ys ** 2)`. A row of `CASES` says how the
+arrays of a source make a cell's arguments; gradients are taken through that, by the source's names.
+
+Sources: flashrnn 1.0.8 (slstm); github.com/tk-rusch/coRNN; github.com/JosvanderWesthuizen/janet;
+github.com/mravanelli/pytorch-kaldi (ligru); equations of the papers (unicornn, antisymmetric).
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import seqcells as sc
+from tests.goldens import read
+
+
+class Golden(NamedTuple):
+    """How a source's arrays are a cell's."""
+
+    cell: sc.Cell
+    params: Callable[[dict[str, jax.Array]], object]
+    xs: Callable[[dict[str, jax.Array]], jax.Array]  # [T, B, D]
+    out: Callable[[object, jax.Array], dict[str, jax.Array]]  # (carry, ys) -> the source's outputs
+
+
+def by_head(w):
+    """[gate, head, unit, in] -> [in, (gate, head, unit)]."""
+    return jnp.moveaxis(w, -1, 0).reshape(w.shape[-1], -1)
+
+
+def slstm_params(a):
+    return sc.SLSTMParams(by_head(a["W"]), by_head(a["R"]), a["b"].reshape(-1))
+
+
+def slstm_out(carry, ys):
+    heads = {f"final_{name}": leaf.reshape(2, 2, 3) for name, leaf in carry._asdict().items()}
+    return heads | {"ys": jnp.moveaxis(ys, 0, 1).reshape(2, 9, 2, 3)}
+
+
+def candidate_last(w):
+    """The candidate's block first -> last."""
+    return jnp.roll(w, w.shape[-1] // 2, axis=-1)
+
+
+def janet_params(a):
+    return sc.JANETParams(*(candidate_last(a[name]) for name in ("W_xh", "W_hh", "bias")))
+
+
+def ligru_params(a):
+    """Their z keeps the old value."""
+    w, u, b = (
+        jnp.concatenate([-a[f"{name}z"], a[f"{name}h"]], axis=0).T for name in ("W", "U", "b")
+    )
+    return sc.LiGRUParams(w, u, b)
+
+
+def cornn_params(a):
+    w_ih, w_zh, w_hh = jnp.split(a["W"].T, [3, 8])
+    return sc.CoRNNParams(w_ih, w_hh, w_zh, a["b"])
+
+
+def last(**leaves):
+    """Outputs by the source's names."""
+    return lambda carry, ys: (
+        {"ys": ys} | {f"final_{name}": of(carry) for name, of in leaves.items()}
+    )
+
+
+def whole(carry):
+    return carry
+
+
+POSITIONS = last(y=lambda carry: carry.y, z=lambda carry: carry.z)
+CASES = {
+    "slstm_a": Golden(
+        sc.SLSTM(6, heads=2), slstm_params, lambda a: a["x"].swapaxes(0, 1), slstm_out
+    ),
+    "janet_a": Golden(sc.JANET(5), janet_params, lambda a: a["x"], last(c=whole, h=whole)),
+    "ligru_a": Golden(sc.LiGRU(5), ligru_params, lambda a: a["x"], last(h=whole)),
+    "cornn_a": Golden(
+        sc.coRNN(5, dt=0.3, gamma=1.2, epsilon=0.8), cornn_params, lambda a: a["x"], POSITIONS
+    ),
+    "unicornn_a": Golden(
+        sc.UnICORNN(5, dt=0.5, alpha=0.9),
+        lambda a: sc.UnICORNNParams(a["V"].T, a["w"], a["b"], a["c"]),
+        lambda a: a["x"],
+        POSITIONS,
+    ),
+    "antisymmetric_a": Golden(
+        sc.AntisymmetricRNN(5, eps=0.2, gamma=0.01),
+        lambda a: sc.AntisymmetricRNNParams(a["V"].T, a["W"].T, a["b"]),
+        lambda a: a["x"],
+        last(h=whole),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.usefixtures("x64")
+def test_a_cell_equals_its_authors_code(name):
+    golden, arrays = CASES[name], read(name)
+    wanted = {key: a for key, a in arrays.items() if key == "ys" or key.startswith("final_")}
+    gradients = {key[5:]: a for key, a in arrays.items() if key.startswith("grad_")}
+
+    def run(inputs):
+        carry, ys = sc.unroll(golden.cell, golden.params(inputs), golden.xs(inputs))
+        return jnp.sum(ys**2), golden.out(carry, ys)
+
+    inputs = {key: jnp.asarray(arrays[key]) for key in gradients}
+    gradient, got = jax.jit(jax.grad(run, has_aux=True))(inputs)
+    assert got.keys() == wanted.keys()
+    for key, value in wanted.items():
+        np.testing.assert_allclose(got[key], value, rtol=1e-12, atol=1e-12, err_msg=key)
+    for key, value in gradients.items():
+        np.testing.assert_allclose(gradient[key], value, rtol=1e-11, atol=1e-12, err_msg=key)
