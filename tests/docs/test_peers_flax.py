@@ -56,14 +56,14 @@ def test_nan_in_the_padding(peer):
     assert ours_is_inert()
 
 
-@FLAX.row("row of length 0")
+@FLAX.row("a row of length 0")
 @PEERS
 def test_a_row_of_length_0(peer):
     assert not kept_initial_carry(peer())
     assert kept_initial_carry(Ours())
 
 
-@FLAX.row("lengths for two batch axes")
+@FLAX.row("lengths with two batch axes")
 @PEERS
 def test_lengths_of_two_batch_axes(peer):
     xs, lengths = jnp.stack([XS, XS]), jnp.stack([LENGTHS, LENGTHS])
@@ -93,7 +93,7 @@ def test_bfloat16_parameters(peer):
     assert (carry.dtype, ys.dtype) == (jnp.float32, BFLOAT16)
 
 
-@FLAX.row("`jax.jit(lambda xs: rnn(xs))` over the module")
+@FLAX.row("`jax.jit(lambda xs: rnn(xs))`, which closes over the module")
 def test_a_closure_over_the_module_is_jitted():
     peer = Nnx().module
     with pytest.raises(flax.errors.TraceContextError):
@@ -106,7 +106,7 @@ def test_a_closure_over_the_module_is_jitted():
     assert jax.jit(lambda xs: rnn(xs))(XS)[1].shape == (B, T, H)
 
 
-@FLAX.row("GRU's orthogonal recurrent weights")
+@FLAX.row("orthogonal recurrent weights of a GRU")
 def test_spectral_radius_of_a_gate():
     def radius(matrix):
         return float(np.abs(np.linalg.eigvals(np.asarray(matrix))).max())
@@ -134,7 +134,7 @@ def test_z(peer):
     assert not bool((ours(mine, XS)[0] == 0).any())  # z = 1 writes
 
 
-@FLAX.row("`dtype=bfloat16`, its own carry")
+@FLAX.row("`dtype=bfloat16`, default carry")
 @pytest.mark.parametrize(("cell", "works"), [("SimpleCell", False), ("GRUCell", True)])
 def test_computing_in_bfloat16(cell, works):
     linen = flax.linen.RNN(getattr(flax.linen, cell)(H, dtype=BFLOAT16), return_carry=True)

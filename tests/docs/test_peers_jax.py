@@ -57,7 +57,7 @@ def resettable_gru(hk):
     return core, core.initial_state
 
 
-@HAIKU.row("NaN in the padding, `jnp.where` on outputs and state")
+@HAIKU.row("NaN in the padding")
 def test_nan_in_the_padding_of_haiku():
     model = Haiku(masked_gru, lambda xs: (xs, VALID))
     assert not peers.isnan(model(model.params, peers.BAD))
@@ -223,21 +223,91 @@ def test_counting_in_equinox():
     assert peers.our_count() == 1000
 
 
+def memax_layer(name):
+    """A layer of memax, H inputs and H units."""
+    kind, key = getattr(installed("memax.equinox.train_utils"), name), jax.random.key(0)
+    return kind(H, H, key) if name == "LRU" else kind(H, key)
+
+
+NO_START = jnp.zeros(T, bool)
+
+
+def memax_outputs(layer, xs, start=NO_START):
+    return layer(layer.initialize_carry(), (xs, start))[1]
+
+
 @MEMAX.row("NaN in a step before a reset")
 @pytest.mark.parametrize("name", ["GRU", "LRU"])
 def test_nan_before_a_reset_of_memax(name):
-    utils = installed("memax.equinox.train_utils")
     xs, key, start = jnp.ones((T, H)), jax.random.key(0), jnp.arange(T) == 3
     bad = xs.at[1].set(jnp.nan)
-    layer = utils.GRU(H, key) if name == "GRU" else utils.LRU(H, H, key)
-    _, ys = layer(layer.initialize_carry(), (bad, start))
-    assert bool(jnp.isnan(ys[3:]).all())
+    assert bool(jnp.isnan(memax_outputs(memax_layer(name), bad, start)[3:]).all())
     cell = getattr(sc, name)(H)
     params = cell.init(key, H)
     for engine in (sc.Scan(), sc.AssociativeScan())[: 1 + (name == "LRU")]:
         options = {"resets": start, "engine": engine}
         ours, clean = (sc.unroll(cell, params, xs, **options)[1] for xs in (bad, xs))
         np.testing.assert_array_equal(ours[3:], clean[3:])
+
+
+@MEMAX.row("NaN in the padding, the outputs masked")
+@pytest.mark.parametrize("name", ["GRU", "LRU"])
+def test_nan_in_the_padding_of_memax(name):
+    eqx, layer = installed("equinox"), memax_layer(name)
+    bad = jnp.ones((T, H)).at[3:].set(jnp.nan)
+
+    def loss(layer):
+        return jnp.sum(jnp.square(memax_outputs(layer, bad)[:3]))
+
+    value, grads = eqx.filter_value_and_grad(loss)(layer)
+    assert not peers.isnan(value)
+    assert peers.isnan(grads)
+    assert peers.ours_is_inert()
+
+
+@MEMAX.row("a batch axis")
+def test_a_batch_axis_in_memax():
+    layer, xs = memax_layer("GRU"), jnp.ones((B, T, H))
+    with pytest.raises(Exception, match="Type-check error"):
+        memax_outputs(layer, xs, jnp.zeros((B, T), bool))
+    assert jax.vmap(lambda xs: memax_outputs(layer, xs))(xs).shape == (B, T, H)
+
+
+@MEMAX.row("a bfloat16 carry and float32 inputs")
+def test_a_bfloat16_carry_in_memax():
+    layer = memax_layer("GRU")
+    h, start = layer.initialize_carry()
+    with pytest.raises(TypeError, match="carry"):
+        layer((h.astype(BFLOAT16), start), (jnp.ones((T, H)), NO_START))
+    assert peers.ours(XS, carry=jnp.zeros((B, H), BFLOAT16))[0].dtype == jnp.float32
+
+
+@MEMAX.row("skip connections")
+def test_skip_connections_of_memax():
+    utils, key = installed("memax.equinox.train_utils"), jax.random.key(0)
+    layer = memax_layer("GRU")
+    silent = jax.tree.map(lambda a: 0 * a if isinstance(a, jax.Array) else a, layer)
+    net = utils.ResidualModel(lambda recurrent_size, key: silent, D, 2, H, key=key)
+    ones = jnp.ones((T, D))
+    one, two = (memax_outputs(net, xs) for xs in (ones, 2 * ones))
+    np.testing.assert_array_equal(one, two)
+    stack, residual = sc.Stack((sc.GRU(H), sc.GRU(H)), skip=True), sc.Residual(sc.GRU(D))
+    params = stack.init(key, D)
+    assert params[1].w_ih.shape[0] == H + D
+    silent = jax.tree.map(jnp.zeros_like, residual.init(key, D))
+    np.testing.assert_array_equal(sc.unroll(residual, silent, XS)[1], XS)
+
+
+@MEMAX.row("output of the LSTM")
+def test_the_output_of_the_lstm_of_memax():
+    layer = memax_layer("LSTM")
+    ((c, h), _), ys = layer(layer.initialize_carry(), (5 * jnp.ones((T, H)), NO_START))
+    step = layer.algebra.algebra
+    before = jnp.concatenate([jnp.zeros((1, H)), h[:-1]])
+    o = jax.nn.sigmoid(jax.vmap(step.W_o)(5 * jnp.ones((T, H))) + jax.vmap(step.U_o)(before))
+    np.testing.assert_allclose(ys, o * c, rtol=1e-5)
+    carry, ys = sc.unroll(sc.LSTM(H), sc.LSTM(H).init(jax.random.key(0), D), XS[0])
+    assert bool((jnp.abs(ys[-1]) <= jnp.abs(jnp.tanh(carry.c))).all())
 
 
 @pytest.mark.parametrize("table", [HAIKU, EQUINOX, MEMAX], ids=["haiku", "equinox", "memax"])
