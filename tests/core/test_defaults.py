@@ -26,6 +26,19 @@ DEFAULTS = {
     sc.LRU: CELL
     | {"w_ih_init": initializers.Lecun(0.5), "w_ho_init": LECUN, "output_size": None}
     | {"r_min": 0.0, "r_max": 1.0, "max_phase": 2 * math.pi},
+    sc.JANET: DENSE | {"beta": 1.0, "bias": "single", "b_init": (ONES, ZEROS)},
+    sc.LiGRU: DENSE | {"activation": "relu", "bias": "single", "b_init": ZEROS},
+    sc.CoupledLSTM: DENSE | {"bias": "single", "b_init": (ONES, ZEROS, ZEROS)},
+    sc.SLSTM: DENSE | {"heads": 1, "bias": "single", "b_init": (ZEROS, ONES, ZEROS, ZEROS)},
+    sc.CTRNN: DENSE
+    | {"activation": "tanh", "bias": "single", "b_init": ZEROS, "tau": 100.0, "dt": 20.0}
+    | {"noise": 0.0, "form": "rate", "learn_tau": False},
+    sc.coRNN: DENSE | {"dt": 0.042, "gamma": 2.7, "epsilon": 4.7, "b_init": ZEROS},
+    sc.UnICORNN: CELL
+    | {"dt": 0.1, "alpha": 1.0, "w_hh_init": initializers.Uniform(0.0, 1.0), "b_init": ZEROS}
+    | {"c_init": initializers.Uniform(-0.1, 0.1)},
+    sc.AntisymmetricRNN: CELL
+    | {"eps": 0.01, "gamma": 0.01, "gated": False, "w_hh_init": LECUN, "b_init": ZEROS},
     sc.FunctionCell: {"init_fn": None, "x_ndim": 1},
     sc.VariationalDropout: {"input_rate": 0.0, "recurrent_rate": 0.0},
     sc.Zoneout: {"rate": 0.1},

@@ -50,7 +50,9 @@ def test_equal_initialisers_are_equal_and_are_functions_of_their_key(init):
 def test_other_settings_are_other_values():
     for init in VALUES:
         for field in dataclasses.fields(init):
-            changed = dataclasses.replace(init, **{field.name: getattr(init, field.name) + 1})
+            value = getattr(init, field.name)
+            other = not value if isinstance(value, bool) else value + 1
+            changed = dataclasses.replace(init, **{field.name: other})
             assert changed != init
             assert sc.GRU(2, w_hh_init=changed) != sc.GRU(2, w_hh_init=init)
 
@@ -188,6 +190,12 @@ def test_chrono_makes_timescales_uniform_from_2_to_t_max(t_max):
     assert stats.kstest(timescales, stats.uniform(2, t_max - 2).cdf).pvalue > 0.01
 
 
+def test_chrono_of_a_gate_that_keeps_has_the_other_sign():
+    written, kept = (inits.Chrono(50.0, kept)(KEY, (9,), "float32") for kept in (False, True))
+    np.testing.assert_array_equal(kept, -written)
+    assert np.all(kept >= 0)
+
+
 BIASES = {  # the biases with which a cell of two units starts
     sc.RNN(2): {"b": [0, 0]},
     sc.GRU(2): {"b_ih": [0] * 6, "b_hh": [0] * 6},
@@ -195,6 +203,9 @@ BIASES = {  # the biases with which a cell of two units starts
     sc.LSTM(2, peepholes=True): {"b": [0, 0, 1, 1, 0, 0, 0, 0], "p": [0] * 6},  # i|f|g|o
     sc.IndRNN(2): {"b": [0, 0]},
     sc.MinGRU(2): {"b": [0] * 4},
+    sc.JANET(2): {"b": [1, 1, 0, 0]},  # f|g
+    sc.CoupledLSTM(2): {"b": [1, 1, 0, 0, 0, 0]},  # f|g|o
+    sc.SLSTM(2): {"b": [0, 0, 1, 1, 0, 0, 0, 0]},  # i|f|z|o
 }
 
 

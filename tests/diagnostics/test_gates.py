@@ -48,13 +48,56 @@ def layernorm_step(cell, p, gates, h, x):
     return (1 - gates["z"]) * h + gates["z"] * np.tanh(drive + gates["r"] * mixed)
 
 
+def sums(p, h, x):
+    return x @ p.w_ih + h @ p.w_hh + (0 if p.b is None else p.b)
+
+
+def janet_step(cell, p, gates, h, x):
+    s, g = np.split(sums(p, h, x), 2, axis=-1)
+    return gates["f"] * h + sigmoid(cell.beta - s) * np.tanh(g)
+
+
+def ligru_step(cell, p, gates, h, x):
+    n = sums(p, h, x)[..., H:]
+    return (1 - gates["z"]) * h + gates["z"] * np.maximum(n, 0)
+
+
+def coupled_step(cell, p, gates, carry, x):
+    g = np.tanh(sums(p, carry.h, x)[..., H : 2 * H])
+    c = gates["f"] * carry.c + (1 - gates["f"]) * g
+    return sc.LSTMCarry(gates["o"] * np.tanh(c), c)
+
+
+def antisymmetric_step(cell, p, gates, h, x):
+    m = h @ (p.w_hh - p.w_hh.T) - cell.gamma * h
+    return h + cell.eps * gates.get("z", 1) * np.tanh(m + x @ p.w_ih + p.b)
+
+
+def slstm_step(cell, p, gates, carry, x):
+    i, _, z, _ = np.split(sums(p, carry.h, x), 4, axis=-1)
+    kept = np.log(gates["f"]) + carry.m
+    m = np.where(carry.n == 0, i, np.maximum(i, kept))
+    c, n = (
+        np.exp(kept - m) * old + np.exp(i - m) * new
+        for old, new in ((carry.c, np.tanh(z)), (carry.n, 1))
+    )
+    n = np.maximum(n, 1)
+    return sc.SLSTMCarry(gates["o"] * c / n, c, n, m)
+
+
 EQUATIONS = {
     sc.GRU: gated_step,
     sc.MGU: gated_step,
     sc.LSTM: lstm_step,
     sc.LayerNorm: layernorm_step,
+    sc.JANET: janet_step,
+    sc.LiGRU: ligru_step,
+    sc.CoupledLSTM: coupled_step,
+    sc.AntisymmetricRNN: antisymmetric_step,
+    sc.SLSTM: slstm_step,
 }
-GATED = [name for name in FORMS if type(CASES[name].cell) in EQUATIONS]
+UNGATED = ("antisymmetric-plain", "slstm-nobias")  # no gate; three heads
+GATED = [name for name in FORMS if type(CASES[name].cell) in EQUATIONS and name not in UNGATED]
 
 
 @pytest.mark.parametrize("name", GATED)

@@ -24,6 +24,9 @@ CELLS = {
     "relu": lambda *args, **more: sc.RNN(*args, activation="relu", **more),
     "sigmoid": lambda *args, **more: sc.RNN(*args, activation="sigmoid", **more),
     "rnn": sc.RNN,
+    "janet": sc.JANET,
+    "ligru": sc.LiGRU,
+    "coupled": sc.CoupledLSTM,
 }
 FLAGS = {
     "lengths": np.arange(BATCH) % (STEPS + 1),

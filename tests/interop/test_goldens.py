@@ -43,9 +43,9 @@ def test_a_real_layer_computes_the_same(name, case, x64, record_property):
 def test_every_golden_is_read_and_its_versions_are_known():
     for name, cases in LAYERS.items():
         assert {key.split("|")[0] for key in shared.goldens(name)} - {"xs"} == set(cases)
-    assert {path.stem for path in GOLDENS.glob("*.npz")} == set(LAYERS)
+    assert {path.stem for path in GOLDENS.glob("*.npz")} == {*LAYERS, "cells"}  # authors' code
     assert json.loads((GOLDENS / "versions.json").read_text("utf-8"))
-    assert sum(path.stat().st_size for path in GOLDENS.iterdir()) < 300_000
+    assert sum(path.stat().st_size for path in GOLDENS.iterdir()) < 500_000
 
 
 SECOND = {"torch": ("bias_ih", "bias_hh"), "haiku": ("linear/b", "linear_1/b")}
