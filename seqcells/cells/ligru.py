@@ -31,8 +31,8 @@ class LiGRU(BiasedCell):
         h_t = (1 - z_t) * h_{t-1} + z_t * n_t
 
     The paper normalises W x over the batch, which keeps ReLU from growing. There is no batch norm
-    here: a row's output would depend on the other rows and on their padding. `interop.ligru`
-    converts trained weights, with the statistics of the batch norm folded into W and b.
+    here: a row's output would depend on the other rows and on their padding. The statistics of a
+    batch norm that was trained can be folded into W and b.
 
     Args:
         hidden_size: H, at least 1.
