@@ -60,11 +60,17 @@ from experiments.lab.pictures import (
     MARKERS,
     STYLE,
     add_legend,
+    add_note,
+    diverged,
     draw_counts,
     draw_grid,
     draw_success,
     grid_of_panels,
+    look,
+    room,
     save,
+    set_title,
+    shown,
     styled,
 )
 from experiments.lab.runs import CODE, COLUMNS, Run, RunGroup, list_runs

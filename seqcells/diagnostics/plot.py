@@ -77,7 +77,7 @@ def singular_values_by_lag(
     known = ~np.any(np.isnan(rows), axis=1)
     rows = np.where(np.isfinite(rows) & known[:, None], rows, np.nan)
     lags = np.arange(len(rows))
-    for low, high, label, alpha in ((0, 100, "all", 0.15), (25, 75, "middle half", 0.35)):
+    for low, high, label, alpha in ((0, 100, "all", 0.2), (25, 75, "middle half", 0.45)):
         lower, upper = (_over(np.nanpercentile, rows, q) for q in (low, high))
         ax.fill_between(lags, lower, upper, color=OKABE_ITO[0], alpha=alpha, lw=0, label=label)
     middle = _over(np.nanmedian, rows)
