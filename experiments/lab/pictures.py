@@ -115,7 +115,7 @@ def diverged(frame: Frame) -> str:
     return f"Diverged ({what}): {', '.join(parts)}." if parts else ""
 
 
-def shown(values: ArrayLike) -> np.ndarray:
+def shown(values: ArrayLike | Sequence[float]) -> np.ndarray:
     """Return which values an axis shows, bool[N]; others have diverged, or would flatten it.
 
     They are finite, and at most a million, or a million times the least if that is larger.

@@ -92,7 +92,7 @@ TERMS = {
     "curves": "the median over seeds, each a mean over a segment, in a band from the least to the "
     "most; in the legend, the values in the order of the table; a seed that diverged is the worst",
     "slices": "every trial by one hyperparameter, whatever the others were; the line joins the "
-    "best of each value; crosses at the top have diverged",
+    "best of each value; crosses at the edge have diverged, or lie beyond a million",
     "surface": "the median over seeds by two hyperparameters, the others as in the best "
     "configuration, which the title names; white where it diverged",
 }

@@ -109,7 +109,7 @@ def _draw_adding(axes: Axes, n: Numbers) -> None:
         beside = {"ha": "left", "va": "center", "transform": axes.get_yaxis_transform()}
         axes.text(1.02, height, text, fontsize=SMALL, **beside)
     axes.set_xlim(-0.5, max(len(arms), 1) - 0.5)
-    names = [wrap(arm, 18 if many else 36 // max(len(arms), 3)) for arm in arms]
+    names = [wrap(arm, 18 if many else max(11, 36 // max(len(arms), 1))) for arm in arms]
     axes.set_xticks(range(len(arms)), names, fontsize=SMALL, rotation=90 * many)
     axes.set(title=f"Adding over {n.longest} steps", yscale="log", xlabel="cell")
     axes.set_ylabel("squared error, a mark a seed")
