@@ -56,8 +56,11 @@ from experiments.lab.models import (
 )
 from experiments.lab.pages import REPORT, Page, Table, markdown, provenance
 from experiments.lab.pictures import (
+    BY_LENGTH,
+    BY_TASK,
     COLOURS,
     MARKERS,
+    OVERLAP,
     STYLE,
     add_legend,
     add_note,

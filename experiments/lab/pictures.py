@@ -33,6 +33,14 @@ ABOVE = 0.9  # inches that a figure of panels leaves for its legend
 QUIET = {"fontsize": 10.5, "color": "#555555"}  # of notes
 COLOURS = OKABE_ITO[:7]
 MARKERS = ("o", "s", "v", "^", "D", "P", "X")
+OVERLAP = "Where two bars overlap, these seeds may not tell the two apart."
+BY_LENGTH = (
+    f"See first which lines stay near 1 to the right end: these solve the longest task. {OVERLAP}"
+)
+BY_TASK = (
+    "See first the rows that are bright from end to end: these solve every task; then the columns "
+    "that are dark: few solve that task. Each field counts the seeds that solve it."
+)
 DASHES = ("-", "--", ":", "-.")
 STYLE: dict[str, float | str | bool] = {
     "font.size": 12,

@@ -197,6 +197,9 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=draw,
+    caption="See first whether the marks lie on the lines: there the theory says what was "
+    "measured. Where chi crosses the grey line at 1, a gradient neither vanishes nor "
+    "explodes.",
     tables=lambda rows: [table(rows)],
     cost=lambda groups: f"{sum(g.nets for g in groups)} nets of {groups[0].width} units",
 )

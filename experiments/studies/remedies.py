@@ -118,4 +118,5 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=lambda rows, path: lab.draw_grid(lab.at_best(rows), path, "remedy"),
+    caption=lab.BY_TASK,
 )

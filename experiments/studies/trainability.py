@@ -294,4 +294,6 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=draw,
+    caption="See first where the bright area ends: the longest lag that is learned. A theory is"
+    " right where its curve runs along that edge.",
 )

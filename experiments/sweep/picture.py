@@ -15,6 +15,7 @@ from seqcells import sweep
 from seqcells.diagnostics._axes import alone, wrap
 
 BEST = 5  # configurations of which curves are drawn
+EMPTY = "no finite value"  # of a panel in which nothing is drawn
 FLAT = 6  # names of values beside one another that lie flat
 
 
@@ -73,17 +74,17 @@ def _curves(axes: Axes, result: sweep.Result, shown: Sequence[Ranked]) -> dict[s
     values = np.concatenate([[], *(lines["y"] for lines in every)])
     good = lab.shown(values)
     parts = np.split(np.where(good, values, worst), np.cumsum([len(lines) for lines in every]))
-    handles = {}
+    handles, drawn = {}, False
     for i, (row, lines, ys) in enumerate(zip(shown, every, parts, strict=False)):
         over = lines.assign(y=ys).groupby("step")["y"]
         label = ", ".join(_text(row[name]) for name in varied(result)) or "the configuration"
         label += f" ({row['diverged']} diverged)" if row["diverged"] else ""
         low, mid, high = (f().where(np.isfinite) for f in (over.min, over.median, over.max))
-        colour = lab.look(i)["color"]
+        colour, drawn = lab.look(i)["color"], drawn or bool(mid.notna().any())
         (handles[label],) = axes.plot(mid, color=colour, **alone(mid.to_numpy()))
         axes.fill_between(low.index, low, high, color=colour, alpha=0.15, lw=0)
-    _metric_axis(axes, values[good].tolist(), result)
-    axes.set(xlabel="step")
+    _metric_axis(axes, values[good].tolist() if drawn else [], result, "most seeds diverged")
+    axes.set(xlabel="step", **({} if drawn else {"xticks": []}))
     lab.set_title(axes, "The best: median, least, most")
     return handles
 
@@ -155,18 +156,20 @@ def _shown(frame: lab.Frame, result: sweep.Result) -> lab.Frame:
     return pd.Series(lab.shown(values), frame.index)
 
 
-def _metric_axis(axes: Axes, values: Sequence[float], result: sweep.Result) -> None:
-    """Scale and name the axis of the metric, for what is drawn on it."""
+def _metric_axis(
+    axes: Axes, values: Sequence[float], result: sweep.Result, empty: str = EMPTY
+) -> None:
+    """Scale and name the axis of the metric, for what it shows, or say why that is nothing."""
     _number_axis(axes.set_yscale, values)
     axes.set_ylabel(_words(axes, result.metric))
     if not len(values):
         axes.set_yticks([])
-        _say_empty(axes)
+        _say_empty(axes, empty)
 
 
-def _say_empty(axes: Axes) -> None:
+def _say_empty(axes: Axes, text: str = EMPTY) -> None:
     place = {"ha": "center", "va": "center", "transform": axes.transAxes}
-    axes.text(0.5, 0.5, "no finite value", color="#555555", **place)
+    axes.text(0.5, 0.5, text, color="#555555", **place)
 
 
 def _words(axes: Axes, name: str) -> str:

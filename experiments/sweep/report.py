@@ -75,6 +75,8 @@ def report(out: Path, console: Console) -> None:
         footer="Every number is computed from results.csv and metrics.jsonl, beside this page.",
         terms=TERMS,
         alarm=f"{left} of {len(result.rows)} trials are not finished." if left else "",
+        caption="See first, in the slices, at which value the black line is best; then whether the "
+        "dots beside it, other trials, are as good.",
         alt=f"{title}: learning curves of the best, and the {result.metric} by each hyperparameter",
     )
     draw(result, ranked, page.picture)

@@ -21,7 +21,7 @@ from seqcells.diagnostics._axes import reach_of_growth, wrap
 TIMES = "\N{MULTIPLICATION SIGN}"
 WORST = 100  # times the loss of guessing that an axis shows; beyond it a net has diverged
 DEEPEST = 20  # decades that a gradient is shown over, at most, to each side of 1
-CROWD = 5  # arms beside one another whose names lie flat
+CROWD, LONG = 5, 28  # arms beside one another whose names lie flat, and letters of such a name
 FAINT = {"fade": 0.4, "linewidth": 1.2, "elinewidth": 1.5, "capsize": 0, "markersize": 8}
 SMALL, QUIET = 10.5, "#555555"  # of notes
 
@@ -94,6 +94,7 @@ def _times(factor: float) -> str:
 def _draw_adding(axes: Axes, n: Numbers) -> None:
     arms, probe = n.ran(ADDING), probes.AddingURNN()
     many = len(arms) > CROWD
+    upright = many or max(map(len, arms), default=0) > LONG
     for x, arm in enumerate(arms):
         loss = lab.pick(n.results, task=ADDING, arm=arm)["loss"]
         spread = np.linspace(-0.2, 0.2, len(loss)) if len(loss) > 1 else np.zeros(len(loss))
@@ -109,8 +110,8 @@ def _draw_adding(axes: Axes, n: Numbers) -> None:
         beside = {"ha": "left", "va": "center", "transform": axes.get_yaxis_transform()}
         axes.text(1.02, height, text, fontsize=SMALL, **beside)
     axes.set_xlim(-0.5, max(len(arms), 1) - 0.5)
-    names = [wrap(arm, 18 if many else max(11, 36 // max(len(arms), 1))) for arm in arms]
-    axes.set_xticks(range(len(arms)), names, fontsize=SMALL, rotation=90 * many)
+    names = [wrap(arm, 20 if upright else max(11, 36 // max(len(arms), 1))) for arm in arms]
+    axes.set_xticks(range(len(arms)), names, fontsize=SMALL, rotation=90 * upright)
     axes.set(title=f"Adding over {n.longest} steps", yscale="log", xlabel="cell")
     axes.set_ylabel("squared error, a mark a seed")
     axes.set_ylim(top=max(axes.get_ylim()[1], 8 * probe.baseline))
@@ -169,7 +170,7 @@ def _name_ends(axes: Axes, n: Numbers, curves: dict[str, np.ndarray]) -> None:
     low, high = np.log10(axes.get_ylim())
     most = max((name.count("\n") + 1 for name in names.values()), default=1)
     gap = min(0.065 * most, 1 / max(len(order), 1)) * (high - low)
-    at = [min(max(math.log10(ends[arm]), low), high) for arm in order]
+    at = [min(max(math.log10(ends[arm]), low + gap / 2), high) for arm in order]
     for i in range(1, len(at)):
         at[i] = max(at[i], at[i - 1] + gap)
     for i in reversed(range(len(at))):

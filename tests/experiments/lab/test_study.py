@@ -58,7 +58,7 @@ def test_the_rule_of_verdicts_stands_above_them():
 def test_seeds_that_diverged_are_counted_and_not_left_out():
     rows = some([math.nan] * 20, arm="a").assign(loss=[math.nan] * 17 + [0.1, 1e32, math.inf])
     (row,) = settings_table(rows).rows
-    assert row[-2] == "18 diverged"
+    assert row[-2] == "19 diverged"
     assert settings_table(rows.assign(loss=[0.1, 0.4] * 10)).rows[0][-2] == "0.2"
 
 
