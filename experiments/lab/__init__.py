@@ -79,4 +79,4 @@ from experiments.lab.pictures import (
 from experiments.lab.runs import CODE, COLUMNS, Run, RunGroup, list_runs
 from experiments.lab.settings import BadInput, BadValue, CheckedSettings, refusals, restore
 from experiments.lab.study import Study, read_results, settings_table
-from experiments.lab.text import decimal, interval, short, words
+from experiments.lab.text import brief, decimal, interval, short, words

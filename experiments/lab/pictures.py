@@ -38,8 +38,8 @@ BY_LENGTH = (
     f"See first which lines stay near 1 to the right end: these solve the longest task. {OVERLAP}"
 )
 BY_TASK = (
-    "See first the rows that are bright from end to end: these solve every task; then the columns "
-    "that are dark: few solve that task. Each field counts the seeds that solve it."
+    "See first the rows that count all seeds from end to end: these solve every task; then the "
+    "columns of small counts: few solve that task. Each field counts the seeds that solve it."
 )
 DASHES = ("-", "--", ":", "-.")
 STYLE: dict[str, float | str | bool] = {

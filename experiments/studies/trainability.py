@@ -294,6 +294,6 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=draw,
-    caption="See first where the bright area ends: the longest lag that is learned. A theory is"
-    " right where its curve runs along that edge.",
+    caption="See first where the area of shares near 1 ends: the longest lag that is learned. A "
+    "theory is right where its curve runs along that edge.",
 )

@@ -107,7 +107,7 @@ def _slice(axes: Axes, frame: lab.Frame, name: str, result: sweep.Result) -> dic
         _number_axis(axes.set_xscale, known)
     else:
         few = len(known) <= FLAT
-        names = [wrap(str(v), 14) if few else _brief(str(v)) for v in known]
+        names = [wrap(str(v), 14) if few else lab.brief(str(v)) for v in known]
         flat = max(map(len, names)) * len(known) < 34
         axes.set_xticks(range(len(known)), names, rotation=0 if flat else 90)
         axes.set_xlim(-0.5, len(known) - 0.5)
@@ -175,12 +175,6 @@ def _say_empty(axes: Axes, text: str = EMPTY) -> None:
 def _words(axes: Axes, name: str) -> str:
     """Write a name as words, in lines that fit beside or below a panel."""
     return wrap(name.replace("_", " "), lab.room(axes, 8))
-
-
-def _brief(name: str, most: int = 20) -> str:
-    """Write a name whose middle is left out if it is long."""
-    half = most // 2 - 1
-    return name if len(name) <= most else f"{name[:half]}...{name[-half:]}"
 
 
 def _number_axis(scale: Callable[[str], None], values: Sequence[float]) -> None:

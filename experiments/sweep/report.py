@@ -96,7 +96,7 @@ TERMS = {
     "slices": "every trial by one hyperparameter, whatever the others were; the line joins the "
     "best of each value; crosses at the edge have diverged, or lie beyond a million",
     "surface": "the median over seeds by two hyperparameters, the others as in the best "
-    "configuration, which the title names; white where it diverged",
+    "configuration, which the title names; empty where it diverged",
 }
 
 

@@ -23,7 +23,10 @@ BAD = {"nan": math.nan, "inf": math.inf, "huge": 1e32}  # what one seed of some 
 KINDS = ("huge", "nothing finite", "one point", "long names", "many")
 MORE = ("nan", "inf", "plain", "one seed")  # of which less is to be feared
 LONG = "a cell with a name of forty letters"
-NAMES = {"long names": [f"{LONG} {i}" for i in range(4)], "many": [f"cell {i}" for i in range(9)]}
+NAMES = {
+    "long names": [f"{LONG} {i}" for i in range(4)],
+    "many": [f"one of very many cells, {i}" for i in range(9)],
+}
 RNG = np.random.default_rng(0)
 
 

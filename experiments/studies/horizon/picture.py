@@ -110,7 +110,9 @@ def _draw_adding(axes: Axes, n: Numbers) -> None:
         beside = {"ha": "left", "va": "center", "transform": axes.get_yaxis_transform()}
         axes.text(1.02, height, text, fontsize=SMALL, **beside)
     axes.set_xlim(-0.5, max(len(arms), 1) - 0.5)
-    names = [wrap(arm, 20 if upright else max(11, 36 // max(len(arms), 1))) for arm in arms]
+    names = [
+        lab.brief(arm) if upright else wrap(arm, max(11, 36 // max(len(arms), 1))) for arm in arms
+    ]
     axes.set_xticks(range(len(arms)), names, fontsize=SMALL, rotation=90 * upright)
     axes.set(title=f"Adding over {n.longest} steps", yscale="log", xlabel="cell")
     axes.set_ylabel("squared error, a mark a seed")
@@ -166,7 +168,9 @@ def _name_ends(axes: Axes, n: Numbers, curves: dict[str, np.ndarray]) -> None:
     """Name each curve at the height of its end, from the lowest up, apart enough to be read."""
     ends = {arm: norms[np.isfinite(norms)][-1] for arm, norms in curves.items() if any(norms > 0)}
     order = sorted(ends, key=lambda arm: ends[arm])
-    names = {arm: wrap(arm + ", stops" * bool(math.isnan(curves[arm][-1])), 20) for arm in order}
+    texts = {arm: arm + ", stops" * bool(math.isnan(curves[arm][-1])) for arm in order}
+    many = len(order) > CROWD
+    names = {arm: lab.brief(text, 24) if many else wrap(text, 20) for arm, text in texts.items()}
     low, high = np.log10(axes.get_ylim())
     most = max((name.count("\n") + 1 for name in names.values()), default=1)
     gap = min(0.065 * most, 1 / max(len(order), 1)) * (high - low)

@@ -12,6 +12,7 @@ from experiments.studies import trainability
 from tests.support.pictures import BAD, DRAWN, KINDS, MORE, drawn_texts
 from tests.support.studies import ALL
 
+LEAST = 0.9  # inches of a panel: no name takes its place
 FAR = 1e9  # no limit of an axis is beyond it: what is drawn is below 1e6, and has not diverged
 
 
@@ -65,6 +66,9 @@ def test_every_picture_can_be_read_whatever_it_is_given(name, kind, figure_of):
     assert [text.get_text() for text in texts if not inside(text, figure.bbox)] == []
     pairs = itertools.combinations(texts, 2)
     assert [(a.get_text(), b.get_text()) for a, b in pairs if overlap(a, b)] == []
+    seen = [axes for axes in figure.axes if axes.get_visible() and name != "peers"]  # of low lines
+    sizes = [axes.get_window_extent().size / figure.dpi for axes in seen] or [[1, 1]]
+    assert np.min([size for size in sizes if min(size) > 0.3]) > LEAST  # a bar of colours is thin
     limits = np.array([[*axes.get_xlim(), *axes.get_ylim()] for axes in figure.axes])
     assert np.isfinite(limits).all()
     assert np.abs(limits).max() < FAR

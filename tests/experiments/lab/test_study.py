@@ -74,3 +74,7 @@ def test_a_quick_run_says_above_all_that_it_is_one(tmp_path):
         page = ALL["chrono"]._page(rows, [], tmp_path, {"quick": quick, "unfinished": ["b"]})
         assert page.alarm.startswith("The quick form: few seeds") is quick
         assert page.alarm.endswith("Not finished: b. The same command goes on.")
+        title, alarm, picture, caption, *_ = page.markdown.split("\n\n")
+        assert (alarm, caption) == (f"**{page.alarm}**", ALL["chrono"].caption)
+        assert title.startswith("# ")
+        assert picture.startswith("![")
