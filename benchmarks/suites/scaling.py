@@ -19,7 +19,7 @@ from benchmarks.harness.pictures import styled
 from benchmarks.harness.problem import Shape, draw_inputs, draw_params
 from benchmarks.harness.programs import Program
 from benchmarks.harness.tables import Row, split_groups
-from experiments.lab import save
+from experiments import lab
 
 Axis = Literal["T", "B", "H"]
 KEYS = ["axis", "value"]
@@ -100,22 +100,29 @@ def _curve(rows: list[Row], name: str) -> list[tuple[float, float]]:
 @styled
 def draw(rows: list[Row], path: Path) -> None:
     """Draw a panel for each size: milliseconds of a training step."""
-    axes = split_groups(rows, ["axis"])
-    figure = Figure(figsize=(9.2, 3.2), dpi=200, layout="constrained")
-    panels = figure.subplots(1, len(axes), sharey=True, squeeze=False)[0]
-    for panel, ((axis,), own) in zip(panels, axes.items(), strict=True):
+    good = lab.shown([row["ms"] for row in rows])
+    figure = Figure(figsize=(9.2, 3.5), dpi=200, layout="constrained")
+    panels = figure.subplots(1, len({row["axis"] for row in rows}), sharey=True, squeeze=False)[0]
+    drawn = [row if ok else row | {"ms": math.nan} for row, ok in zip(rows, good, strict=True)]
+    handles = {}
+    for panel, ((axis,), own) in zip(panels, split_groups(drawn, ["axis"]).items(), strict=True):
         for name in pages.contestants(own):
-            curve = zip(*_curve(own, name), strict=True)
-            panel.loglog(*curve, "o-", color=COLOURS[name], markersize=4, label=name)
+            at, ms = zip(*_curve(own, name), strict=True)
+            (handles[name],) = panel.plot(at, ms, "o-", color=COLOURS[name], markersize=4)
         values = sorted({row["value"] for row in own})
+        panel.set(xscale="log", xlim=(values[0] / 1.4, values[-1] * 1.4), xlabel=NAMES[axis])
         panel.set_xticks(values, [str(value) for value in values])
         panel.xaxis.set_minor_locator(NullLocator())
         panel.set_title(f"Against {axis}")
-        panel.set_xlabel(NAMES[axis])
         panel.grid(axis="y", color="#EEEEEE")
-    panels[0].set_ylabel("training step of a GRU, ms")
-    panels[0].legend(frameon=False)
-    save(figure, path)
+    panels[0].set(yscale="log", ylabel="training step of a GRU, ms")
+    if not good.any():
+        panels[0].set_ylim(0.1, 10)
+    lab.add_legend(figure, handles)
+    if not good.all():
+        lost = f"Not drawn: {(~good).sum()} of {len(rows)} times"
+        lab.add_note(figure, f"{lost}, which are not finite, or beyond a million.")
+    lab.save(figure, path)
 
 
 BENCHMARK = Benchmark(

@@ -56,18 +56,27 @@ from experiments.lab.models import (
 )
 from experiments.lab.pages import REPORT, Page, Table, markdown, provenance
 from experiments.lab.pictures import (
+    BY_LENGTH,
+    BY_TASK,
     COLOURS,
     MARKERS,
+    OVERLAP,
     STYLE,
     add_legend,
+    add_note,
+    diverged,
     draw_counts,
     draw_grid,
     draw_success,
     grid_of_panels,
+    look,
+    room,
     save,
+    set_title,
+    shown,
     styled,
 )
 from experiments.lab.runs import CODE, COLUMNS, Run, RunGroup, list_runs
 from experiments.lab.settings import BadInput, BadValue, CheckedSettings, refusals, restore
 from experiments.lab.study import Study, read_results, settings_table
-from experiments.lab.text import decimal, interval, short, words
+from experiments.lab.text import brief, decimal, interval, short, words

@@ -78,6 +78,7 @@ class Page:
         findings: further sentences, behind the tables.
         alarm: what is missing, above all else.
         alt: the picture in words; the title if not given.
+        caption: what to see first in the picture, which it stands below.
     """
 
     title: str
@@ -91,6 +92,7 @@ class Page:
     findings: Sequence[str] = ()
     alarm: str = ""
     alt: str = ""
+    caption: str = ""
 
     def write(self, out: Path) -> None:
         """Write `report.html`, which holds everything it shows, and `results.md`."""
@@ -117,7 +119,9 @@ class Page:
         """The page as Markdown, beside the picture."""
         parts = [
             f"# {self.title}",
-            f"![{self.title}]({self.picture.name})",
+            f"**{self.alarm}**" if self.alarm else "",
+            f"![{self.alt or self.title}]({self.picture.name})",
+            self.caption,
             self.lead,
             _listed(self.headlines),
             _listed(_named(self.terms)),

@@ -11,6 +11,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import matplotlib.style
 import numpy as np
+from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure, SubFigure
@@ -20,15 +21,27 @@ from matplotlib.transforms import ScaledTranslation
 
 from experiments.lab.claims import Count, Frame, count, pick
 from experiments.lab.files import write_whole
+from seqcells.diagnostics._axes import reach, wrap
 from seqcells.diagnostics.plot import OKABE_ITO
 
 P = TypeVar("P", bound=float)  # a place along an axis
 Q = ParamSpec("Q")
 T = TypeVar("T")
 WIDTH = 7.4  # inches of a picture: on a phone, its letters are half as high as on paper
-BESIDE = 6  # points from one arm's marks to the next
+BESIDE = 6  # points from one arm's marks to the next, at most
+ABOVE = 0.9  # inches that a figure of panels leaves for its legend
+QUIET = {"fontsize": 10.5, "color": "#555555"}  # of notes
 COLOURS = OKABE_ITO[:7]
 MARKERS = ("o", "s", "v", "^", "D", "P", "X")
+OVERLAP = "Where two bars overlap, these seeds may not tell the two apart."
+BY_LENGTH = (
+    f"See first which lines stay near 1 to the right end: these solve the longest task. {OVERLAP}"
+)
+BY_TASK = (
+    "See first the rows that count all seeds from end to end: these solve every task; then the "
+    "columns of small counts: few solve that task. Each field counts the seeds that solve it."
+)
+DASHES = ("-", "--", ":", "-.")
 STYLE: dict[str, float | str | bool] = {
     "font.size": 12,
     "axes.titlesize": 13,
@@ -64,7 +77,7 @@ def draw_success(
     """Draw a panel for each value of a column: the share solved by `x`, a line an arm.
 
     Args:
-        frame: pandas rows of runs, with the columns arm, solved, `x` and `panel`.
+        frame: pandas rows of runs, with the columns arm, solved, loss, `x` and `panel`.
         path: the file.
         x: the column along the axis, of positive numbers.
         panel: the column that tells panels apart.
@@ -80,30 +93,76 @@ def draw_success(
             for arm in arms
         }
         draw_counts(axes, counts, arms, "{:g}".format)
-        axes.set_title(name if isinstance(name, str) else f"{panel} {name}")
+        set_title(axes, name if isinstance(name, str) else f"{panel} {name}")
         axes.set(xlabel=label, ylim=(-0.04, 1.04))
         if axes in all_axes[::2]:  # of the first column
             axes.set_ylabel("share of seeds that solve it")
     lines = {h.get_label(): h for axes in all_axes for h in axes.get_legend_handles_labels()[0]}
     add_legend(figure, lines)
-    figure.supxlabel("Bars: 95 % Wilson intervals.", fontsize=10.5, color="#555555")
+    add_note(figure, f"Bars: 95 % Wilson intervals. {diverged(frame)}")
     save(figure, path)
 
 
-def grid_of_panels(
-    count: int, height: float = 4.0, above: float = 0.9
-) -> tuple[Figure, list[Axes]]:
+def look(i: int) -> dict[str, str]:
+    """Return the colour, mark and dashes of the i-th arm, which no arm before it has."""
+    turn, at = divmod(i, len(COLOURS))
+    marker, dashes = MARKERS[(at + turn) % len(MARKERS)], DASHES[turn % len(DASHES)]
+    return {"color": COLOURS[at], "marker": marker, "linestyle": dashes}
+
+
+def diverged(frame: Frame) -> str:
+    """Say of each arm how many of its seeds diverged; nothing where none did.
+
+    Args:
+        frame: rows of runs, with the columns arm and loss.
+    """
+    lost = frame.assign(lost=~shown(frame["loss"]))
+    counts = {arm: part["lost"] for arm, part in lost.groupby("arm", sort=False)}
+    parts = [f"{one.sum()} of {len(one)} ({arm})" for arm, one in counts.items() if one.any()]
+    what = "a loss that is not finite, or beyond a million"
+    return f"Diverged ({what}): {', '.join(parts)}." if parts else ""
+
+
+def shown(values: ArrayLike | Sequence[float]) -> np.ndarray:
+    """Return which values an axis shows, bool[N]; others have diverged, or would flatten it.
+
+    They are finite, and at most a million, or a million times the least if that is larger.
+
+    Args:
+        values: float[N], all that the axis is for.
+    """
+    sizes = np.abs(np.asarray(values, float))
+    return np.isfinite(sizes) & (sizes <= reach(sizes))
+
+
+def add_note(figure: Figure | SubFigure, text: str) -> None:
+    """Add a note below the panels, in lines that are as wide as the figure."""
+    figure.supxlabel(wrap(text.strip(), int(figure.bbox.width / figure.figure.dpi * 13)), **QUIET)
+
+
+def set_title(axes: Axes, text: str) -> None:
+    """Set the title of a panel, in lines that are as wide as the panel."""
+    axes.set_title(wrap(text, room(axes, 9)))
+
+
+def room(axes: Axes, letters: float) -> int:
+    """Return how many letters stand side by side in a panel, where so many fit into an inch."""
+    whole, grid = axes.get_figure(root=True), axes.get_gridspec()
+    assert whole is not None
+    return int(letters * whole.get_figwidth() / (grid.ncols if grid else 1))
+
+
+def grid_of_panels(count: int, height: float = 4.0) -> tuple[Figure, list[Axes]]:
     """Make a figure of so many panels, two beside one another, which a phone can show.
 
     Args:
         count: of the panels.
         height: of a panel, inches.
-        above: inches of the figure for its legend.
     """
     columns = min(2, count)
     rows = math.ceil(count / columns)
     engine = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.06)
-    figure = Figure(figsize=(WIDTH, above + height * rows), dpi=140, layout=engine)
+    figure = Figure(figsize=(WIDTH, ABOVE + height * rows), dpi=140, layout=engine)
     axes = list(figure.subplots(rows, columns, squeeze=False).flat)
     for one in axes[count:]:
         one.remove()
@@ -111,19 +170,23 @@ def grid_of_panels(
 
 
 def add_legend(figure: Figure | SubFigure, handles: Mapping[Any, Any]) -> None:
-    """Add a legend above the panels, in as many columns as the figure is wide."""
+    """Add a legend above the panels, in as many columns as the figure is wide.
+
+    A figure grows by what the legend takes beyond the space that is left for it.
+    """
+    names = [wrap(str(name), int(figure.bbox.width / figure.figure.dpi * 8)) for name in handles]
     for columns in (4, 3, 2, 1):
         legend = figure.legend(
-            list(handles.values()),
-            list(map(str, handles)),
-            loc="outside upper center",
-            ncols=columns,
-            frameon=False,
+            list(handles.values()), names, loc="outside upper center", ncols=columns, frameon=False
         )
         figure.figure.draw_without_rendering()
         if columns == 1 or legend.get_window_extent().width <= 0.98 * figure.bbox.width:
-            return
+            break
         legend.remove()
+    whole = figure.get_figure(root=True)
+    assert whole is not None
+    taken = legend.get_window_extent().height / whole.dpi - ABOVE
+    whole.set_figheight(whole.get_figheight() + max(0.0, taken))
 
 
 def draw_counts(
@@ -150,16 +213,18 @@ def draw_counts(
         axes.set_xticks([])
         return
     axes.set_xscale("log")
-    beside = BESIDE if len(places) > 1 else 2 * BESIDE
+    beside = _beside(axes, places, len(arms))
     for arm, by_place in counts.items():
         i, drawn = arms.index(arm), {p: c for p, c in by_place.items() if c.n}
         if not drawn:
             continue
         share = np.array([c.k / c.n for c in drawn.values()])
         ends = np.array([c.interval for c in drawn.values()]).T
-        marks = {"marker": MARKERS[i], "markersize": 7, "mfc": COLOURS[i], "mec": COLOURS[i]}
-        lines = {"color": to_rgba(COLOURS[i], fade), "linewidth": 1.6, "capsize": 3}
-        lines["linestyle"] = "-" if len(places) > 1 else "none"
+        own = look(i)
+        colour = own["color"]
+        marks = {"marker": own["marker"], "markersize": 7, "mfc": colour, "mec": colour}
+        lines = {"color": to_rgba(colour, fade), "linewidth": 1.6, "capsize": 3}
+        lines["linestyle"] = own["linestyle"] if len(places) > 1 else "none"
         lines["transform"] = axes.transData + ScaledTranslation(
             (i - (len(arms) - 1) / 2) * beside / 72, 0, axes.figure.dpi_scale_trans
         )
@@ -167,25 +232,44 @@ def draw_counts(
         axes.errorbar(list(drawn), share, np.abs(ends - share), label=arm, **given)
     axes.set_xticks(places, list(map(name, places)))
     axes.xaxis.set_minor_locator(NullLocator())
-    room = (max(places) / min(places)) ** 0.12 if len(places) > 1 else 2.0
-    axes.set_xlim(min(places) / room, max(places) * room)
+    margin = _margin(places)
+    axes.set_xlim(min(places) / margin, max(places) * margin)
+
+
+def _margin(places: Sequence[float]) -> float:
+    """Return the factor from the last place to the end of a logarithmic axis."""
+    return (max(places) / min(places)) ** 0.12 if len(places) > 1 else 2.0
+
+
+def _beside(axes: Axes, places: Sequence[float], arms: int) -> float:
+    """Return the points from one arm's marks to the next; those of two places stay apart."""
+    whole = axes.get_figure(root=True)
+    assert whole is not None
+    points = 72 * whole.get_figwidth() * axes.get_position().width
+    if len(places) == 1:
+        return min(2 * BESIDE, 0.8 * points / arms)
+    steps, margin = np.diff(np.log(places)), math.log(_margin(places))
+    part = min(*steps, 2 * margin) / (sum(steps) + 2 * margin)  # of the axis, for one place
+    return min(BESIDE, 0.8 * points * float(part) / arms)
 
 
 @styled
-def draw_grid(frame: Frame, path: Path) -> None:
+def draw_grid(frame: Frame, path: Path, label: str = "cell") -> None:
     """Draw which share of runs solved each task, a row an arm, a column a task and length.
 
     Args:
-        frame: pandas rows of runs, with the columns arm, task, length and solved.
+        frame: pandas rows of runs, with the columns arm, task, length, solved and loss.
         path: the file.
+        label: what an arm is.
     """
     arms = list(dict.fromkeys(frame["arm"]))
     places = list(dict.fromkeys(zip(frame["task"], frame["length"], strict=True)))
     by_place = {at: part["solved"] for at, part in frame.groupby(["arm", "task", "length"])}
     solved = [[by_place.get((arm, *place)) for place in places] for arm in arms]
     share = np.array([[math.nan if one is None else one.mean() for one in row] for row in solved])
-    figure = Figure(figsize=(3.4 + 1.25 * len(places), 1.6 + 0.45 * len(arms)), dpi=140)
-    figure.set_layout_engine("constrained")
+    rows, columns = _names(arms, 24), _names([task for task, _ in places], 12)
+    size = (4.0 + 1.25 * len(places), 1.4 + 0.25 * _lines(columns) + 0.5 * max(len(rows), 5))
+    figure = Figure(figsize=size, dpi=140, layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(share, cmap="cividis", vmin=0, vmax=1, aspect="auto")
     figure.colorbar(image, ax=axes, label="share of seeds that solve it")
@@ -193,8 +277,20 @@ def draw_grid(frame: Frame, path: Path) -> None:
         one, colour = solved[i][j], "black" if value > 0.6 else "white"
         text = "-" if one is None else f"{int(one.sum())} of {len(one)}"
         axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=11)
-    axes.set_xticks(range(len(places)), [f"{task}\n{length} steps" for task, length in places])
-    axes.set_yticks(range(len(arms)), arms)
+    names = [f"{task}\n{at[1]} steps" for task, at in zip(columns, places, strict=True)]
+    axes.set_xticks(range(len(places)), names)
+    axes.set_yticks(range(len(arms)), rows)
+    axes.set(xlabel="task, and its length", ylabel=label)
+    if lost := diverged(frame):
+        add_note(figure, lost)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     save(figure, path)
+
+
+def _names(names: Sequence[str], width: int) -> list[str]:
+    return [wrap(str(name), width) for name in names]
+
+
+def _lines(names: Sequence[str]) -> int:
+    return max(name.count("\n") + 1 for name in names)

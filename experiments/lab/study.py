@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -28,6 +27,7 @@ from experiments.lab.pages import (
     Table,
     provenance,
 )
+from experiments.lab.pictures import shown
 from experiments.lab.runs import RunGroup
 from experiments.lab.settings import BadInput, refusals, restore
 from experiments.lab.text import decimal, interval, short, words
@@ -136,7 +136,7 @@ def settings_table(rows: Frame) -> Table:
 
 def _loss(losses: Frame) -> str:
     """Write the mean loss over seeds; where some diverged, how many did."""
-    diverged = int((~np.isfinite(losses)).sum())
+    diverged = int((~shown(losses)).sum())
     return f"{diverged} diverged" if diverged else short(of_losses(losses).mid)
 
 
@@ -167,6 +167,7 @@ class Study(Generic[S, R]):
         terms: what words of the picture and the tables mean.
         about: what the page says of how the run was made, such as {"optimiser": "AdamW"}.
         alt: the picture in words; the title if not given.
+        caption: what to see first in the picture.
         files: the tables that `groups` measure.
     """
 
@@ -186,6 +187,7 @@ class Study(Generic[S, R]):
     terms: Mapping[str, str] = dataclasses.field(default_factory=dict)
     about: Mapping[str, str] = dataclasses.field(default_factory=dict)
     alt: str = ""
+    caption: str = ""
     files: tuple[str, ...] = ("results",)
 
     def run(
@@ -252,6 +254,7 @@ class Study(Generic[S, R]):
             findings=self.findings(rows),
             alarm=" ".join(filter(None, [QUICK * bool(about.get("quick")), left])),
             alt=self.alt,
+            caption=self.caption,
         )
 
 

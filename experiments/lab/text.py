@@ -32,3 +32,9 @@ def short(value: float) -> str:
 def decimal(value: float) -> str:
     """Write a setting with three significant digits and no exponent: 0.0005, 0.000167."""
     return f"{float(f'{value:.3g}'):.12f}".rstrip("0").rstrip(".")
+
+
+def brief(name: str, most: int = 20) -> str:
+    """Write a name without its middle if it is longer than so many letters."""
+    half = (most - 3) // 2
+    return name if len(name) <= most else f"{name[:half]}...{name[-half:]}"

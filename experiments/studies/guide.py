@@ -318,6 +318,7 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=draw,
+    caption=lab.BY_LENGTH,
     answers=answers,
     tables=lambda rows: [choice(rows), reaches(rows)],
 )

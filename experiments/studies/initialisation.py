@@ -137,5 +137,6 @@ STUDY = lab.Study(
     ),
     groups=groups,
     claims=claims,
-    draw=lambda rows, path: lab.draw_grid(lab.at_best(rows), path),
+    draw=lambda rows, path: lab.draw_grid(lab.at_best(rows), path, "how the net starts"),
+    caption=lab.BY_TASK,
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from matplotlib.figure import Figure
 
 import seqcells as sc
@@ -161,29 +162,28 @@ def table(rows: lab.Frame) -> lab.Table:
 @lab.styled
 def draw(rows: lab.Frame, path: Path) -> None:
     """Draw the theory as lines, and what was measured as marks with bars of two errors."""
-    figure = Figure(figsize=(10.5, 4.6), dpi=140, layout="constrained")
+    figure = Figure(figsize=(10.5, 5.1), dpi=140, layout="constrained")
     line = np.linspace(0.05, 1.05 * rows["weight_std"].max(), 200)
     names = {"q": "q, variance of a unit's sum", "chi": r"$\chi$, factor a step of gradient$^2$"}
-    both = figure.subplots(1, 2)
+    both, handles, notes = figure.subplots(1, 2), {}, []
     for axes, (name, label) in zip(both, names.items(), strict=True):
-        for colour, (variance, part) in zip(
-            lab.COLOURS, rows.groupby("input_variance"), strict=False
-        ):
-            theory = sc.diagnostics.mean_field(line, variance)
-            axes.plot(line, getattr(theory, name), color=colour, linewidth=1.4)
-            axes.errorbar(
-                part["weight_std"],
-                part[name],
-                2 * part[f"{name}_error"],
-                color=colour,
-                marker="o",
-                linestyle="none",
-                capsize=3,
-                label=f"input variance {variance:g}",
+        good = pd.Series(lab.shown(rows[name]), rows.index)
+        bars = rows[f"{name}_error"].where(lab.shown(rows[f"{name}_error"]))
+        notes += [f"{name} diverged at {(~good).sum()} of {len(rows)} places"] * (not good.all())
+        for i, (variance, part) in enumerate(rows.groupby("input_variance")):
+            own = lab.look(i)
+            theory, colour = sc.diagnostics.mean_field(line, variance), own["color"]
+            axes.plot(line, getattr(theory, name), own["linestyle"], color=colour, linewidth=1.4)
+            marks = {"color": colour, "marker": own["marker"], "linestyle": "none", "capsize": 3}
+            part = part[good[part.index]]
+            two = 2 * bars[part.index]
+            handles[f"input variance {variance:.3g}"] = axes.errorbar(
+                part["weight_std"], part[name], two, **marks
             )
         axes.set(xlabel="standard deviation of a sum over units of variance 1", ylabel=label)
     both[1].axhline(1, color="#999999", linewidth=0.8)
-    both[1].legend(frameon=False)
+    lab.add_legend(figure, handles)
+    lab.add_note(figure, f"Lines: theory. Bars: two standard errors. {'; '.join(notes)}")
     lab.save(figure, path)
 
 
@@ -197,6 +197,9 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=draw,
+    caption="See first whether the marks lie on the lines: there the theory says what was "
+    "measured. Where chi crosses the grey line at 1, a gradient neither vanishes nor "
+    "explodes.",
     tables=lambda rows: [table(rows)],
     cost=lambda groups: f"{sum(g.nets for g in groups)} nets of {groups[0].width} units",
 )

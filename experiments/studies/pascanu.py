@@ -122,4 +122,6 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=lab.draw_success,
+    caption="See first, in each panel, which is one start of the weights, the marks near 1: "
+    f"these methods solve the task from there. {lab.OVERLAP}",
 )

@@ -117,5 +117,6 @@ STUDY = lab.Study(
     quick=Settings(seeds=4, lags=(10, 20), rates=(3e-3,), steps=300, hidden_size=24, batch_size=16),
     groups=groups,
     claims=claims,
-    draw=lambda rows, path: lab.draw_grid(lab.at_best(rows), path),
+    draw=lambda rows, path: lab.draw_grid(lab.at_best(rows), path, "remedy"),
+    caption=lab.BY_TASK,
 )

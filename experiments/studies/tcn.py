@@ -94,4 +94,5 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=functools.partial(lab.draw_success, label="steps"),
+    caption=f"See first which marks stand near 1: these nets solve the task. {lab.OVERLAP}",
 )

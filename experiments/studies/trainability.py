@@ -24,6 +24,7 @@ from matplotlib.cm import ScalarMappable
 import seqcells as sc
 from experiments import lab
 from seqcells import initializers, probes
+from seqcells.diagnostics._axes import edges
 
 GAIN = 1.0  # of the surface over learning rates
 LEAD = 20  # steps before the cue, at least: a chaotic net at rest stores what it later cannot
@@ -239,11 +240,13 @@ def _curves(name: str, values: np.ndarray, size: int) -> dict[str, np.ndarray]:
 def draw(rows: lab.Frame, path: Path) -> None:
     """Draw success over lag and value, with what theory says over it."""
     names = [name for name in SURFACES if name in set(rows["task"])]
-    figure, panels = lab.grid_of_panels(len(names), height=4.6, above=0.9)
+    figure, panels = lab.grid_of_panels(len(names), height=4.6)
     images = [
         _draw(axes, lab.pick(rows, task=name), name)
         for axes, name in zip(panels, names, strict=True)
     ]
+    if lost := lab.diverged(rows):
+        lab.add_note(figure, lost)
     bar = {"location": "top", "shrink": 0.6, "aspect": 30}
     figure.colorbar(images[0], ax=panels, label="share of seeds that recall it", **bar)
     lab.save(figure, path)
@@ -255,11 +258,11 @@ def _draw(axes: Axes, rows: lab.Frame, name: str) -> ScalarMappable:
     share = rows.pivot_table(index="length", columns="value", values="solved", aggfunc="mean")
     values, lags = np.array(share.columns, float), np.array(share.index, float)
     at = surface.to_axis(values)
-    image = axes.pcolormesh(at, lags, share, shading="nearest", cmap="cividis", vmin=0, vmax=1)
+    corners = edges(at), edges(lags)
+    image = axes.pcolormesh(*corners, share, cmap="cividis", vmin=0, vmax=1)
     axes.set(xlabel=surface.label, ylabel="lag, steps")
     limits = axes.get_ylim()
-    ends = surface.to_axis(values)[[0, -1]]
-    fine = np.linspace(ends[0], ends[1], 41)
+    fine = np.linspace(corners[0][0], corners[0][-1], 41)
     curves = _curves(name, surface.to_value(fine), int(rows["units"].iloc[0]))
     for colour, (text, curve) in zip(lab.COLOURS[2:], curves.items(), strict=False):
         axes.plot(fine, curve, color=colour, linewidth=2.5, label=text)
@@ -291,4 +294,6 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=draw,
+    caption="See first where the area of shares near 1 ends: the longest lag that is learned. A "
+    "theory is right where its curve runs along that edge.",
 )

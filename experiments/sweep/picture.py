@@ -12,9 +12,11 @@ from matplotlib.axes import Axes
 from experiments import lab
 from experiments.sweep.ranking import Ranked, logarithmic, varied
 from seqcells import sweep
+from seqcells.diagnostics._axes import alone, wrap
 
 BEST = 5  # configurations of which curves are drawn
-DECADES = 6  # above the least value that an axis shows; what is beyond counts as diverged
+EMPTY = "no finite value"  # of a panel in which nothing is drawn
+FLAT = 6  # names of values beside one another that lie flat
 
 
 @lab.styled
@@ -27,13 +29,16 @@ def draw(result: sweep.Result, ranked: Sequence[Ranked], path: Path) -> None:
     pair = [n for n in wide if frame[n].nunique() > 2][:2]
     shown = _with_curves(result, ranked)[:BEST]
     count = 1 + len(names) + (len(pair) == 2)
-    figure, panels = lab.grid_of_panels(count, above=0.4 + 0.25 * len(shown))
+    figure, panels = lab.grid_of_panels(count)
     handles = _curves(panels[0], result, shown)
     for axes, name in zip(panels[1:], names, strict=False):
         handles |= _slice(axes, frame, name, result)
     if len(pair) == 2:
         _surface(panels[-1], frame, pair, result, ranked[0])
     lab.add_legend(figure, handles)
+    if lost := int((~_shown(frame, result)).sum()):
+        what = "a loss that is not finite, or beyond a million".replace("loss", result.metric)
+        lab.add_note(figure, f"Diverged ({what}): {lost} of {len(frame)} trials, at the edge.")
     lab.save(figure, path)
 
 
@@ -65,18 +70,22 @@ def _curves(axes: Axes, result: sweep.Result, shown: Sequence[Ranked]) -> dict[s
     A seed that diverged counts as worst, so the median ends where half of the seeds have ended.
     """
     worst = np.inf if result.mode == "min" else -np.inf
-    handles, seen = {}, [np.nan]
-    for row, colour in zip(shown, lab.COLOURS, strict=False):
-        lines = _lines(result, row)
-        over = lines.fillna({"y": worst}).groupby("step")["y"]
+    every = [_lines(result, row) for row in shown]
+    values = np.concatenate([[], *(lines["y"] for lines in every)])
+    good = lab.shown(values)
+    parts = np.split(np.where(good, values, worst), np.cumsum([len(lines) for lines in every]))
+    handles, drawn = {}, False
+    for i, (row, lines, ys) in enumerate(zip(shown, every, parts, strict=False)):
+        over = lines.assign(y=ys).groupby("step")["y"]
         label = ", ".join(_text(row[name]) for name in varied(result)) or "the configuration"
         label += f" ({row['diverged']} diverged)" if row["diverged"] else ""
         low, mid, high = (f().where(np.isfinite) for f in (over.min, over.median, over.max))
-        (handles[label],) = axes.plot(mid, color=colour)
+        colour, drawn = lab.look(i)["color"], drawn or bool(mid.notna().any())
+        (handles[label],) = axes.plot(mid, color=colour, **alone(mid.to_numpy()))
         axes.fill_between(low.index, low, high, color=colour, alpha=0.15, lw=0)
-        seen += list(lines["y"])
-    _metric_axis(axes, seen, result)
-    axes.set(title="The best: median, least, most", xlabel="step")
+    _metric_axis(axes, values[good].tolist() if drawn else [], result, "most seeds diverged")
+    axes.set(xlabel="step", **({} if drawn else {"xticks": []}))
+    lab.set_title(axes, "The best: median, least, most")
     return handles
 
 
@@ -85,22 +94,25 @@ def _slice(axes: Axes, frame: lab.Frame, name: str, result: sweep.Result) -> dic
     known = sorted(set(frame[name]), key=lambda value: (str(type(value)), value))
     numbers = _numeric(frame[name])
     at = frame[name] if numbers else frame[name].map(known.index)
-    values = frame[result.metric].where(frame["status"] != "diverged")
-    good = values <= _top(values, result)
+    values, good = frame[result.metric], _shown(frame, result)
     handles = {}
     axes.plot(at[good], values[good], "o", color=lab.COLOURS[0], alpha=0.35, ms=5)
     best = values[good].groupby(at[good]).agg(result.mode)
     (handles["the best trial"],) = axes.plot(best, color="k", linewidth=1.2)
-    if lost := int((~good).sum()):
-        line = {"transform": axes.get_xaxis_transform(), "color": lab.COLOURS[5], "clip_on": False}
-        (handles["diverged"],) = axes.plot(at[~good], [1.0] * lost, "x", **line)
+    if not good.all():
+        edge = {"transform": axes.get_xaxis_transform(), "color": lab.COLOURS[2], "clip_on": False}
+        height = [1.0 if result.mode == "min" else 0.0] * int((~good).sum())
+        (handles["diverged"],) = axes.plot(at[~good], height, "x", **edge)
     if numbers:
         _number_axis(axes.set_xscale, known)
     else:
-        axes.set_xticks(range(len(known)), list(map(str, known)))
+        few = len(known) <= FLAT
+        names = [wrap(str(v), 14) if few else lab.brief(str(v)) for v in known]
+        flat = max(map(len, names)) * len(known) < 34
+        axes.set_xticks(range(len(known)), names, rotation=0 if flat else 90)
         axes.set_xlim(-0.5, len(known) - 0.5)
-    _metric_axis(axes, values, result)
-    axes.set(title=name.replace("_", " "), xlabel=name.replace("_", " "))
+    _metric_axis(axes, values[good], result)
+    axes.set_xlabel(_words(axes, name))
     return handles
 
 
@@ -113,13 +125,12 @@ def _surface(
     for name in others:
         frame = frame[frame[name] == best[name]]
     worst = np.inf if result.mode == "min" else -np.inf
-    values = frame[result.metric].where(frame["status"] != "diverged", worst).fillna(worst)
+    values = frame[result.metric].where(_shown(frame, result), worst)
     table = frame.assign(value=values).pivot_table("value", y, x, aggfunc="median", dropna=False)
     table = table.where(np.isfinite(table))
-    top = _top(table.stack(), result)
     positive = logarithmic(result) and table.max().max() > 20 * table.min().min()
     image = axes.imshow(
-        table.clip(upper=top),
+        table,
         origin="lower",
         aspect="auto",
         cmap="cividis",
@@ -129,26 +140,41 @@ def _surface(
     axes.set_xticks(range(len(table.columns)), [*map(lab.short, table.columns)], rotation=45)
     axes.set_yticks(range(len(table.index)), [*map(lab.short, table.index)])
     where = ", ".join(f"{name} {_text(best[name])}" for name in others)
-    axes.set(title=where or f"{x} and {y}", xlabel=x.replace("_", " "), ylabel=y.replace("_", " "))
+    lab.set_title(axes, where or f"{x} and {y}")
+    axes.set(xlabel=_words(axes, x), ylabel=_words(axes, y))
     axes.spines[:].set_visible(False)
-    axes.figure.colorbar(image, ax=axes, location="bottom", label=f"median {result.metric}")
+    label = _words(axes, f"median {result.metric}")
+    bar = axes.figure.colorbar(image, ax=axes, location="bottom", label=label)
+    if not table.notna().any(axis=None):
+        bar.ax.set_visible(False)
+        _say_empty(axes)
 
 
-def _top(values: lab.Frame, result: sweep.Result) -> float:
-    """Return the largest value that is shown."""
-    finite = np.asarray(values, float)[np.isfinite(np.asarray(values, float))]
-    if not len(finite) or not logarithmic(result) or result.mode == "max":
-        return np.inf
-    return float(np.min(finite)) * 10.0**DECADES
+def _shown(frame: lab.Frame, result: sweep.Result) -> lab.Frame:
+    """Whether each trial is drawn at its value: it has not diverged."""
+    values = frame[result.metric].where(frame["status"] != "diverged")
+    return pd.Series(lab.shown(values), frame.index)
 
 
-def _metric_axis(axes: Axes, values: Sequence[float], result: sweep.Result) -> None:
-    finite = np.asarray(values, float)[np.isfinite(np.asarray(values, float))]
-    shown = [value for value in finite if value <= _top(finite, result)]
-    _number_axis(axes.set_yscale, shown)
-    if len(shown) < len(finite):
-        axes.set_ylim(top=3 * max(shown))
-    axes.set_ylabel(result.metric)
+def _metric_axis(
+    axes: Axes, values: Sequence[float], result: sweep.Result, empty: str = EMPTY
+) -> None:
+    """Scale and name the axis of the metric, for what it shows, or say why that is nothing."""
+    _number_axis(axes.set_yscale, values)
+    axes.set_ylabel(_words(axes, result.metric))
+    if not len(values):
+        axes.set_yticks([])
+        _say_empty(axes, empty)
+
+
+def _say_empty(axes: Axes, text: str = EMPTY) -> None:
+    place = {"ha": "center", "va": "center", "transform": axes.transAxes}
+    axes.text(0.5, 0.5, text, color="#555555", **place)
+
+
+def _words(axes: Axes, name: str) -> str:
+    """Write a name as words, in lines that fit beside or below a panel."""
+    return wrap(name.replace("_", " "), lab.room(axes, 8))
 
 
 def _number_axis(scale: Callable[[str], None], values: Sequence[float]) -> None:

@@ -75,6 +75,8 @@ def report(out: Path, console: Console) -> None:
         footer="Every number is computed from results.csv and metrics.jsonl, beside this page.",
         terms=TERMS,
         alarm=f"{left} of {len(result.rows)} trials are not finished." if left else "",
+        caption="See first, in the slices, at which value the black line is best; then whether the "
+        "dots beside it, other trials, are as good.",
         alt=f"{title}: learning curves of the best, and the {result.metric} by each hyperparameter",
     )
     draw(result, ranked, page.picture)
@@ -92,9 +94,9 @@ TERMS = {
     "curves": "the median over seeds, each a mean over a segment, in a band from the least to the "
     "most; in the legend, the values in the order of the table; a seed that diverged is the worst",
     "slices": "every trial by one hyperparameter, whatever the others were; the line joins the "
-    "best of each value; crosses at the top have diverged",
+    "best of each value; crosses at the edge have diverged, or lie beyond a million",
     "surface": "the median over seeds by two hyperparameters, the others as in the best "
-    "configuration, which the title names; white where it diverged",
+    "configuration, which the title names; empty where it diverged",
 }
 
 

@@ -6,7 +6,6 @@ those of Okabe & Ito (2008), which colour-blind readers can tell apart.
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -15,15 +14,13 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells.diagnostics import _axes
+from seqcells.diagnostics._axes import GREY
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 OKABE_ITO = ("#0072B2", "#E69F00", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#000000", "#F0E442")
-GREY = "#808080"
-
-# Labels of ours need no LaTeX, which a user's matplotlibrc may ask for where there is none.
-PLAIN: dict[str, Any] = {"usetex": False, "parse_math": True}
 
 Curves = Mapping[str, ArrayLike] | ArrayLike
 
@@ -34,21 +31,24 @@ def gradient_by_lag(norms: Curves, ax: Axes | None = None) -> Axes:
     Args:
         norms: float[T, *B] by lag, as `gradient_by_lag` returns it; or several by name. The curve
             of a batch is the geometric mean. Norms that have underflowed to 0 are left out; where
-            one is not finite, the curve has a gap.
+            one is not finite, or so much larger than all others that it would flatten them, the
+            curve has a gap, and its name says so.
         ax: where to draw; new axes if None.
 
     Returns:
         The axes.
     """
-    ax = _axes(ax)
-    for look, name, values in _curves(norms):
+    theirs, ax = ax, _axes.make(ax)
+    many = 0
+    for look, name, values in _curves(norms, _axes.reach_of_growth, positive=True):
         rows = _rows("norms", values)
-        known = np.isfinite(rows)
+        known, many = np.isfinite(rows), max(many, len(rows))
         logs = np.log(np.where(known & (rows > 0), rows, np.nan))
         middle = np.where(np.all(known, axis=1), np.exp(_over(np.nanmean, logs)), np.nan)
         _band(ax, np.exp(logs), middle, look, name)
-    ax.set_yscale("log")
-    _label(ax, "lag k (steps)", r"$\|\partial L/\partial h_{T-1-k}\|_2$")
+    _axes.use_log(ax, "y")
+    _axes.show_whole(ax, 0, many - 1)
+    _axes.label(ax, "lag k (steps)", r"$\|\partial L/\partial h_{T-1-k}\|_2$", grow=theirs is None)
     return ax
 
 
@@ -68,23 +68,33 @@ def singular_values_by_lag(
     Raises:
         ValueError: if the bound is for other lags.
     """
-    ax = _axes(ax)
+    theirs, ax = ax, _axes.make(ax)
     rows = _rows("log_values", log_values) / np.log(10)
-    lost = _not_finite(np.where(np.isneginf(rows), 0, rows))
-    known = ~np.any(np.isnan(rows) | np.isposinf(rows), axis=1)
+    top = _axes.reach(rows)
+    lost = _axes.left_out(np.where(np.isneginf(rows), 0, rows), top)
+    shown = np.isneginf(rows) | (np.isfinite(rows) & (np.abs(rows) <= top))
+    rows = np.where(shown, rows, np.nan)
+    known = ~np.any(np.isnan(rows), axis=1)
     rows = np.where(np.isfinite(rows) & known[:, None], rows, np.nan)
     lags = np.arange(len(rows))
-    for low, high, label, alpha in ((0, 100, "all", 0.15), (25, 75, "middle half", 0.35)):
+    for low, high, label, alpha in ((0, 100, "all", 0.2), (25, 75, "middle half", 0.45)):
         lower, upper = (_over(np.nanpercentile, rows, q) for q in (low, high))
         ax.fill_between(lags, lower, upper, color=OKABE_ITO[0], alpha=alpha, lw=0, label=label)
-    ax.plot(lags, _over(np.nanmedian, rows), color=OKABE_ITO[0], label=f"median{lost}")
+    middle = _over(np.nanmedian, rows)
+    ax.plot(lags, middle, color=OKABE_ITO[0], label=f"median{lost}", **_axes.alone(middle))
     if bound is not None:
         limit = np.asarray(bound, float)
         if limit.shape != lags.shape:
             raise ValueError(f"bound: expected float[{len(lags)}], got {list(limit.shape)}")
-        logs = np.log10(np.where(limit > 0, limit, np.nan))
+        logs = np.log10(np.where((limit > 0) & np.isfinite(limit), limit, np.nan))
         ax.plot(lags, logs, color=OKABE_ITO[2], ls="--", label="Pascanu's bound")
-    _label(ax, "lag k (steps)", r"$\log_{10}\,\sigma\,(\partial h_T/\partial h_{T-k})$")
+    _axes.show_whole(ax, 0, len(lags) - 1)
+    _axes.label(
+        ax,
+        "lag k (steps)",
+        r"$\log_{10}\,\sigma\,(\partial h_T/\partial h_{T-k})$",
+        grow=theirs is None,
+    )
     return ax
 
 
@@ -98,15 +108,15 @@ def gates(values: Curves, ax: Axes | None = None) -> Axes:
     Returns:
         The axes.
     """
-    ax = _axes(ax)
-    for look, name, one in _curves(values):
+    theirs, ax = ax, _axes.make(ax)
+    for look, name, one in _curves(values, _one):
         flat = np.ravel(one)
         shares, edges = np.histogram(flat[np.isfinite(flat)], bins=40, range=(0, 1))
         shares = shares / max(flat.size, 1)
         ax.stairs(shares, edges, color=look["color"], fill=True, alpha=0.2)
         ax.stairs(shares, edges, **look, lw=1.5, label=name)
     ax.set(xlim=(0, 1), ylim=(0, None))
-    _label(ax, "gate value", "share of steps and units")
+    _axes.label(ax, "gate value", "share of steps and units", grow=theirs is None)
     return ax
 
 
@@ -120,17 +130,25 @@ def gate_means(values: Curves, ax: Axes | None = None) -> Axes:
     Returns:
         The axes.
     """
-    ax = _axes(ax)
-    count = len(values) if isinstance(values, Mapping) else 1
-    for i, (look, name, one) in enumerate(_curves(values)):
+    theirs, ax = ax, _axes.make(ax)
+    count, most = len(values) if isinstance(values, Mapping) else 1, 1
+    for i, (look, name, one) in enumerate(_curves(values, _one)):
         units = one.reshape(-1, one.shape[-1])
         units = units[:, np.argsort(units.mean(axis=0))]
         ranks = np.arange(1, units.shape[1] + 1) + 0.6 * ((i + 0.5) / count - 0.5)  # side by side
         low, high = np.percentile(units, (10, 90), axis=0)
+        most = max(most, units.shape[1])
         ax.vlines(ranks, low, high, color=look["color"], alpha=0.35)
         ax.plot(ranks, units.mean(axis=0), "o", ms=4, color=look["color"], label=name)
+    _axes.show_whole(ax, 1, most)
     ax.set_ylim(-0.02, 1.02)
-    _label(ax, "unit, by its mean", "gate value: mean, 1st to 9th decile", above=True)
+    _axes.label(
+        ax,
+        "unit, by its mean",
+        "gate value: mean, 1st to 9th decile",
+        above=True,
+        grow=theirs is None,
+    )
     return ax
 
 
@@ -144,14 +162,15 @@ def timescales(steps: Curves, ax: Axes | None = None) -> Axes:
     Returns:
         The axes. The abscissa, time, is logarithmic.
     """
-    ax = _axes(ax)
-    for look, name, one in _curves(steps):
-        ranked = np.sort(np.ravel(one))  # those that are infinite or NaN come last, off the axis
+    theirs, ax = ax, _axes.make(ax)
+    for look, name, one in _curves(steps, _axes.reach_of_growth, positive=True):
+        ranked = np.sort(np.ravel(one))  # those that are not shown come last, as NaN
         shares = np.arange(1, ranked.size + 1) / max(ranked.size, 1)
-        ax.step(ranked, shares, where="post", **look, label=name)
-    ax.set_xscale("log")
+        dots = _axes.alone(np.where(ranked > 0, ranked, np.nan))
+        ax.step(ranked, shares, where="post", **look, label=name, **dots)
+    _axes.use_log(ax, "x")
     ax.set_ylim(0, 1.02)
-    _label(ax, "timescale (steps)", "share at or below")
+    _axes.label(ax, "timescale (steps)", "share at or below", grow=theirs is None)
     return ax
 
 
@@ -165,13 +184,15 @@ def lyapunov_spectrum(exponents: Curves, ax: Axes | None = None) -> Axes:
     Returns:
         The axes.
     """
-    ax = _axes(ax)
+    theirs, ax = ax, _axes.make(ax)
     ax.axhline(0, color=GREY, lw=1)
-    for look, name, one in _curves(exponents):
+    most = 1
+    for look, name, one in _curves(exponents, _axes.reach):
         ranked = -np.sort(-np.ravel(one))  # NaN last
+        most = max(most, ranked.size)
         ax.plot(np.arange(1, ranked.size + 1), ranked, marker="o", ms=3, lw=1, **look, label=name)
-    ax.locator_params("x", integer=True)
-    _label(ax, "index i", r"Lyapunov exponent $\lambda_i$ (nats a step)")
+    _axes.show_whole(ax, 1, most)
+    _axes.label(ax, "index i", r"Lyapunov exponent $\lambda_i$ (nats a step)", grow=theirs is None)
     return ax
 
 
@@ -205,70 +226,54 @@ def trainability(
             f"share: expected float[Y, X], {[*y.shape, *x.shape]} for these x and y, "
             f"got {list(share.shape)}"
         )
-    ax = _axes(ax)
+    ax = _axes.make(ax)
+    share = np.where((share >= 0) & (share <= 1), share, np.nan)
     ax.set_facecolor("white")  # shows where there was no run, in any style
-    mesh = ax.pcolormesh(x, y, share, shading="nearest", cmap="cividis", vmin=0, vmax=1)
-    with _without_latex():
-        _settle((bar := ax.figure.colorbar(mesh, ax=ax)).ax)
-    bar.set_label("share of runs that succeeded", **PLAIN)
+    corners = _axes.edges(x), _axes.edges(y)
+    mesh = ax.pcolormesh(*corners, share, cmap="cividis", vmin=0, vmax=1)
+    with _axes.without_latex():
+        _axes.settle((bar := ax.figure.colorbar(mesh, ax=ax)).ax)
+    bar.set_label("share of runs that succeeded", **_axes.PLAIN)
     if theory is not None:
-        limits = ax.get_ylim()
-        ax.plot(x, np.asarray(theory, float), color=OKABE_ITO[2], lw=2.5, label="theory")
+        limits, curve = ax.get_ylim(), np.asarray(theory, float)
+        curve = np.where(np.isfinite(curve), curve, np.nan)
+        ax.plot(x, curve, color=OKABE_ITO[2], lw=2.5, label="theory", **_axes.alone(curve))
         ax.set_ylim(limits)
-        _legend(ax, frameon=True)
-    ax.set_xlabel(labels[0], **PLAIN)
-    ax.set_ylabel(labels[1], **PLAIN)
+        _axes.legend(ax, loc="lower right", bbox_to_anchor=(1, 1))
+    _axes.name(ax, *labels)
     return ax
 
 
-def _axes(ax: Axes | None) -> Axes:
-    """Return the axes given, or new ones whose numbers need no LaTeX either."""
-    if ax is not None:
-        return ax
-    plt = _check.extra("matplotlib.pyplot", "seqcells[plot]")
-    with _without_latex():
-        return _settle(plt.subplots(figsize=(5.2, 3.4), layout="constrained")[1])
-
-
-@contextlib.contextmanager
-def _without_latex() -> Iterator[None]:
-    """Make texts that need no LaTeX.
-
-    `rc_context` would put back all parameters: also that of an interactive session, which the first
-    figure of a notebook turns on.
-    """
-    params = _check.extra("matplotlib", "seqcells[plot]").rcParams
-    users = params["text.usetex"]
-    params["text.usetex"] = False
-    try:
-        yield
-    finally:
-        params["text.usetex"] = users
-
-
-def _settle(ax: Axes) -> Axes:
-    """Make the first tick of each axis, after which all others are made."""
-    for axis in (ax.xaxis, ax.yaxis):
-        _ = axis.get_major_ticks(1), axis.get_minor_ticks(1)
-    return ax
-
-
-def _curves(curves: Curves) -> Iterator[tuple[dict[str, Any], str, np.ndarray]]:
+def _curves(
+    curves: Curves, reach: Callable[[np.ndarray], float], *, positive: bool = False
+) -> Iterator[tuple[dict[str, Any], str, np.ndarray]]:
     """Yield the look, name and values of every curve; the name of a single one is empty.
 
-    A name says how many of the values cannot be drawn.
+    What is not finite, and what is larger than `reach` of all values, is NaN; a name says how many
+    these are, and where the axis shows `positive` values alone, that all are 0.
     """
     named = curves if isinstance(curves, Mapping) else {"": curves}
-    looks = ({"color": colour, "ls": dashes} for dashes in ("-", "--", ":") for colour in OKABE_ITO)
-    for look, (name, values) in zip(itertools.cycle(looks), named.items(), strict=False):
-        array = np.asarray(values, float)
-        yield look, f"{name}{_not_finite(array)}".strip(), array
+    arrays = [np.asarray(values, float) for values in named.values()]
+    top = reach(np.concatenate([np.ravel(one) for one in arrays])) if arrays else np.inf
+    looks = (
+        {"color": colour, "ls": dashes} for dashes in ("-", "--", ":") for colour in _colours()
+    )
+    for look, name, array in zip(itertools.cycle(looks), named, arrays, strict=False):
+        shown = np.isfinite(array) & (np.abs(array) <= top)
+        none = " (all 0)" if positive and array.size and not np.any(array) else ""
+        text = f"{name}{none}{_axes.left_out(array, top)}".strip()
+        yield look, text, np.where(shown, array, np.nan)
 
 
-def _not_finite(values: np.ndarray) -> str:
-    """Say which share of values is not finite; nothing where all are."""
-    many = np.sum(~np.isfinite(values))
-    return f" ({max(round(100 * many / values.size), 1)} % not finite)" if many else ""
+def _colours() -> tuple[str, ...]:
+    """Return the colours of curves; on a dark ground, what would be black is as light as text."""
+    text = _check.extra("matplotlib", "seqcells[plot]").rcParams["text.color"]
+    return tuple(text if colour == "#000000" else colour for colour in OKABE_ITO)
+
+
+def _one(values: np.ndarray) -> float:
+    """Return the largest value of a gate, with room for rounding."""
+    return 1 + 1e-6
 
 
 def _rows(name: str, values: ArrayLike) -> np.ndarray:
@@ -292,25 +297,4 @@ def _band(ax: Axes, rows: np.ndarray, middle: np.ndarray, look: dict[str, Any], 
     if rows.shape[1] > 1:
         lower, upper = _over(np.nanmin, rows), _over(np.nanmax, rows)
         ax.fill_between(lags, lower, upper, color=look["color"], alpha=0.2, lw=0)
-    ax.plot(lags, middle, **look, lw=1.5, label=name)
-
-
-def _label(ax: Axes, x: str, y: str, *, above: bool = False) -> None:
-    """Label the axes, and named curves; the legend of crowded axes goes above them."""
-    ax.set_xlabel(x, **PLAIN)
-    ax.set_ylabel(y, **PLAIN)
-    ax.grid(color=GREY, alpha=0.2, lw=0.5)
-    ax.set_axisbelow(True)
-    names = ax.get_legend_handles_labels()[1]
-    if names and (above or len(names) > 4):
-        columns = max(1, min(4, 80 // (max(map(len, names)) + 7)))  # that fit in a row
-        _legend(ax, loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize="small")
-    else:
-        _legend(ax)
-
-
-def _legend(ax: Axes, **how: Any) -> None:
-    """Draw a legend, where a curve has a name."""
-    shown = ax.legend(**{"frameon": False, **how}) if ax.get_legend_handles_labels()[1] else None
-    for text in shown.get_texts() if shown else ():
-        text.set(**PLAIN)
+    ax.plot(lags, middle, **look, lw=1.5, label=name, **_axes.alone(middle))

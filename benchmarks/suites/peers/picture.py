@@ -13,10 +13,12 @@ from benchmarks.harness.contestants import COLOURS, OURS, PEERS
 from benchmarks.harness.pictures import INK, PALE, styled
 from benchmarks.harness.tables import Row
 from experiments.lab import save
+from seqcells.diagnostics._axes import wrap
 
 TITLES = {"forward": "Forward pass", "training": "Value and gradient"}
 TICKS = (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10)
 TIMES = "\N{MULTIPLICATION SIGN}"
+FAR = 1000  # times faster or slower, beyond which a time is an error of measurement
 
 
 @styled
@@ -49,7 +51,15 @@ def _note(rows: list[Row]) -> str:
     where = dict.fromkeys(f"{row['machine']}, cores: {row['cores']}" for row in rows)
     lines = ["speed relative to the fastest peer; right is faster"]
     lines += ["hollow: its cell does less work"] * hollow
-    return f"{'; '.join(lines)}\nshapes: batch, steps, features, units; {'; '.join(where)}"
+    lines = ["; ".join(lines), f"shapes: batch, steps, features, units; {'; '.join(where)}"]
+    if lost := sum(not _drawn(row) for row in rows):
+        lines.append(f"not drawn: {lost} of {len(rows)} times, which are not finite or too far off")
+    return "\n".join(wrap(line, 116) for line in lines)
+
+
+def _drawn(row: Row) -> bool:
+    """Whether a time is drawn: it is finite, above 0, and so is what it is relative to."""
+    return 1 / FAR <= row["ratio"] <= FAR
 
 
 def _lighter(name: str) -> dict[str, str]:
@@ -84,9 +94,11 @@ def _draw_line(axes: Axes, y: int, group: list[Row]) -> None:
     A dot is hollow if the framework's cell does less work.
     """
     best = next((row for row in group if row["best"]), None)
-    if best is None:
+    place = {"xytext": (1.01, y), "textcoords": axes.get_yaxis_transform(), "va": "center"}
+    if best is None or not _drawn(best):
+        axes.annotate("-", (1, y), annotation_clip=False, **place)
         return
-    timed = [row for row in group if row["contestant"] in PEERS and row["ratio"] > 0]
+    timed = [row for row in group if row["contestant"] in PEERS and _drawn(row)]
     for row in sorted(timed, key=lambda row: -row["ratio"]):  # the fastest of a framework on top
         name = _framework(row["contestant"])
         if row["ratio"] > min(r["ratio"] for r in timed if _framework(r["contestant"]) == name):
@@ -98,7 +110,6 @@ def _draw_line(axes: Axes, y: int, group: list[Row]) -> None:
     axes.plot([1, ours], [y, y], color=INK, linewidth=1.4)
     axes.plot([low, high], [y, y], color=INK, linewidth=4, alpha=0.3, solid_capstyle="butt")
     axes.plot(ours, y, "D", color=INK, markersize=6)
-    place = {"xytext": (1.01, y), "textcoords": axes.get_yaxis_transform(), "va": "center"}
     axes.annotate(f"{TIMES}{ours:.2f}", (1, y), fontweight="bold", annotation_clip=False, **place)
 
 

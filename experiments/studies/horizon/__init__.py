@@ -202,5 +202,7 @@ STUDY = lab.Study(
         f"{_HPARAMS.weight_decay:g}, gradients clipped to a global norm of {_HPARAMS.max_norm:g}"
     },
     alt="Success by lag and by learning rate, adding, and the gradient by lag",
+    caption="See first, at the upper left, which lines fall as the lag grows; then, in the same"
+    " colours below, how much gradient is left at that lag.",
     files=("results", "gradients"),
 )

@@ -20,7 +20,7 @@ NAMES = ("a", "b", "a cell of a long name, rate 0.0003", "another cell, rate 0.0
 def drawn(monkeypatch, tmp_path):
     """Draw a picture; return its figure, once all that it shows was found within it."""
     kept = []
-    for place in (pictures, scaling):
+    for place in (pictures, scaling.lab):
         monkeypatch.setattr(place, "save", lambda figure, path: kept.append(figure))
 
     def draw(function, *arguments, **named):

@@ -58,7 +58,7 @@ def test_the_rule_of_verdicts_stands_above_them():
 def test_seeds_that_diverged_are_counted_and_not_left_out():
     rows = some([math.nan] * 20, arm="a").assign(loss=[math.nan] * 17 + [0.1, 1e32, math.inf])
     (row,) = settings_table(rows).rows
-    assert row[-2] == "18 diverged"
+    assert row[-2] == "19 diverged"
     assert settings_table(rows.assign(loss=[0.1, 0.4] * 10)).rows[0][-2] == "0.2"
 
 
@@ -74,3 +74,7 @@ def test_a_quick_run_says_above_all_that_it_is_one(tmp_path):
         page = ALL["chrono"]._page(rows, [], tmp_path, {"quick": quick, "unfinished": ["b"]})
         assert page.alarm.startswith("The quick form: few seeds") is quick
         assert page.alarm.endswith("Not finished: b. The same command goes on.")
+        title, alarm, picture, caption, *_ = page.markdown.split("\n\n")
+        assert (alarm, caption) == (f"**{page.alarm}**", ALL["chrono"].caption)
+        assert title.startswith("# ")
+        assert picture.startswith("![")
