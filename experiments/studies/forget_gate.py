@@ -97,4 +97,5 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=lab.draw_success,
+    caption=lab.BY_LENGTH,
 )
