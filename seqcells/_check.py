@@ -19,9 +19,7 @@ from jax.typing import ArrayLike, DTypeLike
 if TYPE_CHECKING:
     from seqcells._types import PyTree
 
-TRACED_TOO = jax.make_user_context(
-    False
-)  # whether traced values are checked; a change makes `jit` trace again
+TRACED_TOO = jax.make_user_context(False)  # check traced values; a change retraces
 
 
 def integer(name: str, value: object, expected: str = "an int") -> int:

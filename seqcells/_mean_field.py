@@ -21,9 +21,7 @@ class MeanField(NamedTuple):
 
     q: jax.Array  # [*S], variance of a unit's sum, W_h h + W_x x + b
     chi: jax.Array  # [*S], factor on the squared norm of a gradient at each step
-    depth: (
-        jax.Array
-    )  # [*S], -1 / ln chi, steps in which that norm falls by a factor of e; inf if chi >= 1
+    depth: jax.Array  # [*S], -1 / ln chi, steps in which that norm falls by e; inf if chi >= 1
 
 
 def mean_field(weight_std: ArrayLike, input_var: ArrayLike) -> MeanField:

@@ -145,9 +145,7 @@ class Replay(NamedTuple):
     difference: float  # the largest difference of outputs; relative where they are above 1
     step: int | None  # the first step at which a row differs; None if none does
     row: tuple[int, ...] | None  # the index of that row in the batch axes
-    shift: (
-        int | None
-    )  # 1: it replays with each reset one step later; -1: one step earlier; else None
+    shift: int | None  # 1: with each reset one step later it replays; -1: earlier; else None
 
     def __str__(self) -> str:
         if self.ok:

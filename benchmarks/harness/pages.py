@@ -1,4 +1,4 @@
-"""Markdown pages of tables: a line for each group, a column for each contestant."""
+"""Markdown pages of tables: a row per group, a column per contestant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.harness import machine
 from benchmarks.harness.tables import Row, split_groups
 from experiments.lab import markdown
 
-NONE = "-"  # no number
+NONE = "-"  # placeholder for a missing number
 Label = Callable[[list[Row]], str]  # the rows of a group -> the text of a column
 Show = Callable[[Row], str]  # the row of a contestant -> the text of its column
 
@@ -21,14 +21,14 @@ def page(
     sections: Iterable[str],
     about: Sequence[str] = machine.COLUMNS,
 ) -> str:
-    """Lay out a page: a title, a text, one line for each distinct `about` of rows, sections."""
+    """Format a page: a title, a text, one line for each distinct `about` of rows, sections."""
     origins = dict.fromkeys("; ".join(f"{name} {row[name]}" for name in about) for row in rows)
     made_with = "\n".join(f"- {origin}" for origin in origins)
     return "\n\n".join([f"# {title}", text, made_with, *sections]) + "\n"
 
 
 def bullets(title: str, lines: Iterable[str]) -> list[str]:
-    """Return a section that lists each distinct line once; no section if there is no line."""
+    """Return a section that lists each distinct line once; "" if there are no lines."""
     text = "\n".join(f"- {line}" for line in dict.fromkeys(lines))
     return [f"## {title}\n\n{text}"] if text else []
 
@@ -41,7 +41,7 @@ def grid(
     *,
     texts: int = 0,
 ) -> str:
-    """Lay out a Markdown table.
+    """Format a Markdown table.
 
     Args:
         groups: one line for each.

@@ -1,8 +1,8 @@
 """Remedies for gradients that vanish or explode, compared on one task.
 
-A tanh net whose recurrent weights start as independent normals has to recall a symbol over more
-and more steps. Each remedy is tried by itself: clipping, a penalty on gradients that lose their
-norm or on Lyapunov exponents, another initialisation, weights projected to a norm, other cells.
+A tanh net with independent normal recurrent weights must recall a symbol over increasing lags. Each
+remedy is tried by itself: clipping, a penalty on gradients that lose their norm or on Lyapunov
+exponents, another initialisation, weights projected to a norm, other cells.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from seqcells import initializers, probes, remedies, train
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 5  # trainings of every setting, each from its own random start
+    seeds: int = 5  # runs per setting, each with its own random seed
     lags: tuple[int, ...] = (10, 20, 40)  # lags of delayed recall, steps
     rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each remedy is judged at its best
     steps: int = 1000
-    """steps of training at most; fewer where all runs of a group have learned"""
+    """maximal training steps; a group stops early once all its runs have learned"""
     hidden_size: int = 48  # units of every net
-    batch_size: int = 32  # fresh sequences in a step of training
+    batch_size: int = 32  # sequences per training step
 
 
 def projected(member: lab.Member) -> optax.GradientTransformation:
-    """AdamW, then the nearest recurrent weights of a spectral norm of at most 1."""
+    """AdamW, followed by projection of the recurrent weights to a spectral norm of at most 1."""
     return optax.chain(lab.optimizer(member), remedies.project_spectral_norm(1.0))
 
 
 class Remedy(NamedTuple):
-    """A net, how it is trained, and the paper that recommends it."""
+    """A net, its training, and the paper that recommends it."""
 
     arm: lab.Arm
     source: str = ""
-    max_norm: float = 1.0  # to which gradients are clipped
+    max_norm: float = 1.0  # norm to which gradients are clipped
     penalty: lab.Penalty | None = None
     optimizer: train.Optimizer = lab.optimizer
 
@@ -80,7 +80,7 @@ def _group(s: Settings, names: list[str]) -> lab.RunGroup:
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:
-    """List the groups: remedies that differ in their data alone are one program."""
+    """List the groups: remedies that differ only in data share one program."""
     alike: dict[Hashable, list[str]] = {}
     for name, remedy in REMEDIES.items():
         key = remedy.arm.run(s.hidden_size), remedy.penalty, remedy.optimizer
@@ -89,7 +89,7 @@ def groups(s: Settings) -> list[lab.RunGroup]:
 
 
 def claims(s: Settings) -> list[lab.Claim]:
-    """List the claims: clipping beside nothing, and each remedy beside clipping."""
+    """List the claims: clipping against no remedy, and each remedy against clipping."""
     clipped = lab.Claim(
         "Clipping does no harm: as many learn as without it",
         PASCANU,

@@ -1,7 +1,7 @@
-"""Selective copying: GRU beside minGRU and LRU, at as many parameters.
+"""Selective copying: GRU against minGRU and LRU, with equal numbers of parameters.
 
-Symbols stand at random steps in noise and must be repeated in order. A net has to select what it
-stores, so its gate has to depend on the input; that of a minGRU depends on the input alone.
+Symbols at random steps in noise must be repeated in order. A net must select what it stores, so its
+gate must depend on the input; the gate of a minGRU depends only on the input.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ ARMS: dict[str, lab.Make] = {
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 10  # trainings of every setting, each from its own random start
+    seeds: int = 10  # runs per setting, each with its own random seed
     lengths: tuple[int, ...] = (32,)  # lengths of noise and symbols, steps
-    symbols: int = 4  # different symbols, without the noise
-    count: int = 4  # symbols to repeat in a sequence
+    symbols: int = 4  # number of different symbols, without the noise
+    count: int = 4  # symbols to repeat per sequence
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # learning rates; each net is judged at its best
     steps: int = 3000
-    """steps of training at most; fewer where all runs of a group have learned"""
+    """maximal training steps; a group stops early once all its runs have learned"""
     hidden_size: int = 64  # units of the GRU; the other nets get about as many parameters
-    batch_size: int = 32  # fresh sequences in a step of training
+    batch_size: int = 32  # sequences per training step
 
 
 def _group(s: Settings, arm: str, length: int) -> lab.RunGroup:

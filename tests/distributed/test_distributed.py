@@ -155,7 +155,7 @@ def test_with_another_number_of_processes_what_is_finished_is_kept(swept, tmp_pa
     assert len(last.history) == 12 * 2 == len({(one["id"], one["step"]) for one in last.history})
     again = swept(1, 2, some, on_segment=reports.append)
     assert (len(reports), str(again.rows)) == (2, str(last.rows))
-    with pytest.raises(ValueError, match="out: expected a folder of this configuration"):
+    with pytest.raises(ValueError, match="out: expected a folder with this configuration"):
         swept(1, 4, some, metric="largest")
 
 

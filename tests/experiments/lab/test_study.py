@@ -73,4 +73,4 @@ def test_a_quick_run_says_above_all_that_it_is_one(tmp_path):
     for quick in (True, False):
         page = ALL["chrono"]._page(rows, [], tmp_path, {"quick": quick, "unfinished": ["b"]})
         assert page.alarm.startswith("The quick form: few seeds") is quick
-        assert page.alarm.endswith("Not finished: b. The same command goes on.")
+        assert page.alarm.endswith("Not finished: b. The same command continues.")
