@@ -24,11 +24,11 @@ class Verdict(NamedTuple):
 
 NOT_RUN = Verdict(None, "not run", measured=False)
 RULE = (
-    "A claim holds where the 95 % interval lies on its side, is refuted where it lies on the "
-    "other side, and is not shown where it reaches over both. The interval is Wilson's for a share "
-    "of the seeds, Newcombe's (1998) for the difference of two shares, each at its best learning "
-    "rate, and Student's, of logarithms, for a loss. Every claim is judged by itself, without a "
-    "correction for their number."
+    "A claim holds if the 95 % interval lies on its side, is refuted if it lies on the other side, "
+    "and is not shown if it covers both. The interval is Wilson's for a share of the seeds, "
+    "Newcombe's (1998) for the difference of two shares, each at its best learning rate, and "
+    "Student's, of logarithms, for a loss. Claims are judged separately, without a correction for "
+    "their number."
 )
 Judge = Callable[[Frame], Verdict]
 

@@ -99,8 +99,8 @@ def verdict_table(judged: Judged) -> Table:
     common = "" if many else "".join(f"Source: {source}. " for source in sources)
     return Table(
         title="Claims and verdicts",
-        caption=f"{common}Verdicts are computed from the rows. {RULE} A seed is one training, from "
-        "its own random start.",
+        caption=f"{common}Verdicts are computed from the rows. {RULE} A seed is one run, with "
+        "its own random numbers.",
         head=["claim", *["source"] * many, "verdict", "result"],
         rows=[[c.text, *[c.source] * many, word(v), v.result] for c, v in judged],
         texts=3 + many,
@@ -122,9 +122,9 @@ def settings_table(rows: Frame) -> Table:
     return Table(
         title="All settings",
         caption="Solved: k of n seeds, with the 95 % Wilson interval of the share. Median steps: "
-        "those by which half of the seeds had solved it; a seed that never did counts as later. "
-        "Loss: the geometric mean over seeds, on fresh samples, or how many diverged. Time: ms "
-        "of a step of one run, among the others of its group.",
+        "by which half of the seeds had solved it; seeds that never did count as later. Loss: "
+        "the geometric mean over seeds, on fresh samples, or how many diverged. Time: ms per "
+        "step of one run, trained together with its group.",
         head=[
             *("cell" if name == "arm" else name for name in names[:-1]),
             *("rate", "solved", "interval", "median steps", "steps allowed", "loss", "ms per step"),

@@ -208,7 +208,7 @@ CLAIMS: tuple[tuple[str, Judge], ...] = (
         "Long sequences: a GRU is good on them, an RNN poor",
         functools.partial(_reaches_further, task=ADDING),
     ),
-    ("Speed: a GRU is faster, a step of training", _steps_faster),
+    ("Speed: a training step of a GRU is faster", _steps_faster),
     ("Faster training: a GRU solves tasks in less time", _learns_faster),
     ("Complexity: an RNN is simple, a GRU moderate", _is_larger),
     ("Use an RNN for short sequences and low resources", _rnn_does_for_short),
@@ -246,10 +246,10 @@ def choice(rows: lab.Frame) -> lab.Table:
     return lab.Table(
         title="What to use",
         caption="Seconds of training by which half of the seeds solve a task, each cell at the "
-        "best of the learning rates tried. Soonest: where time is short. Smallest: of the nets "
-        "that solve it the one with the fewest parameters, where memory is short. A budget below "
-        "the time of a cell rules it out. Times are those of the machine that is named below; on "
-        "other hardware they are others, and the counts of steps in the next table stay.",
+        "best of the learning rates tried. Soonest: choose it if time is short. Smallest: the net "
+        "with the fewest parameters that solves the task; choose it if memory is short. A budget "
+        "below the time of a cell rules it out. Times are of the machine that is named below and "
+        "differ on other hardware; the step counts in the next table do not.",
         head=["task", "soonest", "smallest", "steps", *arms],
         rows=lines,
         texts=3,
@@ -304,9 +304,9 @@ def draw(rows: lab.Frame, path: Path) -> None:
 STUDY = lab.Study(
     name="guide",
     title="GRU or RNN? The guide, measured",
-    lead="Two tasks. Recall: a symbol is shown once and must be named some steps later; how many, "
-    "is the memory that is needed. Adding: the sum of two marked numbers of a sequence. Every cell "
-    "is trained at several learning rates, and the best one counts.",
+    lead="Two tasks. Recall: a symbol is shown once and must be named some steps later, so the "
+    "net must remember it for that many steps. Adding: the sum of two marked numbers "
+    "of a sequence. Every cell is trained at several learning rates, and the best one counts.",
     terms={
         lab.TANH.name: "the plain RNN, as wide as the GRU; its recurrent weights start orthogonal",
         RNN_WIDE: "the plain RNN, with as many parameters as the GRU",

@@ -94,22 +94,22 @@ def claims(s: Settings) -> list[lab.Claim]:
     """List the claims."""
     return [
         lab.Claim(
-            "Orthogonal weights learn more than those of independent normals, and nothing less",
+            "Orthogonal weights solve a task more often than Lecun's, and none less often",
             "Saxe et al. 2014; Henaff et al. 2016",
             lab.ahead(lab.TANH.name, LECUN),
         ),
         lab.Claim(
-            "Weights of the critical size learn more than those of Lecun, and nothing less",
+            "Critical weights solve a task more often than Lecun's, and none less often",
             "Chen, Pennington & Schoenholz 2018",
             lab.ahead(CRITICAL, LECUN),
         ),
         lab.Claim(
-            "The identity under ReLU learns to add at least as often as tanh that is orthogonal",
+            "The identity with ReLU solves adding at least as often as orthogonal tanh",
             "Le, Jaitly & Hinton 2015",
             lab.not_behind(lab.IRNN.name, lab.TANH.name, task="adding"),
         ),
         lab.Claim(
-            "A GRU that starts slow learns more than the default, and nothing less",
+            "A GRU that starts slow solves a task more often than the default, and none less often",
             "Tallec & Ollivier 2018",
             lab.ahead(lab.CHRONO.name, lab.GRU.name),
         ),

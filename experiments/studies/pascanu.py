@@ -114,9 +114,9 @@ STUDY = lab.Study(
     title="Temporal order by plain gradient descent",
     lead="Which of two symbols came at two places of a sequence, and in which order: four answers. "
     "Nets of one layer; sigmoid: weights N(0, 0.01^2); tanh: N(0, 0.1^2); smart tanh: 15 recurrent "
-    "weights a unit, scaled to a spectral radius of 0.95. SGD-C clips gradients to a norm of 1; "
-    "SGD-CR adds Omega, which is 0 where gradients keep their norm on the way back, as the paper "
-    "prints it (times 4) and as its authors' code has it (times 2).",
+    "weights per unit, scaled to a spectral radius of 0.95. SGD-C clips gradients to a norm of "
+    "1; SGD-CR adds Omega, which is 0 if gradients keep their norm going back in time, as in the "
+    "paper (times 4) and as in its authors' code (times 2).",
     settings=Settings(),
     quick=Settings(seeds=4, lengths=(10,), steps=3000),
     groups=groups,

@@ -91,13 +91,13 @@ def groups(s: Settings) -> list[lab.RunGroup]:
 def claims(s: Settings) -> list[lab.Claim]:
     """List the claims: clipping against no remedy, and each remedy against clipping."""
     clipped = lab.Claim(
-        "Clipping does no harm: as many learn as without it",
+        "Clipping does no harm: as many runs learn as without it",
         PASCANU,
         lab.not_behind(CLIPPED, NOTHING),
     )
     return [clipped] + [
         lab.Claim(
-            f"{name} helps: more learn than by clipping alone",
+            f"{name} helps: more runs learn than with clipping alone",
             remedy.source,
             lab.ahead(name, CLIPPED),
         )
@@ -109,9 +109,9 @@ def claims(s: Settings) -> list[lab.Claim]:
 STUDY = lab.Study(
     name="remedies",
     title="Remedies for gradients that vanish or explode",
-    lead="Delayed recall: a symbol shown once is named so many steps later. A tanh net that starts "
+    lead="Delayed recall: a symbol shown once is named some steps later. A tanh net that starts "
     "with independent normals, and one remedy each; all but the first clip gradients to a global "
-    "norm of 1. Omega is weighted by 4, by 2 as its authors' code has it; flossing by 1, of 8 "
+    "norm of 1. Omega is weighted by 4, or by 2 as in its authors' code; flossing by 1, of 8 "
     "exponents, all through training. Adam, each at its best learning rate.",
     settings=Settings(),
     quick=Settings(seeds=4, lags=(10, 20), rates=(3e-3,), steps=300, hidden_size=24, batch_size=16),

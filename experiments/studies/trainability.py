@@ -206,11 +206,11 @@ def claims(s: Settings) -> list[lab.Claim]:
     source = "Chen, Pennington & Schoenholz 2018"
     return [
         lab.Claim(
-            "The best gain is that of the grid beside the critical", source, _best_is_critical
+            "The best gain is the grid value next to the critical gain", source, _best_is_critical
         ),
         lab.Claim(
-            f"At a gain of {GAIN:g}, no learning rate reaches beyond {DEPTHS} depths of the "
-            "gradient in most runs",
+            f"At a gain of {GAIN:g}, most runs fail beyond {DEPTHS} depths of the gradient, at "
+            "every learning rate",
             "Schoenholz et al. 2017, for deep nets",
             _no_rate_reaches_further,
         ),

@@ -52,7 +52,7 @@ def test_claims_that_hold_are_counted_among_those_that_were_judged():
 
 
 def test_the_rule_of_verdicts_stands_above_them():
-    assert "refuted where it lies on the other side" in verdict_table([]).caption
+    assert "refuted if it lies on the other side" in verdict_table([]).caption
 
 
 def test_seeds_that_diverged_are_counted_and_not_left_out():
