@@ -1,6 +1,6 @@
 """Recurrent sequence models in JAX, and a laboratory for their gradients.
 
-Importing seqcells imports only jax. The Flax wrappers are `seqcells.nnx` and `seqcells.linen`;
+`import seqcells` imports only jax. The Flax wrappers are `seqcells.nnx` and `seqcells.linen`;
 `seqcells.train`, `seqcells.remedies` and `seqcells.sweep` are for training. These submodules are
 imported on first use.
 """

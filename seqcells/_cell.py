@@ -44,7 +44,7 @@ class Cell(Model):
 
     @abc.abstractmethod
     def read(self, params: Params, carry: Carry, drive: Drive) -> Outputs:
-        """Compute the output y from the carry after the step; most cells need the carry alone.
+        """Compute the output y from the carry after the step; most cells need only the carry.
 
         Args:
             params: the cell's parameters.
@@ -160,7 +160,7 @@ class SplitCell(Cell):
 class LinearCell(Cell):
     """A cell whose recurrence is linear: h_t = a_t * h_{t-1} + b_t, elementwise.
 
-    `a_t` and `b_t` depend on the input alone, so engines may run all steps at once.
+    `a_t` and `b_t` depend only on the input, so engines may run all steps at once.
     """
 
     @abc.abstractmethod

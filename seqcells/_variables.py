@@ -53,7 +53,7 @@ def check_trainable(params: Params) -> None:
     )
     found = _COLLECTIONS.intersection(params) if isinstance(params, Mapping) else ()
     if found:
-        raise TypeError(f"params: expected what is trained, got {', '.join(found)}; {remedy}")
+        raise TypeError(f"params: expected trained parameters, got {', '.join(found)}; {remedy}")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_state):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if _is_state(leaf):

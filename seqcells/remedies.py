@@ -122,7 +122,7 @@ def _check_not_empty(begun: Begun) -> None:
 
 
 def _total(form: _Form, ratio: jax.Array, counts: jax.Array) -> jax.Array:
-    """Reduce (ratio^power - 1)^2 over steps and sequences [T, *B], as the form asks."""
+    """Reduce (ratio^power - 1)^2 over steps and sequences [T, *B], according to the form."""
     terms = jnp.where(counts, jnp.square(ratio**form.power - 1), 0)
     if not form.average:
         return jnp.mean(jnp.sum(terms, axis=0))
@@ -168,7 +168,7 @@ def flossing(
         **reading: `lengths`, `mask`, `reverse` and `time_axis`, as in `unroll`.
 
     Returns:
-        float[], in (nats a step)^2, averaged over the sequences that are longer than the warm-up.
+        float[], in (nats per step)^2, averaged over the sequences that are longer than the warm-up.
 
     Raises:
         As `seqcells.diagnostics.lyapunov_exponents`, which describes the arguments in detail.
@@ -182,7 +182,7 @@ def flossing(
     _check_not_empty(begin(cell, params, xs, carry, reading, OneWay))
     lengths, counts = growth(cell, params, xs, k, warmup, carry, reading)
     some = jnp.any(counts, axis=0)
-    counts |= ~some[None]  # a mean of what is left out below, but no NaN
+    counts |= ~some[None]  # left out of the mean below, but not NaN
     exponents = mean(jnp.log(jnp.maximum(lengths, jnp.finfo(lengths.dtype).tiny)), counts)
     return jnp.mean(jnp.sum(jnp.square(exponents), axis=-1), where=some)
 

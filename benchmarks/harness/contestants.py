@@ -86,7 +86,7 @@ class Peer(abc.ABC):
         return np.swapaxes(np.asarray(ys), 0, self.time_axis)
 
     def program(self, built: Built, what: What, xs: Inputs) -> Program:
-        """Build what is timed."""
+        """Build the program to time."""
         f = built.forward if what == "forward" else training(built.forward)
         return jax_program(f, built.params, xs)
 
@@ -110,7 +110,7 @@ class Split(Seqcells):
     name = "seqcells-cores"
 
     def program(self, built: Built, what: What, xs: Inputs) -> Program:
-        """Build what is timed."""
+        """Build the program to time."""
         with jax.set_mesh(sc.cores(machine.cores())):
             return super().program(built, what, xs)
 
@@ -366,7 +366,7 @@ class Torch(Peer):
         return self.program(built, "forward", xs).call().numpy()
 
     def program(self, built: Built, what: What, xs: Inputs) -> Program:
-        """Build what is timed."""
+        """Build the program to time."""
         torch = self.load()
 
         def forward():

@@ -47,7 +47,7 @@ def grid(
         groups: one line for each.
         labels: the first columns, by their titles.
         names: contestants, one column for each.
-        show: what stands in a contestant's column.
+        show: the text of a contestant's column.
         texts: how many columns hold text, from the left; the others hold numbers.
     """
     names = list(names)
@@ -61,7 +61,7 @@ def grid(
 def medians_and_ratios(
     rows: list[Row], keys: Sequence[str], title: str, column: str
 ) -> Iterator[str]:
-    """Lay out two sections: a column of every contestant, and its time over that of the first."""
+    """Format two sections: a column per contestant, and its time over that of the first."""
     groups, names = split_groups(rows, keys).values(), contestants(rows)
     for heading, name in ((title, column), (f"Time over that of {names[0]}", "ratio")):
         yield f"## {heading}\n\n{grid(groups, columns(*keys), names, spread(name))}"
@@ -79,7 +79,7 @@ def with_numbers(groups: Iterable[list[Row]], names: Iterable[str], show: Show) 
 
 
 def entry(group: list[Row], name: str, show: Show) -> str:
-    """Return what stands in a contestant's column; a dash if the group has no such contestant."""
+    """Return the text of a contestant's column; a dash if the group has no such contestant."""
     return next((show(row) for row in group if row["contestant"] == name), NONE)
 
 
@@ -108,7 +108,7 @@ def spread(column: str) -> Show:
 
 
 def digits(value: float, count: int = 3) -> str:
-    """Write a number with so many significant digits and no exponent: 0.012, 3.20, 1230."""
+    """Format a number with `count` significant digits and no exponent: 0.012, 3.20, 1230."""
     if not math.isfinite(value):
         return NONE
     places = 0 if value == 0 else max(0, count - 1 - math.floor(math.log10(abs(value))))

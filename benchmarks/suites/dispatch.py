@@ -1,7 +1,7 @@
 """The cost of a call: a jitted unroll of a few small steps, against a scan written by hand.
 
-At this size, a call is mostly JAX's overhead of starting a program, so any residue of a flag in the
-program, such as an effect, becomes visible.
+At this size, a call is mostly JAX's overhead of starting a program, so anything that a flag leaves
+in the program, such as an effect, becomes visible.
 """
 
 from __future__ import annotations

@@ -77,9 +77,9 @@ def claims(s: Settings) -> list[lab.Claim]:
 STUDY = lab.Study(
     name="selective_copy",
     title="Selective copying: GRU, minGRU and LRU with as many parameters",
-    lead="Symbols stand at random steps among noise, and are asked for in order at the end; solved "
-    "when all of them are right in 99 % of the sequences. The width of each network is chosen "
-    "to match the GRU's number of parameters; the best of three learning rates counts.",
+    lead="Symbols stand at random steps among noise, and must be repeated in order at the end; "
+    "solved when all of them are right in 99 % of the sequences. The width of each network is "
+    "chosen to match the GRU's number of parameters; the best of three learning rates counts.",
     settings=Settings(),
     quick=Settings(seeds=4, lengths=(16,), count=2, rates=(3e-3,), steps=600),
     groups=groups,

@@ -77,7 +77,7 @@ def claims(s: Settings) -> list[lab.Claim]:
 STUDY = lab.Study(
     name="tcn",
     title="Adding and copying over long sequences",
-    lead="Adding: two numbers of a sequence are marked, and their sum is asked for. Copying: ten "
+    lead="Adding: two numbers of a sequence are marked, and the answer is their sum. Copying: ten "
     "symbols are repeated after many blanks. Nets of one layer and about as many parameters, "
     "Adam, gradients clipped to a global norm of 1; the loss is what is published.",
     settings=Settings(),

@@ -25,7 +25,7 @@ class LRUParams(NamedTuple):
     w_ih: jax.Array  # [D, 2H], Re B|Im B
     w_ho: jax.Array  # [H, 2O], Re C|Im C
     nu_log: jax.Array  # [H], |lambda| = exp(-exp(nu_log))
-    theta_log: jax.Array  # [H], the phase of lambda is exp(theta_log), radians a step
+    theta_log: jax.Array  # [H], the phase of lambda is exp(theta_log), radians per step
     gamma_log: jax.Array  # [H], exp(gamma_log) scales the input
 
 
@@ -54,7 +54,7 @@ class LRU(SizedCell, LinearCell):
         output_size: O, features of y; H if None.
         r_min: lower end of the ring on which lambda is drawn, at least 0.
         r_max: upper end of the ring, above r_min and at most 1.
-        max_phase: phases are drawn from [0, max_phase], radians a step.
+        max_phase: phases are drawn from [0, max_phase], radians per step.
         w_ih_init: initialiser of w_ih, called twice on float[D, H]; or a tuple (re, im).
         w_ho_init: initialiser of w_ho, called twice on float[H, O]; or a tuple (re, im).
         dtype: dtype of computation; None means the input's. The carry is at least float32.

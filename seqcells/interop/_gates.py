@@ -226,7 +226,7 @@ def _expect_zero(
         )
     full = [gate for gate, block in present.items() if block.any()]
     if full:
-        hint = "; sc.interop.fold_biases adds to b_ih what it can take over" * (field == "b_hh")
+        hint = "; sc.interop.fold_biases moves redundant biases into b_ih" * (field == "b_hh")
         raise ValueError(
             f"{field}: {lack} for the gates {', '.join(full)} ({table.where}), so zeros were "
             f"expected there, got nonzero values: these weights cannot be represented exactly{hint}"

@@ -55,7 +55,7 @@ def leaves(rules: Rules, model: Model) -> list[Leaf]:
     if not rules.reverse and any(leaf.reverse for leaf in cells):
         raise ValueError(
             f"reverse: {rules.name} has no layer that reads from the end and keeps the order of "
-            f"its outputs, got {model}; convert the cell alone, or a Bidirectional"
+            f"its outputs, got {model}; convert only the cell, or a Bidirectional"
         )
     _check_alike(rules, model, cells)
     return cells

@@ -64,5 +64,5 @@ def _read(path: Path) -> bytes:
         return gzip.decompress(data)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(
-            f"path: expected a whole gzip file, got {error} in {str(path)!r}; download it again"
+            f"path: expected a complete gzip file, got {error} in {str(path)!r}; download it again"
         ) from None

@@ -21,8 +21,8 @@ class Memorization(AtEveryStep):
 
     `Memorization()` is the "5-bit" problem, of 2^5 patterns. `Memorization(symbols=5, count=10)` is
     the "20-bit" one: it has 5^10 patterns, which are 23 bits. A sequence is correct if every answer
-    is, including blanks; less than 1 % wrong of 10,000 solves it, which requires all of the 2^5
-    patterns.
+    is, including blanks; less than 1 % errors in 10,000 sequences solves it, which requires all of
+    the 2^5 patterns.
 
     Args:
         length: T, steps between the pattern and the trigger; at least 1.

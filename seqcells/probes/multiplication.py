@@ -17,9 +17,9 @@ class Multiplication(MarkedEarly):
 
     Lengths and markers are those of `AddingPascanu`, but the answer is the product u_i u_j, so a
     memory that only adds does not solve it. An answer is wrong if its squared error exceeds 0.04;
-    less than 1 % wrong of 10,000 solves it. Always answering 1/4 costs 7/144, and counts as correct
-    for 61 % of the sequences. In Hochreiter & Schmidhuber 1997 the first marker is in the first ten
-    steps for every T.
+    less than 1 % errors in 10,000 sequences solves it. Always answering 1/4 costs 7/144, and counts
+    as correct for 61 % of the sequences. In Hochreiter & Schmidhuber 1997 the first marker is in
+    the first ten steps for every T.
 
     Args:
         length: T, the shortest sequence in steps; at least 10. Arrays have T + T // 10 steps.

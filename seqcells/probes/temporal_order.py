@@ -23,7 +23,7 @@ class TemporalOrder(Classes):
     distractors, except for one step in each of two windows, [.1 T, .2 T) and [.5 T, .6 T), or
     three, at .1, .3 and .6 of T, which shows A or B. The answer at the last step is AA, AB, BA or
     BB (or AAA to BBB): the first symbol was at least 0.8 T steps earlier, the last 0.4 T, or 0.3 T
-    of three. Guessing costs ln 4 or ln 8; less than 1 % wrong of 10,000 solves it.
+    of three. Guessing costs ln 4 or ln 8; less than 1 % errors in 10,000 sequences solves it.
 
     The input does not mark the end, so if all sequences have one length, a net may learn the step.
     Hochreiter & Schmidhuber 1997 have another task by this name, with a sign at either end and 100

@@ -72,7 +72,7 @@ class Memory:
         self.history += lines
 
     def rewind(self, steps: Mapping[str, int]) -> None:
-        """Drop the history of the trials in `steps` after the step given there."""
+        """Drop the history of each trial in `steps` after its step."""
         self.history = [
             line for line in self.history if line["step"] <= steps.get(line["id"], line["step"])
         ]
@@ -180,7 +180,7 @@ class Folder(Memory):
         _append(self.folder / "metrics.jsonl", (), sync=True)
 
     def rewind(self, steps: Mapping[str, int]) -> None:
-        """Drop the history of the trials in `steps` after the step given there."""
+        """Drop the history of each trial in `steps` after its step."""
         before = len(self.history)
         super().rewind(steps)
         if len(self.history) < before:

@@ -257,7 +257,7 @@ VALUES = [
     (lambda: ANY.Space(lr=[0.0, -0.0]), "lr: .* got 1 twice"),
     (
         lambda: ANY.Space(seed=[0.5, 2**31 - 1]),
-        "seed: .* at most 9 significant digits .* got 2147483647",
+        "seed: .* at most 9 significant digits.* got 2147483647",
     ),
     (lambda: ANY.Space(a=sweep.uniform(0, 1)), r"samples: .* got None, .*\['a'\]"),
     (lambda: ANY.Space(a=[1], samples=3), "samples: .* got 3, no distribution"),

@@ -65,7 +65,9 @@ class Settings(benchmark.BaseSettings):
         failed = self.tests and subprocess.run(TESTS, env=env, check=False).returncode
         yield time.monotonic() + 60 * self.minutes
         if failed:
-            raise BadInput("tests: expected those that need a device to pass; see above")
+            raise BadInput(
+                "tests: expected the tests that need a device to pass, got failures; see above"
+            )
 
     def where(self) -> str:
         """Return the GPU's name for file names."""

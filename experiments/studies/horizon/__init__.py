@@ -188,7 +188,7 @@ STUDY = lab.Study(
     "say which it was; the lag is the number of steps between. Solved: cross-entropy below "
     f"{_RECALL.success.bound} nats on fresh samples (guessing costs {_RECALL.baseline:.2f}); "
     f"adding: squared error below {_ADDING.success.bound} (guessing costs {_ADDING.baseline:.3f}). "
-    "The gradient of the loss by the memory, by lag, is what a net can learn from at all.",
+    "A net can learn only from the gradient of the loss by the memory, which is shown by lag.",
     settings=Settings(),
     quick=Settings(seeds=2, lags=(10, 50), factors=(3,), factor_seeds=2, hidden_size=16),
     groups=groups,
