@@ -216,7 +216,7 @@ def test_wrong_arguments_of_initialize_are_refused(given, error, message):
 
 def test_a_mesh_is_a_mesh():
     state = sc.train.init(1.0, sc.train.HParams(), jax.random.key(0))
-    with pytest.raises(TypeError, match=r"mesh: expected a mesh, as jax.make_mesh"):
+    with pytest.raises(TypeError, match=r"mesh: expected a mesh, such as jax.make_mesh"):
         sc.train.fit(lambda *_: (0.0, {}), state, sc.train.HParams(), 1, mesh=8)
 
 
