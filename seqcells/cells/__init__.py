@@ -1,4 +1,4 @@
-"""Cells, one family a file."""
+"""Cells, one family per file."""
 
 from seqcells.cells.gru import GRU as GRU
 from seqcells.cells.gru import GRUParams as GRUParams
