@@ -1,3 +1,3 @@
-"""seqcells measured beside its peers, and against itself: `python -m benchmarks`."""
+"""Benchmarks of seqcells against its peers and against itself: `python -m benchmarks`."""
 
-import experiments  # noqa: F401 - it says what is not installed
+import experiments  # noqa: F401 - its import reports missing packages

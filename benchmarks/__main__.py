@@ -29,7 +29,7 @@ USAGE = f"""\
 
 def main(arguments: list[str]) -> int:
     """Run one command; return the exit code."""
-    stopped = "Stopped. The groups that are finished are in the tables."
+    stopped = "Stopped. Finished groups are in the tables."
     return exit_code(lambda: run(*arguments), stopped)
 
 

@@ -39,28 +39,28 @@ USAGE = f"""\
 {PROGRAM}                  list the studies
 {PROGRAM} run NAME         run a study; finished groups are kept
 {PROGRAM} run NAME --quick a form of less than 3 minutes
-{PROGRAM} run my/study.py  run a study of your own
+{PROGRAM} run my/study.py  run your own study
 {PROGRAM} run NAME -h      options of NAME
-{PROGRAM} report NAME      draw its report again
+{PROGRAM} report NAME      write its report again
 {PROGRAM} sweep PROBE      try hyperparameters on a probe
 {PROGRAM} sweep -h         options of a sweep
 {PROGRAM} status OUT       progress of the sweep in OUT
-{PROGRAM} resume OUT       continue it
-{PROGRAM} report OUT       draw its report again
+{PROGRAM} resume OUT       continue the sweep in OUT
+{PROGRAM} report OUT       write the sweep's report again
 {PROGRAM} --version        version of seqcells"""
 STOPPED = (
-    "Stopped. Finished work is kept, and the same command continues: a study from the start of the "
-    "group that it was at, a sweep from its last checkpoint."
+    "Stopped. Finished work is kept. The same command continues: a study repeats the interrupted "
+    "group, a sweep continues from its last checkpoint."
 )
 PROBE = f"task to train on: {', '.join(sweep_settings.PROBES)}"
 S = TypeVar("S")
 
 
 class Command(Protocol):
-    """One line that a user typed, as tyro parsed it."""
+    """A command line, parsed by tyro."""
 
     def do(self, console: Console, line: str) -> None:
-        """Do it; `line` is shown on the pages that it writes."""
+        """Run the command; `line` is shown in the reports that it writes."""
         ...
 
 
@@ -81,29 +81,29 @@ class RunStudy(Generic[S]):
     name: tyro.conf.Suppress[str]
     settings: Annotated[S, arg(name="")]
     out: Path
-    """folder of the results, which a second run continues"""
+    """folder of the results; a second run continues there"""
     quick: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
-    """a form of a few minutes, which other options change; --quick -h shows its defaults"""
+    """run a short form of a few minutes; other options change it; --quick -h shows its defaults"""
 
     def do(self, console: Console, line: str) -> None:
-        """Measure what is not finished, then report."""
+        """Run the unfinished groups, then write the report."""
         use_all_cores()
         load(self.name, studies, Study)[1].run(self.settings, self.out, console, line, self.quick)
 
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """Draw a report again, from the files of a run."""
+    """Write a report again, from the files of a run."""
 
     name: Annotated[Positional[str], arg(metavar="NAME")]
     """a study, the path of a study, or the folder of a sweep"""
     out: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
     """folder of the study's results; runs/NAME if not given"""
     tensorboard: Annotated[FlagCreatePairsOff[bool], arg(help_behavior_hint="")] = False
-    """of a sweep: write the curves for TensorBoard, too"""
+    """for a sweep: also write the curves for TensorBoard"""
 
     def do(self, console: Console, line: str) -> None:
-        """Draw it."""
+        """Write it."""
         if _is_study(self.name):
             if self.tensorboard:
                 raise BadInput(
@@ -116,8 +116,8 @@ class Report:
         folder = Path(self.name)
         if self.out is not None:
             raise BadInput(
-                f"out: expected nothing beside the folder of a sweep, got {self.out}; the report "
-                f"is written into {folder}"
+                f"out: expected no other folder for a sweep, got {self.out}; the report is "
+                f"written into {folder}"
             )
         sweep_report.report(folder, console)
         if self.tensorboard:
@@ -134,7 +134,7 @@ class Sweep:
         default_factory=sweep_settings.Settings
     )
     out: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
-    """folder of the sweep, which a second run continues; runs/sweep-PROBE if not given"""
+    """folder of the sweep; a second run continues there; runs/sweep-PROBE if not given"""
 
     def do(self, console: Console, line: str) -> None:
         """Run what is not finished, then report."""
@@ -170,7 +170,7 @@ class Status:
     """folder of the sweep"""
 
     def do(self, console: Console, line: str) -> None:
-        """Print it, without touching the sweep."""
+        """Print it, without changing the sweep."""
         sweep_report.status(self.out, console)
 
 
@@ -204,7 +204,7 @@ def _is_study(name: str) -> bool:
 
 
 def _wrong(command: str, name: str = "") -> str:
-    """Say what is wrong with the first two words; nothing if they are right."""
+    """Return what is wrong with the first two words, or "" if they are right."""
     known = list(discover(studies))
     if command in known:
         return f"{command} is a study. Did you mean: {PROGRAM} run {command}"
@@ -213,7 +213,7 @@ def _wrong(command: str, name: str = "") -> str:
     if name in HELP:
         return ""
     if command == "list":
-        return f"list: expected nothing after it, got {name!r}." if name else ""
+        return f"list: expected no arguments, got {name!r}." if name else ""
     if command in ("status", "resume"):
         expected = f"{command}: expected the folder of a sweep, such as runs/sweep-copy"
         return "" if name else f"{expected}, got nothing."
@@ -225,7 +225,7 @@ def _wrong(command: str, name: str = "") -> str:
 
 
 def parse(command: str, *rest: str) -> Command:
-    """Read a line; raise SystemExit, after a message, where an option is wrong."""
+    """Parse a command line; print a message and raise SystemExit if an option is wrong."""
     if command != "run":
         return read_options(COMMANDS[command], rest, f"{PROGRAM} {command}")
     name, *options = rest
@@ -241,7 +241,7 @@ def parse(command: str, *rest: str) -> Command:
 
 
 def use_all_cores() -> None:
-    """Make a CPU device of every core: two scans do not overlap on one device."""
+    """Make every core a CPU device, because two scans do not run in parallel on one device."""
     jax.config.update("jax_num_cpu_devices", cores())
 
 

@@ -1,9 +1,9 @@
-"""Draw the floors of the house from its imports: `python scripts/draw_architecture.py`.
+"""Draw the architecture from the imports: `python scripts/draw_architecture.py`.
 
-The floors are the layers that import-linter holds (pyproject.toml). An arrow is an import of one
-room by another; an arrow that others imply by way of a third room is left out. The picture is
-docs/architecture.svg; with `--check`, nothing is written, and a picture of other imports than
-today's is an error.
+Floors are the layers that import-linter checks (pyproject.toml); rooms are packages and modules. An
+arrow is an import of one room by another; arrows that follow from others through a third room are
+left out. The picture is docs/architecture.svg. With `--check` nothing is written, and an outdated
+picture is an error.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs" / "architecture.svg"
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "seqcells"}
-WIDTH, HEIGHT = 2.2, 0.55  # of a room
+WIDTH, HEIGHT = 2.2, 0.55  # size of a room
 ACROSS, DOWN = 2.5, 1.15  # from one room to the next
 COLOURS = ("#2f6690", "#b5651d", "#3a7d44", "#7b4b94", "#a23b3b", "#5c6b73")
 
@@ -55,7 +55,7 @@ def read() -> House:
 
 
 def without_implied(imports: set[tuple[str, str]]) -> set[tuple[str, str]]:
-    """Leave out each import that two others, one after the other, imply."""
+    """Leave out each import that follows from a chain of two others."""
     reach = set(imports)
     while (
         longer := {(a, d) for (a, b), (c, d) in itertools.product(reach, reach) if b == c} - reach
@@ -120,7 +120,7 @@ def drawn(path: Path) -> House:
 
 
 def main(arguments: list[str]) -> int:
-    """Draw the picture, or check the one that is there; return the exit code."""
+    """Draw the picture, or check the existing one; return the exit code."""
     house = read()
     if arguments != ["--check"]:
         draw(house, PICTURE)

@@ -1,13 +1,12 @@
-"""Run the real frameworks and save what they compute, for `tests/interop/test_goldens.py`.
+"""Run the real frameworks and save their results, for `tests/interop/test_goldens.py`.
 
     pip install torch keras dm-haiku equinox flax onnx onnxruntime
     python scripts/make_goldens.py [NAME ...]
 
-The script writes tests/goldens/NAME.npz, which holds the framework's own arrays, the input, the
-outputs and the final carries of every case. All are float64, except that ONNX Runtime has float32
-only. Weights are multiples of 1/64, so that the files are small. Inputs are [T, B, D], outputs
-[T, B, H] with zeros at padding; carries are in the order (h, c), layer by layer, forward before
-backward.
+The script writes tests/goldens/NAME.npz, with the framework's own arrays, the input, the outputs
+and the final carries of every case. All are float64, except that ONNX Runtime has float32 only.
+Weights are multiples of 1/64, so that the files are small. Inputs are [T, B, D], outputs [T, B, H]
+with zeros at padding; carries are in the order (h, c), layer by layer, forward before backward.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ OUT = Path(__file__).parents[1] / "tests" / "goldens"
 class Case(NamedTuple):
     """The weights and lengths of one model, and what it computed from `XS`."""
 
-    arrays: dict[str, np.ndarray]  # by the framework's names
+    arrays: dict[str, np.ndarray]  # {the framework's name: array}
     ys: Tensor  # [T, B, ...]
     carry: Sequence[Tensor]  # [B, H] each
     lengths: np.ndarray | None = None
@@ -55,7 +54,7 @@ VALID = np.arange(T)[:, None, None] < LENGTHS[:, None]  # [T, B, 1]
 
 
 def fill(tree: Tree) -> Tree:
-    """Return the tree with weights drawn anew, each leaf from a seed of its own."""
+    """Return the tree with new random weights, each leaf from its own seed."""
     leaves, structure = jax.tree.flatten(tree)
     return structure.unflatten([jnp.asarray(draw(i + 1, *a.shape)) for i, a in enumerate(leaves)])
 
@@ -142,11 +141,11 @@ def keras_cases() -> dict[str, Case]:
 
     keras.backend.set_floatx("float64")
     known = keras.saving.register_keras_serializable()  # Bidirectional copies a layer by name
-    tanh = {"activation": known(exact_tanh)}  # Keras's own rounds to float32 on JAX
+    tanh = {"activation": known(exact_tanh)}  # Keras's own activation rounds to float32 on JAX
     relu, layers = known(exact_relu), keras.layers
 
     def run(make: Callable[..., Module], lengths: np.ndarray | None = None) -> Case:
-        keras.backend.clear_session()  # so that names start anew
+        keras.backend.clear_session()  # so that numbering of names restarts
         layer = make(return_sequences=True, return_state=True)
         mask = None if lengths is None else jnp.asarray(VALID[..., 0].T)
         xs = jnp.asarray(XS.swapaxes(0, 1))
@@ -167,7 +166,7 @@ def keras_cases() -> dict[str, Case]:
         net(xs)
         net.set_weights([draw(i, *w.shape) for i, w in enumerate(net.weights)])
         arrays = {w.path: w.numpy() for w in net.weights}
-        return Case(arrays, np.asarray(net(xs))[None], [])  # the last output alone
+        return Case(arrays, np.asarray(net(xs))[None], [])  # only the last output
 
     def both(cls: Module, merge: str = "concat", **more: Option) -> Callable[..., Module]:
         return lambda **o: layers.Bidirectional(cls(H, **(tanh | more), **o), merge_mode=merge)

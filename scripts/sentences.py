@@ -1,9 +1,9 @@
-"""Print sentences of the project picked at random, to be read cold.
+"""Print random sentences of the project, to check that each reads well out of context.
 
     python scripts/sentences.py --seed 1 --count 40
 
-They come from README, CONTRIBUTING, CHANGELOG and docs, from docstrings, and from messages of
-errors. A sentence that needs a second reading is to be rewritten.
+They come from README, CONTRIBUTING, CHANGELOG and docs, from docstrings, and from error messages.
+Rewrite each sentence that needs a second reading.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def prose() -> Iterator[tuple[str, str]]:
 
 
 def code() -> Iterator[tuple[str, str]]:
-    """Yield (place, sentence) of every docstring and of every message that is raised."""
+    """Yield (place, sentence) of every docstring and of every error message."""
     for folder in CODE:
         for file in sorted((ROOT / folder).rglob("*.py")):
             place = str(file.relative_to(ROOT))
@@ -50,7 +50,7 @@ def code() -> Iterator[tuple[str, str]]:
 
 
 def message(node: ast.expr) -> str:
-    """Return the text of a message, with its values as they are written in the code."""
+    """Return the text of a message, with the code of its values in braces."""
     if not isinstance(node, ast.Constant | ast.JoinedStr):
         return ""
     text = ast.unparse(node)
@@ -66,10 +66,10 @@ def sentences(paragraph: str) -> Iterator[str]:
 
 
 def main() -> None:
-    """Print the sentences that a seed picks."""
+    """Print the random sentences of a seed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--seed", type=int, default=0, help="which sentences are picked")
-    parser.add_argument("--count", type=int, default=40, help="how many")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random choice")
+    parser.add_argument("--count", type=int, default=40, help="number of sentences")
     options = parser.parse_args()
     every = list(dict.fromkeys([*prose(), *code()]))
     print(f"{options.count} of {len(every)} sentences\n")

@@ -1,7 +1,7 @@
-"""What segments cost a sweep, against one long scan: `python scripts/sweep_overhead.py`.
+"""The overhead of segments in a sweep, against one long scan: `python scripts/sweep_overhead.py`.
 
 Trains GRUs on a sequence of sines with `sweep.from_loss`, as one program: all steps in one segment,
-and in many, with the log in a folder between them. The two take turns.
+and in many segments, with the log in a folder between them. The two are timed alternately.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def task(hidden_size: int) -> sweep.Task:
 
 
 def measure(steps: int, segment: int, trials: int, repeats: int) -> tuple[float, float]:
-    """Return the median seconds of one long scan, and those of the segments."""
+    """Return the median seconds of one long scan and of the segments."""
     space = sweep.Space(learning_rate=sweep.log(1e-4, 1e-2, trials)).trials()
 
     def timed(length: int) -> Callable[[], float]:

@@ -1,8 +1,8 @@
 """Recurrent sequence models in JAX, and a laboratory for their gradients.
 
-Imports jax alone. The Flax wrappers are `seqcells.nnx` and `seqcells.linen`, training is
-`seqcells.train`, with `seqcells.remedies` and `seqcells.sweep`; they are imported when first asked
-for.
+`import seqcells` imports only jax. The Flax wrappers are `seqcells.nnx` and `seqcells.linen`;
+`seqcells.train`, `seqcells.remedies` and `seqcells.sweep` are for training. These submodules are
+imported on first use.
 """
 
 import importlib
@@ -189,7 +189,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a submodule that needs more than jax's public names when it is first asked for."""
+    """Import a submodule on first use, so that importing seqcells imports only jax."""
     if name == "cores":
         return importlib.import_module("seqcells.distributed.cores").cores
     if name in _LAZY:

@@ -1,4 +1,4 @@
-"""What is here: `python -m seqcells` prints versions, devices, and the engines that can run."""
+"""`python -m seqcells` prints versions, devices, and the engines that can run here."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from seqcells.engines import ENGINES, Engine
 from seqcells.engines.deferred import _machine
 
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")
-EXTRAS = {  # by what it brings; the command lines run from a clone alone
+EXTRAS = {  # {package: extra}; the command lines, which run only from a clone, are left out
     "safetensors": "interop",
     "matplotlib": "plot",
     "orbax-checkpoint": "sweep",
@@ -25,10 +25,10 @@ XS = jax.ShapeDtypeStruct((256, 32, 64), "float32")  # [T, B, D]
 
 
 def main(arguments: list[str]) -> int:
-    """Print what is here; return the exit code."""
+    """Print the report; return the exit code."""
     if arguments:
         usage = f"seqcells: expected no arguments, got {' '.join(arguments)}"
-        print(f"{usage}; studies: python -m experiments, from a clone", file=sys.stderr)
+        print(f"{usage}; to run studies: python -m experiments, from a clone", file=sys.stderr)
         return 2
     for name, text in describe():
         print(f"{name:18}{text}")
@@ -36,7 +36,7 @@ def main(arguments: list[str]) -> int:
 
 
 def describe() -> Iterator[tuple[str, str]]:
-    """Yield names and what is to be said of each."""
+    """Yield the rows of the report: (name, text)."""
     yield "seqcells", sc.__version__
     yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}"
     for name in PACKAGES:
@@ -53,7 +53,7 @@ def describe() -> Iterator[tuple[str, str]]:
     if any(device.platform == "cpu" for device in devices):
         hint = "no; see docs/speed.md" if sys.platform == "linux" else "no"
         yield "huge pages", "yes" if _machine.huge_pages() else hint
-    yield "engines", f"of a {' or an '.join(CELLS)}, float32[{','.join(map(str, XS.shape))}]"
+    yield "engines", f"for a {' or an '.join(CELLS)}, float32[{','.join(map(str, XS.shape))}]"
     for engine in ENGINES:
         yield f"  {type(engine).__name__}", _runs(engine)
 
@@ -66,7 +66,7 @@ def _version(name: str) -> str | None:
 
 
 def _runs(engine: Engine) -> str:
-    """Say which cells an engine can run here, and which it is chosen for; or why it cannot."""
+    """Return which cells an engine can run here and is selected for, or why it cannot run."""
     texts, reasons = [], []
     for name, cell in CELLS.items():
         try:

@@ -1,4 +1,4 @@
-"""Calls that do not fit: what other libraries name a thing, and what it is here."""
+"""Errors for calls with wrong arguments: they translate the names of other libraries."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from typing import ParamSpec, TypeVar
 P = ParamSpec("P")
 R = TypeVar("R")
 
-_BATCH = "time comes first; write time_axis=1 where the batch does"
+_BATCH = "time is the first axis; write time_axis=1 if the batch is"
 _BOTH = "leave it out: the carry and the outputs of all steps are returned"
-_INIT = "it is an argument of init: params = model.init(key, input_size)"
-_SIZES = "the size of the inputs is an argument of init: params = model.init(key, input_size)"
-_KEY = "give key= to train with noise, and none to evaluate"
+_INIT = "pass it to init: params = model.init(key, input_size)"
+_SIZES = "pass the size of the inputs to init: params = model.init(key, input_size)"
+_KEY = "pass key= to train with noise; leave it out to evaluate"
 _DROPOUT = "wrap the cell in VariationalDropout or Zoneout, or write Stack(layers, dropout=)"
-ARGUMENTS = {  # what other libraries have, and the way here
+ARGUMENTS = {  # {name in another library: what to write here}
     **dict.fromkeys(("batch_first", "time_major"), _BATCH),
     **dict.fromkeys(
         ("seq_lengths", "seq_length", "seq_len", "sequence_length", "sequence_lengths", "length"),
@@ -41,7 +41,7 @@ ARGUMENTS = {  # what other libraries have, and the way here
     ),
     **dict.fromkeys(("input_size", "input_dim", "in_features", "input_shape"), _INIT),
     "num_layers": "stack cells: Stack((GRU(64), GRU(64)))",
-    "bidirectional": "it is a layer: Bidirectional(GRU(64))",
+    "bidirectional": "write the layer Bidirectional(GRU(64))",
     **dict.fromkeys(("dropout", "recurrent_dropout", "dropout_rate"), _DROPOUT),
     "use_bias": 'write bias="none" for a cell without one',
     "nonlinearity": "write activation=",
@@ -50,14 +50,14 @@ ARGUMENTS = {  # what other libraries have, and the way here
         ("recurrent_kernel_init", "recurrent_initializer", "w_h_init"), "write w_hh_init="
     ),
     **dict.fromkeys(
-        ("bias_init", "bias_initializer"), "it is b_init=, or b_ih_init= and b_hh_init="
+        ("bias_init", "bias_initializer"), "write b_init=, or b_ih_init= and b_hh_init="
     ),
 }
 _UNROLL = "carry, ys = seqcells.unroll(model, params, xs) runs it over sequences"
 _STEP = "carry, y = model.step(params, carry, x) takes one step"
 _MAKE = "params = model.init(key, input_size) makes its parameters"
 _CARRY = "carry = model.init_carry(x) makes the first carry for one step's input x"
-ATTRIBUTES = {  # of models: what other libraries have, and the way here
+ATTRIBUTES = {  # {attribute of a model in another library: what to write here}
     **dict.fromkeys(("apply", "unroll", "scan", "forward", "call", "predict"), _UNROLL),
     **dict.fromkeys(("parameters", "params", "weights", "state_dict", "build", "variables"), _MAKE),
     **dict.fromkeys(
@@ -69,7 +69,7 @@ CALLED = f"{_UNROLL}, {_STEP}"
 
 
 def explained(function: Callable[P, R]) -> Callable[P, R]:
-    """Let a function say what its arguments are when it is called with others."""
+    """Return a function whose TypeError for wrong arguments says what to write instead."""
     known = dict(inspect.signature(function).parameters)
     known.pop("self", None)
     own = inspect.signature(function).parameters.keys() - known.keys()
@@ -94,7 +94,7 @@ def misfit(
     args: Sequence[object],
     kwargs: Mapping[str, object],
 ) -> str | None:
-    """Say what is wrong with the arguments of a call, or return None if they fit."""
+    """Return what is wrong with the arguments of a call, or None if they fit."""
     for name in kwargs:
         if name not in known:
             have = f"expected an argument of {function} ({', '.join(known)})"
@@ -127,6 +127,6 @@ def _way(name: str, known: Mapping[str, object]) -> str:
 
 
 def elsewhere(name: str, kind: type) -> str:
-    """Say that a model has no attribute of this name, and what to call instead."""
+    """Return the message that a model has no such attribute, and what to call instead."""
     missing = f"{kind.__name__!r} object has no attribute {name!r}"
     return f"{missing}; {ATTRIBUTES[name]}" if name in ATTRIBUTES else missing

@@ -1,4 +1,4 @@
-"""What a cell is: a static value of configuration whose methods are pure functions of arrays."""
+"""The base classes of cells: static configuration whose methods are pure functions of arrays."""
 
 from __future__ import annotations
 
@@ -26,10 +26,11 @@ class Cell(Model):
 
     @property
     def casts_params(self) -> bool:
-        """Whether each method casts parameters itself to the dtype in which it uses them.
+        """Whether the methods cast the parameters to the dtype of computation themselves.
 
-        Such a cell is run on narrow parameters in float32, which changes no value: its gradients
-        are then summed in float32 and rounded once. Of other cells, each step's are rounded first.
+        If so, bfloat16 and float16 parameters are passed in float32. This changes no value, but
+        gradients are then summed in float32 and rounded once. For other cells, the gradient of each
+        step is rounded before the sum.
         """
         return False
 
@@ -43,7 +44,7 @@ class Cell(Model):
 
     @abc.abstractmethod
     def read(self, params: Params, carry: Carry, drive: Drive) -> Outputs:
-        """Compute the output y from the carry after the step; most cells need the carry alone.
+        """Compute the output y from the carry after the step; most cells need only the carry.
 
         Args:
             params: the cell's parameters.
@@ -85,17 +86,17 @@ class Cell(Model):
     def gates(
         self, params: Params, carry: Carry, drive: Drive, mixed: Mixed = None
     ) -> dict[str, jax.Array]:
-        """Compute the gates of a step, for diagnostics: what `recur` uses and does not return.
+        """Compute the gates of a step, which `recur` uses but does not return; for diagnostics.
 
         Args:
             params: the cell's parameters.
             carry: the memory before the step; any leading axes.
             drive: the result of `project` for the step's input, with the same axes.
-            mixed: the recurrent product, where it is another than `mix(params, carry)`.
+            mixed: the recurrent product; `mix(params, carry)` if None.
 
         Returns:
-            Values from 0 to 1 by the gate's name in the cell's equations, float[*B, H] each; none
-            for a cell without gates.
+            A dict from each gate's name in the cell's equations to its values from 0 to 1,
+            float[*B, H]; empty for a cell without gates.
         """
         return {}
 
@@ -108,13 +109,13 @@ class Cell(Model):
             key: one random key.
 
         Returns:
-            A cell whose carry is shaped as this one's, its parameters, and its inputs, a tree of
-            arrays [T, *B, ...]. A cell without noise returns its own arguments.
+            A cell with a carry of the same shape, its parameters, and its inputs, a tree of arrays
+            [T, *B, ...]. A cell without noise returns itself and the arguments.
         """
         return self, params, xs
 
     def check_params(self, params: Params, input_size: InputSize) -> None:
-        """Raise a ValueError unless `params` are of this cell and of this `input_size`."""
+        """Raise a ValueError unless `params` fit this cell and inputs of this size."""
         check_fit(self, params, input_size)
 
 
@@ -126,17 +127,17 @@ class SplitCell(Cell):
     """
 
     INPUT_WEIGHTS: ClassVar[tuple[str, str] | None] = None
-    """The fields of params with the matrix [D, G*H] and the bias [G*H], or None, by which `project`
-    multiplies, gates along the last axis, in the cell's `dtype` if it has one, else that of x.
-    Engines may join both products if `gate` reads nothing but their sum. A subclass must declare
-    its own.
+    """The names of the fields of params that `project` uses: the matrix [D, G*H] and the bias
+    [G*H], gates along the last axis. None if there is no such product. The product is in the cell's
+    `dtype` if it has one, else in that of x. Engines may join both products if `gate` reads only
+    their sum. Each subclass must declare it again.
     """
 
     RECURRENT_WEIGHTS: ClassVar[tuple[str, str | None] | None] = None
-    """The fields of params with the matrices [H, G*H] and the biases by which `mix` multiplies the
-    first leaf of the carry, gates along the last axis. Biases are [G*H], or [H] if the last gate
-    alone has one; the name None means that there are none. Kernels run the cells that declare them.
-    A subclass must declare its own, since it may compute another product.
+    """The names of the fields of params that `mix` applies to the first leaf of the carry: the
+    matrix [H, G*H] and the bias, gates along the last axis. The bias is [G*H], or [H] if only the
+    last gate has one; its name is None if there is no bias. Kernels run only cells that declare
+    this. Each subclass must declare it again, because it may compute another product.
     """
 
     @abc.abstractmethod
@@ -148,7 +149,7 @@ class SplitCell(Cell):
         """Compute the next carry, elementwise."""
 
     def why_not_split(self) -> str | None:
-        """Say why this configuration cannot be split after all, or return None."""
+        """Return why this configuration cannot be split, or None if it can."""
         return None
 
     def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
@@ -159,7 +160,7 @@ class SplitCell(Cell):
 class LinearCell(Cell):
     """A cell whose recurrence is linear: h_t = a_t * h_{t-1} + b_t, elementwise.
 
-    `a_t` and `b_t` depend on the input alone, so engines may run all steps at once.
+    `a_t` and `b_t` depend only on the input, so engines may run all steps at once.
     """
 
     @abc.abstractmethod
@@ -176,7 +177,7 @@ class LinearCell(Cell):
         """
 
     def times(self, a: Carry, carry: Carry) -> Carry:
-        """Multiply two trees of the carry's shape: leaf by leaf, unless the cell says otherwise."""
+        """Multiply two trees of the carry's shape; by default leaf by leaf."""
         return jax.tree.map(jnp.multiply, a, carry)
 
     def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
@@ -200,12 +201,12 @@ class FunctionCell(Cell):
     objects: define the functions once, not in a loop.
 
     Args:
-        step_fn: `(params, carry, x) -> (carry, y)`, a body for `jax.lax.scan`; x is float[*B, D],
-            or what `x_ndim` and `x_dtypes` say, and every leaf of the carry and of y starts with
-            the batch axes.
+        step_fn: `(params, carry, x) -> (carry, y)`, one step. x is float[*B, D], unless `x_ndim`
+            and `x_dtypes` say otherwise; every leaf of the carry and of y starts with the batch
+            axes.
         carry_fn: `x -> carry`, the memory with which a sequence starts.
-        init_fn: `(key, input_size) -> params`, if `init` is to work.
-        x_ndim: how many trailing axes of x are its own; the axes before are batch.
+        init_fn: `(key, input_size) -> params`; needed only for `init`.
+        x_ndim: the number of feature axes of x, the last ones; the axes before are batch axes.
         x_dtypes: the kinds of dtype that x may have, such as `(jnp.integer,)`.
 
     >>> import jax.numpy as jnp, seqcells as sc
@@ -221,7 +222,7 @@ class FunctionCell(Cell):
     step_fn: Callable[[Params, Carry, Inputs], tuple[Carry, Outputs]]
     carry_fn: Callable[[Inputs], Carry]
     init_fn: Callable[[jax.Array, InputSize], Params] | None = None
-    # Fields here, properties in `Model`: what a user may set, other cells derive.
+    # Properties in `Model`, but fields here, because the user sets them.
     x_ndim: int = 1  # pyright: ignore[reportIncompatibleMethodOverride]
     x_dtypes: tuple[type, ...] = (  # pyright: ignore[reportIncompatibleMethodOverride]
         jnp.floating,
@@ -246,7 +247,7 @@ class FunctionCell(Cell):
         return self.carry_fn(one_input(self, x))
 
     def project(self, params: Params, x: Inputs) -> Drive:
-        """Return x: nothing is known that could be done ahead of time."""
+        """Return x: a user's step is not split, so nothing can be computed ahead of time."""
         return x
 
     def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
@@ -276,7 +277,7 @@ class FunctionCell(Cell):
 
 
 def zero_carry(x: jax.Array, size: int, dtype: DTypeLike) -> jax.Array:
-    """Make zeros [*B, size], sharded as the batch axes of x [*B, D] are.
+    """Make zeros [*B, size], sharded like the batch axes of x [*B, D].
 
     `jnp.zeros` would be replicated under a sharded batch and cost all-gathers in the loop.
     """

@@ -20,7 +20,7 @@ from jax.typing import ArrayLike, DTypeLike
 if TYPE_CHECKING:
     from seqcells._types import PyTree
 
-TRACED_TOO = jax.make_user_context(False)  # whether traced values are checked; `jit` traces anew
+TRACED_TOO = jax.make_user_context(False)  # check traced values; a change retraces
 
 
 def integer(name: str, value: object, expected: str = "an int") -> int:
@@ -42,7 +42,7 @@ def size(name: str, value: object, *, least: int) -> int:
 
 
 def seed(name: str, value: object) -> int:
-    """Return `value` as an int that random keys tell apart: JAX takes 2^32 for 0."""
+    """Return `value` as an int from 0 to 2^32 - 1: `jax.random.key` reduces others modulo 2^32."""
     number = integer(name, value, "an int from 0 to 4294967295")
     if not 0 <= number < 2**32:
         raise ValueError(f"{name}: expected an int from 0 to 4294967295, got {number}")
@@ -58,7 +58,7 @@ def choice(name: str, value: object, options: Iterable[str], remedy: str = "") -
 
 
 def number(name: str, value: object, expected: str, holds: Callable[[float], bool]) -> float:
-    """Return `value` as a float, or raise unless it is a number of which `holds` is true."""
+    """Return `value` as a float, or raise unless it is a number that satisfies `holds`."""
     if not isinstance(value, numbers.Real) or isinstance(value, bool) or not holds(float(value)):
         raise ValueError(f"{name}: expected {expected}, got {describe_one(value)}")
     return float(value)
@@ -101,7 +101,7 @@ def floating(name: str, dtype: DTypeLike, remedy: str) -> None:
 
 
 def dtype_name(dtype: DTypeLike) -> str:
-    """Return the name of a dtype, also of a key's, which NumPy does not know."""
+    """Return the name of a dtype, including those of random keys, which NumPy does not know."""
     return str(dtype if jnp.issubdtype(dtype, jax.dtypes.extended) else jnp.dtype(dtype))
 
 
@@ -115,25 +115,25 @@ def kind(name: str, dtype: DTypeLike, kinds: Sequence[type], remedy: str) -> Non
 
 
 def instance(name: str, value: object, kinds: type | tuple[type, ...], example: str) -> None:
-    """Raise unless `value` is an instance of one of `kinds`, and static if it is no tree."""
+    """Raise unless `value` is an instance of one of `kinds` and, except for trees, hashable."""
     if not isinstance(value, kinds):
         got = f"the class {value.__name__}" if isinstance(value, type) else describe(value)
         several = kinds if isinstance(kinds, tuple) else (kinds,)
         names = " or ".join(f"seqcells.{kind.__name__}" for kind in several)
-        raise TypeError(f"{name}: expected a {names}, as {example} is, got {got}")
-    if not isinstance(value, tuple):  # parameters, of arrays
+        raise TypeError(f"{name}: expected a {names}, such as {example}, got {got}")
+    if not isinstance(value, tuple):  # a tuple holds parameters, which are arrays
         static(name, value)
 
 
 def static(name: str, value: object) -> None:
-    """Raise unless `value` can be hashed, as what is part of a program must be."""
+    """Raise unless `value` can be hashed, as everything static in a program must be."""
     try:
         hash(value)
     except TypeError as error:
         raise TypeError(
             f"{name}: expected a frozen dataclass that holds no array or list, got "
             f"{describe_one(value)}, {error}; write @dataclasses.dataclass(frozen=True), tuples "
-            "for lists, and make arrays parameters"
+            "for lists, and put arrays in the parameters"
         ) from None
 
 
@@ -162,17 +162,17 @@ def boolean(
 def inputs(
     name: str, tree: PyTree, own: int, kinds: Sequence[type], lead: str
 ) -> tuple[PyTree, tuple[int, ...]]:
-    """Check inputs, arrays or their shapes, of which lists are arrays, too.
+    """Check inputs: arrays, lists that become arrays, or shapes.
 
     Args:
         name: of the argument.
         tree: the inputs.
-        own: how many trailing axes are an input's own.
+        own: the number of feature axes, the last ones.
         kinds: the kinds of dtype that they may have.
-        lead: the axes before, such as "T, *B": as many at least as have no star.
+        lead: the axes before these, such as "T, *B"; those without a star are required.
 
     Returns:
-        The inputs as arrays or shapes, and the sizes of the axes before their own.
+        The inputs as arrays or shapes, and the sizes of the axes before the feature axes.
     """
     expected = f"float[{lead}, D]"
 
@@ -186,7 +186,7 @@ def inputs(
     for a in jax.tree.leaves(arrays):
         kind(name, a.dtype, kinds, "cast it, or embed tokens first")
         if a.ndim < least:
-            few = f"at least {least} axes{'' if own == 1 else f', {own} axes of their own'}"
+            few = f"at least {least} axes{'' if own == 1 else f', the last {own} of them features'}"
             raise ValueError(f"{name}: expected {expected}, {few}, got {describe(arrays)}")
         leads.add(tuple(a.shape[: a.ndim - own]))
     if not leads:
@@ -202,8 +202,8 @@ def within(
 ) -> None:
     """Raise unless all values are from `low` to `high`.
 
-    Traced values are checked under `seqcells.debug.checked` alone: elsewhere nothing is left of the
-    check in a program.
+    Traced values are checked only under `seqcells.debug.checked`; otherwise the check adds nothing
+    to a program.
     """
     traced = any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value))
     if (traced and not TRACED_TOO.value) or not np.size(value):
@@ -236,7 +236,7 @@ def float_dtype(name: str, dtype: DTypeLike | None) -> None:
 def settle_dtypes(model: object) -> None:
     """Check `dtype`, which may be None, and `param_dtype` of a frozen dataclass.
 
-    They are then spelled alike, so that equal models are equal.
+    Both are normalised, so that models with equal dtypes compare equal.
     """
     for name in ("dtype", "param_dtype"):
         value = getattr(model, name)
@@ -259,11 +259,11 @@ def key(name: str, value: object) -> None:
     typed = dtype is not None and jnp.issubdtype(dtype, jax.dtypes.prng_key) and shape == ()
     if not typed and not (dtype == jnp.uint32 and shape is not None and len(shape) == 1):
         got = describe(value)
-        raise TypeError(f"{name}: expected one random key, as jax.random.key(0) makes, got {got}")
+        raise TypeError(f"{name}: expected one random key, such as jax.random.key(0), got {got}")
 
 
 def independent_key(name: str, value: jax.Array) -> None:
-    """Raise unless keys like this one, vmapped, draw the bits that each draws alone."""
+    """Raise unless keys of this kind draw the same bits under vmap as they draw alone."""
     impl = str(jax.random.key_impl(value))
     if impl != "threefry2x32":
         raise ValueError(
@@ -273,7 +273,7 @@ def independent_key(name: str, value: jax.Array) -> None:
 
 
 def describe_one(value: object) -> str:
-    """Return dtype and shape of an array, else the value, at most 80 characters of it."""
+    """Return dtype and shape of an array, or up to 80 characters of another value."""
     dtype, shape = getattr(value, "dtype", None), getattr(value, "shape", None)
     if dtype is not None and shape is not None:
         return f"{dtype}{list(shape)}"
@@ -284,7 +284,7 @@ def describe_one(value: object) -> str:
 def describe(tree: PyTree) -> str:
     """Return dtypes and shapes of a tree of arrays, for an error message."""
     leaves = jax.tree_util.tree_leaves_with_path(tree, is_leaf=lambda leaf: leaf is None)
-    if not leaves or not leaves[0][0]:  # no arrays, or one that is no tree
+    if not leaves or not leaves[0][0]:  # no arrays, or not a tree
         return describe_one(tree)
     if len(leaves) > 20:
         return f"{type(tree).__name__} of {len(leaves)} leaves"
@@ -296,7 +296,7 @@ def describe(tree: PyTree) -> str:
 
 
 def extra(module: str, install: str) -> ModuleType:
-    """Import a module that an extra brings; the error says how to install it.
+    """Import a module that an extra installs; the error says how to install it.
 
     Args:
         module: its name, such as "orbax.checkpoint".
@@ -306,7 +306,7 @@ def extra(module: str, install: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
         if not f"{module}.".startswith(f"{error.name}."):
-            raise  # it is there, and lacks something itself
+            raise  # the module is installed, but one of its own imports is missing
         raise ModuleNotFoundError(
             f'{module}: expected this module, got none of this name; pip install "{install}"',
             name=error.name,

@@ -1,4 +1,4 @@
-"""Checks of values in traced programs, where they are asked for."""
+"""Opt-in checks of values in traced programs."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ R = TypeVar("R")
 
 
 def checked(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function that runs another one and checks values that are traced in it, too.
+    """Return a function that also checks the values that are traced in it.
 
-    The library checks values, such as that `lengths` are from 0 to T, where they are concrete.
-    Under `jit`, `vmap`, `grad` and in a scan they are traced, and a program holds no check, which
-    would cost time at every call. In a checked call it does: `lengths` of `unroll` and its kin, the
-    tokens, labels, lags and other knobs of a probe's `sample`, variances of `mean_field`. What was
-    jitted, and perhaps called without checks, is traced and compiled once more.
+    The library checks values, such as `lengths` from 0 to T, where they are concrete. Under `jit`,
+    `vmap`, `grad` and in a scan values are traced and not checked, because a check costs time at
+    every call. A checked call does check them: `lengths` of `unroll` and similar functions; tokens,
+    labels, lags and other arguments of a probe's `sample`; variances of `mean_field`. Functions
+    that were jitted before are traced and compiled once more.
 
     Args:
         function: any function that returns arrays, jitted or not.

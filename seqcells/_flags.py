@@ -45,7 +45,7 @@ class Flags:
     reverse: bool = False
 
     def backward(self) -> Flags:
-        """Return the flags for reading from the end: each old start ends the sequence before it."""
+        """Return the flags for reading from the end: each start now ends the preceding sequence."""
         restart = self.restart
         if restart is not None:
             restart = _next_valid(restart, self.valid)
@@ -80,7 +80,7 @@ def guard(
 ) -> Callable[[Carry, Guarded], tuple[Carry, Outputs]]:
     """Return the model's step under flags, a body for a scan.
 
-    At padding the step still runs, on zeros: its derivative there must be a number.
+    At padding the step still runs, on zeros, so its derivative at zero must be finite.
 
     Args:
         model: the cell or layer, resolved.
@@ -106,13 +106,13 @@ def guard(
 
 
 def begins_fresh(flags: Flags) -> jax.Array | None:
-    """Return bool[*B], True where the first valid step restarts; None where none can after padding.
+    """Return bool[*B], True where the first valid step restarts; None if padding cannot precede it.
 
-    The carry before such a sequence is never read, so the steps at padding before it need not see
-    it: if it were NaN, their derivative would be.
+    The initial carry of such a sequence is never read. Padded steps before it must not see that
+    carry either: if it were NaN, their derivative would be NaN.
     """
     if flags.valid is None or flags.restart is None or flags.reverse or flags.valid.shape[0] == 0:
-        return None  # read from the end, a start stands after the step that it restarts
+        return None  # read from the end, a start comes after the step that it restarts
     first = jnp.argmax(flags.valid, axis=0)
     return jnp.take_along_axis(flags.restart, first[None], axis=0)[0]
 
@@ -125,8 +125,10 @@ def _boolean(
     expected = steps[1 : time_axis + 1] + steps[:1] + steps[time_axis + 1 :]
     value, hint = _check.array(name, value, f"bool{list(expected)}"), ""
     if len(expected) > 1 and value.shape == (*expected[1::-1], *expected[2:]):
-        hint = f"; one of xs and {name} looks batch-first: give both so, and pass time_axis=1"
-    flags = _check.boolean(name, value, expected, "the axes of xs before the inputs' own", hint)
+        hint = (
+            f"; one of xs and {name} looks batch-first: make both batch-first, and pass time_axis=1"
+        )
+    flags = _check.boolean(name, value, expected, "the axes of xs before the feature axes", hint)
     return jnp.moveaxis(flags, time_axis, 0)
 
 
@@ -145,7 +147,7 @@ def _lengths(lengths: ArrayLike, steps: tuple[int, ...], time_axis: int) -> jax.
 
 
 def _exchanged(batch: tuple[int, ...], steps: tuple[int, ...], time_axis: int) -> str:
-    """Say what xs looks like where the first of its axes [T, *B] is that of the batch."""
+    """Return a hint if the first of the axes [T, *B] of xs is the batch."""
     if batch == steps:
         return "; xs looks like one step of a batch: call step, or write xs[None]"
     if len(steps) < 2 or batch != (steps[0], *steps[2:]):

@@ -13,7 +13,7 @@ from seqcells._types import Inputs, PyTree
 
 
 def check_xs(model: Model, xs: Inputs, time_axis: int) -> tuple[Inputs, int]:
-    """Check xs, arrays or their shapes; return them and the axis of time from the front."""
+    """Check xs, arrays or shapes; return them and the time axis counted from the front."""
     own = model.x_ndim
     xs, lead = _check.inputs("xs", xs, own, model.x_dtypes, "T, *B")
     count, axis = len(lead), _check.integer("time_axis", time_axis)
@@ -28,7 +28,7 @@ def check_xs(model: Model, xs: Inputs, time_axis: int) -> tuple[Inputs, int]:
 
 
 def time_first(model: Model, xs: Inputs, time_axis: int = 0) -> tuple[Inputs, int]:
-    """Check model and xs; return xs with time first, and the axis counted from the front."""
+    """Check model and xs; return xs with time first, and the time axis counted from the front."""
     _check.instance("model", model, (Cell, Layer), "GRU(64)")
     arrays, axis = check_xs(model, xs, time_axis)
     return to_front(arrays, axis), axis

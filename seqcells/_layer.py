@@ -1,4 +1,4 @@
-"""What a layer is: models put together, run over all steps or over one by the same code."""
+"""The base class of layers: composed models, run over all steps or over one by the same code."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ if TYPE_CHECKING:
 
 
 class Start(NamedTuple):
-    """Where the sequences of a model start; both are trees as its carry."""
+    """The carries that sequences start from; both have the structure of the model's carry."""
 
     carry: Carry  # before the first step
     fresh: Carry  # after a reset
 
 
 class Time(abc.ABC):
-    """How much of time a layer runs over: every step (`unroll`) or one (`step`).
+    """The steps that a layer runs over: all of them (`unroll`) or one (`step`).
 
-    Arrays are [T, *B, ...] or [*B, ...]: a layer works on trailing axes, and both are alike to it.
+    Arrays are [T, *B, ...] or [*B, ...]. A layer works on trailing axes, so the same code serves
+    both.
     """
 
     def run(
@@ -53,7 +54,7 @@ class Time(abc.ABC):
         reverse: bool = False,
         engine: Engine | None = None,
     ) -> tuple[Carry, Outputs]:
-        """Run a cell; `reverse` is whether it reads against the order of the layer around it."""
+        """Run a cell; with `reverse` it reads in the direction opposite to its enclosing layer."""
 
     @abc.abstractmethod
     def each(self, function: Callable[[Inputs], Outputs], xs: Inputs) -> Outputs:
@@ -61,7 +62,7 @@ class Time(abc.ABC):
 
     @abc.abstractmethod
     def silence(self, tree: PyTree) -> PyTree:
-        """Put zeros where padding is."""
+        """Set padded steps to zero."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +71,7 @@ class OneStep(Time):
 
     Attributes:
         fresh: bool[*B], True where a sequence starts by a reset; None where none does.
-        whole: whether the step is the whole sequence, which can be read from its end too.
+        whole: whether the step is the whole sequence, so that reading in reverse is possible too.
     """
 
     fresh: jax.Array | None = None
@@ -91,7 +92,7 @@ class OneStep(Time):
         if reverse and not self.whole:
             raise ValueError(
                 f"step: expected a model that reads forward, got one whose {cell} reads each "
-                "sequence from its end, which one step does not know; call unroll"
+                "sequence from its end, which a single step cannot do; call unroll"
             )
         return cell.resolve(xs).advance(params, start.carry, xs, self.fresh, key)
 
@@ -105,7 +106,7 @@ class OneStep(Time):
 
 
 class Layer(Model):
-    """Models put together, or a function of each step, with parameters and a carry.
+    """A composition of models, or a function of each step, with parameters and a carry.
 
     A subclass is a frozen dataclass with `init`, `init_carry` and `run`.
     """
@@ -116,13 +117,13 @@ class Layer(Model):
     ) -> tuple[Carry, Outputs]:
         """Run the layer over all steps, or over one.
 
-        Values at padding, which may be NaN, must not reach outputs or gradients, and outputs there
-        must be zero: `time.run` sees to it for the parts, and `time.silence` for other arrays.
+        Values at padding may be NaN and must not reach outputs or gradients; outputs there must be
+        zero. `time.run` ensures this for the parts; use `time.silence` for other arrays.
 
         Args:
             params: the layer's parameters.
             xs: the inputs, [T, *B, ...] or [*B, ...].
-            start: the carry before the first step, and that after a reset.
+            start: the carry before the first step, and the carry after a reset.
             time: runs the parts of the layer, `time.run(part, params, xs, start, key)`.
             key: one random key for noise; None for evaluation.
 
@@ -158,7 +159,7 @@ def _first_output(model: Model, x: Inputs, params: Params) -> Outputs:
 
 
 def zeros_after(model: Model, x: Inputs, y: Outputs) -> Outputs:
-    """Make zeros of the shapes y of a model's output, sharded as its input x [*B, ...] is."""
+    """Make zeros shaped like a model's output y and sharded like its input x [*B, ...]."""
     leaf, batch = jax.tree.leaves(x)[0], len(leading(model, x))
     rows = jnp.sum(leaf, axis=tuple(range(batch, leaf.ndim)))  # [*B]
 

@@ -1,4 +1,4 @@
-"""Matrix products as every cell does them: one dtype in, at least float32 out."""
+"""Matrix products of cells: operands in one dtype, results in at least float32."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def affine(x: jax.Array, w: jax.Array, b: jax.Array | None, dtype: DTypeLike) ->
 
 
 def of_all_gates(b: jax.Array | None, width: int) -> jax.Array | None:
-    """Return a bias [width]: one that the last gate alone has is preceded by zeros."""
+    """Return a bias [width], with zeros in front if only the last gate has one."""
     return b if b is None or b.shape[-1] == width else jnp.pad(b, (width - b.shape[-1], 0))
 
 

@@ -1,4 +1,4 @@
-"""Mean-field theory of wide random nets: the size of their activity, and the decay of gradients."""
+"""Mean-field theory of wide random nets: the variance of activity and the decay of gradients."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def mean_field(weight_std: ArrayLike, input_var: ArrayLike) -> MeanField:
 def critical_weight_std(input_var: ArrayLike) -> jax.Array:
     """Compute the sw at which chi = 1, so that gradients keep their norm on average.
 
-    With chi = 1, sw^2 is a function of q, and so is su^2, which grows with q. Bisection finds the q
+    If chi = 1, both sw^2 and su^2 are functions of q, and su^2 grows with q. Bisection finds the q
     whose su^2 is `input_var`.
 
     Args:
@@ -99,7 +99,7 @@ def critical_weight_std(input_var: ArrayLike) -> jax.Array:
 def _root(
     excess: Callable[[jax.Array], jax.Array], low: jax.Array, high: jax.Array, sign: int
 ) -> jax.Array:
-    """Find the root above which a function has the sign `sign`, by bisection; differentiable."""
+    """Find the root above which a function has the sign `sign`; differentiable bisection."""
 
     def bisect(excess: Callable[[jax.Array], jax.Array], _: jax.Array) -> jax.Array:
         def halve(_: int, ends: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:

@@ -1,4 +1,4 @@
-"""Members of a vmapped training that are done, while the others train on."""
+"""Stop members of a vmapped training while the others continue."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from seqcells._types import PyTree
 
 
 def done(answer: object, members: tuple[int, ...]) -> np.ndarray:
-    """Return which members are done, bool[M], or whether all are, bool[].
+    """Return which members are done, bool[M], or without vmap whether training is, bool[].
 
     Args:
-        answer: what `on_segment` of `train.fit` has returned.
+        answer: the result of `on_segment` of `train.fit`.
         members: (M,), or () without vmap.
     """
     if not isinstance(answer, (np.ndarray, jax.Array)) or not answer.ndim:
@@ -29,7 +29,7 @@ def done(answer: object, members: tuple[int, ...]) -> np.ndarray:
 
 
 def keep(done: np.ndarray, before: PyTree, after: PyTree, metrics: PyTree) -> tuple[PyTree, PyTree]:
-    """Return the state of members that are done as it was, and NaN for their metrics [M, N]."""
+    """Keep the old state of members that are done, and set their metrics [M, N] to NaN."""
     if not done.any():
         return after, metrics
     nan = jax.tree.map(lambda values: np.where(done[..., None], np.nan, values), metrics)

@@ -1,4 +1,4 @@
-"""What cells and layers have in common: parameters, a carry, and one step."""
+"""The base class of cells and layers: parameters, a carry, and one step."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree, T
 class Model(Named, abc.ABC):
     """The base of cells and layers: configuration without arrays, and pure functions.
 
-    Subclasses are frozen dataclasses, and static values to JAX: a model passes through `jit` and
-    `vmap` like any argument, and two equal ones are traced once.
+    Subclasses are frozen dataclasses and static in JAX: you can pass a model through `jit` and
+    `vmap` like any argument, and equal models are traced once.
     """
 
     @property
     def reader(self) -> Model | None:
-        """The model within that reads this one's inputs; None for a model without one."""
+        """The inner model that reads the inputs; None for a model without inner models."""
         return None
 
     @property
     def x_ndim(self) -> int:
-        """How many trailing axes of one step's input are its own; the axes before are batch.
+        """The number of feature axes of one step's input; the axes before them are batch axes.
 
-        1 for features [D], 3 for images [H, W, C], 0 for tokens. Of a pytree, that of every leaf.
+        1 for features [D], 3 for images [H, W, C], 0 for tokens; for a pytree, that of each leaf.
         """
         return 1 if self.reader is None else self.reader.x_ndim
 
@@ -54,8 +54,8 @@ class Model(Named, abc.ABC):
     def input_size(self, x: Inputs) -> InputSize:
         """Return the `input_size` for which `init` makes parameters that fit x [*B, ...].
 
-        D for x [*B, D], the shape without batch axes where `x_ndim` is not 1, and for a pytree such
-        sizes, leaf by leaf.
+        D for x [*B, D]; the shape without batch axes if `x_ndim` is not 1; for a pytree, a pytree
+        of such sizes.
         """
         if self.reader is not None:
             return self.reader.input_size(x)
@@ -69,8 +69,8 @@ class Model(Named, abc.ABC):
     def zero_input(self, input_size: InputSize) -> Inputs:
         """Return one step's input of zeros without batch axes, of this `input_size`.
 
-        All leaves are float if the model reads floats, else int: a model whose leaves differ in
-        dtype overrides this method.
+        All leaves are float if the model reads floats, else int. A model with leaves of different
+        dtypes must override this method.
         """
         if self.reader is not None:
             return self.reader.zero_input(input_size)
@@ -93,9 +93,9 @@ class Model(Named, abc.ABC):
         """Make the carry with which a sequence starts.
 
         Args:
-            x: one step's input [*B, D]. The carry is made from it, so that it is sharded as x is;
-                the values of x play no part.
-            params: the parameters; needed only where the first carry is learned.
+            x: one step's input [*B, D]. It determines the shape and sharding of the carry; the
+                values of x are not used.
+            params: the parameters; needed only if the first carry is learned.
 
         Returns:
             The carry, a tree of arrays [*B, ...].
@@ -130,13 +130,13 @@ class Model(Named, abc.ABC):
         reset_carry: Carry = None,
         key: jax.Array | None = None,
     ) -> tuple[Carry, Outputs]:
-        """Take one step; a body for `jax.lax.scan`, and an actor's one step.
+        """Take one step, for instance of an actor, or as the body of `jax.lax.scan`.
 
-        Steps equal `unroll`: with `reset` for its `resets`, and the same `reset_carry`.
+        A loop of steps equals `unroll`, with `reset` for `resets` and the same `reset_carry`.
 
-        A variational mask depends on the key alone, so pass one key for all steps of an episode to
-        keep one mask, that of `unroll` with this key. Other noise (zoneout, the dropout of a
-        `Stack`) is drawn anew from the key that a step gets: pass another one to each step.
+        A variational mask depends only on the key: pass the same key to all steps of an episode to
+        get the mask of `unroll` with this key. Other noise (zoneout, the dropout of a `Stack`) is
+        drawn from the key of the step: pass a different key to each step.
 
         Args:
             params: the parameters, as `init` makes them.
@@ -151,9 +151,9 @@ class Model(Named, abc.ABC):
             The carry after the step, and the output y in the dtype of computation.
 
         Raises:
-            TypeError: on a reset that is not bool, or a key that is no key.
-            ValueError: on a reset, a carry or parameters of another shape, or a model that cannot
-                step: one that reads sequences from their end.
+            TypeError: if the reset is not bool, or the key is not a random key.
+            ValueError: if the reset, the carry or the parameters have the wrong shape, or the model
+                cannot step because it reads sequences from their end.
         """
         _check.static("model", self)
         if key is not None:
@@ -172,14 +172,14 @@ class Model(Named, abc.ABC):
         return distinct(model.advance(params, carry, x, reset, key))
 
     def resolve(self, x: Inputs) -> Self:
-        """Return the model with nothing left open that depends on the input's dtype."""
+        """Return the model with every choice made that depends on the input's dtype."""
         return self
 
     def check_params(self, params: Params, input_size: InputSize) -> None:
         """Raise a ValueError unless `params` fit this model and inputs of this size."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Raise a TypeError that names the way: a model holds no parameters."""
+        """Raise a TypeError that names `unroll` and `step`: a model cannot be called."""
         raise TypeError(
             f"{type(self).__name__}: expected no call of the model itself, got one; {_calls.CALLED}"
         )
@@ -187,29 +187,29 @@ class Model(Named, abc.ABC):
     if not TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any:
-            """Raise an AttributeError that names the way."""
+            """Raise an AttributeError that says what to call instead."""
             raise AttributeError(_calls.elsewhere(name, type(self)), name=name, obj=self)
 
 
 def is_function(value: object) -> bool:
-    """Whether a value is to be called; a model only says what to call instead."""
+    """Whether a value is a function; calling a model only raises an error."""
     return callable(value) and not isinstance(value, Model)
 
 
 def leading(model: Model, x: Inputs) -> tuple[int, ...]:
-    """Return the sizes of the axes before the input's own: [*B] of a step's, [T, *B] of all."""
+    """Return the sizes of the axes before the feature axes: [*B] of one step, [T, *B] of all."""
     leaf = jax.tree.leaves(x)[0]
     return tuple(leaf.shape[: leaf.ndim - model.x_ndim])
 
 
 def start_carry(model: Model, x: Inputs, params: Params) -> Carry:
-    """Make the carry with which a sequence starts, for one step's input x, its values hidden."""
+    """Make the first carry for one step's input x, without letting the model see its values."""
     carry = distinct(jax.tree.map(jnp.asarray, model.init_carry(zeros_like(x), params)))
     return shard_rows(carry, rows_spec(model, x))
 
 
 def rows_spec(model: Model, x: Inputs) -> tuple[PyTree, ...]:
-    """Return over which explicit axes of a mesh each leading axis of x is sharded, or None."""
+    """Return the explicit mesh axes that shard each leading axis of x, or None for an axis."""
     return tuple(jax.typeof(jax.tree.leaves(x)[0]).sharding.spec)[: len(leading(model, x))]
 
 
@@ -220,9 +220,9 @@ def carry_shapes(model: Model, x: Inputs, params: Params) -> Carry:
 
 @contextlib.contextmanager
 def steady(model: Model, params: Params, xs: Inputs) -> Iterator[None]:
-    """Around a loop over xs [T, *B, ...]: of a carry that a step changes in kind, say who made it.
+    """If a loop over xs fails because a step changes the carry's dtypes, name `init_carry`.
 
-    Nothing is computed unless the loop raises.
+    Nothing is computed unless the loop raises. xs: [T, *B, ...].
     """
     try:
         yield
@@ -248,7 +248,7 @@ def shapes_of(
     """Return the shapes and dtypes of `function(model, x, params)`, from a cache.
 
     Args:
-        function: a function of a module, which the cache knows again.
+        function: a module-level function, so that the cache recognises it.
         model: the model.
         x: one step's input [*B, ...], arrays or their shapes.
         params: the parameters.
@@ -287,7 +287,7 @@ def like(name: str, carry: Carry, expected: Carry, xs: Inputs, hint: str = "") -
 
 
 def as_arrays(tree: PyTree) -> PyTree:
-    """Return a tree whose NumPy leaves are arrays of JAX."""
+    """Return the tree with its NumPy leaves as JAX arrays."""
 
     def of(leaf: object) -> object:
         return jnp.asarray(leaf) if isinstance(leaf, (np.ndarray, np.generic)) else leaf
@@ -296,7 +296,7 @@ def as_arrays(tree: PyTree) -> PyTree:
 
 
 def one_input(model: Model, x: Inputs) -> Inputs:
-    """Return one step's input x [*B, ...], from which a carry is made, as arrays; or raise."""
+    """Return one step's input x [*B, ...] as arrays, or raise if it is not one."""
     leaves = jax.tree.leaves(x, is_leaf=lambda a: isinstance(a, list))
     if model.x_ndim and not all(hasattr(a, "shape") or isinstance(a, list) for a in leaves):
         raise TypeError(
@@ -317,12 +317,12 @@ def fresh_carry(model: Model, xs: Inputs, params: Params) -> Carry:
 
 
 def param_shapes(model: Model, input_size: InputSize) -> Params:
-    """Return the shapes of the parameters of a model, and allocate none."""
+    """Return the shapes of a model's parameters without allocating them."""
     return jax.eval_shape(lambda: model.init(jax.random.key(0), input_size))
 
 
 def known_shapes(model: Model, input_size: InputSize) -> Params:
-    """Return `param_shapes`, which are needed at every call, from a cache."""
+    """Return `param_shapes` from a cache, because every call needs them."""
     sizes, structure = jax.tree.flatten(input_size, is_leaf=lambda size: type(size) is tuple)
     return _known_shapes(model, structure, *sizes)
 
@@ -344,7 +344,7 @@ def check_fit(model: Model, params: Params, input_size: InputSize) -> None:
 
 
 def _remedy(params: Params, expected: Params) -> str:
-    """Guess what went wrong."""
+    """Return a hint for parameters that do not fit."""
     rewritten = rewrite("params", params, expected)
     if rewritten:
         return f", or {rewritten}"
@@ -353,7 +353,7 @@ def _remedy(params: Params, expected: Params) -> str:
     if same and all(jnp.shape(a) == b.shape for a, b in pairs):
         return ", or cast them to a floating dtype"
     if same and all(jnp.shape(a)[1:] == b.shape for a, b in pairs):
-        return "; these have a leading axis more: jax.vmap(sc.unroll, (None, 0, None))"
+        return "; these have one more leading axis: jax.vmap(sc.unroll, (None, 0, None))"
     if same and all(jnp.shape(a)[::-1] == b.shape for a, b in pairs):
-        return "; these are transposed: matrices stand as [in, out] here"
+        return "; these are transposed: matrices are [in, out] here"
     return ", or check the last axis of xs"

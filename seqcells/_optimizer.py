@@ -1,4 +1,4 @@
-"""AdamW with its hyperparameters, and an optimiser's step on parameters of any width."""
+"""AdamW with its hyperparameters, and optimiser steps on parameters of any floating dtype."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def adamw(hparams: HParams | Mapping[str, Scalar]) -> optax.GradientTransformati
 
 
 def checked(hparams: HParams | Mapping[str, Scalar]) -> HParams:
-    """Return what `adamw` reads, or raise; traced numbers, as under vmap, are not known."""
+    """Return what `adamw` reads, or raise; traced numbers, as under vmap, are not checked."""
     if isinstance(hparams, Mapping):
         if "learning_rate" not in hparams:
             raise ValueError(
@@ -88,7 +88,7 @@ def checked(hparams: HParams | Mapping[str, Scalar]) -> HParams:
             continue
         expected, fits = _RANGES[name]
         good = fits(value if type(value) is float else np.asarray(value, np.float64))
-        if good is not True and not np.all(good):  # a sweep asks for each of its trials
+        if good is not True and not np.all(good):  # a sweep checks every trial
             raise ValueError(f"{name}: expected {expected}, got {value}")
     return hparams
 
@@ -99,9 +99,9 @@ def widen(tree: PyTree) -> PyTree:
 
 
 def remainder(params: PyTree) -> PyTree:
-    """Return what narrow parameters lack of their float32 values, at first 0.
+    """Return the rounding remainder of bfloat16 and float16 parameters, initially 0.
 
-    One tree as the parameters, None for a leaf that is wide; () where all are.
+    A tree like the parameters, with None for leaves of float32 or wider; () if all leaves are.
     """
     rest = jax.tree.map(lambda a: None if a.dtype == wide(a.dtype) else widen(a) * 0, params)
     return rest if jax.tree.leaves(rest) else ()
@@ -119,13 +119,13 @@ def update(
 ) -> tuple[PyTree, optax.OptState, PyTree]:
     """Return parameters, state and remainder after an optimiser's step, taken in float32.
 
-    A narrow parameter and its remainder add up to a float32 value, which moves by every update,
-    however small; the parameter is that value, rounded.
+    A bfloat16 or float16 parameter and its remainder add up to a float32 value. Every update
+    changes that value, however small; the parameter is the value, rounded.
 
     Args:
-        optimizer: an Optax transformation, which is passed `value`, `grad` and `value_fn` if it
-            takes them, as `optax.lbfgs` does.
-        grads: gradients, widened.
+        optimizer: an Optax transformation; it gets `value`, `grad` and `value_fn` if it accepts
+            them, as `optax.lbfgs` does.
+        grads: gradients, cast to float32 or wider.
         opt_state: its state.
         params: the parameters.
         rest: their `remainder`.

@@ -1,4 +1,4 @@
-"""What an actor stored: cut into chunks for a learner, and replayed to see whether it agrees."""
+"""Stored rollouts of an actor: cut into chunks for a learner, and checked by replay."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from seqcells._unroll import unroll
 
 @exported
 class Chunks(NamedTuple):
-    """Stored rollouts in N chunks, each with what came before it: a tree that may be indexed.
+    """Stored rollouts in N chunks, each with its burn-in; a pytree with N as first axis.
 
     A minibatch is `jax.tree.map(lambda a: a[some], chunks)`.
     """
@@ -40,12 +40,12 @@ class Chunks(NamedTuple):
     ) -> tuple[Carry, Outputs]:
         """Unroll a model over the chunks, from the stored carry through the burn-in.
 
-        The burn-in brings the carry, which older parameters made, up to those of today. No gradient
-        flows through it.
+        The stored carry comes from older parameters; the burn-in updates it to the current ones. No
+        gradient flows through it.
 
         Args:
             model: the cell or layer that the actor ran.
-            params: the parameters of today.
+            params: the current parameters.
             key: one random key for noise, after the burn-in; None for evaluation.
 
         Returns:
@@ -72,19 +72,18 @@ def chunks(
 
     Args:
         xs: the model's inputs [T, *B, ...], an array or a tree of arrays.
-        *others: whatever else was stored of each step, trees of arrays [T, *B, ...]: actions,
-            rewards, outputs.
-        carries: the carry before each step [T, *B, ...], before a reset is heeded: what the actor
-            handed to `step`.
-        length: steps of a chunk, at least 1; T - burn_in is a multiple of it.
+        *others: other data of each step, trees of arrays [T, *B, ...]: actions, rewards, outputs.
+        carries: the carry before each step [T, *B, ...], before resets: the one that the actor
+            passed to `step`.
+        length: steps per chunk, at least 1; T - burn_in must be a multiple of it.
         burn_in: steps before each chunk, at least 0.
-        resets: bool[T, *B], what the actor handed to `step`; None for none.
+        resets: bool[T, *B], as the actor passed them to `step`; None for no resets.
 
     Returns:
         The chunks, arrays [N, length, *B, ...] with N = (T - burn_in) / length.
 
     Raises:
-        ValueError: on a length that does not divide T - burn_in, on arrays of another T.
+        ValueError: if `length` does not divide T - burn_in, or arrays differ in T.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell, xs = sc.GRU(4), jnp.ones((50, 8, 3))  # 50 steps of 8 environments
@@ -127,24 +126,24 @@ def chunks(
 
 
 def _steps(named: dict[str, PyTree]) -> int:
-    """Return T, of which all arrays have to be."""
+    """Return T, or raise unless all arrays have the same."""
     leaves = jax.tree.leaves_with_path(named)
     steps = jax.tree.leaves(named["xs"])[0].shape[0]
     for path, leaf in leaves:
         if leaf.shape[:1] != (steps,):
             name = jax.tree_util.keystr(path, simple=True, separator=".")
             raise ValueError(
-                f"{name}: expected [T, ...] with T={steps} as of xs, got {_check.describe(leaf)}"
+                f"{name}: expected [T, ...] with T={steps}, as in xs, got {_check.describe(leaf)}"
             )
     return steps
 
 
 class Replay(NamedTuple):
-    """Whether a rollout replays; its string says so in a sentence."""
+    """The result of `check_replay`; its string is a sentence."""
 
     ok: bool
-    difference: float  # the largest, of outputs; relative where they are above 1
-    step: int | None  # the first at which a row departs; None if none does
+    difference: float  # the largest difference of outputs; relative where they are above 1
+    step: int | None  # the first step at which a row differs; None if none does
     row: tuple[int, ...] | None  # the index of that row in the batch axes
     shift: int | None  # 1: with each reset one step later it replays; -1: earlier; else None
 
@@ -182,31 +181,32 @@ def check_replay(
     time_axis: int = 0,
     tol: float = 1e-4,
 ) -> Replay:
-    """Say whether what an actor stored replays to the outputs that it saw.
+    """Check that unrolling a stored rollout gives the outputs that the actor saw.
 
-    A learner that unrolls a stored rollout must get the actor's outputs as long as the parameters
-    are the same; else its gradients are those of another policy. The commonest fault is a flag that
-    was stored with the wrong step, so where the rollout departs, resets one step earlier and later
-    are tried too.
+    With the actor's parameters, a learner that unrolls a stored rollout must get the actor's
+    outputs; otherwise its gradients belong to another policy. The most common mistake is a reset
+    stored at the wrong step, so if outputs differ, resets one step earlier and later are tried as
+    well.
 
     Args:
         model: the cell or layer that the actor ran.
-        params: the parameters that it ran with.
+        params: the actor's parameters.
         xs: the stored inputs [T, *B, ...].
         ys: the stored outputs of the model [T, *B, ...].
         carry: the carry before the first step, [*B, ...]; the fresh one if None.
-        resets: bool[T, *B], as the learner hands them to `unroll`.
-        reset_carry: the carry after a reset; that of `init_carry` if None.
+        resets: bool[T, *B], as the learner passes them to `unroll`.
+        reset_carry: the carry after a reset; `model.init_carry` if None.
         key: the random key of the actor's noise.
-        time_axis: where time stands in xs, ys and resets.
+        time_axis: the axis of time in xs, ys and resets.
         tol: the largest difference of outputs that counts as rounding, relative where outputs are
             above 1; raise it for bfloat16.
 
     Returns:
-        A report to print; `ok` is whether it replays.
+        A report to print; `ok` is True if the outputs agree.
 
     Raises:
-        TypeError, ValueError: as `unroll`; on ys that are not as the model's outputs.
+        TypeError, ValueError: as `unroll`; also if ys do not have the shapes of the model's
+            outputs.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell, xs = sc.GRU(4), jax.random.normal(jax.random.key(1), (9, 2, 3))
@@ -224,7 +224,7 @@ def check_replay(
     steps = leading(model, first)
 
     def errors(resets: ArrayLike | None) -> np.ndarray:
-        """The largest difference of each step and row, [T, *B]."""
+        """Return the largest difference of each step and row, [T, *B]."""
         _, replayed = unroll(model, params, xs, carry, resets=resets, **options)
         return _differences(ys, replayed, steps, axis)
 
@@ -243,7 +243,7 @@ def check_replay(
 def _replays(
     errors: Callable[[np.ndarray], np.ndarray], flags: np.ndarray, by: int, axis: int, tol: float
 ) -> bool:
-    """Whether resets that are moved by a step replay in each row, whatever moves in at the edge."""
+    """Whether every row replays with its resets moved by a step, for either value at the edge."""
     fits = np.zeros(flags.shape[1:], bool)
     for edge in (False, True):
         moved = np.roll(flags, by, axis=0)
@@ -257,7 +257,7 @@ def _differences(ys: Outputs, replayed: Outputs, steps: tuple[int, ...], axis: i
     stored = leaves_like(ys, replayed)
     if stored is None:
         raise ValueError(
-            f"ys: expected {_check.describe(replayed)}, the outputs of the model for xs, got "
+            f"ys: expected {_check.describe(replayed)}, the shape of the model's outputs, got "
             f"{_check.describe(ys)}"
         )
 

@@ -1,7 +1,7 @@
 """A batch that is split over the cores of a CPU.
 
-XLA runs a large product on several cores, and everything else of a step on one. So under the mesh
-of `distributed.cores` each core runs the whole loop, on its own rows of the batch.
+XLA runs large matrix products on several cores, but the rest of a step on one. Under the mesh of
+`distributed.cores`, each core therefore runs the whole loop on its own rows of the batch.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from seqcells._model import Model
 from seqcells._types import Carry, Outputs, PyTree
 
 AXIS = "cores"
-ROWS = jax.make_user_context(None)  # within a core's share: how many rows the whole batch has
+ROWS = jax.make_user_context(None)  # within a core's share: the number of rows of the whole batch
 
 
 class Call(Protocol):
-    """What is run on a batch, without its arrays; static.
+    """A computation on a batch, without its arrays; static.
 
-    The arrays stand by how they are split: `whole`, the parameters and the key, or None; `steps`,
-    arrays [T, B, ...]; and `rows`, arrays [B, ...].
+    The arrays are grouped by how they are split: `whole`, parameters and key, or None; `steps`,
+    arrays [T, B, ...]; `rows`, arrays [B, ...].
     """
 
     @property
@@ -35,7 +35,7 @@ class Call(Protocol):
         ...
 
     def checked(self, whole: PyTree, steps: PyTree, rows: PyTree) -> tuple[PyTree, Carry]:
-        """Return `rows` as arrays, and the first carry; raise where the arguments do not fit."""
+        """Return `rows` as arrays, and the first carry; raise if the arguments do not fit."""
         ...
 
     def run(self, whole: PyTree, steps: PyTree, rows: PyTree) -> tuple[Carry, Outputs]:
@@ -49,7 +49,7 @@ def run(
     """Return `call.run(whole, steps, rows)`, computed by all cores under the mesh of `cores`.
 
     Args:
-        call: what is run.
+        call: the computation.
         lead: the sizes of the inputs' axes [T, *B].
         whole: see `Call`.
         steps: see `Call`.
@@ -70,13 +70,13 @@ def _splits(model: Model, lead: tuple[int, ...], key: jax.Array | None) -> bool:
 
 
 def bernoulli(key: jax.Array, p: float, shape: tuple[int, ...], axis: int) -> jax.Array:
-    """Draw bool[shape], True with probability p; within a share, its rows of the whole batch's.
+    """Draw bool[shape], True with probability p; within a share, that share of the batch's draw.
 
     Args:
         key: one random key.
         p: the probability.
-        shape: of what is drawn.
-        axis: which of its axes is the first of the batch.
+        shape: the shape of the result.
+        axis: its first batch axis.
     """
     if ROWS.value is None:
         return jax.random.bernoulli(key, p, shape)
@@ -93,7 +93,7 @@ def _split(
     count = jax.sharding.get_abstract_mesh().size
     rows, carry = call.checked(whole, steps, rows)
     if any(leaf.shape[:1] != (batch,) for leaf in jax.tree.leaves(carry)):
-        return call.run(whole, steps, rows)  # of one carry for all sequences there are no shares
+        return call.run(whole, steps, rows)  # a carry without batch axes cannot be split
     steps = jax.tree.map(lambda a: _padded(a, 1, count), steps)
     rows = jax.tree.map(lambda a: _padded(a, 0, count), rows)
 
@@ -101,8 +101,8 @@ def _split(
         with ROWS(batch):
             return call.run(whole, steps, rows)
 
-    # Rows do not communicate, so no check of varying axes: it refuses some users' scans. Without
-    # it, the gradient of what is whole is summed once, at the end.
+    # Rows do not communicate, so the check of varying axes is off: it rejects some users' scans.
+    # Without it, the gradient of `whole` is summed once, at the end.
     by_row, by_step = PartitionSpec(AXIS), PartitionSpec(None, AXIS)
     carry, ys = jax.shard_map(
         share,
@@ -116,8 +116,8 @@ def _split(
 def _padded(a: jax.Array, axis: int, count: int) -> jax.Array:
     """Repeat the last row until `count` divides the axis.
 
-    A copy of a row has finite values and slopes where the row has, so the cotangent of what is
-    dropped of it, which is zero, stays zero.
+    A copied row is finite where the original is, so the zero cotangents of the dropped copies stay
+    zero.
     """
     missing = -a.shape[axis] % count
     if not missing:
@@ -126,13 +126,13 @@ def _padded(a: jax.Array, axis: int, count: int) -> jax.Array:
 
 
 def _draws_by_rows(model: Model) -> bool:
-    """Whether a model draws all its noise by `bernoulli`: classes of users may draw otherwise."""
+    """Whether a model draws all its noise by `bernoulli`; users' classes may draw differently."""
     silent = isinstance(model, Cell) and type(model).noisy is Cell.noisy
     own = type(model).__module__.partition(".")[0] == __name__.partition(".")[0]
     return (own or silent) and all(map(_draws_by_rows, _parts(model)))
 
 
 def _parts(model: Model) -> list[Model]:
-    """The models that a model, a dataclass, holds in its fields."""
+    """Return the models in a model's dataclass fields."""
     listed = (value if isinstance(value, tuple) else (value,) for value in vars(model).values())
     return [one for values in listed for one in values if isinstance(one, Model)]

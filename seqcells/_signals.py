@@ -1,4 +1,4 @@
-"""Signals as a flag, so that a run ends its segment and saves before it exits."""
+"""Signals turned into a flag, so that a run finishes its segment and saves before it exits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """The signal that has arrived, if any; true if one has."""
+    """The signal that has arrived, if any; truthy if one has."""
 
     signal: int | None = None
 

@@ -1,4 +1,4 @@
-"""Static values: what configures a program, passes through it like any argument, and is JSON."""
+"""Static values: hashable configuration that passes through `jit` and can be written as JSON."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from seqcells import _calls
 
 JSON: TypeAlias = "bool | int | float | str | list[JSON] | dict[str, JSON] | None"
 T = TypeVar("T")
-FUNCTIONS: dict[str, object] = {}  # that a file can name; `initializers` fills it
+FUNCTIONS: dict[str, object] = {}  # functions that a file can name; filled by `initializers`
 
 
 class Static:
     """A base of frozen dataclasses that hold no array.
 
-    Subclasses are registered with JAX as static values, so they pass through `jit` and `vmap` with
-    no `static_argnums`, and two equal ones are traced once.
+    Subclasses are registered with JAX as static values, so they pass through `jit` and `vmap`
+    without `static_argnums`, and equal values are traced once.
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -36,7 +36,7 @@ class Static:
             cls.__post_init__ = _after_plain(check)
 
     def __post_init__(self) -> None:
-        """Make NumPy's scalars in the fields Python's, as every check of a subclass finds them."""
+        """Convert NumPy scalars in the fields to Python's, before the checks of a subclass."""
         _make_plain(self)
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -63,7 +63,7 @@ def _make_plain(value: Any) -> None:
 
 
 def _plain(value: Any) -> Any:
-    """Return a scalar of NumPy, also in a tuple, as Python's: equal values then print alike."""
+    """Convert NumPy scalars, also in a tuple, to Python's, so that equal values print alike."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) is tuple and any(isinstance(one, np.generic) for one in value):
@@ -72,9 +72,9 @@ def _plain(value: Any) -> Any:
 
 
 def _check_call(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-    """Raise a TypeError that names the way unless a dataclass has these arguments."""
+    """Raise a TypeError that says what to write, unless a dataclass has these arguments."""
     if "__dataclass_fields__" not in vars(kind) or "__init__" not in vars(kind):
-        return  # its arguments are its own
+        return  # it defines its own arguments
     fields = [field for field in dataclasses.fields(kind) if field.init]
     places = [field for field in fields if not field.kw_only]
     if len(args) <= len(places) and kwargs.keys() <= {field.name for field in fields}:
@@ -87,13 +87,13 @@ def _check_call(kind: type, args: tuple[Any, ...], kwargs: dict[str, Any]) -> No
 class Named(Static):
     """A static value whose class a file can name: a cell, layer, engine or initialiser.
 
-    `jax.export` serialises programs that take one as an argument.
+    `jax.export` can serialise programs that take it as an argument.
 
-    Defining a public subclass in this library records it, so that no list has to be kept. Private
-    classes and those of other packages are not recorded, so a file can never name them.
+    Defining a public subclass in this library registers it. Private classes and those of other
+    packages are not registered, so a file can never name them.
 
     Raises:
-        TypeError: where another class of this library has the name of the one being defined.
+        TypeError: if another class of this library already has this name.
     """
 
     def __init_subclass__(cls, **kwargs: object) -> None:
@@ -119,7 +119,7 @@ class Named(Static):
 
 
 def exported(kind: type[T]) -> type[T]:
-    """Register a NamedTuple, so that `jax.export` serialises programs that take or return it."""
+    """Register a NamedTuple, so that `jax.export` can serialise programs that take or return it."""
     with contextlib.suppress(ValueError):  # its module was reloaded
         export.register_namedtuple_serialization(kind, serialized_name=f"seqcells.{kind.__name__}")
     return kind
@@ -134,7 +134,7 @@ def named() -> dict[str, type[Named]]:
 
 
 def brief(value: Any) -> str:
-    """Print a dataclass as it is called: the arguments that must be given, and what was changed."""
+    """Return the call that makes a dataclass: its required arguments, and others unless default."""
     arguments = []
     for field in dataclasses.fields(value):
         given = getattr(value, field.name)
@@ -173,7 +173,7 @@ def to_json(where: str, value: object) -> JSON:
 
 
 def from_json(value: JSON) -> Any:
-    """Undo `to_json`; runs no code but the constructors of the library's own classes."""
+    """Undo `to_json`; only constructors of the library's own classes are run."""
     if isinstance(value, list):
         return tuple(from_json(part) for part in value)
     if not isinstance(value, dict):

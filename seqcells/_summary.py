@@ -1,4 +1,4 @@
-"""Tables of layers and parameters, as people know them from Keras."""
+"""Tables of layers and parameters, as in Keras."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqcells._model import Model, param_shapes
 from seqcells._types import Inputs, InputSize, Outputs, Params, PyTree
 from seqcells.layers import Stack
 
-Row = tuple[str, str, int]  # what, its output or its shape, and how many numbers
+Row = tuple[str, str, int]  # name, shape of the output or the parameter, number of parameters
 
 
 def param_count(params: PyTree) -> int:

@@ -1,4 +1,4 @@
-"""Trees of arrays: choices between them, zeros, what a loop closes over, and likeness."""
+"""Trees of arrays: selection, zeros, constants of a loop, and comparison of structures."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ R = TypeVar("R")
 
 
 def cached_shapes(maxsize: int) -> Callable[[Callable[P, R]], Callable[P, R]]:
-    """Return a decorator that caches a function of shapes, whose dtypes depend on x64.
+    """Return a decorator that caches a function of shapes, separately with and without x64.
 
-    What is known has no sharding, that of the mesh where it was asked for first.
+    Cached shapes drop their sharding, which belongs to the mesh of the first call.
     """
 
     def decorate(function: Callable[P, R]) -> Callable[P, R]:
@@ -55,7 +55,7 @@ def scan(
     reverse: bool = False,
     unroll: int = 1,
 ) -> tuple[PyTree, PyTree]:
-    """Call `jax.lax.scan`; also for no steps under `jax_disable_jit`, where JAX refuses it."""
+    """Call `jax.lax.scan`; also for 0 steps under `jax_disable_jit`, which JAX does not support."""
     empty = jax.tree.leaves(xs)[0].shape[0] == 0
     with jax.disable_jit(False) if empty else contextlib.nullcontext():
         return jax.lax.scan(step, carry, xs, reverse=reverse, unroll=unroll)
@@ -64,7 +64,7 @@ def scan(
 def select(where: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
     """Choose between two trees of arrays [*B, ...] by `where` bool[*B].
 
-    A choice, never a product: NaN on the side that is not taken stays there.
+    A selection, not a product, so NaN on the side that is not selected has no effect.
     """
 
     def leaf(a: jax.Array, b: jax.Array) -> jax.Array:
@@ -75,9 +75,9 @@ def select(where: jax.Array, yes: PyTree, no: PyTree) -> PyTree:
 
 
 def sharded_alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
-    """Shard arrays of as many axes alike, over the explicit axes of a mesh over which one is.
+    """Shard arrays of equal rank alike, over all explicit mesh axes that shard one of them.
 
-    Some operations ask for that, such as a choice; a mask that is drawn is not sharded by itself.
+    Some operations, such as `jnp.where`, need that, and a random mask is not sharded by itself.
     """
     specs = [jax.typeof(a).sharding.spec for a in arrays]
     if not any(axis is not None for spec in specs for axis in spec):
@@ -90,12 +90,12 @@ def sharded_alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
 
 
 def silence(valid: jax.Array | None, tree: PyTree) -> PyTree:
-    """Put zeros where padding is; `valid` is bool[*B] for arrays [*B, ...], None for no padding."""
+    """Set padding to zero; `valid` is bool[*B] for arrays [*B, ...], or None without padding."""
     return tree if valid is None else select(valid, tree, zeros_like(tree))
 
 
 def shard_rows(tree: PyTree, spec: Sequence[PyTree]) -> PyTree:
-    """Shard the batch axes of arrays [*B, ...] over a mesh's explicit axes, an entry an axis."""
+    """Shard the batch axes of arrays [*B, ...] over a mesh's explicit axes, one entry per axis."""
     if all(axis is None for axis in spec):
         return tree
 
@@ -108,20 +108,20 @@ def shard_rows(tree: PyTree, spec: Sequence[PyTree]) -> PyTree:
 
 
 def as_rows(a: jax.Array, like: jax.Array) -> jax.Array:
-    """Put axes of size 1 before those of a [H], as many as `like` [*B, H] has.
+    """Add leading axes of size 1 to a [H], as many as `like` [*B, H] has.
 
-    JAX does so itself, unless `jax_numpy_rank_promotion` forbids it.
+    JAX would add them itself, unless `jax_numpy_rank_promotion` forbids it.
     """
     return jnp.expand_dims(a, tuple(range(jnp.ndim(like) - jnp.ndim(a))))
 
 
 def closed_over(tree: PyTree) -> tuple[PyTree, Callable[[PyTree], PyTree]]:
-    """Return what a loop should close over in place of a tree, and how the loop gets the tree back.
+    """Return a tree for a loop to close over, and a function that restores the original tree.
 
-    JAX adds up the gradient of what a loop closes over step by step, in its dtype, and in bfloat16
-    a sum of ones stops at 256. So leaves narrower than float32 are held in float32, and cast back
-    within the loop: values keep their bits, and gradients are added in float32. Without such
-    leaves the tree is held as it is.
+    JAX sums the gradient of a loop's constants step by step in their dtype, and in bfloat16 a sum
+    of ones stops at 256. Leaves narrower than float32 are therefore kept in float32 and cast back
+    within the loop: values do not change, and gradients are summed in float32. Without such leaves
+    the tree is unchanged.
     """
     if not any(map(_is_narrow, jax.tree.leaves(tree))):
         return tree, lambda held: held
@@ -137,9 +137,9 @@ def _is_narrow(leaf: object) -> bool:
 
 
 def distinct(tree: PyTree) -> PyTree:
-    """Copy an array that stands in a tree twice: one buffer cannot be donated twice.
+    """Copy an array that occurs twice in a tree, because a buffer cannot be donated twice.
 
-    Within `jit` nothing changes: XLA gives every output a buffer of its own.
+    Within `jit` nothing changes: XLA gives every output its own buffer.
     """
     seen = set()
 
@@ -159,7 +159,7 @@ def zeros_like(tree: PyTree) -> PyTree:
 
 
 def same_shapes(got: PyTree, expected: PyTree) -> bool:
-    """Whether two trees have one structure and the same shapes, leaf by leaf."""
+    """Whether two trees have the same structure and, leaf by leaf, the same shapes."""
     shapes = [[jnp.shape(leaf) for leaf in jax.tree.leaves(tree)] for tree in (got, expected)]
     return shapes[0] == shapes[1] and jax.tree.structure(got) == jax.tree.structure(expected)
 
@@ -167,8 +167,8 @@ def same_shapes(got: PyTree, expected: PyTree) -> bool:
 def leaves_like(tree: PyTree, expected: PyTree) -> list[jax.Array] | None:
     """Return the leaves of a tree as arrays, or None if it differs from the expected one.
 
-    The two have one structure, the same shapes leaf by leaf, and the same kinds of dtype: floating,
-    integer or boolean. A list or number in the place of an array is one.
+    They agree if they have the same structure and, leaf by leaf, the same shapes and kinds of
+    dtype: floating, integer or boolean. A list or number in place of an array counts as an array.
     """
     try:
         leaves = jax.tree.structure(expected).flatten_up_to(tree)
@@ -182,7 +182,7 @@ def leaves_like(tree: PyTree, expected: PyTree) -> list[jax.Array] | None:
 
 def _not_none(leaf: ArrayLike | None) -> jax.Array:
     if leaf is None:
-        raise TypeError  # which JAX would take for NaN
+        raise TypeError  # which JAX would convert to NaN
     return jnp.asarray(leaf)
 
 
@@ -194,7 +194,7 @@ def _kind(dtype: DTypeLike) -> object:
 
 
 def rewrite(name: str, tree: PyTree, expected: PyTree) -> str:
-    """Say how to give a tree of the right leaves the expected structure, or nothing."""
+    """Return code that gives a tree with the right leaves the expected structure, or ""."""
     kind, fields = type(expected).__name__, getattr(expected, "_fields", ())
     if fields and isinstance(tree, dict) and set(tree) == set(fields):
         return f"{kind}(**{name})"

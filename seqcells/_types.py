@@ -1,4 +1,4 @@
-"""Names for types that Python cannot say more precisely, foremost the pytrees that go around."""
+"""Names for types that Python cannot express more precisely, mainly pytrees."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Params = PyTree  # RNNParams, GRUParams, ...
 Carry = PyTree  # the recurrent memory [*B, ...]
 Drive = PyTree  # the result of `project`: the part of a step that needs no carry
 Mixed = PyTree  # the result of `mix`: the recurrent product
-Inputs = PyTree  # one step's input [*B, ...], or those of all steps [T, *B, ...]
+Inputs = PyTree  # the input of one step [*B, ...], or of all steps [T, *B, ...]
 Outputs = PyTree  # y or ys
 InputSize = Any  # an int for inputs [*B, D]; else a shape, or a pytree of sizes as the inputs
-Json = dict[str, Any]  # what JSON can hold, by name
+Json = dict[str, Any]  # a JSON object

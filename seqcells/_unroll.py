@@ -70,33 +70,34 @@ def unroll(
     Args:
         model: the cell or layer, for instance `GRU(64)`.
         params: its parameters, as `model.init(key, D)` makes them.
-        xs: float[T, *B, D]; time first, any number of batch axes, also none. Where the model says
-            so in `x_ndim` and `x_dtypes`, other trailing axes than D, or integers; a model of your
-            own may read a pytree of arrays (a NamedTuple, a dict, but no list), all [T, *B, ...].
+        xs: float[T, *B, D]; time first, any number of batch axes, or none. A model whose `x_ndim`
+            and `x_dtypes` say so reads other trailing axes, or integers. Your own model may read a
+            pytree of arrays (a NamedTuple or a dict, but no list), all [T, *B, ...].
         carry: the memory before the first step; `reset_carry` if None.
         lengths: int[*B]; steps from `lengths` on are padding. A length of 0 returns the initial
-            carry. Values are checked when concrete; under jit a value above T counts as T and one
-            below 0 as 0, and `seqcells.debug.checked` around the jitted function finds it.
+            carry. Values are checked if they are concrete; under jit they are clipped to 0..T
+            instead, unless `seqcells.debug.checked` wraps the jitted function.
         mask: bool[T, *B]; False = padding.
         resets: bool[T, *B]; True = a new sequence starts here: the carry is replaced by a fresh one
-            before x_t is read. On a padding step it is ignored: set it on the first valid step.
-        reset_carry: the carry that each sequence starts from, also after a reset, a tree as the
-            carry; `model.init_carry` of the inputs if None.
-        reverse: read each sequence from its own last valid step; ys stays in the order of time. In
-            a layer every cell then reads in the other direction, also those of a `Bidirectional`.
-        time_axis: where time stands in xs, mask, resets and ys: 1 for [B, T, D].
+            before x_t is read. It is ignored at a padded step: set it on the first valid step.
+        reset_carry: the carry that each sequence starts from, also after a reset; same structure
+            and shapes as the carry. None means `model.init_carry`.
+        reverse: read each sequence backwards from its last valid step; ys stays in the order of
+            time. In a layer this turns the direction of every cell, also in a `Bidirectional`.
+        time_axis: the axis of time in xs, mask, resets and ys: 1 for [B, T, D].
         engine: how the loop is run; None picks the fastest engine that supports these arguments
-            (`select_engine`). In a layer, that of all cells that name none of their own.
+            (`select_engine`). In a layer, it applies to all cells without an engine of their own.
         key: one random key for noise, such as that of `Zoneout`; None means evaluation, and models
             without noise ignore it.
 
     Returns:
-        The carry after the last step read, and ys [T, *B, H], with time where it is in xs.
+        The carry after the last step read, and ys [T, *B, H], with the same time axis as xs.
 
     Raises:
-        TypeError: on inputs of another dtype, lengths that are not integer, masks that are not
-            bool, a `model` or an `engine` of the wrong type.
-        ValueError: on shapes that do not fit, lengths out of range, an engine that cannot run this.
+        TypeError: if the inputs have the wrong dtype, lengths are not integers, masks are not bool,
+            or `model` or `engine` has the wrong type.
+        ValueError: if shapes do not fit, lengths are out of range, or the engine cannot run this
+            model.
     """
     xs, axis = time_first(model, xs, time_axis)
     if key is not None:
@@ -126,8 +127,8 @@ def trajectory(
 ) -> Carry:
     """Return the carry after every step [T, *B, ...]; at padding, the unchanged carry.
 
-    Args and errors are those of `unroll`; a layer that cannot step has no such carry, and raises a
-    ValueError.
+    Arguments and errors are those of `unroll`. A layer that cannot step has no such carry and
+    raises a ValueError.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.GRU(3)
@@ -155,9 +156,10 @@ def select_engine(
     time_axis: int = 0,
     engine: Engine | None = None,
 ) -> Engine:
-    """Return the engine that `unroll` takes for these arguments.
+    """Return the engine that `unroll` uses for these arguments.
 
-    Args and errors are those of `unroll`; xs may hold `jax.ShapeDtypeStruct` in place of arrays.
+    Arguments and errors are those of `unroll`; xs may hold `jax.ShapeDtypeStruct` instead of
+    arrays.
 
     >>> import jax, seqcells as sc
     >>> engine = sc.select_engine(sc.GRU(64), jax.ShapeDtypeStruct((100, 32, 8), "float32"))
@@ -178,15 +180,15 @@ def select_engine(
 class _Call(Static):
     """A call of `unroll` or `trajectory` without its arrays.
 
-    The arrays stand as `_shares.Call` says: (params, key), (xs, flags) and (carry, reset_carry).
+    The arrays are grouped as in `_shares.Call`: (params, key), (xs, flags), (carry, reset_carry).
     """
 
     model: Model
 
     def checked(self, whole: PyTree, steps: PyTree, rows: PyTree) -> tuple[PyTree, Carry]:
-        """Check all on the whole batch; return the carries that are given as arrays, and the first.
+        """Check the whole batch; return the given carries as arrays, and the first carry.
 
-        One that is not given is made on each core: its gradient is then part of the one sum.
+        A carry that is not given is made on each core, so that its gradient joins the single sum.
         """
         (params, _), (xs, flags), (carry, reset_carry) = whole, steps, rows
         _, first, ready = prepare(self.model, params, xs, carry, flags, reset_carry)
@@ -222,8 +224,8 @@ class EveryStep(Time):
 
     Attributes:
         flags: lengths, masks and resets, for reading forward.
-        reverse: whether everything reads in the other direction.
-        engine: that of cells that name none; None for the best.
+        reverse: whether all cells read in the other direction.
+        engine: the engine of cells that name none; None selects the fastest.
     """
 
     flags: Flags
@@ -241,7 +243,7 @@ class EveryStep(Time):
         reverse: bool = False,
         engine: Engine | None = None,
     ) -> tuple[Carry, Outputs]:
-        """Unroll a cell over xs [T, *B, ...], which is checked already."""
+        """Unroll a cell over xs [T, *B, ...], which were checked before."""
         flags, engine = self.read(reverse), engine or self.engine
         cell, carry, flags = prepare(cell, params, xs, start.carry, flags, start.fresh)
         restarted = None if start.carry is None else _flags.begins_fresh(flags)
@@ -252,7 +254,7 @@ class EveryStep(Time):
         return run_plan(_select(cell, xs, flags, engine), params, xs, carry, flags)
 
     def read(self, reverse: bool) -> Flags:
-        """Return the flags for reading in the order of the layer around, or against it."""
+        """Return the flags in the reading order of the enclosing layer, or in the opposite one."""
         return self.flags.backward() if reverse != self.reverse else self.flags
 
     def each(self, function: Callable[[Inputs], Outputs], xs: Inputs) -> Outputs:
@@ -260,7 +262,7 @@ class EveryStep(Time):
         return jax.vmap(function)(xs)
 
     def silence(self, tree: PyTree) -> PyTree:
-        """Put zeros where padding is."""
+        """Set padded steps to zero."""
         return silence(self.flags.valid, tree)
 
 
@@ -269,7 +271,7 @@ class EveryStep(Time):
 def run_plan(
     plan: Plan, params: Params, xs: Inputs, carry: Carry, flags: Flags
 ) -> tuple[Carry, Outputs]:
-    """Run an engine whose choices are all made."""
+    """Run the engine of a plan."""
     params = closed_over(params)[0] if plan.cell.casts_params else params
     with steady(plan.cell, params, xs):
         return plan.run(params, xs, carry, flags)
@@ -309,7 +311,7 @@ def prepare(
 
 
 def _exchanged(steps: tuple[int, ...], carry: Carry, fresh: Carry) -> str:
-    """Say what xs looks like where a carry fits its first axis in the place of its batch."""
+    """Return a hint if the carry fits xs with its first axis as the batch."""
     got, expected = ([jnp.shape(a) for a in jax.tree.leaves(tree)] for tree in (carry, fresh))
     if got and got == [steps + shape for shape in expected] and len(steps) == 1:
         return "; xs looks like one step of a batch: call step, or write xs[None]"

@@ -1,4 +1,4 @@
-"""Models with a state of their own: what is trained, and what a loss changes itself."""
+"""Models with a state: which part is trained, and which part the loss updates."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from seqcells._static import exported
 from seqcells._types import Params, PyTree
 
 Metrics = dict[str, jax.Array]
-# Flax's names for what is not trained: classes of nnx, and collections of Linen.
+# Flax's names for untrained variables: classes of nnx, and collections of Linen.
 _UNTRAINED = {"BatchStat", "Cache", "Intermediate", "Perturbation", "RngState"}
 _COLLECTIONS = {"batch_stats", "cache", "intermediates"}
 
 
 @exported
 class Variables(NamedTuple):
-    """Parameters of a model with a state of its own, such as the means of a batch norm.
+    """Parameters and state of a model, such as the running means of a batch norm.
 
-    In place of parameters, it makes a loss take `Variables` and return (scalar, further scalars,
-    the new state). The optimiser sees `params` alone.
+    If you train `Variables` instead of parameters, the loss takes `Variables` and returns (scalar,
+    further scalars, new state). The optimiser updates only `params`.
     """
 
     params: Params  # what is trained
-    state: PyTree  # what the loss changes itself, any arrays: running means, counts, keys
+    state: PyTree  # what the loss updates, any arrays: running means, counts, keys
 
 
 def trained(params: Params | Variables) -> Params:
-    """Return what is trained of parameters or of `Variables`."""
+    """Return the trained part of parameters or of `Variables`."""
     return params.params if isinstance(params, Variables) else params
 
 
 def with_trained(variables: Params | Variables, params: Params) -> Params | Variables:
-    """Return `params` in place of what is trained of `variables`.
+    """Return `variables` with `params` as the trained part.
 
-    The state is built anew, because nnx lets a trace change only what was built within it.
+    The state is rebuilt, because nnx lets a trace change only what was built within it.
     """
     if not isinstance(variables, Variables):
         return params
@@ -46,14 +46,14 @@ def with_trained(variables: Params | Variables, params: Params) -> Params | Vari
 
 
 def check_trainable(params: Params) -> None:
-    """Raise where a leaf cannot be trained, or is known to be the state of a model."""
+    """Raise if a leaf cannot be trained, or is known to be the state of a model."""
     remedy = (
-        "train what is floating and give the rest as train.Variables(params, state), such as "
-        "_, params, state = nnx.split(net, nnx.Param, ...)"
+        "pass floating arrays as params and the rest as state: train.Variables(params, state), "
+        "with _, params, state = nnx.split(net, nnx.Param, ...)"
     )
     found = _COLLECTIONS.intersection(params) if isinstance(params, Mapping) else ()
     if found:
-        raise TypeError(f"params: expected what is trained, got {', '.join(found)}; {remedy}")
+        raise TypeError(f"params: expected trained parameters, got {', '.join(found)}; {remedy}")
     for path, leaf in jax.tree_util.tree_leaves_with_path(params, is_leaf=_is_state):
         name = jax.tree_util.keystr(path, simple=True, separator=".")
         if _is_state(leaf):
@@ -73,7 +73,7 @@ def _is_state(leaf: object) -> bool:
 
 
 def checked(out: Any, variables: Params | Variables) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
-    """Return what a loss has returned, with the new state of the model or None, or raise."""
+    """Return the result of a loss, with the new state of the model or None, or raise."""
     parts = ["scalar", "dict of further scalars"] + ["new state"] * isinstance(variables, Variables)
     if not isinstance(out, tuple) or len(out) != len(parts) or not isinstance(out[1], dict):
         got = f"{len(out)} values" if isinstance(out, tuple) else type(out).__name__
@@ -81,7 +81,7 @@ def checked(out: Any, variables: Params | Variables) -> tuple[jax.Array, tuple[M
         raise TypeError(f"loss: expected to return ({', '.join(parts)}), got {got}{remedy}")
     for name, value in out[1].items():
         if name in ("loss", "grad_norm"):
-            raise ValueError(f"loss: its further scalars may not be named {name!r}; that is taken")
+            raise ValueError(f"loss: expected no further scalar named {name!r}, which is reserved")
         if jnp.shape(value) != ():
             got = _check.describe_one(value)
             raise ValueError(f"loss: expected further scalars, got {name} {got}; reduce it")
@@ -106,7 +106,7 @@ def floats(tree: PyTree) -> PyTree:
 
 
 def agreed(tree: PyTree, means: PyTree, axis: str | tuple[str, ...]) -> PyTree:
-    """Return one state for all devices: means of `floats`, and what else is the same on all."""
+    """Return one state for all devices: the means of floats; other leaves are the same on all."""
 
     def leaf(own: jax.Array, mean: jax.Array | None) -> jax.Array:
         return _same(own, axis) if mean is None else mean.astype(own.dtype)

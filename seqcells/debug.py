@@ -1,4 +1,4 @@
-"""The laws of a cell of your own (`check`), of a rollout (`check_replay`), of values under jit."""
+"""Checks of your own cells (`check`), of rollouts (`check_replay`) and of values under jit."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Finding(NamedTuple):
 
     law: str
     holds: bool | None  # None: the law does not apply to this cell
-    detail: str  # why it does not hold, or does not apply
+    detail: str  # why the law fails or does not apply
 
 
 class Report(NamedTuple):
@@ -42,7 +42,7 @@ class Report(NamedTuple):
 
     @property
     def ok(self) -> bool:
-        """Whether no law is broken."""
+        """Whether all laws hold or do not apply."""
         return all(finding.holds is not False for finding in self.findings)
 
     def __str__(self) -> str:
@@ -53,7 +53,7 @@ class Report(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sample:
-    """A cell, and the numbers that the laws are tried on."""
+    """A cell, and the random numbers that the laws are tested on."""
 
     cell: Cell
     params: Params
@@ -80,19 +80,19 @@ def check(
     laws: Sequence[str] | None = None,
     seed: int = 0,
 ) -> Report:
-    """Try the laws of a cell on random numbers in float32.
+    """Test the laws of a cell on random numbers in float32.
 
     Args:
         cell: any cell.
-        input_size: features of the input to try it on.
+        input_size: features of the test inputs.
         params: its parameters; those of `cell.init` if None.
         reference: the same step in plain NumPy, `(params, carry, x) -> (carry, y)` for one sequence
             x [D]; without it the law of that name is skipped.
-        laws: the names of those to try; all of `LAWS` if None.
-        seed: of the random numbers.
+        laws: the names of the laws to test; all of `LAWS` if None.
+        seed: the seed of the random numbers.
 
     Returns:
-        A report to print; its `ok` is False if a law is broken.
+        A report to print; its `ok` is False if a law fails.
 
     >>> import seqcells as sc
     >>> print(sc.debug.check(sc.GRU(4), laws=["step", "batch"]))
@@ -124,7 +124,7 @@ def _try(name: str, law: Callable[[Sample], None], sample: Sample) -> Finding:
         law(sample)
     except _Skipped as reason:
         return Finding(name, None, str(reason))
-    except Exception as error:  # whatever a user's cell raises is the finding
+    except Exception as error:  # any error of a user's cell is the finding
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         return Finding(name, False, f"{type(error).__name__}: {' '.join(lines)[:200]}")
     return Finding(name, True, "")
@@ -142,13 +142,15 @@ def _same(what: str, got: PyTree, expected: PyTree, tol: float = 1e-4) -> None:
 
 
 def static(s: Sample) -> None:
-    """A cell is a static value: it holds no array, and can be a key of a cache."""
+    """A cell is a static value: it holds no array, and can be hashed."""
     if jax.tree.leaves(s.cell):
         raise AssertionError("the cell holds arrays; put them in its parameters")
     if dataclasses.is_dataclass(s.cell):
         again = dataclasses.replace(s.cell)
         if again != s.cell or hash(again) != hash(s.cell):
-            raise AssertionError("an equal cell is not equal: every call would trace it anew")
+            raise AssertionError(
+                "an equal cell compares unequal, so every call would trace it again"
+            )
 
 
 def step(s: Sample) -> None:
@@ -173,14 +175,14 @@ def reference(s: Sample) -> None:
 
 
 def batch(s: Sample) -> None:
-    """A batch equals its sequences one by one."""
+    """A batch gives what its sequences give one by one."""
     alone = jax.jit(jax.vmap(s.cell.step, (None, 0, 0)))
     args = (s.params, s.carry, s.xs[0])
     _same("step", jax.jit(s.cell.step)(*args), alone(*args))
 
 
 def scan(s: Sample) -> None:
-    """An unroll equals a loop of steps, and every engine the plain scan."""
+    """`unroll` equals a loop of steps, and every engine equals the plain scan."""
     carry, ys, one = s.carry, [], jax.jit(s.cell.step)
     for x in s.xs:
         carry, y = one(s.params, carry, x)
@@ -194,7 +196,7 @@ def scan(s: Sample) -> None:
 
 
 def stream(s: Sample) -> None:
-    """Two halves with the carry between them equal the whole."""
+    """Two halves, with the carry passed on, equal one call."""
     carry, first = s.unroll(s.xs[:3])
     carry, second = s.unroll(s.xs[3:], carry)
     joined = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, second)
@@ -224,7 +226,7 @@ def gradient(s: Sample) -> None:
 
 
 def padding(s: Sample) -> None:
-    """Padding keeps the carry, and NaN in it changes no value and no gradient."""
+    """Padding keeps the carry, and NaN in the padding changes no value and no gradient."""
     n = 4
     dirty = s.xs.at[n:].set(jnp.nan)
     lengths = jnp.full(s.xs.shape[1], n)
@@ -242,7 +244,7 @@ def padding(s: Sample) -> None:
 
 
 def resets(s: Sample) -> None:
-    """Packed sequences equal separate ones, forward and in reverse, and so do steps."""
+    """Packed sequences, unrolled forward, in reverse or step by step, equal separate ones."""
     cut = 3
     starts = jnp.zeros(s.xs.shape[:2], bool).at[jnp.array([0, cut])].set(True)
     for reverse in (False, True):
@@ -257,7 +259,7 @@ def resets(s: Sample) -> None:
 
 
 def dtype(s: Sample) -> None:
-    """In bfloat16, float16 and float64 values are near those in float32."""
+    """Values in bfloat16, float16 and float64 are close to those in float32."""
     expected = unroll(s.cell, s.params, s.xs)
     for narrow in (jnp.bfloat16, jnp.float16):
         got = unroll(s.cell, s.params, s.xs.astype(narrow))
@@ -273,7 +275,7 @@ def _in_float64(leaf: jax.Array) -> jax.Array:
 
 
 def split(s: Sample) -> None:
-    """The parts of a split or linear cell give its `recur`."""
+    """The parts of a split or linear cell combine to its `recur`."""
     cell = s.cell.resolve(s.xs[0])
     drive = cell.project(s.params, s.xs[0])
     if isinstance(cell, SplitCell) and cell.why_not_split() is None:
@@ -290,7 +292,7 @@ def split(s: Sample) -> None:
 
 
 def _products(s: Sample, cell: SplitCell) -> None:
-    """The products that a class declares are those of its methods."""
+    """The products that a class declares are those that its methods compute."""
     expected, x = cell.step(s.params, s.carry, s.xs[0])[0], s.xs[0]
     for name, form in products.FORMS.items():
         if form.why_not(cell, s.xs) is None:

@@ -1,7 +1,7 @@
-"""Initialisers as values: equal ones compare equal, so that equal cells are traced once.
+"""Initialisers that compare by value, so that equal cells are traced once.
 
 Each is called as `init(key, shape, dtype)`, like those of `jax.nn.initializers`, which you can use
-too. A cell initialises gate by gate, on [in, H], and never the fused [in, 3H] matrix: if that were
+too. A cell initialises each gate [in, H] separately, never the fused [in, 3H] matrix: if that were
 orthogonal, every gate would have a spectral radius near 0.6.
 """
 
@@ -49,8 +49,8 @@ class Orthogonal(Named):
     """Orthogonal matrix times `scale` (Saxe et al. 2014), computed in at least float32.
 
     Under `vmap` the matrices are drawn one after another. On a CPU with few cores, the batched QR
-    decomposition of jaxlib 0.10.2 waits for threads of the pool that it runs on, and two of them in
-    one program deadlock.
+    decomposition of jaxlib 0.10.2 waits for threads of the pool that it runs on, so two of them in
+    one program can deadlock.
 
     Args:
         scale: dimensionless; every singular value of a square matrix.
@@ -105,7 +105,7 @@ class Sparse(Named):
     The defaults are those of Pascanu et al. (2013).
 
     The nonzero entries of a column, the weights of one unit's inputs, are normal before scaling.
-    The scale follows from all eigenvalues, which JAX computes on a CPU.
+    Scaling needs all eigenvalues, which JAX computes only on a CPU.
 
     Args:
         count: nonzero entries in each column, or all of them if the matrix has fewer rows.
@@ -181,11 +181,11 @@ class Lecun(Named):
 class Chrono(Named):
     """Bias of a gate that forgets slowly, ln U[1, t_max - 1] (Tallec & Ollivier 2018).
 
-    Of a gate whose value is the fraction that is written, such as the GRU's z here, the bias is
-    -ln U; of one whose value is the fraction that is kept, such as the f of `LSTM` and `JANET`, it
-    is ln U, the paper's. If the rest of the gate's sum is zero, the timescale of a unit, 1 + U
-    steps, is uniform on [2, t_max]. Use it for one gate: `GRU(64, b_ih_init=(zeros, Chrono(100),
-    zeros))`, in the order r|z|n, or `JANET(64, b_init=(Chrono(100, kept=True), zeros))`.
+    If a gate is the fraction that is written, such as z of the GRU here, its bias is -ln U. If it
+    is the fraction that is kept, such as f of `LSTM` and `JANET`, its bias is ln U, as in the
+    paper. If the rest of the gate's sum is zero, the timescale of a unit, 1 + U steps, is uniform
+    on [2, t_max]. Use it for one gate: `GRU(64, b_ih_init=(zeros, Chrono(100), zeros))`, in the
+    order r|z|n, or `JANET(64, b_init=(Chrono(100, kept=True), zeros))`.
 
     Args:
         t_max: the longest timescale, in steps; at least 2.
@@ -244,12 +244,12 @@ def per_gate(
     """Initialise n gates of `shape` one by one and join them along the last axis.
 
     Args:
-        name: the argument that holds `init`, for error messages.
+        name: the argument's name, for error messages.
         init: one initialiser for all gates, or a tuple with one for each.
         key: one random key.
         shape: the shape of one gate.
         n: the number of gates.
-        dtype: of the result.
+        dtype: the dtype of the result.
 
     Returns:
         dtype[*shape[:-1], n * shape[-1]].

@@ -21,7 +21,7 @@ from seqcells._unroll import unroll
 class RNN(nn.Module):
     """A cell or a layer as a linen module; `apply` is `seqcells.unroll`.
 
-    Every parameter is one of the module under its own name: w_ih, w_hh, ...; 0.w_ih in a `Stack`.
+    Each parameter of the model is one of the module: w_ih, w_hh, ...; 0.w_ih in a `Stack`.
 
     Args:
         model: any cell or layer, for instance `seqcells.GRU(64)`.
@@ -53,8 +53,8 @@ class RNN(nn.Module):
         for name, example in (("reverse", True), ("time_axis", 1)):
             if isinstance(options.get(name), Tracer):
                 raise TypeError(
-                    f"{name}: expected a Python value, got a traced one, as nn.remat and nn.jit "
-                    f"make of what they call a module with; wrap a function instead: "
+                    f"{name}: expected a Python value, got a traced one, because nn.remat and "
+                    f"nn.jit trace all arguments; wrap a function instead: "
                     f"nn.remat(lambda rnn, xs: rnn(xs, {name}={example}))(rnn, xs)"
                 )
         arrays, _ = time_first(self.model, xs, options.get("time_axis", 0))
@@ -79,7 +79,7 @@ class RNN(nn.Module):
         return self.model.step(params, carry, x, reset, reset_carry=reset_carry, key=key)
 
     def values(self, x: Inputs) -> Params:
-        """Return the parameters as plain arrays, as `unroll` and the diagnostics take them.
+        """Return the parameters as plain arrays, for `unroll` and the diagnostics.
 
         `rnn.apply(variables, x, method="values")`, for one step's input x [*B, D].
         """
@@ -87,7 +87,7 @@ class RNN(nn.Module):
 
     @staticmethod
     def load(params: Params) -> dict[str, dict[str, jax.Array]]:
-        """Return variables for `apply` of parameters, as `init` of the cell or layer makes them."""
+        """Return variables for `apply`, from the parameters of the cell or layer."""
         leaves = jax.tree_util.tree_leaves_with_path(params)
         return {"params": {_name(path): leaf for path, leaf in leaves}}
 
@@ -96,7 +96,7 @@ class RNN(nn.Module):
         """Return the parameters for inputs x, or draw them."""
         _check.instance("model", self.model, (Cell, Layer), "GRU(64)")
         size = self.model.input_size(x)
-        # Drawn where a parameter is missing, so also by an `apply` that may make parameters.
+        # Drawn if a parameter is missing, so also in an `apply` that may create parameters.
         if self.is_mutable_collection("params") and not self.variables.get("params"):
             params = self.model.init(self.make_rng("params"), size)
         else:
@@ -109,6 +109,6 @@ class RNN(nn.Module):
 
 
 def _name(path: tuple[Any, ...]) -> str:
-    """Name a parameter by its path; Flax would take a module's "params" for a mistake."""
+    """Name a parameter by its path; Flax rejects the name "params" in a module."""
     name = jax.tree_util.keystr(path, simple=True, separator=".")
     return "weights" if name in ("", "params") else name

@@ -22,7 +22,7 @@ from seqcells._unroll import unroll
 class RNN(nnx.Module):
     """A cell or a layer and its parameters as an nnx module.
 
-    Calling it is `seqcells.unroll`; `init_carry` and `step` are those of the cell or layer.
+    Calling it runs `seqcells.unroll`; `init_carry` and `step` are those of the cell or layer.
 
     No method changes the module, so a closure over it may be jitted and vmapped:
     `jax.jit(lambda xs: rnn(xs))`.
@@ -30,13 +30,13 @@ class RNN(nnx.Module):
     Args:
         model: any cell or layer, for instance `seqcells.GRU(64)`.
         input_size: features of the input, at least 0.
-        rngs: where the key is drawn from: its stream `params`.
+        rngs: the source of the key, taken from its stream `params`.
 
     Attributes:
         model: the cell or layer.
-        weights: its parameters, every leaf an `nnx.Param`, or an `nnx.Variable` where it is not
-            floating and so has no gradient; also called `params`. (A state with "params" at its top
-            would be refused by `nnx.bridge.ToLinen`.)
+        weights: its parameters, also called `params`. Each leaf is an `nnx.Param`, or an
+            `nnx.Variable` if it is not floating and so has no gradient. (The name is not "params"
+            because `nnx.bridge.ToLinen` rejects that at the top of a state.)
 
     >>> import jax.numpy as jnp, seqcells as sc
     >>> from flax import nnx
@@ -88,7 +88,7 @@ class RNN(nnx.Module):
 
     @property
     def params(self) -> PyTree:
-        """The parameters, as `weights`."""
+        """The parameters; the same as `weights`."""
         return self.weights
 
     @params.setter
@@ -97,17 +97,17 @@ class RNN(nnx.Module):
 
     @property
     def values(self) -> Params:
-        """The parameters as plain arrays, as `unroll` and the diagnostics take them."""
+        """The parameters as plain arrays, for `unroll` and the diagnostics."""
         return jax.tree.map(
             lambda param: param[...], self.weights, is_leaf=lambda a: isinstance(a, nnx.Variable)
         )
 
     def load(self, params: Params) -> None:
-        """Take parameters, as `values` gives them or `init` of the cell or layer makes them."""
+        """Set the parameters, given as `values` or `init` of the cell or layer return them."""
         self.weights = nnx.data(jax.tree.map(_variable, params))
 
     def _shown(self, carry: Carry) -> Carry:
-        """Return the carry as it is; to `nnx.tabulate`, which marks the module, as dicts.
+        """Return the carry; within `nnx.tabulate`, with its NamedTuples as dicts.
 
         Flax's table fails on a tuple that holds a NamedTuple.
         """
@@ -116,7 +116,7 @@ class RNN(nnx.Module):
 
 @jax.tree_util.register_pytree_with_keys_class
 class _Fields(dict):
-    """A NamedTuple for `nnx.tabulate`: a dict whose entries are attributes, too."""
+    """A NamedTuple for `nnx.tabulate`: a dict whose entries are also attributes."""
 
     def __init__(self, kind: type, fields: dict[str, Any]) -> None:
         super().__init__(fields)

@@ -78,7 +78,7 @@ def omega(
         float[], dimensionless. Padding does not count, and steps do not reach over a reset.
 
     Raises:
-        ValueError: the cell cannot be split, the form is another one, or `xs` is empty.
+        ValueError: the cell cannot be split, the form is unknown, or `xs` is empty.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.RNN(3, "identity", w_hh_init=sc.initializers.Identity(0.5))
@@ -90,7 +90,9 @@ def omega(
     _check.instance("cell", cell, Cell, "GRU(64)")
     why_not = cell.why_not_split() if isinstance(cell, SplitCell) else "it is not a SplitCell"
     if why_not is not None:
-        raise ValueError(f"cell: expected one that can be split, as GRU(64) is: {cell}: {why_not}")
+        raise ValueError(
+            f"cell: expected one that can be split, such as GRU(64), got {cell}: {why_not}"
+        )
     begun = begin(cell, params, xs, carry, reading)
     held = jax.lax.stop_gradient((begun.xs, begun.carry, begun.flags))
     begun = begun._replace(xs=held[0], carry=held[1], flags=held[2])
@@ -113,14 +115,14 @@ def omega(
 
 
 def _check_not_empty(begun: Begun) -> None:
-    """Raise if there are no sequences to take a mean of."""
+    """Raise if there are no sequences to average over."""
     steps = leading(begun.model, begun.xs)
     if 0 in steps:
         raise ValueError(f"xs: expected one sequence of one step or more, got shape {steps}")
 
 
 def _total(form: _Form, ratio: jax.Array, counts: jax.Array) -> jax.Array:
-    """Reduce (ratio^power - 1)^2 over steps and sequences [T, *B], as the form asks."""
+    """Reduce (ratio^power - 1)^2 over steps and sequences [T, *B], according to the form."""
     terms = jnp.where(counts, jnp.square(ratio**form.power - 1), 0)
     if not form.average:
         return jnp.mean(jnp.sum(terms, axis=0))
@@ -152,9 +154,9 @@ def flossing(
     If it is 0, gradients neither vanish nor explode in k directions. The paper minimises it alone
     before training and at intervals during training; its code takes the mean over the k.
 
-    A step that loses a direction, as the dead units of a ReLU net do, has ln 0 in its exponent.
-    Here it counts as the logarithm of the least normal number, -87 in float32, which shows and has
-    no gradient: the other directions are still trained.
+    A step that loses a direction, as with dead units of a ReLU net, adds ln 0 to an exponent. Here
+    it adds the logarithm of the smallest normal number instead, -87 in float32, which is visible
+    and has no gradient, so the other directions are still trained.
 
     Args:
         cell: any cell or layer that can step and has a real carry.
@@ -166,7 +168,7 @@ def flossing(
         **reading: `lengths`, `mask`, `reverse` and `time_axis`, as in `unroll`.
 
     Returns:
-        float[], in (nats a step)^2, averaged over the sequences that are longer than the warm-up.
+        float[], in (nats per step)^2, averaged over the sequences that are longer than the warm-up.
 
     Raises:
         As `seqcells.diagnostics.lyapunov_exponents`, which describes the arguments in detail.
@@ -180,7 +182,7 @@ def flossing(
     _check_not_empty(begin(cell, params, xs, carry, reading, OneWay))
     lengths, counts = growth(cell, params, xs, k, warmup, carry, reading)
     some = jnp.any(counts, axis=0)
-    counts |= ~some[None]  # a mean of what is left out below, but no NaN
+    counts |= ~some[None]  # left out of the mean below, but not NaN
     exponents = mean(jnp.log(jnp.maximum(lengths, jnp.finfo(lengths.dtype).tiny)), counts)
     return jnp.mean(jnp.sum(jnp.square(exponents), axis=-1), where=some)
 
@@ -188,7 +190,7 @@ def flossing(
 def project_spectral_norm(
     max_norm: float | jax.Array = 1.0, where: str = "w_hh"
 ) -> optax.GradientTransformation:
-    """Keep every recurrent matrix within a spectral norm, by projection after each update.
+    """Bound the spectral norm of every recurrent matrix, by projection after each update.
 
     Singular values above `max_norm` are set to it, which gives the nearest matrix within the bound;
     a matrix within the bound does not change. Each gate [H, H] of a matrix [H, G*H] is projected
@@ -237,7 +239,7 @@ def project_spectral_norm(
 
 
 def _corrected(update: jax.Array, param: jax.Array, bound: float | jax.Array) -> jax.Array:
-    """Return an update that ends within the bound; one that does is returned bit for bit."""
+    """Return an update that ends within the bound; one that already does is unchanged."""
     wanted = (param + update.astype(param.dtype)).astype(wide(param.dtype))
     bound = jnp.asarray(bound, wanted.dtype)
     if wanted.ndim == 1:
@@ -254,7 +256,7 @@ def _corrected(update: jax.Array, param: jax.Array, bound: float | jax.Array) ->
 # One after another: batched LAPACK calls may deadlock, see `Orthogonal`.
 @jax.custom_batching.sequential_vmap
 def _nearest(matrix: jax.Array, bound: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the nearest matrix [H, H] within the bound, and whether the given one is within it."""
+    """Return the nearest matrix [H, H] within the bound, and whether the given one is within."""
     left, values, right = jnp.linalg.svd(finite(matrix))
     return (left * jnp.minimum(values, bound)) @ right, values[0] <= bound
 

@@ -45,7 +45,7 @@ class TrainState(NamedTuple):
     key: jax.Array  # key[], never changed: step t uses fold_in(key, t)
     params: Params  # or Variables
     opt_state: optax.OptState
-    remainder: PyTree = ()  # what bfloat16 and float16 parameters lack of their float32 values
+    remainder: PyTree = ()  # rounding remainders of bfloat16 and float16 parameters
 
 
 def init(
@@ -53,8 +53,8 @@ def init(
 ) -> TrainState:
     """Return the state before the first step.
 
-    Parameters in bfloat16 or float16 are trained with a float32 memory: the state keeps what
-    rounding has cut off, so that updates below the last bit add up.
+    For parameters in bfloat16 or float16 the state also keeps the rounding remainders in float32,
+    so that updates below the last bit add up.
 
     Args:
         params: the parameters to train, any tree of floating arrays; or `Variables`.
@@ -90,7 +90,7 @@ def train_step(
     """Take one step of gradient descent.
 
     Args:
-        loss: (params, key, hparams) -> (scalar, further scalars by name); of `Variables`, also the
+        loss: (params, key, hparams) -> (scalar, further scalars by name); for `Variables`, also the
             new state.
         state: the state before the step.
         hparams: hyperparameters, read by `loss` and by `optimizer`.
@@ -100,13 +100,14 @@ def train_step(
             one all-reduce. State and hyperparameters are the same on all of them.
 
     Returns:
-        The state after the step, and `loss`, `grad_norm` and the further scalars before it.
+        The state after the step, and the metrics before it: `loss`, `grad_norm` and the further
+        scalars.
     """
     _check_kind(state)
     key, params = jax.random.fold_in(state.key, state.step), trained(state.params)
     if axis is not None:
         key = jax.random.fold_in(key, jax.lax.axis_index(axis))
-        # The gradient of parameters that do not vary is already a sum over devices, one a leaf.
+        # Parameters are the same on all devices, so JAX would all-reduce each leaf's gradient.
         params = jax.lax.pcast(params, axis, to="varying")
 
     def checked(params: Params) -> tuple[jax.Array, tuple[Metrics, PyTree]]:
@@ -194,14 +195,14 @@ def fit(
     """Train in jitted segments, with a loop on the host between them.
 
     A segment is compiled once for each `loss`, `optimizer` and `transform`. Define these functions
-    once, and calls of `fit` share the program.
+    once, outside of loops, so that calls of `fit` share the program.
 
     Args:
         loss: (params, key, hparams) -> (scalar, further scalars by name).
         state: the state to continue from.
         hparams: hyperparameters, read by `loss` and by `optimizer`.
         steps: how many steps to take.
-        segment: steps of one call of the program, at least 1.
+        segment: steps per call of the compiled program, at least 1.
         optimizer: hparams -> an Optax transformation.
         transform: a function such as `jax.vmap` that wraps the training function
             `(state, hparams) -> (state, metrics)` before it is jitted; `jax.vmap` trains a model
@@ -211,16 +212,15 @@ def fit(
             their state from then on, their metrics are NaN, and training ends when all are done.
         mesh: devices of all processes (`seqcells.distributed`) that share every step. Each device
             evaluates the loss with the key `fold_in(key, jax.lax.axis_index(mesh.axis_names))`, so
-            a loss that draws 32 sequences trains on 32 a device. State and hyperparameters are the
-            same on all; one all-reduce a step takes the mean of the gradients.
+            a loss that draws 32 sequences trains on 32 per device. State and hyperparameters are
+            the same on all devices; one all-reduce per step averages the gradients.
 
     Returns:
-        The state at the end, and the metrics of all steps taken, [steps], under vmap
-        [M, steps].
+        The state at the end, and the metrics of all steps taken, [steps]; under vmap [M, steps].
 
     Raises:
-        ValueError: keys under vmap are not of threefry2x32, so that one draws by the others; or a
-            number is out of range.
+        ValueError: keys under vmap are not threefry2x32, so that the draws of a member depend on
+            the others; or a number is out of range.
 
     >>> import jax, jax.numpy as jnp
     >>> def loss(params, key, hparams):
@@ -240,7 +240,7 @@ def fit(
     taken, done = 0, np.zeros((), bool)
     while taken < steps or not history:
         length = min(segment, steps - taken)
-        distributed.beat()  # the program begins, in which devices wait for one another
+        distributed.beat()  # the program starts; devices wait for each other in it
         after, metrics = _segment(loss, length, optimizer, transform, mesh)(state, hparams)
         metrics = jax.tree.map(np.asarray, metrics)
         distributed.beat()  # the program has ended
@@ -255,7 +255,7 @@ def fit(
 
 
 def _check_state(state: TrainState, steps: int) -> None:
-    """Raise where steps overflow their count, or members of a vmap would share random bits."""
+    """Raise if the step count would overflow, or members under vmap would share random bits."""
     _check_kind(state)
     before, most = int(np.max(np.asarray(state.step))), np.iinfo(np.int32).max
     if before + steps > most:
@@ -285,17 +285,19 @@ def _segment(
 
 
 def _check_kind(state: TrainState) -> None:
-    """Raise unless this is a state, and not the parameters from which `init` makes one."""
+    """Raise unless this is a `TrainState`; parameters have to go through `init` first."""
     if not isinstance(state, TrainState):
         got = _check.describe(state)
-        raise TypeError(f"state: expected that of train.init(params, hparams, key), got {got}")
+        raise TypeError(
+            f"state: expected a TrainState, got {got}; write train.init(params, hparams, key)"
+        )
 
 
 def _check_mesh(mesh: jax.sharding.Mesh, state: TrainState, hparams: PyTree) -> None:
-    """Raise unless all processes have the same state and hparams, which nothing else checks."""
+    """Raise unless all processes have the same state and hparams."""
     if not isinstance(mesh, jax.sharding.Mesh):
         got = _check.describe_one(mesh)
-        raise TypeError(f"mesh: expected a mesh, as jax.make_mesh((8,), ('data',)), got {got}")
+        raise TypeError(f"mesh: expected a mesh, such as jax.make_mesh((8,), ('data',)), got {got}")
     ranks = {device.process_index for device in mesh.devices.flat}
     if not 1 < len(ranks) == jax.process_count():
         return
@@ -306,6 +308,6 @@ def _check_mesh(mesh: jax.sharding.Mesh, state: TrainState, hparams: PyTree) -> 
     others = [rank for rank in range(len(every)) if np.any(every[rank] != every[0])]
     if others:
         raise ValueError(
-            f"state: expected the same state and hparams in every process, got another one in "
-            f"process {', '.join(map(str, others))} than in process 0; make them of the same seed"
+            f"state: expected the same state and hparams in every process, got another in process "
+            f"{', '.join(map(str, others))} than in process 0; make them from the same seed"
         )

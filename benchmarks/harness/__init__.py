@@ -1,1 +1,1 @@
-"""What every benchmark uses: problems, programs, contestants, timing, tables and pages."""
+"""Shared parts of the benchmarks: problems, programs, contestants, timing, tables and pages."""

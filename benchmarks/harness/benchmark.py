@@ -1,4 +1,4 @@
-"""What a benchmark is, and how it runs: it measures groups and replaces their rows in a table."""
+"""The base class of benchmarks, which measure groups and replace their rows in a table."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from experiments.lab import (
 RESULTS = Path("runs") / "benchmarks"
 S = TypeVar("S")
 B = TypeVar("B", bound="BaseSettings")
-Report = Callable[[str], None]  # shows beside the progress bar what is being done
+Report = Callable[[str], None]  # shows the current work next to the progress bar
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class Command(abc.ABC, Generic[S]):
     """A subcommand of `python -m benchmarks`.
 
     Args:
-        name: how it is called on the command line.
+        name: the name on the command line.
         settings: a dataclass of its options; the docstrings of the class and of its fields are the
             help text.
     """
@@ -61,7 +61,7 @@ def find_commands(package: ModuleType) -> dict[str, Command[Any]]:
 
 
 class Group(NamedTuple):
-    """What is timed together; its rows are replaced together."""
+    """Contestants that are timed together; their rows are replaced together."""
 
     name: str
     measure: Callable[[Report], list[Row]]
@@ -76,16 +76,16 @@ class Picture(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class BaseSettings(CheckedSettings, abc.ABC):
-    """Options of every benchmark, and how its process is prepared."""
+    """Options of every benchmark, and the preparation of its process."""
 
     seconds: float = 10.0
-    """seconds for which each group is timed; at least five rounds are run"""
+    """seconds to time each group; at least five rounds are run"""
     out: Path = RESULTS
-    """folder of the tables, where a group that is measured again replaces the old one"""
+    """folder of the tables; a group that is measured again replaces the old one"""
 
     @abc.abstractmethod
     def session(self) -> AbstractContextManager[float]:
-        """Prepare the process within a `with` block, in which the groups are listed and measured.
+        """Prepare the process for a `with` block, in which groups are listed and measured.
 
         Returns:
             A context whose value is the time, by `time.monotonic`, after which no group starts.
@@ -93,7 +93,7 @@ class BaseSettings(CheckedSettings, abc.ABC):
 
     @abc.abstractmethod
     def where(self) -> str:
-        """Name the machine in the names of files. Call it within the session."""
+        """Return the machine's name for file names. Call it within the session."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -101,7 +101,7 @@ class Settings(BaseSettings):
     """Options of a benchmark on a CPU; a benchmark adds its own in a subclass."""
 
     cores: int = 1
-    """number of cores that the process is pinned to"""
+    """number of cores to pin the process to"""
 
     @contextlib.contextmanager
     def session(self) -> Iterator[float]:
@@ -110,17 +110,17 @@ class Settings(BaseSettings):
         yield math.inf
 
     def where(self) -> str:
-        """Name a CPU by its cores in use."""
+        """Return the name of a CPU with its cores in use."""
         return machine.cpu(machine.cores())
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark(Command[B]):
-    """A command that measures groups of contestants and keeps a table with a page of it.
+    """A command that measures groups of contestants, and writes a table and a page.
 
     Args:
         keys: the columns that identify a group.
-        columns: all columns but those of `machine.COLUMNS`, which every table has.
+        columns: all columns except those of `machine.COLUMNS`, which every table has.
         groups: settings -> the groups to measure; called within the session.
         page: rows of the table -> the page in Markdown.
         picture: the picture that `python -m benchmarks plot` draws, if any.
@@ -133,7 +133,7 @@ class Benchmark(Command[B]):
     picture: Picture | None = None
 
     def run(self, settings: B) -> None:
-        """Measure the groups, and print the page of what was measured."""
+        """Measure the groups, and print the page of the measured rows."""
         console = Console()
         with settings.session() as end:
             path = self.path(settings)
@@ -147,13 +147,13 @@ class Benchmark(Command[B]):
         """Measure groups with a progress bar; after each, write the table and its page.
 
         Args:
-            groups: what to measure.
-            path: the table; the page is the file beside it that ends in .md.
+            groups: the groups to measure.
+            path: the table; the page is the file next to it that ends in .md.
             end: the time, by `time.monotonic`, after which no further group starts.
-            console: where progress is shown.
+            console: the console for progress.
 
         Returns:
-            The rows that were measured.
+            The measured rows.
         """
         rows, measured = self.read(path), []
         with progress_bar(console) as bar:

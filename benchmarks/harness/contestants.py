@@ -1,7 +1,7 @@
-"""The contestants: one class for each framework, which is imported when it is first needed.
+"""The contestants: one class per framework, which is imported on first use.
 
-Each gets its own usual layout, time first if the framework has that without transposing, and the
-faster of two cells if it has both. A new contestant is a new subclass of `Peer` in this file.
+Each uses its usual layout, time first if the framework supports that without transposing, and the
+faster cell if it has two. To add a contestant, add a subclass of `Peer` to this file.
 """
 
 from __future__ import annotations
@@ -44,10 +44,10 @@ class Peer(abc.ABC):
     """A framework that runs recurrent networks.
 
     Attributes:
-        name: how it is called in tables and on the command line.
-        module: what Python imports.
-        package: what pip installs.
-        colour: in pictures; most are those of Okabe and Ito, safe for colour blindness.
+        name: the name in tables and on the command line.
+        module: the name of the module to import.
+        package: the name of the package to install.
+        colour: the colour in pictures; most are of Okabe and Ito, safe for colour blindness.
         cells: for each cell that it has, the cell of seqcells that computes the same function (its
             twin); outputs are compared with those of the twin.
         lighter: cells that do less work than those of the same name, and why; they are timed, but
@@ -55,7 +55,7 @@ class Peer(abc.ABC):
         time_axis: the axis of time in its inputs and outputs.
         own_params: whether its parameters are those of seqcells; its gradients are then compared
             with ours.
-        unroll: steps of one iteration of its loop, where it has that option.
+        unroll: steps per iteration of its loop, if it has that option.
     """
 
     name: ClassVar[str]
@@ -77,7 +77,7 @@ class Peer(abc.ABC):
         """Build its model with the weights of the twin."""
 
     def place(self, xs: jax.Array) -> Inputs:
-        """Lay xs [T, B, D] out as the framework takes them."""
+        """Convert xs [T, B, D] to the layout of the framework."""
         return jnp.swapaxes(xs, 0, self.time_axis)
 
     def outputs(self, built: Built, xs: Inputs) -> np.ndarray:
@@ -86,7 +86,7 @@ class Peer(abc.ABC):
         return np.swapaxes(np.asarray(ys), 0, self.time_axis)
 
     def program(self, built: Built, what: What, xs: Inputs) -> Program:
-        """Build what is timed."""
+        """Build the program to time."""
         f = built.forward if what == "forward" else training(built.forward)
         return jax_program(f, built.params, xs)
 
@@ -105,12 +105,12 @@ class Seqcells(Peer):
 
 
 class Split(Seqcells):
-    """The same with the batch split over the cores, which are JAX's devices here."""
+    """This library with the batch split over the cores, which are JAX devices."""
 
     name = "seqcells-cores"
 
     def program(self, built: Built, what: What, xs: Inputs) -> Program:
-        """Build what is timed."""
+        """Build the program to time."""
         with jax.set_mesh(sc.cores(machine.cores())):
             return super().program(built, what, xs)
 
@@ -132,14 +132,14 @@ class Naive(Peer):
 
 
 class NaiveUnrolled(Naive):
-    """A scan written by hand, 8 steps an iteration."""
+    """A scan written by hand, 8 steps per iteration."""
 
     name = "naive-unroll"
     unroll = 8
 
 
 class NaiveRemat(Naive):
-    """A scan written by hand whose backward pass computes each step again, from its carry."""
+    """A scan written by hand whose backward pass recomputes each step from its carry."""
 
     name = "naive-remat"
 
@@ -149,7 +149,7 @@ class NaiveRemat(Naive):
 
 
 class NaiveColumns(Naive):
-    """A scan written by hand over [H, B], by weights that are transposed once."""
+    """A scan written by hand over [H, B], with weights that are transposed once."""
 
     name = "naive-columns"
 
@@ -170,7 +170,7 @@ class NaiveJoined(Naive):
 
 
 class Linen(Peer):
-    """flax.linen.RNN, for LSTM over its OptimizedLSTMCell."""
+    """flax.linen.RNN; for LSTM with its OptimizedLSTMCell."""
 
     name = "linen"
     module = "flax.linen"
@@ -196,7 +196,7 @@ class LinenUnrolled(Linen):
 
 
 class NNX(Peer):
-    """flax.nnx.RNN, for LSTM over its OptimizedLSTMCell; split outside, merged inside of jit."""
+    """flax.nnx.RNN, split outside and merged inside of jit; for LSTM with its OptimizedLSTMCell."""
 
     name = "nnx"
     module = "flax.nnx"
@@ -231,7 +231,7 @@ def split_nnx(net: Callable, twin: sc.Cell, params: Params) -> Built:
     nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, arrays))
 
     def forward(params: Params, xs: Inputs, **options: jax.Array) -> jax.Array:
-        own = jax.tree.map(lambda a: a, rest)  # counts of this trace: others may not change in it
+        own = jax.tree.map(lambda a: a, rest)  # counts made in this trace, which may change
         return nnx.merge(graph, params, own)(xs, **options)
 
     return Built(forward, state)
@@ -249,7 +249,7 @@ class Haiku(Peer):
         "GRU": lambda hidden: sc.GRU(hidden, reset_after=False, bias="single"),
         "LSTM": sc.LSTM,
     }
-    lighter: ClassVar = {"RNN": "ReLU in place of tanh: it has no other"}
+    lighter: ClassVar = {"RNN": "ReLU instead of tanh, which it does not have"}
     names: ClassVar = {"RNN": "VanillaRNN", "GRU": "GRU", "LSTM": "LSTM"}
 
     def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
@@ -274,7 +274,7 @@ class HaikuUnrolled(Haiku):
 
 
 class Equinox(Peer):
-    """A cell of Equinox in lax.scan, vmapped over the batch; over its axis 1, which is cheaper."""
+    """A cell of Equinox in lax.scan, vmapped over axis 1 of the inputs, which is cheaper."""
 
     name = "equinox"
     module = "equinox"
@@ -308,7 +308,7 @@ class Equinox(Peer):
 
 
 class EquinoxUnrolled(Equinox):
-    """The same with unroll=8."""
+    """Equinox with unroll=8."""
 
     name = "equinox-unroll"
     unroll = 8
@@ -326,7 +326,7 @@ class Keras(Peer):
 
     def load(self) -> ModuleType:
         """Import the framework, on JAX."""
-        os.environ["KERAS_BACKEND"] = "jax"  # it reads this once, when it is imported
+        os.environ["KERAS_BACKEND"] = "jax"  # Keras reads this only when it is imported
         return super().load()
 
     def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
@@ -351,7 +351,7 @@ class Torch(Peer):
     def build(self, twin: sc.Cell, params: Params, shape: Shape) -> Built:
         """Build its model with the weights of the twin."""
         torch = self.load()
-        torch.set_num_threads(machine.cores())  # it may have been imported before
+        torch.set_num_threads(machine.cores())  # torch may have been imported before
         net = getattr(torch.nn, type(twin).__name__)(shape.D, shape.H)
         arrays = interop.torch.dump(sc.Recurrent(twin), params)
         net.load_state_dict({name: torch.tensor(a) for name, a in arrays.items()})
@@ -366,7 +366,7 @@ class Torch(Peer):
         return self.program(built, "forward", xs).call().numpy()
 
     def program(self, built: Built, what: What, xs: Inputs) -> Program:
-        """Build what is timed."""
+        """Build the program to time."""
         torch = self.load()
 
         def forward():
@@ -381,10 +381,10 @@ class Torch(Peer):
 
 
 def find_peers(base: type[Peer]) -> dict[str, Peer]:
-    """Return a peer of each class that derives from `base`, by its name.
+    """Return a peer of each class that derives from `base`, by name.
 
     Raises:
-        ValueError: if two classes have one name.
+        ValueError: if two classes have the same name.
     """
     found: dict[str, Peer] = {}
     for kind in base.__subclasses__():
@@ -392,7 +392,7 @@ def find_peers(base: type[Peer]) -> dict[str, Peer]:
             other = found.setdefault(peer.name, peer)
             if other is not peer:
                 raise ValueError(
-                    f"name: expected one for each peer, got {peer.name!r} for "
+                    f"name: expected different names, got {peer.name!r} for "
                     f"{type(other).__name__} and {type(peer).__name__}; rename one of them"
                 )
     return found

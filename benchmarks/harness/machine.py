@@ -1,4 +1,4 @@
-"""The machine: how a process is set up to measure, and what each row records about it."""
+"""The machine: setup of a process for measuring, and the columns that describe the machine."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ COLUMNS = ["machine", "cores", "date", "commit", "python", "jax", "seqcells"]
 
 
 def prepare(count: int, devices: int = 1) -> None:
-    """Pin this process to some cores and set up JAX; call it before anything is computed.
+    """Pin this process to some cores and set up JAX; call it before any computation.
 
     Args:
         count: number of cores, the first of those that this process may use.
         devices: number of CPU devices that JAX makes.
 
     Raises:
-        BadInput: if the machine lacks so many cores, or cannot pin a process.
+        BadInput: if the machine has fewer cores, or cannot pin a process.
     """
     if not hasattr(os, "sched_setaffinity"):
         raise BadInput(
@@ -38,13 +38,13 @@ def prepare(count: int, devices: int = 1) -> None:
         )
     os.sched_setaffinity(0, mine[:count])
     jax.config.update("jax_platforms", "cpu")
-    jax.config.update("jax_enable_compilation_cache", False)  # or compile times would be of disks
+    jax.config.update("jax_enable_compilation_cache", False)  # else compile times depend on disks
     if devices > 1:
         jax.config.update("jax_num_cpu_devices", devices)
 
 
 def describe() -> str:
-    """Describe the processor by what speed depends on, as "AMD EPYC, AVX-512, 1024 KiB of L2"."""
+    """Describe the processor by what affects speed, such as "AMD EPYC, AVX-512, 1024 KiB of L2"."""
     cache = level_2()
     caches = [f"{cache >> 10} KiB of L2"] if cache else []
     memory = [*["huge pages"] * huge_pages(), *["kept blocks"] * keeps_blocks()]
@@ -52,7 +52,7 @@ def describe() -> str:
 
 
 def about() -> dict[str, str | int]:
-    """Return the values of `COLUMNS`: where, when and with which code a row was measured."""
+    """Return the values of `COLUMNS`: machine, time and code of a measurement."""
     code = commit("seqcells", ":(glob)benchmarks/**/*.py")
     versions = platform.python_version(), jax.__version__, sc.__version__
     values = (describe(), cores(), today(), code, *versions)
@@ -61,10 +61,10 @@ def about() -> dict[str, str | int]:
 
 def version(package: str) -> str:
     """Return a package and its version, such as "flax 0.12.8"."""
-    own = package == "seqcells"  # which also runs from a clone, not installed
+    own = package == "seqcells"  # seqcells may run from a clone without being installed
     return f"{package} {sc.__version__ if own else importlib.metadata.version(package)}"
 
 
 def cpu(count: int) -> str:
-    """Name a CPU in the names of files: cpu-1core, cpu-2cores."""
+    """Return the name of a CPU for file names: cpu-1core, cpu-2cores."""
     return f"cpu-{count}core{'s' if count > 1 else ''}"

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from benchmarks.harness.problem import Params
 
 Pair = tuple[jax.Array, jax.Array]
-Products = Callable[[jax.Array, jax.Array], Pair]  # (x, h) -> of the input, and of h
+Products = Callable[[jax.Array, jax.Array], Pair]  # (x, h) -> products of the input and of h
 
 
 def rnn(products: Products, h: jax.Array, x: jax.Array, axis: int = -1) -> Pair:
@@ -55,14 +55,14 @@ def rows(params: Params) -> Products:
 
 
 def columns(params: Params) -> Products:
-    """Return the products of x [D, B] and h [H, B], by matrices that are transposed once."""
+    """Return the products of x [D, B] and h [H, B], with matrices that are transposed once."""
     w, u, b, *rest = params
     w, u, c = w.T, u.T, rest[0] if rest else None
     return lambda x, h: (w @ x + b[:, None], u @ h if c is None else u @ h + c[:, None])
 
 
 def joined(params: Params) -> Products:
-    """Return one product of (x, h), and nothing; for gates that read the sum alone."""
+    """Return one product of (x, h), and None; for gates that read only the sum."""
     w, u, b = params[:3]
     both = jnp.concatenate([w, u])
     return lambda x, h: (jnp.concatenate([x, h], axis=-1) @ both + b, jnp.zeros(()))
@@ -84,8 +84,8 @@ def unroll(
         params: its weights.
         xs: the inputs.
         products: `rows`, `columns` or `joined`.
-        steps: steps of one iteration of the loop.
-        remat: whether the backward pass computes each step again, from its carry.
+        steps: steps per iteration of the loop.
+        remat: whether the backward pass recomputes each step from its carry.
     """
     turned = products is columns
     multiply, axis = products(params), 0 if turned else -1

@@ -1,4 +1,4 @@
-"""Markdown pages of tables: a line for each group, a column for each contestant."""
+"""Markdown pages of tables: a row per group, a column per contestant."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.harness import machine
 from benchmarks.harness.tables import Row, split_groups
 from experiments.lab import markdown
 
-NONE = "-"  # no number
+NONE = "-"  # placeholder for a missing number
 Label = Callable[[list[Row]], str]  # the rows of a group -> the text of a column
 Show = Callable[[Row], str]  # the row of a contestant -> the text of its column
 
@@ -21,14 +21,14 @@ def page(
     sections: Iterable[str],
     about: Sequence[str] = machine.COLUMNS,
 ) -> str:
-    """Lay out a page: a title, a text, one line for each distinct `about` of rows, sections."""
+    """Format a page: a title, a text, one line for each distinct `about` of rows, sections."""
     origins = dict.fromkeys("; ".join(f"{name} {row[name]}" for name in about) for row in rows)
     made_with = "\n".join(f"- {origin}" for origin in origins)
     return "\n\n".join([f"# {title}", text, made_with, *sections]) + "\n"
 
 
 def bullets(title: str, lines: Iterable[str]) -> list[str]:
-    """Return a section that lists each distinct line once; no section if there is no line."""
+    """Return a section that lists each distinct line once; "" if there are no lines."""
     text = "\n".join(f"- {line}" for line in dict.fromkeys(lines))
     return [f"## {title}\n\n{text}"] if text else []
 
@@ -41,13 +41,13 @@ def grid(
     *,
     texts: int = 0,
 ) -> str:
-    """Lay out a Markdown table.
+    """Format a Markdown table.
 
     Args:
         groups: one line for each.
         labels: the first columns, by their titles.
         names: contestants, one column for each.
-        show: what stands in a contestant's column.
+        show: the text of a contestant's column.
         texts: how many columns hold text, from the left; the others hold numbers.
     """
     names = list(names)
@@ -61,7 +61,7 @@ def grid(
 def medians_and_ratios(
     rows: list[Row], keys: Sequence[str], title: str, column: str
 ) -> Iterator[str]:
-    """Lay out two sections: a column of every contestant, and its time over that of the first."""
+    """Format two sections: a column per contestant, and its time over that of the first."""
     groups, names = split_groups(rows, keys).values(), contestants(rows)
     for heading, name in ((title, column), (f"Time over that of {names[0]}", "ratio")):
         yield f"## {heading}\n\n{grid(groups, columns(*keys), names, spread(name))}"
@@ -79,7 +79,7 @@ def with_numbers(groups: Iterable[list[Row]], names: Iterable[str], show: Show) 
 
 
 def entry(group: list[Row], name: str, show: Show) -> str:
-    """Return what stands in a contestant's column; a dash if the group has no such contestant."""
+    """Return the text of a contestant's column; a dash if the group has no such contestant."""
     return next((show(row) for row in group if row["contestant"] == name), NONE)
 
 
@@ -108,7 +108,7 @@ def spread(column: str) -> Show:
 
 
 def digits(value: float, count: int = 3) -> str:
-    """Write a number with so many significant digits and no exponent: 0.012, 3.20, 1230."""
+    """Format a number with `count` significant digits and no exponent: 0.012, 3.20, 1230."""
     if not math.isfinite(value):
         return NONE
     places = 0 if value == 0 else max(0, count - 1 - math.floor(math.log10(abs(value))))

@@ -1,4 +1,4 @@
-"""What is measured: the shapes, the cells, and the numbers that all contestants compute with."""
+"""The benchmark problems: shapes, cells, weights and inputs."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from tyro.extras import literal_type_from_choices
 import seqcells as sc
 from experiments.lab import BadInput
 
-Params = Any  # weights: a pytree of arrays, or a list of a framework's own tensors
-Inputs = Any  # xs [T, B, D] as a framework takes them
+Params = Any  # weights: a pytree of arrays, or a list of a framework's tensors
+Inputs = Any  # xs [T, B, D] in a framework's layout
 
 
 class Shape(NamedTuple):
@@ -70,7 +70,7 @@ def parse_shape(text: str) -> Shape:
 
 
 def draw_params(cell: sc.Cell, input_size: int, seed: int = 0) -> Params:
-    """Draw a cell's parameters, biases included: a contestant that ignores one is then wrong."""
+    """Draw a cell's parameters with nonzero biases, so that ignoring a bias gives wrong outputs."""
     k_params, k_bias = jax.random.split(jax.random.key(seed))
     leaves, structure = jax.tree.flatten(cell.init(k_params, input_size))
     keys = jax.random.split(k_bias, len(leaves))

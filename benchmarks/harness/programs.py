@@ -1,4 +1,4 @@
-"""From a function to what is timed: compiled programs, their memory and their compile time."""
+"""Compiled programs of functions, with their memory and compile time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from benchmarks.harness.timing import Call
 What = Literal["forward", "training"]
 Forward = Callable[..., Any]  # (params, xs) -> ys
 
-BLOCK = 2**21  # entries of a product of the limit, 8 MiB: larger ones are mapped anew at each call
+BLOCK = 2**21  # entries of a product of the limit, 8 MiB; larger ones are mapped at each call
 
 
 class Program(NamedTuple):
@@ -38,10 +38,10 @@ def training(forward: Forward) -> Callable[[Params, Inputs], tuple[jax.Array, Pa
 
 
 def compile_again(f: Callable, *args: object) -> tuple[Compiled, float]:
-    """Compile a function twice; return the second program and the seconds that it took.
+    """Compile a function twice; return the second program and its compile time in seconds.
 
-    The first compilation pays for what Python imports and JAX sets up once. JAX's caches are
-    cleared in between, so the second one traces, lowers and compiles everything.
+    The first compilation includes imports and JAX's setup. JAX's caches are cleared in between, so
+    the second one traces, lowers and compiles everything.
     """
     jax.jit(lambda *a: f(*a)).lower(*args).compile()
     jax.clear_caches()
@@ -51,7 +51,7 @@ def compile_again(f: Callable, *args: object) -> tuple[Compiled, float]:
 
 
 def jax_program(f: Callable, *args: object) -> Program:
-    """Compile a function of `args`; they stay arguments, so that XLA folds no constant."""
+    """Compile a function of `args`; they remain arguments, so that XLA folds no constants."""
     compiled, seconds = compile_again(f, *args)
     memory = compiled.memory_analysis()
     temp = math.nan if memory is None else memory.temp_size_in_bytes / 2**20
@@ -62,8 +62,8 @@ def gemm_program(kind: str, shape: Shape) -> Program:
     """Build the limit: the multiplications of the forward pass as a few large matrix products.
 
     The products are xs [T*B, D] by w_ih [D, G*H], and the carries [T*B, H] by w_hh [H, G*H], as if
-    no step waited for another. Training takes three such passes: the outputs, the gradient by the
-    inputs, and the gradient by the weights.
+    no step depended on another. Training counts three such passes: outputs, gradient by inputs, and
+    gradient by weights.
     """
     rows, width = shape.T * shape.B, GATES[kind] * shape.H
     pairs = [_factors(rows, size, width) for size in (shape.D, shape.H)]

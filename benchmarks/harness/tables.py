@@ -22,7 +22,7 @@ def split_groups(rows: list[Row], keys: Sequence[str]) -> dict[tuple, list[Row]]
 
 
 def replace_groups(old: list[Row], new: list[Row], keys: Sequence[str]) -> list[Row]:
-    """Replace whole groups of the old rows by those of `new`; a replaced group keeps its place.
+    """Replace whole groups of the old rows by those of `new`; replaced groups keep their position.
 
     Args:
         old: rows of an earlier table.
@@ -37,13 +37,13 @@ def read(path: Path, columns: Sequence[str]) -> list[Row]:
     """Read the rows of a table; an absent file has none.
 
     Raises:
-        BadInput: if the file is no CSV table, or lacks one of `columns`.
+        BadInput: if the file is not a CSV table, or lacks one of `columns`.
     """
-    frame = read_table(path, columns, "move it away and measure anew")
+    frame = read_table(path, columns, "move it away and measure again")
     return [dict(zip(frame, row, strict=True)) for row in frame.to_numpy(object).tolist()]
 
 
 def write(path: Path, rows: list[Row], columns: Sequence[str]) -> None:
-    """Write rows with four significant digits, so that a diff shows what changed."""
+    """Write rows with four significant digits, so that a diff shows relevant changes."""
     frame = pd.DataFrame(rows, columns=list(columns))
     write_whole(path, frame.to_csv(index=False, float_format="%.4g"))

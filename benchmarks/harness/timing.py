@@ -1,4 +1,4 @@
-"""Interleaved timing: each round runs every contestant once, so a busy spell slows all of them."""
+"""Interleaved timing: each round runs every contestant once, so background load slows them all."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ import numpy as np
 from benchmarks.harness.tables import Row
 
 Call = Callable[[], Any]  # runs a contestant once and returns when its result is ready
-Times = dict[str, list[float]]  # of each contestant: seconds of one call, one number for each round
+Times = dict[str, list[float]]  # {contestant: seconds per call, one number for each round}
 
-ROUNDS = 5  # at least
-FLOOR = 0.02  # seconds that a contestant runs in a round, at least
+ROUNDS = 5  # minimal number of rounds
+FLOOR = 0.02  # minimal seconds per contestant and round
 COLUMNS = ["ms", "ms_low", "ms_high", "ratio", "ratio_low", "ratio_high", "rounds"]
 
 
@@ -37,9 +37,9 @@ def spread(values: Iterable[float]) -> Spread:
 
 
 def ratio(times: Mapping[str, Sequence[float]], of: str, to: str) -> Spread:
-    """Return how many times longer `of` takes than `to`, round by round; NaN if one is not timed.
+    """Return the ratio of the times of `of` and `to`, round by round; NaN if one is not timed.
 
-    What slows down a whole round cancels out; in the ratio of two medians it would not.
+    Load that slows a whole round cancels out; in the ratio of two medians it would not.
     """
     if of not in times or to not in times:
         return spread([])
@@ -47,9 +47,9 @@ def ratio(times: Mapping[str, Sequence[float]], of: str, to: str) -> Spread:
 
 
 def fastest(times: Mapping[str, Sequence[float]], names: Iterable[str]) -> str | None:
-    """Return the contestant with the least median, or None if none of them is timed.
+    """Return the contestant with the smallest median, or None if none is timed.
 
-    The least time of each round would favour a contestant that was lucky in it.
+    The minimum of each round would favour contestants that were lucky in it.
     """
     medians = {name: spread(times[name]).median for name in names if name in times}
     return min(medians, key=lambda name: medians[name]) if medians else None
@@ -81,12 +81,12 @@ def interleave(
     """Time all calls in rounds, in an order that rotates by one from round to round.
 
     Args:
-        calls: what to time, by name; each is called twice before, once to warm up.
-        seconds: the least duration; there are at least `ROUNDS` rounds in any case.
+        calls: the calls to time, by name; each is called twice before, once to warm up.
+        seconds: the minimal duration; there are always at least `ROUNDS` rounds.
         clock: returns seconds.
 
     Returns:
-        Of each contestant the seconds of one call, one number for each round.
+        For each contestant the seconds per call, one number for each round.
     """
     repeats = {name: _repeats(call, clock) for name, call in calls.items()}
     times: Times = {name: [] for name in calls}
@@ -102,7 +102,7 @@ def interleave(
 
 
 def _repeats(call: Call, clock: Callable[[], float]) -> int:
-    """Return how many calls take at least `FLOOR`."""
+    """Return the number of calls that take at least `FLOOR` seconds."""
     call()
     return max(1, math.ceil(FLOOR / max(_time(call, 1, clock), 1e-7)))
 
@@ -116,7 +116,7 @@ def _time(call: Call, repeats: int, clock: Callable[[], float]) -> float:
 
 @contextmanager
 def _no_collection() -> Iterator[None]:
-    """Turn Python's garbage collector off while something is timed."""
+    """Turn off Python's garbage collector while timing."""
     gc.collect()
     was_on = gc.isenabled()
     gc.disable()

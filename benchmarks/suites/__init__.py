@@ -1,1 +1,1 @@
-"""The benchmarks: each file or folder here ends with its `Benchmark`, or with another `Command`."""
+"""The benchmarks: each file or folder here defines one `Benchmark` or another `Command`."""

@@ -1,4 +1,4 @@
-"""Whole trainings: a sweep as one program, a loop over one jitted run, and a program for each."""
+"""Whole trainings: a sweep in one program, a loop over one jitted run, and one program each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.harness.timing import Call, Times
 from seqcells import sweep, train
 
 OURS = "sc.sweep"
-MOST = 16  # configurations with a program each; compiling more would take minutes a round
+MOST = 16  # maximal configurations with one program each; compiling more takes minutes per round
 KEYS = ["configurations", "H", "steps"]
 RATES = ["per_second", "per_second_low", "per_second_high"]
 TEXT = """\
@@ -32,7 +32,7 @@ Run = Callable[[train.TrainState, train.HParams], tuple[train.TrainState, train.
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(benchmark.Settings):
-    """Measure whole trainings a second: a sweep, a loop over a jitted run, a program for each."""
+    """Measure whole trainings per second: a sweep, a loop over a jitted run, one program each."""
 
     configurations: tuple[int, ...] = dataclasses.field(default=(16, 64), metadata={"least": 2})
     """numbers of learning rates"""
@@ -52,7 +52,7 @@ def groups(settings: Settings) -> Iterator[Group]:
 def measure(
     configurations: int, hidden: int, steps: int, seconds: float, report: Report
 ) -> list[Row]:
-    """Time all trainings, compilation included; returns a row for each contestant."""
+    """Time all trainings, including compilation; return a row for each contestant."""
     shape = Shape(f"H{hidden}", 32, 100, 8, hidden)
     report("timing")
     times = timing.interleave(contestants(configurations, shape, steps), seconds)
@@ -64,7 +64,7 @@ def measure(
 
 
 def _rates(times: Times, name: str, configurations: int) -> Row:
-    """Return configurations a second; the low one belongs to the long time."""
+    """Return configurations per second; the lower quartile belongs to the longer time."""
     median, low, high = timing.spread(times[name])
     return dict(zip(RATES, (configurations / t for t in (median, high, low)), strict=True))
 
@@ -79,7 +79,7 @@ class Trainings:
     steps: int
 
     def init(self) -> Params:
-        """Return the start of every training."""
+        """Return the initial parameters of every training."""
         return self.cell.init(jax.random.key(0), self.xs.shape[-1])
 
     def loss(self, params: Params, *_: object) -> tuple[jax.Array, train.Metrics]:
@@ -114,7 +114,7 @@ class Trainings:
 
 
 def contestants(configurations: int, shape: Shape, steps: int) -> dict[str, Call]:
-    """Build what is timed; each starts with nothing compiled and returns the last losses."""
+    """Build the contestants; each starts with nothing compiled and returns the last losses."""
     rates = sweep.log(1e-4, 1e-2, configurations)
     trainings = Trainings(sc.GRU(shape.H), draw_inputs(shape), rates, steps)
     calls = {OURS: trainings.swept, "one jitted run, looped": trainings.looped}
@@ -129,7 +129,7 @@ def _afresh(call: Callable[[], list[float]]) -> list[float]:
 
 
 def page(rows: list[Row]) -> str:
-    """Show how many trainings a second there are, and ratios of time."""
+    """Show trainings per second, and ratios of time."""
     sections = pages.medians_and_ratios(rows, KEYS, "Configurations a second", "per_second")
     return pages.page("Whole trainings, compiling included", TEXT, rows, sections)
 

@@ -1,7 +1,7 @@
-"""What a call costs: a jitted unroll of a few small steps, beside a scan written by hand.
+"""The cost of a call: a jitted unroll of a few small steps, against a scan written by hand.
 
-At this size a call is mostly what JAX does to start a program, so that whatever a flag leaves in
-it, such as an effect, is seen.
+At this size, a call is mostly JAX's overhead of starting a program, so anything that a flag leaves
+in the program, such as an effect, becomes visible.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ Flags = dict[str, Any]  # arrays, by the arguments of `unroll`
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(benchmark.Settings):
-    """Measure one call of a jitted unroll with each argument, beside a scan written by hand."""
+    """Measure one call of a jitted unroll with each argument, against a scan written by hand."""
 
 
 def draw() -> dict[str, Flags]:
-    """Draw what a call is given, by name."""
+    """Draw the arguments of a call, by name."""
     lengths = jnp.array([5, 2, 1])
     every = {
         "lengths": lengths,
@@ -50,7 +50,7 @@ def draw() -> dict[str, Flags]:
 
 
 def by_hand(params: Params, xs: jax.Array, flags: Flags) -> jax.Array:
-    """Run a GRU as one writes it who needs these flags and no others."""
+    """Run a GRU as a user would write it who needs only these flags."""
     fresh = flags.get("reset_carry", jnp.zeros((xs.shape[1], SHAPE.H)))
     valid, resets = flags.get("mask"), flags.get("resets")
     if "lengths" in flags:
@@ -81,7 +81,7 @@ def contestants() -> dict[str, Callable[[Params, jax.Array, Flags], jax.Array]]:
 
 
 def measure(name: str, flags: Flags, seconds: float, report: Report) -> list[Row]:
-    """Time both with these flags, once their outputs are found to be equal."""
+    """Check that outputs are equal with these flags, then time both."""
     args = (problem.draw_params(sc.GRU(SHAPE.H), SHAPE.D), problem.draw_inputs(SHAPE), flags)
     functions = contestants()
     ours, theirs = (np.asarray(function(*args)) for function in functions.values())
@@ -102,7 +102,7 @@ def groups(settings: Settings) -> Iterator[Group]:
 
 
 def page(rows: list[Row]) -> str:
-    """Show microseconds of a call, and the ratio."""
+    """Show microseconds per call, and the ratio."""
     kinds = split_groups(rows, KEYS).values()
     names, label = pages.contestants(rows), pages.columns("flags")
     sections = [

@@ -1,4 +1,4 @@
-"""What lengths, masks and resets cost: seqcells with each of them, beside seqcells without."""
+"""The cost of lengths, masks and resets: seqcells with each of them, against seqcells without."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ hundred steps, beside seqcells without. Medians over interleaved rounds, quartil
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(benchmark.Settings):
-    """Measure seqcells with lengths, masks and resets beside seqcells without."""
+    """Measure seqcells with lengths, masks and resets, against seqcells without."""
 
     shapes: ShapeNames = ("S1", "S3", "S6")
     cells: tuple[CellName, ...] = tuple(CELLS)
@@ -46,7 +46,7 @@ def groups(settings: Settings) -> Iterator[Group]:
 
 
 def draw(shape: Shape) -> dict[str, dict[str, jax.Array]]:
-    """Draw lengths from T/2 to T, the mask that says the same, and a reset in a hundred steps."""
+    """Draw lengths from T/2 to T, the equivalent mask, and one reset per hundred steps."""
     k_lengths, k_resets = jax.random.split(jax.random.key(2))
     lengths = jax.random.randint(k_lengths, (shape.B,), shape.T // 2, shape.T + 1)
     mask = jnp.arange(shape.T)[:, None] < lengths
@@ -56,7 +56,7 @@ def draw(shape: Shape) -> dict[str, dict[str, jax.Array]]:
 
 
 def measure(kind: str, shape: Shape, what: What, seconds: float, report: Report) -> list[Row]:
-    """Time seqcells with each flag; returns a row for each flag."""
+    """Time seqcells with each flag; return a row for each flag."""
     cell, xs = CELLS[kind](shape.H), problem.draw_inputs(shape)
     params, calls = problem.draw_params(cell, shape.D), {}
 

@@ -1,4 +1,4 @@
-"""What each option of `Deferred` is worth: seqcells with one of them changed, beside its choice."""
+"""The effect of each option of `Deferred`: seqcells with one changed, against its choice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from benchmarks.harness.programs import What, jax_program, training
 from benchmarks.harness.tables import Row, split_groups
 
 OURS = "chosen"
-WHOLE = 10**6  # steps: all of them
+WHOLE = 10**6  # steps: more than any shape has
 OPTIONS = {
     "rows": sc.Deferred(product="rows"),
     "joined": sc.Deferred(product="joined"),
@@ -51,10 +51,10 @@ interleaved rounds, quartiles in brackets."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(benchmark.Settings):
-    """Measure seqcells with one option of `Deferred` changed, beside its choice."""
+    """Measure seqcells with one option of `Deferred` changed, against its choice."""
 
     seconds: float = 4.0
-    """seconds for which each group is timed; at least five rounds are run"""
+    """seconds to time each group; at least five rounds are run"""
     shape: Annotated[tuple[str, ...], arg(help_behavior_hint=f"(default: {' '.join(LONG)})")] = LONG
     """shapes to measure, as B,T,I,H: sequences, steps, inputs and units"""
     cells: tuple[CellName, ...] = ("GRU", "LSTM")
@@ -79,7 +79,7 @@ def groups(settings: Settings) -> Iterator[Group]:
 
 
 def engines(cell: sc.Cell, xs: jax.Array) -> dict[str, sc.Engine]:
-    """Return what is chosen, and what is chosen where an option is given, by name."""
+    """Return the chosen engine, and the engines with one option given, by name."""
     found = {OURS: sc.select_engine(cell, xs)}
     for name, option in OPTIONS.items():
         whole = dataclasses.replace(option, chunk=len(xs)) if option.chunk == WHOLE else option
@@ -91,7 +91,7 @@ def engines(cell: sc.Cell, xs: jax.Array) -> dict[str, sc.Engine]:
 
 
 def measure(kind: str, shape: Shape, what: What, seconds: float, report: Report) -> list[Row]:
-    """Time seqcells with each option; returns a row for each."""
+    """Time seqcells with each option; return a row for each."""
     cell, xs = CELLS[kind](shape.H), draw_inputs(shape)
     params, calls = draw_params(cell, shape.D), {}
     for name, engine in engines(cell, xs).items():

@@ -1,4 +1,4 @@
-"""What a training step of a GRU costs against T, B and H, one at a time around a centre."""
+"""The cost of a training step of a GRU by T, B and H, each varied around a centre."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ quartiles in brackets; exponents are slopes of logarithms."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(benchmark.Settings):
-    """Measure a training step against T, B and H, one at a time around a centre."""
+    """Measure a training step by T, B and H, each varied around a centre."""
 
     axes: tuple[Axis, ...] = get_args(Axis)
     """sizes that vary, one at a time"""
@@ -55,7 +55,7 @@ def groups(settings: Settings) -> Iterator[Group]:
 
 
 def measure(axis: str, value: int, seconds: float, report: Report) -> list[Row]:
-    """Time a training step with one size changed; returns a row for each contestant."""
+    """Time a training step with one size changed; return a row for each contestant."""
     shape, calls = CENTRE._replace(**{axis: value}), {}
     for peer in (OURS, PEERS["naive"]):
         report(f"{peer.name}: compiling")

@@ -1,4 +1,4 @@
-"""How good the chosen schedule is: its time over the best of a grid, for shapes drawn at random."""
+"""The quality of the chosen schedule: its time over the best of a grid, for random shapes."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from experiments.lab import markdown
 
 KINDS = ("GRU", "LSTM")
 RANGES = {"B": (1, 128), "T": (20, 2000), "D": (1, 512), "H": (8, 1024)}
-OPERATIONS = (2e7, 3e9)  # of a pass of the LSTM: smaller ones tell little, larger ones take long
+OPERATIONS = (2e7, 3e9)  # of a pass of the LSTM: smaller ones show little, larger ones take long
 KEEPS = ((), ("mixed",), ("drive", "mixed"), ("slopes",))
-PRODUCTS = ("joined", "columns")  # "rows" is that of the others
-CHUNKS = (8, 32, 10**6)  # the last one is a window of all steps
+PRODUCTS = ("joined", "columns")  # the other candidates use "rows"
+CHUNKS = (8, 32, 10**6)  # the last chunk is a window of all steps
 OURS = "chosen"
 KEYS = ["cell", "what", "B", "T", "I", "H"]
 TEXT = """\
@@ -39,10 +39,10 @@ the two times. Medians over interleaved rounds, quartiles in brackets."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(benchmark.Settings):
-    """Measure the chosen schedule against the best of a grid, for shapes drawn at random."""
+    """Measure the chosen schedule against the best of a grid, for random shapes."""
 
     seconds: float = 2.0
-    """seconds for which each of the two runs of a shape is timed"""
+    """seconds to time each of the two runs of a shape"""
     shapes: int = 40
     """number of shapes"""
     seed: int = 1
@@ -74,32 +74,32 @@ def groups(settings: Settings) -> Iterator[Group]:
 
 
 def grid(kind: str, shape: Shape, what: What) -> dict[str, sc.Engine]:
-    """Return the engines that are tried, by name; residuals matter in training alone.
+    """Return the engines to try, by name; residuals matter only in training.
 
     Each product is tried with the chosen chunk, and with the residuals that it can keep.
     """
     keeps = KEEPS if what == "training" else ((),)
     tried: dict[str, sc.Engine] = {"Scan()": sc.Scan()}
     for chunk, keep, ahead in itertools.product(CHUNKS, keeps, (False, True)):
-        if what == "training" or ahead or chunk == CHUNKS[0]:  # else a chunk is of no account
+        if what == "training" or ahead or chunk == CHUNKS[0]:  # otherwise the chunk has no effect
             engine = sc.Deferred(chunk=chunk, keep=keep, project_ahead=ahead)
             tried[_label(engine)] = engine
     for product, keep, ahead in itertools.product(PRODUCTS, keeps, (False, True)):
         engine = sc.Deferred(keep=keep, project_ahead=ahead, product=product)
-        with contextlib.suppress(ValueError):  # this cell cannot, or not with these options
+        with contextlib.suppress(ValueError):  # not possible for this cell, or with these options
             chosen = select(kind, shape, engine)
             tried[_label(chosen)] = chosen
     return tried
 
 
 def select(kind: str, shape: Shape, engine: sc.Engine | None = None) -> sc.Engine:
-    """Return an engine with all that it leaves open chosen; of None, what seqcells chooses."""
+    """Return an engine with all its options set; for None, the one that seqcells chooses."""
     xs = jax.ShapeDtypeStruct((shape.T, shape.B, shape.D), "float32")
     return sc.select_engine(CELLS[kind](shape.H), xs, engine=engine)
 
 
 def _label(engine: sc.Engine) -> str:
-    """Name a schedule in a table."""
+    """Return the label of a schedule in a table."""
     if not isinstance(engine, sc.Deferred):
         return str(engine)
     chunk = "T" if engine.chunk == CHUNKS[-1] else engine.chunk
@@ -110,7 +110,7 @@ def _label(engine: sc.Engine) -> str:
 
 
 def measure(kind: str, shape: Shape, what: What, seconds: float, report: Report) -> list[Row]:
-    """Pick the best of the grid, then time it beside the chosen schedule; returns one row."""
+    """Pick the best of the grid, then time it against the chosen schedule; return one row."""
     tried, calls = grid(kind, shape, what), {}
     for name, engine in {OURS: None, **tried}.items():
         report(f"{name}: compiling")

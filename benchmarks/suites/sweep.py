@@ -1,4 +1,4 @@
-"""One gradient for each of many members: vmapped, looped, and spread over devices."""
+"""One gradient for each of many members: vmapped, looped, and sharded over devices."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ Gradient = Callable[[Params, jax.Array], object]  # (params, xs) -> value and gr
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(benchmark.Settings):
-    """Measure the gradients of many members: vmapped, looped, and spread over devices."""
+    """Measure the gradients of many members: vmapped, looped, and sharded over devices."""
 
     members: tuple[int, ...] = (32, 256)
     """numbers of parameter sets"""
     hidden_size: tuple[int, ...] = (32, 64, 128)
     """units of the GRU"""
     devices: int = 1
-    """CPU devices, with a core each; with several, seqcells is also spread over them"""
+    """CPU devices, with one core each; with several, seqcells is also sharded over them"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,7 +57,7 @@ class Settings(benchmark.Settings):
 
     @contextlib.contextmanager
     def session(self) -> Iterator[float]:
-        """Prepare the process, with its devices; yields when no further group starts."""
+        """Prepare the process and its devices; yield the time after which no group starts."""
         machine.prepare(max(self.cores, self.devices), self.devices)
         yield math.inf
 
@@ -70,12 +70,12 @@ def groups(settings: Settings) -> Iterator[Group]:
 
 
 def collectives(hlo: str) -> list[str]:
-    """Name the collective operations in a program's text, each once."""
+    """Return the names of the collective operations in a program's text, each once."""
     return sorted(set(re.findall(COLLECTIVE, hlo)))
 
 
 def measure(members: int, hidden: int, seconds: float, report: Report) -> list[Row]:
-    """Time the gradients of all members; returns a row for each contestant."""
+    """Time the gradients of all members; return a row for each contestant."""
     shape = Shape(f"H{hidden}", 32, 100, 8, hidden)
     report("timing")
     times = timing.interleave(contestants(members, shape), seconds)
@@ -84,7 +84,7 @@ def measure(members: int, hidden: int, seconds: float, report: Report) -> list[R
 
 
 def contestants(members: int, shape: Shape) -> dict[str, Call]:
-    """Build what is timed."""
+    """Build the contestants."""
     cell, xs = sc.GRU(shape.H), draw_inputs(shape)
     each = [draw_params(cell, shape.D, seed) for seed in range(members)]
     stacked = jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *each)
@@ -114,7 +114,7 @@ def in_turn(f: Gradient, stacked: Params, xs: jax.Array) -> object:
 
 
 def _sharded(f: Gradient, stacked: Params, xs: jax.Array) -> Call:
-    """Give each device its share of the members, which it runs in turn."""
+    """Give each device its share of the members, which it runs one after another."""
     mesh = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
     share, whole = PartitionSpec("members"), PartitionSpec()
     some = functools.partial(in_turn, f)

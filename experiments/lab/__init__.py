@@ -1,9 +1,9 @@
-"""Equipment for studies: what is trained, how claims are judged, and what a run leaves behind.
+"""Tools for studies: models and training, judging of claims, and the files of a run.
 
-A study of your own imports from here; `docs/studies.md` shows a whole one.
+Import from here in your own study; `docs/studies.md` shows a complete one.
 """
 
-# ruff: noqa: F401 - the names below are what a study imports
+# ruff: noqa: F401 - the names below are for studies to import
 
 from experiments.lab import folders
 from experiments.lab.arms import CHRONO, GRU, IRNN, TANH, Arm, Make, as_large, parameters, rnn

@@ -1,4 +1,4 @@
-"""The arms that studies compare: a cell, how it starts, and the cell that trains it."""
+"""The arms that studies compare: a cell with its initialisation."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from experiments.lab.models import Net
 from seqcells import initializers
 from seqcells.initializers import GateInitializers, Initializer
 
-Make = Callable[[int], Net]  # of a number of units
+Make = Callable[[int], Net]  # hidden_size -> cell or layer
 
 
 class Arm(NamedTuple):
-    """A cell to compare. Arms with equal `run` are trained by one program, however they start."""
+    """A cell to compare. Arms with equal `run` are trained by one program."""
 
     name: str
-    start: Callable[[int, int], sc.Cell]  # hidden_size, longest time in steps; with initialisers
+    start: Callable[[int, int], sc.Cell]  # (hidden_size, longest time in steps) -> cell
     run: Callable[[int], sc.Cell]  # hidden_size
 
 
@@ -39,7 +39,7 @@ def rnn(
     w_hh_init: Initializer,
     w_ih_init: GateInitializers = sc.RNN.w_ih_init,
 ) -> Arm:
-    """Make an arm of an RNN that starts with these weights."""
+    """Make an arm: an RNN with these initial weights."""
 
     def start(size: int, _: int) -> sc.RNN:
         return sc.RNN(size, activation, w_hh_init=w_hh_init, w_ih_init=w_ih_init)
@@ -60,7 +60,7 @@ def parameters(net: Net, input_size: int) -> int:
 
 @functools.lru_cache(maxsize=256)
 def as_large(make: Make, input_size: int, wanted: int) -> int:
-    """Return the number of units with which a net has about so many parameters."""
+    """Return the number of units that gives a net about this number of parameters."""
     low, high = 1, 2
     while parameters(make(high), input_size) < wanted:
         low, high = high, 2 * high

@@ -1,4 +1,4 @@
-"""Measuring a study group by group: finished groups are kept, and a second run reads them."""
+"""A cache of finished groups of a study, which a later run reads."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from experiments.lab.console import progress_bar
 from experiments.lab.files import ABOUT, Json, writable, write_about, write_whole
 
 Row = Mapping[str, object]
-Rows = Mapping[str, Sequence[Row]]  # by table, such as "results"
+Rows = Mapping[str, Sequence[Row]]  # {name of the table, such as "results": rows}
 
 
 @functools.cache
@@ -39,12 +39,11 @@ class Part:
     """The file that keeps the rows of one group.
 
     Args:
-        folder: where parts are kept.
-        name: of the group.
-        settings: everything that the rows depend on; with other settings, the file is another one.
-        columns: of every table; a file without one of them counts as missing.
-        code: files and folders of the source that measures the rows; with other code, the file is
-            another one.
+        folder: the folder of the parts.
+        name: the name of the group.
+        settings: everything that the rows depend on; other settings have another file.
+        columns: the columns of every table; a file without one of them counts as missing.
+        code: files and folders of the source that measures the rows; other code has another file.
     """
 
     folder: Path
@@ -61,7 +60,7 @@ class Part:
         return self.folder / f"{self.name}-{digest[:10]}.json"
 
     def load(self) -> Json | None:
-        """Return the rows and what measured them, or None if the file is missing or incomplete."""
+        """Return the rows and their provenance, or None if the file is missing or incomplete."""
         try:
             content = json.loads(self.path.read_text("utf-8"))
             rows, _ = content["rows"], content["made_with"]
@@ -71,7 +70,7 @@ class Part:
             return None
 
     def save(self, rows: Rows) -> None:
-        """Write the rows: a reader sees all of them or none."""
+        """Write the rows atomically: a reader sees all of them or none."""
         content = {"settings": self.settings, "made_with": made_with(), "rows": rows}
         write_whole(self.path, json.dumps(content, indent=1))
 
@@ -90,16 +89,16 @@ def made_with() -> dict[str, str]:
 
 
 class Group(Protocol):
-    """A part of a study that is measured, and kept, as a whole."""
+    """A part of a study that is measured and stored as a whole."""
 
     @property
     def name(self) -> str:
-        """For people."""
+        """The name shown to users."""
         ...
 
     @property
     def steps(self) -> int:
-        """Steps of training, at most."""
+        """The maximal number of training steps."""
         ...
 
     def part(self, out: Path) -> Part:
@@ -107,7 +106,7 @@ class Group(Protocol):
         ...
 
     def check(self) -> None:
-        """Raise where it cannot be measured, before anything is written."""
+        """Raise if it cannot be measured, before anything is written."""
         ...
 
     def measure(self, progress: Callable[[int], None]) -> Rows:
@@ -116,20 +115,22 @@ class Group(Protocol):
 
 
 def measure(groups: Sequence[Group], out: Path, console: Console, about: Json) -> None:
-    """Measure the groups that are not finished, with a progress bar; write a CSV file a table.
+    """Measure the unfinished groups, with a progress bar; write one CSV file per table.
 
     Args:
-        groups: what to measure.
+        groups: the groups to measure.
         out: the folder to write to.
-        console: where the bar is drawn and finished groups are named.
-        about: facts of the run for its report, such as its settings; kept beside the tables.
+        console: the console for the bar and the names of finished groups.
+        about: information for the report, such as settings; stored next to the tables.
     """
     for folder in dict.fromkeys([out, *(group.part(out).folder for group in groups)]):
         writable(folder)
     if not (out / ABOUT).exists():
-        _collect(groups, out, about)  # from here on, the folder is known to be this study's
+        _collect(groups, out, about)  # from here on, the folder is marked as this study's
     steps = TextColumn("{task.completed:.0f} of {task.total:.0f} steps")
-    with progress_bar(console, steps) as bar:  # not the time left: groups differ too much in cost
+    with progress_bar(
+        console, steps
+    ) as bar:  # not the remaining time, because groups differ too much in cost
         task = bar.add_task("")
         for i, group in enumerate(groups, 1):
             text = f"group {i} of {len(groups)}, {group.name}"

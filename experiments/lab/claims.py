@@ -1,4 +1,4 @@
-"""Claims, judged by the rows of a run: how many solved their task, and who solves it more often."""
+"""Claims, judged by the rows of a run: success counts and their comparison."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ import numpy as np
 from experiments.lab.intervals import Interval, difference, of_losses, wilson
 from experiments.lab.text import interval, short
 
-Frame = Any  # pandas.DataFrame of runs, a row each; a type checker cannot follow its columns
+Frame = Any  # pandas.DataFrame with a row per run; a type checker cannot follow its columns
 
 
 class Verdict(NamedTuple):
-    """What the rows say of a claim."""
+    """The judgement of a claim by the rows."""
 
-    holds: bool | None  # False where it is refuted, None where the rows show neither
-    result: str  # the numbers
+    holds: bool | None  # False if it is refuted, None if the rows show neither
+    result: str  # the numbers behind it
     measured: bool = True
 
 
 NOT_RUN = Verdict(None, "not run", measured=False)
 RULE = (
-    "A claim holds where the 95 % interval lies on its side, is refuted where it lies on the "
-    "other side, and is not shown where it reaches over both. The interval is Wilson's for a share "
-    "of the seeds, Newcombe's (1998) for the difference of two shares, each at its best learning "
-    "rate, and Student's, of logarithms, for a loss. Every claim is judged by itself, without a "
-    "correction for their number."
+    "A claim holds if the 95 % interval lies on its side, is refuted if it lies on the other side, "
+    "and is not shown if it covers both. The interval is Wilson's for a share of the seeds, "
+    "Newcombe's (1998) for the difference of two shares, each at its best learning rate, and "
+    "Student's, of logarithms, for a loss. Claims are judged separately, without a correction for "
+    "their number."
 )
 Judge = Callable[[Frame], Verdict]
 
 
 class Claim(NamedTuple):
-    """What was claimed, and how rows judge it."""
+    """A claim, and the function that judges it."""
 
     text: str
     source: str
@@ -42,12 +42,12 @@ class Claim(NamedTuple):
 
 
 class Count(NamedTuple):
-    """How many of some runs solved their task, and when."""
+    """The number of runs that solved their task, and when."""
 
     k: int
     n: int
-    median: float  # steps by which half had solved it; inf where fewer did
-    steps: int  # of training, at most
+    median: float  # steps by which half had solved it; inf if fewer did
+    steps: int  # maximal training steps
 
     @property
     def interval(self) -> tuple[float, float]:
@@ -55,7 +55,7 @@ class Count(NamedTuple):
         return wilson(self.k, self.n)
 
     def within(self, low: float, high: float) -> bool | None:
-        """Whether the share lies between two numbers, as far as its interval shows."""
+        """Whether the share lies between two numbers, judged by its interval."""
         ends = self.interval
         return Interval(ends[0], self.k / self.n, ends[1]).within(low, high)
 
@@ -76,7 +76,7 @@ class Count(NamedTuple):
 
 
 def count(rows: Frame) -> Count:
-    """Count who solved it; those that did not are censored: later than all others."""
+    """Count the runs that solved it; the others are censored, later than all of these."""
     at = rows["solved_at"].where(rows["solved"], math.nan).fillna(math.inf)
     median = float(np.sort(at)[(len(at) - 1) // 2]) if len(at) else math.inf
     steps = int(rows["steps"].max()) if len(rows) else 0
@@ -91,7 +91,7 @@ def pick(rows: Frame, **where: object) -> Frame:
 
 
 def all_hold(verdicts: Iterable[bool | None]) -> bool | None:
-    """Judge several parts of one claim: it holds where all do, and is refuted where one is."""
+    """Judge several parts of one claim: it holds if all do, and is refuted if one is."""
     parts = list(verdicts)
     if False in parts:
         return False
@@ -99,12 +99,12 @@ def all_hold(verdicts: Iterable[bool | None]) -> bool | None:
 
 
 def share_at_least(share: float, within: int | None = None, **where: object) -> Judge:
-    """Judge that at least a share of some runs solve their task, within some steps."""
+    """Judge that at least this share of the runs solve their task, within some steps."""
     return _share((share, 1.0), within, where)
 
 
 def share_at_most(share: float, within: int | None = None, **where: object) -> Judge:
-    """Judge that at most a share of some runs solve their task, within some steps."""
+    """Judge that at most this share of the runs solve their task, within some steps."""
     return _share((0.0, share), within, where)
 
 
@@ -124,21 +124,21 @@ def _share(ends: tuple[float, float], within: int | None, where: dict[str, objec
 
 
 def best(rows: Frame) -> Frame:
-    """Select the learning rate that solves most, and of equal ones the one that is soonest."""
-    counts = {rate: count(group) for rate, group in rows.groupby("learning_rate")}  # in order
+    """Select the learning rate that solves most; among equals, the fastest."""
+    counts = {rate: count(group) for rate, group in rows.groupby("learning_rate")}  # sorted
     return pick(rows, learning_rate=min(counts, key=lambda r: (-counts[r].k, counts[r].median)))
 
 
 def at_best(rows: Frame) -> Frame:
-    """Select the rows of every arm at its best learning rate, at each task and length."""
+    """Select the rows of every arm at its best learning rate, for each task and length."""
     kept = [best(group).index for _, group in rows.groupby(["task", "arm", "length"], sort=False)]
     return rows.loc[[i for index in kept for i in index]]
 
 
 def ahead(arm: str, other: str, **where: object) -> Judge:
-    """Judge that an arm solves tasks more often than another: somewhere, and nowhere less often.
+    """Judge that an arm solves at least one task more often than another, and none less often.
 
-    Each is at its best learning rate. One solves a task more often where the 95 % interval of the
+    Each arm is at its best learning rate. It solves a task more often if the 95 % interval of the
     difference of the two shares lies above 0.
     """
     return _compared(arm, other, where, any)
@@ -150,9 +150,9 @@ def not_behind(arm: str, other: str, **where: object) -> Judge:
 
 
 def more_often(one: Count, other: Count) -> bool | None:
-    """Whether one solved it more often: True, less often: False, or cannot be told: None."""
+    """Whether one solved it more often (True), less often (False), or neither is shown (None)."""
     if not wilson(0, one.n)[1] < wilson(other.n, other.n)[0]:
-        return None  # too few seeds: not even all against none could be told
+        return None  # too few seeds: not even all against none would differ
     low, high = difference((one.k, one.n), (other.k, other.n))
     return True if low > 0 else False if high < 0 else None
 
@@ -176,7 +176,7 @@ def _compared(
 
 
 def against(one: Count, other: Count) -> str:
-    """Write two counts, with the interval of the difference of their shares."""
+    """Format two counts, with the interval of the difference of their shares."""
     low, high = difference((one.k, one.n), (other.k, other.n))
     return (
         f"{one.k} of {one.n} against {other.k} of {other.n} (difference {low:+.2f} to {high:+.2f})"
@@ -184,7 +184,7 @@ def against(one: Count, other: Count) -> str:
 
 
 def loss_between(low: float, high: float, **where: object) -> Judge:
-    """Judge that the mean loss over seeds, at the learning rate where it is least, lies between."""
+    """Judge that the mean loss over seeds, at the best learning rate, lies between two numbers."""
 
     def judge(rows: Frame) -> Verdict:
         rows = pick(rows, **where)
@@ -203,7 +203,7 @@ def losses_by_rate(rows: Frame) -> dict[float, Interval]:
 
 
 def losses_text(by_rate: Mapping[float, Interval]) -> str:
-    """Write mean losses with their intervals."""
+    """Format mean losses with their intervals."""
     ends = {rate: (short(one.low), short(one.high)) for rate, one in by_rate.items()}
     parts = [
         f"{one.mid:.3g} at {rate:g} ({' to '.join(ends[rate])})" for rate, one in by_rate.items()
@@ -212,5 +212,5 @@ def losses_text(by_rate: Mapping[float, Interval]) -> str:
 
 
 def label_columns(rows: Frame) -> list[str]:
-    """Return the columns by which runs differ, but for their seeds."""
+    """Return the columns by which runs differ, except the seed."""
     return [*rows.columns[: rows.columns.get_loc("learning_rate")], "learning_rate"]

@@ -1,4 +1,4 @@
-"""Command lines: the words that are known, and options read by tyro from fields of a dataclass."""
+"""Command lines: known words, and options that tyro reads from fields of a dataclass."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 def unknown(what: str, got: str, known: Collection[str]) -> str:
-    """Say that a word is not known, which ones are, and which one is near."""
+    """Return the message for an unknown word: the known words, and the closest one."""
     near = difflib.get_close_matches(got, known, n=1)
     hint = f" Did you mean {near[0]}?" if near else ""
     return f"{what}: expected {', '.join(known)}, got {got!r}.{hint}"
@@ -25,15 +25,15 @@ def unknown(what: str, got: str, known: Collection[str]) -> str:
 def read_options(
     kind: type[T], arguments: Sequence[str], program: str, text: str = "", default: T | None = None
 ) -> T:
-    """Read the options of a command; raise SystemExit, after a message, where one is wrong.
+    """Parse the options of a command; print a message and raise SystemExit if one is wrong.
 
     Args:
-        kind: a dataclass. The help of an option is the comment or the docstring of its field, which
-            stands in one line, or tyro keeps the line break.
-        arguments: what follows the name of the command.
+        kind: a dataclass. The help of an option is the comment or the docstring of its field, on
+            one line, because tyro keeps line breaks.
+        arguments: the words after the name of the command.
         program: the command as a user types it.
-        text: what the help begins with; the docstring of `kind` if not given.
-        default: has the value of every option that is not given; the defaults of `kind` if None.
+        text: the first paragraph of the help; the docstring of `kind` if not given.
+        default: the values of options that are not given; the defaults of `kind` if None.
     """
     return tyro.cli(
         kind,
@@ -45,6 +45,6 @@ def read_options(
 
 
 def _wrapped(text: str) -> str:
-    """Fill a text to the width of the terminal, indented, or tyro would join its lines again."""
+    """Wrap a text to the terminal's width, indented, because tyro would join its lines again."""
     width = shutil.get_terminal_size().columns - 4
     return textwrap.indent(textwrap.fill(" ".join(text.split()), width), "  ")

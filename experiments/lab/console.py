@@ -1,4 +1,4 @@
-"""What a terminal shows: lines as they are, and tables cut to its width."""
+"""Output to a terminal: plain lines, progress bars, and tables cut to its width."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ from experiments.lab.text import words
 from seqcells._checkpoint import CheckpointError, RunLocked
 from seqcells.sweep import AllFailed
 
-EVERY = 30.0  # seconds between two lines of progress where there is no terminal
+EVERY = 30.0  # seconds between two lines of progress if there is no terminal
 
 
 def say(console: Console, text: str) -> None:
-    """Print text as it is: what stands in brackets is no markup, and a path is not broken."""
+    """Print text verbatim: brackets are not markup, and paths are not broken."""
     console.print(text, markup=False, highlight=False, emoji=False, soft_wrap=True)
 
 
 class Bar(Progress):
-    """A bar on a terminal; elsewhere, such as in a log, a line now and then.
+    """A progress bar on a terminal; elsewhere, such as in a log, an occasional line.
 
     Args:
-        columns: of the bar.
-        console: where it is drawn.
+        columns: the columns of the bar.
+        console: the console to draw on.
         first: seconds before the first line.
     """
 
@@ -50,7 +50,7 @@ class Bar(Progress):
         self._next = time.monotonic() + first
 
     def update(self, task_id: TaskID, **what: Any) -> None:
-        """Show what is being done; the arguments are those of `Progress.update`."""
+        """Update the bar; the arguments are those of `Progress.update`."""
         super().update(task_id, **what)
         task = self.tasks[task_id]
         if not self.console.is_terminal and task.completed and time.monotonic() >= self._next:
@@ -59,7 +59,7 @@ class Bar(Progress):
 
 
 def progress_bar(console: Console, *columns: ProgressColumn, first: float = EVERY) -> Progress:
-    """Return a bar that shows what is being done, the time so far, and further columns."""
+    """Return a bar that shows the current work, the elapsed time, and further columns."""
     text, bar = TextColumn("{task.description}", markup=False), BarColumn(bar_width=12)
     return Bar(text, bar, TimeElapsedColumn(), *columns, console=console, first=first)
 
@@ -67,9 +67,9 @@ def progress_bar(console: Console, *columns: ProgressColumn, first: float = EVER
 def exit_code(command: Callable[[], object], stopped: str) -> int:
     """Run a command; return its exit code.
 
-    An error that a user can correct is printed as one line, and so is `stopped` after Ctrl-C: 2
-    where a command is refused, 1 where it fails. What the terminal's encoding lacks is shown as a
-    question mark.
+    An error that a user can correct is printed as one line, and so is `stopped` after Ctrl-C. The
+    code is 2 if a command is rejected, 1 if it fails. Characters that the terminal cannot encode
+    are shown as question marks.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -83,7 +83,7 @@ def exit_code(command: Callable[[], object], stopped: str) -> int:
     except (AllFailed, CheckpointError, ModuleNotFoundError, OSError) as error:
         named = error.errno if isinstance(error, OSError) else str(error)
         if not named or str(error).startswith("No module named"):
-            raise  # a bug: it names nothing that a user could correct
+            raise  # a bug: the user cannot correct it
         say(errors, str(error))
         return 1
     except KeyboardInterrupt:
@@ -93,7 +93,7 @@ def exit_code(command: Callable[[], object], stopped: str) -> int:
 
 
 def print_list(console: Console, texts: Mapping[str, str]) -> None:
-    """Print names with what they are, beside them."""
+    """Print names with their descriptions."""
     grid = RichTable.grid(padding=(0, 2))
     for name, text in texts.items():
         grid.add_row(Text(name), Text(text))
@@ -101,7 +101,7 @@ def print_list(console: Console, texts: Mapping[str, str]) -> None:
 
 
 def print_table(console: Console, table: Table) -> None:
-    """Print a table; where the console is too narrow, without its last columns."""
+    """Print a table; if the console is too narrow, without its last columns."""
     shown = len(table.head)
     while shown > 1 and _width(console, _cut(table, shown)) > console.width:
         shown -= 1

@@ -1,4 +1,4 @@
-"""The files of a run: each is whole or not there, in a folder that can be written to."""
+"""The files of a run, which are written atomically."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from experiments.lab.claims import Frame
 from experiments.lab.settings import BadInput
 from seqcells.sweep._store import write_whole as write_whole
 
-ABOUT = "run.json"  # beside the tables: what was run, with what, and what of it is finished
+ABOUT = "run.json"  # next to the tables: command, settings, provenance, and unfinished groups
 Json = dict[str, Any]  # the content of a JSON file, such as run.json
 
 
@@ -32,21 +32,21 @@ def writable(out: Path, remedy: str = "give another with --out") -> Path:
 
 
 def read_table(path: Path, columns: Sequence[str], hint: str) -> Frame:
-    """Read a CSV table; it has no rows where there is no file.
+    """Read a CSV table; it has no rows if there is no file.
 
     Args:
         path: the file.
-        columns: columns that the table has at least.
-        hint: what to do about a wrong file, for the error.
+        columns: columns that the table must have.
+        hint: what to do about a wrong file, for the error message.
 
     Raises:
-        BadInput: where the file is not a CSV table, or lacks one of the columns.
+        BadInput: the file is not a CSV table, or lacks one of the columns.
     """
     try:
         rows = pd.read_csv(path, encoding="utf-8", dtype={"commit": str})  # or 12e4567 is a number
     except FileNotFoundError:
         return pd.DataFrame(columns=[*columns])
-    except ValueError as error:  # pandas' own errors are of this class
+    except ValueError as error:  # pandas' own errors are subclasses
         raise BadInput(f"{path}: expected a CSV table ({error}); {hint}") from None
     missing = [column for column in columns if column not in rows]
     if missing:
@@ -58,7 +58,7 @@ def read_table(path: Path, columns: Sequence[str], hint: str) -> Frame:
 
 
 def read_about(out: Path) -> Json:
-    """Read `run.json`; return nothing where there is none, or none that can be read."""
+    """Read `run.json`; return {} if it is missing or cannot be read."""
     try:
         content = json.loads((out / ABOUT).read_text("utf-8"))
     except (OSError, ValueError):

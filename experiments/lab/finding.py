@@ -1,4 +1,4 @@
-"""Finding values by their files: a study or a benchmark is one file, and no list names it."""
+"""Discovery of studies and benchmarks: each is one file, which no list has to name."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 def discover(package: ModuleType) -> dict[str, str]:
     """Return the modules of a package by name, with the first line of their docstrings.
 
-    Nothing is imported, so that a list of studies is quick.
+    Nothing is imported, so listing studies is fast.
     """
     (folder,) = package.__path__
     return {
@@ -36,7 +36,7 @@ def _first_line(folder: Path, module: pkgutil.ModuleInfo) -> str:
 
 
 def is_path(name: str) -> bool:
-    """Whether a name is meant as the path of a Python file, not as the name of a module."""
+    """Whether a name is the path of a Python file, not the name of a module."""
     return name.endswith(".py")
 
 
@@ -44,12 +44,12 @@ def load(name: str, package: ModuleType, kind: type[T]) -> tuple[ModuleType, T]:
     """Import a module and return it with the one value of a kind that it defines.
 
     Args:
-        name: of a module in `package`, or the path of a Python file anywhere.
-        package: where modules are.
+        name: the name of a module in `package`, or the path of a Python file.
+        package: the package of the modules.
         kind: the type of the value.
 
     Raises:
-        BadInput: where there is no such file, or not exactly one such value in it.
+        BadInput: there is no such file, or not exactly one such value in it.
     """
     module = (
         _import_file(Path(name))
@@ -68,12 +68,12 @@ def load(name: str, package: ModuleType, kind: type[T]) -> tuple[ModuleType, T]:
 @functools.cache
 def _import_file(path: Path) -> ModuleType:
     if not path.is_file():
-        raise BadInput(f"study: expected a Python file, got {path}; there is no such file")
+        raise BadInput(f"study: expected a Python file, got {path}, which does not exist")
     name = f"study_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look their annotations up there
+    sys.modules[name] = module  # dataclasses look up annotations there
     spec.loader.exec_module(module)
     return module

@@ -1,4 +1,4 @@
-"""The folder of a run: it holds one thing, and one process at a time writes to it."""
+"""The folder of a run: it holds one kind of result, and only one process writes to it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _OF_SWEEPS, _OF_STUDIES = r"sweep\.json|process-\d+-of-\d+", "parts"
 
 
 def study(name: str) -> str:
-    """What the folder of a study holds."""
+    """Return the kind of a study's folder."""
     return f"study {name}"
 
 
 def content(out: Path) -> str:
-    """Say what a folder holds; nothing where it is empty or not there."""
+    """Return what a folder holds; "" if it is empty or does not exist."""
     names = [path.name for path in out.iterdir()] if out.is_dir() else []
     names = [name for name in names if name != LOCK and not name.startswith(".")]
     about = read_about(out)
@@ -41,14 +41,14 @@ def content(out: Path) -> str:
 
 
 def check(out: Path, kind: str, *, reads: bool = False) -> None:
-    """Raise `BadInput` unless a folder is empty, not there, or holds this.
+    """Raise `BadInput` unless a folder is empty, does not exist, or holds this.
 
     Args:
         out: the folder.
-        kind: what it is to hold, such as "study horizon" or "sweep of copy".
-        reads: whether it is only read, and may hold files of which nothing is known.
+        kind: its expected content, such as "study horizon" or "sweep of copy".
+        reads: whether it is only read, so that it may hold unknown files.
     """
-    known = ("", kind, kind.split(" ")[0], *[OTHER] * reads)  # older ones have no name
+    known = ("", kind, kind.split(" ")[0], *[OTHER] * reads)  # older runs have no name
     if (found := content(out)) not in known:
         raise BadInput(
             f"out: expected a new folder, or one that holds the {kind}, got {out}, which holds "
@@ -58,11 +58,11 @@ def check(out: Path, kind: str, *, reads: bool = False) -> None:
 
 @contextlib.contextmanager
 def hold(out: Path, kind: str) -> Iterator[None]:
-    """Make a folder and hold it, so that no other process writes to it.
+    """Make a folder and lock it, so that no other process writes to it.
 
     Raises:
-        BadInput: where it holds something else, or cannot be written to.
-        RunLocked: where another process holds it.
+        BadInput: it holds something else, or cannot be written to.
+        RunLocked: another process has locked it.
     """
     check(out, kind)
     with lock(writable(out)):

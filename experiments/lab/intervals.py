@@ -1,4 +1,4 @@
-"""95 % intervals: of a share, of the difference of two, and of a loss over seeds."""
+"""95 % intervals: of a share, of the difference of two shares, and of a loss over seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import special
 
-Z = NormalDist().inv_cdf(0.975)  # of a two-sided interval of 95 %
+Z = NormalDist().inv_cdf(0.975)  # normal quantile of a two-sided 95 % interval
 
 
 class Interval(NamedTuple):
@@ -47,8 +47,8 @@ def difference(one: tuple[int, int], other: tuple[int, int]) -> tuple[float, flo
 def of_losses(losses: Sequence[float]) -> Interval:
     """Return the geometric mean of positive numbers, with Student's interval of their logarithms.
 
-    A number that is not finite is a training that diverged: it counts as infinite, and the estimate
-    is then the median. Where there is one number, the interval is not known, and is everything.
+    A number that is not finite comes from a diverged run: it counts as infinite, and the estimate
+    is then the median. With a single number the interval is unknown, and covers everything.
     """
     values = np.asarray(losses, float)
     diverged = ~np.isfinite(values)

@@ -1,4 +1,4 @@
-"""Where something was measured, and of which code."""
+"""The machine and the commit of a measurement."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import platform
 import subprocess
 from pathlib import Path
 
-VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # by the names of Linux, the widest first
+VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # in Linux's names, the widest first
 
 
 def cores() -> int:
-    """How many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
+    """Return the number of cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)  # available on Linux
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def processor() -> str:
-    """Name the processor and its widest vectors, as "AMD EPYC, AVX-512"."""
+    """Return the processor and its widest vectors, such as "AMD EPYC, AVX-512"."""
     name = _cpuinfo("model name") or platform.processor() or platform.machine()
     flags = _cpuinfo("flags").split()
     widest = [vectors for flag, vectors in VECTORS.items() if flag in flags]
@@ -26,7 +26,7 @@ def processor() -> str:
 
 
 def _cpuinfo(field: str) -> str:
-    """Return what Linux says of the first core; nothing elsewhere."""
+    """Return a field of /proc/cpuinfo for the first core; "" on other systems."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
     except OSError:
@@ -36,12 +36,12 @@ def _cpuinfo(field: str) -> str:
 
 
 def today() -> str:
-    """The date, UTC."""
+    """Return the date, UTC."""
     return datetime.datetime.now(datetime.UTC).date().isoformat()
 
 
 def commit(*paths: str) -> str:
-    """Return the commit, with a + where these paths were changed since."""
+    """Return the commit, with a + if these paths have changed since."""
     root = Path(__file__).parents[2]
 
     def git(*arguments: str) -> str:
@@ -54,4 +54,4 @@ def commit(*paths: str) -> str:
         changed = git("status", "--porcelain", "--", *paths)
         return git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
     except (OSError, subprocess.CalledProcessError):
-        return "unknown"  # no clone
+        return "unknown"  # not a git clone

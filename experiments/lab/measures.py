@@ -1,4 +1,4 @@
-"""What a study measures of its nets besides their scores."""
+"""Measurements of a study's nets besides their scores."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ AT_START, AT_END = "initialisation", "after training"
 
 @dataclasses.dataclass(frozen=True)
 class GradientByLag:
-    """How much gradient reaches how far back: the table "gradients".
+    """The gradient by lag: the table "gradients".
 
     A row has the norm of the derivative of a sample's loss by the memory `lag` steps before the
     last, mean over the samples and median over the runs, at initialisation and after training.
 
     Attributes:
-        where: the labels of the runs that are measured, such as {"arm": "GRU default"}; runs that
-            share an arm are a curve.
-        samples: fresh sequences a run.
+        where: the labels of the runs to measure, such as {"arm": "GRU default"}; runs of the same
+            arm form a curve.
+        samples: fresh sequences per run.
     """
 
     where: Mapping[str, object]
@@ -37,7 +37,7 @@ class GradientByLag:
     columns: ClassVar[Sequence[str]] = ("arm", "when", "lag", "norm")
 
     def rows(self, trained: Trained) -> list[Row]:
-        """Measure the rows; none where the group has none of the runs."""
+        """Measure the rows; none if the group has none of the runs."""
         arms: dict[str, list[int]] = {}
         for i, run in enumerate(trained.runs):
             if self.where.items() <= run.labels.items():

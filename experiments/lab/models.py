@@ -28,7 +28,7 @@ class ReaderParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Reader:
-    """A cell or a layer, and a linear readout of its output wherever an answer is due."""
+    """A cell or a layer, and a linear readout of its output at the steps of the answers."""
 
     cell: Net
     output_size: int
@@ -56,7 +56,7 @@ class Reader:
 
 
 class Member(NamedTuple):
-    """What differs between the members of a group that one program trains."""
+    """The data that differ between the members of a group, which one program trains."""
 
     hparams: train.HParams
     knobs: dict[str, jax.Array]  # arguments of the probe's `sample`, such as {"lag": int[]}
@@ -66,7 +66,7 @@ LossOfOutputs = Callable[[jax.Array], jax.Array]  # ys [T, N, H] -> float[]
 
 
 class Penalty(Protocol):
-    """What is added to the loss of a cell: (cell, parameters, xs, loss of ys) -> float[]."""
+    """A term added to the loss of a cell: (cell, parameters, xs, loss of ys) -> float[]."""
 
     def __call__(
         self, cell: sc.Cell, params: Params, xs: jax.Array, loss: LossOfOutputs
@@ -77,7 +77,7 @@ class Penalty(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Omega:
-    """The regulariser of Pascanu et al. (2013): gradients keep their norm on the way back."""
+    """The regulariser of Pascanu et al. (2013): gradients keep their norm back in time."""
 
     weight: float  # alpha
     form: str = "paper"
@@ -91,10 +91,10 @@ class Omega:
 
 @dataclasses.dataclass(frozen=True)
 class Flossing:
-    """Gradient flossing (Engelken 2023): the leading Lyapunov exponents are pulled to 0."""
+    """Gradient flossing (Engelken 2023): pulls the leading Lyapunov exponents to 0."""
 
     weight: float
-    k: int  # how many exponents
+    k: int  # the number of exponents
 
     def __call__(
         self, cell: sc.Cell, params: Params, xs: jax.Array, loss: LossOfOutputs
@@ -105,9 +105,9 @@ class Flossing:
 
 @dataclasses.dataclass(frozen=True)
 class Task:
-    """A model and a probe; a loss for `seqcells.train`, of which equal ones compile once.
+    """A model and a probe, as a loss for `seqcells.train`; equal tasks compile once.
 
-    The penalty is a part of the loss, never of a score.
+    The penalty is part of the loss, never of a score.
     """
 
     net: Net
@@ -134,7 +134,7 @@ class Task:
 
     @property
     def cell(self) -> sc.Cell:
-        """The cell, where it is one and not a layer."""
+        """The cell; raises if the net is a layer."""
         if isinstance(self.net, sc.Layer):
             raise TypeError(f"cell: expected a Cell, got the layer {self.net!r}")
         return self.net

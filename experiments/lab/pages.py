@@ -1,4 +1,4 @@
-"""Reports: tables, and a page of them that opens offline and reads as Markdown, too."""
+"""Reports: tables, and a page of them as offline HTML and as Markdown."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from experiments.lab.files import Json, write_whole
 from experiments.lab.text import decimal
 
 HOLDS, REFUTED, NOT_SHOWN, NOT_MEASURED = "holds", "refuted", "not shown", "not measured"
-MARKS = {HOLDS: "✓", REFUTED: "✗", NOT_SHOWN: "~", NOT_MEASURED: "?"}  # of verdicts
+MARKS = {HOLDS: "✓", REFUTED: "✗", NOT_SHOWN: "~", NOT_MEASURED: "?"}  # words for verdicts
 REPORT = "report.html"  # the page's file in the folder of a run
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> str:
-    """Lay out a Markdown table that also reads well as plain text.
+    """Format a Markdown table that also reads well as plain text.
 
     Args:
         head: the names of the columns.
-        rows: their entries.
-        texts: how many columns hold text, from the left; the others hold numbers.
+        rows: the entries.
+        texts: the number of text columns, from the left; the others hold numbers.
     """
     lines = [list(head), *(list(row) for row in rows)]
     widths = [max(3, *(len(line[i]) for line in lines)) for i in range(len(head))]
@@ -47,13 +47,13 @@ def markdown(head: Sequence[str], rows: Iterable[Sequence[str]], texts: int) -> 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """A table with what its columns mean."""
+    """A table with a caption that explains its columns."""
 
     title: str
     caption: str
     head: list[str]
     rows: list[list[str]]
-    texts: int = 1  # columns that hold text, from the left; the others hold numbers
+    texts: int = 1  # number of text columns, from the left; the others hold numbers
 
     @property
     def markdown(self) -> str:
@@ -67,16 +67,16 @@ class Page:
     """The report of a run.
 
     Attributes:
-        title: of the page.
-        lead: what was asked, and how it was measured.
+        title: the title.
+        lead: the question, and how it was measured.
         picture: a PNG file.
-        headlines: the answer, a sentence each.
-        tables: those without rows are left out.
+        headlines: the answers, one sentence each.
+        tables: the tables; those without rows are left out.
         provenance: how the run was made, by name.
-        footer: where the numbers are kept.
-        terms: what words of the picture and the tables mean.
-        findings: further sentences, behind the tables.
-        alarm: what is missing, above all else.
+        footer: where the numbers are stored.
+        terms: the meaning of words in the picture and the tables.
+        findings: further sentences, after the tables.
+        alarm: a warning about missing results, at the top.
         alt: the picture in words; the title if not given.
         caption: what to see first in the picture, which it stands below.
     """
@@ -95,13 +95,13 @@ class Page:
     caption: str = ""
 
     def write(self, out: Path) -> None:
-        """Write `report.html`, which holds everything it shows, and `results.md`."""
+        """Write `report.html`, which is self-contained, and `results.md`."""
         write_whole(out / REPORT, self.html)
         write_whole(out / "results.md", self.markdown)
 
     @property
     def html(self) -> str:
-        """The page for a browser, with the picture in it."""
+        """The page as HTML, with the picture embedded."""
         environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
         template = environment.from_string(Path(__file__).with_name("page.html").read_text("utf-8"))
         with Image.open(self.picture) as image:
@@ -116,7 +116,7 @@ class Page:
 
     @property
     def markdown(self) -> str:
-        """The page as Markdown, beside the picture."""
+        """The page as Markdown, which refers to the picture."""
         parts = [
             f"# {self.title}",
             f"**{self.alarm}**" if self.alarm else "",
@@ -141,13 +141,13 @@ def _named(terms: Mapping[str, str]) -> list[str]:
 
 
 def provenance(about: Json) -> dict[str, str]:
-    """Say how a run was made, by name.
+    """Return how a run was made, by name.
 
     Args:
-        about: the content of `run.json`, or nothing where there is none.
+        about: the content of `run.json`, or {} if there is none.
     """
     if not about:
-        return {"run.json": "not there, so nothing is known of how this was made"}
+        return {"run.json": "missing, so it is not known how this was made"}
     settings, machines = about.get("settings", {}), about.get("made_with", [])
     texts = {
         **{name: str(about.get(name, "")) for name in ("command", "optimiser")},
@@ -164,7 +164,7 @@ def provenance(about: Json) -> dict[str, str]:
 
 
 def as_setting(value: object) -> str:
-    """Write a setting as people type it."""
+    """Format a setting as it is typed."""
     if isinstance(value, list | tuple):
         return ", ".join(map(as_setting, value))
     return decimal(value) if isinstance(value, float) else str(value)

@@ -33,13 +33,11 @@ ABOVE = 0.9  # inches that a figure of panels leaves for its legend
 QUIET = {"fontsize": 10.5, "color": "#555555"}  # of notes
 COLOURS = OKABE_ITO[:7]
 MARKERS = ("o", "s", "v", "^", "D", "P", "X")
-OVERLAP = "Where two bars overlap, these seeds may not tell the two apart."
-BY_LENGTH = (
-    f"See first which lines stay near 1 to the right end: these solve the longest task. {OVERLAP}"
-)
+OVERLAP = "Where two interval bars overlap, these seeds may be too few to tell the two apart."
+BY_LENGTH = f"A line that stays near 1 to the right end solves the longest task. {OVERLAP}"
 BY_TASK = (
-    "See first the rows that count all seeds from end to end: these solve every task; then the "
-    "columns of small counts: few solve that task. Each field counts the seeds that solve it."
+    "A row of full counts is a net that solves every task; a column of small counts is a task that "
+    "few nets solve. Each field counts the seeds that solve it."
 )
 DASHES = ("-", "--", ":", "-.")
 STYLE: dict[str, float | str | bool] = {

@@ -1,4 +1,4 @@
-"""Runs: what a study lists, and the groups of runs that one compiled program trains."""
+"""Runs, which a study lists, and groups of runs, which one compiled program trains."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from seqcells import probes, train
 from seqcells._types import PyTree
 from seqcells.sweep._identity import UnknownContentError, canonical
 
-FAST_COMPILE = {"xla_backend_optimization_level": 0}  # a third of the time; for what runs once
-CODE = (  # what measures rows; code that only reads them is not here, so that it may change
+FAST_COMPILE = {"xla_backend_optimization_level": 0}  # a third of the time; for single runs
+CODE = (  # code that measures rows; code that only reads them may change
     Path(sc.__file__).parent,
     *(Path(str(module.__file__)) for module in (training, models)),
     Path(__file__),
 )
-BY_CONTENT = ("task", "runs", "measures", "optimizer")  # of a group, besides plain numbers
+BY_CONTENT = ("task", "runs", "measures", "optimizer")  # identified by content, not by number
 COLUMNS = [
     *("learning_rate", "seed", "steps", "solved_at", "solved"),
     *("loss", "accuracy", "exact", "seconds_per_step"),
@@ -42,10 +42,10 @@ class Run:
     """One training.
 
     Attributes:
-        labels: columns that tell it from others, such as {"arm": "GRU chrono", "length": 100}.
-        start: the cell or layer with the initialisers that it starts from.
-        seed: of its parameters and its data.
-        hparams: fields of `train.HParams` that are not the default.
+        labels: columns that identify it, such as {"arm": "GRU chrono", "length": 100}.
+        start: the cell or layer with its initialisers.
+        seed: the seed of its parameters and its data.
+        hparams: fields of `train.HParams` that differ from the default.
         knobs: arguments of the probe's `sample`.
     """
 
@@ -73,23 +73,23 @@ def list_runs(
 
 
 class Trained(NamedTuple):
-    """A group after training. Arrays have an axis [R, ...] of runs first, the last one repeated."""
+    """A group after training. The first axis of arrays is runs [R, ...], padded by the last run."""
 
     task: Task
     runs: Sequence[Run]
     members: Member
-    keys: jax.Array  # of fresh samples, a typed key a run
+    keys: jax.Array  # keys of fresh samples, a typed key per run
     before: ReaderParams  # at initialisation
     after: ReaderParams
 
 
 class Measure(Protocol):
-    """What is measured of a group besides its scores: a further table.
+    """A measurement of a group besides its scores, for a further table.
 
-    A frozen dataclass: the file that keeps the rows is named by the `repr`, among other things.
+    A frozen dataclass, because its `repr` is part of the name of the file with the rows.
     """
 
-    table: ClassVar[str]  # its name
+    table: ClassVar[str]  # name of the table
     columns: ClassVar[Sequence[str]]
 
     def rows(self, trained: Trained) -> list[cache.Row]:
@@ -102,14 +102,14 @@ class RunGroup:
     """Runs that one program trains: a group of a study.
 
     Attributes:
-        name: for people.
-        task: what is trained; its cell is one for all runs, whatever they start from.
+        name: the name shown to users.
+        task: the task; all runs share its cell, whatever their initialisation.
         runs: the runs.
-        steps: of training, at most; where all have learned, it stops before.
+        steps: maximal training steps; training stops early once all runs have learned.
         optimizer: `Member` -> an Optax transformation.
-        segment: steps between two looks at the loss.
-        eval_size: fresh sequences behind every score.
-        measures: further tables; the groups of a study have the same ones.
+        segment: steps between two checks of the loss.
+        eval_size: fresh sequences per score.
+        measures: further tables, the same for all groups of a study.
     """
 
     name: str
@@ -122,7 +122,7 @@ class RunGroup:
     measures: tuple[Measure, ...] = ()
 
     def part(self, out: Path) -> cache.Part:
-        """Return the file that keeps the rows."""
+        """Return the file with the rows."""
         settings = {
             **{name: getattr(self, name) for name in ("name", "steps", "segment", "eval_size")},
             **{name: _content(name, getattr(self, name)) for name in BY_CONTENT},
@@ -134,7 +134,7 @@ class RunGroup:
         return cache.Part(out / "parts", name, settings, columns, code)
 
     def check(self) -> None:
-        """Raise where a cell or the probe cannot be made."""
+        """Raise if a cell or the probe cannot be made."""
         probe = self.task.probe
         for start in dict.fromkeys(run.start for run in self.runs):
             init = dataclasses.replace(self.task.reader, cell=start).init
@@ -162,7 +162,7 @@ class RunGroup:
         return rows | {measure.table: measure.rows(trained) for measure in self.measures}
 
     def _params(self, runs: Sequence[Run]) -> ReaderParams:
-        """Initialise every run from its own cell, on the host; runs of one cell are neighbours."""
+        """Initialise every run from its own cell, on the host; equal cells are adjacent."""
         params = []
         for start, some in itertools.groupby(runs, key=lambda run: run.start):
             reader = dataclasses.replace(self.task.reader, cell=start)
@@ -199,18 +199,18 @@ class RunGroup:
 
 
 def _content(name: str, value: object) -> object:
-    """Return what identifies a value in every process."""
+    """Return the identity of a value, equal in every process."""
     try:
         return canonical(value)
     except UnknownContentError as error:
         raise TypeError(
-            f"{name}: expected values that have a name or a content, got {error}, which another "
-            "process cannot recognise; define it in a module, under its own name"
+            f"{name}: expected values with a name or a readable content, got {error}, which "
+            "another process cannot recognise; define it in a module, under its own name"
         ) from None
 
 
 def _own_files(values: Iterable[object]) -> list[Path]:
-    """Return the source of classes and functions in `values`, but for `CODE` and packages."""
+    """Return the source files of classes and functions in `values`, except `CODE` and packages."""
     kinds = {kind for value in values for kind in _kinds(value)}
     files = {Path(inspect.getfile(kind)) for kind in kinds}
     known = (*CODE, *(Path(sysconfig.get_path(name)) for name in ("stdlib", "purelib", "platlib")))

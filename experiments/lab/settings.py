@@ -1,4 +1,4 @@
-"""Settings: they are checked where they enter, and restored from the file of a run."""
+"""Settings: checked when they are made, and restored from the file of a run."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ S = TypeVar("S", bound="DataclassInstance")
 class BadInput(Exception):
     """A setting or a file that the user can correct; the command line prints it in one line.
 
-    It is no ValueError, which tyro would print in a box of its own.
+    It is not a ValueError, because tyro would print that in a box.
     """
 
 
@@ -47,7 +47,7 @@ def positive(name: str, value: object, example: float) -> None:
 
 
 def several(name: str, values: object, example: str) -> None:
-    """Raise unless `values` is a list or tuple with something in it, and nothing twice."""
+    """Raise unless `values` is a nonempty list or tuple without duplicates."""
     if not isinstance(values, list | tuple) or not values:
         raise BadInput(
             f"{name}: expected one or more, got {values!r}; give {option(name)} {example}"
@@ -61,9 +61,9 @@ def several(name: str, values: object, example: str) -> None:
 class CheckedSettings:
     """Settings that are checked by their defaults.
 
-    A number has to be a count or a positive number, as its default is; a tuple has to hold one or
-    more values, unless its default is empty; a dataclass holds further settings. Counts are at
-    least 1, or `metadata["least"]` of their field.
+    A number must be a count or a positive number, like its default; a tuple must not be empty,
+    unless its default is; a dataclass holds further settings. Counts are at least 1, or
+    `metadata["least"]` of their field.
     """
 
     def __post_init__(self) -> None:
@@ -93,10 +93,10 @@ def _check(name: str, value: Any, default: Any, least: int = 1) -> None:
 
 @contextlib.contextmanager
 def refusals(settings: DataclassInstance) -> Iterator[None]:
-    """Raise errors of the library's arguments as `BadInput`, with the options that were given.
+    """Turn argument errors of the library into `BadInput`, with the options that were given.
 
-    Such an error begins `name: expected`. The options are those of the value that it got, those
-    with several values before others, or none.
+    Such an error begins with `name: expected`. The options are those that have the value which the
+    error got, those with several values first; there may be none.
     """
     try:
         yield
@@ -107,7 +107,7 @@ def refusals(settings: DataclassInstance) -> Iterator[None]:
 
 
 def _options_of(error: str, settings: DataclassInstance) -> str:
-    """Return the options with the value that an error got, and a colon."""
+    """Return the options that have the value which an error got, and a colon."""
     got = re.findall(r"got ([^\s;,]+)", error)[:1]
     names: dict[bool, list[str]] = {True: [], False: []}
     for field in dataclasses.fields(settings):
@@ -120,14 +120,14 @@ def _options_of(error: str, settings: DataclassInstance) -> str:
 
 
 def restore(default: S, kept: Mapping[str, object]) -> S:
-    """Return the settings that were kept as JSON.
+    """Return the settings that were stored as JSON.
 
     Args:
-        default: gives the types, and the value of every field that was not kept.
-        kept: the fields by name; those that `default` does not have are ignored.
+        default: determines types, and the values of fields that were not stored.
+        kept: the fields by name; fields that `default` does not have are ignored.
 
     Raises:
-        BadInput: where the settings check their fields and one is out of range.
+        BadInput: the settings check their fields and one is out of range.
     """
     names = {field.name for field in dataclasses.fields(default)} & set(kept)
     values = {name: _restore_field(getattr(default, name), kept[name]) for name in names}
@@ -136,10 +136,10 @@ def restore(default: S, kept: Mapping[str, object]) -> S:
 
 def _restore_field(default: object, value: object) -> object:
     if dataclasses.is_dataclass(default) and isinstance(value, Mapping):
-        return restore(default, value)  # pyright: ignore[reportArgumentType] - an instance, no type
+        return restore(default, value)  # pyright: ignore[reportArgumentType] - an instance, not a type
     return tuple(value) if isinstance(value, list) else value
 
 
 def option(name: str) -> str:
-    """How the argument is typed on the command line."""
+    """Return the option's name on the command line."""
     return f"--{name.replace('_', '-')}"

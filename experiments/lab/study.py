@@ -1,4 +1,4 @@
-"""A study: what it trains, what was claimed, and how both are reported."""
+"""A study: its training runs, its claims, and their report."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from experiments.lab.text import decimal, interval, short, words
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
-S = TypeVar("S", bound="DataclassInstance")  # of settings
-R = TypeVar("R")  # of what is read from the tables of a run
+S = TypeVar("S", bound="DataclassInstance")  # the type of settings
+R = TypeVar("R")  # the type that is read from the tables of a run
 QUICK = (
     "The quick form: few seeds, short tasks and little training. Its verdicts are not those of the "
     "full study."
@@ -48,7 +48,7 @@ def read_results(out: Path, name: str, columns: Sequence[str] = ()) -> Frame:
     """Read the rows of a run.
 
     Raises:
-        BadInput: where there are none, or the table cannot be read; it says which command makes it.
+        BadInput: there are none, or the table cannot be read; the error names the command.
     """
     command = f"python -m experiments run {name}"
     rows = read_table(out / "results.csv", columns, f"make it again with {command}")
@@ -61,7 +61,7 @@ def read_results(out: Path, name: str, columns: Sequence[str] = ()) -> Frame:
 
 @contextlib.contextmanager
 def _all_columns(rows: object, out: Path, name: str) -> Iterator[None]:
-    """Name a column that a table lacks."""
+    """Turn a KeyError into an error that names the missing column."""
     try:
         yield
     except KeyError as error:
@@ -75,13 +75,13 @@ def _all_columns(rows: object, out: Path, name: str) -> Iterator[None]:
 
 
 def word(verdict: Verdict) -> str:
-    """Whether a claim holds, in words."""
+    """Return a verdict in words."""
     words = {True: HOLDS, False: REFUTED, None: NOT_SHOWN}
     return words[verdict.holds] if verdict.measured else NOT_MEASURED
 
 
 def summary(verdicts: Sequence[Verdict]) -> str:
-    """Say of how many claims each verdict is."""
+    """Return how many claims have each verdict."""
     found = Counter(map(word, verdicts))
     total = found.total() - found[NOT_MEASURED]
     if not total:
@@ -93,14 +93,14 @@ def summary(verdicts: Sequence[Verdict]) -> str:
 
 
 def verdict_table(judged: Judged) -> Table:
-    """Each claim with its verdict and its numbers; a source that all share is named once."""
+    """Return each claim with its verdict and its numbers; a common source is named once."""
     sources = sorted({claim.source for claim, _ in judged})
     many = len(sources) > 1
     common = "" if many else "".join(f"Source: {source}. " for source in sources)
     return Table(
         title="Claims and verdicts",
-        caption=f"{common}Verdicts are computed from the rows. {RULE} A seed is one training, from "
-        "its own random start.",
+        caption=f"{common}Verdicts are computed from the rows. {RULE} A seed is one run, with "
+        "its own random numbers.",
         head=["claim", *["source"] * many, "verdict", "result"],
         rows=[[c.text, *[c.source] * many, word(v), v.result] for c, v in judged],
         texts=3 + many,
@@ -108,7 +108,7 @@ def verdict_table(judged: Judged) -> Table:
 
 
 def settings_table(rows: Frame) -> Table:
-    """A line for all runs that differ in their seeds alone."""
+    """Return a table with a row for all runs that differ only in their seeds."""
     names = label_columns(rows)
     lines = []
     for labels, group in rows.groupby(names, sort=False):
@@ -122,9 +122,9 @@ def settings_table(rows: Frame) -> Table:
     return Table(
         title="All settings",
         caption="Solved: k of n seeds, with the 95 % Wilson interval of the share. Median steps: "
-        "those by which half of the seeds had solved it; a seed that never did counts as later. "
-        "Loss: the geometric mean over seeds, on fresh samples, or how many diverged. Time: ms "
-        "of a step of one run, among the others of its group.",
+        "by which half of the seeds had solved it; seeds that never did count as later. Loss: "
+        "the geometric mean over seeds, on fresh samples, or how many diverged. Time: ms per "
+        "step of one run, trained together with its group.",
         head=[
             *("cell" if name == "arm" else name for name in names[:-1]),
             *("rate", "solved", "interval", "median steps", "steps allowed", "loss", "ms per step"),
@@ -135,37 +135,37 @@ def settings_table(rows: Frame) -> Table:
 
 
 def _loss(losses: Frame) -> str:
-    """Write the mean loss over seeds; where some diverged, how many did."""
+    """Format the mean loss over seeds, or how many diverged."""
     diverged = int((~shown(losses)).sum())
     return f"{diverged} diverged" if diverged else short(of_losses(losses).mid)
 
 
 def training_cost(groups: Sequence[RunGroup]) -> str:
-    """Say how much is trained."""
+    """Return how much is trained, in words."""
     runs, steps = sum(len(g.runs) for g in groups), sum(len(g.runs) * g.steps for g in groups)
     return f"{runs} runs, at most {steps:,} steps of training in all"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Study(Generic[S, R]):
-    """A study: one file of `experiments/studies`, or of your own, exports one of these.
+    """A study. Each file of `experiments/studies`, or your own file, exports one of these.
 
     Attributes:
-        name: as it is typed, and as its file is called.
-        title: of the page.
-        lead: what is asked, and how it was measured.
+        name: the name that users type; also that of its file.
+        title: the title of the page.
+        lead: the question, and how it was measured.
         settings: the full form; `run` has an option for every field.
         quick: a form of a few minutes, for `run --quick`.
-        groups: settings -> what is measured, group by group.
+        groups: settings -> the groups to measure.
         draw: (rows, path) -> draws the picture.
-        claims: settings of the run -> what is judged.
-        answers: rows -> the sentences that the page begins with.
-        tables: rows -> further tables; the first is printed, too.
-        findings: rows -> the sentences that the page ends with.
-        read: (folder, name) -> rows, which the functions above get; `BadInput` if there are none.
-        cost: groups -> what they cost, printed before they run.
-        terms: what words of the picture and the tables mean.
-        about: what the page says of how the run was made, such as {"optimiser": "AdamW"}.
+        claims: settings of the run -> the claims to judge.
+        answers: rows -> the first sentences of the page.
+        tables: rows -> further tables; the first is also printed.
+        findings: rows -> the last sentences of the page.
+        read: (folder, name) -> rows, for the functions above; `BadInput` if there are none.
+        cost: groups -> their cost in words, printed before they run.
+        terms: the meaning of words in the picture and the tables.
+        about: further provenance for the page, such as {"optimiser": "AdamW"}.
         alt: the picture in words; the title if not given.
         caption: what to see first in the picture.
         files: the tables that `groups` measure.
@@ -193,18 +193,18 @@ class Study(Generic[S, R]):
     def run(
         self, settings: S, out: Path, console: Console, command: str = "", quick: bool = False
     ) -> None:
-        """Measure what is not finished yet, then report.
+        """Run the unfinished groups, then write the report.
 
         Args:
-            settings: what to measure.
+            settings: the settings.
             out: the folder of the results.
-            console: where progress and the answer are shown.
-            command: the line that a user types for this; the page shows it.
-            quick: whether this is the quick form, which the page says above all else.
+            console: the console for progress and the answer.
+            command: the command that a user types for this; the page shows it.
+            quick: whether this is the quick form, which the page says at the top.
 
         Raises:
-            BadInput: where a setting is out of range, or `out` holds something else.
-            RunLocked: where another run uses `out`.
+            BadInput: a setting is out of range, or `out` holds something else.
+            RunLocked: another run uses `out`.
         """
         with refusals(settings):
             groups = self.groups(settings)
@@ -218,7 +218,7 @@ class Study(Generic[S, R]):
             self.report(out, console)
 
     def report(self, out: Path, console: Console) -> None:
-        """Draw the picture, write the page, print the answer; from the files in `out` alone."""
+        """Draw the picture, write the page and print the answer, using only the files in `out`."""
         folders.check(out, folders.study(self.name), reads=True)
         rows, about = self.read(out, self.name), read_about(out)
         settings = restore(self.settings, about.get("settings", {}))
@@ -237,7 +237,7 @@ class Study(Generic[S, R]):
     def _page(self, rows: R, judged: Judged, out: Path, about: Json) -> Page:
         verdicts = [verdict for _, verdict in judged]
         unfinished = about.get("unfinished", [])
-        left = f"Not finished: {', '.join(unfinished)}. The same command goes on." * bool(
+        left = f"Not finished: {', '.join(unfinished)}. The same command continues." * bool(
             unfinished
         )
         files = words([f"{name}.csv" for name in self.files])
@@ -248,7 +248,7 @@ class Study(Generic[S, R]):
             headlines=[*self.answers(rows), *([summary(verdicts)] if judged else [])],
             tables=[verdict_table(judged), *self.tables(rows)],
             provenance=provenance(about),
-            footer=f"Every number is computed from {files}, beside this page; run.json has the "
+            footer=f"Every number is computed from {files}, next to this page; run.json has the "
             "settings of the run.",
             terms=self.terms,
             findings=self.findings(rows),

@@ -9,18 +9,18 @@ from experiments.lab.intervals import wilson
 
 
 def interval(k: int, n: int) -> str:
-    """Write the 95 % Wilson interval of a share."""
+    """Format the 95 % Wilson interval of a share."""
     low, high = wilson(k, n)
     return f"{low:.2f} to {high:.2f}"
 
 
 def words(items: Sequence[str]) -> str:
-    """Join items as a sentence does: a, b and c."""
+    """Join items as in a sentence: a, b and c."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
 def short(value: float) -> str:
-    """Write a number with two significant digits: 0.012, 390, 1.7e-4."""
+    """Format a number with two significant digits: 0.012, 390, 1.7e-4."""
     if not math.isfinite(value):
         return "not a number" if math.isnan(value) else "infinite"
     mantissa, exponent = f"{value:.1e}".split("e")
@@ -30,7 +30,7 @@ def short(value: float) -> str:
 
 
 def decimal(value: float) -> str:
-    """Write a setting with three significant digits and no exponent: 0.0005, 0.000167."""
+    """Format a setting with three significant digits and no exponent: 0.0005, 0.000167."""
     return f"{float(f'{value:.3g}'):.12f}".rstrip("0").rstrip(".")
 
 

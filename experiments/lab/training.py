@@ -1,4 +1,4 @@
-"""Training many members as one program: vmapped, spread over the devices, stopped when solved."""
+"""Training many members as one program: vmapped, sharded over devices, stopped when solved."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from experiments.lab.models import Member, Task, optimizer
 from seqcells import probes, train
 from seqcells._types import PyTree
 
-Program = Callable[..., PyTree]  # of arrays that have an axis of members first
+Program = Callable[..., PyTree]  # of arrays whose first axis is the members
 
 
 def over_members(f: Program) -> Program:
-    """Map `f` over the first axis of all its arguments, a share of it on each device.
+    """Map `f` over the first axis of all its arguments, sharded over the devices.
 
-    The devices do not communicate. Keep it so on the host: copy a result with `np.asarray` before
-    you select some of its rows. Slicing it where it is makes the devices wait for one another, and
-    two CPU devices on two threads may do that for ever.
+    The devices do not communicate. Keep it so: copy a result to the host with `np.asarray` before
+    you select some of its rows. Slicing it on the devices makes them wait for each other, and two
+    CPU devices on two threads may then deadlock.
     """
     mesh = jax.make_mesh((jax.device_count(),), ("members",), axis_types=(AxisType.Auto,))
     rows = PartitionSpec("members")
@@ -44,7 +44,7 @@ def pad(tree: PyTree) -> PyTree:
 
 
 def by_segment(values: ArrayLike, segment: int) -> np.ndarray:
-    """Average [M, steps] over segments, the last of which may be shorter: [M, segments]."""
+    """Average [M, steps] over segments: [M, segments]. The last segment may be shorter."""
     values = np.asarray(values, float)
     starts = np.arange(0, values.shape[-1], segment)
     sizes = np.diff([*starts, values.shape[-1]])
@@ -52,7 +52,7 @@ def by_segment(values: ArrayLike, segment: int) -> np.ndarray:
 
 
 def passed(values: np.ndarray, success: probes.Success, strictness: float = 1.0) -> np.ndarray:
-    """Whether averages count as solved; a strictness of 2 halves the error allowed."""
+    """Whether averages count as solved; a strictness of 2 halves the allowed error."""
     if success.measure == "loss":
         return values < success.bound / strictness
     return 1 - values < (1 - success.bound) / strictness
@@ -61,9 +61,9 @@ def passed(values: np.ndarray, success: probes.Success, strictness: float = 1.0)
 def solved_at(
     values: np.ndarray, success: probes.Success, segment: int, steps: int, in_the_end: bool = False
 ) -> float:
-    """Return the step by which the average of a segment first passes.
+    """Return the step at which the average of a segment first passes.
 
-    Where none does: the last step for a run that is scored as solved in the end, NaN for others.
+    If none does, it is the last step for a run that counts as solved in the end, NaN for others.
     """
     good = np.flatnonzero(passed(values, success))
     if len(good):
@@ -80,10 +80,10 @@ def fit(
     progress: Callable[[int], None],
     optimizer: train.Optimizer = optimizer,
 ) -> tuple[train.TrainState, train.Metrics, float]:
-    """Train all members until each has half the error that counts as solved, or to the end.
+    """Train all members until each has half the error that counts as solved, or all steps are done.
 
     Returns:
-        The state, the metrics [M, steps], and the seconds that a step of the whole group takes.
+        The state, the metrics [M, steps], and the seconds per step of the whole group.
     """
     marks, success = [(0, time.perf_counter())], task.probe.success
 
@@ -113,9 +113,9 @@ def evaluate(task: Task, size: int) -> Program:
 
 
 def pace(marks: Sequence[tuple[int, float]], segment: int) -> float:
-    """Return the seconds of a step, from (step, time) after each segment; NaN without a whole one.
+    """Return the seconds per step, from (step, time) after each segment; NaN if there are too few.
 
-    The first segment compiles, and so does a last one that is shorter: neither counts.
+    The first segment compiles, and so does a shorter last one: neither counts.
     """
     spans = [(s1 - s0, t1 - t0) for (s0, t0), (s1, t1) in itertools.pairwise(marks[1:])]
     whole = [seconds for steps, seconds in spans if steps == segment]

@@ -1,1 +1,1 @@
-"""The studies: one file each, which exports one `Study`."""
+"""The studies: one per file, which exports one `Study`."""

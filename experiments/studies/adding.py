@@ -17,17 +17,17 @@ from seqcells import probes
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 20  # trainings of every setting, each from its own random start
-    lengths: tuple[int, ...] = (100, 200)  # lengths of adding, steps; tanh has the first alone
+    seeds: int = 20  # runs per setting, each with its own random seed
+    lengths: tuple[int, ...] = (100, 200)  # lengths of adding, steps; tanh has only the first
     gru_rate: float = 1e-2  # learning rate of the GRU
     gru_steps: int = 1000
-    """steps of training of GRU and IRNN at most; fewer where all runs of a group have learned"""
+    """maximal training steps of GRU and IRNN; a group stops early once all its runs have learned"""
     irnn_rate: float = 1e-3  # learning rate of the IRNN
     tanh_rates: tuple[float, ...] = (3e-4, 1e-3, 3e-3, 1e-2)  # learning rates of tanh
     tanh_steps: int = 6000
-    """steps of training of tanh at most; fewer where all runs of a group have learned"""
+    """maximal training steps of tanh; a group stops early once all its runs have learned"""
     hidden_size: int = 64  # units of every net
-    batch_size: int = 32  # fresh sequences in a step of training
+    batch_size: int = 32  # sequences per training step
 
 
 def _group(
@@ -84,7 +84,7 @@ def claims(s: Settings) -> list[lab.Claim]:
 STUDY = lab.Study(
     name="adding",
     title="Adding: GRU, IRNN and tanh",
-    lead="Two numbers of a sequence are marked, and their sum is asked for at its end; solved "
+    lead="Two numbers of a sequence are marked, and the answer at its end is their sum; solved "
     "below a squared error of 0.01, where always answering 1 costs 1/6. Adam, gradients clipped to "
     "a global norm of 1.",
     settings=Settings(),

@@ -1,8 +1,8 @@
-"""Chrono initialisation: a GRU whose update gate starts slow, and one whose gate does not.
+"""Chrono initialisation: a GRU with a slow initial update gate, against the default.
 
 Tallec & Ollivier (2018) initialise the update gate so that memories last up to the length of the
 task. On delayed recall and on temporal order, where an answer must be carried over a long lag, such
-a GRU learns in a few hundred steps what the default one does not learn in a thousand.
+a GRU learns in a few hundred steps what the default GRU does not learn in a thousand.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ TASKS = {
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 20  # trainings of every setting, each from its own random start
+    seeds: int = 20  # runs per setting, each with its own random seed
     lengths: tuple[int, ...] = (100, 200)
     """lengths of temporal order and lags of delayed recall, steps"""
-    learning_rate: float = 3e-3  # of both GRUs
+    learning_rate: float = 3e-3  # learning rate of both GRUs
     chrono_steps: int = 600
-    """steps of training of the slow GRU at most; fewer where all runs of a group have learned"""
+    """maximal training steps of the slow GRU; fewer once all runs of a group have learned"""
     default_steps: int = 1000
-    """steps of training of the default GRU at most; fewer where all runs of a group have learned"""
+    """maximal training steps of the default GRU; fewer once all runs of a group have learned"""
     hidden_size: int = 64  # units of every net
-    batch_size: int = 32  # fresh sequences in a step of training
+    batch_size: int = 32  # sequences per training step
 
 
 def _group(s: Settings, task: str, arm: lab.Arm, length: int, steps: int) -> lab.RunGroup:
@@ -81,8 +81,8 @@ STUDY = lab.Study(
     name="chrono",
     title="A GRU that starts slow, and one that does not",
     lead="Delayed recall: a symbol shown once must be named after a fixed lag of distractors. "
-    "Temporal order: which two symbols came, and in which order. Chrono: the bias of the update "
-    "gate starts at -ln U[1, T - 1], so that a unit's memory lasts 2 to T steps. Adam, one "
+    "Temporal order: which two symbols occurred, and in which order. Chrono: the bias of the "
+    "update gate starts at -ln U[1, T - 1], so that a unit's memory lasts 2 to T steps. Adam, one "
     "learning rate for both, gradients clipped to a global norm of 1.",
     settings=Settings(),
     quick=Settings(seeds=4, lengths=(50,), default_steps=600),

@@ -20,7 +20,7 @@ from experiments import lab
 from seqcells import probes
 
 SOURCE = "the guide's table"
-RNN_WIDE = "tanh as large"  # as many parameters as the GRU
+RNN_WIDE = "tanh as large"  # same number of parameters as the GRU
 RNN_NAMES = {"at equal width": lab.TANH.name, "at equal parameters": RNN_WIDE}
 RECALL, ADDING = "recall", "adding"
 NONE = "none of these"
@@ -30,14 +30,14 @@ NONE = "none of these"
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 5  # trainings of every setting, each from its own random start
+    seeds: int = 5  # runs per setting, each with its own random seed
     lags: tuple[int, ...] = (5, 10, 20, 40, 80)  # lags of delayed recall, steps
     lengths: tuple[int, ...] = (25, 50, 100, 200)  # lengths of adding, steps
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # learning rates; each cell is judged at its best
     steps: int = 1000
-    """steps of training at most; fewer where all runs of a group have learned"""
-    hidden_size: int = 64  # units of every net; "tanh as large" has more
-    batch_size: int = 32  # fresh sequences in a step of training
+    """maximal training steps; a group stops early once all its runs have learned"""
+    hidden_size: int = 64  # units of every net, except that "tanh as large" has more
+    batch_size: int = 32  # sequences per training step
 
 
 def _group(
@@ -58,7 +58,7 @@ def _group(
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:
-    """List the groups: the lag of recall is data, the length of adding is not, for its cost."""
+    """List the groups: all lags of recall share a group; each length of adding has its own."""
     arms = (lab.TANH, lab.TANH._replace(name=RNN_WIDE), lab.GRU, lab.CHRONO)
     lags = {lag: {"lag": lag} for lag in s.lags}
     recall = probes.DelayedRecall(max(s.lags))
@@ -73,7 +73,7 @@ def groups(s: Settings) -> list[lab.RunGroup]:
 
 
 def counts(rows: lab.Frame, task: str, arm: str) -> dict[int, lab.Count]:
-    """Count who solved a task, by length, each at its best learning rate."""
+    """Count the runs that solved a task, by length, each at its best learning rate."""
     part = lab.pick(rows, task=task, arm=arm)
     return {
         int(n): lab.count(lab.best(lab.pick(part, length=n))) for n in sorted(set(part["length"]))
@@ -81,7 +81,7 @@ def counts(rows: lab.Frame, task: str, arm: str) -> dict[int, lab.Count]:
 
 
 def reach(rows: lab.Frame, task: str, arm: str) -> int:
-    """Return the length up to which most seeds solve a task at every length; 0 for none."""
+    """Return the largest length up to which most seeds solve a task at every length; or 0."""
     good = 0
     for length, one in counts(rows, task, arm).items():
         if not one.most:
@@ -91,7 +91,7 @@ def reach(rows: lab.Frame, task: str, arm: str) -> int:
 
 
 def seconds(rows: lab.Frame, task: str, arm: str, length: int) -> float:
-    """Return the seconds of training by which half solve a task: inf for never, NaN if not run."""
+    """Return the training seconds until half solve a task: inf if never, NaN if not run."""
     part = lab.pick(rows, task=task, arm=arm, length=length)
     if part.empty:
         return math.nan
@@ -99,11 +99,11 @@ def seconds(rows: lab.Frame, task: str, arm: str, length: int) -> float:
     return lab.count(part).median * float(part["seconds_per_step"].median())
 
 
-Judge = Callable[[lab.Frame, str], lab.Verdict]  # (rows, the RNN that is compared with the GRU)
+Judge = Callable[[lab.Frame, str], lab.Verdict]  # (rows, RNN to compare) -> verdict
 
 
 def _reaches_further(rows: lab.Frame, rnn: str, task: str) -> lab.Verdict:
-    """Whether the GRU solves a task more often over some steps, and nowhere less often."""
+    """Whether the GRU solves a task more often at some length, and at none less often."""
     far = {arm: reach(rows, task, arm) for arm in (rnn, lab.GRU.name, lab.CHRONO.name)}
     compared = lab.ahead(lab.GRU.name, rnn, task=task)(rows)
     at = max(set(counts(rows, task, rnn)) & set(counts(rows, task, lab.GRU.name)))
@@ -138,7 +138,7 @@ def _steps_faster(rows: lab.Frame, rnn: str) -> lab.Verdict:
 
 
 def _learns_faster(rows: lab.Frame, rnn: str) -> lab.Verdict:
-    """Whether the GRU solves tasks in less time of training, and where not."""
+    """Whether the GRU solves tasks in less training time, and where not."""
     faster, slower, alike = [], [], []
     for task in (RECALL, ADDING):
         for length in sorted(set(lab.pick(rows, task=task)["length"])):
@@ -188,7 +188,7 @@ def _is_larger(rows: lab.Frame, rnn: str) -> lab.Verdict:
 
 
 def _rnn_does_for_short(rows: lab.Frame, rnn: str) -> lab.Verdict:
-    """Whether most seeds of the RNN solve both tasks at their shortest, and sooner than a GRU."""
+    """Whether most seeds of the RNN solve both tasks at the shortest length, sooner than a GRU."""
     holds, texts = [], []
     for task in (RECALL, ADDING):
         length, alike = next(iter(counts(rows, task, rnn).items()))
@@ -208,7 +208,7 @@ CLAIMS: tuple[tuple[str, Judge], ...] = (
         "Long sequences: a GRU is good on them, an RNN poor",
         functools.partial(_reaches_further, task=ADDING),
     ),
-    ("Speed: a GRU is faster, a step of training", _steps_faster),
+    ("Speed: a training step of a GRU is faster", _steps_faster),
     ("Faster training: a GRU solves tasks in less time", _learns_faster),
     ("Complexity: an RNN is simple, a GRU moderate", _is_larger),
     ("Use an RNN for short sequences and low resources", _rnn_does_for_short),
@@ -216,7 +216,7 @@ CLAIMS: tuple[tuple[str, Judge], ...] = (
 
 
 def claims(s: Settings) -> list[lab.Claim]:
-    """List the claims: each claim at equal width and at equal parameters."""
+    """List the claims, each at equal width and at equal parameters."""
 
     def judge(rows: lab.Frame, one: Judge, rnn: str) -> lab.Verdict:
         there = {(task, arm) for task, arm in zip(rows["task"], rows["arm"], strict=True)}
@@ -233,7 +233,7 @@ def claims(s: Settings) -> list[lab.Claim]:
 
 
 def choice(rows: lab.Frame) -> lab.Table:
-    """Which cell to use, by task and length: the soonest to solve it, and the smallest."""
+    """Return the table of cells to use, by task and length: the fastest and the smallest."""
     arms, lines = list(dict.fromkeys(rows["arm"])), []
     sizes = {arm: int(lab.pick(rows, arm=arm)["parameters"].iloc[0]) for arm in arms}
     for task in dict.fromkeys(rows["task"]):
@@ -246,10 +246,10 @@ def choice(rows: lab.Frame) -> lab.Table:
     return lab.Table(
         title="What to use",
         caption="Seconds of training by which half of the seeds solve a task, each cell at the "
-        "best of the learning rates tried. Soonest: where time is short. Smallest: of the nets "
-        "that solve it the one with the fewest parameters, where memory is short. A budget below "
-        "the time of a cell rules it out. Times are those of the machine that is named below; on "
-        "other hardware they are others, and the counts of steps in the next table stay.",
+        "best of the learning rates tried. Soonest: choose it if time is short. Smallest: the net "
+        "with the fewest parameters that solves the task; choose it if memory is short. A budget "
+        "below the time of a cell rules it out. Times are of the machine that is named below and "
+        "differ on other hardware; the step counts in the next table do not.",
         head=["task", "soonest", "smallest", "steps", *arms],
         rows=lines,
         texts=3,
@@ -257,7 +257,7 @@ def choice(rows: lab.Frame) -> lab.Table:
 
 
 def answers(rows: lab.Frame) -> list[str]:
-    """Name the cell that solves each task soonest, by length."""
+    """Return the cell that solves each task soonest, by length, in words."""
     by_task: dict[str, dict[str, list[str]]] = {}
     for task, first, _, length, *_ in choice(rows).rows:
         by_task.setdefault(task, {}).setdefault(first, []).append(length)
@@ -270,7 +270,7 @@ def answers(rows: lab.Frame) -> list[str]:
 
 
 def reaches(rows: lab.Frame) -> lab.Table:
-    """How many seeds solved each task, at the best learning rate."""
+    """Return the table of seeds that solved each task, at the best learning rate."""
     lines = []
     for task in dict.fromkeys(rows["task"]):
         for arm in dict.fromkeys(rows["arm"]):
@@ -297,16 +297,16 @@ def reaches(rows: lab.Frame) -> lab.Table:
 
 
 def draw(rows: lab.Frame, path: Path) -> None:
-    """Draw the share that solves each task, each at its best learning rate."""
+    """Draw the share of seeds that solve each task, each cell at its best learning rate."""
     lab.draw_success(lab.at_best(rows), path, label="steps to remember, or to add over")
 
 
 STUDY = lab.Study(
     name="guide",
     title="GRU or RNN? The guide, measured",
-    lead="Two tasks. Recall: a symbol is shown once and must be named some steps later; how many, "
-    "is the memory that is needed. Adding: the sum of two marked numbers of a sequence. Every cell "
-    "is trained at several learning rates, and the best one counts.",
+    lead="Two tasks. Recall: a symbol is shown once and must be named some steps later, so the "
+    "net must remember it for that many steps. Adding: the sum of two marked numbers "
+    "of a sequence. Every cell is trained at several learning rates, and the best one counts.",
     terms={
         lab.TANH.name: "the plain RNN, as wide as the GRU; its recurrent weights start orthogonal",
         RNN_WIDE: "the plain RNN, with as many parameters as the GRU",

@@ -1,7 +1,7 @@
-"""Initialisation against task: which start of an RNN or a GRU learns what.
+"""Initialisation against task: which initialisation of an RNN or a GRU learns which task.
 
-Recurrent weights that start orthogonal, as the identity or at the critical size, and update gates
-that start slow, each on tasks of memory, arithmetic and order.
+Orthogonal, identity and critical recurrent weights, and slow update gates, on tasks of memory,
+arithmetic and order.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ LECUN, GLOROT, CRITICAL = "tanh Lecun", "tanh Glorot", "tanh critical"
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 5  # trainings of every setting, each from its own random start
+    seeds: int = 5  # runs per setting, each with its own random seed
     recall: tuple[int, ...] = (20, 60)  # lags of delayed recall, steps
     order: tuple[int, ...] = (40,)  # lengths of temporal order, steps
     adding: tuple[int, ...] = (60,)  # lengths of adding, steps
     parity: tuple[int, ...] = (10,)  # lengths of parity, steps
     rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each start is judged at its best
     steps: int = 1000
-    """steps of training at most; fewer where all runs of a group have learned"""
+    """maximal training steps; a group stops early once all its runs have learned"""
     hidden_size: int = 48  # units of every net
-    batch_size: int = 32  # fresh sequences in a step of training
+    batch_size: int = 32  # sequences per training step
 
 
 TASKS = {
@@ -52,7 +52,7 @@ def _variance(probe: probes.Probe) -> float:
 
 
 def arms(probe: probes.Probe) -> list[lab.Arm]:
-    """List the starts; what is critical depends on the input."""
+    """List the initialisations; the critical one depends on the input."""
     critical = initializers.Critical(_variance(probe))
     return [
         lab.rnn(LECUN, "tanh", initializers.Lecun()),
@@ -66,7 +66,7 @@ def arms(probe: probes.Probe) -> list[lab.Arm]:
 
 
 def _group(s: Settings, task: str, length: int) -> Iterable[lab.RunGroup]:
-    """List the trials of a task: starts of one cell are one program."""
+    """List the groups of a task: all initialisations of a cell share one program."""
     probe = TASKS[task](length)
     by_cell: dict[sc.Cell, list[lab.Arm]] = {}
     for arm in arms(probe):
@@ -94,22 +94,22 @@ def claims(s: Settings) -> list[lab.Claim]:
     """List the claims."""
     return [
         lab.Claim(
-            "Orthogonal weights learn more than those of independent normals, and nothing less",
+            "Orthogonal weights solve a task more often than Lecun's, and none less often",
             "Saxe et al. 2014; Henaff et al. 2016",
             lab.ahead(lab.TANH.name, LECUN),
         ),
         lab.Claim(
-            "Weights of the critical size learn more than those of Lecun, and nothing less",
+            "Critical weights solve a task more often than Lecun's, and none less often",
             "Chen, Pennington & Schoenholz 2018",
             lab.ahead(CRITICAL, LECUN),
         ),
         lab.Claim(
-            "The identity under ReLU learns to add at least as often as tanh that is orthogonal",
+            "The identity with ReLU solves adding at least as often as orthogonal tanh",
             "Le, Jaitly & Hinton 2015",
             lab.not_behind(lab.IRNN.name, lab.TANH.name, task="adding"),
         ),
         lab.Claim(
-            "A GRU that starts slow learns more than the default, and nothing less",
+            "A GRU that starts slow solves a task more often than the default, and none less often",
             "Tallec & Ollivier 2018",
             lab.ahead(lab.CHRONO.name, lab.GRU.name),
         ),
@@ -119,11 +119,11 @@ def claims(s: Settings) -> list[lab.Claim]:
 STUDY = lab.Study(
     name="initialisation",
     title="Initialisation against task",
-    lead="Recall: a symbol shown once is named so many steps later. Order: which two symbols came, "
-    "and in which order. Adding: the sum of two marked numbers. Parity: whether the ones so far "
-    "are even, at every step. Lecun: independent normals of variance 1 / units; Glorot: uniform; "
-    "critical: normals of the size at which gradients keep their norm for this input. Adam, each "
-    "start at its best learning rate, gradients clipped to a global norm of 1.",
+    lead="Recall: a symbol shown once is named some steps later. Order: which two symbols "
+    "occurred, and in which order. Adding: the sum of two marked numbers. Parity: whether the ones "
+    "so far are even, at every step. Lecun: independent normals of variance 1 / units; Glorot: "
+    "uniform; critical: normals of the size at which gradients keep their norm for this input. "
+    "Adam, each start at its best learning rate, gradients clipped to a global norm of 1.",
     settings=Settings(),
     quick=Settings(
         seeds=4,

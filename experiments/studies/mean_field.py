@@ -1,7 +1,7 @@
 """Mean field: how fast the gradient of a wide tanh net decays, predicted and measured.
 
-Chen, Pennington & Schoenholz (2018) compute from the variances of weights and input how large the
-sums of a driven net get, q, and by which factor chi the square of a gradient changes a step.
+From the variances of weights and input, Chen, Pennington & Schoenholz (2018) compute the variance q
+of the sums of a driven net, and the factor chi by which the square of a gradient changes per step.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ COLUMNS = [
     *("weight_std", "input_variance", "width", "nets"),
     *("q", "q_error", "q_theory", "chi", "chi_error", "chi_theory"),
 ]
-SETTLED, LAGS = 30, 25  # steps before anything is measured; lags over which chi is fitted
+SETTLED, LAGS = 30, 25  # steps before measuring; lags over which chi is fitted
 CODE = (*lab.CODE, Path(__file__))
 
 
@@ -37,13 +37,13 @@ class Settings(lab.CheckedSettings):
     """sizes of the weights: standard deviations of a sum over units of variance 1"""
     input_variances: tuple[float, ...] = (0.1, 0.5)  # variances that the input adds to a sum
     width: int = 1024  # units of every net
-    nets: int = 32  # nets drawn for every pair of weights and input
+    nets: int = 32  # nets for every pair of variances
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
 class Nets:
-    """Nets of one size and two variances."""
+    """Nets of one size, with given variances of weights and input."""
 
     weight_std: float
     input_variance: float
@@ -61,16 +61,16 @@ class Nets:
         return self.nets
 
     def part(self, out: Path) -> lab.Part:
-        """Return the file that keeps the row."""
+        """Return the file with the row."""
         name = self.name.replace(" ", "-")
         columns = {"results": COLUMNS}
         return lab.Part(out / "parts", name, dataclasses.asdict(self), columns, CODE)
 
     def check(self) -> None:
-        """Raise nothing: any net of a positive size can be measured."""
+        """Do nothing: any net of a positive size can be measured."""
 
     def measure(self, progress: Callable[[int], None]) -> lab.Rows:
-        """Draw the nets, one after another, and measure what they do."""
+        """Draw the nets, one after another, and measure them."""
         q, squares = [], []
         for seed in range(self.nets):
             variance, norms = _drive(self, jax.random.key(seed))
@@ -90,7 +90,7 @@ class Nets:
 
 @jax.jit
 def _drive(group: Nets, key: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Drive a net with white noise: the variance of its sums, and squares of gradients by lag."""
+    """Drive a net with white noise; return the variance of sums, and squared gradients by lag."""
     k_w, k_x, k_loss = jax.random.split(key, 3)
     init = sc.initializers.Normal(group.weight_std / group.width**0.5)
     w_hh = init(k_w, (group.width, group.width), jnp.float32)
@@ -105,12 +105,12 @@ def _drive(group: Nets, key: jax.Array) -> tuple[jax.Array, jax.Array]:
 
 
 def _chi(squares: Sequence[np.ndarray]) -> float:
-    """Fit the factor a step of the mean square of a gradient."""
+    """Fit the factor per step of the mean square of a gradient."""
     return float(sc.diagnostics.rate_and_horizon(np.mean(squares, axis=0)).rate)
 
 
 def _error(values: Sequence[float]) -> float:
-    """The standard error of a mean."""
+    """Return the standard error of a mean."""
     return float(np.std(values, ddof=1) / len(values) ** 0.5) if len(values) > 1 else float("nan")
 
 
@@ -144,11 +144,11 @@ def claims(s: Settings) -> list[lab.Claim]:
 
 
 def table(rows: lab.Frame) -> lab.Table:
-    """A line for every pair of variances, with standard errors."""
+    """Return a table with a row for every pair of variances, with standard errors."""
     return lab.Table(
         title="All settings",
         caption="Measured, with the standard error over nets, and the theory. q: variance of a "
-        "unit's sum; chi: factor a step of the mean square of a gradient.",
+        "unit's sum; chi: factor per step of the mean square of a gradient.",
         head=["weights", "input", "q", "error", "theory", "chi", "error", "theory"],
         rows=[
             [f"{row[name]:.3g}" for name in COLUMNS[:2]]
@@ -197,9 +197,8 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=draw,
-    caption="See first whether the marks lie on the lines: there the theory says what was "
-    "measured. Where chi crosses the grey line at 1, a gradient neither vanishes nor "
-    "explodes.",
+    caption="Where the marks lie on the lines, the theory predicts what was measured. Where chi "
+    "crosses the grey line at 1, a gradient neither vanishes nor explodes.",
     tables=lambda rows: [table(rows)],
     cost=lambda groups: f"{sum(g.nets for g in groups)} nets of {groups[0].width} units",
 )

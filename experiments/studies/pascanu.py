@@ -1,8 +1,8 @@
 """Temporal order by plain gradient descent, as Pascanu et al. (2013) trained it.
 
-Plain gradient descent from three initialisations, with and without clipping, and with a penalty
-on gradients that vanish. The claim: over 20 steps all solve the task from every start; over more
-steps the penalty does better than clipping, and clipping better than nothing.
+Plain gradient descent from three initialisations, with and without clipping, and with a penalty on
+gradients that vanish. The claim: over 20 steps all solve the task from every initialisation; over
+more steps the penalty does better than clipping, and clipping better than no remedy.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from seqcells import initializers, probes
 
 
 class Descent(NamedTuple):
-    """Gradient descent, and the remedy for gradients that explode or vanish."""
+    """Gradient descent, with a remedy for gradients that explode or vanish."""
 
-    max_norm: float  # to which gradients are clipped
+    max_norm: float  # norm to which gradients are clipped
     penalty: lab.Penalty | None = None
 
 
@@ -37,24 +37,24 @@ DESCENTS = {
     "SGD-CR": Descent(1.0, lab.Omega(4.0, "paper")),
     "SGD-CR, their code": Descent(1.0, lab.Omega(2.0, "code")),
 }
-CLIMB = (("SGD-C", "SGD"), ("SGD-CR", "SGD-C"))  # the claim: each is no worse than the next
+CLIMB = (("SGD-C", "SGD"), ("SGD-CR", "SGD-C"))  # the claim: each is at least as good as the next
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 5  # trainings of every setting, each from its own random start
+    seeds: int = 5  # runs per setting, each with its own random seed
     lengths: tuple[int, ...] = (20,)  # lengths of temporal order, steps
     steps: int = 50_000
-    """steps of training at most; fewer where all runs of a group have learned"""
-    learning_rate: float = 0.01  # of plain gradient descent
+    """maximal training steps; a group stops early once all its runs have learned"""
+    learning_rate: float = 0.01  # learning rate of plain gradient descent
     hidden_size: int = 50  # units of every net
-    batch_size: int = 20  # fresh sequences in a step of training
+    batch_size: int = 20  # sequences per training step
 
 
 def sgd(member: lab.Member) -> optax.GradientTransformation:
-    """Gradient descent behind clipping by the global norm."""
+    """Gradient descent after clipping by the global norm."""
     clip = optax.clip_by_global_norm(member.hparams.max_norm)
     return optax.chain(clip, optax.sgd(member.hparams.learning_rate))
 
@@ -71,7 +71,7 @@ def _group(s: Settings, arm: lab.Arm, length: int, names: Sequence[str]) -> lab.
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:
-    """List the groups: those with one penalty are one program."""
+    """List the groups: runs with the same penalty share a program."""
     by_penalty: dict[lab.Penalty | None, list[str]] = {}
     for how, descent in DESCENTS.items():
         by_penalty.setdefault(descent.penalty, []).append(how)
@@ -114,14 +114,14 @@ STUDY = lab.Study(
     title="Temporal order by plain gradient descent",
     lead="Which of two symbols came at two places of a sequence, and in which order: four answers. "
     "Nets of one layer; sigmoid: weights N(0, 0.01^2); tanh: N(0, 0.1^2); smart tanh: 15 recurrent "
-    "weights a unit, scaled to a spectral radius of 0.95. SGD-C clips gradients to a norm of 1; "
-    "SGD-CR adds Omega, which is 0 where gradients keep their norm on the way back, as the paper "
-    "prints it (times 4) and as its authors' code has it (times 2).",
+    "weights per unit, scaled to a spectral radius of 0.95. SGD-C clips gradients to a norm of "
+    "1; SGD-CR adds Omega, which is 0 if gradients keep their norm going back in time, as in the "
+    "paper (times 4) and as in its authors' code (times 2).",
     settings=Settings(),
     quick=Settings(seeds=4, lengths=(10,), steps=3000),
     groups=groups,
     claims=claims,
     draw=lab.draw_success,
-    caption="See first, in each panel, which is one start of the weights, the marks near 1: "
-    f"these methods solve the task from there. {lab.OVERLAP}",
+    caption="Each panel is one start of the weights. Marks near 1 are methods that solve the task "
+    f"from there. {lab.OVERLAP}",
 )

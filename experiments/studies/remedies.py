@@ -1,8 +1,8 @@
 """Remedies for gradients that vanish or explode, compared on one task.
 
-A tanh net whose recurrent weights start as independent normals has to recall a symbol over more
-and more steps. Each remedy is tried by itself: clipping, a penalty on gradients that lose their
-norm or on Lyapunov exponents, another initialisation, weights projected to a norm, other cells.
+A tanh net with independent normal recurrent weights must recall a symbol over increasing lags. Each
+remedy is tried by itself: clipping, a penalty on gradients that lose their norm or on Lyapunov
+exponents, another initialisation, weights projected to a norm, other cells.
 """
 
 from __future__ import annotations
@@ -23,26 +23,26 @@ from seqcells import initializers, probes, remedies, train
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 5  # trainings of every setting, each from its own random start
+    seeds: int = 5  # runs per setting, each with its own random seed
     lags: tuple[int, ...] = (10, 20, 40)  # lags of delayed recall, steps
     rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each remedy is judged at its best
     steps: int = 1000
-    """steps of training at most; fewer where all runs of a group have learned"""
+    """maximal training steps; a group stops early once all its runs have learned"""
     hidden_size: int = 48  # units of every net
-    batch_size: int = 32  # fresh sequences in a step of training
+    batch_size: int = 32  # sequences per training step
 
 
 def projected(member: lab.Member) -> optax.GradientTransformation:
-    """AdamW, then the nearest recurrent weights of a spectral norm of at most 1."""
+    """AdamW, followed by projection of the recurrent weights to a spectral norm of at most 1."""
     return optax.chain(lab.optimizer(member), remedies.project_spectral_norm(1.0))
 
 
 class Remedy(NamedTuple):
-    """A net, how it is trained, and the paper that recommends it."""
+    """A net, its training, and the paper that recommends it."""
 
     arm: lab.Arm
     source: str = ""
-    max_norm: float = 1.0  # to which gradients are clipped
+    max_norm: float = 1.0  # norm to which gradients are clipped
     penalty: lab.Penalty | None = None
     optimizer: train.Optimizer = lab.optimizer
 
@@ -80,7 +80,7 @@ def _group(s: Settings, names: list[str]) -> lab.RunGroup:
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:
-    """List the groups: remedies that differ in their data alone are one program."""
+    """List the groups: remedies that differ only in data share one program."""
     alike: dict[Hashable, list[str]] = {}
     for name, remedy in REMEDIES.items():
         key = remedy.arm.run(s.hidden_size), remedy.penalty, remedy.optimizer
@@ -89,15 +89,15 @@ def groups(s: Settings) -> list[lab.RunGroup]:
 
 
 def claims(s: Settings) -> list[lab.Claim]:
-    """List the claims: clipping beside nothing, and each remedy beside clipping."""
+    """List the claims: clipping against no remedy, and each remedy against clipping."""
     clipped = lab.Claim(
-        "Clipping does no harm: as many learn as without it",
+        "Clipping does no harm: as many runs learn as without it",
         PASCANU,
         lab.not_behind(CLIPPED, NOTHING),
     )
     return [clipped] + [
         lab.Claim(
-            f"{name} helps: more learn than by clipping alone",
+            f"{name} helps: more runs learn than with clipping alone",
             remedy.source,
             lab.ahead(name, CLIPPED),
         )
@@ -109,9 +109,9 @@ def claims(s: Settings) -> list[lab.Claim]:
 STUDY = lab.Study(
     name="remedies",
     title="Remedies for gradients that vanish or explode",
-    lead="Delayed recall: a symbol shown once is named so many steps later. A tanh net that starts "
+    lead="Delayed recall: a symbol shown once is named some steps later. A tanh net that starts "
     "with independent normals, and one remedy each; all but the first clip gradients to a global "
-    "norm of 1. Omega is weighted by 4, by 2 as its authors' code has it; flossing by 1, of 8 "
+    "norm of 1. Omega is weighted by 4, or by 2 as in its authors' code; flossing by 1, of 8 "
     "exponents, all through training. Adam, each at its best learning rate.",
     settings=Settings(),
     quick=Settings(seeds=4, lags=(10, 20), rates=(3e-3,), steps=300, hidden_size=24, batch_size=16),

@@ -1,7 +1,7 @@
-"""Selective copying: GRU beside minGRU and LRU, at as many parameters.
+"""Selective copying: GRU against minGRU and LRU, with equal numbers of parameters.
 
-Symbols stand at random steps in noise and must be repeated in order. A net has to select what it
-stores, so its gate has to depend on the input; that of a minGRU depends on the input alone.
+Symbols at random steps in noise must be repeated in order. A net must select what it stores, so its
+gate must depend on the input; the gate of a minGRU depends only on the input.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ ARMS: dict[str, lab.Make] = {
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 10  # trainings of every setting, each from its own random start
+    seeds: int = 10  # runs per setting, each with its own random seed
     lengths: tuple[int, ...] = (32,)  # lengths of noise and symbols, steps
-    symbols: int = 4  # different symbols, without the noise
-    count: int = 4  # symbols to repeat in a sequence
+    symbols: int = 4  # number of different symbols, without the noise
+    count: int = 4  # symbols to repeat per sequence
     rates: tuple[float, ...] = (1e-3, 3e-3, 1e-2)  # learning rates; each net is judged at its best
     steps: int = 3000
-    """steps of training at most; fewer where all runs of a group have learned"""
+    """maximal training steps; a group stops early once all its runs have learned"""
     hidden_size: int = 64  # units of the GRU; the other nets get about as many parameters
-    batch_size: int = 32  # fresh sequences in a step of training
+    batch_size: int = 32  # sequences per training step
 
 
 def _group(s: Settings, arm: str, length: int) -> lab.RunGroup:
@@ -63,8 +63,9 @@ def claims(s: Settings) -> list[lab.Claim]:
     """List the claims."""
     return [
         lab.Claim(
-            f"At as many parameters, more seeds of a GRU solve it than of {arm}, {length} steps",
-            "a comparison that was missing",
+            f"Over {length} steps, with equal numbers of parameters, more seeds of a GRU solve it "
+            f"than of {arm}",
+            "our own comparison",
             lab.ahead("GRU", arm, length=length),
         )
         for length in s.lengths
@@ -76,9 +77,9 @@ def claims(s: Settings) -> list[lab.Claim]:
 STUDY = lab.Study(
     name="selective_copy",
     title="Selective copying: GRU, minGRU and LRU with as many parameters",
-    lead="Symbols stand at random steps among noise, and are asked for in order at the end; solved "
-    "when all of them are right in 99 % of the sequences. The width of each network is chosen "
-    "to match the GRU's number of parameters; the best of three learning rates counts.",
+    lead="Symbols stand at random steps among noise, and must be repeated in order at the end; "
+    "solved when all of them are right in 99 % of the sequences. The width of each network is "
+    "chosen to match the GRU's number of parameters; the best of three learning rates counts.",
     settings=Settings(),
     quick=Settings(seeds=4, lengths=(16,), count=2, rates=(3e-3,), steps=600),
     groups=groups,
@@ -86,6 +87,6 @@ STUDY = lab.Study(
     draw=functools.partial(
         lab.draw_success, x="learning_rate", panel="length", label="learning rate"
     ),
-    caption="See first which lines come near 1 at any learning rate: these nets can learn it; "
-    f"then at how many rates they do. {lab.OVERLAP}",
+    caption="A line that comes near 1 at any learning rate is a net that can learn the task; the "
+    f"more rates, the easier. {lab.OVERLAP}",
 )

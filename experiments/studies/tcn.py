@@ -1,7 +1,7 @@
-"""Adding and copying over long sequences, as Bai, Kolter & Koltun (2018) have them in table 1.
+"""Adding and copying over long sequences, as in table 1 of Bai, Kolter & Koltun (2018).
 
-Recurrent nets beside which their convolutional one was set: over 600 steps a GRU learns to add and
-a tanh net does not; over 1000 blanks none learns to copy. In full this is work for a GPU.
+The recurrent nets with which they compare their convolutional net: over 600 steps a GRU learns to
+add and a tanh net does not; over 1000 blanks none learns to copy. The full form needs a GPU.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ ARMS: dict[str, lab.Make] = {"LSTM": sc.LSTM, "GRU": sc.GRU, "tanh": sc.RNN}
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 3  # trainings of every setting, each from its own random start
+    seeds: int = 3  # runs per setting, each with its own random seed
     adding: tuple[int, ...] = (600,)  # lengths of adding, steps
     copying: tuple[int, ...] = (1000,)  # blanks and delimiter before the copy, steps
-    adding_size: int = 70_000  # parameters of a net for adding, about
-    copying_size: int = 16_000  # parameters of a net for copying, about
+    adding_size: int = 70_000  # approximate parameters of a net for adding
+    copying_size: int = 16_000  # approximate parameters of a net for copying
     adding_steps: int = 20_000
-    """steps of training of adding at most; fewer where all runs of a group have learned"""
+    """maximal training steps of adding; a group stops early once all its runs have learned"""
     copying_steps: int = 5000
-    """steps of training of copying at most; fewer where all runs of a group have learned"""
+    """maximal training steps of copying; a group stops early once all its runs have learned"""
     rates: tuple[float, ...] = (1e-3, 3e-3)  # learning rates; each net is judged at its best
-    batch_size: int = 32  # fresh sequences in a step of training
+    batch_size: int = 32  # sequences per training step
 
 
 Probe = probes.AddingTCN | probes.Copy
@@ -77,7 +77,7 @@ def claims(s: Settings) -> list[lab.Claim]:
 STUDY = lab.Study(
     name="tcn",
     title="Adding and copying over long sequences",
-    lead="Adding: two numbers of a sequence are marked, and their sum is asked for. Copying: ten "
+    lead="Adding: two numbers of a sequence are marked, and the answer is their sum. Copying: ten "
     "symbols are repeated after many blanks. Nets of one layer and about as many parameters, "
     "Adam, gradients clipped to a global norm of 1; the loss is what is published.",
     settings=Settings(),
@@ -94,5 +94,5 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=functools.partial(lab.draw_success, label="steps"),
-    caption=f"See first which marks stand near 1: these nets solve the task. {lab.OVERLAP}",
+    caption=f"Marks near 1 are nets that solve the task. {lab.OVERLAP}",
 )

@@ -1,8 +1,8 @@
-"""Trainability: over which lags nets learn, by the size of weights, learning rate and timescale.
+"""Trainability: the lags over which nets learn, by size of weights, learning rate and timescale.
 
 Mean-field theory predicts that gradients of a tanh net decay over a finite depth unless the weights
-have the critical size, and chrono initialisation gives a GRU timescales up to a longest one. The
-share of delayed recall that is solved, over lag and each of these, is compared with the theory.
+have the critical size, and chrono initialisation gives a GRU timescales up to a maximum. The share
+of runs that solve delayed recall, by lag and each of these, is compared with the theory.
 """
 
 from __future__ import annotations
@@ -26,28 +26,28 @@ from experiments import lab
 from seqcells import initializers, probes
 from seqcells.diagnostics._axes import edges
 
-GAIN = 1.0  # of the surface over learning rates
-LEAD = 20  # steps before the cue, at least: a chaotic net at rest stores what it later cannot
-DEPTHS = 6  # depths over which nets are trainable (Schoenholz et al. 2017)
+GAIN = 1.0  # gain of the surface over learning rates
+LEAD = 20  # minimal steps before the cue, because a chaotic net stores more at rest than later
+DEPTHS = 6  # nets are trainable over this number of depths (Schoenholz et al. 2017)
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings(lab.CheckedSettings):
     """Settings of the study."""
 
-    seeds: int = 3  # trainings of every setting, each from its own random start
+    seeds: int = 3  # runs per setting, each with its own random seed
     lags: tuple[int, ...] = (5, 10, 15, 20, 30, 40, 60)  # lags of delayed recall, steps
     gains: tuple[float, ...] = (0.6, 0.8, 1.0, 1.2, 1.4, 1.6, 2.0, 2.4)
     """sizes of the weights: standard deviations of a sum over units of variance 1"""
     rates: tuple[float, ...] = (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2)
     """learning rates of tanh, all at a gain of 1"""
     longest: tuple[int, ...] = (2, 5, 10, 20, 40, 80, 160)  # T_max of the GRUs, steps
-    learning_rate: float = 1e-3  # of tanh at every gain
+    learning_rate: float = 1e-3  # learning rate of tanh at every gain
     chrono_rate: float = 3e-3  # learning rate of the GRUs
     steps: int = 800
-    """steps of training at most; fewer where all runs of a group have learned"""
+    """maximal training steps; a group stops early once all its runs have learned"""
     hidden_size: int = 64  # units of every net
-    batch_size: int = 32  # fresh sequences in a step of training
+    batch_size: int = 32  # sequences per training step
 
 
 def _tanh(gain: float, size: int) -> sc.RNN:
@@ -60,12 +60,12 @@ OfArray = Callable[[np.ndarray], np.ndarray]
 class Surface(NamedTuple):
     """Success over lag and one other variable."""
 
-    title: str  # of its panel
-    label: str  # of the variable, with its unit
+    title: str  # title of its panel
+    label: str  # name of the variable, with its unit
     arm: str
-    values: Callable[[Settings], tuple[float, ...]]  # of the variable
-    start: Callable[[Settings, float], sc.Cell]  # a value -> the cell that it starts from
-    rate: Callable[[Settings, float], float]  # a value -> the learning rate
+    values: Callable[[Settings], tuple[float, ...]]  # values of the variable
+    start: Callable[[Settings, float], sc.Cell]  # value -> the cell with its initialisers
+    rate: Callable[[Settings, float], float]  # value -> the learning rate
     to_axis: OfArray = np.asarray  # values -> positions along the axis
     to_value: OfArray = np.asarray  # and back
 
@@ -117,18 +117,18 @@ def groups(s: Settings) -> list[lab.RunGroup]:
 
 
 def input_variance() -> float:
-    """Return what one symbol of the probe, one-hot, adds to the variance of a sum."""
-    return 1 / probes.DelayedRecall().input_size  # of Lecun's initialiser
+    """Return the variance that a one-hot symbol of the probe adds to a sum."""
+    return 1 / probes.DelayedRecall().input_size  # by Lecun's initialiser
 
 
 def depth(gains: ArrayLike) -> np.ndarray:
-    """Return the steps over which the square of a gradient changes by e, up or down."""
+    """Return the steps over which the square of a gradient changes by a factor of e, up or down."""
     return 1 / np.abs(np.log(np.asarray(sc.diagnostics.mean_field(gains, input_variance()).chi)))
 
 
 @functools.partial(jax.jit, static_argnums=1)
 def exponents(gains: jax.Array, size: int) -> jax.Array:
-    """Return the largest Lyapunov exponent of nets of this size as they start, float[X]."""
+    """Return the largest Lyapunov exponent of nets of this size at initialisation, float[X]."""
     cell, probe = _tanh(1.0, size), probes.DelayedRecall(300)
 
     def largest(gain: jax.Array, key: jax.Array) -> jax.Array:
@@ -144,12 +144,12 @@ def exponents(gains: jax.Array, size: int) -> jax.Array:
 
 
 def horizon(gains: ArrayLike, size: int) -> np.ndarray:
-    """Return `depth` as the exponents of nets of this size have it."""
+    """Return `depth` computed from the exponents of nets of this size."""
     return 1 / (2 * np.abs(np.asarray(exponents(jnp.asarray(gains), size))))
 
 
 def _best_is_critical(rows: lab.Frame) -> lab.Verdict:
-    """Whether the gain that solves most is the one of the grid that is nearest the critical."""
+    """Whether the gain that solves most is the gain of the grid closest to the critical one."""
     rows = lab.pick(rows, task="gain")
     if rows.empty:
         return lab.NOT_RUN
@@ -165,7 +165,7 @@ def _best_is_critical(rows: lab.Frame) -> lab.Verdict:
 
 
 def _best_is_among(some: Sequence[lab.Count], others: Sequence[lab.Count]) -> bool | None:
-    """Whether one of some solves more than every other, or one of the others than every one."""
+    """Whether one of `some` beats all `others`; False if one of `others` beats all `some`."""
 
     def beats(one: lab.Count, all_of: Sequence[lab.Count]) -> bool:
         return all(lab.more_often(one, other) for other in all_of)
@@ -178,7 +178,7 @@ def _best_is_among(some: Sequence[lab.Count], others: Sequence[lab.Count]) -> bo
 
 
 def _no_rate_reaches_further(rows: lab.Frame) -> lab.Verdict:
-    """Whether most runs fail beyond so many depths, whatever their learning rate."""
+    """Whether most runs fail beyond this number of depths, at every learning rate."""
     limit = DEPTHS * float(depth(GAIN))
     rows = lab.pick(rows, task="rate")
     rows = rows[rows["length"] > limit]
@@ -207,11 +207,11 @@ def claims(s: Settings) -> list[lab.Claim]:
     source = "Chen, Pennington & Schoenholz 2018"
     return [
         lab.Claim(
-            "The best gain is that of the grid beside the critical", source, _best_is_critical
+            "The best gain is the grid value next to the critical gain", source, _best_is_critical
         ),
         lab.Claim(
-            f"At a gain of {GAIN:g}, no learning rate reaches beyond {DEPTHS} depths of the "
-            "gradient in most runs",
+            f"At a gain of {GAIN:g}, most runs fail beyond {DEPTHS} depths of the gradient, at "
+            "every learning rate",
             "Schoenholz et al. 2017, for deep nets",
             _no_rate_reaches_further,
         ),
@@ -225,7 +225,7 @@ def claims(s: Settings) -> list[lab.Claim]:
 
 
 def _curves(name: str, values: np.ndarray, size: int) -> dict[str, np.ndarray]:
-    """What theory says of the lags that are reached, by value."""
+    """Return the theoretical reach in lags, by value."""
     if name == "longest":
         return {r"$T_{max}$": values}
     if name == "rate":
@@ -238,7 +238,7 @@ def _curves(name: str, values: np.ndarray, size: int) -> dict[str, np.ndarray]:
 
 @lab.styled
 def draw(rows: lab.Frame, path: Path) -> None:
-    """Draw success over lag and value, with what theory says over it."""
+    """Draw success over lag and value, with the theory as curves."""
     names = [name for name in SURFACES if name in set(rows["task"])]
     figure, panels = lab.grid_of_panels(len(names), height=4.6)
     images = [
@@ -294,6 +294,6 @@ STUDY = lab.Study(
     groups=groups,
     claims=claims,
     draw=draw,
-    caption="See first where the area of shares near 1 ends: the longest lag that is learned. A "
+    caption="The upper edge of the area of shares near 1 is the longest lag that is learned. A "
     "theory is right where its curve runs along that edge.",
 )

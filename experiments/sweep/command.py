@@ -1,4 +1,4 @@
-"""Sweeps as the command line runs them: a cell on a probe, with a bar, in a folder."""
+"""Sweeps of the command line: a cell on a probe, with a progress bar, in a folder."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class NotBegun(lab.BadInput):
     """A sweep that has not finished its first segment."""
 
 
-HParams = dict[str, jax.Array]  # of a trial: the fields of `Swept`, float[]
+HParams = dict[str, jax.Array]  # the fields of `Swept` of one trial, float[]
 LossAndMetrics = tuple[jax.Array, train.Metrics]
 
 
 def make(name: str, cell: str, hidden_size: int, length: int, batch_size: int) -> sweep.Task:
-    """Make the task that trains a cell on the probe of this name; `Static` has the other fields."""
+    """Make the task that trains a cell on the named probe; for other arguments see `Static`."""
     task = lab.Task(CELLS[cell](hidden_size, length), probe(name, length), batch_size)
 
     def loss(
@@ -49,7 +49,7 @@ def make(name: str, cell: str, hidden_size: int, length: int, batch_size: int) -
 
 
 def _scaled(params: Params, gain: jax.Array) -> Params:
-    """Scale the recurrent weights, where a cell has some."""
+    """Scale the recurrent weights, if the cell has them."""
     return params._replace(w_hh=params.w_hh * gain) if hasattr(params, "w_hh") else params
 
 
@@ -61,18 +61,18 @@ def run(
     command: str,
     remedy: str = "give another with --out",
 ) -> sweep.Result:
-    """Run what is not finished, with a bar.
+    """Run the unfinished trials, with a progress bar.
 
     Args:
-        name: of the probe.
-        settings: of the sweep.
-        out: the folder, which keeps the arguments, too.
-        console: where the bar is drawn.
-        command: the line that a user types for this.
+        name: the name of the probe.
+        settings: the settings of the sweep.
+        out: the folder, which also stores the arguments.
+        console: the console for the bar.
+        command: the command that a user types for this.
         remedy: what to do about a folder that cannot be written to.
 
     Raises:
-        lab.BadInput: where a setting is out of range, or `out` holds something else.
+        lab.BadInput: a setting is out of range, or `out` holds something else.
     """
     space, every = settings.space, settings.halve_every
     lab.folders.check(out, f"{lab.folders.SWEEP} of {name}")
@@ -100,7 +100,7 @@ def run(
 
 
 def _write_about(out: Path, about: lab.Json, done: bool) -> None:
-    """Write `run.json`, which keeps what has made the results so far."""
+    """Write `run.json`, with the provenance of the results so far."""
     if jax.process_index():
         return  # process 0 writes for all
     made_with, now = lab.read_about(out).get("made_with", []), lab.made_with()
@@ -125,7 +125,7 @@ def _cost(trials: Sequence[sweep.Trial], steps: int) -> str:
 
 
 def _check_tasks(name: str, settings: Settings) -> None:
-    """Raise `BadInput` where a task cannot be made, before anything is written."""
+    """Raise `BadInput` if a task cannot be made, before anything is written."""
     for length in settings.static.length:
         probe(name, length)
     static = settings.static
@@ -137,7 +137,7 @@ def _check_tasks(name: str, settings: Settings) -> None:
 
 @contextlib.contextmanager
 def _refusals(settings: Settings, out: Path, remedy: str) -> Iterator[None]:
-    """Raise the errors of a sweep that a user can correct as `BadInput`."""
+    """Turn errors of a sweep that a user can correct into `BadInput`."""
     try:
         with lab.refusals(settings):
             yield
@@ -148,7 +148,7 @@ def _refusals(settings: Settings, out: Path, remedy: str) -> Iterator[None]:
 
 
 def _show_progress(bar: Progress, steps: int, total: int) -> Callable[[sweep.Progress], None]:
-    """Return what updates the bar after a segment."""
+    """Return a function that updates the bar after each segment."""
     task = bar.add_task("compiling", total=total)
     seen: list[tuple[float, int]] = []
 
@@ -175,7 +175,7 @@ def read_sweep(out: Path) -> tuple[str, Settings, lab.Json]:
     """Return the probe and the settings of a sweep, and the rest of its `run.json`.
 
     Raises:
-        BadInput: where the folder holds no sweep.
+        BadInput: the folder holds no sweep.
     """
     about = lab.read_about(out)
     try:

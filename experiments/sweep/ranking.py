@@ -1,4 +1,4 @@
-"""Which configuration of a sweep is best, and which others may be as good."""
+"""The best configuration of a sweep, and others that may be as good."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from experiments import lab
 from seqcells import sweep
 
 SEED = "seed"  # the field whose values are repetitions
-Ranked = dict[str, Any]  # a configuration: a line of `sweep.Result.ranked`, with its `values`
+Ranked = dict[str, Any]  # a configuration: a row of `sweep.Result.ranked`, with its `values`
 
 
 def varied(result: sweep.Result) -> list[str]:
-    """The fields that have more than one value, but for the seed."""
+    """Return the fields that have more than one value, except the seed."""
     return [n for n in result.fields if n != SEED and len({str(r[n]) for r in result.rows}) > 1]
 
 
 def logarithmic(result: sweep.Result) -> bool:
-    """Whether means and intervals are those of logarithms: where all that is finite is above 0."""
+    """Whether means and intervals are of logarithms: if all finite values are above 0."""
     values = [row[result.metric] for row in result.rows if row["status"] != "unfinished"]
     return all(value > 0 for value in values if math.isfinite(value))
 
 
 def rank(result: sweep.Result) -> list[Ranked]:
-    """Rank as `Result.ranked` does, but by geometric means where all values are positive.
+    """Rank as `Result.ranked` does, but by geometric means if all values are positive.
 
-    A line has `values`, those over the seeds that stayed finite, and its `mean`, `low` and `high`
-    are those of `experiments.lab.of_losses`. So no interval of a loss reaches below 0.
+    A row has `values`, those of the finite seeds, and its `mean`, `low` and `high` are those of
+    `experiments.lab.of_losses`, so that no interval of a loss reaches below 0.
     """
     ranked = result.ranked()
     if not logarithmic(result):
@@ -59,10 +59,10 @@ def _values(result: sweep.Result, ranked: Ranked) -> list[float]:
 
 
 def rivals(result: sweep.Result, ranked: Sequence[Ranked]) -> list[Ranked]:
-    """Return those that may be as good as the best: the interval of the difference holds 0.
+    """Return those that may be as good as the best: the interval of the difference contains 0.
 
-    It is Welch's, of logarithms where all values are positive. A configuration with a seed that
-    diverged, with other steps or with one seed is not compared.
+    The interval is Welch's, of logarithms if all values are positive. Configurations with a
+    diverged seed, with another number of steps or with one seed are not compared.
     """
     best = ranked[0]
     as_numbers = np.log if logarithmic(result) else np.asarray
@@ -77,7 +77,7 @@ def rivals(result: sweep.Result, ranked: Sequence[Ranked]) -> list[Ranked]:
 
 
 def _alike(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether Welch's 95 % interval of the difference of two means holds 0."""
+    """Whether Welch's 95 % interval of the difference of two means contains 0."""
     parts = [np.var(some, ddof=1) / len(some) for some in (one, other)]
     gap, error = abs(np.mean(one) - np.mean(other)), math.sqrt(sum(parts))
     if error == 0:

@@ -21,7 +21,7 @@ SHOWN = 20  # rows of the rank table on the page
 
 
 def status(out: Path, console: Console) -> None:
-    """Print the progress of a sweep, without touching it."""
+    """Print the progress of a sweep, without changing it."""
     _, settings, _ = command.read_sweep(out)
     try:
         _, result, about = command.load(out)
@@ -37,14 +37,14 @@ def status(out: Path, console: Console) -> None:
     if ranked := rank(result):
         lab.print_table(console, rank_table(result, ranked[:5]))
     if counts["unfinished"]:
-        text = "If no process is at it, continue it with"
+        text = "If no process is running it, continue it with"
         lab.say(console, f"{text}: python -m experiments resume {out}")
 
 
 def _training(result: sweep.Result, steps: int) -> str:
-    """Say how far the trials are that have begun and not ended; nothing if there are none."""
+    """Return the progress of the trials in training, in words; "" if there are none."""
     open_ids = {row["id"] for row in result.rows if row["status"] == "unfinished"}
-    last = {line["id"]: line for line in result.history if line["id"] in open_ids}  # in order
+    last = {line["id"]: line for line in result.history if line["id"] in open_ids}  # sorted
     if not last:
         return ""
     at = sorted(line["step"] for line in last.values())
@@ -57,7 +57,7 @@ def _training(result: sweep.Result, steps: int) -> str:
 
 
 def report(out: Path, console: Console) -> None:
-    """Draw the picture, write the page and the table; from the files in `out` alone."""
+    """Draw the picture and write the page and the table, using only the files in `out`."""
     probe, result, about = command.load(out)
     ranked = rank(result)
     if not ranked:
@@ -72,11 +72,11 @@ def report(out: Path, console: Console) -> None:
         headlines=[headline(result, ranked)],
         tables=[table],
         provenance=lab.provenance({**about, "settings": {}}),
-        footer="Every number is computed from results.csv and metrics.jsonl, beside this page.",
+        footer="Every number is computed from results.csv and metrics.jsonl, next to this page.",
         terms=TERMS,
         alarm=f"{left} of {len(result.rows)} trials are not finished." if left else "",
-        caption="See first, in the slices, at which value the black line is best; then whether the "
-        "dots beside it, other trials, are as good.",
+        caption="In the slices, look first at the value where the black line is best, then whether "
+        "the dots beside it, which are other trials, are as good.",
         alt=f"{title}: learning curves of the best, and the {result.metric} by each hyperparameter",
     )
     draw(result, ranked, page.picture)
@@ -87,21 +87,21 @@ def report(out: Path, console: Console) -> None:
 
 TERMS = {
     "trial": "one training, of one configuration from one seed",
-    "mean": "over the seeds whose training stayed finite, the geometric one where all values are "
-    "positive, with Student's 95 % interval, then of the logarithms",
+    "mean": "the mean over the seeds that stayed finite, with Student's 95 % interval; if all "
+    "values are positive, the geometric mean, with the interval of the logarithms",
     "diverged": "seeds whose loss was no longer finite; a configuration with one ranks last",
     "pruned": "stopped early because others of its batch were better",
-    "curves": "the median over seeds, each a mean over a segment, in a band from the least to the "
-    "most; in the legend, the values in the order of the table; a seed that diverged is the worst",
-    "slices": "every trial by one hyperparameter, whatever the others were; the line joins the "
-    "best of each value; crosses at the edge have diverged, or lie beyond a million",
-    "surface": "the median over seeds by two hyperparameters, the others as in the best "
+    "curves": "the median over seeds of means over a segment, in a band from minimum to maximum; a "
+    "diverged seed counts as the worst; the legend lists values in the order of the table",
+    "slices": "every trial by one hyperparameter, for all values of the others; the line joins the "
+    "best trial of each value; crosses at the edge have diverged, or lie beyond a million",
+    "surface": "the median over seeds by two hyperparameters, with the others as in the best "
     "configuration, which the title names; empty where it diverged",
 }
 
 
 def headline(result: sweep.Result, ranked: Sequence[Ranked]) -> str:
-    """Say which configuration is the best, and whether its lead is more than chance."""
+    """Return which configuration is the best, and whether its lead is more than chance."""
     best = ranked[0]
     if math.isnan(best["mean"]):
         return f"No configuration has a finite {result.metric}."
@@ -111,19 +111,19 @@ def headline(result: sweep.Result, ranked: Sequence[Ranked]) -> str:
     )
     text = f"Best: {where}, with a {result.metric} of {_interval(best)}."
     if best["diverged"]:
-        text += f" {best['diverged']} of its seeds diverged, as some did of every other."
+        text += f" {best['diverged']} of its seeds diverged; all others have diverged seeds too."
     if len(ranked) > 1 and best["n"] < 2:
-        return f"{text} With one seed, it cannot be told how much of its lead is chance."
+        return f"{text} With one seed, the lead may be chance."
     if found := rivals(result, ranked):
         text += (
             f" {len(found)} other{'s' * (len(found) > 1)} cannot be distinguished from it: the "
-            "95 % interval of the difference holds 0."
+            "95 % interval of the difference contains 0."
         )
     return text
 
 
 def rank_table(result: sweep.Result, ranked: Sequence[Ranked]) -> lab.Table:
-    """The best configurations, and by how much."""
+    """Return the table of the best configurations, with intervals."""
     names = varied(result)
     rows = [
         [

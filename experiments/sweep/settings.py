@@ -1,4 +1,4 @@
-"""What can be swept from the command line: probes, cells, and hyperparameters typed as text."""
+"""The options of a sweep: probes, cells, and hyperparameters typed as text."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqcells._static import named
 
 
 def _made_of(field: str, kinds: dict[str, type]) -> dict[str, type]:
-    """Select the dataclasses that this field alone is enough to make."""
+    """Select the dataclasses that need no other argument than this field."""
     return {
         name: kind
         for name, kind in kinds.items()
@@ -30,7 +30,7 @@ PROBES: dict[str, Callable[..., probes.Probe]] = _made_of(
     "length", {kind.__module__.rpartition(".")[2]: kind for kind in _PROBES}
 )
 _CELLS = {name.lower(): kind for name, kind in named().items() if issubclass(kind, sc.Cell)}
-CELLS: dict[str, Callable[[int, int], sc.Cell]] = {  # hidden_size, longest time in steps
+CELLS: dict[str, Callable[[int, int], sc.Cell]] = {  # (hidden_size, longest time in steps) -> cell
     **{
         name: lambda size, _, kind=kind: kind(size)
         for name, kind in _made_of("hidden_size", _CELLS).items()
@@ -39,50 +39,50 @@ CELLS: dict[str, Callable[[int, int], sc.Cell]] = {  # hidden_size, longest time
 }
 if TYPE_CHECKING:
     CellName = str
-else:  # the command line offers these and refuses others
+else:  # the choices of the command line
     CellName = Literal[tuple(CELLS)]
 OrNone = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
-Values = Any  # of a field of `sweep.Space`: numbers or a distribution
+Values = Any  # the values of a field of `sweep.Space`: numbers or a distribution
 RANGES: dict[str, Callable[..., Values]] = {
     "log": lambda low, high, n: sweep.log(float(low), float(high), int(n)),
     "linear": lambda low, high, n: sweep.linear(float(low), float(high), int(n)),
     "loguniform": lambda low, high: sweep.log_uniform(float(low), float(high)),
     "uniform": lambda low, high: sweep.uniform(float(low), float(high)),
 }
-LEAST = {"init_gain": -math.inf}  # of the fields below; of the others, 0
+LEAST = {"init_gain": -math.inf}  # minima of the fields below; 0 for the others
 FORMS = "1e-3,1e-2 or log:1e-4:1e-1:16, linear:0:1:5, loguniform:1e-4:1e-1, uniform:0:1"
 
 
 @dataclasses.dataclass(frozen=True)
 class Swept:
-    """Hyperparameters in which the trials of one program differ.
+    """Hyperparameters that one program varies over its trials.
 
     Each is a list (1e-3,1e-2), a grid (log:1e-4:1e-1:16, linear:0:1:5) or a
     distribution (loguniform:1e-4:1e-1, uniform:0:1), which needs --samples.
     """
 
     learning_rate: Annotated[str, tyro.conf.arg(aliases=["--sweep.lr"])] = "log:1e-3:1e-2:3"
-    """of AdamW"""
+    """learning rate of AdamW"""
     max_norm: str = "1"
     """global norm to which gradients are clipped"""
     weight_decay: str = "0"
-    """of AdamW"""
+    """weight decay of AdamW"""
     init_gain: str = "1"
-    """factor on the recurrent weights at the start"""
+    """factor on the initial recurrent weights"""
 
 
 @dataclasses.dataclass(frozen=True)
 class Static:
-    """What changes the program: one is compiled for each combination."""
+    """Settings that change the program; one is compiled for each combination."""
 
     cell: tuple[CellName, ...] = ("gru",)
     """cells to compare"""
     hidden_size: tuple[int, ...] = (32,)
     """units of every net"""
     length: tuple[int, ...] = (20,)
-    """lengths of the probe, as it counts them: steps, lag or delay"""
+    """lengths of the probe: steps, lag or delay, depending on the probe"""
     batch_size: tuple[int, ...] = (32,)
-    """fresh sequences in a step of training"""
+    """sequences per training step"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,24 +92,24 @@ class Settings(CheckedSettings):
     sweep: Swept = Swept()
     static: Static = Static()
     seeds: int = 3
-    """trainings of every configuration, each from its own random start"""
+    """trials per configuration, each with its own random seed"""
     samples: OrNone = None
-    """draws from the distributions, where there are some"""
+    """draws from the distributions; needed only if there are any"""
     steps: int = 500
-    """steps of training, a multiple of the segment"""
+    """training steps, a multiple of the segment"""
     segment: int = 50
-    """steps of training between two looks at the metrics"""
+    """training steps between two checks of the metrics"""
     halve_every: OrNone = None
-    """steps after which the worse half is pruned, again and again; never if not given"""
+    """prune the worse half every so many steps; never if not given"""
     batch: int | Literal["auto"] = "auto"
-    """trials to train together; auto: as many as memory holds"""
+    """trials to train together; auto: as many as fit into memory"""
 
     @property
     def space(self) -> sweep.Space:
         """The space of the trials.
 
         Raises:
-            BadInput: where a field is out of range.
+            BadInput: a field is out of range.
         """
         try:
             fields = {
@@ -125,10 +125,10 @@ class Settings(CheckedSettings):
 
 
 def values(name: str, text: str, least: float = 0.0) -> Values:
-    """Read values that were typed, such as 1e-3,1e-2 or log:1e-4:1e-1:16.
+    """Parse values such as 1e-3,1e-2 or log:1e-4:1e-1:16.
 
     Raises:
-        BadValue: where the text is none of the forms, or a number is below `least` or NaN.
+        BadValue: the text has none of these forms, or a number is below `least` or NaN.
     """
     kind, *numbers = text.split(":")
     try:
@@ -145,9 +145,9 @@ def probe(name: str, length: int) -> probes.Probe:
     """Make a probe of this length.
 
     Raises:
-        BadInput: where the probe cannot have it.
+        BadInput: the probe does not support it.
     """
     try:
         return PROBES[name](length=length)
     except ValueError as error:
-        raise BadInput(f"static.length: {name} refuses {length}: {error}") from None
+        raise BadInput(f"static.length: {name} does not support {length}: {error}") from None

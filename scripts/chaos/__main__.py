@@ -31,7 +31,7 @@ ROWS: dict[int, Callable[[Options], bool]] = {
 }
 
 
-STOPPED = "Stopped. Every trial that is finished is kept, and the same command goes on."
+STOPPED = "Stopped. Finished trials are kept, and the same command continues."
 
 
 def every(options: Options) -> bool:
@@ -41,7 +41,7 @@ def every(options: Options) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Run the rows of the command line; return 0 if all trials passed."""
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # it starts sooner
+    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")  # for a faster start
     passed = []
     code = lab.exit_code(lambda: passed.append(run(arguments)), STOPPED)
     return code or int(passed != [True])
@@ -59,7 +59,7 @@ def run(arguments: list[str]) -> bool:
 
 
 def alone(row: Callable[[Options], bool]) -> Callable[[Options], bool]:
-    """Return the row with its folder held, so that no other call writes there."""
+    """Return the row with its folder locked, so that no other call writes there."""
 
     @functools.wraps(row)
     def held(options: Options) -> bool:

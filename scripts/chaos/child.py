@@ -1,4 +1,4 @@
-"""Child processes, among them the target: their lines of output, their ends, their checkpoints."""
+"""Child processes, such as the target: their output, their exit, their checkpoints."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class Child:
 
 @contextlib.contextmanager
 def children(commands: Sequence[Sequence[object]]) -> Iterator[list[Child]]:
-    """Run commands at once; kill what has not ended at the exit of the context."""
+    """Run commands in parallel; when the context exits, kill those that still run."""
     running: list[Child] = []
     try:
         for command in commands:
@@ -103,10 +103,10 @@ def children(commands: Sequence[Sequence[object]]) -> Iterator[list[Child]]:
 
 @contextlib.contextmanager
 def target(*arguments: object, prefix: tuple[str, ...] = ()) -> Iterator[Child]:
-    """Run `target.py`; it is killed at the exit of the context.
+    """Run `target.py`; it is killed when the context exits.
 
     Args:
-        *arguments: of the command line of `target.py`.
+        *arguments: the command line arguments of `target.py`.
         prefix: a command that runs its arguments as a command.
     """
     command = [*prefix, sys.executable, "-m", "scripts.chaos.target", *arguments]
@@ -116,7 +116,7 @@ def target(*arguments: object, prefix: tuple[str, ...] = ()) -> Iterator[Child]:
 
 @functools.cache
 def undisturbed() -> tuple[str, float]:
-    """Return the hash of an undisturbed run, and its seconds without the imports."""
+    """Return the hash of an undisturbed run, and its duration without imports, in seconds."""
     with tempfile.TemporaryDirectory() as folder, target("run", folder) as child:
         child.wait_for("ready")
         start_time = time.monotonic()

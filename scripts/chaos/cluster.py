@@ -23,7 +23,7 @@ FORMS = ("fit", "sweep")
 
 @contextlib.contextmanager
 def cluster(form: str, folder: Path, hang: str = "never", rank: int = 0) -> Iterator[list[Child]]:
-    """Run `rank.py` in both processes; they are killed at the exit of the context."""
+    """Run `rank.py` in both processes; they are killed when the context exits."""
     with socket.socket() as one:
         one.bind(("localhost", 0))
         port = one.getsockname()[1]
@@ -37,12 +37,12 @@ def cluster(form: str, folder: Path, hang: str = "never", rank: int = 0) -> Iter
 
 
 def last_end(running: list[Child]) -> float:
-    """Return the time at which the last of them ended."""
+    """Return the time at which the last process ended."""
     return max(child.ended for child in running if child.ended is not None)
 
 
 def finish(form: str, folder: Path) -> list[str]:
-    """Run to the end; return what the processes print of the result."""
+    """Run to the end; return the results that the processes print."""
     with cluster(form, folder) as running:
         codes = [child.wait() for child in running]
     if any(codes):
@@ -76,7 +76,7 @@ def hung(options: Options) -> bool:
     """Row 3: one of two processes hangs; all exit within 60 s, and an error names its rank."""
     trials = Trials(3, 4, options)
     kinds = [(hang, rank) for hang in ("sleep", "locked") for rank in range(COUNT)]
-    form = "fit"  # in which one process waits for the other
+    form = "fit"  # an operation in which one process waits for the other
     for trial in trials:
         hang, rank = kinds[trial % len(kinds)]
         folder = trials.empty(f"run-{trial}")

@@ -20,7 +20,7 @@ from seqcells.train import TrainState
 
 
 def full(options: Options) -> bool:
-    """Row 5: a full disk of 3 MB; the error names the path at once, and the last one loads."""
+    """Row 5: a full disk of 3 MB; the error names the path, and the last checkpoint loads."""
     trials = Trials(5, 4, options)
     for trial in trials:
         mounted = trial % 2 == 0 and can_mount()
@@ -54,7 +54,7 @@ def can_mount() -> bool:
 
 
 def flip(options: Options) -> bool:
-    """Row 6: files flipped, cut, longer or missing; a generation back, or an error for both."""
+    """Row 6: files flipped, cut, longer or missing; it falls back, or raises if both are bad."""
     trials = Trials(6, 300, options)
     shutil.rmtree(trials.folder)
     intact, damaged = trials.folder / "intact", trials.folder / "damaged"
@@ -92,7 +92,7 @@ def damage(generation: Path, draw: random.Random) -> str:
 
 
 def outcome(folder: Path, like: TrainState) -> tuple[str, int | None]:
-    """Load; return a hash and the step, or the error and None; -1 if a warning is missing."""
+    """Load; return a hash and the step (-1 if a warning is missing), or the error and None."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
@@ -105,7 +105,7 @@ def outcome(folder: Path, like: TrainState) -> tuple[str, int | None]:
 
 
 def changed(options: Options) -> bool:
-    """Row 8: another configuration; refused with the difference, and the old one still loads."""
+    """Row 8: another configuration; rejected with the difference, and the old one still loads."""
     trials = Trials(8, 20, options)
     folder = trials.empty("run")
     state = start()[0]

@@ -29,7 +29,7 @@ def loss(
     return jnp.mean(jnp.square(ys[-1, :, 0] - xs[0, :, 0])), {}
 
 
-@jax.jit  # one program starts sooner than many small ones
+@jax.jit  # one program starts faster than many small ones
 def start() -> tuple[sc.train.TrainState, sc.train.HParams]:
     """Return state and hyperparameters before the first step."""
     hparams = sc.train.HParams(learning_rate=CONFIG["learning_rate"])

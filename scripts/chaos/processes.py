@@ -17,14 +17,14 @@ def kill(options: Options) -> bool:
     trials = Trials(1, 20, options)
     folder = trials.folder / "run"
     expected, seconds = undisturbed()
-    equal: list[bool] = []  # of every run that reached its end
+    equal: list[bool] = []  # for every run that reached its end
     for _ in trials:
         while True:
             before = latest(folder)
             child = _run_until(folder, trials.random.uniform(0, seconds), expected, equal)
             code = child.wait()
             if code != 0:
-                break  # else it ended before it was killed, and the next process is a new run
+                break  # otherwise it ended before it was killed, and the next process is a new run
         saved, found = int([before, *child.printed("saved")][-1]), latest(folder)
         passed = code == -signal.SIGKILL and found in (saved, saved + CONFIG["segment"])
         trials.add(passed, code=code, saved=saved, found=found)
@@ -47,7 +47,7 @@ def _run_until(folder: Path, moment: float | None, expected: str, equal: list[bo
 
 
 def signals(options: Options) -> bool:
-    """Row 4: SIGTERM and SIGINT; it saves and exits with 143 or 130 within a segment and 5 s."""
+    """Row 4: SIGTERM and SIGINT; it saves, and exits with 143 or 130 within a segment and 5 s."""
     trials = Trials(4, 10, options)
     for trial in trials:
         number = (signal.SIGTERM, signal.SIGINT)[trial % 2]

@@ -1,4 +1,4 @@
-"""One of several processes that are hurt: `fit FOLDER HANG RANK` or `sweep FOLDER HANG RANK`.
+"""One of several processes under test: `fit FOLDER HANG RANK` or `sweep FOLDER HANG RANK`.
 
 HANG is never, sleep (Python's lock is free) or locked (Python's lock is held); the process RANK
 hangs in the third segment. Each prints a line for each event: saved STEP, done HASH.

@@ -72,7 +72,7 @@ def killed(folder: Path, segments: int, seconds: float) -> int:
 
 
 def count_lines(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return the number of lines of every file, and how many of them differ in their subject."""
+    """Return, for every file, the number of lines and of distinct subjects."""
 
     def lines(name: str) -> list[Json]:
         return [json.loads(line) for line in (folder / name).read_text("utf-8").splitlines()]

@@ -1,4 +1,4 @@
-"""The process that is hurt: a run, a sweep, or saves that fill a disk.
+"""The process under test: a run, a sweep, or saves that fill a disk.
 
 `run FOLDER [STEPS]`, `sweep FOLDER [SCALE]` and `fill FOLDER SIZE [limited]` print a line for each
 event: ready, at STEP, saved STEP, refused WHY, loaded STEP, done HASH.
@@ -21,7 +21,7 @@ from seqcells._checkpoint import CheckpointError, Checkpoints
 
 
 def run(folder: str, steps: str = "100") -> int:
-    """Train, saving after every segment, from the last checkpoint if there is one."""
+    """Train from the last checkpoint, if there is one; save after every segment."""
     checkpoints = Checkpoints(folder, CONFIG)
     state, hparams = start()
 

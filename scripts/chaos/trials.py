@@ -21,15 +21,15 @@ from seqcells.sweep._store import naming
 
 @dataclasses.dataclass(frozen=True)
 class _Options:
-    """How much to try.
+    """The number of trials to run.
 
     Args:
         out: folder of the results.
-        count: number of trials; 0 takes the row's own, from 3 diverging sweeps to 300 flips.
-        minutes: minutes after which no trial is started.
+        count: number of trials; 0 means the row's default, from 3 diverging sweeps to 300 flips.
+        minutes: stop starting new trials after this many minutes.
         quick: run a tenth of the trials.
         fresh: delete the results of earlier calls.
-        seed: of the moments and places.
+        seed: seed of the random moments and places.
     """
 
     out: Path = Path("runs/chaos")
@@ -40,7 +40,7 @@ class _Options:
     seed: int = 0
 
     def check(self) -> None:
-        """Raise `BadInput` where a number is out of range."""
+        """Raise `BadInput` if a number is out of range."""
         for name in ("count", "minutes"):
             if not getattr(self, name) >= 0:
                 raise BadInput(f"{name}: expected 0 or more, got {getattr(self, name)}")
@@ -50,12 +50,12 @@ Options = Annotated[_Options, tyro.conf.OmitArgPrefixes]
 
 
 class Trials:
-    """The trials of one row, those of earlier calls included.
+    """The trials of one row, including those of earlier calls.
 
     Args:
         row: number of the row.
         usual: number of trials unless the options give another one.
-        options: how much to try.
+        options: the number of trials.
     """
 
     def __init__(self, row: int, usual: int, options: Options) -> None:
@@ -73,7 +73,7 @@ class Trials:
         self.random = random.Random(f"{options.seed} {row} {len(lines)}")
 
     def __iter__(self) -> Iterator[int]:
-        """Yield the numbers of the trials that are left, as long as there is time."""
+        """Yield the numbers of the remaining trials, until time runs out."""
         left = range(len(self.results), self.count)
         console = Console(stderr=True)
         for trial in track(left, f"row {self.row}", console=console, transient=True):

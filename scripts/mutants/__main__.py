@@ -14,7 +14,7 @@ from scripts.mutants.table import ROOT, Mutant, choose, read
 from scripts.mutants.trial import KILLED, Outcome, attempt, copy, digest, run
 
 RESULTS = ROOT / "build" / "mutants.json"
-LEAST = 0.95  # the share of mutants that the tests have to see
+LEAST = 0.95  # the share of mutants that the tests must detect
 
 
 def main(arguments: list[str]) -> int:
@@ -37,7 +37,7 @@ def main(arguments: list[str]) -> int:
 def _todo(
     mutants: dict[str, Mutant], known: dict[str, Outcome], *, all_tests: bool
 ) -> dict[str, Mutant]:
-    """Return the mutants whose outcome is not known."""
+    """Return the mutants without a known outcome."""
 
     def settled(name: str, mutant: Mutant) -> bool:
         before = known.get(name)
@@ -48,7 +48,7 @@ def _todo(
 
 
 def _check_clean(tree: Path, mutants: dict[str, Mutant], *, all_tests: bool) -> None:
-    """Raise unless the tests pass without a mutant: else they would kill each of them."""
+    """Raise unless the tests pass without a mutant; otherwise they would kill every mutant."""
     tests = {test for mutant in mutants.values() for test in mutant.tests}
     status, failed = run(tree, () if all_tests else tuple(sorted(tests)), None)
     if status != "survived":
@@ -93,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--all-tests", action="store_true", help="for survivors, run the whole default suite"
     )
-    parser.add_argument("--again", action="store_true", help="try those with a result again, too")
+    parser.add_argument(
+        "--again", action="store_true", help="also try mutants again that have a result"
+    )
     return parser
 
 

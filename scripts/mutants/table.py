@@ -17,7 +17,7 @@ class Mutant(NamedTuple):
     file: str  # from the root of the repository
     old: str  # occurs once in the file
     new: str
-    tests: tuple[str, ...]  # as pytest names them: "FILE", "FILE::TEST" or "FILE::TEST[CASE]"
+    tests: tuple[str, ...]  # in pytest's form: "FILE", "FILE::TEST" or "FILE::TEST[CASE]"
 
     def change(self, source: str) -> str:
         """Return the source with the mistake in it."""
@@ -28,19 +28,19 @@ def read(folder: Path = TABLES) -> dict[str, Mutant]:
     """Return all mutants by their names.
 
     Raises:
-        ValueError: two have one name.
+        ValueError: two have the same name.
     """
     mutants: dict[str, Mutant] = {}
     for path in sorted(folder.glob("*.toml")):
         for name, row in tomllib.loads(path.read_text("utf-8")).items():
             if name in mutants:
-                raise ValueError(f"{path}: expected a name of its own, got {name} again")
+                raise ValueError(f"{path}: expected a unique name, got {name} again")
             mutants[name] = Mutant(path.stem, row["file"], row["old"], row["new"], (*row["tests"],))
     return mutants
 
 
 def why_wrong(mutant: Mutant, root: Path = ROOT) -> str | None:
-    """Return why a mutant is no longer one, or None: the code has moved on, or a test has."""
+    """Return why a mutant is outdated, or None: the code or a test may have changed."""
     source = (root / mutant.file).read_text("utf-8")
     if source.count(mutant.old) != 1:
         return f"{mutant.file} has the old text {source.count(mutant.old)} times"
@@ -59,7 +59,7 @@ def choose(mutants: dict[str, Mutant], names: list[str]) -> dict[str, Mutant]:
     """Return the mutants of these names or areas; all of them if there are no names.
 
     Raises:
-        ValueError: nothing has such a name.
+        ValueError: no mutant or area has such a name.
     """
     known = {*mutants, *(mutant.area for mutant in mutants.values())}
     wrong = [name for name in names if name not in known]

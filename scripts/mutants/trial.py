@@ -18,15 +18,15 @@ LEFT_OUT = shutil.ignore_patterns(
     *("__pycache__", ".venv", ".nox", "build", "dist", "runs", "artefacts", "_build", "parts"),
     *(".hypothesis", ".pytest_cache", ".ruff_cache", ".import_linter_cache", "*.egg-info"),
 )
-SECONDS = 900  # after which the tests of a mutant are hanging
+SECONDS = 900  # seconds after which the tests of a mutant count as hanging
 KILLED = ("killed", "hung")  # a test fails, or does not end
 
 
 class Outcome(NamedTuple):
-    """What became of a mutant."""
+    """The outcome of a mutant."""
 
-    digest: str  # of all that it depends on
-    status: str  # one of KILLED, "survived", or "broken" where its tests cannot be run
+    digest: str  # digest of everything that it depends on
+    status: str  # one of KILLED, "survived", or "broken" if its tests cannot be run
     by: str  # the first test that failed, or the error
     seconds: float
 
@@ -37,7 +37,7 @@ def copy(folder: Path, root: Path = ROOT) -> Path:
 
 
 def digest(mutant: Mutant, root: Path = ROOT) -> str:
-    """Return a digest of a mutant, the library, and its tests with what they share."""
+    """Return a digest of a mutant, the library, its tests and their shared code."""
     files = {root / test.partition("::")[0] for test in mutant.tests}
     for folder in ("seqcells", "tests/support"):
         files |= set((root / folder).rglob("*.py"))
@@ -73,7 +73,7 @@ def run(tree: Path, tests: tuple[str, ...], seconds: float | None = SECONDS) -> 
 
 
 def attempt(mutant: Mutant, tree: Path, *, all_tests: bool = False) -> Outcome:
-    """Try a mutant in a copy of the tree, which is then as it was."""
+    """Try a mutant in a copy of the tree, then restore the copy."""
     path, start = tree / mutant.file, time.monotonic()
     source = path.read_text("utf-8")
     try:

@@ -1,4 +1,4 @@
-"""Checkpoints that are written atomically, and checked to the byte before they are used."""
+"""Checkpoints that are written atomically and verified byte by byte before use."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from seqcells._types import Json, PyTree
 __all__ = ["CheckpointError", "Checkpoints", "RunLocked", "Saved"]
 
 _PART = ".part"  # suffix of a generation that is being written or removed
-_LIMIT = 1 << 18  # bytes of a configuration, and of further facts
+_LIMIT = 1 << 18  # maximal bytes of a configuration, and of `about`
 
 
 class Checkpoints:
     """The checkpoints of one run: `keep` generations in a folder, each written atomically.
 
-    A generation is written beside the others, synced, and renamed last. It has the arrays as Orbax
-    writes them, and a manifest: SHA-256, shape and dtype of every leaf, size and SHA-256 of every
-    file, the versions, the configuration, and the manifest's own SHA-256. Nothing in it is code,
-    and `load` reads no more than the tree to be filled has room for.
+    A generation is written under a temporary name, synced, and then renamed. It holds the arrays in
+    Orbax's format, and a manifest: SHA-256, shape and dtype of every leaf, size and SHA-256 of
+    every file, the versions, the configuration, and the manifest's own SHA-256. It contains no
+    code, and `load` reads no more bytes than `like` has room for.
 
-    Each of several processes needs a folder of its own. Needs a POSIX system and Orbax (the extra
+    With several processes, each needs its own folder. Needs a POSIX system and Orbax (the extra
     `sweep`). Not thread-safe.
 
     Args:
         folder: the folder of the run, created when it is first needed.
-        config: everything that the run depends on, as JSON; another configuration is refused.
-        keep: generations to keep, at least 1; with 1 there is none to fall back to.
+        config: everything that the run depends on, as JSON; another configuration is rejected.
+        keep: generations to keep, at least 1; with 1 there is no older one to fall back to.
 
     >>> import tempfile, jax, jax.numpy as jnp
     >>> checkpoints = Checkpoints(tempfile.mkdtemp(), {"learning_rate": 0.1})
@@ -59,10 +59,10 @@ class Checkpoints:
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Lock the folder for this run; `save` and `delete` lock it anyway.
+        """Lock the folder for this run; `save` and `delete` also lock it themselves.
 
         Raises:
-            RunLocked: at once, naming the process, if another run has locked it.
+            RunLocked: another run has locked it; raised at once, and names the process.
             CheckpointError: the folder cannot be written to, or has a backslash in its path.
         """
         if self._held:
@@ -70,8 +70,8 @@ class Checkpoints:
             return
         if "\\" in str(self.folder):
             raise CheckpointError(
-                f"{self.folder}: expected a path without a backslash, which Orbax takes for a "
-                "separator, so that the arrays are elsewhere; give another folder"
+                f"{self.folder}: expected a path without a backslash, which Orbax treats as a "
+                "separator, so that arrays go elsewhere; give another folder"
             )
         with contextlib.ExitStack() as stack:
             try:
@@ -83,15 +83,16 @@ class Checkpoints:
             yield
 
     def save(self, step: int, tree: PyTree, about: Json | None = None) -> None:
-        """Write a generation; return when it is on the disk.
+        """Write a generation, and flush it to the disk.
 
         Args:
             step: the step of the run.
             tree: a tree of arrays, typed random keys, numbers and None.
-            about: further facts, as JSON.
+            about: further information, as JSON.
 
         Raises:
-            CheckpointError: it cannot be written (a full disk); earlier generations stay.
+            CheckpointError: it cannot be written, for instance because the disk is full; earlier
+                generations stay.
             RunLocked: another run has locked the folder.
             ModuleNotFoundError: Orbax is not installed.
         """
@@ -109,7 +110,7 @@ class Checkpoints:
             self._prune()
 
     def load(self, like: PyTree) -> Saved | None:
-        """Read the newest intact generation; warn of newer ones that are damaged.
+        """Read the newest intact generation; warn about newer ones that are damaged.
 
         Args:
             like: a tree of arrays or of `jax.ShapeDtypeStruct`, with the expected shapes, dtypes
@@ -120,7 +121,7 @@ class Checkpoints:
 
         Raises:
             CheckpointError: all generations are damaged, or the intact one has another
-                configuration, or another tree than `like`.
+                configuration, or its tree differs from `like`.
             ModuleNotFoundError: Orbax is not installed.
         """
         broken: list[str] = []
@@ -133,7 +134,9 @@ class Checkpoints:
                 continue
             if broken:
                 fallback = f"step {saved.step} of {generation}"
-                warnings.warn(f"going back to {fallback}, as {'; '.join(broken)}", stacklevel=2)
+                warnings.warn(
+                    f"going back to {fallback}, because {'; '.join(broken)}", stacklevel=2
+                )
             return saved
         if broken:
             raise CheckpointError(
@@ -163,7 +166,9 @@ class Checkpoints:
             _generation.write(part, header, leaves, hosts)
             part.rename(whole)
             _files.sync(self.folder)
-        except Exception as error:  # Orbax does not document what it raises when a disk is full
+        except (
+            Exception
+        ) as error:  # Orbax does not document which errors it raises when a disk is full
             shutil.rmtree(part, ignore_errors=True)
             before = f"{last[0]} is as it was" if last else "no earlier one exists"
             raise CheckpointError(
@@ -180,7 +185,7 @@ class Checkpoints:
                 _remove(path)
 
     def _clean(self) -> None:
-        """Remove the incomplete generations that a killed run has left."""
+        """Remove the incomplete generations that a killed run left."""
         for path in self.folder.glob(f"generation-*{_PART}"):
             _files.remove(path)
 

@@ -1,4 +1,4 @@
-"""Files that are synced to the disk, and checked against their SHA-256 when they are read."""
+"""Files that are synced to the disk, and verified by their SHA-256 when they are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _THREADS = 16
 
 
 class CheckpointError(RuntimeError):
-    """A checkpoint could not be written, or cannot be trusted."""
+    """A checkpoint could not be written, or failed verification."""
 
 
 class BrokenError(Exception):
@@ -26,22 +26,22 @@ class BrokenError(Exception):
 
 
 def local(name: str, folder: str | os.PathLike[str]) -> Path:
-    """Return the absolute path of a folder of this machine; later changes of directory are none."""
+    """Return the absolute path of a local folder, so that it survives a change of directory."""
     path = Path(folder)
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # Path has made s3:/a of s3://a
-        raise ValueError(f"{name}: expected a folder of this machine, got the URL {str(folder)!r}")
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", str(path)):  # Path turns s3://a into s3:/a
+        raise ValueError(f"{name}: expected a local folder, got the URL {str(folder)!r}")
     return path.absolute()
 
 
 def seal(content: Json) -> str:
-    """Return `content` and its SHA-256 as JSON."""
+    """Return `content` with its SHA-256 as JSON."""
     body = json.dumps(content, sort_keys=True)
     digest = hashlib.sha256(body.encode()).hexdigest()
     return json.dumps({"content": content, "sha256": digest}, sort_keys=True, indent=1)
 
 
 def unseal(path: Path, limit: int) -> Json:
-    """Read a sealed file of at most `limit` bytes; any changed byte is an error."""
+    """Read a sealed file of at most `limit` bytes; raise if any byte has changed."""
     try:
         check_regular(path)
         with path.open("rb") as file:
@@ -78,7 +78,7 @@ def within(folder: Path) -> Iterator[Path]:
 
 
 def sync(path: Path) -> None:
-    """Return when a file, or the list of names in a folder, is on the disk."""
+    """Flush a file, or the list of names in a folder, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -87,13 +87,13 @@ def sync(path: Path) -> None:
 
 
 def sync_all(folder: Path) -> None:
-    """Return when all of a folder is on the disk; in threads, as a journal merges their writes."""
+    """Flush a whole folder to the disk; in threads, because a journal merges their writes."""
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(sync, (*folder.rglob("*"), folder)))
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder; its subfolders two levels deep (one a leaf) in threads."""
+    """Remove a folder; subfolders two levels deep (one per leaf) are removed in threads."""
     deep = [path for path in folder.glob("*/*") if path.is_dir() and not path.is_symlink()]
     with ThreadPoolExecutor(_THREADS) as pool:
         list(pool.map(shutil.rmtree, deep))

@@ -29,7 +29,7 @@ class Saved(NamedTuple):
 
 
 def write(folder: Path, header: Json, leaves: list[Json], hosts: Hosts) -> None:
-    """Write a generation into a new folder; return when it is on the disk.
+    """Write a generation into a new folder, and flush it to the disk.
 
     Args:
         folder: the folder to create.
@@ -52,7 +52,9 @@ def write(folder: Path, header: Json, leaves: list[Json], hosts: Hosts) -> None:
         # One uncompressed chunk, so the file has the bytes of the leaf.
         file = files.get(f"{ARRAYS}/{_orbax.data_file(i, array.shape)}", {})
         if file.get("sha256") != leaves[int(i)]["sha256"]:
-            raise BrokenError(f"{leaves[int(i)]['path']}: is not on the disk as it was given")
+            raise BrokenError(
+                f"{leaves[int(i)]['path']}: the file on the disk differs from the array"
+            )
     text = _files.seal({"format": FORMAT, **header, "leaves": leaves, "files": files})
     if len(text) > _limit(len(leaves)):
         raise ValueError(f"expected a manifest of at most {_limit(len(leaves))} bytes")
@@ -61,7 +63,7 @@ def write(folder: Path, header: Json, leaves: list[Json], hosts: Hosts) -> None:
 
 
 def read(folder: Path, like: PyTree, config: Json) -> Saved:
-    """Read a generation, and check everything against its manifest, `like` and `config`.
+    """Read a generation, and verify it against its manifest, `like` and `config`.
 
     Args:
         folder: the folder of the generation.
@@ -98,7 +100,7 @@ def read(folder: Path, like: PyTree, config: Json) -> Saved:
 
 
 def _limit(leaves: int) -> int:
-    """Return the largest size of a manifest in bytes: 1 MiB, and 2 KiB a leaf."""
+    """Return the largest size of a manifest in bytes: 1 MiB, plus 2 KiB per leaf."""
     return (1 << 20) + (leaves << 11)
 
 
@@ -113,7 +115,7 @@ def _check_config(folder: Path, before: Json, now: Json) -> None:
     ]
     raise CheckpointError(
         f"{folder}: expected the configuration that it was saved with, got another (was -> is): "
-        f"{'; '.join(changes)}; go back to the old one, give another folder, or remove this one"
+        f"{'; '.join(changes)}; restore the old one, give another folder, or remove this one"
     )
 
 
@@ -138,7 +140,7 @@ def _check_leaves(folder: Path, entries: list[Json], expected: list[Leaf]) -> No
 
 
 def _check_files(folder: Path, entries: Json, shapes: _orbax.Shapes) -> None:
-    """Raise unless the files are those of the manifest, and no larger than `shapes` needs."""
+    """Raise unless the files match the manifest, and are no larger than `shapes` needs."""
     known = {f"{ARRAYS}/{name}" for name in _orbax.names(shapes)} | {MANIFEST}
     sizes: dict[str, int] = {}
     for path in _files.within(folder):
@@ -151,7 +153,7 @@ def _check_files(folder: Path, entries: Json, shapes: _orbax.Shapes) -> None:
         changed = sorted(
             n for n in entries.keys() | sizes if sizes.get(n) != entries.get(n, {}).get("size")
         )
-        raise BrokenError(f"{', '.join(changed)}: missing, or not as long as it was")
+        raise BrokenError(f"{', '.join(changed)}: missing, or its size has changed")
     if sum(sizes.values()) > _orbax.room(shapes):
         raise BrokenError(f"{sum(sizes.values())} bytes are more than like has room for")
     for name, entry in entries.items():
@@ -160,7 +162,7 @@ def _check_files(folder: Path, entries: Json, shapes: _orbax.Shapes) -> None:
 
 
 def _checked(entry: Json, host: np.ndarray | None, like: Value) -> Value:
-    """Convert an array that was read to the type of `like`; raise unless it is what was saved."""
+    """Convert an array that was read to the type of `like`; raise if it is not what was saved."""
     if like is None:
         return None
     stored = _leaves.stored(like)
@@ -168,7 +170,7 @@ def _checked(entry: Json, host: np.ndarray | None, like: Value) -> Value:
     if host.dtype != stored.dtype or host.shape != stored.shape:
         raise BrokenError(f"{entry['path']}: read as {host.dtype}{list(host.shape)}")
     if _leaves.sha256(host) != entry["sha256"]:
-        raise BrokenError(f"{entry['path']}: its numbers are not those that were saved")
+        raise BrokenError(f"{entry['path']}: its values differ from those that were saved")
     leaf = _leaves.place(host, like, entry["key"])
     if isinstance(leaf, jax.Array) and leaf.dtype != like.dtype:
         raise BrokenError(f"{entry['path']}: expected {like.dtype}, got {leaf.dtype}")

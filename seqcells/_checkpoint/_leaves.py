@@ -1,4 +1,4 @@
-"""Leaves of a tree: fetched to the host, described, and placed as `like` is."""
+"""Leaves of a tree: fetched to the host, described, and placed like `like`."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def _fetch(path: str, leaf: Value) -> np.ndarray:
     leaf = jax.random.key_data(leaf) if is_key(leaf) else leaf
     if isinstance(leaf, jax.Array) and not (leaf.is_fully_addressable or leaf.is_fully_replicated):
         raise ValueError(
-            f"{path}: expected an array that this process has completely, got one that is split "
-            "over processes; gather it, or let every process save its part in its own folder"
+            f"{path}: expected an array that is completely in this process, got one that is "
+            "sharded over processes; gather it, or let every process save its part in its folder"
         )
     return np.asarray(leaf, order="C")
 

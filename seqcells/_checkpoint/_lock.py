@@ -1,4 +1,4 @@
-"""A lock of a folder, which the kernel frees when the process ends in any way."""
+"""A lock of a folder, which the kernel releases however the process ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RunLocked(CheckpointError):
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[None]:
-    """Lock the folder, or raise `RunLocked` at once; the file of the lock is not removed."""
+    """Lock the folder, or raise `RunLocked` at once; the lock file is not removed."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("a+", encoding="utf-8", errors="replace") as file:
         try:

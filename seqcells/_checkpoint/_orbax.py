@@ -1,6 +1,6 @@
-"""The interface to Orbax: one uncompressed zarr folder a leaf, whose size is known in advance.
+"""The interface to Orbax: one uncompressed zarr folder per leaf, of a size known in advance.
 
-The leaves are named "0", "1", ..., so Orbax or zarr alone can read them.
+The leaves are named "0", "1", ..., so they can be read with Orbax or zarr alone.
 """
 
 from __future__ import annotations
@@ -43,13 +43,13 @@ def write(folder: Path, arrays: dict[str, np.ndarray]) -> None:
     ocp = import_orbax()
     with _checkpointer(ocp) as checkpointer:
         checkpointer.save(folder.absolute(), args=ocp.args.PyTreeSave(arrays))
-    if jax.process_index():  # of NumPy arrays, Orbax writes those of process 0 alone
+    if jax.process_index():  # Orbax writes NumPy arrays only in process 0
         for name, array in arrays.items():
             _write_zarr(folder / name, array)
 
 
 def _write_zarr(folder: Path, array: np.ndarray) -> None:
-    """Write an array as Orbax does: one uncompressed chunk of zarr version 2."""
+    """Write an array like Orbax does: one uncompressed chunk of zarr version 2."""
     further = {"fill_value": None, "order": "C", "zarr_format": 2, "dimension_separator": "."}
     folder.mkdir()
     (folder / ".zarray").write_text(json.dumps(_header(array) | further), encoding="utf-8")
@@ -57,7 +57,7 @@ def _write_zarr(folder: Path, array: np.ndarray) -> None:
 
 
 def read(folder: Path, shapes: Shapes) -> dict[str, np.ndarray]:
-    """Read the arrays, after a check that they are no larger than `shapes`."""
+    """Check that the arrays are no larger than `shapes`, then read them."""
     ocp = import_orbax()
     _check_sizes(folder, shapes)
     arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in shapes}
@@ -66,12 +66,12 @@ def read(folder: Path, shapes: Shapes) -> dict[str, np.ndarray]:
             return checkpointer.restore(
                 folder.absolute(), args=ocp.args.PyTreeRestore(restore_args=arguments)
             )
-    except Exception as error:  # Orbax does not document which
+    except Exception as error:  # Orbax does not document which errors it raises
         raise BrokenError(f"Orbax cannot read it ({error})") from error
 
 
 def room(shapes: Shapes) -> int:
-    """Return an upper bound of the bytes of such arrays' files, with 1 KiB of metadata each."""
+    """Return an upper bound of the bytes of these arrays' files, with 1 KiB of metadata each."""
     data = sum(shape.size * shape.dtype.itemsize for shape in shapes.values())
     return data + (1 << 20) + (len(shapes) << 10)
 
@@ -84,12 +84,12 @@ def names(shapes: Shapes) -> set[str]:
 
 
 def data_file(name: str, shape: tuple[int, ...]) -> str:
-    """Return the name of the file with the bytes of an array, its only chunk."""
+    """Return the name of the file with the bytes of an array, which is its only chunk."""
     return f"{name}/{'.'.join('0' * len(shape)) or '0'}"
 
 
 def _header(one: jax.ShapeDtypeStruct | np.ndarray) -> Json:
-    """Return what zarr says of one uncompressed chunk."""
+    """Return the zarr metadata of one uncompressed chunk."""
     dtype = np.dtype(one.dtype)
     return {
         "shape": list(one.shape),
@@ -114,7 +114,7 @@ def _check_sizes(folder: Path, shapes: Shapes) -> None:
 
 @contextlib.contextmanager
 def _checkpointer(ocp: ModuleType) -> Iterator[Checkpointer]:
-    """Open Orbax for this process alone: every process has its own folder, so none waits."""
+    """Open Orbax for this process only: every process has its own folder, so none must wait."""
     me = jax.process_index()
     options = ocp.options.MultiprocessingOptions(
         primary_host=me, active_processes={me}, barrier_sync_key_prefix=f"seqcells-{me}"

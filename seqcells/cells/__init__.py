@@ -1,4 +1,4 @@
-"""Cells, one family a file."""
+"""Cells, one family per file."""
 
 from seqcells.cells.antisymmetric import AntisymmetricRNN as AntisymmetricRNN
 from seqcells.cells.antisymmetric import AntisymmetricRNNParams as AntisymmetricRNNParams

@@ -29,8 +29,8 @@ ACTIVATIONS = {
 
 def check_activation(value: object) -> None:
     """Raise unless `value` names an activation."""
-    sizes = isinstance(value, int)  # as other libraries have it: (input, output)
-    remedy = "; the size of the inputs is an argument of init" if sizes else ""
+    sizes = isinstance(value, int)  # as in other libraries: (input_size, hidden_size)
+    remedy = "; pass the size of the inputs to init" if sizes else ""
     _check.choice("activation", value, ACTIVATIONS, remedy)
 
 
@@ -60,11 +60,11 @@ class SizedCell(Cell):
 
     @property
     def casts_params(self) -> bool:
-        """True: `affine` casts weights to the dtype of a product, and biases to that of its sum."""
+        """True: `affine` casts weights to the product's dtype, and biases to the sum's."""
         return True
 
     def resolve(self, x: jax.Array) -> Self:
-        """Return the cell with a `dtype`: its own, or else that of x."""
+        """Return the cell with its `dtype` set: its own, or else that of x."""
         if not hasattr(x, "dtype"):
             raise TypeError(f"xs: expected one array for {self}, got {_check.describe(x)}")
         _check.floating("xs", x.dtype, "cast it, or embed tokens first")
@@ -73,7 +73,8 @@ class SizedCell(Cell):
     def compute_dtype(self, x: jax.Array) -> DTypeLike:
         """Return the dtype in which an input x is multiplied.
 
-        The carry is multiplied in its own dtype: rounded to bfloat16, a sum would stop at 256.
+        The carry is multiplied in its own dtype, because in bfloat16 a running sum would stop at
+        256.
         """
         return x.dtype if self.dtype is None else self.dtype
 

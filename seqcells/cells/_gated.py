@@ -38,7 +38,7 @@ class GatedCell(DenseCell):
 
     @abc.abstractmethod
     def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:
-        """Compute r and z from the gates' sums, those of the candidate left out."""
+        """Compute r and z from the gates' sums, without those of the candidate."""
 
     def init(self, key: jax.Array, input_size: int) -> Params:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
@@ -77,7 +77,7 @@ class GatedCell(DenseCell):
     def gates(
         self, params: Params, carry: jax.Array, drive: Gates, mixed: Gates | None = None
     ) -> dict[str, jax.Array]:
-        """Compute r and z, or the one gate that is both."""
+        """Compute r and z, or the single gate that serves as both."""
         mixed = self.mix(params, carry) if mixed is None else mixed
         return dict(zip(self.GATES[:-1], self.reset_and_write(_sums(drive, mixed)), strict=False))
 
@@ -85,7 +85,7 @@ class GatedCell(DenseCell):
         """Return why `reset_after=False` cannot be split, or None."""
         if self.reset_after:
             return None
-        return "reset_after=False has two products in sequence, that of the gates and U_n (r * h)"
+        return "reset_after=False has two products in sequence, of the gates and U_n (r * h)"
 
     def recur(self, params: Params, carry: jax.Array, drive: Gates) -> jax.Array:
         """Compute h_t."""

@@ -25,7 +25,7 @@ class GRUParams(NamedTuple):
 class GRU(GatedCell):
     """Gated recurrent unit (Cho et al. 2014; Chung et al. 2014).
 
-    z is the fraction that is WRITTEN, as in Chung et al. (2014, arXiv 1412.3555) and Haiku::
+    z is the fraction that is written, as in Chung et al. (2014, arXiv 1412.3555) and Haiku::
 
         r_t = sigmoid(W_r x_t + b_r + U_r h_{t-1} + c_r)       reset gate
         z_t = sigmoid(W_z x_t + b_z + U_z h_{t-1} + c_z)       update gate
@@ -33,21 +33,20 @@ class GRU(GatedCell):
         n_t = tanh(W_n x_t + b_n + U_n (r_t * h_{t-1}) + c_n)  reset_after=False (Chung)
         h_t = (1 - z_t) * h_{t-1} + z_t * n_t
 
-    PyTorch, Keras, Flax, Equinox and Cho et al. (2014, arXiv 1406.1078, eq. 7) have z the other way
-    round: there it keeps the old value. The two forms of n are different functions; no weights make
-    one equal the other.
+    In PyTorch, Keras, Flax, Equinox and Cho et al. (2014, arXiv 1406.1078, eq. 7), z is the
+    fraction that is kept. The two forms of n are different functions: no weights make them equal.
 
     Args:
         hidden_size: H, at least 1.
-        reset_after: whether the gate scales the product; if False, it scales the carry.
-        bias: "double" (b and c), "single" (b alone), "candidate" (b and c_n, as Flax's GRUCell and
-            Equinox's train it) or "none".
-        w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (r, z, n) of them.
-        w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (r, z, n).
-        b_ih_init: initialiser of b_ih, called on float[H] a gate; or a tuple (r, z, n).
-        b_hh_init: initialiser of b_hh, called on float[H] a gate; or a tuple (r, z, n).
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        reset_after: whether r scales the product; if False, r scales the carry before the product.
+        bias: "double" (b and c), "single" (b alone), "candidate" (b and c_n, as in the GRUCell of
+            Flax and Equinox) or "none".
+        w_ih_init: initialiser of w_ih, called per gate on float[D, H]; or a tuple (r, z, n) of
+            them.
+        w_hh_init: initialiser of w_hh, called per gate on float[H, H]; or a tuple (r, z, n).
+        b_ih_init: initialiser of b_ih, called per gate on float[H]; or a tuple (r, z, n).
+        b_hh_init: initialiser of b_hh, called per gate on float[H]; or a tuple (r, z, n).
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The independently recurrent network: every unit reads its own past alone."""
+"""The independently recurrent network: every unit reads only its own past."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class IndRNN(ActivatedCell, SplitCell):
     """Independently recurrent cell, h_t = act(W x_t + u * h_{t-1} + b) (Li et al. 2018).
 
     The product with u is elementwise, so a unit's gradient over k steps is u^k times its slopes.
-    The paper keeps u within 2^(1/T) for ReLU and sequences of T steps; clip it after an update if
-    need be.
+    For ReLU and sequences of T steps, the paper clips |u| to 2^(1/T); do so after each update if
+    needed.
 
     Args:
         hidden_size: H, at least 1.
@@ -40,8 +40,7 @@ class IndRNN(ActivatedCell, SplitCell):
         w_ih_init: initialiser of w_ih float[D, H].
         w_hh_init: initialiser of w_hh float[H], which holds u.
         b_init: initialiser of b float[H].
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -78,5 +77,5 @@ class IndRNN(ActivatedCell, SplitCell):
         return as_rows(params.w_hh.astype(carry.dtype), carry) * carry
 
     def gate(self, carry: jax.Array, drive: jax.Array, mixed: jax.Array) -> jax.Array:
-        """Apply the activation; the old carry enters through the product alone."""
+        """Apply the activation; the old carry enters only through the product."""
         return self.act(drive + mixed)

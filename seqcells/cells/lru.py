@@ -25,13 +25,13 @@ class LRUParams(NamedTuple):
     w_ih: jax.Array  # [D, 2H], Re B|Im B
     w_ho: jax.Array  # [H, 2O], Re C|Im C
     nu_log: jax.Array  # [H], |lambda| = exp(-exp(nu_log))
-    theta_log: jax.Array  # [H], the phase of lambda is exp(theta_log), radians a step
-    gamma_log: jax.Array  # [H], exp(gamma_log) scales what is written
+    theta_log: jax.Array  # [H], the phase of lambda is exp(theta_log), radians per step
+    gamma_log: jax.Array  # [H], exp(gamma_log) scales the input
 
 
 @exported
 class LRUCarry(NamedTuple):
-    """The memory of `LRU`, a complex number a unit."""
+    """The memory of `LRU`, one complex number per unit."""
 
     re: jax.Array  # [*B, H]
     im: jax.Array  # [*B, H]
@@ -54,15 +54,14 @@ class LRU(SizedCell, LinearCell):
         output_size: O, features of y; H if None.
         r_min: lower end of the ring on which lambda is drawn, at least 0.
         r_max: upper end of the ring, above r_min and at most 1.
-        max_phase: phases are drawn from [0, max_phase], radians a step.
-        w_ih_init: initialiser of w_ih, called on float[D, H] twice; or a tuple (re, im).
-        w_ho_init: initialiser of w_ho, called on float[H, O] twice; or a tuple (re, im).
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        max_phase: phases are drawn from [0, max_phase], radians per step.
+        w_ih_init: initialiser of w_ih, called twice on float[D, H]; or a tuple (re, im).
+        w_ho_init: initialiser of w_ho, called twice on float[H, O]; or a tuple (re, im).
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1, or a ring that is empty or leaves the unit disk.
+        ValueError: on a size below 1, or a ring that is empty or not within the unit disk.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, seqcells as sc
@@ -94,7 +93,8 @@ class LRU(SizedCell, LinearCell):
     def init(self, key: jax.Array, input_size: int) -> LRUParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features.
 
-        lambda is uniform on the ring, and gamma makes white inputs write with variance 1.
+        lambda is uniform on the ring, and gamma gives the carry the variance of B x for white
+        inputs.
         """
         shape = self._sizes(key, input_size)
         k_ih, k_ho, k_ring, k_phase = jax.random.split(key, 4)

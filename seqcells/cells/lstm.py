@@ -49,19 +49,18 @@ class LSTM(DenseCell):
         o_t = sigmoid(W_o x_t + U_o h_{t-1} + p_o * c_t + b_o)      output gate
         h_t = o_t * tanh(c_t)
 
-    The bias of the forget gate starts at 1, as Jozefowicz et al. (2015) advise; PyTorch's starts
-    near 0. PyTorch has two biases, whose sum is b.
+    The bias of the forget gate starts at 1, as Jozefowicz et al. (2015) advise; in PyTorch it
+    starts near 0. PyTorch has two biases, whose sum is b.
 
     Args:
         hidden_size: H, at least 1.
         bias: "single" (b) or "none".
-        peepholes: whether there is a p.
-        w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (i, f, g, o).
-        w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (i, f, g, o).
-        b_init: initialiser of b, called on float[H] a gate; or a tuple (i, f, g, o).
+        peepholes: whether the cell has peepholes.
+        w_ih_init: initialiser of w_ih, called per gate on float[D, H]; or a tuple (i, f, g, o).
+        w_hh_init: initialiser of w_hh, called per gate on float[H, H]; or a tuple (i, f, g, o).
+        b_init: initialiser of b, called per gate on float[H]; or a tuple (i, f, g, o).
         p_init: initialiser of p, called on float[3H].
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -122,7 +121,7 @@ class LSTM(DenseCell):
         """Compute h_t and c_t without peepholes, elementwise.
 
         Raises:
-            ValueError: where there are peepholes.
+            ValueError: if the cell has peepholes.
         """
         reason = self.why_not_split()
         if reason is not None:
@@ -133,7 +132,7 @@ class LSTM(DenseCell):
 
     def why_not_split(self) -> str | None:
         """Return why a cell with peepholes cannot be split, or None."""
-        return "its peepholes bring parameters into the gates" if self.peepholes else None
+        return "with peepholes the gates use parameters" if self.peepholes else None
 
     def recur(self, params: LSTMParams, carry: LSTMCarry, drive: Gates) -> LSTMCarry:
         """Compute h_t and c_t."""

@@ -25,26 +25,25 @@ class MGUParams(NamedTuple):
 class MGU(GatedCell):
     """Minimal gated unit (Zhou et al. 2016).
 
-    One gate resets and writes; f is the fraction that is WRITTEN, as in the paper::
+    One gate resets and writes; f is the fraction that is written, as in the paper::
 
         f_t = sigmoid(W_f x_t + b_f + U_f h_{t-1} + c_f)       forget gate
         n_t = tanh(W_n x_t + b_n + U_n (f_t * h_{t-1}) + c_n)  reset_after=False (the paper's)
         n_t = tanh(W_n x_t + b_n + f_t * (U_n h_{t-1} + c_n))  reset_after=True
         h_t = (1 - f_t) * h_{t-1} + f_t * n_t
 
-    Flax's MGUCell resets after the product, too, but its f is the fraction that is KEPT: another
-    function, whatever the weights.
+    Flax's MGUCell also resets after the product, but its f is the fraction that is kept: a
+    different function, whatever the weights.
 
     Args:
         hidden_size: H, at least 1.
-        reset_after: whether the gate scales the product; if False, it scales the carry.
+        reset_after: whether f scales the product; if False, f scales the carry before the product.
         bias: "double" (b and c), "single" (b alone), "candidate" (b and c_n) or "none".
-        w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (f, n) of them.
-        w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (f, n).
-        b_ih_init: initialiser of b_ih, called on float[H] a gate; or a tuple (f, n).
-        b_hh_init: initialiser of b_hh, called on float[H] a gate; or a tuple (f, n).
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        w_ih_init: initialiser of w_ih, called per gate on float[D, H]; or a tuple (f, n) of them.
+        w_hh_init: initialiser of w_hh, called per gate on float[H, H]; or a tuple (f, n).
+        b_ih_init: initialiser of b_ih, called per gate on float[H]; or a tuple (f, n).
+        b_hh_init: initialiser of b_hh, called per gate on float[H]; or a tuple (f, n).
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -65,6 +64,6 @@ class MGU(GatedCell):
     bias: str = "single"
 
     def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:
-        """Compute f, which is both, elementwise."""
+        """Compute f, which is both gates, elementwise."""
         f = jax.nn.sigmoid(sums[0])
         return f, f

@@ -1,4 +1,4 @@
-"""The minimal GRU whose gates do not read the carry, so that its recurrence is linear."""
+"""The minimal GRU: its gates do not read the carry, so its recurrence is linear."""
 
 from __future__ import annotations
 
@@ -27,23 +27,22 @@ class MinGRUParams(NamedTuple):
 class MinGRU(ActivatedCell, LinearCell):
     """minGRU (Feng et al. 2024), linear in its carry.
 
-    z is the fraction that is WRITTEN, as in the paper::
+    z is the fraction that is written, as in the paper::
 
         z_t = sigmoid(W_z x_t + b_z)
         n_t = act(W_n x_t + b_n)              "identity" is the paper's equation
         h_t = (1 - z_t) * h_{t-1} + z_t * n_t
 
-    The paper's code computes in logarithms, for which it takes an n that is positive; since
-    0 < 1 - z < 1 nothing can overflow without them.
+    The paper's code computes in logarithms, which need a positive n. That is not needed here,
+    because with 0 < 1 - z < 1 nothing can overflow.
 
     Args:
         hidden_size: H, at least 1.
         activation: "identity", "tanh", "relu" or "sigmoid".
         bias: "single" (b) or "none".
-        w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (z, n) of them.
-        b_init: initialiser of b, called on float[H] a gate; or a tuple (z, n).
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        w_ih_init: initialiser of w_ih, called per gate on float[D, H]; or a tuple (z, n) of them.
+        b_init: initialiser of b, called per gate on float[H]; or a tuple (z, n).
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -72,7 +71,7 @@ class MinGRU(ActivatedCell, LinearCell):
     def gates(
         self, params: MinGRUParams, carry: jax.Array, drive: Gates, mixed: None = None
     ) -> dict[str, jax.Array]:
-        """Compute z, which reads the input alone."""
+        """Compute z, which depends only on the input."""
         return {"z": jax.nn.sigmoid(drive[0])}
 
     def coefficients(

@@ -34,8 +34,7 @@ class RNN(ActivatedCell, DenseCell):
         w_ih_init: initialiser of w_ih float[D, H].
         w_hh_init: initialiser of w_hh float[H, H].
         b_init: initialiser of b float[H].
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -67,5 +66,5 @@ class RNN(ActivatedCell, DenseCell):
         return affine(carry, params.w_hh, None, carry.dtype)
 
     def gate(self, carry: jax.Array, drive: jax.Array, mixed: jax.Array) -> jax.Array:
-        """Apply the activation; the old carry enters through the product alone."""
+        """Apply the activation; the old carry enters only through the product."""
         return self.act(drive + mixed)

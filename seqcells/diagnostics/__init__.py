@@ -1,4 +1,4 @@
-"""How gradients travel through time: pure functions that work under `jit` and `vmap`."""
+"""How gradients propagate through time: pure functions that work under `jit` and `vmap`."""
 
 from seqcells._mean_field import MeanField as MeanField
 from seqcells._mean_field import critical_weight_std as critical_weight_std

@@ -1,4 +1,4 @@
-"""Double precision for one function of a program in single precision."""
+"""Double precision for one function in a single-precision program."""
 
 from __future__ import annotations
 

@@ -29,10 +29,10 @@ class GateShares(NamedTuple):
 
 @exported
 class Timescales(NamedTuple):
-    """How long a unit remembers if it overwrites a share z of its carry at every step."""
+    """Timescales of a unit that overwrites a share z of its carry at every step."""
 
-    exact: jax.Array  # as z, steps in which a value decays by e: -1 / ln(1 - z)
-    tallec: jax.Array  # as z, steps: 1 / z (Tallec & Ollivier 2018)
+    exact: jax.Array  # shaped like z, steps in which a value decays by e: -1 / ln(1 - z)
+    tallec: jax.Array  # shaped like z, steps: 1 / z (Tallec & Ollivier 2018)
 
 
 def gate_values(
@@ -42,7 +42,7 @@ def gate_values(
 
     Args:
         cell: a cell with gates, such as `GRU`, `LSTM`, `MGU` or `MinGRU`, also inside a wrapper; or
-            a cell of your own that defines `gates`.
+            your own cell that defines `gates`.
         params: its parameters.
         xs: float[T, *B, D].
         carry: the initial carry; a fresh one if None.
@@ -50,9 +50,10 @@ def gate_values(
             `unroll`.
 
     Returns:
-        float[T, *B, H] by the gate's name in the cell's equations: r and z for GRU, i, f and o for
-        LSTM, f for MGU, z for MinGRU. z and MGU's f are the share that is WRITTEN; LSTM's f is the
-        share that is kept. Gates are 0 at padding: give `gate_shares` its mask.
+        A dict from each gate's name in the cell's equations to float[T, *B, H]: r and z for GRU, i,
+        f and o for LSTM, f for MGU, z for MinGRU. z and MGU's f are the share that is written;
+        LSTM's f is the share that is kept. Gates are 0 at padding, so pass the mask to
+        `gate_shares`.
 
     Raises:
         TypeError: if the cell has no gates.
@@ -66,14 +67,14 @@ def gate_values(
     """
     _check.instance("cell", cell, Cell, "GRU(64)")
     begun = begin(cell, params, xs, carry, reading)
-    assert isinstance(begun.model, Cell)  # `begin` sets the dtype alone
+    assert isinstance(begun.model, Cell)  # `begin` only sets the dtype
     valid = begun.flags.valid
     drive = begun.model.project(params, silence(valid, begun.xs))
     values = begun.model.gates(params, before(begun, params), drive)
     if not values:
         raise TypeError(
             f"cell: expected a cell with gates, such as GRU(64), got {cell}; "
-            "a cell of your own returns them from `gates`"
+            "your own cell must return them from `gates`"
         )
     return time_back(silence(valid, values), begun.axis)
 
@@ -86,8 +87,8 @@ def gate_shares(values: ArrayLike, mask: ArrayLike | None = None) -> GateShares:
         mask: bool[*A]; False excludes a step.
 
     Returns:
-        The share of values below 0.05, the share above 0.95, and the mean, [H] each; NaN where a
-        value that counts is NaN, and if the mask excludes every step.
+        The share of values below 0.05, the share above 0.95, and the mean, [H] each; NaN if an
+        included value is NaN, or the mask excludes every step.
 
     Raises:
         TypeError: if the values are not floating, or the mask is not bool.
@@ -113,12 +114,11 @@ def saturation(
 
     Args:
         carries: float[*A, H], as `trajectory` or `unroll` returns them.
-        threshold: of `|h|`, dimensionless; at 0.95 the slope of tanh is 0.1.
+        threshold: the threshold for `|h|`, dimensionless; at 0.95 the slope of tanh is 0.1.
         mask: bool[*A]; False excludes a step.
 
     Returns:
-        float[H], from 0 to 1; NaN where a value that counts is NaN, and if the mask excludes every
-        step.
+        float[H], from 0 to 1; NaN if an included value is NaN, or the mask excludes every step.
 
     Raises:
         TypeError: if the carries are not floating, or the mask is not bool.
@@ -135,11 +135,11 @@ def timescales(z: ArrayLike) -> Timescales:
     alone, pass the gates at zero input and a fresh carry, as in the example. An LSTM has z = 1 - f.
 
     Args:
-        z: float[...], from 0 to 1; the share that is WRITTEN.
+        z: float[...], from 0 to 1; the share that is written.
 
     Returns:
-        In steps: -1 / ln(1 - z), in which a value decays by e, and 1 / z, the mean age of a value
-        (Tallec & Ollivier 2018); inf at z = 0, and NaN where z is not from 0 to 1.
+        In steps: -1 / ln(1 - z), in which a value decays by a factor of e, and 1 / z, the mean age
+        of a value (Tallec & Ollivier 2018); inf at z = 0, and NaN if z is not from 0 to 1.
 
     Raises:
         TypeError: if z is not floating.
@@ -173,7 +173,7 @@ def _mean(values: jax.Array, mask: ArrayLike | None) -> jax.Array:
         raise TypeError(f"mask: expected bool{list(values.shape[:-1])}, got dtype {mask.dtype}")
     if mask.shape != values.shape[:-1]:
         raise ValueError(
-            f"mask: expected bool{list(values.shape[:-1])}, the axes without the last, "
+            f"mask: expected bool{list(values.shape[:-1])}, all axes but the last, "
             f"got shape {mask.shape}"
         )
     return jnp.mean(values, axis=tuple(range(values.ndim - 1)), where=mask[..., None])

@@ -1,4 +1,4 @@
-"""The Jacobian of each step, on which the other diagnostics of a net's dynamics are built."""
+"""The Jacobian of each step, which other diagnostics build on."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from seqcells.diagnostics._reading import Begun, Reading, begin
 def step_jacobians(
     model: Model, params: Params, xs: Inputs, carry: Carry = None, **reading: Unpack[Reading]
 ) -> jax.Array:
-    """Compute J_t = dh_t / dh_{t-1} of every step, row i for the i-th entry of h_t.
+    """Compute J_t = dh_t / dh_{t-1} of every step; row i belongs to the i-th entry of h_t.
 
-    A carry of several leaves is flattened to one vector, leaf after leaf in the order of the tree.
+    A carry with several leaves is flattened to one vector, leaf after leaf in tree order.
     For an LSTM it is h followed by c, so S = 2 H.
 
     Args:
         model: any cell or layer that can step and has a real carry.
         params: its parameters.
         xs: float[T, *B, D].
-        carry: the initial carry; a fresh one where None.
+        carry: the initial carry; a fresh one if None.
         **reading: `lengths`, `mask`, `resets`, `reset_carry`, `reverse` and `time_axis`, as in
             `unroll`.
 

@@ -1,4 +1,4 @@
-"""The gradient of a loss by the carry of each step, its norm by lag, and the rate of its decay."""
+"""The gradient of a loss by the carry of each step, its norm by lag, and its decay rate."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ def carry_gradient(
             `unroll`.
 
     Returns:
-        The gradient, shaped as the carry with time first: float[T, *B, H] for RNN and GRU. It is 0
-        at padding, and what comes before a reset has none through it.
+        The gradient, shaped like the carry with time first: float[T, *B, H] for RNN and GRU. It is
+        0 at padding, and does not flow back through a reset.
 
     Raises:
         TypeError: if the cell is a FunctionCell.
@@ -70,7 +70,7 @@ def carry_gradient(
 def gradient(begun: Begun, params: Params, loss: Loss) -> Carry:
     """Return `carry_gradient`, time first."""
     cell, xs, carry, flags, axis, _ = begun
-    assert isinstance(cell, Cell)  # as was checked
+    assert isinstance(cell, Cell)  # checked by the caller
     steps, *batch = leading(cell, xs)
     plan = Plan(Scan(), _Nudged(cell, len(batch)))
 
@@ -101,9 +101,9 @@ def gradient_by_lag(
             `unroll`.
 
     Returns:
-        float[T, *B], row k for a lag of k steps before the last that is read; in units of the loss
-        per unit of carry, for each sequence of the batch separately. A sequence of n steps has the
-        norms that it has alone, and 0 from row n on, which `rate_and_horizon` leaves out.
+        float[T, *B], for each sequence separately, in units of the loss per unit of carry. Row k is
+        for the step k steps before the last one read. For a sequence of n steps, rows from n on are
+        0, and `rate_and_horizon` leaves them out.
 
     Raises:
         TypeError: if the cell is a FunctionCell.
@@ -124,19 +124,19 @@ def gradient_by_lag(
 def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) -> RateAndHorizon:
     """Fit the rate r = exp(slope of ln norm) per step, and the horizon -1 / ln r in steps.
 
-    The fit is by least squares over the lags of the window at which the norm has not underflowed.
-    One that has overflowed or is NaN makes the fit NaN: choose a window before it, or measure
-    `in_float64`.
+    The fit is by least squares over the lags of the window, without those whose norm has
+    underflowed. A norm that has overflowed or is NaN makes the fit NaN: choose a window before it,
+    or measure with `in_float64`.
 
     Args:
         norms: float[L, *B], by lag, as `gradient_by_lag` returns them; in any unit.
         window: the first and the last lag of the fit, in steps; all lags if None.
 
     Returns:
-        Rate and horizon [*B]; NaN where fewer than two lags are usable, or a norm is not finite.
+        Rate and horizon [*B]; NaN if fewer than two lags are usable, or a norm is not finite.
 
     Raises:
-        ValueError: if the window is outside of the lags.
+        ValueError: if the window is not within the lags.
 
     >>> import jax.numpy as jnp
     >>> fit = rate_and_horizon(0.5 ** jnp.arange(20.0))
@@ -166,12 +166,12 @@ def rate_and_horizon(norms: ArrayLike, window: tuple[int, int] | None = None) ->
 
 
 def no_nudges(carry: Carry, steps: int) -> Carry:
-    """Return zeros shaped as a carry [*B, ...] at every step, time first."""
+    """Return zeros shaped like a carry [*B, ...] at every step, time first."""
     return jax.tree.map(lambda a: jnp.broadcast_to(jnp.zeros_like(a), (steps, *a.shape)), carry)
 
 
 def norms_by_lag(gradient: Carry, steps: tuple[int, ...], flags: Flags) -> jax.Array:
-    """Return the norm of a gradient by carries over all leaves, [*steps], the last step first."""
+    """Return the norm of a gradient over all leaves of the carry, [*steps], last step first."""
     leaves = [
         leaf.reshape(*steps, math.prod(leaf.shape[len(steps) :]))
         for leaf in jax.tree.leaves(gradient)
@@ -180,9 +180,9 @@ def norms_by_lag(gradient: Carry, steps: tuple[int, ...], flags: Flags) -> jax.A
 
 
 def norm(flat: jax.Array) -> jax.Array:
-    """Return the norm over the last axis; no square under- or overflows, and at 0 its slope is 0.
+    """Return the norm over the last axis; no square under- or overflows, and the slope at 0 is 0.
 
-    It is inf where an entry is, and NaN where one is NaN.
+    It is inf if an entry is, and NaN if an entry is NaN.
     """
     peak = jax.lax.stop_gradient(jnp.max(jnp.abs(flat), axis=-1, initial=0))
     scale = jnp.where((peak > 0) & (peak < jnp.inf), peak, jnp.ones_like(peak))
@@ -193,7 +193,7 @@ def norm(flat: jax.Array) -> jax.Array:
 
 @dataclasses.dataclass(frozen=True)
 class _Nudged(Cell):
-    """A cell that reads (x, e) and adds e to its carry after every step; of `axes` batch axes."""
+    """A cell that reads (x, e) and adds e to its carry after every step; `axes` of batch."""
 
     cell: Cell
     axes: int

@@ -24,7 +24,7 @@ from seqcells.engines import Engine, Plan, Scan
 
 @exported
 class Recurrence(NamedTuple):
-    """A cell in a net with its parameters and inputs: the first arguments of any diagnostic."""
+    """A cell of a net with its parameters and inputs: the first arguments of any diagnostic."""
 
     cell: Cell
     params: Params  # of the cell
@@ -43,11 +43,11 @@ def recurrences(
     """Return each cell of a net with its parameters, inputs and initial carry, for any diagnostic.
 
     Args:
-        net: a layer, such as a `Stack`, or a cell; one of your own runs its parts by `time.run`.
+        net: a layer, such as a `Stack`, or a cell. Your own layer must run its parts by `time.run`.
         params: its parameters.
         xs: float[T, *B, D].
         carry: the net's initial carry; a fresh one if None.
-        lengths: int[*B]; the steps from there on are padding. Give them to the diagnostic, too.
+        lengths: int[*B]; steps from there on are padding. Pass them to the diagnostic too.
 
     Returns:
         The net's cells in the order in which they run, the forward cell of a `Bidirectional` first.
@@ -103,8 +103,8 @@ def layer_gradients_by_lag(
 
     Returns:
         float[T, *B] for every cell, in the order of `recurrences`, in units of the loss per unit of
-        carry. Row k is k steps before the last that the net reads, also for a cell that reads the
-        other way. A sequence of n steps has the norms that it has alone, and 0 from row n on.
+        carry. Row k is for the step k steps before the last one that the net reads, also for cells
+        that read in reverse. For a sequence of n steps, rows from n on are 0.
 
     Raises:
         TypeError: if `net` is not a layer or cell, or contains a FunctionCell.
@@ -140,7 +140,7 @@ def layer_gradients_by_lag(
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class _Hooked(EveryStep):
-    """All steps, with a function in the place of each cell's unrolling."""
+    """All steps, with a function that replaces the unrolling of each cell."""
 
     hook: Callable[..., tuple[Carry, Outputs]] = EveryStep.cell
 
@@ -168,6 +168,6 @@ def _begin(
 def _run(
     net: Model, params: Params, begun: Begun, hook: Callable[..., tuple[Carry, Outputs]]
 ) -> tuple[Carry, Outputs]:
-    """Run a net with `hook` in the place of each cell's unrolling."""
+    """Run a net with `hook` instead of the unrolling of each cell."""
     time = _Hooked(begun.forward, begun.flags.reverse, hook=hook)
     return time.run(net, params, begun.xs, Start(begun.carry, begun.flags.fresh), None)

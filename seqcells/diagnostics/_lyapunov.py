@@ -38,12 +38,12 @@ def lyapunov_exponents(
 
         Q_t R_t = J_t Q_{t-1}        lambda_i = mean of ln |R_t[i, i]| over the steps
 
-    Gradients decay as exp(lambda_1 t) back in time, so exponents near 0 are best for training. The
-    sum of all exponents is the mean of `ln |det J_t|`. The exponents are differentiable, also by
-    parameters.
+    Going back in time, gradients scale as exp(lambda_1 t), so exponents near 0 are best for
+    training. The sum of all exponents is the mean of `ln |det J_t|`. The exponents are
+    differentiable, also by parameters.
 
-    A system without inputs has inputs of size 0, `jnp.zeros((T, *B, 0))`: a `FunctionCell` reads
-    its batch from them.
+    For a system without inputs, pass inputs of size 0, `jnp.zeros((T, *B, 0))`, from which a
+    `FunctionCell` reads its batch axes.
 
     J_t Q is computed as k tangents, without J_t itself. Q starts as k fixed directions in general
     position, and turns towards the fastest directions during the warm-up. Without a warm-up, the
@@ -53,14 +53,14 @@ def lyapunov_exponents(
         model: any cell or layer that can step and has a real carry.
         params: its parameters.
         xs: float[T, *B, D].
-        k: the number of exponents, from 1 to S, the entries of a carry; all if None.
+        k: the number of exponents, from 1 to S, the size of the carry; all if None.
         warmup: steps at the start that are run but not counted, 0 to T - 1.
         carry: the initial carry; a fresh one if None.
         **reading: `lengths`, `mask`, `reverse` and `time_axis`, as in `unroll`.
 
     Returns:
-        float[*B, k], nats per step; -inf for directions that a J_t loses, as that of a dead ReLU
-        unit, whose derivative is then 0; NaN if the carry becomes NaN.
+        float[*B, k], nats per step; -inf for directions that a J_t loses, such as that of a dead
+        ReLU unit, with a derivative of 0; NaN if the carry becomes NaN.
 
     Raises:
         TypeError: if k or warmup is not an int.
@@ -80,7 +80,7 @@ def lyapunov_exponents(
 
 
 def mean(logs: jax.Array, counts: jax.Array) -> jax.Array:
-    """Return the mean over the steps that count, [*B, k]; NaN where none does."""
+    """Return the mean over the counted steps, [*B, k]; NaN if there are none."""
     return jnp.mean(logs, axis=0, where=counts[..., None])
 
 
@@ -93,7 +93,7 @@ def growth(
     carry: Carry,
     reading: Mapping[str, object],
 ) -> tuple[jax.Array, jax.Array]:
-    """Return |R_t[i, i]| of every step, float[T, *B, k], and which steps count, bool[T, *B]."""
+    """Return |R_t[i, i]| of every step, float[T, *B, k], and the counted steps, bool[T, *B]."""
     begun = begin(model, params, xs, carry, reading, OneWay)
     model, xs, carry, flags, *_ = begun
     length, *batch = leading(model, xs)
@@ -122,7 +122,7 @@ def growth(
     for rows in reversed(batch):
         step = jax.vmap(step)
         columns = jnp.broadcast_to(columns, (rows, *columns.shape))
-    # What the way back needs of the columns is S * k^2 numbers a step: computed again, not kept.
+    # The residuals of the columns are S * k^2 numbers per step, so they are recomputed.
     scan, inputs = jax.checkpoint(step), (xs, flags.valid, None)
     with steady(model, params, xs):
         lengths = jax.lax.scan(scan, (carry, columns), inputs, reverse=flags.reverse)[1]
@@ -133,7 +133,7 @@ def _columns(size: int, k: int | None, dtype: DTypeLike) -> jax.Array:
     """Return k orthonormal columns in general position, [S, k]: the first k of a fixed set of S."""
     k = size if k is None else _check.integer("k", k)
     if not 1 <= k <= size:
-        raise ValueError(f"k: expected 1 to {size}, the entries of a carry, got {k}")
+        raise ValueError(f"k: expected 1 to {size}, the size of the carry, got {k}")
     drawn = jax.random.normal(jax.random.key(0), (size, size), dtype)
     return orthonormal(drawn[:, :k])[0]
 
@@ -142,8 +142,8 @@ def orthonormal(a: jax.Array) -> tuple[jax.Array, jax.Array]:
     """Orthonormalise columns in order, as QR does. a: float[S, k].
 
     This is the Gram-Schmidt process, with every column orthogonalised twice against those before
-    it, which suffices against rounding. LAPACK's QR deadlocks if two batches of it run in one
-    program (see `initializers.Orthogonal`), and under `sequential_vmap` it has no reverse
+    it, which is enough to remove rounding errors. LAPACK's QR deadlocks if two batches of it run in
+    one program (see `initializers.Orthogonal`), and under `sequential_vmap` it has no reverse
     derivative. On a CPU, Gram-Schmidt is as fast for k <= 8, and 1.7 times slower for all of 64 or
     128 columns.
 

@@ -14,10 +14,10 @@ from seqcells._static import exported
 
 @exported
 class CurseOfMemory(NamedTuple):
-    """Moments of h_t = l h_{t-1} + x_t in its stationary state; x is white noise of variance 1."""
+    """Stationary moments of h_t = l h_{t-1} + x_t, where x is white noise of variance 1."""
 
-    variance: jax.Array  # as l, E[h^2], in units of E[x^2]
-    sensitivity: jax.Array  # as l, E[(dh/dl)^2], in units of E[x^2]
+    variance: jax.Array  # shaped like l, E[h^2], in units of E[x^2]
+    sensitivity: jax.Array  # shaped like l, E[(dh/dl)^2], in units of E[x^2]
 
 
 def curse_of_memory(decay: ArrayLike) -> CurseOfMemory:
@@ -28,14 +28,14 @@ def curse_of_memory(decay: ArrayLike) -> CurseOfMemory:
         E[h^2]       = 1 / (1 - l^2)
         E[(dh/dl)^2] = (1 + l^2) / (1 - l^2)^3
 
-    A unit that remembers n steps, l = exp(-1/n), therefore has a size of sqrt(n / 2), and a change
-    of l moves it by n^1.5 / 2: its gradients do not vanish, and yet learning is hard.
+    A unit that remembers n steps, l = exp(-1/n), therefore has a size of sqrt(n / 2), and its
+    derivative by l a size of n^1.5 / 2. Learning is hard even though gradients do not vanish.
 
     Args:
         decay: l, float[...].
 
     Returns:
-        Variance and sensitivity, shaped as l; inf where `|l| >= 1`, which has no stationary state.
+        Variance and sensitivity, shaped like l; inf if `|l| >= 1`, which has no stationary state.
 
     Raises:
         TypeError: if the decay is not floating.

@@ -1,4 +1,4 @@
-"""How what is not a number shows in derivatives and in shares."""
+"""Propagation of NaN to derivatives and to shares."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from seqcells._types import PyTree
 def nan_slopes(tree: PyTree) -> PyTree:
     """Return a tree of floats whose derivative is NaN where its value is NaN.
 
-    Some functions have a slope of 0 at NaN: ReLU, whose steps would forget what they cannot know.
+    Some functions, such as ReLU, have a slope of 0 at NaN, which would hide the NaN.
     """
     return jax.tree.map(lambda a: a * jnp.where(jnp.isnan(a), a, jnp.ones_like(a)), tree)
 
 
 def nan_reaches(new: PyTree, old: PyTree, axes: int) -> PyTree:
-    """Return a step's carry, whose NaN reach the derivative by all that the step was made from.
+    """Return a step's carry whose NaN propagate to the derivatives by all inputs of the step.
 
-    Going back, the slope of ReLU at NaN would be 0, and what is before the step would have none.
+    Otherwise the slope of ReLU at NaN would be 0, and earlier steps would show no NaN.
 
     Args:
         new: the carry after the step, [*B, ...].
-        old: what it was made from, floats [*B, ...].
-        axes: how many axes *B has.
+        old: the inputs of the step, floats [*B, ...].
+        axes: the number of axes of *B.
     """
 
     def own(a: jax.Array) -> tuple[int, ...]:
@@ -45,10 +45,10 @@ def nan_reaches(new: PyTree, old: PyTree, axes: int) -> PyTree:
 
 
 def share(holds: jax.Array, values: jax.Array) -> jax.Array:
-    """Return 1 where a comparison of values holds, 0 where not, and NaN where the value is NaN."""
+    """Return 1 where a comparison of values holds, else 0, and NaN where the value is NaN."""
     return jnp.where(jnp.isnan(values), values, holds.astype(values.dtype))
 
 
 def finite(matrix: jax.Array) -> jax.Array:
-    """Return a matrix with NaN for what is infinite, which LAPACK's SVD would never end on."""
+    """Replace infinities of a matrix by NaN, because LAPACK's SVD does not terminate on them."""
     return jnp.where(jnp.isfinite(matrix), matrix, jnp.nan)

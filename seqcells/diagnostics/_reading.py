@@ -1,4 +1,4 @@
-"""How a diagnostic reads sequences: lengths, masks, resets and directions, as `unroll` does."""
+"""How diagnostics read sequences: lengths, masks, resets and directions, as in `unroll`."""
 
 from __future__ import annotations
 
@@ -21,27 +21,27 @@ from seqcells._unroll import _carries, prepare
 class OneWay(TypedDict, total=False):
     """How sequences without resets are read; all as in `unroll`."""
 
-    lengths: ArrayLike | None  # int[*B]; the steps from there on are padding
+    lengths: ArrayLike | None  # int[*B]; steps from there on are padding
     mask: ArrayLike | None  # bool[T, *B]; False = padding
-    reverse: bool  # whether each sequence is read from its own last step
-    time_axis: int  # where time stands in xs, masks, resets and what comes by step
+    reverse: bool  # whether each sequence is read backwards from its last step
+    time_axis: int  # the axis of time in xs, masks, resets and results by step
 
 
 class Reading(OneWay, total=False):
     """How sequences are read; all as in `unroll`."""
 
     resets: ArrayLike | None  # bool[T, *B]; True = a new sequence starts here
-    reset_carry: Carry  # what it starts from
+    reset_carry: Carry  # the carry that it starts from
 
 
 class Begun(NamedTuple):
-    """What a diagnostic runs on."""
+    """The checked arguments of a diagnostic."""
 
     model: Model  # resolved
     xs: Inputs  # time first
     carry: Carry
-    flags: Flags  # in the order of reading
-    axis: int  # where time was
+    flags: Flags  # in reading order
+    axis: int  # axis of time in the arguments
     forward: Flags  # in the order of time
 
 
@@ -53,7 +53,7 @@ def begin(
     reading: Mapping[str, object],
     kind: type = Reading,
 ) -> Begun:
-    """Check what a diagnostic is given; `kind` is what its `**reading` may hold."""
+    """Check the arguments of a diagnostic; `kind` lists what its `**reading` may hold."""
     names = [*OneWay.__annotations__, *(Reading.__annotations__ if kind is Reading else ())]
     for name in reading.keys() - names:
         raise TypeError(f"{name}: expected one of {', '.join(dict.fromkeys(names))}, got {name!r}")
@@ -68,7 +68,7 @@ def begin(
 
 
 def before(begun: Begun, params: Params) -> Carry:
-    """Return the carry before every step, [T, *B, ...], after a reset the fresh one."""
+    """Return the carry before every step, [T, *B, ...]; at a reset, the fresh one."""
     flags, first = begun.flags, begun.carry
     after = _carries(begun.model, params, begun.xs, first, flags)
 

@@ -25,7 +25,7 @@ STEEPEST = {"tanh": 1.0, "relu": 1.0, "identity": 1.0, "sigmoid": 0.25}  # max |
 
 @exported
 class JacobianByLag(NamedTuple):
-    """The size of dh_T/dh_{T-k} by lag, as logarithms, which neither underflow nor overflow."""
+    """The size of dh_T/dh_{T-k} by lag, in logarithms, which neither underflow nor overflow."""
 
     log_singular_values: jax.Array  # [T+1, *B, S], nats, the largest first; -inf for 0
     log_norm: jax.Array  # [T+1, *B], nats; of the Frobenius norm
@@ -34,15 +34,15 @@ class JacobianByLag(NamedTuple):
 def jacobian_by_lag(
     model: Model, params: Params, xs: Inputs, carry: Carry = None, **reading: Unpack[Reading]
 ) -> JacobianByLag:
-    """Measure dh_T/dh_{T-k} = J_T J_{T-1} ... J_{T-k+1} at every lag k, all its singular values.
+    """Compute all singular values of dh_T/dh_{T-k} = J_T J_{T-1} ... J_{T-k+1} at every lag k.
 
     The product is rescaled at every step, so only rounding limits its accuracy: singular values
-    below eps times the largest of the same lag are noise. `lyapunov_exponents` is accurate there,
-    and gives their slope.
+    below eps times the largest of the same lag are noise. For these, use `lyapunov_exponents`,
+    which computes their slope accurately.
 
     Args:
-        model: any cell or layer that can step and has a real carry; one of several leaves is taken
-            as one vector of S entries.
+        model: any cell or layer that can step and has a real carry; several leaves are treated as
+            one vector of S entries.
         params: its parameters.
         xs: float[T, *B, D].
         carry: the initial carry, h_0; a fresh one if None.
@@ -51,9 +51,9 @@ def jacobian_by_lag(
 
     Returns:
         Logarithms of the singular values [T+1, *B, S] and of the Frobenius norm [T+1, *B], in nats.
-        Row k is for a lag of k steps: row 0 for the identity, row T for dh_T/dh_0. NaN from the
-        first lag on that reaches a step whose carry is NaN. A sequence of n steps has the values
-        that it has alone, and -inf from row n + 1 on; -inf, too, for lags that reach over a reset.
+        Row k is for a lag of k steps: row 0 for the identity, row T for dh_T/dh_0. Rows are NaN
+        from the first lag that reaches a step whose carry is NaN. For a sequence of n steps, rows
+        from n + 1 on are -inf, as are lags that reach over a reset.
 
     Raises:
         TypeError: as `unroll`.
@@ -103,11 +103,11 @@ def pascanu_bound(cell: RNN | IndRNN, params: Params, lag: ArrayLike = 1) -> jax
         lag: k, number[...] >= 0, in steps.
 
     Returns:
-        The bound, float[...] as lag, dimensionless. If it would underflow or overflow, compute its
-        logarithm as `lag * log(pascanu_bound(cell, params))`.
+        The bound, float[...], shaped like `lag`, dimensionless. If it would underflow or overflow,
+        compute its logarithm as `lag * log(pascanu_bound(cell, params))`.
 
     Raises:
-        TypeError: if the cell is another one.
+        TypeError: if the cell is not an `RNN` or `IndRNN`.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> cell = sc.RNN(3, w_hh_init=sc.initializers.Orthogonal(0.5))

@@ -40,8 +40,8 @@ def gradient_snr(gradients: PyTree) -> GradientSNR:
 
     Returns:
         Signal, noise and their ratio. Signal and noise are unbiased, and their ratio nearly so. The
-        ratio is NaN where both are 0, and all three where a gradient is not finite. The ratio is
-        right also where the gradients' squares under- or overflow.
+        ratio is NaN if both are 0; all three are NaN if a gradient is not finite. The ratio is
+        correct even if the gradients' squares under- or overflow.
 
     Raises:
         TypeError: if a leaf is not floating.
@@ -62,7 +62,7 @@ def gradient_snr(gradients: PyTree) -> GradientSNR:
                 " take jax.vmap(jax.grad(loss), (None, 0)) of a batch"
             )
         g = g.astype(wide(g.dtype))
-        peak = jnp.max(jnp.abs(g), initial=0)  # by which it is divided: no square underflows
+        peak = jnp.max(jnp.abs(g), initial=0)  # scale, so that no square underflows
         g = g / jnp.where(peak == 0, jnp.ones_like(peak), peak)
         mean = jnp.mean(g, axis=0)
         noise = jnp.sum(jnp.square(g - mean)) / (len(g) - 1)

@@ -6,8 +6,8 @@ Under Slurm, Open MPI 4 and Kubernetes, and by hand elsewhere::
     python -m seqcells.distributed \
         --coordinator host0:1234 --process-id 0 --num-processes 2 train.py
 
-If a process dies, the others end within the heartbeat. If a process hangs, an error names it and
-all processes end. When run again, they continue from the last checkpoint.
+If a process dies, the others exit within the heartbeat. If a process hangs, an error names it and
+all processes exit. When started again, they continue from the last checkpoint.
 """
 
 from __future__ import annotations
@@ -42,24 +42,24 @@ def initialize(
     """Connect to the other processes; call it before any computation.
 
     Under Slurm, Open MPI 4, Kubernetes and on TPUs JAX finds the first three arguments itself.
-    JAX's own preemption service is switched off, so that this program can handle signals.
+    JAX's own preemption service is switched off, so that the program can handle signals.
 
     Args:
         coordinator: "host:port" of process 0, the same in every process; None asks the cluster.
         process_id: index of this process, from 0; None asks the cluster.
         num_processes: number of processes; None asks the cluster.
-        initialization_timeout: seconds to wait for the others; then the process ends with code 1
-            and a line on stderr that says who is missing, as far as it can know.
-        heartbeat_seconds: seconds after which a silent process counts as dead and all others end.
-        hang_seconds: seconds without a `beat` after which a process ends with code 1; stderr has
-            the process that is behind, and the stack. Set it longer than a segment plus
+        initialization_timeout: seconds to wait for the others; then the process exits with code 1
+            and a line on stderr that names the missing processes, as far as they are known.
+        heartbeat_seconds: seconds after which a silent process counts as dead and the others exit.
+        hang_seconds: seconds without a `beat` after which a process exits with code 1; stderr names
+            the process that is behind, and shows the stack. Set it longer than a segment plus
             compilation.
 
     Raises:
         TypeError: an argument has the wrong type.
         ValueError: an argument is out of range, another program uses the port, or there is no
             cluster.
-        RuntimeError: it is called after a computation, or a second time.
+        RuntimeError: it is called after a computation, or twice.
     """
     global _watchdog
     _check_given(coordinator, process_id, num_processes)
@@ -85,7 +85,7 @@ def initialize(
         raise ValueError(
             "coordinator: expected one, or a cluster that JAX knows (Slurm, Open MPI 4, "
             f"Kubernetes), got neither ({error}); give coordinator, process_id and num_processes, "
-            "or run one process without this"
+            "or leave this call out for a single process"
         ) from error
     except RuntimeError as error:
         if "RPC server" in str(error):
@@ -96,7 +96,7 @@ def initialize(
 
 
 def beat() -> None:
-    """Report progress to the watchdog; `train.fit` and `sweep.run` do so twice a segment.
+    """Report progress to the watchdog; `train.fit` and `sweep.run` do so twice per segment.
 
     Does nothing without `initialize`.
     """
@@ -108,7 +108,7 @@ def wait(name: str, each: Callable[[], object] = lambda: None) -> None:
     """Wait until every process has reached this call; return at once if there is one process.
 
     Args:
-        name: of the barrier, the same in every process.
+        name: the name of the barrier, the same in every process.
         each: called a few times a second; an exception in it ends the wait.
     """
     if global_state.client is None:

@@ -27,7 +27,7 @@ def main(arguments: list[str]) -> None:
     except (TypeError, ValueError, RuntimeError) as error:
         _refuse(str(error))
     code = _exit_code(run)
-    if code:  # a clean exit would wait for the others; the missing heartbeat ends them
+    if code:  # exit without waiting for the others; the missing heartbeat ends them
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -40,15 +40,15 @@ def _refuse(text: str) -> None:
 
 
 def _program(module: list[str] | None, script: list[str]) -> Callable[[], object]:
-    """Return what runs the program as Python does; an error if it is not there."""
+    """Return a function that runs the program as Python does; exit if it does not exist."""
     name, *arguments = module or script or [""]
     if module:
         if importlib.util.find_spec(name.partition(".")[0]) is None:
-            _refuse(f"-m: expected the name of a module, got {name!r}; there is none of this name")
+            _refuse(f"-m: expected the name of a module, got {name!r}, which does not exist")
         sys.argv = ["-m", *arguments]
         return lambda: runpy.run_module(name, run_name="__main__", alter_sys=True)
     if not Path(name).exists() or not name:
-        _refuse(f"script: expected a Python file or -m MODULE, got {name!r}; there is no such file")
+        _refuse(f"script: expected a Python file or -m MODULE, got {name!r}, which does not exist")
     sys.argv = [name, *arguments]
     sys.path[0] = str(Path(name).resolve().parent)
     return lambda: runpy.run_path(name, run_name="__main__")

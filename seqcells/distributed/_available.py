@@ -1,4 +1,4 @@
-"""How many cores this process may use: its affinity, and the quota of its container."""
+"""The number of cores that this process may use: its affinity, and its container's quota."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ GROUPS, OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
 def count() -> int:
-    """Return the number of cores, at least 1; never that of the machine, where Linux says more."""
-    affinity = getattr(os, "sched_getaffinity", None)  # on Linux alone
+    """Return the number of cores, at least 1; on Linux that of this process, not of the machine."""
+    affinity = getattr(os, "sched_getaffinity", None)  # only on Linux
     allowed = os.cpu_count() or 1 if affinity is None else len(affinity(0))
     return max(1, math.floor(min([allowed, *quotas()])))
 
 
 def quotas() -> Iterator[float]:
-    """Yield each limit on this process, as a number of cores: its control groups', and theirs."""
+    """Yield each limit on this process in cores: those of its control groups and their parents."""
     try:
         lines = OWN.read_text("utf-8").splitlines()
     except OSError:  # not on Linux
@@ -29,21 +29,21 @@ def quotas() -> Iterator[float]:
             continue
         mount = GROUPS / names
         group = mount / path.strip("/")
-        # Within a container the path may be that of the host, of which only the mount is there.
+        # Within a container the path may be that of the host, of which only the mount exists.
         for folder in (group, *group.parents):
             if folder.is_relative_to(mount):
                 yield from _version_1(folder) if names else _version_2(folder)
 
 
 def _version_2(folder: Path) -> Iterator[float]:
-    words = _words(folder / "cpu.max")  # "max 100000" where there is no limit
+    words = _words(folder / "cpu.max")  # "max 100000" if there is no limit
     if len(words) == 2 and words[0] != "max":
         yield int(words[0]) / int(words[1])
 
 
 def _version_1(folder: Path) -> Iterator[float]:
     quota, period = (_words(folder / f"cpu.cfs_{name}_us") for name in ("quota", "period"))
-    if quota and period and int(quota[0]) > 0:  # -1 where there is no limit
+    if quota and period and int(quota[0]) > 0:  # -1 if there is no limit
         yield int(quota[0]) / int(period[0])
 
 

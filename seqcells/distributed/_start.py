@@ -1,6 +1,6 @@
-"""The start of several processes: a taken port and a missing process are named.
+"""The start of several processes, with errors for a port in use and for missing processes.
 
-JAX waits in C++ without a word, and aborts with a stack of C++ where a process is missing.
+JAX waits in C++ without a message, and aborts with a C++ stack trace if a process is missing.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ import sys
 import threading
 from collections.abc import Iterator
 
-from jax._src.distributed import global_state  # it knows the cluster's address before it waits
+from jax._src.distributed import global_state  # has the address before JAX waits
 
-QUIET = 10.0  # seconds of waiting without a word
-GRACE = 60  # seconds that JAX has beyond ours, so that ours is the error
+QUIET = 10.0  # seconds of waiting before the first message
+GRACE = 60  # JAX's timeout is longer by these seconds, so that our error comes first
 
 
 def check_port(address: str) -> None:
@@ -31,16 +31,16 @@ def check_port(address: str) -> None:
 
 
 def taken(address: str | None) -> ValueError:
-    """Return the error of an address whose port another program uses."""
+    """Return the error for an address whose port another program uses."""
     return ValueError(
-        f"coordinator: expected a free port, got {address}, which another program of this machine "
-        "listens on; give another port to all processes"
+        f"coordinator: expected a free port, got {address}, which another program on this machine "
+        "uses; give another port to all processes"
     )
 
 
 @contextlib.contextmanager
 def patience(seconds: float) -> Iterator[None]:
-    """End this process, with one line, unless the block ends within so many seconds."""
+    """Exit with a one-line message unless the block ends within these seconds."""
     over = threading.Event()
 
     def watch() -> None:
@@ -65,7 +65,7 @@ def patience(seconds: float) -> Iterator[None]:
 
 
 def _verdict() -> str:
-    """Say who is missing, as far as this process can know."""
+    """Return which processes are missing, as far as this process can know."""
     address, rank = global_state.coordinator_address or "", global_state.process_id
     expected = f"coordinator: expected {global_state.num_processes} processes at {address}, got"
     if rank == 0:

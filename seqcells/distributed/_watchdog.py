@@ -1,4 +1,4 @@
-"""A watchdog: a hanging process still sends JAX's heartbeat, from a thread of its own."""
+"""A watchdog for hanging processes, which still send JAX's heartbeat from another thread."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import threading
 import time
 from typing import Protocol
 
-_GRACE = 5.0  # seconds that the thread in Python has before `faulthandler`, which needs no lock
+_GRACE = 5.0  # seconds that the Python thread has before `faulthandler`, which needs no lock
 
 
 class Store(Protocol):
-    """The key-value store that processes share, of the client of `jax.distributed`."""
+    """The key-value store of `jax.distributed`, which the processes share."""
 
     def key_value_set(self, key: str, value: str, allow_overwrite: bool = ...) -> None: ...
 
@@ -24,11 +24,11 @@ class Store(Protocol):
 
 
 class Watchdog:
-    """Ends this process if it makes no beat, and names the process that is behind.
+    """End this process if it reports no progress, and name the process that is behind.
 
     In a collective all processes wait for the one that hangs, so all of them are late. Every
     process therefore publishes its number of beats, and the error names those with the fewest. A
-    thread of `faulthandler` ends the process if Python's lock is held or the store is silent.
+    thread of `faulthandler` ends the process if Python's lock is held or the store does not answer.
 
     Args:
         client: the key-value store of `jax.distributed`.

@@ -16,19 +16,19 @@ from seqcells.distributed import _available
 def cores(n: int | None = None) -> Mesh:
     """Make each core of this CPU a JAX device; call it before any computation.
 
-    Under the mesh, `unroll` and `trajectory` split the first batch axis of a cell or layer over the
-    cores: each runs the whole loop on its own rows, with a copy of the parameters, and the gradient
-    has one all-reduce, after the loop. Results are those of one device, to rounding.
+    Under the mesh, `unroll` and `trajectory` split the first batch axis over the cores. Each core
+    runs the whole loop on its own rows, with a copy of the parameters, and the gradient needs one
+    all-reduce after the loop. Results equal those of one device up to rounding.
 
     Args:
-        n: how many; None for those that this process may use: its affinity, and at most the quota
-            of its container, rounded down.
+        n: the number of cores. None means those that this process may use: its affinity, and at
+            most the quota of its container, rounded down.
 
     Returns:
         A mesh with one axis, "cores", for `jax.set_mesh`, and for `train.fit(mesh=)`.
 
     Raises:
-        TypeError: n is no int.
+        TypeError: n is not an int.
         ValueError: n is below 1.
         RuntimeError: JAX has started already, with another number of CPU devices.
 
@@ -38,7 +38,7 @@ def cores(n: int | None = None) -> Mesh:
     ...     carry, ys = sc.unroll(cell, params, xs)
     """
     count = _available.count() if n is None else _check.size("n", n, least=1)
-    with contextlib.suppress(RuntimeError):  # JAX has started, maybe with as many
+    with contextlib.suppress(RuntimeError):  # JAX has started, maybe with the same number
         jax.config.update("jax_num_cpu_devices", count)
     devices = jax.local_devices(backend="cpu")
     if len(devices) != count:

@@ -1,4 +1,4 @@
-"""Engines, one a file; `ENGINES` lists them in the order of preference."""
+"""Engines, one per file; `ENGINES` lists them in order of preference."""
 
 from seqcells._flags import Flags as Flags
 from seqcells._flags import guard as guard

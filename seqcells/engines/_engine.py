@@ -1,4 +1,4 @@
-"""The contract of engines: how a cell is run over time, as a static value."""
+"""The interface of engines: static values that say how a cell is run over time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Plan(Static):
     """An engine and a cell, with every choice made for one shape of inputs.
 
     Attributes:
-        engine: the engine, with every option spelled out; a user can name it in `unroll`.
+        engine: the engine, with every option set; you can pass it to `unroll`.
         cell: the cell.
     """
 
@@ -35,7 +35,7 @@ class Plan(Static):
 class Engine(Named, abc.ABC):
     """One way to run a cell over time.
 
-    Subclasses are frozen dataclasses, and static values to JAX.
+    Subclasses are frozen dataclasses and static in JAX.
     """
 
     @abc.abstractmethod
@@ -48,18 +48,18 @@ class Engine(Named, abc.ABC):
             flags: lengths, masks, resets and direction.
 
         Returns:
-            The reason as half a sentence, or None if there is no objection.
+            The reason as a clause for an error message, or None if it can.
         """
 
     def why_slow(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return why another engine is the better choice for what this one can run, or None.
+        """Return why this engine, although it can run the cell, should not be selected, or None.
 
-        An engine with a reason runs if it is named, and is not selected otherwise.
+        An engine with such a reason runs only if the user names it.
         """
         return None
 
     def resolve(self, cell: Cell, xs: Inputs, flags: Flags) -> Plan:
-        """Choose the options that are left open, for a cell and inputs that `why_not` allows."""
+        """Choose the options that are None, for a cell and inputs that `why_not` allows."""
         return Plan(self, cell)
 
     @abc.abstractmethod
@@ -75,6 +75,6 @@ def open_length(xs: Inputs) -> bool:
 
 
 def best(engines: Sequence[Engine], cell: Cell, xs: Inputs, flags: Flags) -> Engine:
-    """Return the first engine without any objection, or else the last that can run this at all."""
+    """Return the first engine that can run this and is not slow, or else the last that can."""
     able = [engine for engine in engines if engine.why_not(cell, xs, flags) is None]
     return next((e for e in able if e.why_slow(cell, xs, flags) is None), able[-1])

@@ -1,4 +1,4 @@
-"""Where a program runs: its platform, and the device mesh over which its arrays may be sharded."""
+"""The platform that a program runs on, and the meshes over which its arrays may be sharded."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ def platform(xs: PyTree) -> str:
 
 
 def may_be_sharded() -> bool:
-    """Return whether JAX may shard arrays over devices in a way that a trace does not show.
+    """Return whether JAX may shard arrays over devices in a way that kernels cannot see.
 
-    That is so with several devices, and under explicit axes, whose rules JAX's interpreter of
-    kernels does not follow; not so where every mesh axis is manual, as inside a `shard_map`.
+    This is so with several devices, and under explicit mesh axes, which JAX's interpreter of
+    kernels does not support. It is not so if every mesh axis is manual, as inside a `shard_map`.
     """
     mesh = jax.sharding.get_abstract_mesh()
     if not mesh.empty and mesh.are_all_axes_manual:
@@ -41,7 +41,7 @@ def may_be_sharded() -> bool:
 
 
 def varies_over(tree: PyTree) -> frozenset[str]:
-    """Return the axes of a checked `shard_map` over which some leaf varies; empty elsewhere."""
+    """Return the axes of a checked `shard_map` over which a leaf varies; empty outside of one."""
 
     def of(leaf: jax.Array) -> frozenset[str]:
         return getattr(getattr(jax.typeof(leaf), "manual_axis_type", None), "varying", frozenset())
@@ -52,15 +52,15 @@ def varies_over(tree: PyTree) -> frozenset[str]:
 def varying(tree: Tree, others: PyTree) -> Tree:
     """Inside a checked `shard_map`, mark a tree as varying over the axes that others vary over.
 
-    JAX assumes that a loop's initial carry, or the output of a kernel, is the same on all devices.
-    It does not infer that they vary, so they must be marked.
+    JAX assumes that the initial carry of a loop and the output of a kernel are the same on all
+    devices, so they must be marked if they vary.
 
     Args:
         tree: the arrays to mark.
         others: arrays that vary over the axes in question.
 
     Returns:
-        The same values. Outside of a checked `shard_map`, the same arrays.
+        The same values; outside of a checked `shard_map`, the same arrays.
     """
     axes = varies_over(others)
 

@@ -18,29 +18,29 @@ from seqcells.engines._engine import Engine, open_length
 
 
 class Span(NamedTuple):
-    """The effect of consecutive steps on a carry h: a * h + b, nothing, or b for any h."""
+    """The effect of consecutive steps on a carry h: a * h + b, or h unchanged, or b for any h."""
 
     a: Carry  # [*B, ...]
     b: Carry  # [*B, ...]
     valid: jax.Array  # bool[*B]; False: padding only, the carry is unchanged
-    restart: jax.Array  # bool[*B]; True: a sequence starts within, so the effect is b
+    restart: jax.Array  # bool[*B]; True: a sequence starts within the span, so the effect is b
 
 
 @dataclasses.dataclass(frozen=True)
 class AssociativeScan(Engine):
     """Run all steps of a `LinearCell` at once, in O(log T) parallel rounds.
 
-    It needs memory for every step and about twice the work of `Scan`. On a CPU `Scan` is faster.
+    It stores every step and does about twice the work of `Scan`. On a CPU `Scan` is faster.
     """
 
     def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return that the cell is not linear, or the number of steps symbolic, or None."""
+        """Return that the cell is not linear or the number of steps is symbolic, or None."""
         if not isinstance(cell, LinearCell):
             return "its recurrence is not linear"
         return "it halves the steps, and their number is symbolic" if open_length(xs) else None
 
     def why_slow(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return that this is a CPU, or None."""
+        """Return that it runs on a CPU, or None."""
         return "a CPU is faster step by step" if _platform.platform(xs) == "cpu" else None
 
     def run(

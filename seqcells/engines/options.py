@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-GRAPHED = (  # the work that becomes nodes of a CUDA graph
+GRAPHED = (  # the operations that become nodes of a CUDA graph
     *("FUSION", "CUBLAS", "CUBLASLT", "CUDNN", "CUSTOM_CALL", "CONDITIONAL", "WHILE"),
     "DYNAMIC_SLICE_FUSION",
 )

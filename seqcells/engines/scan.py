@@ -22,10 +22,10 @@ class Scan(Engine):
     """Run `cell.step` under `jax.lax.scan`; runs every cell, on every platform.
 
     Args:
-        unroll: steps of one loop iteration, at least 1.
-        checkpoint: None stores what the backward pass needs of every step. An int C stores the
-            carry every C steps and recomputes the steps in between; "sqrt" sets C = ceil(sqrt(T)),
-            so that peak memory grows as sqrt(T). C need not divide T.
+        unroll: steps per loop iteration, at least 1.
+        checkpoint: None stores all residuals of every step. An int C stores only the carry every C
+            steps and recomputes the steps in between; "sqrt" sets C = ceil(sqrt(T)), so that peak
+            memory grows as sqrt(T). C need not divide T.
 
     Raises:
         ValueError: on a value out of range.
@@ -43,9 +43,9 @@ class Scan(Engine):
             _check.size("checkpoint", self.checkpoint, least=1)
 
     def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return that several steps at once need a known number of them, or None."""
+        """Return that the options need a known number of steps, which is symbolic, or None."""
         if (self.unroll > 1 or self.checkpoint is not None) and open_length(xs):
-            return "it takes several steps at once, and their number is symbolic"
+            return "it runs several steps at once, and their number is symbolic"
         return None
 
     def run(
@@ -74,13 +74,13 @@ def in_chunks(
     chunk: int,
     reverse: bool,
 ) -> tuple[Carry, PyTree]:
-    """Run `loop` over chunks of time, from where reading begins; the last chunk may be shorter.
+    """Run `loop` over chunks of time in reading order; the last chunk may be shorter.
 
     Args:
         loop: `(carry, inputs of a chunk) -> (carry, ys of the chunk)`.
         carry: the carry before the first chunk.
         inputs: a tree of arrays [T, ...]; T at least 1.
-        chunk: steps of a chunk.
+        chunk: steps per chunk.
         reverse: whether reading begins at the end.
 
     Returns:

@@ -21,12 +21,12 @@ from seqcells.engines.scan import Scan, in_chunks
 class Truncated(Engine):
     """Pass the carry from window to window, and stop its gradient in between.
 
-    Values are those of `engine`. A gradient reaches only the steps of its own window; with a window
-    of T or more it is the full gradient. This engine runs only if you name it.
+    Values are those of `engine`. A gradient stays within its own window; with a window of T or more
+    steps it is the full gradient. This engine runs only if you name it.
 
     Args:
-        window: steps of a window, at least 1, counted from where reading begins.
-        engine: how a window is run; None picks the better of `Deferred` and `Scan`.
+        window: steps per window, at least 1, counted from where reading begins.
+        engine: how a window is run; None picks the faster of `Deferred` and `Scan`.
 
     Raises:
         ValueError: on a window below 1.
@@ -50,7 +50,7 @@ class Truncated(Engine):
             _check.instance("engine", self.engine, Engine, "Scan()")
 
     def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return that windows need a known number of steps, why the inner engine can't, or None."""
+        """Return that the number of steps is symbolic, or the inner engine's reason, or None."""
         if open_length(xs):
             return "it cuts the steps into windows, and their number is symbolic"
         return None if self.engine is None else self.engine.why_not(cell, xs, flags)

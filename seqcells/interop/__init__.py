@@ -1,10 +1,10 @@
-"""Weights to and from other frameworks, one framework in each file. None of them is imported.
+"""Weights to and from other frameworks, one framework per file. None of them is imported.
 
 Each file has `load(arrays, model) -> params` and `dump(model, params) -> arrays`,
 where `arrays` is a plain dict of NumPy arrays in the framework's own names and layouts. A
 conversion only changes signs, transposes, reorders, and adds two biases. If it cannot be exact, it
 raises a ValueError with the reason. `save` and `load` keep a cell or layer and its parameters in a
-file. `fold_biases` brings a trained GRU into the form that Flax, Haiku and Equinox have.
+file. `fold_biases` converts a trained GRU to the form of Flax, Haiku and Equinox.
 """
 
 from seqcells.interop import equinox as equinox

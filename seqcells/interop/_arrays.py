@@ -18,12 +18,12 @@ Nested = dict[Any, Any]  # NumPy arrays by name, nested
 
 
 def flatten(weights: Weights, prefix: str = "") -> Arrays:
-    """Flatten nested dictionaries into one, whose names are joined by slashes.
+    """Flatten nested dictionaries into one, with names joined by slashes.
 
     Raises:
         TypeError: if `weights` is not a dictionary.
-        ValueError: naming the array, if one is not an array of a floating dtype, or two paths are
-            one name.
+        ValueError: if an entry is not an array of a floating dtype, or two paths give the same
+            name; the error names it.
     """
     if not isinstance(weights, Mapping):
         raise TypeError(f"arrays: expected a dict of arrays, got {_check.describe_one(weights)}")
@@ -39,7 +39,7 @@ def flatten(weights: Weights, prefix: str = "") -> Arrays:
 
 
 def nest(flat: Arrays, path: Callable[[str], Iterable[str | int]]) -> Nested:
-    """Nest a flat dictionary: `path` gives the keys under which a name's array goes."""
+    """Nest a flat dictionary: `path` returns the nested keys for a name."""
     nested: Nested = {}
     for name, value in flat.items():
         *outer, last = path(name)
@@ -51,13 +51,13 @@ def nest(flat: Arrays, path: Callable[[str], Iterable[str | int]]) -> Nested:
 
 
 def array(name: str, value: object) -> np.ndarray:
-    """Return a value as a NumPy array of a floating dtype; a traced array as it is.
+    """Return a value as a NumPy array of a floating dtype; a traced array is returned unchanged.
 
     Raises:
-        ValueError: if it has no such form, or is float64 and JAX would round it.
+        ValueError: if it cannot be converted, or is float64 and JAX would round it.
     """
     if callable(unbox := getattr(value, "unbox", None)):
-        value = unbox()  # of Flax Linen, with the names of its axes
+        value = unbox()  # a boxed array of Flax Linen, with axis names
     try:
         result: Any = value if isinstance(value, Tracer) else np.asarray(value)
     except (TypeError, ValueError, RuntimeError) as error:
@@ -74,7 +74,7 @@ def array(name: str, value: object) -> np.ndarray:
 
 
 def check(what: str, got: Arrays, expected: Arrays) -> None:
-    """Raise a ValueError unless names and shapes are as expected, and all dtypes are one."""
+    """Raise a ValueError unless names and shapes are as expected and all dtypes are equal."""
     check_names(what, got, expected)
     dtypes = {str(value.dtype) for value in got.values()}
     if len(dtypes) > 1:

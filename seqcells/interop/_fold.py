@@ -1,4 +1,4 @@
-"""Biases that another bias can replace."""
+"""Removal of redundant biases."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from seqcells.layers import Bidirectional, Both, Recurrent, RecurrentParams, Res
 def fold_biases(model: Model, params: Params) -> tuple[Model, Params]:
     """Return a model with as few biases as possible, and the parameters that make it the same.
 
-    A gate that adds a recurrent bias to one of the input needs one of them. So a `GRU` or an `MGU`
-    of bias="double" becomes one of "candidate", whose reset gate multiplies c_n, or of "single" if
-    it resets before the product. Outputs and gradients by the other parameters are the same but for
-    the rounding of that sum. Flax, Haiku and Equinox have these biases, and others no place.
+    A gate that adds a recurrent bias to an input bias needs only one of them. A `GRU` or `MGU` with
+    bias="double" therefore becomes one with "candidate", whose reset gate multiplies c_n, or with
+    "single" if it resets before the product. Outputs and gradients by the other parameters are
+    unchanged up to the rounding of that sum. Flax, Haiku and Equinox have only these biases.
 
     Args:
-        model: any cell or layer; what is within a wrapper stays as it is.
+        model: any cell or layer; cells within a wrapper are unchanged.
         params: its parameters.
 
     Returns:
-        The model and its parameters; what has no such biases is returned as it is.
+        The model and its parameters; other cells and layers are unchanged.
 
     Raises:
         ValueError: if `params` do not belong to this model.

@@ -1,4 +1,4 @@
-"""The description of a framework, and the two functions that every framework's file calls."""
+"""The description of a framework, and the two functions that the file of each framework calls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._gates import Table
 from seqcells.interop._walk import Leaf, Rules
 
-Names = frozenset[str]  # of the framework's arrays; empty if we may choose them
+Names = frozenset[str]  # names of the framework's arrays; empty if we may choose them
 
 
 def _unchanged(arrays: Arrays) -> Arrays:
@@ -30,11 +30,11 @@ def _named(arrays: Arrays, leaves: list[Leaf]) -> Arrays:
 
 
 class Form(NamedTuple):
-    """What `load` and `dump` need to know of a framework."""
+    """The properties of a framework that `load` and `dump` need."""
 
     rules: Rules
-    table: Callable[[Cell, Names], Table]  # of a cell whose arrays have these names, or raises
-    place: Callable[[list[Leaf], Names], list[str]]  # one "{}_l0" a leaf: its names, filled in
+    table: Callable[[Cell, Names], Table]  # (cell, array names) -> table, or raises
+    place: Callable[[list[Leaf], Names], list[str]]  # a pattern per leaf, such as "{}_l0"
     rename: Callable[[Arrays, list[Leaf]], Arrays] = _named  # from their names to those of `place`
     pack: Callable[[Arrays], Arrays] = _unchanged  # the last step of dump
     unpack: Callable[[Arrays], Arrays] = _unchanged  # its inverse
@@ -57,7 +57,7 @@ def load(form: Form, weights: Weights, model: Model) -> Params:
         table = form.table(leaf.cell, _at(place, names))
         own = {name: arrays[place.format(name)] for name in _gates.write(table, leaf.cell, like)}
         params = _gates.read(table, leaf.cell, own, like)
-        parts.append(jax.tree.map(jnp.array, params))  # copies: the framework may train on
+        parts.append(jax.tree.map(jnp.array, params))  # copies: the framework may train further
     return _walk.join(model, parts)
 
 
@@ -81,10 +81,10 @@ def dump(form: Form, model: Model, params: Params, like: Weights | None) -> Arra
 
 
 def select(form: str, tables: Mapping[type[Cell], Table], cell: Cell, has: str) -> Table:
-    """Return the table of a cell, by its exact type: a subclass may compute something else.
+    """Return the table of a cell, by its exact type, because a subclass may compute something else.
 
     Raises:
-        ValueError: if the framework lacks this cell, which `has` lists, or one of its settings.
+        ValueError: if the framework lacks this cell (`has` lists its cells) or a setting.
     """
     table = tables.get(type(cell))
     if table is None:
@@ -96,7 +96,7 @@ def select(form: str, tables: Mapping[type[Cell], Table], cell: Cell, has: str) 
 
 
 def _write(form: Form, model: Model, leaves: list[Leaf], params: Params, names: Names) -> Arrays:
-    """Return the arrays of every leaf by their names, not packed yet."""
+    """Return the arrays of every leaf by name, before packing."""
     arrays: Arrays = {}
     places = form.place(leaves, names)
     for leaf, place, own in zip(leaves, places, _walk.split(model, params), strict=True):
@@ -106,14 +106,14 @@ def _write(form: Form, model: Model, leaves: list[Leaf], params: Params, names: 
 
 
 def _at(place: str, names: Names) -> Names:
-    """Return the names of the arrays of one cell, without what says where the cell stands."""
+    """Return the names of the arrays of one cell, without the part for the cell's position."""
     start, _, end = place.partition("{}")
     own = (name for name in names if name.startswith(start) and name.endswith(end))
     return frozenset(name[len(start) : len(name) - len(end)] for name in own)
 
 
 def _input_size(form: Form, model: Model, leaves: list[Leaf], arrays: Arrays) -> int:
-    """Read the input size off the arrays' shapes."""
+    """Infer the input size from the arrays' shapes."""
     one, two = (
         form.pack(_write(form, model, leaves, _walk.zeros(model, size), frozenset(arrays)))
         for size in (1, 2)

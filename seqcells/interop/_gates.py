@@ -18,42 +18,42 @@ from seqcells._cell import Cell
 from seqcells._types import Params
 from seqcells.interop._arrays import Arrays
 
-Blocks = dict[tuple[str, str], np.ndarray]  # by our field and gate: [D, H], [H, H] or [H]
+Blocks = dict[tuple[str, str], np.ndarray]  # {(our field, gate): array [D, H], [H, H] or [H]}
 
 
 class Slot(NamedTuple):
-    """One array of a framework, or one part of an array that is joined of several."""
+    """One array of a framework, or one part of an array that joins several."""
 
     name: str  # in the framework
     field: str  # our parameter: w_ih, w_hh, b, b_ih, b_hh or p
-    gates: str  # our letters, in the framework's order
+    gates: str  # our letters of the gates, in the framework's order
 
 
 class Join(NamedTuple):
-    """An array that a framework joins of several slots."""
+    """An array in which a framework joins several slots."""
 
     name: str
     parts: tuple[str, ...]  # names of slots
-    axis: int  # along which they are joined
-    new: bool = False  # whether that axis is a new one: stacked instead of concatenated
+    axis: int  # the axis along which they are joined
+    new: bool = False  # whether that axis is new: stacked instead of concatenated
 
 
 class Need(NamedTuple):
-    """A setting that a cell must have for the framework to compute the same."""
+    """A setting that a cell must have so that the framework computes the same."""
 
-    field: str  # of the cell
+    field: str  # field of the cell
     values: tuple[object, ...]
     has: str  # what the framework does, for the error message
 
 
 class Table(NamedTuple):
-    """How a framework lays out one kind of cell."""
+    """The layout of one kind of cell in a framework."""
 
     where: str  # its name there, such as "torch.nn.GRU"
     slots: tuple[Slot, ...]
     joins: tuple[Join, ...] = ()
     needs: tuple[Need, ...] = ()
-    negated: str = ""  # gates that keep the old value there and write the new one here
+    negated: str = ""  # gates whose value is the share kept there and the share written here
     transposed: bool = False  # whether matrices are [out, in] there
     bias_free: bool = False  # whether the framework can leave biases out
     shifted: str = ""  # gates to whose bias the framework adds 1
@@ -65,7 +65,7 @@ TANH_OR_RELU = Need("activation", ("tanh", "relu"), "has tanh and relu")
 
 
 def slots(weights: dict[str, str], biases: dict[str, str], order: str) -> tuple[Slot, ...]:
-    """Make the slots of fused arrays, {name: field}, that all have one order of gates."""
+    """Make the slots of fused arrays, {name: field}, with the same order of gates."""
     return tuple(Slot(name, field, order) for name, field in (weights | biases).items())
 
 
@@ -81,7 +81,7 @@ def read(table: Table, cell: Cell, arrays: Arrays, zeros: Params) -> Params:
     Args:
         table: the layout.
         cell: the cell.
-        arrays: by the framework's names; names and shapes are checked already.
+        arrays: arrays by the framework's names, with names and shapes checked before.
         zeros: parameters of the cell, all zero.
 
     Returns:
@@ -110,7 +110,7 @@ def write(table: Table, cell: Cell, params: Params) -> Arrays:
     """Convert our parameters, NumPy arrays, to a framework's arrays.
 
     Raises:
-        ValueError: if the framework has no place for a number that is not zero.
+        ValueError: if the framework has no place for a nonzero number.
     """
     fields = params._asdict()
     blocks = {
@@ -139,7 +139,7 @@ def write(table: Table, cell: Cell, params: Params) -> Arrays:
 
 
 def _blocks(table: Table, arrays: Arrays) -> Blocks:
-    """Cut arrays into gates with our signs; two biases of one gate are added."""
+    """Cut arrays into gates with our signs; add two biases of the same gate."""
     blocks: Blocks = {}
     for slot in table.slots:
         if slot.name not in arrays:
@@ -155,7 +155,7 @@ def _blocks(table: Table, arrays: Arrays) -> Blocks:
 
 
 def _sum(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Add two biases; one that is all zeros leaves the other unchanged, signs of zeros included."""
+    """Add two biases; a bias of zeros leaves the other unchanged, including signs of zeros."""
     if _is_traced(a) or _is_traced(b):
         return a + b
     if not b.any():
@@ -170,7 +170,7 @@ def _is_traced(array: object) -> bool:
 def _outward(
     table: Table, field: str, gate: str, blocks: Blocks, written: Iterable[tuple[str, str]]
 ) -> np.ndarray:
-    """Return one gate with the framework's sign; zeros if we lack it or it is written already."""
+    """Return one gate with the framework's sign; zeros if we lack it or it was written before."""
     block = None if (field, gate) in written else blocks.get((field, gate))
     if block is None:
         block = np.zeros(blocks["w_hh", gate].shape[-1], blocks["w_ih", gate].dtype)
@@ -217,17 +217,17 @@ def _cut(array: np.ndarray, gates: Sequence[str]) -> list[np.ndarray]:
 def _expect_zero(
     lack: str, table: Table, field: str, blocks: Mapping[str, np.ndarray | None]
 ) -> None:
-    """Raise unless the numbers that have no place on the other side are zero."""
+    """Raise unless the numbers without a place on the other side are zero."""
     present = {gate: block for gate, block in blocks.items() if block is not None}
     if any(map(_is_traced, present.values())):
         raise TypeError(
-            f"{field}: {lack} for the gates {', '.join(present)} ({table.where}), so they must be "
-            f"seen to be zero, got traced arrays; convert them outside of jit, grad and vmap"
+            f"{field}: {lack} for the gates {', '.join(present)} ({table.where}), so they must "
+            f"be zero, got traced arrays; convert them outside of jit, grad and vmap"
         )
     full = [gate for gate, block in present.items() if block.any()]
     if full:
-        hint = "; sc.interop.fold_biases adds to b_ih what it can take over" * (field == "b_hh")
+        hint = "; sc.interop.fold_biases moves redundant biases into b_ih" * (field == "b_hh")
         raise ValueError(
             f"{field}: {lack} for the gates {', '.join(full)} ({table.where}), so zeros were "
-            f"expected there, got others: these weights cannot be represented exactly{hint}"
+            f"expected there, got nonzero values: these weights cannot be represented exactly{hint}"
         )

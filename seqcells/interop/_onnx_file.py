@@ -15,7 +15,7 @@ from seqcells._model import Model
 from seqcells._types import InputSize, Params
 from seqcells.layers import Bidirectional, Dense, Dropout, Embed, Norm, Recurrent, Residual, Stack
 
-OPSET, IR = 17, 8  # of 2022; every operator below is in it
+OPSET, IR = 17, 8  # opset of 2022; it contains every operator below
 LAYERS = "Recurrent, Bidirectional, Stack, Residual, Dense, Norm, Embed, Dropout"
 
 
@@ -26,11 +26,11 @@ class Graph:
         self.onnx, self.lengths, self.dump, self.attributes = onnx, lengths, dump, attributes
         self.nodes: list[Any] = []
         self.weights: dict[str, np.ndarray] = {}
-        self.valid = ""  # bool[T, B, 1], where the file reads lengths
+        self.valid = ""  # bool[T, B, 1], if the file reads lengths
         self.carries: dict[str, list[Any]] = {}  # their shapes, by name
 
     def node(self, operator: str, *inputs: str, outputs: int = 1, **attributes: Any) -> str:
-        """Add a node; return the name of its first output, after which others are numbered."""
+        """Add a node; return the name of its first output, from which other names are derived."""
         name = f"{operator}_{len(self.nodes)}"
         names = [name, *(f"{name}_{i}" for i in range(1, outputs))]
         self.nodes.append(self.onnx.helper.make_node(operator, inputs, names, name, **attributes))
@@ -42,7 +42,7 @@ class Graph:
         return name
 
     def silence(self, ys: str) -> str:
-        """Put zeros at padding."""
+        """Set padded steps to zero."""
         return (
             self.node("Where", self.valid, ys, self.weight("zero", np.float32(0)))
             if self.lengths
@@ -88,11 +88,11 @@ class Graph:
         return self.node("Gather", self.weight(f"{path}w", params.w), xs, axis=0)
 
     def dropout(self, model: Dropout, params: Params, xs: str, path: str) -> str:
-        """Add nothing: the file is for evaluation."""
+        """Add nothing, because the file is for evaluation."""
         return xs
 
     def recurrent(self, model: Model, params: Params, xs: str, path: str) -> str:
-        """Add a node of ONNX's own; its outputs have an axis of directions after time."""
+        """Add a GRU, LSTM or RNN node; its outputs have an axis of directions after time."""
         if not isinstance(model, Bidirectional | Recurrent) and not hasattr(model, "hidden_size"):
             raise ValueError(f"model: expected a net of cells that ONNX has, {LAYERS}, got {model}")
         arrays = self.dump(model, params)
@@ -122,7 +122,7 @@ def write(
     dump: Callable,
     attributes: Callable,
 ) -> Any:
-    """Build the file; `seqcells.interop.onnx.model` says what it has."""
+    """Build the file; see `seqcells.interop.onnx.model`."""
     onnx = _check.extra("onnx", "seqcells[onnx]")
     model.check_params(params, input_size)
     _check_floats(params)
@@ -152,7 +152,7 @@ def write(
 
 
 def _begin(graph: Graph, tokens: bool) -> str:
-    """Add what padding is, and put zeros there: it may hold anything."""
+    """Compute the padding mask, and set the inputs there to zero."""
     if not graph.lengths:
         return "xs"
     zero, one = graph.weight("0", np.int64(0)), graph.weight("1", np.int64(1))

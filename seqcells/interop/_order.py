@@ -1,8 +1,8 @@
-"""The order of layers in a dict whose names need not tell it.
+"""The order of layers in a dict, if their names do not determine it.
 
-A framework that names layers by their kind, or as the user likes, lists them in the order in which
-they run. A dict that was sorted by name since then (an .h5 file, safetensors and `jax.tree.map`
-sort) has lost that order. It shows within a layer: no framework lists a layer's arrays
+A framework that names layers by kind, or as the user chooses, lists them in the order in which they
+run. If the dict was later sorted by name (by an .h5 file, safetensors or `jax.tree.map`), that
+order is lost. This can be detected within a layer, because no framework lists a layer's arrays
 alphabetically.
 """
 
@@ -13,14 +13,14 @@ from collections.abc import Iterable, Sequence
 
 from seqcells.interop._arrays import Arrays
 
-Groups = dict[str, list[str]]  # the ends of the names of each cell's arrays, by their common start
+Groups = dict[str, list[str]]  # {common start of the names of a cell's arrays: their ends}
 
 
 def is_own(arrays: Arrays, groups: Groups, ends: Sequence[str]) -> bool:
     """Return whether a dict is in the framework's own order: `ends`, one layer after the other.
 
-    Layers without biases may be in that order and sorted by name at once. Then the order of those
-    that could be swapped is known if Keras numbered them.
+    Layers without biases may be in that order and sorted by name at once. The order of layers that
+    could be swapped is then known only if Keras numbered them.
     """
     names = list(arrays)
     own = [_join(start, end) for start, got in groups.items() for end in ends if end in got]
@@ -29,7 +29,7 @@ def is_own(arrays: Arrays, groups: Groups, ends: Sequence[str]) -> bool:
 
 
 def alike(arrays: Arrays, groups: Groups) -> list[list[str]]:
-    """Return the cells that could be swapped, as their arrays have the same shapes, together."""
+    """Group the cells that could be swapped because their arrays have the same shapes."""
     classes: dict[object, list[str]] = {}
     for start, got in groups.items():
         shapes = frozenset((end, arrays[_join(start, end)].shape) for end in got)
@@ -42,7 +42,7 @@ def _join(start: str, end: str) -> str:
 
 
 def are_numbered(starts: Sequence[str]) -> bool:
-    """Return whether names differ in their last number alone, and are in its order."""
+    """Return whether names differ only in their last number, and are ordered by it."""
     bases, numbers = zip(*map(number, starts), strict=True)
     return len(set(bases)) == 1 and list(numbers) == sorted(set(numbers))
 
@@ -55,7 +55,7 @@ def number(start: str) -> tuple[str, int]:
 
 
 def ranks(starts: Iterable[str], layers: Sequence[str]) -> dict[str, int]:
-    """Return the position in `layers` of the one name that is part of each path.
+    """Return, for each path, the position in `layers` of the one name that is part of it.
 
     Raises:
         ValueError: if there is none, or more than one.

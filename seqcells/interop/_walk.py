@@ -1,4 +1,4 @@
-"""The cells within a layer: which of them a framework can express, and where each one stands."""
+"""The cells within a layer: which of them a framework can express, and their positions."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from seqcells.layers import Bidirectional, Both, Recurrent, Stack
 
 
 class Leaf(NamedTuple):
-    """A cell, and where it stands in a layer."""
+    """A cell, and its position in a layer."""
 
     cell: Cell
     layer: int | None = None  # its number in a Stack
     direction: str = ""  # "forward" or "backward" in a Bidirectional
-    reverse: bool = False  # whether a Recurrent alone reads from the end
-    bare: bool = True  # in no layer: the framework's cell, not its layer
+    reverse: bool = False  # whether it is a Recurrent(reverse=True) outside of a Bidirectional
+    bare: bool = True  # not in a layer: the framework's cell, not its layer
 
 
 class Rules(NamedTuple):
-    """Which layers a framework has."""
+    """The layers that a framework has."""
 
     name: str
-    merges: tuple[str, ...] | None = None  # of a Bidirectional; None for any
+    merges: tuple[str, ...] | None = None  # merges of a Bidirectional; None for any
     reverse: bool = True  # whether a layer may read from the end and keep the order of outputs
-    alike: str = ""  # which cells must have equal settings: those of a "stack", or of a "layer"
-    unlike: tuple[str, ...] = ()  # settings that each of them has for itself
+    alike: str = ""  # the cells that must have equal settings: those of a "stack" or of a "layer"
+    unlike: tuple[str, ...] = ()  # settings in which these cells may differ
 
 
 def leaves(rules: Rules, model: Model) -> list[Leaf]:
@@ -55,7 +55,7 @@ def leaves(rules: Rules, model: Model) -> list[Leaf]:
     if not rules.reverse and any(leaf.reverse for leaf in cells):
         raise ValueError(
             f"reverse: {rules.name} has no layer that reads from the end and keeps the order of "
-            f"its outputs, got {model}; convert the cell alone, or a Bidirectional"
+            f"its outputs, got {model}; convert only the cell, or a Bidirectional"
         )
     _check_alike(rules, model, cells)
     return cells
@@ -86,7 +86,7 @@ def _recurrent(rules: Rules, model: Model) -> Leaf:
 
 
 def _check_alike(rules: Rules, model: Model, cells: list[Leaf]) -> None:
-    """Raise if cells differ that have the same settings in the framework."""
+    """Raise if cells differ that share their settings in the framework."""
     groups: dict[int | None, list[Leaf]] = {}
     for leaf in cells:
         groups.setdefault(leaf.layer, []).append(leaf)
@@ -102,7 +102,7 @@ def _check_alike(rules: Rules, model: Model, cells: list[Leaf]) -> None:
 
 
 def _settings(cell: Cell, unlike: tuple[str, ...]) -> tuple[object, ...]:
-    """Return what a framework configures of a cell: all but initialisers and dtypes."""
+    """Return the settings that a framework has for a cell: all but initialisers and dtypes."""
     fields = dataclasses.fields(cell) if dataclasses.is_dataclass(cell) else ()
     ends = ("_init", "dtype", *unlike)
     names = (field.name for field in fields if not field.name.endswith(ends))
@@ -131,7 +131,8 @@ def zeros(model: Model, input_size: int) -> Params:
 def check_params(model: Model, params: Params) -> int:
     """Return the input size of parameters.
 
-    It is the first axis of some array, so each first axis is tried, that of the first array first.
+    The input size is the first axis of some array, so the first axis of each array is tried in
+    turn.
 
     Raises:
         ValueError: if the parameters do not belong to this model.
@@ -151,7 +152,7 @@ def check_params(model: Model, params: Params) -> int:
 
 
 def read_size(one: list[Shape], two: list[Shape], got: list[Shape]) -> int:
-    """Read the input size off the first axis whose length depends on it.
+    """Infer the input size from the first axis whose length depends on it.
 
     Args:
         one: the shapes for an input size of 1.
@@ -159,7 +160,7 @@ def read_size(one: list[Shape], two: list[Shape], got: list[Shape]) -> int:
         got: the shapes for the unknown input size; () where an array is missing.
 
     Returns:
-        The input size, or 1 if no axis shows it: then `got` is wrong anyway.
+        The input size, or 1 if no axis depends on it; `got` is then wrong anyway.
     """
     for small, large, shape in zip(one, two, got, strict=False):
         for axis, (a, b) in enumerate(zip(small, large, strict=True)):

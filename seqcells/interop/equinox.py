@@ -6,8 +6,8 @@ layers: a Bidirectional or a Stack is a tuple of cells (of tuples), whose arrays
 "0.weight_ih", or "0.1.weight_ih" for layer 0's backward cell.
 
 Equinox's z keeps the old value, so the signs of its weights change; matrices are [out, in]. GRUCell
-has a recurrent bias for the candidate only, `bias_n`, as `GRU(bias="candidate")`: `dump` raises
-unless those of r and z are zero, and `seqcells.interop.fold_biases` folds them into b_ih.
+has a recurrent bias only for the candidate, `bias_n`, like `GRU(bias="candidate")`: `dump` raises
+unless those of r and z are zero, and `seqcells.interop.fold_biases` adds them to b_ih.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from seqcells.interop._arrays import Arrays
 
 
 class Row(TypedDict):
-    """One array as safetensors gives it."""
+    """One array in the form of safetensors."""
 
     dtype: str
     shape: list[int]
@@ -48,7 +48,7 @@ def save(path: str | os.PathLike[str], model: Model, params: Params) -> None:
     The file is replaced atomically: an interrupted call leaves the old one.
 
     Args:
-        path: where to write; the folder must exist.
+        path: the file to write; its folder must exist.
         model: any cell or layer made of this library's classes and initialisers.
         params: its parameters.
 
@@ -80,7 +80,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Model, Params]:
     """Read a file written by `save`.
 
     Args:
-        path: of the file.
+        path: the file.
 
     Returns:
         The cell or layer, and its parameters in the dtypes in which they were saved.
@@ -97,7 +97,7 @@ def load(path: str | os.PathLike[str]) -> tuple[Model, Params]:
     try:
         rows = dict(safetensors.deserialize(data))
     except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: expected a whole safetensors file, got {error}") from None
+        raise ValueError(f"{path}: expected a complete safetensors file, got {error}") from None
     length = int.from_bytes(data[:8], "little")
     header = json.loads(data[8 : 8 + length]).get("__metadata__") or {}
     if header.get("format") != FORMAT:
@@ -123,7 +123,7 @@ def _writable(name: str, value: object) -> np.ndarray:
 
 
 def _filled(shapes: Params, rows: Mapping[str, Row]) -> Params:
-    """Return the file's arrays as the tree of `shapes`, which the configuration calls for."""
+    """Return the file's arrays as the tree of `shapes`, which follows from the configuration."""
     arrays: Arrays = {}
     for name, row in rows.items():
         if row["dtype"] not in _DTYPES:

@@ -1,14 +1,14 @@
 """Haiku: GRU, LSTM and VanillaRNN, alone or in a DeepRNN.
 
 Arrays are nested as `hk.transform(...).init` nests them: {"gru": {"w_i": ...}}. A module may have
-any name and stand in any scope, "net/~/encoder". `init` lists modules in the order in which they
-run; once a dict was sorted by name, as `jax.tree.map` does, the modules of one kind go by the
-numbers that Haiku gave them when they were made: "gru", "gru_1". Pass `layers` where names have no
-numbers, or modules run in another order than they were made. There is no bidirectional module.
+any name and be in any scope, "net/~/encoder". `init` lists modules in the order in which they run.
+In a dict that was sorted by name, as by `jax.tree.map`, modules of the same kind are ordered by the
+numbers that Haiku gave them at creation: "gru", "gru_1". Pass `layers` if names have no numbers, or
+modules run in another order than they were created. There is no bidirectional module.
 
-A `Recurrent(reverse=True)` is `hk.dynamic_unroll(..., reverse=True)`. `hk.ResetCore` under that
-resets before it reads a step from the end, so the sequence that a reset starts lies before it in
-time; here a reset marks the first step of a sequence in time, under `reverse=True` as well.
+A `Recurrent(reverse=True)` is `hk.dynamic_unroll(..., reverse=True)`. Resets differ there:
+`hk.ResetCore` resets before it reads a step from the end, so a reset starts the sequence of the
+earlier steps. Here a reset marks the first step of a sequence in time, also with `reverse=True`.
 
 Haiku's z is the fraction that is written, as here. Its GRU resets before the product and has one
 bias: `GRU(reset_after=False, bias="single")`. VanillaRNN is `RNN(activation="relu")`; `load` adds
@@ -61,7 +61,8 @@ def load(params: Weights, model: Model, *, layers: Sequence[str] | None = None) 
     Args:
         params: {module: {name: array}}; "gru" -> "w_i" is float[D, 3H].
         model: a cell, a `Recurrent` or a `Stack` of these.
-        layers: the modules' names in the order in which they run, where the dict does not tell it.
+        layers: the modules' names in the order in which they run, if the dict does not determine
+            it.
 
     Returns:
         Its parameters, in the dtype of the arrays.
@@ -84,7 +85,7 @@ def dump(
     Args:
         model: as in `load`.
         params: its parameters.
-        like: Haiku's parameters whose names are used, to export an RNN as a
+        like: Haiku parameters whose names are used, for instance to export an RNN as a
             `VanillaRNN(double_bias=False)`.
         layers: as in `load`, for `like`.
 
@@ -120,7 +121,7 @@ def _rename(arrays: Arrays, leaves: list[Leaf], layers: Sequence[str] | None) ->
     kinds = {start: _kind(own) for start, own in groups.items()}
     wanted = [_NAMES.get(type(leaf.cell), "") for leaf in leaves]
     if len(ends) < len(arrays) or sorted(kinds.values()) != sorted(wanted):
-        return arrays  # the check of names reports what is wrong
+        return arrays  # the check of names reports the error
     is_own = _order.is_own(arrays, groups, _ENDS)
     places: dict[str, str] = {}
     for kind in set(wanted):
@@ -133,7 +134,7 @@ def _rename(arrays: Arrays, leaves: list[Leaf], layers: Sequence[str] | None) ->
 
 
 def _kind(ends: list[str]) -> str:
-    """Return the name that Haiku gives to a module which has these arrays."""
+    """Return the name that Haiku gives to a module with these arrays."""
     if "w_i" in ends:
         return "gru"
     return "vanilla_rnn" if "linear_1/w" in ends else "lstm"
@@ -148,7 +149,7 @@ def _sorted(starts: list[str], layers: Sequence[str] | None, *, is_own: bool) ->
     ordered = sorted(starts, key=_order.number)
     if not _order.are_numbered(ordered):
         raise ValueError(
-            f"{starts[0]}: expected modules in the order of init, or with numbers of Haiku's; got "
+            f"{starts[0]}: expected modules in the order of init, or with Haiku's numbers; got "
             f"{', '.join(starts)}, which may be sorted by name; pass layers=[...], their names in "
             f"the order in which they run"
         )

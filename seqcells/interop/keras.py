@@ -1,18 +1,18 @@
 """Keras 3: GRU (reset_after both ways), LSTM, SimpleRNN, Bidirectional, and models of these.
 
-Arrays go by the path of a weight, `{w.path: w.numpy() for w in model.weights}`, in that order, and
-`model.set_weights(list(arrays.values()))` takes what `dump` returns. Only the last part of a path
-says what the array is, because Keras numbers its layers across a whole process. The parts before it
-tell the layers apart, and the two directions of a Bidirectional. They do not tell the order in
-which layers run: that is the order of the dict, or else `layers`, which a model that is no
-Sequential and no functional one needs, because Keras lists its layers as they were assigned. Keras
-2's names end in ":0", and are read as well.
+Arrays are named by the path of a weight, `{w.path: w.numpy() for w in model.weights}`, in that
+order; `model.set_weights(list(arrays.values()))` accepts the result of `dump`. Only the last part
+of a path identifies the array, because Keras numbers its layers across a whole process. The parts
+before it distinguish layers, and the two directions of a Bidirectional, but not the order in which
+layers run. That is the order of the dict, or else `layers`. Pass `layers` for a model that is
+neither Sequential nor functional, because Keras lists its layers in the order of assignment. Names
+of Keras 2, which end in ":0", are read too.
 
 Keras's z keeps the old value, so the signs of its weights change; gates are in the order z|r|h and
 i|f|c|o. `reset_after=True`, the default there too, has both biases, as bias [2, 3H]; False has one,
-`GRU(reset_after=False, bias="single")`. LSTM and SimpleRNN have one bias. Weights do not hold
+`GRU(reset_after=False, bias="single")`. LSTM and SimpleRNN have one bias. Weights do not contain
 `activation`, `recurrent_activation` ("sigmoid" here; "hard_sigmoid" by default before Keras 2.3),
-`merge_mode` or `reset_after`: set them as the cell has them yourself.
+`merge_mode` or `reset_after`: set these in Keras to match the cell.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ def load(weights: Weights, model: Model, *, layers: Sequence[str] | None = None)
             open .h5 file of a model, `h5py.File(path)`, which keeps the order of its layers.
         model: a cell, `Recurrent`, `Bidirectional` or a `Stack` of these.
         layers: the layers' names in the order in which they run, `[layer.name for layer in
-            model.layers]`. Needed for a Stack whose weights are not in Keras's order; a dict that
-            was sorted by name does not tell it.
+            model.layers]`. Needed for a Stack whose weights are not in Keras's order, such as a
+            dict that was sorted by name.
 
     Returns:
         Its parameters, in the dtype of the arrays.
@@ -105,7 +105,7 @@ def _table(cell: Cell, names: Names) -> Table:
 
 
 def _place(leaves: list[Leaf], names: Names) -> list[str]:
-    """Name layers as Keras does in a new process: by kind, with a number from the second on."""
+    """Name layers as Keras does in a new process: by kind, numbered from the second on."""
     counts: dict[str, int] = {}
     places: list[str] = []
     outer = inner = ""
@@ -173,7 +173,7 @@ def _sorted(
 
 
 def _check_direction(start: str, leaf: Leaf, groups: Groups, *, sure: bool) -> None:
-    """Raise if a name says another direction, or says none where the order may be wrong."""
+    """Raise if a name has the wrong direction, or has none although the order may be wrong."""
     got = _direction(start)
     if leaf.direction:
         if got != leaf.direction and (got or not sure):
@@ -191,7 +191,7 @@ def _direction(start: str) -> str:
 
 
 def _saved_layers(weights: Weights) -> tuple[Weights, list[str] | None]:
-    """Return the weights in an open .h5 file of Keras, and the order of layers that it keeps."""
+    """Return the weights in an open .h5 file of Keras, and the order of layers stored in it."""
     inner = weights.get("model_weights") if hasattr(weights, "attrs") else None
     weights = inner if isinstance(inner, Mapping) else weights
     names = getattr(weights, "attrs", {}).get("layer_names")

@@ -4,11 +4,11 @@ Arrays are nested as `module.init` nests them, {"params": {"ir": {"kernel": ...}
 left out. A layer is `nn.RNN` (its cell is under "cell") or `nn.Bidirectional` (under "forward_rnn"
 and "backward_rnn"); a Stack is `nn.Sequential` ("layers_0", ...).
 
-Flax's z keeps the old value, so the signs of its weights change. GRUCell has a recurrent bias for
-the candidate only, as `GRU(bias="candidate")`: `dump` raises unless those of r and z are zero, and
-`seqcells.interop.fold_biases` folds them into b_ih. MGUCell (`reset_gate=True`) keeps with the same
-f with which it resets, so no `MGU` equals it. It loads into a `GRU`, whose r is f and whose z is
--f, and `dump` with `like` writes that back. The carry of an LSTM is (c, h) there.
+Flax's z keeps the old value, so the signs of its weights change. GRUCell has a recurrent bias only
+for the candidate, like `GRU(bias="candidate")`: `dump` raises unless those of r and z are zero, and
+`seqcells.interop.fold_biases` adds them to b_ih. MGUCell (`reset_gate=True`) uses the same f to
+keep and to reset, so no `MGU` equals it. It loads into a `GRU`, whose r has the weights of f and
+whose z has them negated; `dump` with `like` writes them back. The carry of an LSTM is (c, h) there.
 """
 
 from __future__ import annotations
@@ -93,8 +93,8 @@ def dump(model: Model, params: Params, *, like: Weights | None = None) -> Nested
 def _table(cell: Cell, names: Names) -> Table:
     if isinstance(cell, MGU):
         raise ValueError(
-            f"model: no weights make {cell} equal to flax.linen.MGUCell, which resets by the share "
-            f"that it keeps, not by the share that it writes; load its arrays into "
+            f"model: no weights make {cell} equal to flax.linen.MGUCell, whose gate resets by the "
+            f"share that it keeps, not by the share that it writes; load its arrays into "
             f"GRU({cell.hidden_size})"
         )
     has = "GRU, LSTM, RNN and, read into a GRU, MGUCell"
@@ -103,7 +103,7 @@ def _table(cell: Cell, names: Names) -> Table:
 
 
 def _place(leaves: list[Leaf], names: Names) -> list[str]:
-    """Return where each cell stands; cells in a Stack are wrapped in nn.RNN there."""
+    """Return the position of each cell; cells in a Stack are wrapped in nn.RNN there."""
     if leaves[0].bare and leaves[0].layer is None:
         in_rnn = any(name.startswith("params/cell/") for name in names)
         return ["params/cell/{}" if in_rnn else "params/{}"]

@@ -1,8 +1,8 @@
 """Flax NNX: GRUCell, LSTMCell, OptimizedLSTMCell and SimpleCell, RNN and Bidirectional.
 
 Arrays are nested as `nnx.to_pure_dict(nnx.state(module, nnx.Param))` nests them, and
-`nnx.replace_by_pure_dict(state, arrays)` takes what `dump` returns. A layer is `nnx.RNN` (its cell
-is under "cell") or `nnx.Bidirectional` (under "forward_rnn" and "backward_rnn"); a Stack is
+`nnx.replace_by_pure_dict(state, arrays)` accepts the result of `dump`. A layer is `nnx.RNN` (its
+cell is under "cell") or `nnx.Bidirectional` (under "forward_rnn" and "backward_rnn"); a Stack is
 `nnx.Sequential` ("layers", then 0, 1, ...).
 
 Flax's z keeps the old value, so the signs of its weights change. GRUCell has no recurrent bias,
@@ -82,7 +82,7 @@ def _table(cell: Cell, names: Names) -> Table:
 
 
 def _place(leaves: list[Leaf], names: Names) -> list[str]:
-    """Return where each cell stands; cells in a Stack are wrapped in nnx.RNN there."""
+    """Return the position of each cell; cells in a Stack are wrapped in nnx.RNN there."""
     if leaves[0].bare and leaves[0].layer is None:
         return ["cell/{}" if any(name.startswith("cell/") for name in names) else "{}"]
     return [

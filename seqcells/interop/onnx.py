@@ -5,9 +5,10 @@ peepholes, P [directions, 3*H]. A cell or a layer is one node; a Stack is one no
 "0.W", "1.W". `model` writes a whole net with its other layers.
 
 ONNX's z keeps the old value, so the signs of its weights change; gates are in the order z|r|h and
-i|o|f|c. Weights do not hold the node's attributes: `attributes` returns them. `linear_before_reset`
-is 1 for `GRU(reset_after=True)` and 0 for False. LSTM and RNN have two biases: `load` adds them,
-and `dump` sets the second to zero. The two directions of an RNN may have an activation each.
+i|o|f|c. Weights do not include the node's attributes: `attributes` returns them.
+`linear_before_reset` is 1 for `GRU(reset_after=True)` and 0 for False. LSTM and RNN have two
+biases: `load` adds them, and `dump` sets the second to zero. The two directions of an RNN may have
+different activations.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from seqcells.interop._walk import Leaf, Rules
 if TYPE_CHECKING:
     import onnx
 
-Attributes = dict[str, int | str | list[str]]  # of a node, by name
+Attributes = dict[str, int | str | list[str]]  # attributes of a node, by name
 
 _WEIGHTS = {"W": "w_ih", "R": "w_hh"}
 _BIAS = (Join("B", ("Wb", "Rb"), axis=-1),)
@@ -37,7 +38,7 @@ _RULES = Rules("onnx", ("concat",), alike="layer", unlike=("activation",))
 
 
 def _one_bias(where: str, order: str, needs: tuple[Need, ...] = ()) -> Table:
-    """Make the table of a cell that has one bias here and two there."""
+    """Make the table of a cell with one bias here and two in ONNX."""
     two = slots(_WEIGHTS, {"Wb": "b", "Rb": "b"}, order)
     return Table(where, two, _BIAS, needs, transposed=True, bias_free=True)
 
@@ -89,7 +90,7 @@ def dump(model: Model, params: Params, *, like: Weights | None = None) -> Arrays
 
 
 def attributes(model: Model) -> list[Attributes]:
-    """Return the attributes with which each node computes what the layer computes.
+    """Return the attributes with which each node computes the same as the layer.
 
     Args:
         model: as in `load`.
@@ -118,17 +119,17 @@ def model(
 ) -> onnx.ModelProto:
     """Return a whole net as one ONNX file, for evaluation; `onnx.save(file, path)` writes it.
 
-    Its input is "xs", float[T, B, D], or int64[T, B] where the net reads symbols, for any T and B.
-    Its outputs are "ys" float[T, B, H] and the last carries "carry.0", "carry.1", ..., each
+    Its input is "xs", float[T, B, D], or int64[T, B] if the net reads symbols, for any T and B. Its
+    outputs are "ys" float[T, B, H] and the last carries "carry.0", "carry.1", ..., each
     float[directions, B, H], of every recurrent layer in order; an LSTM has two, h and c.
 
     Args:
-        net: a cell, or a net of `Stack`, `Residual`, `Recurrent`, `Bidirectional`, `Dense`, `Norm`,
-            `Embed` and `Dropout`, whose cells ONNX has (GRU, LSTM and RNN).
+        net: a cell that ONNX has (GRU, LSTM or RNN), or a net of such cells with `Stack`,
+            `Residual`, `Recurrent`, `Bidirectional`, `Dense`, `Norm`, `Embed` and `Dropout`.
         params: its parameters, float32.
-        input_size: that with which they were made.
-        lengths: whether the file has a second input "lengths", int32[B]: steps beyond are padding,
-            with outputs of zero.
+        input_size: the input size with which they were made.
+        lengths: whether the file has a second input "lengths", int32[B]: steps from there on are
+            padding, with outputs of zero.
 
     Returns:
         An `onnx.ModelProto`, checked by `onnx.checker`.
@@ -164,7 +165,7 @@ def _table(cell: Cell, names: Names) -> Table:
 
 
 def _place(leaves: list[Leaf], names: Names) -> list[str]:
-    """Return where each cell stands; `_pack` stacks the parts of the two directions."""
+    """Return the position of each cell; `_pack` stacks the parts of the two directions."""
     return [
         ("{}" if leaf.layer is None else f"{leaf.layer}.{{}}") + f"/{leaf.direction}"
         for leaf in leaves

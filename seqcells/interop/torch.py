@@ -3,8 +3,8 @@
 A cell is an `nn.GRUCell` (weight_ih) or an `nn.GRU` of one layer (weight_ih_l0); a layer is an
 `nn.GRU` of one or more layers, in one or two directions. PyTorch's z keeps the old value, so the
 signs of its weights change; its matrices are [out, in]. nn.LSTM and nn.RNN have two biases: `load`
-adds them, and `dump` sets the second to zero. A state_dict does not hold `nonlinearity`,
-`batch_first` or `dropout`: set `nonlinearity` to the cell's activation yourself.
+adds them, and `dump` sets the second to zero. A state_dict does not contain `nonlinearity`,
+`batch_first` or `dropout`: set `nonlinearity` to the cell's activation in PyTorch.
 """
 
 from __future__ import annotations

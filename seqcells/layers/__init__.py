@@ -1,4 +1,4 @@
-"""Layers, built of cells and of other layers, and wrappers, cells around a cell."""
+"""Layers, which compose cells and other layers, and wrappers, which are cells around a cell."""
 
 from seqcells._layer import Layer as Layer
 from seqcells._layer import Start as Start

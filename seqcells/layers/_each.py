@@ -1,4 +1,4 @@
-"""Layers that read each step by itself."""
+"""Layers that compute each step independently of the others."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class EachStep(Layer):
         return ()
 
     def check_params(self, params: Params, input_size: InputSize) -> None:
-        """Raise a ValueError unless `params` are of this layer and of this `input_size`."""
+        """Raise a ValueError unless `params` fit this layer and inputs of this size."""
         check_fit(self, params, input_size)
 
     @abc.abstractmethod
@@ -55,5 +55,5 @@ class TypedStep(EachStep):
         _check.settle_dtypes(self)
 
     def compute_dtype(self, x: jax.Array) -> DTypeLike:
-        """Return the dtype of the outputs, and of the operands of a product."""
+        """Return the dtype of the outputs and of the operands of products."""
         return x.dtype if self.dtype is None else self.dtype

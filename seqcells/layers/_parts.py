@@ -1,4 +1,4 @@
-"""What layers made of several parts share."""
+"""Helpers of layers with several parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from seqcells._types import PyTree
 
 
 def parts(name: str, tree: PyTree, count: int, layer: Layer) -> tuple[PyTree, ...]:
-    """Return the entries of `tree`, one for each part of a layer; as many None if it is None."""
+    """Return the entries of `tree`, one for each part of a layer; if it is None, None for each."""
     if tree is None:
         return (None,) * count
     if not isinstance(tree, (tuple, list)) or len(tree) != count:
@@ -19,5 +19,5 @@ def parts(name: str, tree: PyTree, count: int, layer: Layer) -> tuple[PyTree, ..
 
 
 def split(key: jax.Array | None, count: int) -> list[jax.Array] | list[None]:
-    """Return a key for each part; as many None if there is no key."""
+    """Return a key for each part, or None for each if there is no key."""
     return [None] * count if key is None else list(jax.random.split(key, count))

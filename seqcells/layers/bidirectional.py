@@ -1,4 +1,4 @@
-"""Two cells that read each sequence from its two ends."""
+"""Two cells that read each sequence in opposite directions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MERGES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
 
 @exported
 class Both(NamedTuple):
-    """What belongs to the two directions of a `Bidirectional`."""
+    """A value for each of the two directions of a `Bidirectional`."""
 
     forward: PyTree
     backward: PyTree
@@ -36,16 +36,16 @@ class Both(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Bidirectional(Layer):
-    """Two cells that read each sequence from its two ends (Schuster & Paliwal 1997).
+    """Two cells, one of which reads each sequence in reverse (Schuster & Paliwal 1997).
 
-    Parameters and carry are `Both`. It cannot step: the backward cell starts at the end.
+    Parameters and carry are `Both`. It cannot step, because the backward cell starts at the end.
 
     Args:
         forward: a cell, or a `Recurrent` that reads forward.
-        backward: the same for the other direction; as `forward` where None, with parameters of its
-            own.
+        backward: the same for the other direction. None means the configuration of `forward`, with
+            separate parameters.
         merge: "concat", "sum", "mean", "mul", or a function of two arrays [T, *B, H] that returns
-            one [T, *B, ...]. For the last three, both directions have as many outputs.
+            one [T, *B, ...]. For "sum", "mean" and "mul", both directions need equal output sizes.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> layer = sc.Bidirectional(sc.LSTM(4))
@@ -65,7 +65,7 @@ class Bidirectional(Layer):
 
     @property
     def ways(self) -> Both:
-        """The two layers, the second of which reads from the end."""
+        """The two layers; the second reads in reverse."""
         forward = _recurrent(self.forward)
         backward = forward if self.backward is None else _recurrent(self.backward)
         return Both(

@@ -25,7 +25,7 @@ class DenseParams(NamedTuple):
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Dense(TypedStep):
-    """An affine map of each step's features, y_t = act(W x_t + b); a readout of a cell.
+    """An affine map of each step's features, y_t = act(W x_t + b), for instance as a readout.
 
     Args:
         size: features of the output, at least 1.

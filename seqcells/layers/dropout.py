@@ -18,13 +18,13 @@ from seqcells.layers._each import EachStep
 class Dropout(EachStep):
     """Dropout, drawn anew at every step (Srivastava et al. 2014); without a key the identity.
 
-    What is kept is scaled by 1 / (1 - rate). For one mask a sequence see `VariationalDropout`.
+    Kept features are scaled by 1 / (1 - rate). `VariationalDropout` uses one mask per sequence.
 
     Args:
         rate: share of the features that are dropped, from 0 to below 1.
 
     Raises:
-        ValueError: on another rate.
+        ValueError: on a rate outside [0, 1).
     """
 
     rate: float
@@ -42,7 +42,7 @@ class Dropout(EachStep):
 
 
 def drop(key: jax.Array | None, rate: float, xs: jax.Array) -> jax.Array:
-    """Put zeros in the place of a share of `xs`, and scale the others; nothing without a key."""
+    """Set a random share `rate` of xs to zero and scale the others; without a key return xs."""
     if key is None or not rate:
         return xs
     kept = bernoulli(key, 1 - rate, xs.shape, axis=1)

@@ -27,11 +27,11 @@ class EmbedParams(NamedTuple):
 class Embed(TypedStep):
     """A learned vector for each symbol: integers [T, *B] in, floats [T, *B, size] out.
 
-    Symbols are 0 to `vocabulary` - 1. Another one becomes NaN, which `seqcells.debug.checked` finds
-    with its value; in padding anything may stand.
+    Symbols are 0 to `vocabulary` - 1. Others give NaN; `seqcells.debug.checked` raises for them
+    instead. In the padding, any value is allowed.
 
     Args:
-        vocabulary: how many symbols there are, at least 1.
+        vocabulary: the number of symbols, at least 1.
         size: features of the output, at least 1.
         w_init: initialiser of w float[vocabulary, size].
         dtype: dtype of the output; `param_dtype` if None.
@@ -62,12 +62,12 @@ class Embed(TypedStep):
 
     @property
     def x_ndim(self) -> int:
-        """0: one step's input is an integer, without axes of its own."""
+        """0: one step's input is an integer without feature axes."""
         return 0
 
     @property
     def x_dtypes(self) -> tuple[type, ...]:
-        """Integers alone."""
+        """Integers only."""
         return (jnp.integer,)
 
     def init(self, key: jax.Array, input_size: InputSize = ()) -> EmbedParams:

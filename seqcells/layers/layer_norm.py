@@ -19,9 +19,9 @@ from seqcells.layers.wrappers import _Wrapper, check_split
 
 @exported
 class LayerNormParams(NamedTuple):
-    """Parameters of `LayerNorm`; scales and shifts are trees as the cell's drive, [H] a gate."""
+    """Parameters of `LayerNorm`; scales and shifts are structured like the drive, [H] per gate."""
 
-    cell: Params  # of the cell within
+    cell: Params  # of the inner cell
     drive_scale: Drive  # [H] a gate, starts at 1
     drive_shift: Drive  # [H] a gate, starts at 0
     mixed_scale: Mixed  # [H] a gate, starts at 1
@@ -32,16 +32,15 @@ class LayerNormParams(NamedTuple):
 class LayerNorm(SplitCell, _Wrapper):
     """Layer norm inside the gates (after Ba, Kiros & Hinton 2016).
 
-    What the input and what the carry send to each gate is normalised over the units by itself,
-    (a - mean) / sqrt(variance + eps) * scale + shift, before the two are added. (The paper takes
-    the mean and variance over the gates of a product together, and normalises an LSTM's c as well,
-    where it enters the output.) The bias within a
-    cell is part of what is normalised; with it gone, `GRU(64, bias="none")`, nothing is lost, since
-    the shifts are biases.
+    For each gate, the term from the input and the term from the carry are normalised separately
+    over the units, (a - mean) / sqrt(variance + eps) * scale + shift, and then added. (The paper
+    takes the mean and variance over all gates of a product together, and also normalises an LSTM's
+    c where it enters the output.) A bias of the cell is normalised too. Use a cell without one,
+    `GRU(64, bias="none")`: the shifts are biases.
 
     Args:
         cell: a `SplitCell` that can be split, such as `GRU(64)`.
-        eps: added to the variance.
+        eps: the constant added to the variance.
 
     Raises:
         ValueError: for a cell that cannot be split, with the reason, or an `eps` below 0.
@@ -56,7 +55,7 @@ class LayerNorm(SplitCell, _Wrapper):
         _check.number("eps", self.eps, "a number of at least 0", lambda eps: eps >= 0)
 
     def init(self, key: jax.Array, input_size: InputSize) -> LayerNormParams:
-        """Make the parameters of the cell within, scales of 1 and shifts of 0."""
+        """Make the parameters of the inner cell, scales of 1 and shifts of 0."""
         params = self.cell.init(key, input_size)
         dtype = jax.tree.leaves(params)[0].dtype
         x = jax.tree.map(lambda a: a.astype(dtype), self.zero_input(input_size))
@@ -70,7 +69,7 @@ class LayerNorm(SplitCell, _Wrapper):
         return LayerNormParams(params, *ones_and_zeros)
 
     def init_carry(self, x: Inputs, params: LayerNormParams | None = None) -> Carry:
-        """Make the first carry of the cell within."""
+        """Make the first carry of the inner cell."""
         return self.cell.init_carry(x, None if params is None else params.cell)
 
     def project(self, params: LayerNormParams, x: Inputs) -> Drive:
@@ -84,13 +83,13 @@ class LayerNorm(SplitCell, _Wrapper):
         return jax.tree.map(self._normal, mixed, params.mixed_scale, params.mixed_shift)
 
     def gate(self, carry: Carry, drive: Drive, mixed: Mixed) -> Carry:
-        """Compute the next carry as the cell within."""
+        """Compute the next carry as the inner cell."""
         return self.cell.gate(carry, drive, mixed)
 
     def gates(
         self, params: LayerNormParams, carry: Carry, drive: Drive, mixed: Mixed = None
     ) -> dict[str, jax.Array]:
-        """Compute the gates of the cell within from what is normalised."""
+        """Compute the gates of the inner cell from the normalised terms."""
         mixed = self.mix(params, carry) if mixed is None else mixed
         return self.cell.gates(params.cell, carry, drive, mixed)
 
@@ -101,7 +100,7 @@ class LayerNorm(SplitCell, _Wrapper):
         return self.recur(params, carry, drive)
 
     def read(self, params: LayerNormParams, carry: Carry, drive: Drive) -> Outputs:
-        """Read the output of the cell within."""
+        """Read the output of the inner cell."""
         return self.cell.read(params.cell, carry, drive)
 
     def _normal(self, a: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:

@@ -22,12 +22,12 @@ class NormParams(NamedTuple):
     """Parameters of `Norm`."""
 
     scale: jax.Array  # [D], starts at 1
-    shift: jax.Array | None  # [D], starts at 0; None of "rms"
+    shift: jax.Array | None  # [D], starts at 0; None for "rms"
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Norm(TypedStep):
-    """Normalisation of each step's features by themselves.
+    """Normalisation of each step's features over the features.
 
     "layer" is y = (x - mean) / sqrt(variance + eps) * scale + shift (Ba, Kiros & Hinton 2016), and
     "rms" is y = x / sqrt(mean of squares + eps) * scale (Zhang & Sennrich 2019), with means over
@@ -35,12 +35,12 @@ class Norm(TypedStep):
 
     Args:
         kind: "rms" or "layer".
-        eps: added under the root, above 0: padding shows zeros.
+        eps: the constant under the root; above 0, because padded inputs are zero.
         dtype: dtype of the output; that of the input if None.
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on another kind, or an `eps` that is not above 0.
+        ValueError: on an unknown kind, or an `eps` that is not above 0.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> norm = sc.Norm("rms")
@@ -72,7 +72,7 @@ class Norm(TypedStep):
 
 
 def centred(x: jax.Array) -> jax.Array:
-    """Take the mean away. x: float[..., D]. Returns the same."""
+    """Subtract the mean. x: float[..., D]. Returns float[..., D]."""
     return x - jnp.mean(x, axis=-1, keepdims=True)
 
 

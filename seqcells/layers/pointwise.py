@@ -19,20 +19,20 @@ from seqcells.layers._each import EachStep
 class Pointwise(EachStep):
     """Any function of one step as a layer, such as a module of Flax Linen.
 
-    The function sees one step, x [*B, ...], also where a sequence is unrolled; padding shows it
-    zeros, where it must have a derivative. Two such layers are equal when their functions are the
-    same objects: define them once, not in a loop.
+    The function gets one step, x [*B, ...], also within `unroll`. At padding x is zero, so the
+    derivative at zero must be finite. Two such layers are equal if their functions are the same
+    objects: define the functions once, not in a loop.
 
     Args:
-        init_fn: `(key, x) -> params`, for one step's input x without batch axes; None for a
-            function without parameters, whose params are None.
+        init_fn: `(key, x) -> params`, for one step's input x without batch axes; None if the
+            function has no parameters, and its params are None.
         apply_fn: `(params, x) -> y`, for one step's input x [*B, ...]; every leaf of y starts with
             the batch axes.
-        x_ndim: how many trailing axes of x are its own; the axes before are batch.
+        x_ndim: the number of feature axes of x, the last ones; the axes before are batch axes.
         x_dtypes: the kinds of dtype that x may have, such as `(jnp.integer,)`.
 
     Raises:
-        TypeError: on what is no function, and on kinds of dtype that are no tuple.
+        TypeError: if `init_fn` or `apply_fn` is not a function, or `x_dtypes` is not a tuple.
         ValueError: on an output without the batch axes.
 
     >>> import flax.linen as nn, jax, jax.numpy as jnp, seqcells as sc
@@ -46,7 +46,7 @@ class Pointwise(EachStep):
 
     init_fn: Callable[[jax.Array, Inputs], Params] | None
     apply_fn: Callable[[Params, Inputs], Outputs]
-    # Fields here, properties in `Model`: what a user may set, other layers derive.
+    # Properties in `Model`, but fields here, because the user sets them.
     x_ndim: int = 1  # pyright: ignore[reportIncompatibleMethodOverride]
     x_dtypes: tuple[type, ...] = (  # pyright: ignore[reportIncompatibleMethodOverride]
         jnp.floating,

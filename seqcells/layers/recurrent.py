@@ -1,4 +1,4 @@
-"""A cell over time, with a direction, a learned first carry and an engine of its own."""
+"""A cell over time, with its own direction, learned first carry and engine."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class RecurrentParams(NamedTuple):
     """Parameters of `Recurrent(learned_carry=True)`."""
 
     cell: Params  # of the cell
-    carry: Carry  # without batch axes, such as [H]; where every sequence starts
+    carry: Carry  # the carry that every sequence starts from, without batch axes, such as [H]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Recurrent(Layer):
     Args:
         cell: any cell.
         reverse: read each sequence from its own last valid step.
-        learned_carry: whether the carry with which a sequence starts, also at a reset, is a
-            parameter; it starts as the cell's own.
-        engine: how the loop is run; that of the call if None.
+        learned_carry: whether the carry with which a sequence starts, also after a reset, is a
+            parameter; its initial value is the cell's own.
+        engine: how the loop is run; None means the engine of the call.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> layer = sc.Recurrent(sc.GRU(4), learned_carry=True)
@@ -76,7 +76,7 @@ class Recurrent(Layer):
         """Make the carry of the cell, or broadcast the learned one.
 
         Raises:
-            ValueError: where the carry is learned and there are no parameters.
+            ValueError: if the carry is learned and `params` is None.
         """
         x = one_input(self, x)
         cell = self.cell.resolve(x)
@@ -90,7 +90,7 @@ class Recurrent(Layer):
         self.check_params(params, self.input_size(x))
         fresh = cell.init_carry(x, params.cell)
 
-        def rows(learned: jax.Array, own: jax.Array) -> jax.Array:  # sharded as the cell's own
+        def rows(learned: jax.Array, own: jax.Array) -> jax.Array:  # sharded like the cell's own
             return as_rows(jnp.asarray(learned, own.dtype), own) + jnp.zeros_like(own)
 
         return jax.tree.map(rows, params.carry, fresh)

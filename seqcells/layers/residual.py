@@ -1,4 +1,4 @@
-"""A layer or cell around which its input goes."""
+"""A residual connection around a layer or cell."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Residual(Layer):
 
     @property
     def reader(self) -> Model:
-        """The layer within."""
+        """The inner layer."""
         return self.layer
 
     def init(self, key: jax.Array, input_size: InputSize) -> Params:
@@ -43,7 +43,7 @@ class Residual(Layer):
         return self.layer.resolve(x).init_carry(x, params)
 
     def check_params(self, params: Params, input_size: InputSize) -> None:
-        """Raise a ValueError unless `params` fit the layer, and its outputs are as its inputs."""
+        """Raise a ValueError unless `params` fit the layer, and outputs have the inputs' shape."""
         self.layer.check_params(params, input_size)
         x = self.zero_input(input_size)
         self._check_sum(output_shapes(self.layer, x, params), x)

@@ -1,4 +1,4 @@
-"""Layers one on the other."""
+"""Layers, each applied to the output of the one before."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from seqcells.layers.dropout import drop
 
 @dataclasses.dataclass(frozen=True)
 class Stack(Layer):
-    """Layers one on the other. Parameters and carry are tuples, with an entry for each.
+    """Layers applied one after another. Parameters and carry are tuples with an entry per layer.
 
     Args:
         layers: layers or cells, at least one.
-        dropout: share of what goes from one layer to the next that is dropped, drawn anew at every
-            step where there is a key; what is kept is scaled by 1 / (1 - dropout).
-        skip: whether every layer after the first also sees xs, and ys holds the outputs of all of
-            them, side by side (Haiku's `deep_rnn_with_skip_connections`).
+        dropout: share of the features between layers that are dropped, drawn anew at every step if
+            there is a key; kept features are scaled by 1 / (1 - dropout).
+        skip: whether every layer after the first also reads xs, and ys holds the outputs of all
+            layers, concatenated (Haiku's `deep_rnn_with_skip_connections`).
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> net = sc.Stack((sc.GRU(4), sc.LSTM(3)), dropout=0.1)
@@ -78,7 +78,7 @@ class Stack(Layer):
     def _rows(
         self, x: Inputs, params: tuple[Params, ...] | None
     ) -> Iterator[tuple[Model, Params, Inputs]]:
-        """Yield each layer with its parameters and zeros as it sees them, for a step's input x."""
+        """Yield each layer with its parameters and zeros shaped like its input of one step."""
         seen = x
         for i, own in enumerate(self._parts("params", params)):
             layer = self.layers[i]
@@ -88,7 +88,7 @@ class Stack(Layer):
                 seen = self._next(i, own, seen, x)
 
     def _next(self, i: int, own: Params, seen: Inputs, x: Inputs) -> Inputs:
-        """Return zeros as the layer after layer i sees them, which sees `seen`."""
+        """Return zeros shaped like the input of layer i + 1, given layer i's input `seen`."""
         layer, after = self.layers[i], self.layers[min(i + 1, len(self.layers) - 1)]
         y, axes = output_shapes(layer, seen, own), len(leading(layer, seen)) + after.x_ndim
         if any(leaf.ndim < axes for leaf in jax.tree.leaves(y)) and after is not layer:

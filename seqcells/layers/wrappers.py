@@ -1,7 +1,7 @@
 """Cells around a cell: variational dropout and zoneout.
 
-`unroll(..., key=key)` draws the noise of all steps at once, and `step(..., key=key)` that of one;
-without a key they evaluate. The same key gives the same noise.
+`unroll(..., key=key)` draws the noise of all steps at once, and `step(..., key=key)` that of one.
+Without a key they evaluate. The same key gives the same noise.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from seqcells._types import (
 
 @dataclasses.dataclass(frozen=True)
 class _Wrapper(Cell):
-    """A cell that delegates to the cell within it whatever a subclass does not override."""
+    """A cell that delegates to its inner cell, unless a subclass overrides a method."""
 
     cell: Cell
 
@@ -41,24 +41,24 @@ class _Wrapper(Cell):
 
     @property
     def reader(self) -> Cell:
-        """The cell within."""
+        """The inner cell."""
         return self.cell
 
     @property
     def casts_params(self) -> bool:
-        """As the cell within."""
+        """The same as for the inner cell."""
         return self.cell.casts_params
 
     def init(self, key: jax.Array, input_size: InputSize) -> Params:
-        """Make the parameters of the cell within."""
+        """Make the parameters of the inner cell."""
         return self.cell.init(key, input_size)
 
     def init_carry(self, x: Inputs, params: Params = None) -> Carry:
-        """Make the carry of the cell within."""
+        """Make the carry of the inner cell."""
         return self.cell.init_carry(x, params)
 
     def project(self, params: Params, x: Inputs) -> Drive:
-        """Project as the cell within."""
+        """Project as the inner cell."""
         return self.cell.project(params, x)
 
     def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
@@ -68,30 +68,30 @@ class _Wrapper(Cell):
     def next_carry(
         self, params: Params, carry: Carry, drive: Drive, fresh: jax.Array | None
     ) -> Carry:
-        """Compute the next carry of the cell within."""
+        """Compute the next carry of the inner cell."""
         return self.cell.next_carry(params, carry, drive, fresh)
 
     def read(self, params: Params, carry: Carry, drive: Drive) -> Outputs:
-        """Read the output of the cell within."""
+        """Read the output of the inner cell."""
         return self.cell.read(params, carry, drive)
 
     def gates(
         self, params: Params, carry: Carry, drive: Drive, mixed: Mixed = None
     ) -> dict[str, jax.Array]:
-        """Compute the gates of the cell within."""
+        """Compute the gates of the inner cell."""
         return self.cell.gates(params, carry, drive, mixed)
 
     def resolve(self, x: Inputs) -> Self:
-        """Resolve the cell within."""
+        """Resolve the inner cell."""
         return dataclasses.replace(self, cell=self.cell.resolve(x))
 
 
 @dataclasses.dataclass(frozen=True)
 class VariationalDropout(_Wrapper):
-    """Dropout with one mask a sequence, the same at every step (Gal & Ghahramani 2016).
+    """Dropout with one mask per sequence, the same at every step (Gal & Ghahramani 2016).
 
-    What is kept is scaled by 1 / (1 - rate). The recurrent mask is on the h that enters the
-    recurrent product, not on the h that the gates keep.
+    Kept features are scaled by 1 / (1 - rate). The recurrent mask applies to the h that enters the
+    recurrent product, not to the h that the gates keep.
 
     Args:
         cell: any cell; with a `recurrent_rate`, a `SplitCell` that can be split.
@@ -119,7 +119,7 @@ class VariationalDropout(_Wrapper):
             check_split("recurrent_rate", self.cell)
 
     def noisy(self, params: Params, xs: Inputs, key: jax.Array) -> tuple[Cell, Params, Inputs]:
-        """Draw the masks, [*B, D] and as the carry."""
+        """Draw the masks: [*B, D] for the inputs, and one shaped like the carry."""
         k_input, k_carry, k_cell = jax.random.split(key, 3)
         fresh = fresh_carry(self.cell, xs, params)
         seen = _drop_inputs(k_input, self.input_rate, xs)
@@ -136,7 +136,7 @@ class VariationalDropout(_Wrapper):
 
 class _MaskedParams(NamedTuple):
     cell: Params
-    mask: Carry  # as the carry; 0, or 1 / (1 - rate)
+    mask: Carry  # shaped like the carry; 0 or 1 / (1 - rate)
 
 
 class _Masked(_Wrapper):
@@ -170,7 +170,7 @@ class Zoneout(_Wrapper):
     In evaluation the carry is the mean: rate * old + (1 - rate) * new.
 
     Args:
-        cell: any cell with `read`, so no `FunctionCell`.
+        cell: any cell with `read`, so not a `FunctionCell`.
         rate: share of units that keep their old carry, 0 to 1; or a tuple with one for every leaf
             of the carry, such as (h, c) for LSTM.
 
@@ -194,7 +194,7 @@ class Zoneout(_Wrapper):
         return jax.tree.map(lambda old, new, r: r * old + (1 - r) * new, carry, new, rates)
 
     def noisy(self, params: Params, xs: Inputs, key: jax.Array) -> tuple[Cell, Params, Inputs]:
-        """Draw which units keep their carry, bool[T, *B, ...] as the carry."""
+        """Draw which units keep their carry, bool[T, *B, ...], shaped like the carry."""
         k_keep, k_cell = jax.random.split(key)
         fresh = fresh_carry(self.cell, xs, params)
         length = jax.tree.leaves(xs)[0].shape[0]
@@ -208,7 +208,7 @@ class Zoneout(_Wrapper):
         return _Kept(cell), params, (xs, keep)
 
     def _rates(self, carry: Carry) -> PyTree:
-        """One rate for every leaf of the carry."""
+        """Return one rate for every leaf of the carry."""
         structure = jax.tree.structure(carry)
         rates = self.rate if isinstance(self.rate, tuple) else (self.rate,) * structure.num_leaves
         if len(rates) != structure.num_leaves:
@@ -253,7 +253,7 @@ def check_split(name: str, cell: Cell) -> SplitCell:
 
 
 def _kept(key: jax.Array, rate: float, shape: tuple[int, ...], dtype: DTypeLike) -> jax.Array:
-    """Draw 0 with probability `rate`, else 1 / (1 - rate)."""
+    """Draw 0 with probability `rate`, otherwise 1 / (1 - rate)."""
     return bernoulli(key, 1 - rate, shape, axis=0).astype(dtype) / (1 - rate)
 
 
@@ -270,6 +270,6 @@ def _drop_inputs(key: jax.Array, rate: float, xs: Inputs) -> Inputs:
 
 
 def _keys_like(key: jax.Array, tree: PyTree) -> PyTree:
-    """One key for every leaf."""
+    """Return one key for every leaf."""
     structure = jax.tree.structure(tree)
     return jax.tree.unflatten(structure, list(jax.random.split(key, structure.num_leaves)))

@@ -1,4 +1,4 @@
-"""Tasks that measure memory, one a file."""
+"""Tasks that measure memory, one per file."""
 
 from seqcells.probes._idx import load_idx as load_idx
 from seqcells.probes._probe import Classes as Classes

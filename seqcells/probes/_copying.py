@@ -1,4 +1,4 @@
-"""The base of copying tasks: symbols, blanks, a sign, and the symbols again."""
+"""The base of copying tasks: symbols, blanks, a marker, and the symbols again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from seqcells.probes._probe import Classes, Sample, Success, attribute
 
 @dataclasses.dataclass(frozen=True)
 class Symbols(Classes):
-    """Symbols to repeat in order, with a blank and a sign beside them."""
+    """Symbols to repeat in order, plus a blank and a marker."""
 
     length: int
     symbols: int
@@ -29,7 +29,7 @@ class Symbols(Classes):
 
     @attribute
     def input_size(self) -> int:
-        """The symbols, one-hot, then the blank, then the sign."""
+        """The symbols, one-hot, then the blank, then the marker."""
         return self.symbols + 2
 
     def _draw(self, key: jax.Array, batch_size: int) -> jax.Array:
@@ -39,13 +39,13 @@ class Symbols(Classes):
 
 @dataclasses.dataclass(frozen=True)
 class AtTheEnd(Symbols):
-    """Answers are due at the end alone: the symbols."""
+    """Answers, the symbols, are due only at the end."""
 
     success = Success("exact", 0.99)
 
     @attribute
     def output_size(self) -> int:
-        """One logit a symbol."""
+        """One logit per symbol."""
         return self.symbols
 
 
@@ -53,16 +53,16 @@ class AtTheEnd(Symbols):
 class AtEveryStep(Symbols):
     """Answers are due at every step: blanks, then the symbols."""
 
-    SIGN: ClassVar[int]  # steps from the sign to the first symbol of the answer
+    SIGN: ClassVar[int]  # steps from the marker to the first symbol of the answer
 
     @attribute
     def output_size(self) -> int:
-        """One logit a symbol, then one for the blank."""
+        """One logit per symbol, then one for the blank."""
         return self.symbols + 1
 
     @attribute
     def baseline(self) -> float:
-        """Cross-entropy of correct blanks and guessed symbols, nats a step."""
+        """Cross-entropy of correct blanks and guessed symbols, nats per step."""
         return self.count * math.log(self.symbols) / self._steps
 
     @property
@@ -72,9 +72,9 @@ class AtEveryStep(Symbols):
     def sample(self, key: jax.Array, batch_size: int, length: ArrayLike | None = None) -> Sample:
         """Draw inputs [T + 2 count, N, symbols + 2] with an answer at every step.
 
-        Every step is scored, so there cannot be fewer of them: where `length` is below T, the
-        missing T - length blanks come before the symbols. Loss and baseline are still over
-        T + 2 count steps; for those of a shorter task, make the probe with that length.
+        Every step is scored, so the number of steps is fixed: if `length` is below T, the other T -
+        length blanks come before the symbols. Loss and baseline are still averaged over T + 2 count
+        steps; for those of a shorter task, make the probe with that length.
 
         Args:
             key: one random key.
@@ -92,7 +92,7 @@ class AtEveryStep(Symbols):
         return Sample.at_every_step(_draw.one_hot(shown, self.input_size), answers)
 
     def guess(self, sample: Sample) -> jax.Array:
-        """Answer blank with certainty until the recall, then all symbols with equal probability."""
+        """Answer blank until the recall, then all symbols with equal probability."""
         S, N = sample.targets.shape
         recall = _draw.steps(S) >= S - self.count
         blank = jnp.arange(self.output_size)[None] == self.symbols

@@ -1,4 +1,4 @@
-"""What samples are drawn with: int32 and float32, the same numbers whatever `jax_enable_x64` is."""
+"""Random draws in int32 and float32, equal with and without `jax_enable_x64`."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def uniform(key: jax.Array, shape: Sequence[int]) -> jax.Array:
 
 
 def distinct(key: jax.Array, high: int, count: int, p: jax.Array | None = None) -> jax.Array:
-    """Draw int32[count] below `high`, no two alike; p: float32[high], how likely each is."""
+    """Draw int32[count] below `high` without replacement; p: float32[high], the probabilities."""
     return jax.random.choice(key, high, (count,), replace=False, p=p).astype(jnp.int32)
 
 
@@ -32,7 +32,7 @@ def one_hot(symbols: jax.Array, size: int) -> jax.Array:
 
 
 def steps(*bounds: int) -> jax.Array:
-    """Return int32[T, 1], the steps of `range(*bounds)`, for sequences side by side."""
+    """Return int32[T, 1], the steps of `range(*bounds)`, to broadcast over sequences."""
     return jnp.arange(*bounds, dtype=jnp.int32)[:, None]
 
 
@@ -48,7 +48,7 @@ def knob(name: str, value: ArrayLike | None, low: int, high: int) -> jax.Array:
     value = high if value is None else value
     if jnp.shape(value) != () or not jnp.issubdtype(jnp.result_type(value), jnp.integer):
         got = _check.describe_one(jnp.asarray(value))
-        raise TypeError(f"{name}: expected one int, got {got}; map over it for several")
+        raise TypeError(f"{name}: expected one int, got {got}; use jax.vmap for several")
     _check.within(name, value, low, high, f"{low} to {high} steps")
     return jnp.clip(jnp.asarray(value, jnp.int32), low, high)
 

@@ -1,4 +1,4 @@
-"""IDX files, in which MNIST comes."""
+"""Reading IDX files, the format of MNIST."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def load_idx(path: str | os.PathLike[str]) -> np.ndarray:
         path: the file. Compression is recognised by its bytes, not its name.
 
     Returns:
-        The array, with the dtype and shape that the file names, in the byte order of the machine.
+        The array, with the dtype and shape of the file, in native byte order.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -64,5 +64,5 @@ def _read(path: Path) -> bytes:
         return gzip.decompress(data)
     except (EOFError, OSError, zlib.error) as error:
         raise ValueError(
-            f"path: expected a whole gzip file, got {error} in {str(path)!r}; download it again"
+            f"path: expected a complete gzip file, got {error} in {str(path)!r}; download it again"
         ) from None

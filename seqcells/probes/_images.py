@@ -1,4 +1,4 @@
-"""What tasks of images share: a pixel a step, in order or in one that is drawn once."""
+"""The base of image tasks: one pixel per step, in order or in a fixed random order."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from seqcells.probes._probe import Classes, Sample, Success
 
 @dataclasses.dataclass(frozen=True)
 class SequentialImages(Classes):
-    """Name the class of an image that is shown one pixel a step, at its last step.
+    """Classify an image at the last step, after it was shown one pixel per step.
 
     The images are arguments of `sample`, not fields: they pass into a jitted function as arrays.
     """
@@ -28,7 +28,7 @@ class SequentialImages(Classes):
     permutation_seed: int | None = None
 
     input_size = 1  # one pixel
-    output_size = 10  # one logit a digit
+    output_size = 10  # one logit per digit
     success = Success("accuracy", 0.95)
 
     def __post_init__(self) -> None:
@@ -42,7 +42,7 @@ class SequentialImages(Classes):
         pixels = np.arange(self.SIDE**2)
         if self.permutation_seed is None:
             return pixels
-        # The numbers of a RandomState are frozen; those of newer generators may change some day.
+        # RandomState gives the same numbers in every version of NumPy; newer generators may not.
         return np.random.RandomState(self.permutation_seed).permutation(pixels)
 
     def sample(
@@ -53,7 +53,7 @@ class SequentialImages(Classes):
         Args:
             key: one random key.
             batch_size: N.
-            images: int[M, side, side], pixels as they stand in the file.
+            images: int[M, side, side], raw pixels of the file.
             labels: int[M], 0 to 9.
         """
         _draw.check(key, batch_size)
@@ -62,10 +62,10 @@ class SequentialImages(Classes):
         return self._show(images[chosen], labels[chosen])
 
     def whole(self, images: ArrayLike, labels: ArrayLike) -> Sample:
-        """Show all images, in order: a test set, each image once.
+        """Show every image once, in order, for instance a test set.
 
         Args:
-            images: int[M, side, side], pixels as they stand in the file.
+            images: int[M, side, side], raw pixels of the file.
             labels: int[M], 0 to 9.
         """
         return self._show(*self._check_data(images, labels))
@@ -79,14 +79,14 @@ class SequentialImages(Classes):
         side = (self.SIDE, self.SIDE)
         if not _is_integer(images) or jnp.shape(images)[1:] != side:
             raise ValueError(
-                f"images: expected integers [M, {self.SIDE}, {self.SIDE}], as they stand in the "
-                f"file, got {_check.describe_one(jnp.asarray(images))}"
+                f"images: expected integers [M, {self.SIDE}, {self.SIDE}], the raw pixels of "
+                f"the file, got {_check.describe_one(jnp.asarray(images))}"
             )
         count = jnp.shape(images)[0]
         if not _is_integer(labels) or jnp.shape(labels) != (count,) or not count:
             got = _check.describe_one(jnp.asarray(labels))
             raise ValueError(
-                f"labels: expected integers [{max(count, 1)}], one an image, got {got}"
+                f"labels: expected integers [{max(count, 1)}], one per image, got {got}"
             )
         _check.within("labels", labels, 0, 9, "0 to 9")
         return jnp.asarray(images), jnp.asarray(labels)

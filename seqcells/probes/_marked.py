@@ -1,4 +1,4 @@
-"""What the adding problems have in common: two numbers of a sequence are marked."""
+"""The base of the adding problems: two numbers of a sequence are marked."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from seqcells.probes._probe import Numbers, Sample, Success
 
 @dataclasses.dataclass(frozen=True)
 class Marked(Numbers):
-    """Two of the numbers u_t from U[0, 1] are marked, and asked about at the last step."""
+    """Two of the numbers u_t from U[0, 1] are marked; the answer depends on them."""
 
-    SHORTEST: ClassVar[int] = 2  # the least length that leaves a place for both marks
+    SHORTEST: ClassVar[int] = 2  # the minimal length with room for both marks
     MEAN: ClassVar[float]  # of the answer
 
     length: int = 100
@@ -38,9 +38,9 @@ class Marked(Numbers):
     def _place(
         self, keys: Sequence[jax.Array], length: jax.Array, batch_size: int
     ) -> tuple[jax.Array, jax.Array]:
-        """Draw where the marks stand, int32[2, N], and how long each sequence is, int32[N].
+        """Draw the steps of the marks, int32[2, N], and the lengths of the sequences, int32[N].
 
-        There are three keys, for the first mark, the second and the length.
+        Takes three keys: for the first mark, the second mark and the length.
         """
 
     @abc.abstractmethod
@@ -53,8 +53,8 @@ class Marked(Numbers):
         Args:
             key: one random key.
             batch_size: N.
-            length: int[], the length to draw for, from the least one to T; may be traced. None
-                means T.
+            length: int[], replaces T for these sequences, from the minimal length to T; may be
+                traced. None means T.
         """
         _draw.check(key, batch_size)
         length = _draw.knob("length", length, self.SHORTEST, self.length)
@@ -75,7 +75,7 @@ class Marked(Numbers):
 
 @dataclasses.dataclass(frozen=True)
 class MarkedSum(Marked):
-    """Where the sum is asked for."""
+    """The answer is the sum."""
 
     MEAN: ClassVar[float] = 1.0
 
@@ -87,7 +87,7 @@ class MarkedSum(Marked):
 
 @dataclasses.dataclass(frozen=True)
 class MarkedEarly(Marked):
-    """Marks, lengths and success as Pascanu, Mikolov & Bengio 2013 have them."""
+    """Marks, lengths and success as in Pascanu, Mikolov & Bengio 2013."""
 
     LENGTHS: ClassVar[tuple[int, ...]] = (50, 100, 150, 200)
     SHORTEST: ClassVar[int] = 10

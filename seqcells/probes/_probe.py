@@ -21,16 +21,16 @@ T = TypeVar("T")
 
 
 def attribute(get: Callable[[Any], T]) -> T:
-    """Return a property that type checkers see as an attribute: constants may override it."""
+    """Return a property that type checkers see as an attribute, which constants may override."""
     return cast(T, property(get))
 
 
 @exported
 class Sample(NamedTuple):
-    """A batch of sequences, with the targets of their answers and the steps of these.
+    """A batch of sequences, with the target and the step of each answer.
 
     Answers are a net's outputs at some steps of each sequence. Inputs after the last answer are
-    zero, as padding.
+    zero, like padding.
     """
 
     xs: jax.Array  # float[T, N, D]; all arrays have JAX's default dtypes, float32 and int32
@@ -45,25 +45,25 @@ class Sample(NamedTuple):
 
     @classmethod
     def at_one_step(cls, xs: jax.Array, targets: jax.Array, step: ArrayLike) -> Self:
-        """Return a sample with one answer [N, ...] a sequence, due at the given step."""
+        """Return a sample with one answer [N, ...] per sequence, due at the given step."""
         return cls(xs, targets[None], jnp.full((1, len(targets)), step, jnp.int32))
 
     @property
     def lengths(self) -> jax.Array:
-        """Steps up to the last answer, int32[N]; for nets that read from both ends."""
+        """Steps up to the last answer, int32[N]; bidirectional nets need them."""
         return self.steps[-1] + 1
 
     def pick(self, ys: jax.Array) -> jax.Array:
         """Select the outputs at the steps of the answers: [T, N, H] -> [S, N, H]."""
         if jnp.ndim(ys) != 3 or jnp.shape(ys)[:2] != self.xs.shape[:2]:
-            expected = f"float[{', '.join(map(str, self.xs.shape[:2]))}, H], as xs"
+            expected = f"float[{', '.join(map(str, self.xs.shape[:2]))}, H], like xs"
             raise ValueError(f"ys: expected {expected}, got {_check.describe_one(ys)}")
         return jnp.take_along_axis(ys, self.steps[..., None], axis=0)
 
 
 @exported
 class Score(NamedTuple):
-    """The score of a batch of answers, in float32 or wider; NaN where an answer is NaN."""
+    """The score of a batch of answers, in float32 or wider; NaN if an answer is NaN."""
 
     loss: jax.Array  # [], mean over answers: nats, or the square of the target's unit
     accuracy: jax.Array  # [], share of correct answers, 0 to 1
@@ -80,12 +80,12 @@ class Success(NamedTuple):
 class Probe(Static, abc.ABC):
     """A task, with the criterion by which it counts as solved.
 
-    Subclasses are frozen dataclasses, and static values to JAX. To add a probe of your own,
-    subclass `Classes` or `Numbers`; set sizes, baseline and success as class attributes, or as
-    properties where they depend on the fields, and define `sample` (and `guess` for `Numbers`).
+    Subclasses are frozen dataclasses and static in JAX. To add your own probe, subclass `Classes`
+    or `Numbers`. Set sizes, baseline and success as class attributes, or as properties if they
+    depend on the fields, and define `sample` (and `guess` for `Numbers`).
     """
 
-    LENGTHS: ClassVar[tuple[int, ...]] = ()  # the usual values of the field `length`
+    LENGTHS: ClassVar[tuple[int, ...]] = ()  # usual values of the field `length`
 
     @attribute
     @abc.abstractmethod
@@ -111,16 +111,16 @@ class Probe(Static, abc.ABC):
     def sample(self, key: jax.Array, batch_size: int, *args: Any, **knobs: Any) -> Sample:
         """Draw N sequences; a pure function of the key.
 
-        Settings that should not need another compilation, such as a lag, are array arguments.
+        Settings that should not cause another compilation, such as a lag, are array arguments.
         """
 
     @abc.abstractmethod
     def guess(self, sample: Sample) -> jax.Array:
-        """Return the trivial answer float[S, N, O]: the best one without memory."""
+        """Return the trivial answer float[S, N, O]: the best answer without memory."""
 
     @abc.abstractmethod
     def score(self, answers: jax.Array, targets: jax.Array) -> Score:
-        """Score answers float[S, N, O] against targets [S, N], or [S, N, O] of several numbers."""
+        """Score answers float[S, N, O] against targets [S, N], or [S, N, O] if O numbers each."""
 
     def solved(self, score: Score) -> jax.Array:
         """Return bool[]: whether a score of 10,000 sequences or more counts as solved."""
@@ -129,11 +129,11 @@ class Probe(Static, abc.ABC):
         return value < bound if measure == "loss" else value > bound
 
     def _size(self, name: str, *, least: int) -> None:
-        """Check a field that is a size, and make an int of a NumPy integer."""
+        """Check a field that is a size, and convert a NumPy integer to int."""
         object.__setattr__(self, name, _check.size(name, getattr(self, name), least=least))
 
     def _number(self, name: str, most: float = math.inf) -> None:
-        """Check a field that is a number above 0, and make a float of it."""
+        """Check a field that is a number above 0, and convert it to float."""
         value = getattr(self, name)
         real = isinstance(value, (int, float, np.number)) and not isinstance(value, bool)
         if not real or not 0 < value <= most or not math.isfinite(value):
@@ -178,8 +178,8 @@ class Classes(Probe):
 class Numbers(Probe):
     """A probe whose answers are numbers, scored by squared error.
 
-    An answer of one number has targets [S, N]. Where `output_size` is above 1 an answer is several
-    numbers, with targets [S, N, O]: its loss is the mean of their squared errors.
+    Targets are [S, N] if an answer is one number. If `output_size` is above 1, an answer has
+    several numbers and targets are [S, N, O]; its loss is the mean of their squared errors.
     """
 
     WITHIN: ClassVar[float] = 0.2  # largest error of a correct answer (Pascanu)
@@ -195,6 +195,6 @@ class Numbers(Probe):
 
 
 def _score(losses: jax.Array, right: jax.Array) -> Score:
-    """Average losses and right answers [S, N]; where a loss is NaN, nothing is known."""
+    """Average losses and correct answers [S, N]; NaN if a loss is NaN."""
     right = jnp.where(jnp.isnan(losses), losses, right.astype(losses.dtype))
     return Score(jnp.mean(losses), jnp.mean(right), jnp.mean(jnp.min(right, axis=0)))

@@ -16,12 +16,12 @@ from seqcells.probes._probe import Success
 
 @dataclasses.dataclass(frozen=True)
 class AddingTCN(MarkedSum):
-    """Add the two marked numbers, which stand anywhere (Bai, Kolter & Koltun 2018).
+    """Add two marked numbers, which may be anywhere (Bai, Kolter & Koltun 2018).
 
-    Step t shows (u_t, m_t), u_t from U[0, 1]; the markers stand at two distinct steps, all pairs
-    alike. The answer at the last step is u_i + u_j; always answering 1 costs 1/6. In about a
-    quarter of the sequences both stand in the second half, so this asks for less memory than
-    `AddingURNN`. The paper counts no successes but prints the mean squared error on fresh
+    Step t shows (u_t, m_t), u_t from U[0, 1]; the markers are at two distinct steps, all pairs
+    equally likely. The answer at the last step is u_i + u_j; always answering 1 costs 1/6. In about
+    a quarter of the sequences both are in the second half, so this needs less memory than
+    `AddingURNN`. The paper has no criterion of success, but reports the mean squared error on fresh
     sequences, at T = 600 either below 1e-4 or above 0.16; below 1e-3 counts as solved here.
 
     Args:

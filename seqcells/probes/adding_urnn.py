@@ -18,11 +18,11 @@ from seqcells.probes._probe import Success
 class AddingURNN(MarkedSum):
     """Add the two marked numbers (Arjovsky, Shah & Bengio 2016, after Hochreiter 1997).
 
-    Step t shows (u_t, m_t), u_t from U[0, 1]; one marker stands in each half of the sequence. The
+    Step t shows (u_t, m_t), u_t from U[0, 1]; one marker is in each half of the sequence. The
     answer at the last step is u_i + u_j; a mean squared error below 0.01 solves it. Always
-    answering 1 costs the variance of the sum, 1/6 (the 0.1767 that is often quoted is wrong).
-    `AddingPascanu` and `AddingTCN` are other tasks: other markers, and in Pascanu's the mean is
-    asked for.
+    answering 1 costs the variance of the sum, 1/6 (the often quoted 0.1767 is wrong).
+    `AddingPascanu` and `AddingTCN` are different tasks: their markers differ, and the answer of
+    `AddingPascanu` is the mean.
 
     Args:
         length: T, steps; at least 2.

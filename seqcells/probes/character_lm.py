@@ -1,4 +1,4 @@
-"""Character LM: the next character of a text, with a memory that is carried along it."""
+"""Character LM: predict the next character of a text, with the carry kept from window to window."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from seqcells.probes._probe import Classes, Sample, Score, Success, attribute
 
 @dataclasses.dataclass(frozen=True)
 class CharacterLM(Classes):
-    """Name the next character of a text, at every step.
+    """Predict the next character of a text, at every step.
 
     Characters are one-hot. `CharacterLM.of(text)` makes the probe; the text itself is an argument
     of `sample`, as tokens. The trivial answer is the frequency of each character, and costs the
-    unigram entropy of the text, - sum_c p_c ln p_c. (Windows that are drawn reach the first and
-    last T characters less often than others, which in a long text does not matter.) Whoever sees
-    the current character alone can do no better than the entropy of the next given it; a loss
-    below that, of characters that were not trained on, has used memory, and counts as solved (the
-    bar is ours). From a short text that entropy comes out too low, and the bar too hard.
+    unigram entropy of the text, - sum_c p_c ln p_c. (Random windows contain the first and last T
+    characters less often than others, which does not matter in a long text.) A net that sees only
+    the current character cannot do better than the conditional entropy of the next. A smaller loss
+    on text that was not trained on therefore shows memory, and counts as solved (our threshold). A
+    short text underestimates this entropy, which makes the threshold too strict.
 
     >>> text = "to be, or not to be, that is the question. " * 20
     >>> probe = CharacterLM.of(text, length=16)
@@ -37,9 +37,9 @@ class CharacterLM(Classes):
 
     Args:
         vocabulary: all characters of the text, sorted, each once; at least 2.
-        counts: how often each of them occurs in the text.
+        counts: how often each character occurs in the text.
         conditional: entropy of a character given the one before it, nats.
-        length: T, steps of a window; at least 1.
+        length: T, steps per window; at least 1.
     """
 
     vocabulary: str
@@ -61,8 +61,8 @@ class CharacterLM(Classes):
         """Make the probe of a text.
 
         Args:
-            text: any, such as `Path(name).read_text()` gives; at least two different characters.
-            length: T, steps of a window.
+            text: any str with at least two different characters, such as `Path(name).read_text()`.
+            length: T, steps per window.
         """
         if not isinstance(text, str) or len(set(text)) < 2:
             got = _check.describe_one(text)
@@ -80,7 +80,7 @@ class CharacterLM(Classes):
 
     @attribute
     def output_size(self) -> int:
-        """One logit a character."""
+        """One logit per character."""
         return len(self.vocabulary)
 
     @attribute
@@ -101,7 +101,7 @@ class CharacterLM(Classes):
             at = int(np.argmax(unknown))
             raise ValueError(
                 f"text: expected characters of the vocabulary, got {text[at]!r} at {at}; "
-                "make the probe of all the text that it is to read"
+                "make the probe from all the text that it will read"
             )
         return tokens.astype(np.int32)
 
@@ -127,12 +127,12 @@ class CharacterLM(Classes):
         return np.split(np.asarray(tokens), [last - round(count * valid), last])
 
     def sample(self, key: jax.Array, batch_size: int, tokens: ArrayLike) -> Sample:
-        """Draw windows: inputs [T, N, V] with an answer a step.
+        """Draw windows: inputs [T, N, V] with one answer per step.
 
         Args:
             key: one random key.
             batch_size: N.
-            tokens: int[M], of `encode`; M is at least T + 1.
+            tokens: int[M], from `encode`; M is at least T + 1.
         """
         _draw.check(key, batch_size)
         tokens = self._check_tokens(tokens, self.length + 1)
@@ -141,10 +141,10 @@ class CharacterLM(Classes):
         return self._window(tokens[start[None] + times])
 
     def streams(self, tokens: ArrayLike, batch_size: int) -> Streams:
-        """Cut a text into N contiguous streams, read a window at a time; see `Streams`.
+        """Cut a text into N contiguous streams that are read a window at a time; see `Streams`.
 
         Args:
-            tokens: int[M], of `encode`; M is at least N T + 1.
+            tokens: int[M], from `encode`; M is at least N T + 1.
             batch_size: N.
         """
         _check.size("batch_size", batch_size, least=1)
@@ -159,11 +159,11 @@ class CharacterLM(Classes):
 
     @staticmethod
     def bits(score: Score) -> jax.Array:
-        """Return the loss in bits a character."""
+        """Return the loss in bits per character."""
         return score.loss / math.log(2)
 
     def _window(self, tokens: jax.Array) -> Sample:
-        """Inputs and answers of tokens [T + 1, N]."""
+        """Return the inputs and answers of tokens [T + 1, N]."""
         xs = _draw.one_hot(tokens[:-1], self.input_size)
         return Sample.at_every_step(xs, tokens[1:].astype(jnp.int32))
 
@@ -181,14 +181,14 @@ class CharacterLM(Classes):
 class Streams:
     """N contiguous streams of a text, a window of T characters at a time.
 
-    Window k + 1 of a stream goes on where window k ended, so the carry of one is the first carry of
-    the next; the streams follow one another through the text. Windows are built on demand::
+    Window k + 1 of a stream continues where window k ended, so its initial carry is the last carry
+    of window k. Stream n + 1 starts where stream n ends. Windows are built on demand::
 
         for window in probe.streams(tokens, batch_size):
             carry, ys = sc.unroll(cell, params, window.xs, carry)
 
-    `len(streams)` windows are full; the up to T - 1 characters a stream that are left over, and the
-    up to N - 1 of the text, are not read.
+    There are `len(streams)` full windows. Up to T - 1 characters at the end of each stream, and up
+    to N - 1 at the end of the text, are not read.
     """
 
     def __init__(self, probe: CharacterLM, tokens: np.ndarray, batch_size: int) -> None:
@@ -212,11 +212,11 @@ class Streams:
 
 
 def _points(text: str) -> np.ndarray:
-    """Code points of a text."""
+    """Return the code points of a text."""
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def _entropy(counts: np.ndarray) -> float:
-    """Entropy of a distribution with these counts, nats."""
+    """Return the entropy of a distribution with these counts, nats."""
     p = counts / counts.sum()
     return float(-np.sum(p * np.log(p)))

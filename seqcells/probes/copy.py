@@ -13,16 +13,16 @@ from seqcells.probes._probe import Success, attribute
 class Copy(AtEveryStep):
     """Repeat symbols shown T steps ago (Arjovsky, Shah & Bengio 2016, after Hochreiter).
 
-    The input is `count` symbols, T - 1 blanks, a delimiter, `count` blanks: T + 2 count steps, of
-    which every one is scored. The answer is blank at the first T + count steps, then the symbols in
-    their order; what was shown at step t is asked for at step t + T + count. Answering blank and
-    then guessing costs count ln(symbols) / (T + 2 count) nats a step; a cross-entropy below a tenth
-    of that solves it.
+    The input is `count` symbols, T - 1 blanks, a delimiter, `count` blanks: T + 2 count steps, all
+    of which are scored. The answer is blank at the first T + count steps, then the symbols in their
+    order: the symbol of step t is due at step t + T + count. Answering blank and then guessing
+    costs count ln(symbols) / (T + 2 count) nats per step; a cross-entropy below a tenth of that
+    solves it.
 
-    The accuracy counts the blanks too, so it is near 1 for nets that remember nothing; what share
-    of the symbols is right is the accuracy of the last `count` answers. S4's copy scores these
-    alone, at ln(symbols) a token, and shows the delimiter at all of them; TCN's shows it there too,
-    but scores every step.
+    The accuracy includes the blanks, so it is near 1 for nets that remember nothing; look at the
+    accuracy of the last `count` answers for the share of correct symbols. The copy task of S4
+    scores only these, at ln(symbols) per token, and shows the delimiter at all of them; that of TCN
+    also shows it there, but scores every step.
 
     Args:
         length: T, blanks and delimiter together, in steps; at least 1.

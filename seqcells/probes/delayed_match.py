@@ -15,13 +15,13 @@ from seqcells.probes._probe import Classes, Sample, Success, attribute
 
 @dataclasses.dataclass(frozen=True)
 class DelayedMatch(Classes):
-    """Tell whether a cue equals the one shown `gap` steps ago (delayed match to sample).
+    """Decide whether a cue equals the one shown `gap` steps ago (delayed match to sample).
 
-    Symbols are one-hot. Steps 0 to T show distractors drawn from an alphabet of their own, but step
-    T - gap shows a cue and step T another: the same one with probability 1/2, else any of the rest,
-    all alike. At step T the answer is 1 for the same and 0 for another. Neither cue alone is
-    informative (were the two drawn independently, "another" would be right in all but
-    one case of `cues`). Guessing costs ln 2; an accuracy above 0.99 solves it.
+    Symbols are one-hot. Steps 0 to T show distractors from a separate alphabet, except that step T
+    - gap shows a cue, and step T shows a second one: the same with probability 1/2, else one of the
+    others, uniformly. The answer at step T is 1 for the same cue, 0 for another. Neither cue alone
+    is informative. (With independent cues, always answering 0 would be wrong only once in `cues`
+    cases.) Guessing costs ln 2; an accuracy above 0.99 solves it.
 
     Args:
         length: T, the longest gap in steps; sequences have T + 1 steps. At least 1.

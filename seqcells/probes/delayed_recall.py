@@ -17,13 +17,14 @@ from seqcells.probes._probe import Classes, Sample, Success, attribute
 class DelayedRecall(Classes):
     """Report a cue that was shown `lag` steps ago (compare Bengio, Simard & Frasconi 1994).
 
-    Symbols are one-hot. Steps 0 to T-1 show distractors drawn from an alphabet of their own, but
-    step T - lag shows the cue; step T shows a report sign, and there the cue is asked for: the
-    answer lies exactly `lag` steps behind. The lag is an array, so one compiled program serves all
-    lags. Guessing costs ln(cues); a cross-entropy below 0.05 nats solves it.
+    Symbols are one-hot. Steps 0 to T-1 show distractors from a separate alphabet, except that step
+    T - lag shows the cue. Step T shows a report sign, and the answer is the cue, exactly `lag`
+    steps earlier. The lag is an array, so one compiled program serves all lags. Guessing costs
+    ln(cues); a cross-entropy below 0.05 nats solves it.
 
-    At a lag of T the cue comes first, to a net at rest; at any other it comes amid distractors,
-    which is harder for a net whose activity is chaotic. To compare lags, take a T beyond them all.
+    At a lag of T the cue is the first input, to a net at rest; at smaller lags it comes after
+    distractors, which is harder for a net with chaotic activity. To compare lags, choose a T larger
+    than all of them.
 
     Args:
         length: T, the longest lag in steps; sequences have T + 1 steps. At least 1.
@@ -51,7 +52,7 @@ class DelayedRecall(Classes):
 
     @attribute
     def output_size(self) -> int:
-        """One logit a cue."""
+        """One logit per cue."""
         return self.cues
 
     def sample(self, key: jax.Array, batch_size: int, lag: ArrayLike | None = None) -> Sample:

@@ -12,12 +12,12 @@ from seqcells.probes._probe import Classes, Sample, Success
 
 @dataclasses.dataclass(frozen=True)
 class DelayedXOR(Classes):
-    """Return s(t-d) XOR s(t-2d) at every step t from 2d on, for random bits s (a task of our own).
+    """Return s(t-d) XOR s(t-2d) at every step t from 2d on, for random bits s (our own task).
 
-    Bits are one-hot. Neither bit alone is informative, so a net that keeps one of them
-    is no better than chance; and since every step is asked, it has to keep 2d bits at a time.
-    Guessing costs ln 2; an accuracy above 0.99 solves it. The delay is static, where that of
-    `DelayedRecall` is data, because the number of answers depends on it, which is a shape.
+    Bits are one-hot. Neither bit alone is informative, so a net that keeps only one of them is no
+    better than chance. Because every step has an answer, it must keep 2d bits at a time. Guessing
+    costs ln 2; an accuracy above 0.99 solves it. The delay is static, unlike the lag of
+    `DelayedRecall`, because the number of answers, a shape, depends on it.
 
     Args:
         length: T, steps; more than 2d.
@@ -28,7 +28,7 @@ class DelayedXOR(Classes):
     delay: int = 10
 
     input_size = 2  # a bit, one-hot
-    output_size = 2  # one logit a value of a bit
+    output_size = 2  # one logit per value of a bit
     success = Success("accuracy", 0.99)
 
     def __post_init__(self) -> None:

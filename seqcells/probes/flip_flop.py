@@ -16,16 +16,16 @@ from seqcells.probes._probe import Numbers, Sample, Success, attribute
 class FlipFlop(Numbers):
     """Return the last pulse of every bit, at every step (Sussillo & Barak 2013).
 
-    Each bit has an input of its own, which shows 0, and now and then a pulse of +1 or -1, each with
-    probability 1/2; its output is to keep the value of the last pulse. At step 0 every bit has a
-    pulse, so that each answer is defined. An answer is one number a bit, and is correct if all are
-    within 0.5; the loss is the mean of their squared errors. Always answering 0 costs 1; whoever
-    sees the current step alone still pays (1 - rate) (T - 1) / T. An accuracy above 0.99 solves it
-    (the bar is ours). A net that has learned it has 2^bits fixed points.
+    Each bit has its own input, which is 0 except for random pulses, +1 or -1 with probability 1/2
+    each. The output must keep the value of the last pulse. At step 0 every bit has a pulse, so that
+    each answer is defined. An answer is one number per bit, and is correct if all are within 0.5;
+    the loss is the mean of their squared errors. Always answering 0 costs 1; a net that sees only
+    the current step still pays (1 - rate) (T - 1) / T. An accuracy above 0.99 solves it (our
+    threshold). A net that has learned it has 2^bits fixed points.
 
     Args:
         length: T, steps; at least 1.
-        bits: how many there are, at least 1.
+        bits: number of bits, at least 1.
         rate: probability of a pulse, for each bit and step; above 0, at most 1.
     """
 
@@ -45,16 +45,16 @@ class FlipFlop(Numbers):
 
     @attribute
     def input_size(self) -> int:
-        """One number a bit."""
+        """One number per bit."""
         return self.bits
 
     @attribute
     def output_size(self) -> int:
-        """One number a bit."""
+        """One number per bit."""
         return self.bits
 
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
-        """Draw inputs [T, N, bits], with an answer of as many numbers a step.
+        """Draw inputs [T, N, bits], with an answer of `bits` numbers per step.
 
         Args:
             key: one random key.

@@ -22,14 +22,14 @@ GROUPS = ("Z60", "A4xZ5", "A5")
 class GroupWords(Classes):
     """Return the product g_1 g_2 ... g_t at every step (Merrill, Petty & Sabharwal 2024).
 
-    Elements are drawn uniformly and shown one-hot. Three groups of order 60 that a net of bounded
-    depth finds increasingly hard: the cyclic "Z60"; "A4xZ5", which does not commute but is
-    solvable; and "A5", the smallest that is not solvable. A recurrent net can do all three in one
-    layer; a linear one with diagonal transitions cannot do A5 at every length, unless TC0 = NC1.
-    Guessing costs ln 60, at step 0 too, though there the element itself is the answer. An accuracy
-    above 0.9, Merrill's bar, solves it. Score at 2 to 10 times the length of training as well, by
-    `dataclasses.replace(probe, length=200)`: at its own length a net may have learned words instead
-    of the group.
+    Elements are drawn uniformly and shown one-hot. The three groups have order 60 and are
+    increasingly hard for a net of bounded depth: the cyclic "Z60"; "A4xZ5", which does not commute
+    but is solvable; and "A5", the smallest group that is not solvable. A nonlinear recurrent net
+    can do all three in one layer; a linear one with diagonal transitions cannot do A5 at every
+    length, unless TC0 = NC1. Guessing costs ln 60, also at step 0, although the element itself is
+    the answer there. An accuracy above 0.9, Merrill's threshold, solves it. Score also at 2 to 10
+    times the training length, by `dataclasses.replace(probe, length=200)`: at the training length a
+    net may have learned words instead of the group.
 
     Args:
         group: "Z60", "A4xZ5" or "A5".
@@ -53,7 +53,7 @@ class GroupWords(Classes):
         return _table(self.group)
 
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
-        """Draw inputs [T, N, 60] with an answer a step.
+        """Draw inputs [T, N, 60] with one answer per step.
 
         Args:
             key: one random key.
@@ -68,7 +68,7 @@ class GroupWords(Classes):
 
 @functools.cache
 def _table(group: str) -> np.ndarray:
-    """The multiplication table of a group, int32, read-only because it is shared."""
+    """Return the multiplication table of a group, int32, read-only because it is cached."""
     if group == "A4xZ5":
         first, second = _alternating(4), _cyclic(5)
         a, b = np.divmod(np.arange(60), 5)
@@ -85,7 +85,7 @@ def _cyclic(order: int) -> np.ndarray:
 
 
 def _alternating(points: int) -> np.ndarray:
-    """Even permutations in the dictionary's order; of a product the right factor acts first."""
+    """Return even permutations in lexicographic order; the right factor of a product acts first."""
     even = [p for p in itertools.permutations(range(points)) if _is_even(p)]
     at = {p: i for i, p in enumerate(even)}
     return np.array([[at[tuple(p[i] for i in q)] for q in even] for p in even])

@@ -1,4 +1,4 @@
-"""Multi-query associative recall: pairs to keep, and each key to be answered later."""
+"""Multi-query associative recall: remember pairs, and answer each key with its value later."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ class MQAR(Classes):
 
     Steps 0 to 2K-1 show K keys, each followed by its value: k_1 v_1 ... k_K v_K. Keys differ, and
     so do values; the two alphabets are disjoint. Then each key is shown once more, at step 2K + 2g,
-    where its value is asked for; between queries stands a blank. The gaps g differ, and are drawn
-    one key after another with probability proportional to (g + 1)^(power - 1), so early keys tend
-    to come back early. Taking the values that were shown for equally likely, which is to remember
-    them and not their keys, costs ln K. An accuracy above 0.99 solves it (the bar is ours).
+    where its value is due; other steps are blank. The gaps g differ, and are drawn one key after
+    another with probability proportional to (g + 1)^(power - 1), so early keys tend to come back
+    early. A net that remembers the values but not their keys can answer them with equal
+    probability, which costs ln K. An accuracy above 0.99 solves it (our threshold).
 
-    Tokens are one-hot: a net's input weights are then the embedding that the paper's nets learn,
-    which one drawn at random would not be. It costs T x V floats a sequence, so the vocabulary is
-    1,024 unless one asks for the paper's 8,192 (2 MB a sequence of 64 steps); the paper advises
-    more than 1,000, as a small one is too easy. Answers are logits over the values alone.
+    Tokens are one-hot, so that a net's input weights are the embedding, which the paper's nets also
+    learn. This takes T x V floats per sequence, so the vocabulary is 1,024 by default instead of
+    the paper's 8,192 (2 MB for a sequence of 64 steps). The paper advises more than 1,000, because
+    a small vocabulary is too easy. Answers are logits over the values only.
 
     Args:
         length: T, steps; even, and at least 4 times `pairs`.
         pairs: K, pairs of key and value; the paper has 4, 8, 16, 64 at lengths 64, 128, 256, 512.
         vocabulary: V, tokens, even: the blank, V/2 - 1 keys, V/2 values.
-        power: exponent of the gaps' law, above 0; 1 makes all gaps alike.
+        power: exponent of the distribution of gaps, above 0; 1 makes it uniform.
     """
 
     LENGTHS: ClassVar[tuple[int, ...]] = (64, 128, 256, 512)
@@ -62,12 +62,12 @@ class MQAR(Classes):
 
     @attribute
     def output_size(self) -> int:
-        """One logit a value."""
+        """One logit per value."""
         return self.vocabulary // 2
 
     @attribute
     def baseline(self) -> float:
-        """Cross-entropy of taking the values that were shown for equally likely, nats."""
+        """Cross-entropy of answering the shown values with equal probability, nats."""
         return math.log(self.pairs)
 
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
@@ -81,17 +81,17 @@ class MQAR(Classes):
         keys = jax.random.split(key, batch_size)
         tokens, targets, steps = jax.vmap(self._sequence, out_axes=1)(keys)
         times = _draw.steps(self.length)
-        tokens = jnp.where(times <= steps[-1:], tokens, -1)  # which one_hot makes zero
+        tokens = jnp.where(times <= steps[-1:], tokens, -1)  # which one_hot turns into zeros
         return Sample(_draw.one_hot(tokens, self.vocabulary), targets, steps)
 
     def guess(self, sample: Sample) -> jax.Array:
-        """Take the values that were shown for equally likely; each of them is asked for once."""
+        """Answer the shown values with equal probability; each is the answer once."""
         shown = jnp.max(_draw.one_hot(sample.targets, self.output_size), axis=0)
         logits = jnp.where(shown > 0, jnp.float32(0), -1e9)
         return jnp.broadcast_to(logits, (*sample.targets.shape, self.output_size))
 
     def _sequence(self, key: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Tokens int32[T], and int32[K] answers and their steps in the order of time."""
+        """Return tokens int32[T], and the answers and their steps in order of time, int32[K]."""
         half, start = self.vocabulary // 2, 2 * self.pairs
         slots = (self.length - start) // 2
         law = np.arange(1, slots + 1) ** (self.power - 1)

@@ -15,11 +15,11 @@ from seqcells.probes._marked import MarkedEarly
 class Multiplication(MarkedEarly):
     """Multiply the two marked numbers (Pascanu, Mikolov & Bengio 2013).
 
-    As `AddingPascanu`, with its lengths and markers, but the answer is the product u_i u_j, so a
-    memory that only adds up does not solve it. An answer is wrong where its squared error exceeds
-    0.04; less than 1 % wrong of 10,000 solves it. Always answering 1/4 costs 7/144, and is right by
-    this measure for 61 % of the sequences. In Hochreiter & Schmidhuber 1997 the first marker stands
-    in the first ten steps, whatever T.
+    Lengths and markers are those of `AddingPascanu`, but the answer is the product u_i u_j, so a
+    memory that only adds does not solve it. An answer is wrong if its squared error exceeds 0.04;
+    less than 1 % errors in 10,000 sequences solves it. Always answering 1/4 costs 7/144, and counts
+    as correct for 61 % of the sequences. In Hochreiter & Schmidhuber 1997 the first marker is in
+    the first ten steps for every T.
 
     Args:
         length: T, the shortest sequence in steps; at least 10. Arrays have T + T // 10 steps.

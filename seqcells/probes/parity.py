@@ -1,4 +1,4 @@
-"""Parity: one bit to keep, that any step may turn."""
+"""Parity: one bit to keep, which any step may flip."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from seqcells.probes._probe import Classes, Sample, Success
 class Parity(Classes):
     """Return the parity of the ones so far, at every step (compare Delétang et al. 2023).
 
-    Bits are one-hot. Guessing costs ln 2, at step 0 too, though there the bit itself is the answer.
-    Train at one length and score at 2 to 10 times of it, by `dataclasses.replace(probe,
-    length=400)`: an accuracy at the training length does not show whether the rule was learned.
-    One above 0.9 at the longer solves it, which a net that is right up to the length of its
-    training and guesses from there on does not reach (at twice the length it has 0.75). Delétang
-    et al. ask at the last step alone, which is another task: here every step teaches.
+    Bits are one-hot. Guessing costs ln 2, also at step 0, although the bit itself is the answer
+    there. Train at one length and score at 2 to 10 times that length, by
+    `dataclasses.replace(probe, length=400)`: the accuracy at the training length does not show
+    whether the rule was learned. An accuracy above 0.9 at the longer length solves it. A net that
+    is correct up to its training length and then guesses has at most 0.75. Delétang et al. score
+    only the last step, which is a different task: here every step gives a training signal.
 
     Args:
         length: T, steps; at least 1.
@@ -36,7 +36,7 @@ class Parity(Classes):
         self._size("length", least=1)
 
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
-        """Draw inputs [T, N, 2] with an answer a step.
+        """Draw inputs [T, N, 2] with one answer per step.
 
         Args:
             key: one random key.

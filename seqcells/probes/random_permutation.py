@@ -1,4 +1,4 @@
-"""Random permutation: the first symbol is the last, among many that say nothing."""
+"""Random permutation: remember the first symbol, among many uninformative ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,12 @@ from seqcells.probes._probe import Classes, Sample, Success, attribute
 class RandomPermutation(Classes):
     """Name the first symbol at the last step (Martens & Sutskever 2011, as in Pascanu et al. 2013).
 
-    Symbols are one-hot. Step 0 shows symbol 0 or 1, each with probability 1/2, and it comes again
-    as the one that follows step T-1, where it is asked for: the lag is T-1 steps. Between them
-    stand symbols 2 and up, drawn with replacement: in spite of its name nothing is permuted (it
-    goes back to the second experiment of Hochreiter & Schmidhuber 1997). No sign marks the last
-    step. The loss is taken there alone, and over the two symbols that may come;
-    Pascanu's net has all 100 to choose from, of which it first has to learn that 98 never do.
-    Guessing costs ln 2; fewer than 1 % wrong solves it.
+    Symbols are one-hot. Step 0 shows symbol 0 or 1, each with probability 1/2, and the answer at
+    step T-1 is that symbol: the lag is T-1 steps. The steps between show symbols 2 and up, drawn
+    with replacement; in spite of the name nothing is permuted (it goes back to the second
+    experiment of Hochreiter & Schmidhuber 1997). Nothing marks the last step. The loss is taken
+    only there, and over the two possible symbols; Pascanu's net chooses among all 100 and must
+    first learn that 98 never occur. Guessing costs ln 2; fewer than 1 % wrong solves it.
 
     Args:
         length: T, steps; at least 2.
@@ -35,7 +34,7 @@ class RandomPermutation(Classes):
     length: int = 100
     symbols: int = 100
 
-    output_size = 2  # one logit for each of the two symbols that may come first
+    output_size = 2  # one logit for each of the two possible first symbols
     success = Success("accuracy", 0.99)
 
     def __post_init__(self) -> None:
@@ -62,5 +61,5 @@ class RandomPermutation(Classes):
         others = _draw.integers(k_others, (self.length, batch_size), 2, self.symbols)
         times = _draw.steps(self.length)
         symbols = jnp.where(times == 0, first[None], others)
-        symbols = jnp.where(times < length, symbols, -1)  # which one_hot makes zero
+        symbols = jnp.where(times < length, symbols, -1)  # which one_hot turns into zeros
         return Sample.at_one_step(_draw.one_hot(symbols, self.symbols), first, length - 1)

@@ -18,15 +18,14 @@ from seqcells.probes._probe import Sample
 class SelectiveCopy(AtTheEnd):
     """Repeat the symbols hidden in noise (Gu & Dao 2023, after Jing et al. 2019).
 
-    Steps 0 to L - 1 show `count` symbols at distinct steps, all choices alike, and the noise token
-    at the others. Then come `count` steps that show the marker: at the k-th of them, the k-th
-    symbol is asked for, in the order of the symbols. There is nothing else in the input: an
-    answer is not fed back. Only these answers are scored. Guessing costs ln(symbols) a token; all
-    of them right in more than 99 % of the sequences solves it.
+    Steps 0 to L - 1 show `count` symbols at distinct steps, all choices equally likely, and the
+    noise token at the other steps. Then `count` steps show the marker: at the k-th of them, the
+    k-th symbol is due. Answers are not fed back as inputs. Only these answers are scored. Guessing
+    costs ln(symbols) per token; all of them correct in more than 99 % of the sequences solves it.
 
-    The symbols are `symbols` beside noise and marker. In the code of S4, from which the task of Gu
-    and Dao comes, a dictionary of A holds those two as well, so 16 leave 14; and its L counts the
-    noise alone. Jing et al. show one marker, then noise, and score every step.
+    `symbols` does not count noise and marker. In the code of S4, from which the task of Gu and Dao
+    comes, a dictionary of A includes those two, so 16 leaves 14 symbols; and its L counts only the
+    noise. Jing et al. show one marker, then noise, and score every step.
 
     Args:
         length: L, steps before the first marker; at least `count`. Arrays have L + count steps.
@@ -67,7 +66,7 @@ class SelectiveCopy(AtTheEnd):
         return Sample(_draw.one_hot(shown, self.input_size), symbols, steps)
 
     def _place(self, key: jax.Array, length: jax.Array, batch_size: int) -> jax.Array:
-        """Draw `count` distinct steps below `length`, rising: those with the least of T numbers."""
+        """Draw `count` distinct steps below `length`, ascending: those of the smallest draws."""
         numbers = _draw.uniform(key, (self.length, batch_size))
         numbers = jnp.where(_draw.steps(self.length) < length, numbers, jnp.inf)
         first = jnp.argsort(numbers, axis=0)[: self.count]

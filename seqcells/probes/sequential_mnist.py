@@ -1,4 +1,4 @@
-"""Sequential MNIST: a digit, one pixel a step."""
+"""Sequential MNIST: a digit, one pixel per step."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _FILES = {
 
 @dataclasses.dataclass(frozen=True)
 class SequentialMNIST(SequentialImages):
-    """Name a digit that is shown one pixel a step, T = 784 (Le, Jaitly & Hinton 2015).
+    """Classify a digit that is shown one pixel per step, T = 784 (Le, Jaitly & Hinton 2015).
 
-    Pixels come row by row, scaled to [0, 1]; with a seed in one order that is drawn once and the
-    same for all images ("permuted MNIST"). Papers draw that order each in its own way, so numbers
-    of permuted MNIST compare up to the order. The answer is due at the last step. Taking all digits
-    for equally likely costs ln 10, whatever their frequencies; the best constant answer costs the
-    entropy of the labels, which for the 60,000 training images, where digits are not equally many,
-    is 2.3012 nats, not 2.3026. Papers report test accuracy and name no bar; ours is 0.95.
+    Pixels come row by row, scaled to [0, 1]; with a seed, in one random order for all images
+    ("permuted MNIST"). Every paper draws its own order, so results on permuted MNIST are comparable
+    only up to the order. The answer is due at the last step. Answering all digits with equal
+    probability costs ln 10 = 2.3026 nats. The best constant answer costs the entropy of the labels,
+    2.3012 nats for the 60,000 training images, because digits are not equally frequent. Papers
+    report test accuracy without a threshold; ours is 0.95.
 
     The images are arguments of `sample`, not fields: they pass into a jitted function as arrays.
 
@@ -36,7 +36,7 @@ class SequentialMNIST(SequentialImages):
     >>> sample = probes.SequentialMNIST().sample(key, 64, images, labels)  # doctest: +SKIP
 
     Args:
-        permutation_seed: of the order of the pixels, at least 0; None shows them row by row.
+        permutation_seed: seed of the pixel order, at least 0; None shows pixels row by row.
     """
 
     SIDE: ClassVar[int] = 28
@@ -46,16 +46,16 @@ class SequentialMNIST(SequentialImages):
     def load(
         folder: str | os.PathLike[str], split: Literal["train", "test"] = "train"
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Read images uint8[M, 28, 28] and labels uint8[M] from MNIST's own files.
+        """Read images uint8[M, 28, 28] and labels uint8[M] from the files of MNIST.
 
         Args:
-            folder: where they are: train-images-idx3-ubyte, train-labels-idx1-ubyte, and t10k-...
-                for the test; with or without .gz, with a dot or a dash before idx.
+            folder: the folder of the files: train-images-idx3-ubyte, train-labels-idx1-ubyte, and
+                t10k-... for the test set; with or without .gz, with a dot or a dash before idx.
             split: "train" or "test".
 
         Raises:
-            FileNotFoundError: one is missing.
-            ValueError: one is damaged, or the two do not belong together.
+            FileNotFoundError: a file is missing.
+            ValueError: a file is damaged, or the two do not belong together.
         """
         _check.choice("split", split, _FILES)
         parts = _FILES[split]
@@ -69,7 +69,7 @@ class SequentialMNIST(SequentialImages):
 
 
 def _find(folder: Path, name: str) -> Path:
-    """The file of that name, in any of its spellings."""
+    """Return the file of that name, in any of its spellings."""
     spellings = [name, name.replace("-idx", ".idx")]
     paths = [folder / (spelling + end) for spelling in spellings for end in ("", ".gz")]
     for path in paths:
@@ -77,5 +77,5 @@ def _find(folder: Path, name: str) -> Path:
             return path
     raise FileNotFoundError(
         f"folder: expected {name} or {name}.gz in {str(folder)!r}, got neither; "
-        "MNIST's four files have to be fetched by hand"
+        "download the four files of MNIST by hand"
     )

@@ -12,22 +12,22 @@ from jax.typing import ArrayLike
 from seqcells.probes import _draw
 from seqcells.probes._probe import Classes, Sample, Success, attribute
 
-_TENTHS = {2: (1, 5), 3: (1, 3, 6)}  # of the length, at which a symbol may stand first
+_TENTHS = {2: (1, 5), 3: (1, 3, 6)}  # share of the length at which a symbol may first occur
 
 
 @dataclasses.dataclass(frozen=True)
 class TemporalOrder(Classes):
-    """Name the order in which A and B occurred (Pascanu, Mikolov & Bengio 2013).
+    """Report the order in which A and B occurred (Pascanu, Mikolov & Bengio 2013).
 
-    Six symbols, one-hot: A, B and the distractors c, d, e, f. Distractors fill the sequence but for
-    one step in each of two windows, [.1 T, .2 T) and [.5 T, .6 T), or three, at .1, .3 and .6 of T;
-    there stands A or B. Which of AA, AB, BA, BB (or AAA to BBB) it was is asked for at the last
-    step: the first symbol lies at least 0.8 T steps behind, the last 0.4 T, or 0.3 T of three.
-    Guessing costs ln 4 or ln 8; less than 1 % wrong of 10,000 solves it.
+    The six symbols are one-hot: A, B and the distractors c, d, e, f. The sequence consists of
+    distractors, except for one step in each of two windows, [.1 T, .2 T) and [.5 T, .6 T), or
+    three, at .1, .3 and .6 of T, which shows A or B. The answer at the last step is AA, AB, BA or
+    BB (or AAA to BBB): the first symbol was at least 0.8 T steps earlier, the last 0.4 T, or 0.3 T
+    of three. Guessing costs ln 4 or ln 8; less than 1 % errors in 10,000 sequences solves it.
 
-    The input does not mark the end: with all sequences of one length, a net may
-    learn the step. Hochreiter & Schmidhuber 1997 have another task by this name, with a sign at
-    either end and 100 to 110 steps.
+    The input does not mark the end, so if all sequences have one length, a net may learn the step.
+    Hochreiter & Schmidhuber 1997 have another task by this name, with a sign at either end and 100
+    to 110 steps.
 
     Args:
         length: T, steps; at least 10.

@@ -18,18 +18,18 @@ from seqcells.probes._probe import Sample
 class VariableCopy(AtTheEnd):
     """Repeat symbols after a delimiter (Tallec & Ollivier 2018, after Henaff et al. 2016).
 
-    The input is `count` symbols, b blanks, a delimiter, `count` blanks, with b drawn for each
-    sequence from 1 to T, all alike; the symbols are asked for at the last `count` of these steps,
-    in their order. So b + 1 steps lie between the last symbol and the first answer, where `Copy`
-    has T. Guessing costs ln(symbols) a token; all of them right in more than 99 % of the sequences
+    The input is `count` symbols, b blanks, a delimiter, `count` blanks, with b drawn uniformly from
+    1 to T for each sequence. The symbols are due at the last `count` of these steps, in their
+    order, so b + 1 steps lie between the last symbol and the first answer, where `Copy` has T.
+    Guessing costs ln(symbols) per token; all of them correct in more than 99 % of the sequences
     solves it.
 
-    The papers define the delay, in words; the rest is ours. The answers at the last steps alone are
-    scored: were all of them, as in `Copy`, short sequences would weigh more than long ones. As the
-    delay varies, a net cannot count steps, but has to wait for the delimiter.
+    The papers describe only the delay; the other details are ours. Only the answers at the last
+    steps are scored; if all steps were, as in `Copy`, short sequences would weigh more than long
+    ones. Because the delay varies, a net cannot count steps but must wait for the delimiter.
 
     Args:
-        length: T, the most blanks, in steps; at least 1. Arrays have T + 1 + 2 count steps.
+        length: T, the largest number of blanks; at least 1. Arrays have T + 1 + 2 count steps.
         symbols: number of symbols, at least 2.
         count: symbols to copy, at least 1.
     """
@@ -46,7 +46,7 @@ class VariableCopy(AtTheEnd):
         Args:
             key: one random key.
             batch_size: N.
-            length: int[], the most blanks of these sequences, 1 to T; may be traced. None means T.
+            length: int[], replaces T for these sequences, 1 to T; may be traced. None means T.
         """
         _draw.check(key, batch_size)
         length = _draw.knob("length", length, 1, self.length)

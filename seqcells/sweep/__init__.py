@@ -1,4 +1,4 @@
-"""Sweeps over hyperparameters: hundreds of runs as one program, which survive a kill."""
+"""Sweeps over hyperparameters: hundreds of runs in one program, resumable after a kill."""
 
 from seqcells.sweep._batch import STATUSES
 from seqcells.sweep._plan import Halving

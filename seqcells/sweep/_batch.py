@@ -1,4 +1,4 @@
-"""A batch: trials of one bucket that one program trains, with their status and results."""
+"""A batch: trials of one bucket that are trained by one program, with status and results."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNFINISHED, DONE, PRUNED, DIVERGED = range(4)
 
 
 class Record(NamedTuple):
-    """Results of a batch, on the host; W is the width that the batch started with."""
+    """Results of a batch, on the host; W is the initial width of the batch."""
 
     ids: np.ndarray  # int64[W], -1 in padding
     status: np.ndarray  # int8[W], an index into STATUSES
@@ -31,21 +31,21 @@ class Record(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What a checkpoint keeps of a batch."""
+    """The contents of a batch's checkpoint."""
 
     state: PyTree
     record: Record
-    slots: np.ndarray  # int64[w], the record's row of each slot of the program; -1 in padding
+    slots: np.ndarray  # int64[w], the row in the record of each slot of the program; -1 in padding
 
 
 class Batch:
-    """Trials that one program trains; halving moves the survivors to a narrower program.
+    """Trials that one program trains; under halving, survivors move to a narrower program.
 
     Args:
         program: the compiled program.
         trials: the trial of every row of the record.
         saved: the state of the program, the record and the slots.
-        step: how many steps every trial has taken.
+        step: the number of steps that every trial has taken.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Batch:
 
     @classmethod
     def begin(cls, program: Program, trials: Sequence[Trial]) -> Batch:
-        """Initialise `trials`; copies of the last one fill the program and are ignored."""
+        """Initialise `trials`; copies of the last one fill up the program and are ignored."""
         saved = empty(program, program.width)
         saved.record.ids[: len(trials)] = [int(trial.id, 16) for trial in trials]
         saved.slots[: len(trials)] = np.arange(len(trials))
@@ -66,7 +66,7 @@ class Batch:
         return batch
 
     def _trial_of_each_slot(self) -> list[Trial]:
-        """The trials in the order of the program; padding repeats the last one."""
+        """Return the trials in the order of the program; padding repeats the last one."""
         return [self.trials[row] for row in np.where(self.slots < 0, self.slots.max(), self.slots)]
 
     def _hparams(self) -> PyTree:
@@ -74,16 +74,16 @@ class Batch:
 
     @property
     def alive(self) -> np.ndarray:
-        """bool[w]: which slots are still training."""
+        """bool[w]: the slots that are still training."""
         return (self.slots >= 0) & (self.record.status[self.slots] == UNFINISHED)
 
     @property
     def saved(self) -> Saved:
-        """What a checkpoint keeps."""
+        """The contents of the checkpoint."""
         return Saved(self.state, self.record, self.slots)
 
     def advance(self, segment: int) -> list[Row]:
-        """Train for a segment; return a line of metrics for every trial that was alive."""
+        """Train for a segment; return the metrics of every trial that was alive."""
         before, start = self.alive, time.perf_counter()
         self.state, alive, means = self.program.advance(
             self.state, self.hparams, self.program.place(before)
@@ -103,7 +103,7 @@ class Batch:
         ]
 
     def halve(self, count: int, order: np.ndarray, programs: Callable[[int], Program]) -> None:
-        """Keep the `count` trials alive that are first by `order` (float[W], ascending).
+        """Keep the `count` best trials alive, by ascending `order` (float[W]).
 
         The others are pruned. The survivors move to a narrower program if they fit into one.
         """
@@ -125,7 +125,7 @@ class Batch:
         self.record.status[self.slots[self.alive]] = DONE
 
     def rows(self) -> list[Row]:
-        """Return a row for every trial, as the store keeps it."""
+        """Return a row for every trial, in the form of the store."""
         record = self.record
         return [
             {
@@ -143,7 +143,7 @@ class Batch:
 
 
 def empty(program: Program, width: int) -> Saved:
-    """Return a batch without trials, shaped as a checkpoint of one that started at `width`."""
+    """Return an empty batch, shaped like the checkpoint of a batch that began at `width`."""
     record = Record(
         ids=np.full(width, -1),
         status=np.zeros(width, np.int8),
@@ -163,14 +163,14 @@ def columns(trials: Sequence[Trial]) -> dict[str, np.ndarray]:
 
 
 def words(trials: Sequence[Trial]) -> np.ndarray:
-    """Return uint32[W, 2]: the two halves of every trial's id, folded into its random key."""
+    """Return uint32[W, 2]: the two halves of every trial's id, which are folded into its key."""
     return np.asarray(
         [[int(trial.id[:6], 16), int(trial.id[6:], 16)] for trial in trials], np.uint32
     )
 
 
 def _take(a: jax.Array, indices: np.ndarray) -> jax.Array | np.ndarray:
-    """Take rows on the host: indexing on the devices would make them wait for one another."""
+    """Take rows on the host: indexing on the devices would make them wait for each other."""
     if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
         data = jnp.asarray(np.asarray(jax.random.key_data(a))[indices])
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))

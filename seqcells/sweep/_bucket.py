@@ -38,7 +38,7 @@ class Bucket:
         self.program = functools.cache(self._build)
 
     def run(self, stop: Stop, report: Report) -> None:
-        """Train the trials without a row, first those of a checkpoint."""
+        """Train the trials without a row, starting with those of a checkpoint."""
         stored = self.store.widths.get(self.id)
         if stored and self._unfinished():
             resumed = self._resume(stored[0])
@@ -71,15 +71,15 @@ class Bucket:
         both = [name for name in program.metrics if name in (*RESERVED, *self.trials[0].fields)]
         if both:
             raise ValueError(
-                f"segment: expected metrics named unlike the fields of the space and the table's "
-                f"own {', '.join(RESERVED)}, got {', '.join(both)}"
+                f"segment: expected metrics with other names than fields of the space and the "
+                f"columns {', '.join(RESERVED)}, got {', '.join(both)}"
             )
         return program
 
     def _width(self) -> int:
-        """Return the width in the store, else that of the plan, else the largest that fits.
+        """Return the stored width, else the plan's, else the largest that fits.
 
-        A bucket that has grown since its width was stored gets a new one.
+        A bucket that has grown since its width was stored gets a new width.
         """
         stored, trials = self.store.widths.get(self.id, (None, 0))
         planned = self._planned(len(self.trials))
@@ -91,15 +91,15 @@ class Bucket:
         return width
 
     def _planned(self, trials: int) -> int:
-        """Return the width for so many trials where memory is no limit."""
+        """Return the width for this number of trials, if memory is no limit."""
         batch = self.plan.batch
         return next_power_of_two(trials) if batch == "auto" else shared_evenly(batch)
 
     def _resume(self, first: int) -> Batch | None:
-        """Return the batch of the checkpoint, if this space has all of its trials."""
+        """Return the batch of the checkpoint, if the space has all of its trials."""
         if first != shared_evenly(first):
             raise ValueError(
-                f"out: expected a number of devices that shares {first} trials evenly, as when "
+                f"out: expected a number of devices that divides {first} trials, as when "
                 f"the sweep was started, got {jax.local_device_count()}"
             )
         known = {int(trial.id, 16): trial for trial in self.trials}
@@ -139,7 +139,7 @@ class Bucket:
         exit_if_signalled(stop)
 
     def _prune(self, batch: Batch) -> bool:
-        """Prune if it is time to; return whether the batch has moved to another program."""
+        """Prune if it is due; return whether the batch has moved to another program."""
         plan, halving, before = self.plan, self.plan.halving, batch.program
         alive = int(batch.alive.sum())
         if halving and alive and batch.step < plan.steps and batch.step % halving.every == 0:
@@ -149,12 +149,12 @@ class Bucket:
 
 
 def buckets(trials: Sequence[Trial]) -> Iterator[list[Trial]]:
-    """Split trials into those with equal static fields, which are adjacent."""
+    """Group adjacent trials with equal static fields."""
     for _, bucket in itertools.groupby(trials, lambda trial: trial.bucket):
         yield list(bucket)
 
 
 def exit_if_signalled(stop: Stop) -> None:
-    """Exit as SIGINT or SIGTERM would, if one has arrived."""
+    """If SIGINT or SIGTERM has arrived, exit as the signal would."""
     if stop:
         raise KeyboardInterrupt if stop.exit_code == 130 else SystemExit(stop.exit_code)

@@ -1,7 +1,7 @@
-"""What identifies a static value: its content as text, equal in every process.
+"""The identity of a static value: its content as text, equal in every process.
 
-Two values have one text only if they are the same configuration, so a value whose content cannot be
-read (a closure, an object without fields) is refused.
+Two values have the same text only if they are the same configuration, so a value whose content
+cannot be read (a closure, an object without fields) is rejected.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ import numpy as np
 from seqcells._static import named
 
 Scalar = bool | int | float | str | None
-_SCALARS = (bool, int, float, str, type(None))  # exactly these: what is derived from one is not it
+_SCALARS = (bool, int, float, str, type(None))  # exactly these types, not their subclasses
 _WORD = re.compile(r"(?!(?:None|True|False|nan|inf)\Z)[A-Za-z_][\w.-]*\Z", re.ASCII)
 
 
@@ -43,21 +43,21 @@ _SHORT = {id(f): f.__name__ for f in (jax.nn.initializers.zeros, jax.nn.initiali
 
 
 class UnknownContentError(TypeError):
-    """A value, or a part of one, whose content cannot be read."""
+    """The content of a value, or of a part of it, cannot be read."""
 
 
 def canonical(value: Any) -> Scalar:
-    """Return what identifies a value: itself if JSON has it, else its content as text.
+    """Return the identity of a value: itself if JSON can hold it, else its content as text.
 
     Raises:
-        UnknownContentError: the content cannot be read, as that of a closure.
+        UnknownContentError: the content cannot be read, for instance that of a closure.
     """
     value = plain(value)
     return value if type(value) in _SCALARS else _text(value)
 
 
 def bound(function: object) -> str | None:
-    """Return what a partial, a method or a dataclass holds; None where there is no such thing."""
+    """Return the content of a partial, a method or a dataclass; None for other values."""
     holds = isinstance(function, (functools.partial, types.MethodType))
     if not (holds or dataclasses.is_dataclass(function)):
         return None
@@ -70,24 +70,24 @@ def bound(function: object) -> str | None:
 def plain(value: Any) -> Any:
     """Return the Python number or string of a NumPy scalar, and any other value itself."""
     is_scalar = isinstance(value, np.generic) and not isinstance(value, np.void)
-    return value.item() if is_scalar and value.dtype.kind not in "mM" else value  # no times
+    return value.item() if is_scalar and value.dtype.kind not in "mM" else value  # no dates
 
 
 def digest(configuration: Mapping[str, object]) -> str:
-    """Return 12 hexadecimal digits of a hash of a configuration, whose values are canonical."""
+    """Return 12 hexadecimal digits of a hash of a configuration with canonical values."""
     text = json.dumps(configuration, sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def marked(value: object) -> Scalar | dict[str, str]:
-    """Return what a digest takes for a value; a string that reads like a content is marked."""
+    """Return a value as a digest reads it; strings that look like a content are marked."""
     known = canonical(value)
     is_string = isinstance(plain(value), str)
     return {"string": str(known)} if is_string and str(known).endswith(")") else known
 
 
 def _text(value: Any) -> str:
-    """Return the content of a value; texts of values that differ, differ."""
+    """Return the content of a value; different values have different texts."""
     for kinds, content in _CONTENTS:
         if isinstance(value, kinds):
             return content(value)
@@ -107,7 +107,7 @@ def _scalar(value: Any) -> str:
         return value if bare else json.dumps(value)
     if type(value) in (bytes, complex):
         return f"{type(value).__name__}({value!r})"
-    raise UnknownContentError(_shown(value))  # derived from a number, a string or bytes
+    raise UnknownContentError(_shown(value))  # a subclass of a number, a string or bytes
 
 
 def _sequence(value: tuple[object, ...] | list[object]) -> str:
@@ -126,7 +126,7 @@ def _mapping(value: dict[object, object]) -> str:
 
 
 def _dataclass(value: Any) -> str:
-    """Return fields, and what else was set on the value, but for what a cached property holds."""
+    """Return fields and other attributes that were set, except cached properties."""
     kind = type(value)
     names = [field.name for field in dataclasses.fields(value)]
     cached = (functools.cached_property, property)
@@ -177,9 +177,9 @@ def _partial(value: functools.partial[object]) -> str:
 
 
 def _named(value: Any) -> str:
-    """Return the name under which any process finds a function or a class."""
+    """Return the name by which every process finds a function or a class."""
     if isinstance(value, type) and issubclass(value, np.generic):
-        with contextlib.suppress(TypeError):  # np.floating is no dtype
+        with contextlib.suppress(TypeError):  # np.floating is not a dtype
             return _dtype(np.dtype(value))
     if type(value) is type(jnp.float32):
         return _dtype(np.dtype(value))
@@ -187,9 +187,9 @@ def _named(value: Any) -> str:
 
 
 def _name_of(value: Any) -> str:
-    """Return module and name, or the name alone of what is unique in this library.
+    """Return module and name, or only the name if it is unique in this library.
 
-    Public modules come first: private ones change from version to version.
+    Public modules come first, because private ones change from version to version.
     """
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", "")
     if named().get(name) is value:

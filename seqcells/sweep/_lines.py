@@ -1,4 +1,4 @@
-"""The files of a sweep, read and checked: an error names the file, the line and what to do."""
+"""Read and check the files of a sweep; errors name the file, the line and what to do."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ METRICS: Fields = {"id": str, "step": int, "metrics": dict}
 SETTINGS: Fields = {"config": dict, "widths": dict}
 _REMEDY = "put back a copy of the file, or remove the line"
 REMEDIES = {
-    "trials.jsonl": f"{_REMEDY}: its trial is trained again",
-    "metrics.jsonl": f"{_REMEDY}: the curve of a trial lacks a point",
+    "trials.jsonl": f"{_REMEDY}; then its trial is trained again",
+    "metrics.jsonl": f"{_REMEDY}; then the curve of a trial lacks a point",
     "sweep.json": "put back a copy of the file, or take another folder",
 }
 
 
 def read_lines(path: Path, fields: Fields, *, truncate: bool = False) -> list[Row]:
-    """Read the whole lines of a file; it has none where it is missing.
+    """Read the complete lines of a file; none if the file does not exist.
 
     Args:
-        path: the file, with an object of JSON a line.
-        fields: the types of what an object must have.
-        truncate: remove a last line that a killed process left unfinished.
+        path: the file, with one JSON object per line.
+        fields: the required fields and their types.
+        truncate: remove an incomplete last line, which a killed process left.
 
     Raises:
         ValueError: a line is damaged; the file stays as it is.
@@ -50,7 +50,7 @@ def read_lines(path: Path, fields: Fields, *, truncate: bool = False) -> list[Ro
 
 
 def read_settings(path: Path) -> Json | None:
-    """Read the settings of a sweep; None where there are none.
+    """Read the settings of a sweep; None if there are none.
 
     Raises:
         ValueError: the file is damaged.
@@ -69,7 +69,7 @@ def read_settings(path: Path) -> Json | None:
 def _parsed(data: bytes, fields: Fields, where: Callable[[str], str], path: Path) -> Json:
     try:
         value: Any = json.loads(data)
-    except (ValueError, RecursionError):  # also what is not UTF-8
+    except (ValueError, RecursionError):  # also raised for invalid UTF-8
         value = None
     if not isinstance(value, dict):
         raise _damaged(fields, where(f"{data[:40]!r}"), path)
@@ -89,12 +89,10 @@ def _is(name: str, value: Any, kinds: type | tuple[type, ...]) -> bool:
 
 def _damaged(fields: Fields, got: str, path: Path) -> ValueError:
     names = ", ".join(fields)
-    return ValueError(
-        f"out: expected an object of JSON with {names}, got {got}; {REMEDIES[path.name]}"
-    )
+    return ValueError(f"out: expected a JSON object with {names}, got {got}; {REMEDIES[path.name]}")
 
 
 def _restored(row: Row) -> Row:
-    """Replace null, as which NaN is written, by NaN."""
+    """Replace null by NaN, because NaN is written as null."""
     row["metrics"] = {n: math.nan if v is None else v for n, v in row["metrics"].items()}
     return row

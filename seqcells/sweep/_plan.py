@@ -1,4 +1,4 @@
-"""The settings that all batches of a sweep share, checked before anything runs."""
+"""The settings of all batches of a sweep, checked before anything runs."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ MOST = 2**31 - 1  # steps, which are counted in int32
 class Halving(NamedTuple):
     """Successive halving (Jamieson & Talwalkar 2016) among the trials of a batch.
 
-    After every `every` steps the best `keep` of those alive go on, by the mean metric of the
-    last segment, in a program of the next power of two.
+    After every `every` steps, the best share `keep` of the trials alive continues, by the mean
+    metric of the last segment, in a program whose width is the next power of two.
     """
 
     every: int  # steps, a multiple of the segment
-    keep: float = 0.5  # the share that goes on, above 0 and below 1
+    keep: float = 0.5  # the share that continues, above 0 and below 1
 
     def check(self, segment: int, steps: int) -> None:
         """Raise unless the values are in range."""
@@ -36,8 +36,8 @@ class Halving(NamedTuple):
             )
         if self.every >= steps:
             raise ValueError(
-                f"halving.every: expected fewer than steps={steps}, or nothing is ever pruned, "
-                f"got {self.every}"
+                f"halving.every: expected fewer than steps={steps}, because otherwise nothing is "
+                f"pruned, got {self.every}"
             )
         if isinstance(self.keep, bool) or not isinstance(self.keep, (int, float)):
             raise TypeError(f"halving.keep: expected a number, got {self.keep!r}")
@@ -46,7 +46,7 @@ class Halving(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """The settings that all batches share; `seqcells.sweep.run` describes them."""
+    """The settings of all batches; `seqcells.sweep.run` describes them."""
 
     make: Callable[..., Any]
     steps: int
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
         return 1 if self.mode == "min" else -1
 
     def checked(self) -> Plan:
-        """Return the plan with ints for what counts, and a segment no longer than the steps.
+        """Return the plan with counts as ints, and a segment no longer than `steps`.
 
         Raises:
             TypeError: a setting has the wrong type.
@@ -93,18 +93,18 @@ class Plan(NamedTuple):
         return self._replace(steps=steps, segment=segment, batch=batch)
 
     def check_space(self, space: Space) -> None:
-        """Raise unless the program can take the values of the fields, and name its columns.
+        """Raise unless JAX can hold the values of the fields, and no field has the metric's name.
 
         Raises:
             TypeError: it is not a space.
-            ValueError: a value does not fit JAX's dtypes, or a field is named as the metric.
+            ValueError: a value does not fit JAX's dtypes, or a field has the metric's name.
         """
         if not isinstance(space, Space):
             raise TypeError(f"space: expected a sweep.Space, got {_check.describe_one(space)}")
         if self.metric in (*space.static, *space.grid, *space.draws[0]):
             raise ValueError(
-                f"{self.metric}: expected a field named unlike the metric, got both; name one of "
-                "them otherwise"
+                f"{self.metric}: expected different names for fields and the metric, got the same; "
+                "rename one of them"
             )
         for name, values in space.grid.items():
             _check_fits(name, values, exact=True)
@@ -112,7 +112,7 @@ class Plan(NamedTuple):
             _check_fits(name, [draw[name] for draw in space.draws], exact=False)
 
     def settings(self, config: Json | None) -> Json:
-        """Return what the results depend on, as JSON."""
+        """Return the settings that the results depend on, as JSON."""
         typed = jnp.issubdtype(self.key.dtype, jax.dtypes.prng_key)
         key = jax.random.key_data(self.key) if typed else self.key
         names = ("steps", "segment", "metric", "mode", "batch")
@@ -127,7 +127,7 @@ class Plan(NamedTuple):
 
 
 def _check_fits(name: str, values: Sequence[float], *, exact: bool) -> None:
-    """Raise where JAX's dtype has no such value, or not this whole number, or one for two."""
+    """Raise unless JAX's dtype can hold all values and distinguish them, whole numbers exactly."""
     if isinstance(values[0], bool):
         return
     dtype = jax.dtypes.canonicalize_dtype(np.dtype(type(values[0])))
@@ -138,8 +138,8 @@ def _check_fits(name: str, values: Sequence[float], *, exact: bool) -> None:
         wrong = [v for v in values if taken.setdefault(dtype.type(v).item(), v) != v]
     if wrong:
         raise ValueError(
-            f"{name}: expected {expected.format(**_range(dtype))}, got {wrong[0]!r}; take another "
-            "value, a unit in which it fits, or set jax_enable_x64"
+            f"{name}: expected {expected.format(**_range(dtype))}, got {wrong[0]!r}; choose "
+            "another value or unit, or set jax_enable_x64"
         )
 
 
@@ -162,7 +162,7 @@ def _int_fits(value: float, dtype: np.dtype, exact: bool) -> bool:
 
 
 def _float_fits(value: float, dtype: np.dtype, exact: bool) -> bool:
-    """Whether a number stays finite and apart from 0; inf is a number of every dtype."""
+    """Whether a number stays finite and nonzero in a dtype; every dtype has inf."""
     if math.isinf(value) or value == 0:
         return True
     size = _range(dtype)

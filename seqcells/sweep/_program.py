@@ -1,4 +1,4 @@
-"""Many trials as one program: batched, spread over the devices, and within their memory."""
+"""Many trials as one program: batched, distributed over the devices, within their memory."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ from seqcells.engines.deferred.primitive import OPERATION
 from seqcells.sweep._task import Fields, Task
 from seqcells.train import Metrics
 
-# Entries of a sequence of carries: from here on a CPU is faster if a trial's whole segment is run
-# before the next one's (1.1 to 1.4 times, of GRUs); with fewer, vmap has less to launch.
+# Entries of a sequence of carries: from here on, a CPU is faster if it runs the whole segment of
+# one trial before the next (1.1 to 1.4 times for GRUs); with fewer, vmap is faster because it
+# launches less.
 ENTRIES = 2**14
-SHARE = 0.8  # of the free memory; the rest is for what XLA's analysis does not count
+SHARE = 0.8  # share of the free memory; the rest is for memory that XLA's analysis does not count
 GB = 1e9
 
 
 class Program(NamedTuple):
-    """A task compiled for one width W, which is a batch of trials and its padding."""
+    """A task compiled for one width W, the number of trials in a batch including padding."""
 
     width: int
     init: Compiled  # (hparams [W] by name, words uint32[W, 2]) -> state
     advance: Compiled  # (state, hparams, alive bool[W]) -> state, alive, mean metrics [W] by name
-    place: Callable[[PyTree], PyTree]  # arrays [W, ...] on the host -> a share on each device
+    place: Callable[[PyTree], PyTree]  # arrays [W, ...] on the host -> sharded arrays
     like: PyTree  # shapes, dtypes and shardings of the state
     metrics: tuple[str, ...]
-    bytes: int  # memory that one device needs
+    bytes: int  # memory needed per device
 
     def begin(self, hparams: PyTree, words: np.ndarray) -> PyTree:
         """Return the state before the first step."""
@@ -47,18 +48,19 @@ class Program(NamedTuple):
 def build(
     task: Task, hparams: PyTree, width: int, segment: int, metric: str, key: jax.Array
 ) -> Program:
-    """Compile a task for `width` trials; `hparams` are those of any one or more trials.
+    """Compile a task for `width` trials; `hparams` may be those of any trials.
 
-    The program has no collective: trials do not communicate. A trial whose `metric` is not finite
-    at some step keeps the state it had before that segment, and is no longer alive. The state
-    given to `advance` is donated.
+    The program has no collective, because trials do not communicate. A trial whose `metric` is not
+    finite at some step keeps its state from before that segment and stops training. The state
+    passed to `advance` is donated.
     """
-    devices = jax.local_devices()  # other processes train trials of their own
+    devices = jax.local_devices()  # other processes train their own trials
     mesh = jax.make_mesh((len(devices),), ("trials",), axis_types=(AxisType.Auto,), devices=devices)
     rows = NamedSharding(mesh, PartitionSpec("trials"))
 
     def over_trials(f: Callable[..., PyTree]) -> Callable[..., PyTree]:
-        # Trials do not communicate, so no check of varying axes: it refuses some users' scans.
+        # Trials do not communicate, so the check of varying axes is off: it rejects some users'
+        # scans.
         return jax.shard_map(
             _batched(f), mesh=mesh, in_specs=rows.spec, out_specs=rows.spec, check_vma=False
         )
@@ -71,7 +73,7 @@ def build(
 
     fields = jax.tree.map(like, hparams)
     words, alive = like(np.zeros((1, 2), np.uint32)), like(np.zeros(1, bool))
-    with jax.set_mesh(mesh):  # also where the sweep is called under another, such as `sc.cores()`
+    with jax.set_mesh(mesh):  # also if the sweep is called under another mesh, such as `sc.cores()`
         first = jax.jit(over_trials(functools.partial(_init, task, key))).trace(fields, words)
         begin = first.lower()
         state = jax.tree.map(like, begin.out_info)
@@ -86,10 +88,10 @@ def build(
 
 
 def _batched(f: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """Run a function of one trial on many: by `jax.vmap`, or one after another where it is faster.
+    """Run a function of one trial on many: by `jax.vmap`, or one after another if that is faster.
 
-    On a CPU an engine runs its loops one trial after another under vmap as well, and then keeps
-    what each needs for its way back until all have come forward.
+    On a CPU an engine also runs its loops one trial after another under vmap, but it then stores
+    the residuals of all trials until the backward pass begins.
     """
     if jax.default_backend() != "cpu":
         return jax.vmap(f)
@@ -119,7 +121,7 @@ def _largest(jaxpr: Any) -> int:
 
 
 def _equations(jaxpr: Any) -> Iterator[Any]:
-    """Yield the equations of a program and of those within it."""
+    """Yield the equations of a program and of its inner programs."""
     for eqn in getattr(jaxpr, "jaxpr", jaxpr).eqns:
         yield eqn
         inner = jax.tree.leaves(list(eqn.params.values()), is_leaf=_is_jaxpr)
@@ -145,7 +147,7 @@ def largest_that_fits(build: Callable[[int], Program], width: int, *, fixed: boo
     """Return the program of `width` trials or, unless the width is fixed, of as many as fit.
 
     Raises:
-        ValueError: it does not fit, or not even one trial a device does; nothing has been run.
+        ValueError: it does not fit, or not even one trial per device does; nothing was run.
     """
     while True:
         program, free = build(width), SHARE * available()
@@ -154,28 +156,28 @@ def largest_that_fits(build: Callable[[int], Program], width: int, *, fixed: boo
         least = jax.local_device_count()
         if fixed or width == least:
             expected = f"batch of {width} trials" if fixed else "trial"
-            remedy = "take batch='auto' or a smaller one" if fixed else "make the task smaller"
+            remedy = "pass batch='auto' or a smaller batch" if fixed else "make the task smaller"
             raise ValueError(
-                f"batch: expected a {expected} that fits into {free / GB:.3g} GB a device, got one "
-                f"that needs {program.bytes / GB:.3g} GB; {remedy}"
+                f"batch: expected a {expected} that fits into {free / GB:.3g} GB per device, got "
+                f"one that needs {program.bytes / GB:.3g} GB; {remedy}"
             )
         fitting = _power_below(width * free / program.bytes)
         width = max(least, min(width // 2, shared_evenly(fitting)))
 
 
 def shared_evenly(width: int) -> int:
-    """Round up to a width that the devices share evenly."""
+    """Round up to a multiple of the number of devices."""
     count = jax.local_device_count()
     return -(-width // count) * count
 
 
 def next_power_of_two(width: int) -> int:
-    """Round up to a power of two, and further until the devices share it evenly."""
+    """Round up to a power of two, and then to a multiple of the number of devices."""
     return shared_evenly(1 << (width - 1).bit_length())
 
 
 def available() -> int:
-    """Free bytes of each device: of its own memory, or its share of the host's."""
+    """Return the free bytes of each device: of its own memory, or its share of the host's."""
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
@@ -192,7 +194,7 @@ def _free_on_host() -> int:
 
 
 def _free_in_container() -> int:
-    """Bytes left below the memory limit of the container."""
+    """Return the bytes left below the memory limit of the container."""
     group = Path("/sys/fs/cgroup")
     try:
         limit, used = (
@@ -204,7 +206,7 @@ def _free_in_container() -> int:
 
 
 def _choose(alive: jax.Array, new: jax.Array, old: jax.Array) -> jax.Array:
-    """Return the new value where alive. Keys are unwrapped: JAX forbids `where` of a used key."""
+    """Return the new value where alive. Keys are unwrapped: JAX forbids `where` on used keys."""
     if not jnp.issubdtype(old.dtype, jax.dtypes.prng_key):
         return jnp.where(alive, new, old)
     data = jnp.where(alive, jax.random.key_data(new), jax.random.key_data(old))
@@ -217,20 +219,20 @@ def _power_below(width: float) -> int:
 
 def _bytes(compiled: Compiled) -> int:
     sizes = compiled.memory_analysis()
-    assert sizes is not None  # so on CPU, GPU and TPU
+    assert sizes is not None  # the same on CPU, GPU and TPU
     arrays = sizes.argument_size_in_bytes + sizes.output_size_in_bytes - sizes.alias_size_in_bytes
     return arrays + sizes.temp_size_in_bytes
 
 
 def _check_keys(jaxpr: Any) -> None:
-    """Raise where a task draws by keys whose bits, under vmap, depend on the other trials."""
+    """Raise if a task draws with keys whose bits, under vmap, depend on the other trials."""
     for eqn in _equations(jaxpr):
         kinds = {str(getattr(v.aval, "dtype", "")) for v in eqn.outvars}
         wrong = kinds & {"key<rbg>", "key<urbg>"}
         if wrong or eqn.primitive.name == "rng_bit_generator":
             got = ", ".join(wrong) or eqn.primitive.name
             raise ValueError(
-                f"make: expected a task that draws by threefry2x32 keys, got {got}, whose bits "
+                f"make: expected a task that draws with threefry2x32 keys, got {got}, whose bits "
                 "depend on the other trials; make keys with impl='threefry2x32'"
             )
 
@@ -242,7 +244,7 @@ def _is_jaxpr(value: object) -> bool:
 def _check_segment(
     state: PyTree, after: PyTree, metrics: object, segment: int, metric: str
 ) -> None:
-    """Raise unless a task's segment keeps to the contract."""
+    """Raise unless a task's segment returns what `Task` requires."""
 
     def kinds(tree: PyTree) -> object:
         return jax.tree.structure(tree), [(a.shape, a.dtype) for a in jax.tree.leaves(tree)]

@@ -49,56 +49,56 @@ def run(
     config: Json | None = None,
     save_seconds: float = 60.0,
 ) -> Result:
-    """Train every trial of a space, many as one program, and return their results.
+    """Train every trial of a space, many in one program, and return their results.
 
     A bucket (the trials with equal static fields) is trained in batches of one width. A jitted
-    program advances a batch by a segment at a time; one program is compiled a bucket and width.
-    The bits of a trial depend on its configuration, `key`, the width, jax and the devices (of a CPU
-    also on its caches and its settings of memory, by which engines choose their schedule). They do
-    not depend on other trials, unless those prune it. A trial whose metric is not finite keeps the
-    state it had before that segment, and ranks last.
+    program advances a batch by a segment at a time; one program is compiled per bucket and width.
+    The bits of a trial depend on its configuration, `key`, the width, jax and the devices (on a
+    CPU also on its caches and memory settings, by which engines choose their schedule). They do not
+    depend on other trials, unless those prune it. A trial whose metric is not finite keeps its
+    state from before that segment, and ranks last.
 
     With `out`, a run that is killed at any moment and called again ends with the same bits. Trials
-    with a row are not run again, and the space may grow. SIGTERM and SIGINT end the segment, save
-    and exit.
+    with a row are not run again, and the space may grow. On SIGTERM and SIGINT the run finishes its
+    segment, saves and exits.
 
-    Of several processes (`seqcells.distributed`) each trains every n-th trial on its own devices,
-    in its own folder in `out`, without waiting for another before the end. Bits depend on the
-    number of processes, too: with another number, finished trials are kept and the others start
+    With several processes (`seqcells.distributed`), each trains every n-th trial on its own
+    devices, in its own folder in `out`, and waits for the others only at the end. Bits then also
+    depend on the number of processes: if it changes, finished trials are kept and the others start
     again.
 
     Args:
-        make: static fields by name -> a task (see `Task`), such as one of `from_loss`. What a
-            `functools.partial` or a bound method holds is a setting; what a closure holds is not
-            known, so name it in `config`.
+        make: static fields by name -> a task (see `Task`), such as one of `from_loss`. Values held
+            by a `functools.partial` or a bound method count as settings. Values held by a closure
+            cannot be read, so name them in `config`.
         space: the trials.
         steps: steps of every trial, a multiple of `segment`.
-        segment: steps of one call of the program; at most `steps`.
+        segment: steps per call of the program; at most `steps`.
         metric: the metric by which trials are ranked and pruned.
         mode: "min" if a lower metric is better, else "max".
-        out: a folder for results and checkpoints, which all processes see; needs the extra
-            `sweep`. None: results stay in memory, of one process.
-        batch: trials to train together, rounded up to share out evenly among the devices; "auto":
+        out: a folder for results and checkpoints, visible to all processes; needs the extra
+            `sweep`. None keeps results in memory, and works with one process only.
+        batch: trials to train together, rounded up to a multiple of the number of devices; "auto":
             a whole bucket, or as many as fit into memory.
         halving: prunes the worst trials during training.
-        key: the key of the sweep, by default `jax.random.key(0)`; the key of a trial is this one,
-            folded with the trial's id. It must be of threefry2x32: under vmap, other keys draw bits
-            that depend on the other trials.
-        on_start: called before anything is trained, once `out` is locked and known to have these
-            settings; the place to write files of your own into it.
+        key: the key of the sweep, by default `jax.random.key(0)`. The key of a trial is this one,
+            folded with the trial's id. It must be a threefry2x32 key: under vmap, other keys draw
+            bits that depend on the other trials.
+        on_start: called before training, once `out` is locked and its settings are checked; write
+            your own files into `out` here.
         on_segment: called after each segment.
         config: further settings that the results depend on, as JSON; a folder with other settings
-            is refused.
+            is rejected.
         save_seconds: seconds between two checkpoints; 0 saves after every segment.
 
     Returns:
         The table, in the order of `space.trials()`.
 
     Raises:
-        ValueError: an argument is out of range, a task does not keep to the contract, or its
-            program does not fit into memory; or `out` has another configuration.
+        ValueError: an argument is out of range, a task does not return what `Task` requires, its
+            program does not fit into memory, or `out` has another configuration.
         TypeError: an argument has the wrong type.
-        AllFailed: every trial has ended with a NaN; the table is written, and is `error.result`.
+        AllFailed: every trial ended with NaN; the table is written, and is `error.result`.
         RunLocked: another run uses `out`.
         SystemExit: with code 143, after SIGTERM.
         KeyboardInterrupt: after SIGINT.
@@ -157,7 +157,7 @@ def _train(
 
 
 def load(out: str | os.PathLike[str], space: Space) -> Result:
-    """Read the results in a folder, also while a run writes to it; nothing is written.
+    """Read the results in a folder, even while a run writes to it; writes nothing.
 
     Args:
         out: the folder of the sweep.

@@ -15,8 +15,8 @@ from seqcells.sweep._identity import UnknownContentError, canonical, digest, mar
 
 Static = dict[str, Any]  # values by name, which change shapes or the graph
 
-RANKS = ("rank", "mean", "low", "high", "n", "diverged")  # columns of the ranks
-RESERVED = ("id", "status", "step", "steps", "metrics", "seconds", *RANKS)  # all columns of ours
+RANKS = ("rank", "mean", "low", "high", "n", "diverged")  # columns of the table of ranks
+RESERVED = ("id", "status", "step", "steps", "metrics", "seconds", *RANKS)  # all added columns
 DIGITS = 9  # significant digits, enough to distinguish any two float32
 
 
@@ -67,7 +67,7 @@ def uniform(low: float, high: float) -> Uniform:
 
 
 def log_uniform(low: float, high: float) -> LogUniform:
-    """Sample so that the logarithm is uniform: every factor of ten is as likely."""
+    """Sample so that the logarithm is uniform: all factors of ten are equally likely."""
     return LogUniform(*_range(low, high, above_zero=True))
 
 
@@ -80,7 +80,7 @@ class Trial:
             of fields or the rest of the grid, and is the same in every process and version.
         static: the static fields by name, the arguments of the sweep's `make`.
         hparams: the numbers that are vmapped over, by name.
-        shown: the static fields as the table shows them: values that JSON lacks are text.
+        shown: the static fields as the table shows them: values that JSON cannot hold are text.
         bucket: a hash of the static fields.
     """
 
@@ -100,23 +100,23 @@ class Space:
     """The product of all fields: a grid of lists and ranges, times random samples.
 
     Args:
-        samples: how many times the distributions among the fields are drawn, together. Draw i does
-            not depend on the other fields or on the number of draws.
+        samples: the number of joint draws from the distributions among the fields. Draw i does not
+            depend on the other fields or on the number of draws.
         draw: an int, the seed of the samples.
         static: lists of values that change shapes or the graph, by name. The trials of each
-            combination are a bucket, with a program of its own.
+            combination form a bucket, with its own program.
         **fields: lists, ranges, `log` and `linear` grids of numbers, or `uniform` and
             `log_uniform` distributions, by name. Trials of a bucket are vmapped over them. Floats
             are rounded to 9 significant digits.
 
-    Static values are told apart by their content, which must be the same in every process: numbers,
-    strings, dataclasses, containers, arrays, and functions and classes that their module has under
-    their name. A closure, a lambda or an object without fields is refused, and so is an Optax
-    optimiser: pass a string, and look it up in `make`.
+    Static values are compared by content, which must be the same in every process. They may be
+    numbers, strings, dataclasses, containers, arrays, and module-level functions and classes.
+    Closures, lambdas, objects without fields, and therefore Optax optimisers, are rejected: pass a
+    string instead, and look it up in `make`.
 
     Raises:
-        TypeError: a field is not a list of numbers, or a static value has no content to compare.
-        ValueError: a field is empty, has one value twice, or has a name reserved for the table.
+        TypeError: a field is not a list of numbers, or the content of a static value is unknown.
+        ValueError: a field is empty, repeats a value, or has a name reserved for the table.
 
     >>> space = Space(lr=log(1e-3, 1e-1, 3), seed=range(2), static=dict(hidden_size=[8, 16]))
     >>> len(space.trials())
@@ -146,7 +146,7 @@ class Space:
             if name in RESERVED or (name in self.static and name in fields):
                 got = "that of a column" if name in RESERVED else "one that is used twice"
                 raise ValueError(
-                    f"{name}: expected a name of its own, got {got}; the table's own columns are "
+                    f"{name}: expected a unique name, got {got}; names reserved for the table: "
                     f"{', '.join(RESERVED)}"
                 )
 
@@ -182,7 +182,7 @@ def _product(fields: Mapping[str, tuple[object, ...]]) -> list[Static]:
 def _draw(
     fields: dict[str, Uniform | LogUniform], samples: int | None, draw: int
 ) -> list[dict[str, float]]:
-    """Draw with a hash, which unlike a generator never changes between versions."""
+    """Draw with a hash, which, unlike a random generator, never changes between versions."""
     if (samples is None) == bool(fields):
         got = f"distributions {list(fields)}" if fields else "no distribution"
         raise ValueError(
@@ -211,18 +211,18 @@ def _values(name: str, values: object) -> tuple[Any, ...]:
 
 
 def _known(name: str, value: object) -> str:
-    """Return the text by which values of one field are told apart."""
+    """Return the text by which values of one field are distinguished."""
     try:
         return json.dumps(canonical(value))
     except UnknownContentError as error:
         raise TypeError(
-            f"static: expected values that have a name or a content, got {name}=[{error}], which "
-            "another process cannot recognise; pass a string and look it up in make"
+            f"static: expected values with a name or a readable content, got {name}=[{error}], "
+            "which another process cannot recognise; pass a string and look it up in make"
         ) from None
 
 
 def _numbers(name: str, values: object) -> tuple[float, ...]:
-    """Return Python numbers of one kind: bool, int or, if there is a float, float."""
+    """Return Python numbers of one type: bool, int, or float if any is a float."""
     if callable(to_list := getattr(values, "tolist", None)):
         values = to_list()
     values = tuple(_number(v) for v in _values(name, values))
@@ -237,14 +237,14 @@ def _numbers(name: str, values: object) -> tuple[float, ...]:
     changed = [v for v in values if abs(v) < 2**53 and v == int(v) != _rounded(float(v))]
     if changed:
         raise ValueError(
-            f"{name}: expected floats, of which {DIGITS} digits are kept, got {changed[0]}; write "
-            "whole numbers without floats among them"
+            f"{name}: expected floats of at most {DIGITS} significant digits, got {changed[0]}; "
+            "for whole numbers, put no floats in the list"
         )
     return _values(name, [_rounded(float(v)) for v in values])
 
 
 def _number(value: Any) -> Any:
-    """Return the number of an array without axes."""
+    """Return the Python number of an array without axes."""
     return value.item() if hasattr(value, "item") and not hasattr(value, "__len__") else value
 
 

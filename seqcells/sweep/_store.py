@@ -1,9 +1,10 @@
 """The store of results: in memory, or in a folder that survives a kill at any moment.
 
-`metrics.jsonl` has a line a trial and segment, up to the step of the checkpoint of its batch. A
+`metrics.jsonl` has a line per trial and segment, up to the step of the checkpoint of its batch. A
 trial is finished when it has a row in `trials.jsonl`, and the rows of a batch are written before
-its checkpoint is deleted. So at every moment a batch is finished, or has a checkpoint, or starts
-from step 0. Each of several processes writes to a folder of its own and reads the others.
+its checkpoint is deleted. At every moment, a batch is therefore finished, or has a checkpoint, or
+starts from step 0. With several processes, each writes to its own folder and reads those of the
+others.
 """
 
 from __future__ import annotations
@@ -28,13 +29,14 @@ ABOUT = "sweep.json"  # the settings that the results in the folder depend on
 
 
 class Memory:
-    """A store that ends with the process, without checkpoints.
+    """A store in memory, without checkpoints.
 
     Attributes:
-        rows: those of finished trials, by id.
-        history: a dict of `id`, `step` and `metrics` (means over the segment) a trial and segment.
-        widths: of the first program of every bucket, and the number of trials for which it was
-            chosen, by the bucket's id.
+        rows: the rows of finished trials, by id.
+        history: a dict of `id`, `step` and `metrics` (means over the segment) per trial and
+            segment.
+        widths: for each bucket's id, the width of its first program, and the number of trials for
+            which it was chosen.
     """
 
     def __init__(self) -> None:
@@ -44,7 +46,7 @@ class Memory:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the store for this run, and read what is in it."""
+        """Lock the store for this run, and read its contents."""
         yield
 
     def checkpointed_widths(self, bucket: str) -> list[int]:
@@ -56,7 +58,7 @@ class Memory:
         return None
 
     def save(self, bucket: str, width: int, step: int, tree: PyTree) -> None:
-        """Save a checkpoint of a batch, and only then delete those of a greater width."""
+        """Save a checkpoint of a batch, then delete those of a greater width."""
 
     def delete(self, bucket: str, above: int = 0) -> None:
         """Delete the checkpoints wider than `above`, the oldest (widest) first."""
@@ -70,7 +72,7 @@ class Memory:
         self.history += lines
 
     def rewind(self, steps: Mapping[str, int]) -> None:
-        """Drop the history of the trials in `steps` after the step given there."""
+        """Drop the history of each trial in `steps` after its step."""
         self.history = [
             line for line in self.history if line["step"] <= steps.get(line["id"], line["step"])
         ]
@@ -81,14 +83,14 @@ class Memory:
             self.rows.setdefault(row["id"], row)
 
     def everything(self) -> tuple[dict[str, Row], list[Row]]:
-        """Return rows and history, those of other processes included."""
+        """Return rows and history, including those of other processes."""
         return self.rows, self.history
 
 
 class Folder(Memory):
     """A store in a folder: `sweep.json`, `trials.jsonl`, `metrics.jsonl` and checkpoints.
 
-    Each of several processes writes all but the table to a folder of its own, such as
+    With several processes, each writes everything except the table to its own folder, such as
     `process-1-of-4`.
 
     Args:
@@ -151,7 +153,7 @@ class Folder(Memory):
         return self._checkpoints(bucket, width).load(like)
 
     def save(self, bucket: str, width: int, step: int, tree: PyTree) -> None:
-        """Save a checkpoint of a batch, and only then delete those of a greater width."""
+        """Save a checkpoint of a batch, then delete those of a greater width."""
         self._sync_history()
         self._checkpoints(bucket, width).save(step, tree)
         self.delete(bucket, above=width)
@@ -169,23 +171,23 @@ class Folder(Memory):
         write_whole(self.folder / ABOUT, json.dumps(content, indent=1))
 
     def log(self, lines: Sequence[Row]) -> None:
-        """Append to the history; a line cut off by a kill is dropped by the next run."""
+        """Append to the history; the next run drops a line that a kill cut off."""
         super().log(lines)
         _append(self.folder / "metrics.jsonl", lines)
 
     def _sync_history(self) -> None:
-        """Return when the history is on the disk: a checkpoint or a row relies on it."""
+        """Flush the history to the disk, before a checkpoint or a row that relies on it."""
         _append(self.folder / "metrics.jsonl", (), sync=True)
 
     def rewind(self, steps: Mapping[str, int]) -> None:
-        """Drop the history of the trials in `steps` after the step given there."""
+        """Drop the history of each trial in `steps` after its step."""
         before = len(self.history)
         super().rewind(steps)
         if len(self.history) < before:
             write_whole(self.folder / "metrics.jsonl", _lines(self.history))
 
     def record(self, rows: Sequence[Row]) -> None:
-        """Add rows of finished trials; return when they are on the disk."""
+        """Add rows of finished trials and flush them to the disk."""
         new = [row for row in rows if row["id"] not in self.rows]
         super().record(new)
         self._sync_history()
@@ -209,7 +211,7 @@ def write_whole(path: Path, text: str | bytes) -> None:
 
 @contextlib.contextmanager
 def naming(path: Path) -> Iterator[None]:
-    """Name the file in an `OSError` that names none, such as that of a full disk."""
+    """Add the file's name to an `OSError` without one, such as that of a full disk."""
     try:
         yield
     except OSError as error:
@@ -225,13 +227,13 @@ def _check_same(folder: Path, before: Json, now: Json) -> None:
             f"{name}: was {before.get(name)!r}, is {now.get(name)!r}" for name in names
         )
         raise ValueError(
-            f"out: expected a folder of this configuration, got {folder}, where {shown}; take "
-            "another folder, or the settings of before"
+            f"out: expected a folder with this configuration, got {folder}, where {shown}; use "
+            "another folder, or the previous settings"
         )
 
 
 def _canonical(config: Json, name: str) -> str:
-    """Return a setting as text, which distinguishes 1, 1.0, True and what is absent."""
+    """Return a setting as text, which distinguishes 1, 1.0, True and a missing value."""
     return json.dumps({name: config[name]} if name in config else {}, sort_keys=True)
 
 
@@ -240,7 +242,7 @@ def _lines(rows: Sequence[Row]) -> str:
 
 
 def _storable(value: object) -> object:
-    """Replace NaN and infinity, which JSON lacks, by null; it is read back as NaN."""
+    """Replace NaN and infinity, which JSON cannot hold, by null, which is read back as NaN."""
     if isinstance(value, dict):
         return {name: _storable(inner) for name, inner in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
@@ -255,9 +257,9 @@ def _append(path: Path, rows: Sequence[Row], *, sync: bool = False) -> None:
 
 
 def read(out: Path) -> tuple[Json, dict[str, Row], list[Row]]:
-    """Read configuration, rows and history from a folder, also while runs write to it.
+    """Read configuration, rows and history from a folder, even while runs write to it.
 
-    The history of a trial that two processes have written is that of the process with its row.
+    If two processes have written the history of a trial, that of the process with its row counts.
     """
     config: Json = {}
     rows: dict[str, Row] = {}
@@ -276,5 +278,5 @@ def read(out: Path) -> tuple[Json, dict[str, Row], list[Row]]:
 
 
 def _folders(out: Path) -> list[Path]:
-    """Return `out` and the folders of processes, whatever their number was."""
+    """Return `out` and the folders of processes, for any number of processes."""
     return [out, *sorted(out.glob("process-*-of-*"))]

@@ -1,4 +1,4 @@
-"""Results as a table: a row a trial, and a rank a configuration over its seeds."""
+"""Results as a table: a row per trial, and a rank per configuration over its seeds."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ class AllFailed(RuntimeError):
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-    """What the trials of a sweep have reached.
+    """The results of a sweep.
 
     Attributes:
-        rows: a dict a trial: `id`, the fields of the space, `status` ("done", "pruned",
+        rows: a dict per trial: `id`, the fields of the space, `status` ("done", "pruned",
             "diverged" or "unfinished"), `steps` (at which it was pruned, or up to which it was
-            finite), metrics (means over its last segment) and `seconds` (of the machine, shared by
-            the trials that were alive; compiling does not count).
-        history: a dict a trial and segment: `id`, `step` and `metrics`, means over the segment.
+            finite), metrics (means over its last segment) and `seconds` (wall time without
+            compiling, divided among the trials that were alive).
+        history: a dict per trial and segment: `id`, `step` and `metrics`, means over the segment.
         fields: names of the space.
-        metric: by which trials are ranked.
+        metric: the metric by which trials are ranked.
         mode: "min" or "max".
     """
 
@@ -77,17 +77,17 @@ class Result:
     def ranked(self, over: str | None = "seed") -> list[Row]:
         """Rank configurations by the mean metric over seeds.
 
-        Those with a seed that ended in NaN come last; before that, what has been trained for more
-        steps comes first, so that the metric is compared at equal steps under halving.
+        Configurations with a seed that ended in NaN come last. Among the others, those with more
+        steps come first, so that under halving the metric is compared at equal steps.
 
         Args:
-            over: the field whose values are repetitions of one configuration. A space without the
-                field `seed` has no repetitions by default; None: it has none.
+            over: the field whose values are repetitions of one configuration. None means no
+                repetitions, as does the default in a space without the field `seed`.
 
         Returns:
-            A dict a configuration, the best first: `rank`, its fields, `mean` of the metric over
-            those that are finite, `n` of them, the 95 % interval of Student's t from `low` to
-            `high` (NaN for n = 1), `diverged` (how many ended so) and `steps`, their mean.
+            A dict per configuration, the best first: `rank`, its fields, `mean` of the metric over
+            the finite seeds, `n` of these seeds, the 95 % interval of Student's t from `low` to
+            `high` (NaN for n = 1), `diverged` (number of diverged seeds) and `steps`, their mean.
 
         Raises:
             ValueError: the space has no field `over`.
@@ -98,7 +98,7 @@ class Result:
         groups: dict[str, list[Row]] = {}
         for row in self.rows:
             if row["status"] != "unfinished":
-                at = json.dumps([row[name] for name in names])  # distinguishes 1, 1.0 and True
+                at = json.dumps([row[name] for name in names])  # JSON distinguishes 1, 1.0 and True
                 groups.setdefault(at, []).append(row)
         sign = 1 if self.mode == "min" else -1
         ranks: list[Row] = [
@@ -134,7 +134,7 @@ class Result:
         return _extra("pandas").DataFrame(list(self.rows))
 
     def to_parquet(self, path: str | os.PathLike[str]) -> None:
-        """Write the rows as Parquet; a column of several types is text, as in a CSV file."""
+        """Write the rows as Parquet; a column of mixed types becomes text, as in a CSV file."""
         _extra("pyarrow")
         table = self.to_pandas()
         for name in table:
@@ -145,7 +145,7 @@ class Result:
 
 
 def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the mean and half the width of Student's interval; NaN without enough values."""
+    """Return the mean and the half-width of Student's interval; NaN without enough values."""
     n = len(values)
     mean = float(np.mean(values)) if n else math.nan
     if n < 2:
@@ -161,7 +161,7 @@ def _flat(trial: Trial, row: Row, names: Sequence[str]) -> Row:
 
 
 def _is_long(values: Sequence[object]) -> bool:
-    """Whether an int is beyond the 64 bits of Parquet."""
+    """Whether an int exceeds the 64 bits of Parquet."""
     return any(isinstance(value, int) and abs(value) >= 2**63 for value in values)
 
 

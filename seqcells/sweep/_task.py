@@ -1,4 +1,4 @@
-"""A sweep's task: two pure functions of one trial, and how a loss becomes one."""
+"""A sweep's task: two pure functions of one trial; and a task made from a loss."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from seqcells import train
 from seqcells._optimizer import checked
 from seqcells._types import PyTree
 
-Fields = dict[str, jax.Array]  # the hyperparameters of one trial: a scalar by field of the space
+Fields = dict[str, jax.Array]  # the hyperparameters of one trial: {field of the space: scalar}
 
 
 class Task(NamedTuple):
-    """The contract of a task; any object with the first two functions is a task.
+    """The interface of a task; any object with the first two functions is a task.
 
     Both are written for one trial, and the sweep vmaps them over a batch of trials.
     Hyperparameters are passed to both, so the state holds only what training changes.
@@ -26,7 +26,7 @@ class Task(NamedTuple):
     segment: Callable[[PyTree, Fields, int], tuple[PyTree, train.Metrics]]
     # (state, hparams, n) -> the state after n steps, and metrics float[n] by name
     check: Callable[[Mapping[str, Any]], object] | None = None
-    # (hparams), the numbers of a trial: raises before it is trained where one is out of range
+    # (hparams) -> None; raises if a number of a trial is out of range, before training
 
 
 def from_loss(
@@ -34,14 +34,14 @@ def from_loss(
     init: Callable[[jax.Array, Fields], PyTree],
     optimizer: Callable[[Fields], optax.GradientTransformation] = train.adamw,
 ) -> Task:
-    """Make a task from a loss as `seqcells.train` takes it.
+    """Make a task from a loss for `seqcells.train`.
 
     Args:
-        loss: (params, key, hparams) -> (scalar, further scalars by name); the key differs every
+        loss: (params, key, hparams) -> (scalar, further scalars by name); the key differs at every
             step.
         init: (key, hparams) -> params, any pytree of arrays; or `train.Variables`.
-        optimizer: hparams -> an Optax transformation; the default reads the fields of the space
-            that are named as in `train.HParams`.
+        optimizer: hparams -> an Optax transformation; the default, AdamW, reads the fields of the
+            space that have names of `train.HParams`.
 
     Returns:
         A task whose state is a `train.TrainState`, with the metrics `loss`, `grad_norm` and the

@@ -105,7 +105,7 @@ def test_an_interrupted_run_keeps_what_is_finished(nothing):
     nothing("--names", "a")
     code, shown, table = nothing("--names", "b", "--ms", "1000")
     assert code == 130
-    assert "Stopped. The groups that are finished are in the tables." in shown.err
+    assert "Stopped. Finished groups are in the tables." in shown.err
     assert len(table.read_text("utf-8").splitlines()) == 2
 
 

@@ -91,7 +91,7 @@ def test_failing_device_tests_are_reported_once_the_cases_are_measured(failed, m
 def test_without_a_gpu_it_says_so_before_anything_runs(capsys, monkeypatch):
     monkeypatch.setattr(gpu.subprocess, "run", pytest.fail)
     assert cli.main(["gpu"]) == 2
-    assert "expected an NVIDIA GPU, and this is a cpu" in capsys.readouterr().err
+    assert "expected an NVIDIA GPU, got a cpu" in capsys.readouterr().err
 
 
 def test_the_readme_says_what_was_measured():

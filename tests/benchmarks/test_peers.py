@@ -71,7 +71,7 @@ def test_a_peer_may_derive_from_another_but_needs_a_name_of_its_own():
     found = contestants.find_peers(root)
     assert {name: type(peer) for name, peer in found.items()} == {"base": base, "child": child}
     child.name = "base"
-    with pytest.raises(ValueError, match="name: expected one for each peer, got 'base'"):
+    with pytest.raises(ValueError, match="name: expected different names, got 'base'"):
         contestants.find_peers(root)
 
 

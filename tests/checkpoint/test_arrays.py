@@ -121,6 +121,8 @@ def test_arrays_that_are_not_on_the_disk_as_given_fail_the_save(saved, monkeypat
             folder.rename(folder.parent / "other")
 
     monkeypatch.setattr(_orbax, "write", careless)
-    with pytest.raises(CheckpointError, match=r"step 3 could not be written .*not on the disk as"):
+    with pytest.raises(
+        CheckpointError, match=r"step 3 could not be written .*on the disk differs from"
+    ):
         saved.save(3, TREE)
     assert saved.load(TREE).step == 2

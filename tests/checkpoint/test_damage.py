@@ -20,7 +20,7 @@ def damage(generation):
 def test_a_flipped_bit_falls_back_with_a_warning_that_names_both(saved):
     old, new = generations(saved)
     damage(new)
-    with pytest.warns(UserWarning, match=f"step 1 of {old}, as {new}: arrays/0/0 is not what"):
+    with pytest.warns(UserWarning, match=f"step 1 of {old}, because {new}: arrays/0/0 is not what"):
         assert saved.load(TREE).step == 1
     saved.save(3, TREE)  # the broken one goes, not the good one
     assert [path.name for path in generations(saved)] == [old.name, "generation-00000002"]
@@ -40,7 +40,7 @@ def test_wrong_values_from_orbax_are_detected(saved, monkeypatch):
         return {name: np.full(one.shape, 7, one.dtype) for name, one in shapes.items()}
 
     monkeypatch.setattr(_orbax, "read", wrong)
-    with pytest.raises(CheckpointError, match="b: its numbers are not those that were saved"):
+    with pytest.raises(CheckpointError, match="b: its values differ from those that were saved"):
         saved.load(TREE)
 
 

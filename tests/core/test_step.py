@@ -364,7 +364,7 @@ VALUES = {
         lambda p, x: sc.unroll(TREES, None, Observed(x[None], x[None] > 0, x[None, :1])),
         r"xs: expected arrays with the same axes \[T, \*B\].*elapsed",
     ),
-    "a flat image": (lambda p, x: sc.unroll(IMAGES, None, x), "xs: .*3 axes of their own"),
+    "a flat image": (lambda p, x: sc.unroll(IMAGES, None, x), "xs: .*the last 3 of them features"),
     "an x_ndim below 0": (
         lambda p, x: sc.FunctionCell(token, token_carry, x_ndim=-1),
         "x_ndim: .*-1",

@@ -155,7 +155,7 @@ def test_with_another_number_of_processes_what_is_finished_is_kept(swept, tmp_pa
     assert len(last.history) == 12 * 2 == len({(one["id"], one["step"]) for one in last.history})
     again = swept(1, 2, some, on_segment=reports.append)
     assert (len(reports), str(again.rows)) == (2, str(last.rows))
-    with pytest.raises(ValueError, match="out: expected a folder of this configuration"):
+    with pytest.raises(ValueError, match="out: expected a folder with this configuration"):
         swept(1, 4, some, metric="largest")
 
 
@@ -216,7 +216,7 @@ def test_wrong_arguments_of_initialize_are_refused(given, error, message):
 
 def test_a_mesh_is_a_mesh():
     state = sc.train.init(1.0, sc.train.HParams(), jax.random.key(0))
-    with pytest.raises(TypeError, match=r"mesh: expected a mesh, as jax.make_mesh"):
+    with pytest.raises(TypeError, match=r"mesh: expected a mesh, such as jax.make_mesh"):
         sc.train.fit(lambda *_: (0.0, {}), state, sc.train.HParams(), 1, mesh=8)
 
 

@@ -91,7 +91,7 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
         (out / name).unlink()
     assert cli.main(["report", "horizon", "--out", str(out)]) == 0
     assert (out / "horizon.png").read_bytes()[:4] == b"\x89PNG"
-    assert "nothing is known of how this was made" in (out / "report.html").read_text("utf-8")
+    assert "it is not known how this was made" in (out / "report.html").read_text("utf-8")
 
 
 @pytest.mark.parametrize(
@@ -105,11 +105,11 @@ def test_a_second_run_repeats_nothing_and_a_report_needs_the_tables_alone(finish
         (["list", "horizon"], 2, ["list", "'horizon'"]),
         (["run", "horizon", "--seeds", "0"], 2, ["seeds", "at least 1", "got 0"]),
         (["run", "horizon", "--lags", "1"], 2, ["lags", "at least 2", "got 1"]),
-        (["run", "horizon", "--factors", "3", "1"], 2, ["factors", "others than 1", "leave it"]),
+        (["run", "horizon", "--factors", "3", "1"], 2, ["factors", "other than 1", "leave it"]),
         (["run", "horizon", "--gru.steps", "0"], 2, ["gru.steps", "at least 1", "got 0"]),
         (["run", "adding", "--lengths", "5", "5"], 2, ["lengths: ", "different", "5 twice"]),
         (["report", "adding", "--tensorboard"], 2, ["tensorboard: ", "the study adding"]),
-        (["report", "/", "--out", "x"], 2, ["out: expected nothing", "x"]),
+        (["report", "/", "--out", "x"], 2, ["out: expected no other folder", "x"]),
         (["run", "horizon", "--out", __file__], 2, ["out", Path(__file__).name, "--out"]),
         (["run", "horizon", "--out", f"{__file__}/[/b]"], 2, ["out", "/[/b]"]),
         (["report", "horizon", "--out", "/nowhere/[/b]"], 2, ["out", "/[/b]", "run horizon"]),
@@ -212,7 +212,7 @@ def test_an_interrupt_and_a_full_disk_are_one_line(monkeypatch, capsys):
         monkeypatch.setattr(Study, "run", run)
         assert cli.main(["run", "horizon"]) == code
     printed = capsys.readouterr().err
-    assert "from the start of the group" in printed
+    assert "repeats the interrupted group" in printed
     assert "a.csv" in printed
 
 

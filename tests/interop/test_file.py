@@ -223,7 +223,7 @@ def test_a_class_of_the_same_name_is_refused(path):
 def test_a_file_that_is_cut_short_is_refused_by_its_path(path, length):
     sc.interop.save(path, GRU, drawn(GRU))
     path.write_bytes(path.read_bytes()[:length])
-    with pytest.raises(ValueError, match=r"net\.safetensors: expected a whole safetensors file"):
+    with pytest.raises(ValueError, match=r"net\.safetensors: expected a complete safetensors file"):
         sc.interop.load(path)
 
 

@@ -37,7 +37,11 @@ REFUSED = [
     ("keras", sc.IndRNN(H), "expected a cell that keras has"),
     ("keras", sc.Recurrent(GRU, reverse=True), "reverse: keras has no layer"),
     ("linen", sc.GRU(H, reset_after=False), "reset_after: flax.linen.GRUCell resets after"),
-    ("linen", sc.MGU(H), r"which resets by the share that it keeps.*load its arrays into GRU\(4\)"),
+    (
+        "linen",
+        sc.MGU(H),
+        r"whose gate resets by the share that it keeps.*load its arrays into GRU\(4\)",
+    ),
     ("linen", sc.MinGRU(H), "expected a cell that flax.linen has"),
     ("nnx", sc.GRU(H, reset_after=False), "reset_after: flax.nnx.GRUCell resets after"),
     ("nnx", sc.LRU(H), "expected a cell that flax.nnx has"),

@@ -158,7 +158,11 @@ def test_a_whole_net_is_one_value():
 
 
 WRONG = {
-    "two sizes": (lambda: sc.Dense(3, 4), ValueError, "activation: .*'identity', got 4; the size"),
+    "two sizes": (
+        lambda: sc.Dense(3, 4),
+        ValueError,
+        "activation: .*'identity', got 4; pass the size",
+    ),
     "no features": (lambda: sc.Dense(0), ValueError, "size: expected an int >= 1, got 0"),
     "a bias of False": (lambda: sc.Dense(3, bias=False), ValueError, "bias: .*'single', 'none'"),
     "another norm": (lambda: sc.Norm("batch"), ValueError, "kind: .*'rms', 'layer', got 'batch'"),

@@ -245,7 +245,7 @@ def test_tokens_are_the_text():
     assert PROBE.decode(TOKENS) == TEXT
     assert TOKENS.dtype == "int32"
     for wrong in ("to Be", "to \x00", "to ~"):
-        with pytest.raises(ValueError, match=r"^text: .*at 3; make the probe of all"):
+        with pytest.raises(ValueError, match=r"^text: .*at 3; make the probe from all"):
             PROBE.encode(wrong)
 
 

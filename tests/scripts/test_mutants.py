@@ -100,5 +100,5 @@ def test_names_are_those_of_mutants_or_areas(tmp_path):
     row = 'file = "a"\nold = "b"\nnew = "c"\ntests = []\n'
     for name in ("one", "two"):
         (tmp_path / f"{name}.toml").write_text(f"[same]\n{row}", encoding="utf-8")
-    with pytest.raises(ValueError, match="expected a name of its own, got same again"):
+    with pytest.raises(ValueError, match="expected a unique name, got same again"):
         read(tmp_path)

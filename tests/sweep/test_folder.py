@@ -75,7 +75,7 @@ def test_a_full_disk_is_named_by_the_file_and_leaves_no_part(write, tmp_path, mo
 def test_another_configuration_is_refused_with_the_difference(tmp_path, changed, message):
     config = {"data": "a"}
     store = run(tmp_path, space(lr=[0.1], seeds=1), config=config)
-    with pytest.raises(ValueError, match=f"out: .*where {message}; take"):
+    with pytest.raises(ValueError, match=f"out: .*where {message}; use"):
         run(tmp_path, space(lr=[0.1], seeds=2), **({"config": config} | changed))
     assert run(tmp_path, space(lr=[0.1], seeds=1), config=config).rows == store.rows
 
@@ -96,7 +96,7 @@ def test_a_setting_of_another_type_is_another(tmp_path, before, now):
         pass
     other = _store.Folder(tmp_path, config | {"a": now})
     with (
-        pytest.raises(ValueError, match=f"where a: was {before}, is {now}; take"),
+        pytest.raises(ValueError, match=f"where a: was {before}, is {now}; use"),
         other.locked(),
     ):
         pass
@@ -152,7 +152,7 @@ def test_a_damaged_file_is_named_with_its_line_and_stays_as_it_is(
     (tmp_path / file).write_bytes(data)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     for read in (lambda: sweep.load(tmp_path, SPACE), lambda: run(tmp_path)):
-        with pytest.raises(ValueError, match=f"out: expected an object of JSON .*{message}"):
+        with pytest.raises(ValueError, match=f"out: expected a JSON object .*{message}"):
             read()
     locks = {path for path in before if path.name == "lock"}
     assert all(path.read_bytes() == before[path] for path in before.keys() - locks)

@@ -66,10 +66,10 @@ def test_a_batch_is_as_wide_as_memory_allows(monkeypatch, once):
         np.testing.assert_allclose(one, other, 1e-5)
     assert widths == [4, 4] + [2] * 4
     need["bytes"] = 100
-    refusal = "batch: expected a trial that fits into 1e-07 GB a device, .* needs 1.1e-07 GB"
+    refusal = "batch: expected a trial that fits into 1e-07 GB per device, .* needs 1.1e-07 GB"
     with pytest.raises(ValueError, match=refusal):
         narrow()
-    refusal = r"batch: expected a batch of 4 trials .*; take batch='auto'"
+    refusal = r"batch: expected a batch of 4 trials .*; pass batch='auto'"
     with pytest.raises(ValueError, match=refusal):
         narrow(batch=4)
 

@@ -36,9 +36,13 @@ ONE_LOSS = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))
         ({"batch": "all"}, TypeError, "batch: expected an int >= 1, got 'all'"),
         ({"key": 0}, TypeError, "key: expected one random key"),
         ({"metric": "accuracy"}, ValueError, r"metric: .* \(largest, loss\), got 'accuracy'"),
-        ({"space": space(largest=[1])}, ValueError, "segment: .* own id, .*, got largest"),
-        ({"make": RANK}, ValueError, "segment: .* own id, .*, got rank"),
-        ({"space": space(loss=[1])}, ValueError, "loss: expected a field named unlike the metric"),
+        ({"space": space(largest=[1])}, ValueError, "segment: .* columns id, .*, got largest"),
+        ({"make": RANK}, ValueError, "segment: .* columns id, .*, got rank"),
+        (
+            {"space": space(loss=[1])},
+            ValueError,
+            "loss: expected different names for fields and the metric",
+        ),
         ({"key": jax.random.key(0, impl="rbg")}, ValueError, "key: expected a threefry2x32 key"),
         (
             {"space": RATES, "make": TRAINED},

@@ -242,20 +242,23 @@ VALUES = [
     (lambda: ANY.Space(lr=[0.1, 0.1]), "lr: .* got 1 twice"),
     (lambda: ANY.Space(lr=[1, 1.0]), "lr: .* got 1 twice"),
     (lambda: ANY.Space(static={"n": [1, 1]}), "n: .* got 1 twice"),
-    (lambda: ANY.Space(n=[1], static={"n": [1]}), "n: expected a name of its own"),
+    (lambda: ANY.Space(n=[1], static={"n": [1]}), "n: expected a unique name"),
     *(
-        (lambda name=name: ANY.Space(**{name: [1]}), f"{name}: expected a name of its own")
+        (lambda name=name: ANY.Space(**{name: [1]}), f"{name}: expected a unique name")
         for name in ("id", "status", "step", "steps", "seconds", "metrics")
     ),
     *(
-        (lambda name=name: ANY.Space(static={name: ["a"]}), f"{name}: expected a name of its own")
+        (lambda name=name: ANY.Space(static={name: ["a"]}), f"{name}: expected a unique name")
         for name in ("rank", "mean", "low", "high", "n", "diverged")
     ),
     (lambda: ANY.Space(static={"f": ["name(numpy.tanh)", np.tanh]}), "f: .* got 1 twice"),
     (lambda: ANY.Space(static={"f": [[8], (8,)]}), "f: .* got 1 twice"),
     (lambda: ANY.Space(static={"f": [np.float32, "float32", jnp.float32]}), "f: .* got 1 twice"),
     (lambda: ANY.Space(lr=[0.0, -0.0]), "lr: .* got 1 twice"),
-    (lambda: ANY.Space(seed=[0.5, 2**31 - 1]), "seed: .* of which 9 digits .* got 2147483647"),
+    (
+        lambda: ANY.Space(seed=[0.5, 2**31 - 1]),
+        "seed: .* at most 9 significant digits.* got 2147483647",
+    ),
     (lambda: ANY.Space(a=sweep.uniform(0, 1)), r"samples: .* got None, .*\['a'\]"),
     (lambda: ANY.Space(a=[1], samples=3), "samples: .* got 3, no distribution"),
     (lambda: ANY.log(0, 1, 3), "expected 0 < low < high, finite, got 0, 1"),
@@ -272,7 +275,7 @@ TYPES = [
     (lambda: ANY.Space(lr=[math.nan]), "lr: expected numbers"),
     (lambda: ANY.Space(static={1: [1]}), "static: expected names that are strings, got 1"),
     (lambda: ANY.Space(static=[1]), "static: expected a dict"),
-    (lambda: ANY.Space(static={"f": [object()]}), "static: expected values that have a name"),
+    (lambda: ANY.Space(static={"f": [object()]}), "static: expected values with a name"),
     (lambda: ANY.Space(static={"f": [lambda x: x]}), "static: .* in make"),
     (lambda: ANY.linear("a", 1, 3), "low: expected a number, got 'a'"),
 ]

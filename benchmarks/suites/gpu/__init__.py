@@ -1,4 +1,4 @@
-"""A GRU at many shapes on a GPU: every way to run it, checked, and timed beside its peers."""
+"""A GRU at many shapes on a GPU: every way to run it is checked and timed, with its peers."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ products, three times that for training. What differed from float64 was not time
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(benchmark.BaseSettings):
-    """Measure a GRU on a GPU, beside cuDNN and Flax, after the tests that need a device.
+    """Measure a GRU on a GPU, against cuDNN and Flax, after the tests that need a device.
 
-    Cases that the table has are skipped, so a second run goes on where time was up.
+    Cases that are in the table are skipped, so a second run continues where time ran out.
     """
 
     seconds: float = 0.4
-    """seconds for which each case is timed; at least five rounds are run"""
+    """seconds to time each case; at least five rounds are run"""
     minutes: float = 8.0
-    """minutes after which no further case starts"""
+    """stop starting new cases after this many minutes"""
     again: bool = False
-    """measure the cases that the table has once more"""
+    """measure cases again that are already in the table"""
     tests: bool = True
     """first run the tests that need a device"""
 
@@ -58,27 +58,29 @@ class Settings(benchmark.BaseSettings):
             The time, by `time.monotonic`, after which no further case starts.
         """
         os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # others need memory too
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # of several, arrays may be cut over all
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # with several, JAX may shard arrays
         check_gpu()
-        flags = os.environ.get("XLA_FLAGS", "")  # or tests would be compiled without optimising
+        flags = os.environ.get("XLA_FLAGS", "")  # or tests would compile without optimisation
         env = os.environ | {"XLA_FLAGS": flags}
         failed = self.tests and subprocess.run(TESTS, env=env, check=False).returncode
         yield time.monotonic() + 60 * self.minutes
         if failed:
-            raise BadInput("tests: expected those that need a device to pass; see above")
+            raise BadInput(
+                "tests: expected the tests that need a device to pass, got failures; see above"
+            )
 
     def where(self) -> str:
-        """Name the GPU in the names of files."""
+        """Return the GPU's name for file names."""
         return "-".join(jax.devices()[0].device_kind.lower().split())
 
 
 def check_gpu() -> None:
-    """Raise `BadInput` if JAX has no GPU; turn its cache of compiled programs off."""
+    """Raise `BadInput` if JAX has no GPU; turn off its cache of compiled programs."""
     device = jax.devices()[0]
     if device.platform != "gpu":
         raise BadInput(
-            f"gpu: expected an NVIDIA GPU, and this is a {device.platform}; on a machine that has "
-            'one, pip install "jax[cuda13]"'
+            f"gpu: expected an NVIDIA GPU, got a {device.platform}; on a machine with a GPU, "
+            'pip install "jax[cuda13]"'
         )
     jax.config.update("jax_enable_compilation_cache", False)
 
@@ -96,7 +98,7 @@ def driver() -> str:
 
 
 def groups(settings: Settings) -> Iterator[Group]:
-    """List the cases that the table lacks."""
+    """List the cases that are not in the table."""
     known = [] if settings.again else BENCHMARK.read(BENCHMARK.path(settings))
     done = finished(known)
     for case in cases():
@@ -112,13 +114,13 @@ def measure_here(case: Case, seconds: float, report: Report) -> list[Row]:
 
 
 def finished(rows: list[Row]) -> set[tuple]:
-    """Return the groups of a table, without those that lack cuDNN if it is installed now."""
+    """Return the groups of a table, except those without cuDNN if it is installed now."""
     needed = CUDNN if has_cudnn() else PRODUCTS
     return {tuple(row[key] for key in KEYS) for row in rows if row["contestant"] == needed}
 
 
 def page(rows: list[Row]) -> str:
-    """Show the time of a step, and the ratios to cuDNN, Flax and the products alone."""
+    """Show the time per step, and the ratios to cuDNN, Flax and the products alone."""
     columns = {"microseconds a step": "us_step"}
     columns |= {f"time over that of {other}": name for name, other in RATIOS.items()}
     sections = []

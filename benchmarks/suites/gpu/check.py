@@ -1,4 +1,4 @@
-"""One case on a GPU: check every way against float64, and time those that are right."""
+"""One case on a GPU: check every way against float64, and time the correct ones."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ from benchmarks.suites.gpu.ways import CUDNN, NNX, PRODUCTS
 
 CHECKED = 16  # rows of the batch that are compared with float64, which takes memory
 TOLERANCES = {"bfloat16": 3e-2, "float32": 6e-3}  # norm of the error over that of the exact result
-SIZES: dict[str, tuple[int, ...]] = {  # in the order in which they are measured
+SIZES: dict[str, tuple[int, ...]] = {  # in measuring order
     "T": (1024, 128, 8192),
     "H": (128, 64, 256, 512, 1024),
     "B": (16, 128, 1, 1024),
 }
 DTYPES, WHATS = ("bfloat16", "float32"), ("forward", "training")
-ENTRIES = 2**28  # of xs: larger problems do not fit memory in every way
+ENTRIES = 2**28  # bytes of xs: with larger problems, some ways run out of memory
 KEYS = ["dtype", "what", "B", "T", "H"]
 RATIOS = {"to_cudnn": CUDNN, "to_nnx": NNX, "to_floor": PRODUCTS}
 ENDS = ("", "_low", "_high")
 
 
 class Case(NamedTuple):
-    """A group: what is measured, at which shape."""
+    """A group: a pass, a dtype and a shape."""
 
     dtype: str
     what: str
@@ -51,7 +51,7 @@ class Case(NamedTuple):
 
 
 def cases() -> Iterator[Case]:
-    """List every case, the most telling first; inputs are as wide as the carry."""
+    """List every case, the most informative first; inputs are as wide as the carry."""
     for T, H, B in itertools.product(*(SIZES[name] for name in "THB")):
         for dtype, what in itertools.product(DTYPES, WHATS):
             if T * B * H <= ENTRIES:
@@ -59,14 +59,14 @@ def cases() -> Iterator[Case]:
 
 
 def measure(case: Case, seconds: float, report: Report, interpret: bool = False) -> list[Row]:
-    """Measure a case; returns a row for each way.
+    """Measure a case; return a row for each way.
 
-    If the case fails as a whole, one row has the reason, so that other cases can go on.
+    If the case fails as a whole, one row has the reason, so that other cases can continue.
 
     Args:
-        case: what is measured.
+        case: the case.
         seconds: how long it is timed, at least five rounds.
-        report: shows what is being done.
+        report: shows the current work.
         interpret: whether kernels run as plain operations, for a machine without a GPU.
     """
     try:
@@ -93,7 +93,7 @@ def _measure(
         builders[CUDNN] = functools.partial(ways.cudnn, dtype, shape, xs, train), False
     report("compiling")
     checks, calls = {}, {}
-    with ThreadPoolExecutor() as pool:  # compilers run beside each other
+    with ThreadPoolExecutor() as pool:  # compilers run in parallel
         built = {name: pool.submit(build) for name, (build, _) in builders.items()}
         expected = _exact(case, xs)
     for name, (_, ours) in builders.items():
@@ -112,12 +112,12 @@ def _measure(
 def _check(
     case: Case, build: Callable[[], Call], xs: jax.Array, expected: list[np.ndarray], ours: bool
 ) -> tuple[Row, Call | None]:
-    """Build a way and compare its result; returns columns, and the way if it may be timed."""
+    """Build a way and compare its result; return columns, and the way if it may be timed."""
     try:
         call = build()
         _poison(xs)
         error = _error(_compared(call(), case.shape.B, ours), expected)
-    except Exception as failure:  # a compiler or a device may raise anything
+    except Exception as failure:  # a compiler or a device may raise any error
         return _failed(failure), None
     right = error <= TOLERANCES[case.dtype]
     status = "ok" if right else f"differs from float64 by {error:.1e}"
@@ -130,7 +130,7 @@ def _failed(failure: Exception) -> Row:
 
 
 def _exact(case: Case, xs: jax.Array) -> list[np.ndarray]:
-    """Compute in float64 what `_compared` returns, for the first rows of the batch."""
+    """Compute the result of `_compared` in float64, for the first rows of the batch."""
     dtype, what, shape = case
     params = draw_params(sc.GRU(shape.H, bias="single"), shape.D)
     some = np.asarray(xs[:, :CHECKED].astype("float32"))
@@ -145,9 +145,9 @@ def _compared(result: Inputs, rows: int, ours: bool) -> list[np.ndarray]:
     """Return the arrays to compare.
 
     Args:
-        result: ys, or what `ways.graded` returns.
-        rows: of the batch; gradients of a mean over rows are multiplied by it, so that those of
-            `CHECKED` rows and of all rows are equal.
+        result: ys, or the result of `ways.graded`.
+        rows: rows of the batch; gradients of a mean over rows are multiplied by it, so that those
+            of `CHECKED` rows and of all rows are equal.
         ours: whether to compare the gradient by w_hh too; it must have the layout of seqcells.
 
     Returns:
@@ -161,23 +161,23 @@ def _compared(result: Inputs, rows: int, ours: bool) -> list[np.ndarray]:
 
 
 def _array(a: Inputs) -> np.ndarray:
-    """Return an array of JAX or a tensor of PyTorch in float64."""
+    """Return a JAX array or a PyTorch tensor in float64."""
     return np.asarray(a.float().cpu() if hasattr(a, "cpu") else a).astype(np.float64)
 
 
 def _error(got: list[np.ndarray], expected: list[np.ndarray]) -> float:
-    """Return the largest norm of an error, relative to that of the expected array."""
+    """Return the largest norm of an error, relative to the norm of the expected array."""
     pairs = zip(got, expected, strict=False)
     return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs)
 
 
 def _poison(xs: jax.Array) -> None:
-    """Fill free memory with NaN, which shows if a kernel forgets to write something."""
+    """Fill free memory with NaN, which reveals kernels that do not write all outputs."""
     jax.block_until_ready([jnp.full(xs.shape, jnp.nan, xs.dtype) for _ in range(8)])
 
 
 def _time_columns(times: Times, name: str, steps: int) -> Row:
-    """Return microseconds a step and the ratios, NaN for what is not timed; and the rounds."""
+    """Return microseconds per step, the ratios (NaN if not timed), and the rounds."""
     spreads = {"us_step": spread(1e6 * t / steps for t in times.get(name, []))}
     spreads |= {column: ratio(times, name, other) for column, other in RATIOS.items()}
     row = {f"{n}{end}": v for n, s in spreads.items() for end, v in zip(ENDS, s, strict=True)}

@@ -1,4 +1,4 @@
-"""The ways to run a GRU on a GPU: those of JAX, cuDNN's, and its products alone."""
+"""The ways to run a GRU on a GPU: in JAX, by cuDNN, and the products alone."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ class Way(NamedTuple):
 
     forward: Forward
     params: Params
-    options: dict[str, Any] | None = None  # of the compiler
-    ours: bool = False  # compare its gradient by w_hh too; others add it up in bfloat16
+    options: dict[str, Any] | None = None  # compiler options
+    ours: bool = False  # compare its gradient by w_hh too; other ways sum it in bfloat16
 
     def compile(self, xs: jax.Array, train: bool) -> Call:
         """Compile the forward pass, or the value of `graded` with its gradient."""
@@ -44,10 +44,10 @@ class Way(NamedTuple):
 
 
 def ways(dtype: str, shape: Shape, interpret: bool = False) -> dict[str, Way]:
-    """Return the ways of JAX by name; one that cannot run the case raises when it is compiled.
+    """Return the ways in JAX by name; a way that cannot run the case raises when compiled.
 
     Args:
-        dtype: of inputs and weights.
+        dtype: the dtype of inputs and weights.
         shape: the sizes.
         interpret: whether kernels run as plain operations, for a machine without a GPU.
     """
@@ -69,7 +69,7 @@ def ways(dtype: str, shape: Shape, interpret: bool = False) -> dict[str, Way]:
 
 
 def _nnx(cell: sc.GRU, params: sc.GRUParams, shape: Shape, dtype: str) -> Way:
-    """Return Flax's; it needs an explicit dtype and a carry of it, or it fails in bfloat16."""
+    """Return Flax's RNN; in bfloat16 it needs an explicit dtype and a carry of that dtype."""
     from flax import nnx
 
     net = nnx.RNN(nnx.GRUCell(shape.D, shape.H, dtype=dtype, rngs=nnx.Rngs(0)), time_major=True)
@@ -115,12 +115,12 @@ def has_cudnn() -> bool:
     """Return whether PyTorch is installed and has a GPU."""
     try:
         return importlib.import_module("torch").cuda.is_available()
-    except (ImportError, OSError):  # OSError: a library of it is missing
+    except (ImportError, OSError):  # OSError: one of its libraries is missing
         return False
 
 
 def cudnn(dtype: str, shape: Shape, xs: jax.Array, train: bool) -> Call:
-    """Return PyTorch's GRU, which is cuDNN's; its result has the form of `graded`."""
+    """Return PyTorch's GRU, which calls cuDNN; its result has the form of `graded`."""
     torch = importlib.import_module("torch")
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = True
     cell = sc.GRU(shape.H, bias="single")

@@ -1,4 +1,4 @@
-"""seqcells beside a hand-written scan and other frameworks."""
+"""seqcells against a hand-written scan and other frameworks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ weights."""
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Settings(benchmark.Settings):
-    """Measure seqcells beside a hand-written scan and other frameworks."""
+    """Measure seqcells against a hand-written scan and other frameworks."""
 
     shapes: Annotated[
         ShapeNames, arg(help_behavior_hint="(default: all, or none if --shape is given)")
@@ -50,7 +50,7 @@ class Settings(benchmark.Settings):
     what: tuple[What, ...] = get_args(What)
     """passes to measure: training is the value of a loss and its gradient"""
     peers: tuple[PeerName, ...] = tuple(PEERS)
-    """contestants beside seqcells; those that are not installed are left out"""
+    """contestants besides seqcells; those that are not installed are left out"""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -58,7 +58,7 @@ class Settings(benchmark.Settings):
 
     @contextlib.contextmanager
     def session(self) -> Iterator[float]:
-        """Pin the process; of several cores, make devices too."""
+        """Pin the process; with several cores, make them JAX devices too."""
         machine.prepare(self.cores, devices=self.cores)
         yield math.inf
 
@@ -119,7 +119,7 @@ def _speed(group: list[Row]) -> str:
 
 
 def _split(group: list[Row]) -> str:
-    """Show the speed over the best peer of the batch that is split over the cores."""
+    """Show the speed of the batch that is split over the cores, relative to the best peer."""
     best = next((row["ratio"] for row in group if row["best"]), math.nan)
     own = next((row["ratio"] for row in group if row["contestant"] == SPLIT.name), math.nan)
     return pages.NONE if math.isnan(best / own) else f"{best / own:.2f}"
@@ -130,13 +130,13 @@ def _best(group: list[Row]) -> str:
 
 
 def _numbers(groups: Iterable[list[Row]], names: list[str], column: str) -> str:
-    """Lay out one number for each contestant that has one."""
+    """Format one number for each contestant that has one."""
     labels, show = pages.columns("cell", "shape") | pages.SIZES, pages.number(column)
     return pages.grid(groups, labels, pages.with_numbers(groups, names, show), show, texts=3)
 
 
 def _remarks(rows: list[Row]) -> list[str]:
-    """List the contestants that compute something else, and those that were not timed."""
+    """List contestants that compute another function, and those that were not timed."""
     others = [
         f"{row['contestant']}, {row['cell']}: {row['computes']}"
         for row in rows

@@ -21,7 +21,7 @@ from benchmarks.harness.programs import Program, What, gemm_program
 from benchmarks.harness.tables import Row
 from benchmarks.harness.timing import Times, fastest, interleave, time_columns
 
-TOLERANCE = 1e-4  # of outputs, and of gradients relative to the largest entry of an array
+TOLERANCE = 1e-4  # tolerance of outputs, and of gradients relative to the largest entry of an array
 LIMIT = "GEMM limit"
 KEYS = ["cell", "shape", "what"]
 COLUMNS = [
@@ -39,23 +39,23 @@ class Entrant:
     twin: sc.Cell  # the cell of seqcells that computes the same function
     built: Built
     xs: Inputs
-    difference: float  # the largest from the outputs of its twin
+    difference: float  # largest difference from the outputs of its twin
 
     @property
     def status(self) -> str:
-        """Whether it may be timed: "ok", or why not."""
+        """Return "ok" if it may be timed, or the reason why not."""
         return verdict("outputs", self.difference)
 
 
 def verdict(what: str, difference: float) -> str:
-    """Return "ok", or by how much it differs from seqcells."""
+    """Return "ok", or how much it differs from seqcells."""
     if difference <= TOLERANCE:  # false for NaN
         return "ok"
     return f"{what} differ from those of seqcells by {difference:.1e}"
 
 
 def enter(peer: Peer, kind: str, shape: Shape, xs: jax.Array) -> Entrant | None:
-    """Build a contestant and compare its outputs; None if it has no such cell."""
+    """Build a contestant and compare its outputs; None if it does not have the cell."""
     if kind not in peer.cells:
         return None
     twin = peer.cells[kind](shape.H)
@@ -65,7 +65,7 @@ def enter(peer: Peer, kind: str, shape: Shape, xs: jax.Array) -> Entrant | None:
     return Entrant(peer, twin, built, own, float(difference))
 
 
-@functools.lru_cache(maxsize=4)  # those of one shape: peers share their twins
+@functools.lru_cache(maxsize=4)  # cached per shape, because peers share twins
 def reference(twin: sc.Cell, shape: Shape) -> np.ndarray:
     """Compute ys [T, B, H] of a cell of seqcells, on the inputs of all contestants."""
     built = OURS.build(twin, draw_params(twin, shape.D), shape)
@@ -89,7 +89,7 @@ def measure(
     seconds: float,
     report: Report,
 ) -> list[Row]:
-    """Measure a cell at a shape; returns a row for each contestant and each of `whats`.
+    """Measure a cell at a shape; return a row for each contestant and each of `whats`.
 
     Args:
         kind: "RNN", "GRU" or "LSTM".
@@ -97,7 +97,7 @@ def measure(
         whats: "forward", "training" or both.
         peers: names in `PEERS`, all of them installed.
         seconds: how long each of `whats` is timed, at least five rounds.
-        report: shows what is being done.
+        report: shows the current work.
     """
     xs, entrants = draw_inputs(shape), []
     own = (OURS, SPLIT) if len(jax.devices()) > 1 else (OURS,)
@@ -171,5 +171,5 @@ def _rows(
 
 
 def _sizeless(cell: sc.Cell) -> str:
-    """Write a cell with H in place of its size."""
+    """Format a cell with H in place of its size."""
     return re.sub(r"\(\d+", "(H", repr(cell), count=1)

@@ -1,8 +1,8 @@
-"""Which memory reaches how far, and why: success and gradient by lag.
+"""How far each cell remembers, and why: success and gradient by lag.
 
-Four cells learn to report a symbol that they saw 10, 25, 50 or 100 steps before; the lag is data,
-so one compiled program trains all lags and seeds of a cell. Beside it stand the gradient of the
-loss by the memory at every lag, before and after training, and the adding problem.
+Four cells learn to report a symbol that they saw 10, 25, 50 or 100 steps before. The lag is data,
+so one compiled program trains all lags and seeds of a cell. The study also measures the gradient of
+the loss by the memory at every lag, before and after training, and the adding problem.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from seqcells import probes, train
 
 Name = Literal["tanh orthogonal", "IRNN identity", "GRU default", "GRU chrono"]  # of ARMS
 ARMS = {arm.name: arm for arm in (TANH, IRNN, GRU, CHRONO)}
-_Factors = Annotated[  # or the help would show a third with sixteen digits
+_Factors = Annotated[  # otherwise the help would show a third with sixteen digits
     tuple[float, ...],
     tyro.conf.arg(
         help_behavior_hint=lambda text: f"(default: {text.replace(str(1 / 3), 'a third')})"
@@ -33,12 +33,12 @@ _Factors = Annotated[  # or the help would show a third with sixteen digits
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """How a cell is trained, with AdamW and gradients clipped to a global norm of 1."""
+    """The training of a cell, with AdamW and gradients clipped to a global norm of 1."""
 
     recall: float  # learning rate on delayed recall
     adding: float  # learning rate on the adding problem
     steps: int
-    """steps of training at most; fewer where all runs of a group have learned"""
+    """maximal training steps; a group stops early once all its runs have learned"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,15 +47,15 @@ class Settings(lab.CheckedSettings):
 
     cells: tuple[Name, ...] = get_args(Name)  # cells to train
     seeds: int = 5
-    """trainings of every cell at every lag, each from its own random start"""
+    """runs of every cell at every lag, each with its own random seed"""
     lags: tuple[int, ...] = dataclasses.field(default=(10, 25, 50, 100), metadata={"least": 2})
     """lags of delayed recall, steps, each at least 2; the longest is the length of both tasks"""
-    factors: _Factors = (1 / 3, 3, 9)  # times the learning rate, tried at the longest lag
-    factor_seeds: int = 3  # trainings of every cell at every factor
+    factors: _Factors = (1 / 3, 3, 9)  # factors on the learning rate, tried at the longest lag
+    factor_seeds: int = 3  # runs of every cell at every factor
     hidden_size: int = 32  # units of every net
-    batch_size: int = 32  # fresh sequences in a step of training
-    segment: int = 50  # steps of training between two looks at the loss
-    eval_size: int = 10_000  # fresh sequences behind every loss and accuracy
+    batch_size: int = 32  # sequences per training step
+    segment: int = 50  # training steps between two checks of the loss
+    eval_size: int = 10_000  # fresh sequences per loss and accuracy
     tanh: Budget = Budget(recall=3e-3, adding=3e-3, steps=1000)
     irnn: Budget = Budget(recall=5e-4, adding=3e-3, steps=1000)
     gru: Budget = Budget(recall=6e-3, adding=6e-3, steps=400)
@@ -71,12 +71,12 @@ class Settings(lab.CheckedSettings):
         for factor in self.factors:
             if math.isclose(factor, 1):
                 raise lab.BadInput(
-                    f"factors: expected others than 1, got {factor!r}; leave it out, since the "
-                    "learning rate itself is always tried"
+                    f"factors: expected factors other than 1, got {factor!r}; leave it out, "
+                    "because the learning rate itself is always tried"
                 )
 
     def budget(self, arm: Arm) -> Budget:
-        """How a cell is trained."""
+        """Return the budget of a cell."""
         return {TANH: self.tanh, IRNN: self.irnn}.get(arm, self.gru)
 
 
@@ -115,7 +115,7 @@ def groups(s: Settings) -> list[RunGroup]:
 
 
 def reach(n: Numbers) -> Table:
-    """How far each cell remembers, and its gradient at initialisation."""
+    """Return the table of how far each cell remembers, and its gradient at initialisation."""
     rows = []
     for arm in n.arms:
         counts = [*(n.count(RECALL, arm, lag=lag) for lag in n.lags), n.count(ADDING, arm)]
@@ -134,12 +134,12 @@ def reach(n: Numbers) -> Table:
 
 
 def _gradient(n: Numbers, arm: str, when: str) -> list[str]:
-    """What is left at the longest lag, and the horizon; nothing where it was not measured."""
+    """Return the gradient left at the longest lag, and the horizon; "" if not measured."""
     return [lab.short(n.left(when)[arm]), n.horizon(arm, when)] if arm in n.traced else []
 
 
 def every_setting(n: Numbers) -> Table:
-    """All successes with their intervals; recall at any learning rate is one task."""
+    """Return all successes with their intervals; recall at any learning rate is one task."""
     rows = n.results.replace({"task": {RATES: RECALL}}).sort_values(
         ["task", "arm", "lag", "learning_rate"],
         ascending=[False, True, True, True],
@@ -155,7 +155,7 @@ def every_setting(n: Numbers) -> Table:
 
 
 def gradients(n: Numbers) -> Table:
-    """What is left of the gradient at the longest lag, before and after training."""
+    """Return the table of the gradient left at the longest lag, before and after training."""
     return Table(
         title="Gradient by lag",
         caption=f"Left: the norm of the derivative of the loss by the memory at lag {n.longest}, "
@@ -166,7 +166,7 @@ def gradients(n: Numbers) -> Table:
 
 
 def budgets(n: Numbers) -> Table:
-    """Learning rates and steps by cell, where they are kept."""
+    """Return the table of learning rates and steps by cell, if they are stored."""
     kept = {name: b for name, b in n.settings.items() if isinstance(b, Mapping)}
     return Table(
         title="Budgets",
@@ -188,7 +188,7 @@ STUDY = lab.Study(
     "say which it was; the lag is the number of steps between. Solved: cross-entropy below "
     f"{_RECALL.success.bound} nats on fresh samples (guessing costs {_RECALL.baseline:.2f}); "
     f"adding: squared error below {_ADDING.success.bound} (guessing costs {_ADDING.baseline:.3f}). "
-    "The gradient of the loss by the memory, by lag, is what a net can learn from at all.",
+    "A net can learn only from the gradient of the loss by the memory, which is shown by lag.",
     settings=Settings(),
     quick=Settings(seeds=2, lags=(10, 50), factors=(3,), factor_seeds=2, hidden_size=16),
     groups=groups,
@@ -202,7 +202,7 @@ STUDY = lab.Study(
         f"{_HPARAMS.weight_decay:g}, gradients clipped to a global norm of {_HPARAMS.max_norm:g}"
     },
     alt="Success by lag and by learning rate, adding, and the gradient by lag",
-    caption="See first, at the upper left, which lines fall as the lag grows; then, in the same"
-    " colours below, how much gradient is left at that lag.",
+    caption="Look first at the upper left, for the lag at which each line falls; then at the same "
+    "colour below, for how much gradient is left at that lag.",
     files=("results", "gradients"),
 )

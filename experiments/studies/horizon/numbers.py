@@ -1,4 +1,4 @@
-"""The numbers of a run, and what they say in sentences."""
+"""The numbers of a run, and their summary in sentences."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from experiments.lab import AT_END, AT_START, Count, Frame, decimal, interval, p
 RECALL, RATES, ADDING = "recall", "rates", "adding"  # "rates": recall at another learning rate
 RESULTS = ("task", "arm", "lag", *lab.COLUMNS)
 FIT = (10, 90)  # lags between which a decay is fitted, cut to those that were measured
-LONG = 100  # a horizon of so many times the longest lag or more is "no decay"
+LONG = 100  # a horizon of at least this many times the longest lag is "no decay"
 
 
 @dataclasses.dataclass(frozen=True)
 class Numbers:
-    """The tables of a run, parts of which may be missing, and what is computed from them."""
+    """The tables of a run, which may be incomplete, and numbers computed from them."""
 
-    results: Frame  # the columns RESULTS, a row a training
+    results: Frame  # the columns RESULTS, one row per run
     gradients: Frame  # the columns of GradientByLag
-    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # where they are kept
+    settings: Mapping[str, Any] = dataclasses.field(default_factory=dict)  # if they are stored
 
     @functools.cached_property
     def arms(self) -> list[str]:
@@ -108,7 +108,7 @@ def read(out: Path, name: str) -> Numbers:
 
 
 def headlines(n: Numbers) -> list[str]:
-    """Say in three sentences who recalls, what the rate changes, and how much gradient is left."""
+    """Return three sentences: which cells recall, the effect of the rate, and the gradient left."""
     counts = {arm: n.furthest(arm) for arm in n.ran(RECALL)}
     order = sorted(counts, key=lambda arm: -counts[arm].k)
     recall = [f"{arm} {counts[arm].k} of {counts[arm].n}" for arm in order]
@@ -122,7 +122,7 @@ def headlines(n: Numbers) -> list[str]:
 
 
 def findings(n: Numbers) -> list[str]:
-    """Say the rest, a sentence each, with intervals."""
+    """Return the other findings, one sentence each, with intervals."""
     recall = {arm: n.furthest(arm) for arm in n.ran(RECALL)}
     lags = "; ".join(f"{arm} {_lags(n, arm)}" for arm in recall)
     rates = "; ".join(f"{arm} at {_rates(n, arm)}" for arm in recall)
@@ -144,12 +144,12 @@ def findings(n: Numbers) -> list[str]:
 
 
 def _sentence(start: str, items: list[str], end: str = ".") -> list[str]:
-    """One sentence, or none where there are no items."""
+    """Return one sentence, or none if there are no items."""
     return [f"{start} {words(items)}{end}"] if any(items) else []
 
 
 def _at_other_rates(n: Numbers) -> list[str]:
-    """Say whether cells that fail at their own learning rate succeed at another."""
+    """Return whether cells that fail at their own learning rate succeed at another."""
     helped, failed = [], []
     for arm in [arm for arm in n.ran(RECALL) if not n.furthest(arm).most]:
         good = {rate: c for rate, c in n.by_rate(arm).items() if c.most}
@@ -161,7 +161,7 @@ def _at_other_rates(n: Numbers) -> list[str]:
             f"{arm} at {decimal(rate)}, {short(rate / n.rate(RECALL, arm))} times its own, with "
             f"{c.k} of {c.n} seeds (95 % Wilson interval {interval(c.k, c.n)})"
         )
-    hint = "a hint, and no proof, that the rate stood in the way and not the cell."
+    hint = "a hint, not a proof, that the learning rate was the obstacle, not the cell."
     if helped:
         start, end = "At another learning rate most seeds recall it too:", "; so few seeds are "
         return _sentence(start, helped, end + hint)
@@ -169,7 +169,7 @@ def _at_other_rates(n: Numbers) -> list[str]:
 
 
 def _lags(n: Numbers, arm: str) -> str:
-    """The lags that most seeds recall, at the cell's own learning rate."""
+    """Return the lags that most seeds recall, at the cell's own learning rate."""
     good = [n.count(RECALL, arm, lag=lag).most for lag in n.lags]
     odd = any(later and not sooner for sooner, later in itertools.pairwise(good))
     lags = [str(lag) for lag, is_good in zip(n.lags, good, strict=True) if is_good] or ["none"]
@@ -177,14 +177,14 @@ def _lags(n: Numbers, arm: str) -> str:
 
 
 def _rates(n: Numbers, arm: str) -> str:
-    """The learning rates at which most seeds recall the longest lag, of those that were tried."""
+    """Return the learning rates, of those tried, at which most seeds recall the longest lag."""
     counts = n.by_rate(arm)
     good = [decimal(rate) for rate, c in counts.items() if c.most] or ["none"]
     return f"{words(good)} of {words([decimal(rate) for rate in counts])}"
 
 
 def _pace(n: Numbers, when: str) -> list[str]:
-    """How much of the gradient is left at the longest lag, and how fast it falls, by cell."""
+    """Return the gradient left at the longest lag, and how fast it falls, by cell."""
 
     def pace(horizon: str) -> str:
         return f"a factor e every {horizon} steps" if horizon[0].isdigit() else horizon

@@ -1,8 +1,8 @@
 """The `Deferred` engine: weight gradients of many steps as one matrix product.
 
-`engine` holds the options, `schedule` chooses what they leave open, and `plan` is the outcome.
-`forward` and `tangents` are the mathematics, of which `loops`, `windows` and `slopes` are parts.
-`primitive` makes a function one operation of JAX.
+`engine` holds the options, `schedule` chooses those that are None, and `plan` is the result.
+`forward` and `tangents` compute values and derivatives, with the help of `loops`, `windows` and
+`slopes`. `primitive` turns a function into one JAX operation.
 """
 
 from seqcells.engines.deferred.engine import Deferred as Deferred

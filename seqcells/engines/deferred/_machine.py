@@ -1,4 +1,4 @@
-"""What a CPU schedule depends on besides sizes: the caches, and the pages of memory."""
+"""Properties of a CPU that its schedule depends on: caches, and the pages of memory."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 @functools.cache
 def level_2() -> int | None:
-    """Return the bytes of a core's second cache; None where nothing says so."""
+    """Return the size of a core's L2 cache in bytes, or None if it is not known."""
     try:
         for folder in CACHES.glob("index*"):
             if _words(folder / "level") == ["2"]:
@@ -29,10 +29,9 @@ def level_2() -> int | None:
 def huge_pages() -> bool:
     """Return whether large blocks of memory consist of huge pages.
 
-    XLA takes a block of more than about 32 MiB from the system anew at every call, which then maps
-    it page by page. Linux takes huge pages by itself if it is set to "always", and where the C
-    library asks for them: `GLIBC_TUNABLES=glibc.malloc.hugetlb=1`, in the environment in which
-    Python starts.
+    At every call, XLA allocates blocks of more than about 32 MiB from the system again, which maps
+    them page by page. Linux uses huge pages for them if it is set to "always", or if the C library
+    asks for them: set `GLIBC_TUNABLES=glibc.malloc.hugetlb=1` before Python starts.
     """
     asked = re.search(r"glibc\.malloc\.hugetlb=([12])", os.environ.get("GLIBC_TUNABLES", ""))
     try:
@@ -46,10 +45,10 @@ def huge_pages() -> bool:
 
 @functools.cache
 def keeps_blocks() -> bool:
-    """Return whether the C library keeps blocks up to `LARGE` for the next call.
+    """Return whether the C library keeps freed blocks up to `LARGE` for the next call.
 
-    By default it gives those of more than 32 MiB back to the system. It keeps them with
-    `GLIBC_TUNABLES=glibc.malloc.mmap_threshold=N:glibc.malloc.trim_threshold=M`, both large.
+    By default it returns blocks of more than 32 MiB to the system. It keeps them if both numbers in
+    `GLIBC_TUNABLES=glibc.malloc.mmap_threshold=N:glibc.malloc.trim_threshold=M` are large.
     """
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     sizes = [re.search(rf"glibc\.malloc\.{name}=(\d+)", tunables) for name in KEEPING]

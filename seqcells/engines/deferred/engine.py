@@ -20,34 +20,37 @@ from seqcells.engines.deferred.products import FORMS
 class Deferred(Engine):
     """Run a `SplitCell` as `Scan` does; compute weight gradients of many steps in one product.
 
-    The backward pass of a scan adds to the gradient of every weight in every step, and reads back
-    all that a step computed. This engine stores the carries and, where they fit, the slopes of the
-    gates. Its backward pass takes some steps at a time: it reads their slopes, or computes their
-    gates again in one product for all of them; then the cotangent of the carry, step by step, with
-    fixed slopes; then the gradient of each weight, in one product for all of them. This is the
-    schedule of cuDNN. It is derived from a tangent of the same form, so forward mode works too.
+    The backward pass of a scan adds to the gradient of every weight in every step, and reads all
+    residuals of the step. This engine stores the carries and, if they fit, the slopes of the gates.
+    Its backward pass processes a chunk of steps at a time, as cuDNN does:
 
-    On a CPU a batch of weights, under `jax.vmap`, is run one member after another, which is faster
+    1. Read the slopes of the chunk, or recompute its gates in one product.
+    2. Compute the cotangent of the carry step by step, with fixed slopes.
+    3. Compute the gradient of each weight in one product for the chunk.
+
+    The backward pass is derived from a tangent of the same form, so forward mode works too.
+
+    On a CPU, a batch of weights under `jax.vmap` is run one member after another, which is faster
     there than products with a batch of matrices. On a GPU or TPU inputs are projected ahead, gates
-    are computed again, and a loop iteration runs 8 steps, so that fewer kernels are launched. These
+    are recomputed, and a loop iteration runs 8 steps, so that fewer kernels are launched. These
     defaults follow from the number of kernels in compiled programs; other values were not timed.
 
     Args:
-        chunk: steps taken at a time, at least 1; need not divide T. None chooses by size.
-        keep: of "drive", "mixed" and "slopes", what the forward pass stores of every step instead
-            of computing it again; the slopes of a gate make the others needless. None chooses by
+        chunk: steps processed at a time, at least 1; need not divide T. None chooses by size.
+        keep: the names, of "drive", "mixed" and "slopes", that the forward pass stores for every
+            step; others are recomputed. With "slopes" the other two are not needed. None chooses by
             size.
         project_ahead: whether inputs are projected `chunk` steps at a time, before the first of
             them. None chooses by size.
         vmap_sequentially: whether a batch of weights is run one after another. None: on a CPU.
-        unroll: steps of one loop iteration, at least 1. None: 1 on a CPU, 8 elsewhere.
-        product: how a step multiplies. "rows": its input and its carry, each a row for each
-            sequence; "joined": both at once, where the gates read nothing but their sum; "columns":
-            the transposed weights times the transposed carry, which is faster for large matrices.
-            None chooses by size.
+        unroll: steps per loop iteration, at least 1. None: 1 on a CPU, 8 elsewhere.
+        product: how a step multiplies. "rows": input and carry separately, with a row for each
+            sequence. "joined": both in one product, if the gates read only the sum. "columns": the
+            transposed weights times the transposed carry, which is faster for large matrices. None
+            chooses by size.
 
     Raises:
-        ValueError: on a chunk or an unroll below 1, or another name to keep.
+        ValueError: on a chunk or an unroll below 1, or an unknown name to keep.
         TypeError: on an argument of the wrong type.
     """
 
@@ -75,7 +78,7 @@ class Deferred(Engine):
     def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
         """Return why the cell cannot be split, or None."""
         if not isinstance(cell, SplitCell):
-            return "it is no SplitCell"
+            return "it is not a SplitCell"
         return cell.why_not_split() or shapes.why_not(cell, xs) or self._why_not_product(cell, xs)
 
     def _why_not_product(self, cell: SplitCell, xs: Shaped) -> str | None:

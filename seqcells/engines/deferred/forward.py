@@ -6,7 +6,7 @@ A split cell computes at step t, from its input x_t and the old carry h_{t-1}::
     m_t = mix(params, h_{t-1})                   mixed: the one product with the recurrent weights
     h_t = gate(h_{t-1}, d_t, m_t)                elementwise
 
-The operation computes the h_t; `read` follows it, and JAX differentiates that as usual. A restart
+The operation computes the h_t. `read` follows it and is differentiated by JAX as usual. A restart
 replaces h_{t-1} by a fresh carry; at padding h_t is h_{t-1}. The derivative is in `tangents`.
 """
 
@@ -32,7 +32,7 @@ from seqcells.engines.deferred.windows import Windows
 
 
 class Problem(NamedTuple):
-    """The inputs of an engine; or their tangents, None for a field that has none."""
+    """The inputs of an engine, or their tangents, with None for a field without a tangent."""
 
     params: Params
     xs: jax.Array  # [T, *B, D]
@@ -43,7 +43,7 @@ class Problem(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What the tangent reads of the forward pass."""
+    """The values of the forward pass that the tangent reads."""
 
     problem: Problem
     carries: Carry  # [T, *B, ...]
@@ -52,9 +52,10 @@ class Saved(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Forward(Function):
-    """The carry after every step, followed by the residuals if it has them.
+    """Compute the carry after every step, followed by the residuals if `has_residuals`.
 
-    JAX's derivative of it sums weight gradients step by step; that of `DeferredForward` does not.
+    JAX's derivative of it sums weight gradients step by step; the derivative of `DeferredForward`
+    does not.
 
     Attributes:
         cell: the cell.
@@ -63,11 +64,11 @@ class Forward(Function):
         pretransposed: whether matrices are transposed before the backward loop.
         structure: the tree structure of a `Problem`, whose leaves are the arguments.
         reverse: whether time is read from the end.
-        keep: the fields of `Residuals` that are kept.
+        keep: the fields of `Residuals` that are stored.
         join_batch: whether the tangent joins the axes of time and batch. On a CPU, products over
-            one axis are faster than over two; but if JAX has sharded the batch, it would gather it.
+            one axis are faster than over two; but JAX would gather a batch that it has sharded.
         has_residuals: whether residuals follow the carries.
-        drops_residuals: whether they are left out after all, and computed again.
+        drops_residuals: whether the residuals are left out, and recomputed in the backward pass.
     """
 
     cell: SplitCell
@@ -123,7 +124,7 @@ class Forward(Function):
     def _step(
         self, held: PyTree, back: Callable, carry: Carry, inputs: PyTree
     ) -> tuple[Carry, PyTree]:
-        """Run one step; `back(held)` are the parameters and the fresh carry."""
+        """Run one step; `back(held)` returns the parameters and the fresh carry."""
         x, valid, restart = inputs
         params, fresh, prepared = back(held)
         products = functools.partial(self.form.both, self.cell, params, prepared, silence(valid, x))
@@ -144,7 +145,7 @@ class Forward(Function):
             return self.form.mix(self.cell, params, prepared, carry)
 
         steps = Steps(params, mix, carry, fresh, drive, valid, restart)
-        keep = tuple(name for name in self._kept if name != "drive")  # which is here already
+        keep = tuple(name for name in self._kept if name != "drive")  # computed above
         last, (carries, residuals) = self.loops.carries(
             self.cell, steps, reverse=self.reverse, keep=keep
         )

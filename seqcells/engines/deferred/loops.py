@@ -1,7 +1,7 @@
 """The two sequential loops of `Deferred`: one over carries, one over their tangents.
 
-All else is computed for many steps at once, in `forward` and `tangents`. Here each loop is a
-`jax.lax.scan`. Kernels compute the same loops on a device, and are differentiated as these are.
+Everything else is computed for many steps at once, in `forward` and `tangents`. Here each loop is a
+`jax.lax.scan`. Kernels compute the same loops on a device and have the same derivatives.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Steps(NamedTuple):
     """The inputs of some steps."""
 
     params: Params
-    mix: Callable[[Params, Carry], Mixed]  # that of the cell, or an equal of it
+    mix: Callable[[Params, Carry], Mixed]  # `mix` of the cell, or an equivalent function
     carry: Carry  # [*B, ...], before the first step
     fresh: Carry  # [*B, ...], None if there is no restart
     drive: Drive  # [C, *B, ...]
@@ -48,20 +48,20 @@ class Step(NamedTuple):
 
 
 class Linearization(NamedTuple):
-    """Some steps, linearized: the part of a tangent's inputs in which it is not linear."""
+    """The linearization of some steps: the inputs of the tangent in which it is not linear."""
 
     params: Params
     old: Carry  # [C, *B, ...], before each step
     mix_jvp: MixJvp
-    by_carry: list[Row]  # a row for each leaf of the carry: its slopes by the old carry's leaves
-    by_mixed: list[Row]  # the same by the leaves of `mixed`; each [C, *B, ...] or None
-    by_new: list[Row]  # the same by the new carry's other leaves, where it is computed from those
+    by_carry: list[Row]  # for each leaf of the carry, its slopes by the leaves of the old carry
+    by_mixed: list[Row]  # its slopes by the leaves of `mixed`; each [C, *B, ...] or None
+    by_new: list[Row]  # its slopes by other leaves of the new carry, if it is computed from those
     valid: jax.Array | None
     restart: jax.Array | None
 
 
 class Tangents(NamedTuple):
-    """The tangents of some steps' inputs: the part in which the tangent is linear."""
+    """The tangents of the inputs of some steps: the inputs in which the tangent is linear."""
 
     carry: Carry  # [*B, ...], before the first step
     fresh: Carry  # [*B, ...], None if there is no restart or it has no tangent
@@ -69,20 +69,20 @@ class Tangents(NamedTuple):
 
 
 class Residuals(NamedTuple):
-    """What the forward pass stores of every step for the backward pass, besides the carry.
+    """The values that the forward pass stores for the backward pass, besides the carry.
 
-    A field is None if it is computed again.
+    A field is None if it is recomputed.
     """
 
     drive: Drive = None  # [T, *B, ...]
     mixed: Mixed = None  # [T, *B, ...]
-    slopes: list[Row] | None = None  # of the gate, each once, as `slopes.distinct` returns them
+    slopes: list[Row] | None = None  # slopes of the gate, as `slopes.distinct` returns them
 
 
 class Loops(Static, abc.ABC):
     """How to run the sequential part of some steps."""
 
-    unroll: int = 1  # steps of a loop iteration, if it is a loop of JAX's
+    unroll: int = 1  # steps per iteration, if it is a JAX loop
 
     @abc.abstractmethod
     def carries(
@@ -97,7 +97,7 @@ class Loops(Static, abc.ABC):
             keep: the fields of `Residuals` to return.
 
         Returns:
-            The last carry; and for every step [C, *B, ...] its carry and residuals.
+            The last carry, and the carry and residuals of every step [C, *B, ...].
         """
 
     @abc.abstractmethod
@@ -173,7 +173,7 @@ class Scans(Loops):
 def one_step(
     cell: SplitCell, step: Step, both: Both, keep: tuple[str, ...]
 ) -> tuple[Carry, Residuals]:
-    """Run one step under its flags; return the carry, and what is named in `keep`."""
+    """Run one step under its flags; return the carry, and the residuals named in `keep`."""
     old = step.carry if step.restart is None else select(step.restart, step.fresh, step.carry)
     drive, mixed = both(old)
     new = cell.gate(old, drive, mixed)
@@ -196,7 +196,7 @@ def total(terms: list[jax.Array], like: jax.Array) -> jax.Array:
 
 
 def without_by_new(lin: Linearization, tangents: Tangents) -> tuple[Linearization, Tangents]:
-    """Return the same in slopes by the old carry and `mixed` alone."""
+    """Return an equivalent linearization with slopes by the old carry and `mixed` only."""
     rows = [
         [term[0] if term else None, *by_carry, *by_mixed]
         for term, by_carry, by_mixed in zip(

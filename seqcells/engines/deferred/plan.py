@@ -22,12 +22,12 @@ from seqcells.engines.scan import Scan
 
 @dataclasses.dataclass(frozen=True)
 class DeferredPlan(Plan):
-    """A split cell, and how it is run.
+    """A split cell with its schedule.
 
     Attributes:
-        engine: the engine, with every option spelled out.
+        engine: the engine, with every option set.
         cell: the cell.
-        schedule: how many steps are computed at once, and what is kept of them.
+        schedule: how many steps are computed at once, and which residuals are stored.
         loops: how to run the steps of a window.
         pretransposed: whether matrices are transposed before the backward loop.
     """
@@ -49,7 +49,7 @@ class DeferredPlan(Plan):
         Returns:
             The last carry and ys [T, *B, ...].
         """
-        if 0 in xs.shape[:-1]:  # no step or no row
+        if 0 in xs.shape[:-1]:  # no steps or no rows
             return Scan().run(self.cell, params, xs, carry, flags)
         fresh = None if flags.restart is None else flags.fresh
         problem = Problem(params, xs, carry, fresh, flags.valid, flags.restart)

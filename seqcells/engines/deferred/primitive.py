@@ -1,7 +1,7 @@
 """A JAX primitive whose derivative, transpose and batching rules are methods of its function.
 
-JAX differentiates a scan by storing what every step needs, and by adding to the gradient of each
-weight in every step. It batches a scan by widening the scan's body. A `Function` may define another
+JAX differentiates a scan by storing residuals of every step, and by adding to the gradient of each
+weight in every step. It batches a scan by batching the scan's body. A `Function` may define another
 derivative, and an `Operation` may run a batch of weights sequentially. Each rule returns an
 operation again, so `grad`, `jvp`, `vmap` and `jit` nest in any order.
 """
@@ -24,8 +24,8 @@ from seqcells._trees import cached_shapes, closed_over
 
 Arrays = tuple[jax.Array, ...]
 Avals = tuple[ShapedArray, ...]
-Axes = tuple[int | None, ...]  # as the `in_axes` of `jax.vmap`
-Marks = tuple[bool, ...]  # which of some arguments are meant
+Axes = tuple[int | None, ...]  # like the `in_axes` of `jax.vmap`
+Marks = tuple[bool, ...]  # marks some of the arguments
 T = TypeVar("T")
 S = TypeVar("S")
 
@@ -57,7 +57,7 @@ class Function(Static, abc.ABC):
         return self
 
     def without_residuals(self) -> Function:
-        """Return the function to run for one member of a batch, whose outputs are all stored.
+        """Return the function to run for one member of a batch, because all its outputs are stored.
 
         It may leave out its last outputs, if `without_residuals` of the derivative ignores them.
         """
@@ -109,7 +109,7 @@ class Operation(Static):
 
 @dataclasses.dataclass(frozen=True)
 class Derived(Function):
-    """A function derived from another; its variants derive from the variants of that one."""
+    """A function derived from another; its variants derive from the variants of the other."""
 
     function: Function
 
@@ -145,7 +145,7 @@ class Transpose(Derived):
 
     nonlinear: int
     undefined: Marks  # of the linear arguments
-    avals: Avals  # of the same
+    avals: Avals  # shapes of the same arguments
 
     def __call__(self, *args: jax.Array) -> Arrays:
         """Compute the cotangents of the undefined arguments."""
@@ -180,12 +180,14 @@ class Batched(Derived):
         return dataclasses.replace(self, function=self.function.with_residuals())
 
     def transpose(self, nonlinear: int, undefined: Marks, avals: Avals) -> Function:
-        """Batch the transpose, if the function has one of its own."""
+        """Batch the transpose, if the function defines one."""
         default = super().transpose(nonlinear, undefined, avals)
         axes = self.axes[nonlinear:]
         member = tuple(map(_member, avals, axes))
         each = self.function.transpose(nonlinear, undefined, member)
-        if isinstance(each, Transpose):  # the transpose of a batch is faster than a batch of these
+        if isinstance(
+            each, Transpose
+        ):  # the transpose of a batch is faster than a batch of default transposes
             return default
         return BatchedTranspose(each, default, self.axes[:nonlinear], _pick(undefined, axes))
 
@@ -234,7 +236,7 @@ def _pick(marks: Marks, values: Sequence[T]) -> tuple[T, ...]:
 
 
 def _merge(marks: Marks, marked: Sequence[T], others: Sequence[S]) -> list[T | S]:
-    """Return the next of `marked` at each mark, and the value of `others` elsewhere."""
+    """Return a tuple with the next of `marked` at each mark, and the next of `others` elsewhere."""
     rest = iter(marked)
     return [next(rest) if mark else other for mark, other in zip(marks, others, strict=True)]
 

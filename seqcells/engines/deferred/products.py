@@ -1,14 +1,14 @@
-"""The products of a step, in the form that is fastest.
+"""The products of a step, in three forms of different speed.
 
 A step multiplies its input x and its carry h by a matrix each, and the gates read both products::
 
-    rows       x W and h U, a row for each sequence: as the cell computes them
-    joined     (x, h) (W; U): one product, for gates that read nothing but the sum of the two
-    columns    x W and (U^T h^T)^T: a column for each sequence
+    rows       x W and h U, with a row for each sequence, as the cell computes them
+    joined     (x, h) (W; U): one product, for gates that read only the sum of the two
+    columns    x W and (U^T h^T)^T, with a column for each sequence
 
-XLA copies one operand of a product into a layout of its own, in every step. Of h U that is the
-matrix, of U^T h^T it is h. So columns are faster where matrices are too large for a cache, and
-elsewhere about as fast.
+In every step, XLA copies one operand of a product into another layout: for h U the matrix, for
+U^T h^T it is h. Columns are therefore faster if the matrix is too large for a cache, and about as
+fast otherwise.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ class Rows(Static):
     """The products as the cell computes them."""
 
     def why_not(self, cell: SplitCell, xs: Shaped) -> str | None:
-        """Return why the products of a cell cannot be computed so, or None."""
+        """Return why the products of a cell cannot be computed in this form, or None."""
         return None
 
     def prepare(self, cell: SplitCell, params: Params, xs: Shaped, carry: Carry) -> PyTree:
-        """Return what `both` and `mix` need of params and is computed once, before the loop."""
+        """Compute, once before the loop, the functions of params that `both` and `mix` need."""
         return None
 
     def both(
         self, cell: SplitCell, params: Params, prepared: PyTree, x: jax.Array, carry: Carry
     ) -> tuple[Drive, Mixed]:
-        """Return the drive and the mixed of one step, or two others of the same sum."""
+        """Return the drive and the mixed of one step, or two values with the same sum."""
         return cell.project(params, x), self.mix(cell, params, prepared, carry)
 
     def mix(self, cell: SplitCell, params: Params, prepared: PyTree, carry: Carry) -> Mixed:
@@ -60,7 +60,7 @@ class Rows(Static):
         Args:
             cell: the cell.
             params: its parameters.
-            transposed: the same, each transposed; or None.
+            transposed: the parameters, each transposed; or None.
         """
         if transposed is None:
             return functools.partial(_jvp_of_mix, cell, params)
@@ -80,7 +80,7 @@ class Rows(Static):
 
 @dataclasses.dataclass(frozen=True)
 class Joined(Rows):
-    """One product of (x, h), for gates that read nothing but the sum of two products."""
+    """One product of (x, h), for gates that read only the sum of the two products."""
 
     def why_not(self, cell: SplitCell, xs: Shaped) -> str | None:
         """Return why the products of a cell cannot be joined, or None."""
@@ -113,7 +113,7 @@ class Joined(Rows):
         sums = affine(jnp.concatenate([x, h], -1), w, b, h.dtype)
         drive = _gates(sums, jax.eval_shape(cell.project, params, x))
         mixed = jax.tree.structure(jax.eval_shape(cell.mix, params, carry))
-        # Zeros like the sums, which vary over the axes of a `shard_map` as these do.
+        # Zeros that vary over the axes of a `shard_map` like the sums.
         return drive, jax.tree.unflatten(mixed, map(jnp.zeros_like, jax.tree.leaves(drive)))
 
 
@@ -122,7 +122,7 @@ class Columns(Rows):
     """The recurrent product with a column for each sequence."""
 
     def why_not(self, cell: SplitCell, xs: Shaped) -> str | None:
-        """Return why the recurrent product of a cell cannot be computed so, or None."""
+        """Return why the recurrent product of a cell cannot be computed by columns, or None."""
         return why_not_declared(cell)
 
     def prepare(self, cell: SplitCell, params: Params, xs: Shaped, carry: Carry) -> Arrays:
@@ -155,7 +155,7 @@ FORMS = {"rows": Rows(), "joined": Joined(), "columns": Columns()}
 
 @dataclasses.dataclass(frozen=True)
 class ByColumns(Function):
-    """The product h U as (U^T h^T)^T, a function of (U, U^T, h); or of U^T, its transpose."""
+    """The product h U as (U^T h^T)^T, a function of (U, U^T, h), or the product with U^T."""
 
     transposed: bool = False
 
@@ -173,13 +173,13 @@ class ByColumns(Function):
         return (out[: batch[0]] if len(batch) == 1 else out,)
 
     def transpose(self, nonlinear: int, undefined: Marks, avals: Avals) -> Function:
-        """Return the product with the other of the two matrices."""
+        """Return the product with the other matrix."""
         return ByColumns(not self.transposed)
 
 
 @dataclasses.dataclass(frozen=True)
 class PretransposedMixJvp(Function):
-    """The tangent of `mix`, a function of (params, each transposed, carry, tangent of the carry).
+    """The tangent of `mix`: a function of (params, transposed params, carry, tangent of carry).
 
     On a CPU a product with a matrix is faster than one with its transpose. The transpose of this
     function multiplies by matrices that were transposed before the loop.
@@ -203,7 +203,7 @@ class PretransposedMixJvp(Function):
 
 
 def whole_columns(count: int) -> int:
-    """Return the next number of columns that fills the registers: 4, 8, 16, 20, 24, 32, 36 and on.
+    """Return the next number of columns that fills registers: 4, 8, 16, 20, 24, 32, 36, ...
 
     A product of 10 columns takes longer than one of 16: XLA multiplies 16, 8 or 4 at once.
     """
@@ -213,7 +213,7 @@ def whole_columns(count: int) -> int:
 def why_not_declared(cell: Cell) -> str | None:
     """Return why the recurrent product of a cell is not known, or None.
 
-    A class must declare its product itself: a subclass may compute another one.
+    Each class must declare its own product, because a subclass may compute another one.
     """
     if isinstance(cell, SplitCell) and vars(type(cell)).get("RECURRENT_WEIGHTS") is not None:
         return None
@@ -231,7 +231,7 @@ def declared(
 
 
 def _rounded(cell: SplitCell, x: Shaped, a: jax.Array) -> jax.Array:
-    """Return an operand of the input's product in the dtype of that product."""
+    """Cast an operand of the input's product to the dtype of that product."""
     own = getattr(cell, "dtype", None)
     return a.astype(x.dtype if own is None else own)
 
@@ -241,7 +241,7 @@ def _by_columns(prepared: Arrays, h: jax.Array) -> jax.Array:
 
 
 def _gates(a: jax.Array, like: PyTree) -> PyTree:
-    """Cut the last axis into the leaves of a tree of shapes, which stand along it."""
+    """Cut the last axis into the leaves of a tree of shapes."""
     leaves, structure = jax.tree.flatten(like)
     return jax.tree.unflatten(structure, jnp.split(a, len(leaves), axis=-1))
 

@@ -1,7 +1,7 @@
-"""The choice of `Deferred`'s options, from the shapes that are known when a program is traced.
+"""The choice of `Deferred`'s options, by the shapes that are known when a program is traced.
 
-The rules for a CPU were measured there; `python -m benchmarks peers` measures them again. The rules
-for other devices follow from the number of kernels that a compiled program launches.
+The rules for CPUs were measured; `python -m benchmarks peers` measures them again. The rules for
+other devices follow from the number of kernels that a compiled program launches.
 """
 
 from __future__ import annotations
@@ -20,46 +20,48 @@ from seqcells.engines.deferred.products import FORMS
 from seqcells.engines.deferred.shapes import slope_shapes, step_shapes
 
 MIB = 2**20
-WINDOW_BYTES = MIB  # of slopes: what a window reads and writes stays in cache
-WINDOW_ROWS = 256  # of a product: with fewer, adding to a weight's gradient takes longer than it
-LARGE_ROWS = 512  # the same for weights that no cache holds
+WINDOW_BYTES = MIB  # of slopes: up to here a window stays in cache
+WINDOW_ROWS = (
+    256  # of a product: with fewer, adding it to a gradient takes longer than computing it
+)
+LARGE_ROWS = 512  # the same, for weights too large for the caches
 WHOLE_BYTES = 8 * MIB  # of all slopes: up to here one window takes no longer than several
-SINGLE_ENTRIES = 4096  # of a step's carry: from here on a window may be a step, at no extra cost
-KEPT_BYTES = 24 * MIB  # above about 32 MiB in all, memory is mapped anew at every call
-HUGE_BYTES = 128 * MIB  # which huge pages or kept blocks make cheap; of more, too few may be found
-HUGE_SIZE = 64  # length of a sum: products of fewer cost less than what they compute takes to store
+SINGLE_ENTRIES = 4096  # of a step's carry: from here on a window of one step costs no more
+KEPT_BYTES = 24 * MIB  # of slopes: above about 32 MiB in all, every call maps memory again
+HUGE_BYTES = 128 * MIB  # the same with huge pages or kept blocks; for more, too few may be free
+HUGE_SIZE = 64  # length of a sum: below, recomputing a product costs less than storing it
 KEPT_ROWS = 8  # below, a step's product is slower than its share of one product for many steps
-KEPT_SIZE = 256  # length of a sum: from here on, recomputing it costs more than storing it
-AHEAD_ENTRIES = 256  # of a step's carry: with fewer, two products a step take longer than sums
-JOINED_BYTES = MIB  # of weights: with more, two products are faster than one of twice the sum
+KEPT_SIZE = 256  # length of a sum: from here on, storing a product costs less than recomputing it
+AHEAD_ENTRIES = 256  # of a step's carry: with fewer, two products per step take longer than sums
+JOINED_BYTES = MIB  # of weights: with more, two products are faster than one joined product
 JOINED_ROWS = 512  # in all steps: with fewer, joining the weights takes longer than it saves
 DEVICE_BYTES = 64 * MIB  # of a window on a device: products are large, and memory is bounded
 UNROLL = 8  # steps of a loop iteration on a device: they launch fewer kernels, as one graph
-TRANSPOSED_ROWS = 2  # pretransposing is 5 to 45 % faster; one row is no matrix product: 8x slower
+TRANSPOSED_ROWS = 2  # pretransposing is 5 to 45 % faster, but with one row 8 times slower
 
 
 class Machine(NamedTuple):
-    """Sizes from which a CPU is faster in another way, in bytes."""
+    """Thresholds in bytes at which a CPU becomes faster with another schedule."""
 
-    ahead: int  # of all weights: a step reads one matrix if inputs are projected ahead
-    columns: int  # of a matrix: to read and copy it takes longer than to multiply by columns
-    full_columns: int  # the same where the number of rows fills the registers
-    large: int  # of all weights: adding to their gradient takes longer than reading a window
+    ahead: int  # of all weights: above, project inputs ahead, so that a step reads one matrix
+    columns: int  # of a matrix: above, multiply by columns, which avoids copying it
+    full_columns: int  # the same if the number of rows fills the registers
+    large: int  # of all weights: above, adding to their gradient takes longer than reading a window
 
 
-# Measured on an EPYC (Zen 4) with a second cache of 1 MiB a core; the small ones forward, with a
-# prototype, on a processor with AVX2 and 512 KiB, where matrices fall out of the caches earlier.
+# Measured on an EPYC (Zen 4) with 1 MiB of L2 cache per core. SMALL_CACHES was measured with a
+# prototype of the forward pass on a processor with AVX2 and 512 KiB of L2 cache.
 LARGE_CACHES = Machine(ahead=8 * MIB, columns=17 * MIB // 2, full_columns=3 * MIB, large=3 * MIB)
 SMALL_CACHES = Machine(ahead=MIB // 2, columns=MIB, full_columns=MIB, large=MIB)
-# A core's share of the third cache is half as large where two cores read the same matrices.
+# A core's share of the L3 cache is half as large if two cores read the same matrices.
 SHARED_CACHES = LARGE_CACHES._replace(ahead=3 * MIB)
-COLUMN_ROWS = 4  # fewer are multiplied faster as rows
-FULL_ROWS = 8  # XLA multiplies so many columns at once, or 16
+COLUMN_ROWS = 4  # fewer rows are faster than columns
+FULL_ROWS = 8  # XLA multiplies 8 or 16 columns at once
 SMALL_LEVEL_2 = MIB // 2
 
 
 class Schedule(NamedTuple):
-    """The options of a `Deferred`, all of them chosen."""
+    """The options of a `Deferred`, all of them set."""
 
     chunk: int
     keep: tuple[str, ...]
@@ -132,23 +134,23 @@ def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
 
 
 def why_not_joined(project_ahead: bool | None, keep: tuple[str, ...] | None) -> str | None:
-    """Return why these options do not go with joined products, or None."""
+    """Return why these options exclude joined products, or None."""
     if project_ahead:
-        return "inputs that are projected ahead are not joined with the carry"
+        return "inputs that are projected ahead cannot be joined with the carry"
     if {"drive", "mixed"} & set(keep or ()):
-        return "of joined products there is neither drive nor mixed to keep"
+        return "joined products compute neither drive nor mixed, so neither can be kept"
     return None
 
 
 def _joins(cell: SplitCell, xs: Shaped) -> bool:
-    """Return whether joined products are worth joining the weights, for as many rows as xs has."""
+    """Return whether joined products save more time than joining the weights takes, for xs."""
     rows = math.prod(xs.shape[1:-1])
     enough = rows > 1 and rows * xs.shape[0] >= JOINED_ROWS
     return enough and FORMS["joined"].why_not(cell, xs) is None
 
 
 def _falls_out(cell: SplitCell, xs: Shaped, sizes: Machine) -> bool:
-    """Return whether no cache holds the recurrent matrix, for as many rows as xs has."""
+    """Return whether the recurrent matrix is too large for the caches, given the rows of xs."""
     if FORMS["columns"].why_not(cell, xs) is not None:
         return False
     step, rows = step_shapes(cell, xs), math.prod(xs.shape[1:-1])
@@ -164,7 +166,7 @@ def worth_pretransposing(xs: Shaped) -> bool:
 
 
 def even(length: int, chunk: int) -> int:
-    """Return a chunk near the given one whose windows overlap in the fewest steps, best in none."""
+    """Return a chunk near the given one whose windows overlap in as few steps as possible."""
     if chunk >= length:
         return max(length, 1)
     near = range(-(-chunk // 2), 2 * chunk + 1) if chunk > 1 else (1,)

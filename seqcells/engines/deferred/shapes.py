@@ -1,4 +1,4 @@
-"""What is known of a step before it is run: its shapes, and whether its derivative is a table."""
+"""Properties of a step before it runs: its shapes, and whether its derivative is elementwise."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ def twins(cell: SplitCell, xs: Shaped) -> list[int]:
 
 
 def why_not(cell: SplitCell, xs: Shaped) -> str | None:
-    """Return why the derivative of a step is not a table of slopes, or None."""
+    """Return why the derivative of a step is not elementwise slopes, or None."""
     if not hasattr(xs, "shape") or cell.x_ndim != 1:
         return "its inputs are not one array [T, *B, D]"
     if any(map(export.is_symbolic_dim, xs.shape)):
-        return "it plans by the sizes of xs, and some are symbolic"
+        return "its schedule depends on the sizes of xs, and some are symbolic"
     return _why_not(cell, xs.shape[1:], xs.dtype)
 
 

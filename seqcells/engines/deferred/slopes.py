@@ -1,7 +1,7 @@
-"""The derivative of an elementwise function: a slope for each pair of leaves that depend.
+"""The derivative of an elementwise function: a slope for each dependent pair of leaves.
 
 The jaxpr of the function shows whether it is elementwise, and which output leaf depends on which
-input leaf. So no slope that is always zero is computed, stored or multiplied.
+input leaf. Slopes that are always zero are therefore never computed, stored or multiplied.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, Literal, Var, jaxpr_as_fun
 
 from seqcells._types import PyTree
 
-Row = list[jax.Array | None]  # of an output leaf: a slope by each leaf of something, or None
+Row = list[jax.Array | None]  # for one output leaf: its slope by each of some other leaves, or None
 Inputs = frozenset[int]  # the input leaves on which a value depends
 _NAMES = """
 abs acos acosh add add_any and asin asinh atan atan2 atanh cbrt ceil clamp convert_element_type copy
@@ -48,14 +48,14 @@ def dependence(function: Callable[..., PyTree], *args: PyTree) -> list[Inputs]:
 def slopes(function: Callable[..., PyTree], *args: PyTree) -> list[Row]:
     """Differentiate an elementwise function, entry by entry; return a row for each output leaf.
 
-    Where an output leaf is computed from another one (an LSTM's h from its c), its row has the
-    slope by that one, and only those by the inputs that it reads besides.
+    If an output leaf is computed from another one (an LSTM's h from its c), its row has the slope
+    by that leaf, and slopes by only those inputs that it reads directly.
     """
     return complete(function, args, distinct(function, *args))
 
 
 def distinct(function: Callable[..., PyTree], *args: PyTree) -> list[Row]:
-    """Return `slopes`, with None in place of a slope that equals another of its row."""
+    """Return `slopes`, with None for each slope that equals another one in its row."""
     closed = jax.make_jaxpr(function)(*args)
     leaves, first = jax.tree.leaves(args), _twins(closed.jaxpr)
     outputs = _evaluate(closed, leaves)
@@ -92,11 +92,11 @@ def complete(function: Callable[..., PyTree], args: PyTree, table: list[Row]) ->
 
 
 def _through(jaxpr: Jaxpr, place: int) -> tuple[int | None, list[int]]:
-    """Choose the output from which another one is computed, so that it has the fewest slopes.
+    """Choose an output to compute another output from, so that the other has the fewest slopes.
 
     Returns:
-        The place of that output, or None; and the inputs on which the other output then depends:
-        the number of inputs stands for the output that was chosen.
+        The position of the chosen output, or None; and the inputs on which the other output then
+        depends, where the number of inputs stands for the chosen output.
     """
     count = len(jaxpr.invars)
     inputs = [frozenset([i]) for i in range(count)]
@@ -113,7 +113,7 @@ def _through(jaxpr: Jaxpr, place: int) -> tuple[int | None, list[int]]:
 def _evaluate(
     closed: ClosedJaxpr, inputs: Sequence[jax.Array], through: int | None = None
 ) -> list[jax.Array]:
-    """Evaluate a jaxpr; the last input is the value of the output `through`, if there is one."""
+    """Evaluate a jaxpr; the last input is the value of output `through`, if that is not None."""
     if through is None:
         return jaxpr_as_fun(closed)(*inputs)
     fixed = closed.jaxpr.outvars[through]
@@ -126,10 +126,10 @@ def _evaluate(
 
 
 def twins(function: Callable[..., PyTree], *args: PyTree) -> list[int]:
-    """Return for each input leaf the first leaf with equal slopes: itself, if there is no other.
+    """Return, for each input leaf, the first leaf with equal slopes: itself if there is no other.
 
-    Two leaves have equal slopes where the function reads their sum and neither of them alone, as
-    gates do with drive and mixed.
+    Two leaves have equal slopes if the function reads only their sum, as gates do with drive and
+    mixed.
     """
     return _twins(jax.make_jaxpr(function)(*args).jaxpr)
 
@@ -150,17 +150,17 @@ def _twins(jaxpr: Jaxpr) -> list[int]:
 
 
 def substituted(rows: Sequence[Row], by_new: Sequence[Row]) -> list[Row]:
-    """Replace slopes by other leaves of the new carry.
+    """Eliminate the slopes by other leaves of the new carry, by the chain rule.
 
     Args:
-        rows: of each leaf, what it has directly: slopes by something, or a tangent.
-        by_new: of each leaf, the slopes by the other leaves from which it is computed.
+        rows: for each leaf, its direct slopes or its direct tangent.
+        by_new: for each leaf, its slopes by the other leaves from which it is computed.
 
     Returns:
-        Of each leaf, what it has in all.
+        For each leaf, its total slopes or its total tangent.
     """
     done: dict[int, Row] = {}
-    while len(done) < len(rows):  # a leaf follows those from which it is computed
+    while len(done) < len(rows):  # a leaf comes after those from which it is computed
         for i, slopes_by in enumerate(by_new):
             others = [(slope, j) for j, slope in enumerate(slopes_by) if slope is not None]
             if i not in done and all(j in done for _, j in others):
@@ -170,7 +170,7 @@ def substituted(rows: Sequence[Row], by_new: Sequence[Row]) -> list[Row]:
 
 
 def total(*some: jax.Array | None) -> jax.Array | None:
-    """Return the sum of those that are there; None if none is."""
+    """Return the sum of those that are not None; None if all are."""
     given = [a for a in some if a is not None]
     return functools.reduce(jnp.add, given) if given else None
 
@@ -185,7 +185,7 @@ def terms(row: Sequence[jax.Array | None], tangents: PyTree) -> list[jax.Array]:
 def _walk(
     jaxpr: Jaxpr, invars: Sequence[Inputs], fixed: Mapping[Var, Inputs] | None = None
 ) -> list[Inputs]:
-    """Follow the dependence of each variable of a jaxpr; that of the fixed ones is given."""
+    """Compute on which inputs each variable of a jaxpr depends, given that of `fixed` ones."""
     nothing: Inputs = frozenset()
     known = dict(zip(jaxpr.invars, invars, strict=True)) | dict(fixed or {})
 

@@ -1,23 +1,22 @@
 """The derivative of the operation behind `Deferred`.
 
-`forward` has the recurrence, and its names.
+The recurrence and its names are in `forward`.
 
 Tangent. Write ' for a tangent, and H_t, D_t, M_t for the slopes of `gate` at step t by its three
-arguments: they are elementwise factors, since `gate` is elementwise. Derivatives of `project` and
-`mix` with a subscript t are taken at x_t and at h_{t-1}. By the chain rule, which is what `jax.jvp`
-computes::
+arguments, which are elementwise factors because `gate` is elementwise. Derivatives of `project` and
+`mix` with a subscript t are taken at x_t and at h_{t-1}. By the chain rule (`jax.jvp`)::
 
     d'_t = (dproject/dparams)_t params' + (dproject/dx)_t x'_t
     m'_t = (dmix/dparams)_t params' + (dmix/dh)_t h'_{t-1}
     h'_t = H_t h'_{t-1} + D_t d'_t + M_t m'_t
 
-Now separate what needs the tangent of a carry from what does not::
+Now separate the terms that need the tangent of a carry from the others::
 
     a_t  = D_t d'_t + M_t (dmix/dparams)_t params'                   for all steps of a window
     h'_t = H_t h'_{t-1} + M_t (dmix/dh)_t h'_{t-1} + a_t             step by step
 
-Transpose. Write _bar for a cotangent. Let g_t be the part of h_bar_t that comes directly from what
-reads h_t. Transposing the two lines gives::
+Transpose. Write _bar for a cotangent. Let g_t be the part of h_bar_t that comes directly from the
+outputs that read h_t. Transposing the two lines gives::
 
     h_bar_t     = g_t + H_{t+1} h_bar_{t+1} + (dmix/dh)_{t+1}^T (M_{t+1} h_bar_{t+1})
     x_bar_t     = (dproject/dx)_t^T (D_t h_bar_t)
@@ -25,22 +24,22 @@ reads h_t. Transposing the two lines gives::
                               + (dmix/dparams)_t^T (M_t h_bar_t)
 
 The first line runs step by step, from the last step to h_bar_0, the cotangent of the initial carry.
-The other two are computed for all steps of a window at once. The product that is deferred is that
-of params_bar: it needs h_bar_t, but h_bar_t does not need it. For mix = h W, its last term is the
-sum over t of h_{t-1}^T (M_t h_bar_t): one matrix product for all rows of all steps of a window, and
-the transpose of the scan over windows adds up the windows. The derivative of a plain scan computes
-this product step by step.
+The other two are computed for all steps of a window at once. The deferred product is that of
+params_bar: it needs h_bar_t, but h_bar_t does not need it. For mix = h W, its last term is the sum
+over t of h_{t-1}^T (M_t h_bar_t): one matrix product for all rows of all steps of a window. The
+transpose of the scan over windows sums the windows. The derivative of a plain scan computes this
+product step by step.
 
-Where carry, drive or mixed have several leaves (an LSTM's h and c), H_t, D_t and M_t are tables
-with a row for each leaf of the carry, and a product with them is a sum over leaves. Where one leaf
-of h_t is computed from another one (an LSTM's h from c), its rows have only what does not come
-through the other, and N_t has its slope by that::
+If carry, drive or mixed have several leaves (an LSTM's h and c), H_t, D_t and M_t are tables with a
+row for each leaf of the carry, and a product with them is a sum over leaves. If one leaf of h_t is
+computed from another one (an LSTM's h from c), its rows have only the direct slopes, and N_t has
+its slope by the other leaf::
 
     h'_t = N_t h'_t + H_t h'_{t-1} + M_t (dmix/dh)_t h'_{t-1} + a_t      leaf after leaf
 
-JAX derives the transpose from the tangent, by `jax.linear_transpose`. `products` has equals of
-`mix_jvp` whose transpose multiplies by matrices that were transposed before the loop. The names of
-the equations in this file and in `loops`:
+JAX derives the transpose from the tangent, by `jax.linear_transpose`. `products` has equivalents of
+`mix_jvp` whose transpose multiplies by matrices that were transposed before the loop. The symbols
+have these names in this file and in `loops`:
 
 ================================  ================================================================
 h_t                               `forward.Forward`, by `one_step`
@@ -53,12 +52,12 @@ h'_t                              `Loops.tangents`
 h_bar_t, x_bar_t, params_bar      the transpose of `ForwardJvp`
 ================================  ================================================================
 
-A window is one operation, `WindowJvp`: its transpose computes anew what it needs, and stores
-nothing. So the backward pass needs memory for the carries, for the residuals that the schedule
-keeps, and for one window.
+A window is one operation, `WindowJvp`. Its transpose recomputes what it needs and stores nothing,
+so the backward pass needs memory for the carries, for the stored residuals, and for one window.
 
-Flags. A restart replaces h_{t-1} by a fresh carry, and h'_{t-1} by the tangent of that; so h_bar
-goes to the fresh carry there. At padding, h_t is h_{t-1}, h'_t is h'_{t-1}, and h_bar passes.
+Flags. A restart replaces h_{t-1} by a fresh carry and h'_{t-1} by the tangent of the fresh carry,
+so there h_bar flows to the fresh carry. At padding, h_t is h_{t-1}, h'_t is h'_{t-1}, and h_bar is
+unchanged.
 """
 
 from __future__ import annotations
@@ -87,7 +86,7 @@ from seqcells.engines.deferred.windows import Windows
 
 
 class Window(NamedTuple):
-    """What the tangent reads of one window."""
+    """The values of one window that the tangent reads."""
 
     xs: jax.Array  # [C, *B, D], zero at padding
     valid: jax.Array | None  # bool[C, *B]
@@ -98,11 +97,11 @@ class Window(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class DeferredForward(Forward):
-    """The carry after every step, whose tangent takes a window of steps at a time."""
+    """The carry after every step, with a tangent that is computed a window at a time."""
 
     def jvp(self, perturbed: Marks, outputs: int) -> Function:
         """Return the tangent, a window at a time."""
-        if self.has_residuals:  # a second derivative: residuals have tangents, too
+        if self.has_residuals:  # a second derivative: residuals have tangents too
             return super().jvp(perturbed, outputs)
         return ForwardJvp(self, perturbed)
 
@@ -151,8 +150,8 @@ class ForwardJvp(Function):
 class WindowJvp(Function):
     """The tangents of the last carry of a window and of all its carries.
 
-    As an operation it does what `jax.checkpoint` would: a loop over windows keeps its arguments
-    for the backward pass, and nothing from within. `jax.checkpoint` itself may have no transpose.
+    As one operation it acts like `jax.checkpoint`: a loop over windows stores its arguments for the
+    backward pass, and no intermediate values. `jax.checkpoint` itself cannot always be transposed.
     """
 
     forward: Forward
@@ -206,7 +205,7 @@ class WindowJvp(Function):
         xs, d_xs, old, residuals = rows
         drive, d_drive = _jvp(cell.project, (p.params, xs), (d.params, d_xs))
         mixed, d_mixed = _jvp(lambda params: cell.mix(params, old), (p.params,), (d.params,))
-        # A residual takes the place of what was computed again, which XLA then removes.
+        # A stored residual replaces its recomputed value, which XLA then removes as dead code.
         drive = drive if residuals.drive is None else residuals.drive
         mixed = mixed if residuals.mixed is None else residuals.mixed
         one = len(jax.tree.leaves(old))
@@ -229,7 +228,7 @@ class WindowJvp(Function):
 
 
 def _unflatten_tangents(p: Problem, perturbed: Marks, tangents: Arrays) -> Problem:
-    """Give tangents the structure of a problem: zeros where a part of a field has none."""
+    """Give tangents the structure of a problem, with zeros if only part of a field has one."""
     rest, marks, fields = iter(tangents), iter(perturbed), []
     for field in p:
         leaves, structure = jax.tree.flatten(field)

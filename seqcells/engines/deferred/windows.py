@@ -14,9 +14,9 @@ Tree = TypeVar("Tree")
 class Windows(NamedTuple):
     """`length` steps in windows of `size`, in the order of time.
 
-    If `size` does not divide `length`, the window that is read last overlaps the one before it. The
-    steps in which they overlap are dead in the last one. So one program serves all windows, and
-    arrays that are only read are never copied.
+    If `size` does not divide `length`, the window that is read last overlaps the one before it, and
+    the shared steps are dead in the last one. All windows thus have the same size and run the same
+    program, and arrays that are only read are never copied.
     """
 
     length: int

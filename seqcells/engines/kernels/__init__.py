@@ -1,4 +1,4 @@
-"""Engines whose loops over time are kernels of the device, one device a file."""
+"""Engines whose loops over time are device kernels, one engine per file."""
 
 from seqcells.engines.kernels.cluster import CUDACluster as CUDACluster
 from seqcells.engines.kernels.tpu import PallasTPU as PallasTPU

@@ -16,16 +16,16 @@ T = TypeVar("T")
 
 
 class Blocks(NamedTuple):
-    """Trees of arrays, shapes or blocks, by the axes along which they are cut."""
+    """Trees of arrays, shapes or blocks, grouped by the axes along which they are cut."""
 
-    steps: PyTree = None  # [C, N, H]: time and rows
+    steps: PyTree = None  # [C, N, H]: cut along time and rows
     code: PyTree = None  # int32[C, N, 1]: time and rows
     rows: PyTree = None  # [N, H]: rows
-    whole: PyTree = None  # [G, H, H] or [G, H]: none
+    whole: PyTree = None  # [G, H, H] or [G, H]: not cut
 
 
 class Sizes(NamedTuple):
-    """The sizes of a problem, or those that it is padded to."""
+    """The sizes of a problem, or its padded sizes."""
 
     steps: int
     rows: int
@@ -56,8 +56,8 @@ def call(
         kernel: a function of the blocks of inputs, the blocks of outputs, and scratch references.
         inputs: the arrays that it reads.
         out: the shapes and dtypes of its outputs.
-        sizes: the sizes that it computes; inputs are padded to them with zeros.
-        cut: the block spec for each kind, from the shape that is cut.
+        sizes: the padded sizes; inputs are padded with zeros.
+        cut: for each kind, a function from a shape to its block spec.
         interpret: whether to run it in plain JAX operations.
         options: further arguments of `pallas_call`.
     """
@@ -83,7 +83,7 @@ def call(
         interpret=interpret,
         **options,  # pyright: ignore[reportArgumentType] - checked by pallas_call
     )
-    # Indices on a device are int32, also in a program that computes in x64.
+    # Indices on a device are int32, also if x64 is enabled.
     with jax.enable_x64(jax.config.read("jax_enable_x64") and interpret):
         outputs = called(*leaves)
     return crop(jax.tree.unflatten(writes, outputs), out)
@@ -99,7 +99,7 @@ def pad(inputs: Blocks, sizes: Sizes) -> Blocks:
 
 
 def padded(shapes: Blocks, sizes: Sizes, varying: frozenset[str] = frozenset()) -> Blocks:
-    """Return padded shapes, which may vary over axes of a shard_map."""
+    """Return padded shapes that vary over the given axes of a `shard_map`."""
     manual = jax.sharding.ManualAxisType(varying=varying) if varying else None
 
     def shape(kind: str, a: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:

@@ -1,4 +1,4 @@
-"""A time loop as CUDA C++: `time_loop.cu`, preceded by its sizes and by the functions of a step."""
+"""A time loop in CUDA C++: the sizes and the functions of a step, followed by `time_loop.cu`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from seqcells.engines.kernels._time_loop import TimeLoop
 
 HERE = Path(__file__).parent
 TILE = 16  # rows of a cluster
-SLICE = 16  # terms of a sum that one product of the hardware adds up
+SLICE = 16  # terms that one hardware product sums
 COLUMNS = 8  # units of a warp
 WARP = 32  # threads
-CLUSTERS = {32: 1, 64: 2, 128: 4}  # blocks, by the most units that they compute
-LARGEST = 8  # blocks that any GPU can start as one cluster
+CLUSTERS = {32: 1, 64: 2, 128: 4}  # {largest number of units: blocks}
+LARGEST = 8  # blocks per cluster that every GPU supports
 REGISTERS = 65536, 255  # of a multiprocessor, and of a thread at most
 BASE_REGISTERS = 56  # of a thread: addresses, counters; with fewer, ptxas spills (test_aot.py)
-CHAINED = 96  # registers of matrices up to which sums are split in two chains of products
+CHAINED = 96  # up to so many registers of matrices, sums are split in two chains of products
 
 
 def padded_units(size: int) -> int:
-    """Return the units that a kernel computes for a cell of `size`; each block has as many."""
+    """Return the padded units of a cell of `size`, so that all blocks have equally many."""
     least = max(COLUMNS * _cluster(size), SLICE)
     return -(-size // least) * least
 
@@ -42,7 +42,7 @@ class Layout(NamedTuple):
     units: int
     dots: int  # products of a step
     operands: int  # distinct operands of them
-    numbers: int  # registers of a thread besides those of matrices and sums
+    numbers: int  # registers per thread, apart from those for matrices and sums
 
     @property
     def blocks(self) -> int:
@@ -75,12 +75,12 @@ class Layout(NamedTuple):
 
     @property
     def stride(self) -> int:
-        """Return the units of a row in memory: 8 rows of 8 units lie in different banks."""
+        """Return the units of a row in memory, so that 8 rows of 8 units lie in different banks."""
         return self.units + 8
 
     @property
     def shared_bytes(self) -> int:
-        """Return the bytes of a multiprocessor's memory: two buffers, and the other slices."""
+        """Return the bytes of shared memory: two buffers, and the slices not in registers."""
         buffers = 2 * self.operands * TILE * self.stride * 2
         return buffers + (self.units // SLICE - self.kept) * self.dots * self.threads * 8
 
@@ -90,7 +90,7 @@ class Kernel(NamedTuple):
 
     name: str
     source: str  # CUDA C++
-    tiles: int  # of the rows, each a cluster
+    tiles: int  # tiles of rows; one cluster each
     layout: Layout
 
 
@@ -116,7 +116,7 @@ def write(
         size: the units that are not padding.
 
     Returns:
-        A kernel of the leaves of `inputs`, whose outputs are the leaves of `out`. Each has a
+        A kernel that reads the leaves of `inputs` and writes the leaves of `out`. Each array has a
         leading axis, whose members are independent runs.
     """
     step = _translate(loop, spec, inputs)
@@ -164,7 +164,7 @@ def write(
 
 
 def _translate(loop: TimeLoop, spec: StepSpec, inputs: Blocks) -> _Step:
-    """Write the functions of a step in C, with products left open."""
+    """Write the functions of a step in C, with the products as arguments."""
     matrices, *biases = jax.tree.leaves(inputs.whole)
     dots = len(matrices)
     rows, steps, code = map(_one_place, (inputs.rows, inputs.steps, inputs.code))
@@ -203,7 +203,7 @@ def _open_step(
     code: jax.Array | None,
     products: list[jax.Array],
 ) -> tuple[list[jax.Array], PyTree, PyTree]:
-    """Run a step whose products are given.
+    """Run a step with given products.
 
     Returns:
         The operand of each product, the new state and the outputs.
@@ -222,7 +222,7 @@ def _open_step(
 
 
 class _Numbers:
-    """Stands for a stack of matrices; indexing returns the number of the matrix."""
+    """A stand-in for a stack of matrices; indexing returns the number of the matrix."""
 
     def __init__(self, count: int):
         self.shape = (count,)
@@ -245,7 +245,7 @@ def _functions(step: _Step, distinct: list[str]) -> list[str]:
 
 
 def _function(name: str, parameters: str, lines: list[str], out: dict[str, list[str]]) -> str:
-    """Write a function of one place, which stores values in arrays."""
+    """Write a function of one position, which stores values in arrays."""
     arrays = "".join(f", float* {array}" for array in out)
     stores = [f"{a}[{i}] = {value};" for a, values in out.items() for i, value in enumerate(values)]
     body = "\n".join(f"  {line}" for line in [*lines, *stores])
@@ -278,5 +278,5 @@ def _count(tree: PyTree) -> int:
 
 
 def _one_place(tree: PyTree) -> PyTree:
-    """Return the shapes of tiles of one place."""
+    """Return the shapes of tiles with one position."""
     return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, 1), a.dtype), tree)

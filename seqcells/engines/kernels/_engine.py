@@ -1,4 +1,4 @@
-"""The base of kernel engines: `Deferred` with its two loops as kernels."""
+"""The base of kernel engines: `Deferred`, with its two loops as kernels."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from seqcells.engines.deferred.shapes import StepShapes
 from seqcells.engines.kernels import _products
 from seqcells.engines.kernels._loops import Kernels
 
-# Values of `jax_default_matmul_precision` that allow the fastest product of a device.
+# Values of `jax_default_matmul_precision` that allow a device's fastest product.
 LEAST_EXACT = (None, "default", "fastest", "bfloat16", "BF16_BF16_F32")
 
 
@@ -32,7 +32,7 @@ class KernelEngine(Engine):
 
     PLATFORM: ClassVar[str]
     PRECISIONS: ClassVar[tuple[str, ...]]
-    MEMORY: ClassVar[str]  # the part of the device whose memory holds the matrices
+    MEMORY: ClassVar[str]  # the unit of the device whose memory holds the matrices
 
     precision: str | None = None
     chunk: int | None = None
@@ -62,8 +62,8 @@ class KernelEngine(Engine):
         )
 
     def why_slow(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return that a device has measured it at one size alone, if at all."""
-        return "it was measured at one size alone, if at all; name it to use it"
+        """Return that it was measured on a device at no more than one size."""
+        return "it was measured at no more than one size; name it to use it"
 
     def why_not_device(self) -> str | None:
         """Return why the device cannot run it, or None."""
@@ -71,7 +71,7 @@ class KernelEngine(Engine):
 
     def _why_not_arrays(self, cell: SplitCell, xs: Inputs) -> str | None:
         if _platform.may_be_sharded():
-            return "JAX may have cut arrays over devices, which it cannot see; use jax.shard_map"
+            return "JAX may have sharded arrays, which it cannot see; use jax.shard_map"
         if not self.interpret and wide(compute_dtype(cell, xs)) != jnp.float32:
             return "it computes in float32 and narrower"
         return None
@@ -90,7 +90,7 @@ class KernelEngine(Engine):
 
     @abc.abstractmethod
     def room(self, step: StepShapes, precision: str) -> tuple[int, int, int]:
-        """Return the units that a kernel computes, the bytes of their matrices, and the limit."""
+        """Return the padded units, the bytes of their matrices, and the limit of bytes."""
 
     @abc.abstractmethod
     def loops(self, precision: str) -> Kernels:

@@ -1,4 +1,4 @@
-"""The loops of `Deferred`, each computed by one kernel and differentiated as a plain scan."""
+"""The loops of `Deferred`, each computed by one kernel and differentiated like a plain scan."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class ForwardInputs(NamedTuple):
     carry: Leaves  # [N, H], before the first step
     fresh: Leaves | None  # [N, H]
     drive: Leaves  # [C, N, H]
-    code: jax.Array | None  # int32[C, N, 1], what a row does in a step
+    code: jax.Array | None  # int32[C, N, 1], the action of each row in each step
 
 
 class NonlinearInputs(NamedTuple):
-    """The inputs of the tangent in which it is not linear."""
+    """The inputs in which the tangent is not linear."""
 
     u: jax.Array  # [G, H, H]
     slopes: Slopes  # [C, N, H] each
@@ -55,7 +55,7 @@ class NonlinearInputs(NamedTuple):
 
 
 class LinearInputs(NamedTuple):
-    """The inputs of the tangent in which it is linear."""
+    """The inputs in which the tangent is linear."""
 
     carry: Leaves  # [N, H]
     fresh: Leaves | None  # [N, H]
@@ -73,7 +73,7 @@ class Kernels(Loops):
             loop: what the kernel computes.
             spec: the cell; its `dot` is replaced by the product of the device.
             inputs: arrays.
-            out: the shapes of the outputs, whose rows, if there are any, are the last state.
+            out: the shapes of the outputs; its `rows`, if any, are the last state.
         """
 
     def carries(
@@ -130,7 +130,7 @@ class Kernels(Loops):
 
 @dataclasses.dataclass(frozen=True)
 class PlainKernels(Kernels):
-    """The same loops in plain JAX: what kernels must equal, and what JAX differentiates."""
+    """The same loops in plain JAX. Kernels must equal them, and JAX differentiates them."""
 
     def launch(self, loop: TimeLoop, spec: StepSpec, inputs: Blocks, out: Blocks) -> Blocks:
         """Run all steps of all rows in a scan."""
@@ -163,10 +163,10 @@ def with_dot(
     Args:
         spec: the cell.
         operand: the dtype that the device multiplies.
-        precision: of the product, as `jax.lax.dot_general` takes it.
+        precision: the precision argument of `jax.lax.dot_general`.
         like: a leaf of a carry [..., H].
         interpret: whether plain operations replace those of the device. They multiply in the dtype
-            of the carry what a device would multiply in float32.
+            of the carry where a device would multiply in float32.
     """
     if interpret:
         operand, precision = operand if operand == jnp.bfloat16 else like.dtype, None
@@ -180,7 +180,7 @@ def _spec(cell: SplitCell, carry: Carry, drive: PyTree = None, mixed: PyTree = N
 
 
 class _Batch:
-    """Batch axes, joined to one and restored."""
+    """Joins batch axes into one and restores them."""
 
     def __init__(self, carry: Carry):
         leaves, self.structure = jax.tree.flatten(carry)
@@ -212,7 +212,7 @@ class _Batch:
 
 @dataclasses.dataclass(frozen=True)
 class _Carries(Function):
-    """The carry after every step, by a kernel; its derivative is that of a scan."""
+    """The carry after every step, computed by a kernel; its derivative is that of a scan."""
 
     kernels: Kernels
     spec: StepSpec
@@ -235,7 +235,7 @@ class _Carries(Function):
 
 @dataclasses.dataclass(frozen=True)
 class _Tangents(Function):
-    """The tangents of the last carry and of all carries, by a scan; a kernel is the transpose."""
+    """The tangents of the last carry and of all carries, by a scan; its transpose is a kernel."""
 
     kernels: Kernels
     spec: StepSpec
@@ -264,7 +264,7 @@ class _Tangents(Function):
 
 @dataclasses.dataclass(frozen=True)
 class _Cotangents(Function):
-    """The transpose of `_Tangents`, by a kernel; its derivative is that of a scan."""
+    """The transpose of `_Tangents`, computed by a kernel; its derivative is that of a scan."""
 
     tangents: _Tangents
     plain: Transpose

@@ -12,13 +12,13 @@ from typing import NamedTuple
 
 import jax
 
-# The virtual architecture and PTX version of compiled kernels. No newer than they need: the driver
-# that reads PTX may be older than the compiler that writes it.
+# The virtual architecture and PTX version of compiled kernels, as old as possible, because the
+# driver that reads PTX may be older than the compiler that writes it.
 ARCHITECTURE, VERSION = "compute_90", "8.0"
 
 
 class GPU(NamedTuple):
-    """The properties of a GPU that are used here, by the names of `jax.Device`."""
+    """The properties of a GPU that are used here, named as in `jax.Device`."""
 
     compute_capability: str
     shared_memory_per_block_optin: int  # bytes
@@ -34,7 +34,7 @@ def gpu() -> object:
 
 
 def why_not(least: float) -> str | None:
-    """Return that the GPU is not an NVIDIA GPU of at least a compute capability, or None."""
+    """Return that this is not an NVIDIA GPU of at least a compute capability, or None."""
     capability = str(getattr(gpu(), "compute_capability", ""))
     if capability[:1].isdecimal() and float(capability) >= least:
         return None
@@ -50,7 +50,7 @@ def why_no_compiler() -> str | None:
     """Return that the compiler is missing, or None."""
     if _library() is not None:
         return None
-    return 'it needs NVRTC, which no installed package has: pip install "jax[cuda13]"'
+    return 'it needs NVRTC, which no installed package contains: pip install "jax[cuda13]"'
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""The recurrent product of a cell, as kernels multiply: one square matrix for each gate."""
+"""The recurrent product of a cell in the form of the kernels: a square matrix for each gate."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Product(NamedTuple):
 
 
 def product(cell: SplitCell, params: Params, dtype: jnp.dtype) -> Product:
-    """Return the matrices gate by gate, in the dtype of the carry, as `mix` multiplies them."""
+    """Return the matrix of each gate in the dtype of the carry, as `mix` multiplies it."""
     w, b = products.declared(params, cell.RECURRENT_WEIGHTS)
     size = w.shape[0]
     gates = w.shape[1] // size

@@ -1,4 +1,4 @@
-"""Elementwise functions in C: a function of tiles becomes statements about one place of them."""
+"""Elementwise functions in C: a function of tiles becomes statements about one position."""
 
 from __future__ import annotations
 
@@ -95,10 +95,10 @@ def _write(jaxpr: Jaxpr, env: Env, outputs: Sequence[Var | Literal], lines: list
 
 
 def _result_type(eqn: JaxprEqn) -> str:
-    """Return the type of an operation's result in C, or raise if C lacks the operation."""
+    """Return the C type of an operation's result, or raise if the operation is not supported."""
     name = eqn.primitive.name
     types = [str(cast(ShapedArray, atom.aval).dtype) for atom in (*eqn.invars, *eqn.outvars)]
-    several = name == "select_n" and types[0] != "bool"  # a choice between more than two
+    several = name == "select_n" and types[0] != "bool"  # a selection among more than two
     if name not in WRITTEN or not set(types) <= set(TYPES) or several:
         got = f"{name} of {', '.join(types[:-1])}"
         known = f"{', '.join(WRITTEN)} of {', '.join(TYPES)}"
@@ -107,7 +107,7 @@ def _result_type(eqn: JaxprEqn) -> str:
 
 
 def _constants(jaxpr: Jaxpr | ClosedJaxpr) -> Env:
-    """Return the names of the constants of a closed jaxpr; another has none."""
+    """Return the names of the constants of a closed jaxpr; other jaxprs have none."""
     pairs = zip(getattr(jaxpr, "consts", ()), getattr(jaxpr, "jaxpr", jaxpr).constvars, strict=True)
     return {variable: _literal(value) for value, variable in pairs}
 

@@ -1,6 +1,6 @@
 """One step of a kernel, on a tile: rows of the batch by units of the carry.
 
-These functions work on whole batches too: in plain JAX they are what the kernels must equal. The
+These functions work on whole batches too; in plain JAX they are the reference for the kernels. The
 equations are those of `seqcells.engines.deferred.tangents`.
 """
 
@@ -19,7 +19,7 @@ from seqcells._types import TreeDef
 from seqcells.engines.deferred.loops import add, total
 from seqcells.engines.deferred.slopes import Row, terms
 
-PADDING, STEP, RESTART = range(3)  # what a row does in a step
+PADDING, STEP, RESTART = range(3)  # the actions of a row in a step
 
 Leaves = list[jax.Array]
 Slopes = tuple[list[Row], list[Row]]  # `by_carry` and `by_mixed`, a row for each leaf of the carry
@@ -38,7 +38,7 @@ def dot(
         a: [N, H].
         b: [H, H].
         operand: the dtype of the operands; None keeps their own.
-        precision: of the product, as `jax.lax.dot_general` takes it.
+        precision: the precision argument of `jax.lax.dot_general`.
         units: the units of `a` that are not padding. Padding may hold infinities, and infinity
             times a zero of `b` would be NaN.
     """
@@ -85,7 +85,7 @@ def forward(
         fresh: the carry after a restart, [N, H]; None if there is no restart.
         carry: the old carry, [N, H].
         drive: the projected input, [N, H].
-        code: int32[N, 1], what each row does; None if each row takes a step.
+        code: int32[N, 1], the action of each row; None if each row takes a step.
     """
     old = carry if fresh is None else select(code == RESTART, fresh, carry)
     mixed = [spec.dot(old[0], u) for u in weights.u]
@@ -134,8 +134,8 @@ def cotangent(
         u_transposed: the transposed matrices of its recurrent product.
         fresh: the sum so far of the cotangents of fresh carries; None if it is not needed.
         carry: the cotangent of the new carry.
-        slopes: of the new carry's leaves by those of the old, and of `mixed`.
-        code: int32[N, 1], what each row does; None if each row takes a step.
+        slopes: the slopes of the new carry's leaves by those of the old carry and of `mixed`.
+        code: int32[N, 1], the action of each row; None if each row takes a step.
 
     Returns:
         The cotangents of the drive tangents and of the old carry, and the new sum.

@@ -1,4 +1,4 @@
-"""The bodies of kernels: loops over time, which each device runs in its own way."""
+"""The bodies of kernels: loops over time, independent of the device."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from seqcells.engines.kernels._tiles import Leaves, StepSpec, Weights
 class TimeLoop(NamedTuple):
     """A loop over time, on tiles of its inputs and with a state of tiles."""
 
-    name: str  # as profilers show it
-    constants: Callable[[Blocks], PyTree]  # inputs -> what is the same in all steps
+    name: str  # the name that profilers show
+    constants: Callable[[Blocks], PyTree]  # inputs -> constants, which are the same in all steps
     init: Callable[[Blocks], PyTree]  # inputs -> the state before the first step
     step: Callable[[StepSpec, PyTree, PyTree, PyTree, jax.Array | None], tuple[PyTree, PyTree]]
-    # ^ spec, constants, state, inputs and code of one step -> the new state, the output
+    # ^ (spec, constants, state, inputs of a step, its code) -> (new state, output)
     reverse: bool  # whether time is read from the end
 
 
@@ -49,9 +49,9 @@ def forward(*, reverse: bool) -> TimeLoop:
 
 
 def backward(*, reverse: bool, restarts: bool) -> TimeLoop:
-    """Compute the cotangents of steps, against their order.
+    """Compute the cotangents of the steps in reverse order.
 
-    The state is the cotangent of the carry, and the sum of those of fresh carries.
+    The state is the cotangent of the carry, and the sum of the cotangents of fresh carries.
     """
 
     def constants(inputs: Blocks) -> Leaves:
@@ -73,7 +73,7 @@ def backward(*, reverse: bool, restarts: bool) -> TimeLoop:
 
 
 def steps(loop: TimeLoop, spec: StepSpec, inputs: Blocks, outputs: Blocks, state: PyTree) -> PyTree:
-    """Run the steps of a block; read each step's inputs while the one before is computed."""
+    """Run the steps of a block; load each step's inputs while the step before is computed."""
     count = jax.tree.leaves(inputs.steps)[0].shape[0]
     constants = loop.constants(inputs)
 

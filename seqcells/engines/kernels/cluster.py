@@ -1,4 +1,4 @@
-"""Kernels for a GPU in CUDA, whose matrices are cut over several multiprocessors."""
+"""GPU kernels in CUDA, with matrices that are distributed over several multiprocessors."""
 
 from __future__ import annotations
 
@@ -28,21 +28,22 @@ ROUGH = ("bfloat16", "BF16_BF16_F32", "fastest")  # `jax_default_matmul_precisio
 
 @dataclasses.dataclass(frozen=True)
 class CUDACluster(KernelEngine):
-    """Run GRU, LSTM, MGU or RNN over all of time in one GPU kernel, also if one block is too small.
+    """Run all steps of GRU, LSTM, MGU or RNN in one GPU kernel, with matrices on several blocks.
 
-    Up to eight blocks, a cluster, run some rows of the batch through every step. Each block holds
-    the columns of the matrices for its own units, in registers and in its multiprocessor's memory.
-    The blocks exchange the operands of each product between those memories, with one barrier a
-    step. The rest is as in `PallasTriton`. Products are of bfloat16 operands; sums, gates and the
-    carry are float32.
+    A cluster of up to eight blocks runs some rows of the batch through every step. Each block holds
+    the columns of the matrices for its own units, in registers and shared memory. The blocks
+    exchange the operands of each product through shared memory, with one barrier per step. The rest
+    is as in `PallasTriton`. Operands of products are bfloat16; sums, gates and the carry are
+    float32.
 
     The kernel is compiled from CUDA C++ when a program is traced. It was tested and timed on an
-    H200; its source is also run on a CPU, a lane at a time, where races show.
+    H200. Its source is also tested on a CPU, one lane at a time, which reveals races.
 
     Args:
-        precision: of the operands of the recurrent product: "bfloat16". None refuses a cell that
-            computes in a wider dtype, unless `jax_default_matmul_precision` asks for bfloat16.
-        chunk: steps of one launch, at least 1; need not divide T. None chooses by size.
+        precision: the dtype of the operands of the recurrent product: "bfloat16". None rejects a
+            cell that computes in a wider dtype, unless `jax_default_matmul_precision` allows
+            bfloat16.
+        chunk: steps per launch, at least 1; need not divide T. None chooses by size.
         interpret: whether to run the kernel as a plain scan, on any device.
 
     Raises:
@@ -61,14 +62,14 @@ class CUDACluster(KernelEngine):
             return reason
         if compute_dtype(cell, xs) == jnp.bfloat16 or default_precision() in ROUGH:
             return None
-        return 'it multiplies in bfloat16; say precision="bfloat16" to have that'
+        return 'it multiplies in bfloat16; to allow that, pass precision="bfloat16"'
 
     def why_not_device(self) -> str | None:
         """Return why the device cannot run it, or None."""
         return _nvidia.why_not(9.0) or _nvidia.why_no_compiler()
 
     def room(self, step: StepShapes, precision: str) -> tuple[int, int, int]:
-        """Return the units that a kernel computes, the bytes that they take, and the limit."""
+        """Return the padded units, the bytes that they need, and the limit of bytes."""
         leaves = len(jax.tree.leaves(step.carry))
         gates, units = _products.sizes(step)
         width = padded_units(units)

@@ -1,4 +1,4 @@
-"""Kernels for a TPU in Pallas, which keep the carry in the core's memory from step to step."""
+"""TPU kernels in Pallas, which keep the carry in the core's memory from step to step."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from seqcells.engines.kernels._tiles import STEP, StepSpec
 from seqcells.engines.kernels._time_loop import TimeLoop
 
 LANES = 128  # units of a register
-ROWS = 8, 128  # of a tile: a multiple of the first, up to the second
-STEPS = 16  # of a block, at most; they are copied together
+ROWS = 8, 128  # rows of a tile: a multiple of the first, up to the second
+STEPS = 16  # steps per block, at most; they are copied together
 MATRIX_BYTES = 13 * 2**19  # half of 13 of a kernel's 16 MiB: every input is in memory twice
 STEP_BYTES = 2**20  # of a block of steps, which is in memory twice as well
 PRODUCTS = {  # the operands' dtype, and the precision of JAX's product
@@ -32,19 +32,18 @@ PRODUCTS = {  # the operands' dtype, and the precision of JAX's product
 
 @dataclasses.dataclass(frozen=True)
 class PallasTPU(KernelEngine):
-    """Run GRU, LSTM, MGU or RNN over all of time in one TPU kernel, and back in another.
+    """Run all steps of GRU, LSTM, MGU or RNN in one TPU kernel; the backward pass in another.
 
     Blocks of steps are copied to the core's memory in turn, while the carry and the recurrent
-    matrices stay there. The rest is as in `PallasTriton`. It was compiled for a TPU v5e; no TPU has
-    run it.
+    matrices stay there. The rest is as in `PallasTriton`. It was compiled for a TPU v5e, but has
+    not been run on a TPU.
 
     Args:
-        precision: of the operands of the recurrent product: "float32" or "bfloat16". None chooses
-            "bfloat16" for cells that compute in it, and if `jax_default_matmul_precision` allows
-            it, as it does on a TPU by default; else "float32".
-        chunk: steps of one launch, at least 1; need not divide T. None chooses by size.
-        interpret: whether to run the kernel in plain JAX operations, on any device: slow, to check
-            it.
+        precision: the dtype of the operands of the recurrent product: "float32" or "bfloat16". None
+            chooses "bfloat16" for cells that compute in it, and if `jax_default_matmul_precision`
+            allows it, as it does on a TPU by default; else "float32".
+        chunk: steps per launch, at least 1; need not divide T. None chooses by size.
+        interpret: whether to run the kernel in plain JAX operations on any device, for tests; slow.
 
     Raises:
         ValueError: on another precision, or a chunk below 1.
@@ -56,7 +55,7 @@ class PallasTPU(KernelEngine):
     MEMORY: ClassVar[str] = "core"
 
     def room(self, step: StepShapes, precision: str) -> tuple[int, int, int]:
-        """Return the units that a kernel computes, the bytes of their matrices, and the limit."""
+        """Return the padded units, the bytes of their matrices, and the limit of bytes."""
         gates, units = _products.sizes(step)
         width, item = _width(units), jnp.dtype(PRODUCTS[precision][0]).itemsize
         return width, gates * width * width * item, MATRIX_BYTES
@@ -116,7 +115,7 @@ class _TPULoops(Kernels):
 
 
 class _Grid(NamedTuple):
-    """How a problem is cut into blocks."""
+    """The blocks into which a problem is cut."""
 
     length: int  # steps
     rows: int
@@ -126,7 +125,7 @@ class _Grid(NamedTuple):
 
     @classmethod
     def of(cls, like: jax.ShapeDtypeStruct, arrays: int) -> _Grid:
-        """Cut a problem whose kernel reads and writes some arrays shaped as `like` [C, N, H]."""
+        """Cut a problem whose kernel uses `arrays` arrays shaped like `like` [C, N, H]."""
         length, rows, units = like.shape
         width = _width(units)
         row_bytes = 4 * width * arrays
@@ -162,5 +161,5 @@ class _Grid(NamedTuple):
 
 
 def _width(size: int) -> int:
-    """Return the units of the whole registers that hold `size` units."""
+    """Return `size` rounded up to whole registers."""
     return -(-size // LANES) * LANES

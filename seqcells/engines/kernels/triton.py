@@ -1,4 +1,4 @@
-"""Kernels for a GPU in Pallas and Triton: one launch for all of time."""
+"""GPU kernels in Pallas and Triton: one launch for all steps."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ PRODUCTS = {  # the operands' dtype, the precision of JAX's product, and the byt
     "float32": (jnp.float32, jax.lax.DotAlgorithmPreset.F32_F32_F32, 16),  # through registers
 }
 LEAST = 16  # units of a product
-TILE = 16  # rows of a block, the fewest of a product: with more, registers do not suffice
-CONFIGURED = {  # by `jax_default_matmul_precision`; any other value stands for "float32"
+TILE = 16  # rows of a block, the minimum of a product: with more, registers do not suffice
+CONFIGURED = {  # by `jax_default_matmul_precision`; other values mean "float32"
     "tf32": (*LEAST_EXACT, "high", "tensorfloat32", "TF32_TF32_F32"),
     "tf32x3": ("bfloat16_3x", "BF16_BF16_F32_X3", "BF16_BF16_F32_X6", "TF32_TF32_F32_X3"),
 }
@@ -34,23 +34,22 @@ CONFIGURED = {  # by `jax_default_matmul_precision`; any other value stands for 
 
 @dataclasses.dataclass(frozen=True)
 class PallasTriton(KernelEngine):
-    """Run GRU, LSTM, MGU or RNN over all of time in one GPU kernel, and back in another.
+    """Run all steps of GRU, LSTM, MGU or RNN in one GPU kernel; the backward pass in another.
 
-    A block of the kernel runs some rows of the batch through every step. The recurrent matrices
-    stay on its multiprocessor, so no step needs a launch, and no block waits for another. The
-    projection of the inputs before it and the weight gradients after it are single large products,
-    as in `Deferred`. Any batch, length and size that fits; smaller ones are padded. Forward-mode
-    and second derivatives run a scan.
+    Each block of the kernel runs some rows of the batch through every step. The recurrent matrices
+    stay on its multiprocessor, so no step needs a launch, and no block waits for another. Input
+    projections and weight gradients are single large products outside of the kernel, as in
+    `Deferred`. Any batch, length and size works if the matrices fit; small sizes are padded.
+    Forward-mode and second derivatives run a scan.
 
-    Gates and the carry are float32; `precision` is that of the products.
+    Gates and the carry are float32; `precision` concerns only the products.
 
     Args:
-        precision: of the operands of the recurrent product: "float32", "tf32x3" (three products of
+        precision: the precision of the recurrent product: "float32", "tf32x3" (three products of
             tf32, close to float32), "tf32" or "bfloat16". None chooses "bfloat16" for cells that
             compute in it, else at least that of `jax_default_matmul_precision`.
-        chunk: steps of one launch, at least 1; need not divide T. None chooses by size.
-        interpret: whether to run the kernel in plain JAX operations, on any device: slow, to check
-            it.
+        chunk: steps per launch, at least 1; need not divide T. None chooses by size.
+        interpret: whether to run the kernel in plain JAX operations on any device, for tests; slow.
 
     Raises:
         ValueError: on another precision, or a chunk below 1.
@@ -66,7 +65,7 @@ class PallasTriton(KernelEngine):
         return _nvidia.why_not(8.0)
 
     def room(self, step: StepShapes, precision: str) -> tuple[int, int, int]:
-        """Return the units that a kernel computes, the bytes of their matrices, and the limit."""
+        """Return the padded units, the bytes of their matrices, and the limit of bytes."""
         gates, units = _products.sizes(step)
         width = _width(units)
         column = width * PRODUCTS[precision][2] + TILE * 4  # of a matrix, and of its product
@@ -123,8 +122,8 @@ class _TritonLoops(Kernels):
     def _compiler_params(self, width: int) -> object:
         from jax.experimental.pallas import triton
 
-        # Deprecated since jax 0.11, which has nothing else yet that lowers a loop of products. The
-        # warning comes later, when a program is lowered, so it cannot be caught here.
+        # Deprecated since jax 0.11, which has no replacement yet that lowers a loop of products.
+        # The warning comes later, when a program is lowered, so it cannot be caught here.
         warnings.filterwarnings("ignore", ".*Pallas Triton backend is dep", DeprecationWarning)
         few = width <= 64 and self.precision != "float32"
         return triton.CompilerParams(num_warps=4 if few else 8, num_stages=1)

@@ -87,5 +87,5 @@ def test_a_sweep_in_which_one_trial_is_finite_says_that_most_diverged(figure_of)
 
 
 @pytest.mark.parametrize("name", sorted(ALL))
-def test_every_study_says_what_to_see_first_in_its_picture(name):
-    assert ALL[name].caption.startswith("See first")
+def test_every_study_says_what_to_look_at_in_its_picture(name):
+    assert len(ALL[name].caption.split()) >= 10

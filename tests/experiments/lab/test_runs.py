@@ -131,7 +131,7 @@ def test_a_group_is_kept_by_the_content_of_what_it_measures(tmp_path):
         ("runs", {"runs": run(sc.GRU(3, w_hh_init=scaled(2.0)))}),  # its repr is that of any other
         ("optimizer", {"optimizer": lambda member: sgd(member)}),
     ):
-        with pytest.raises(TypeError, match=f"{name}: expected values that have a name"):
+        with pytest.raises(TypeError, match=f"{name}: expected values with a name"):
             path(**wrong)
     own = [file.name for file in trials(optimizer=sgd).part(tmp_path).code]
     assert own == [*(file.name for file in CODE), "test_runs.py"]

@@ -52,7 +52,7 @@ def test_claims_that_hold_are_counted_among_those_that_were_judged():
 
 
 def test_the_rule_of_verdicts_stands_above_them():
-    assert "refuted where it lies on the other side" in verdict_table([]).caption
+    assert "refuted if it lies on the other side" in verdict_table([]).caption
 
 
 def test_seeds_that_diverged_are_counted_and_not_left_out():
@@ -73,7 +73,7 @@ def test_a_quick_run_says_above_all_that_it_is_one(tmp_path):
     for quick in (True, False):
         page = ALL["chrono"]._page(rows, [], tmp_path, {"quick": quick, "unfinished": ["b"]})
         assert page.alarm.startswith("The quick form: few seeds") is quick
-        assert page.alarm.endswith("Not finished: b. The same command goes on.")
+        assert page.alarm.endswith("Not finished: b. The same command continues.")
         title, alarm, picture, caption, *_ = page.markdown.split("\n\n")
         assert (alarm, caption) == (f"**{page.alarm}**", ALL["chrono"].caption)
         assert title.startswith("# ")

@@ -57,8 +57,8 @@ def test_the_headlines_are_computed_from_the_numbers():
     assert headlines(TWO) == [
         "Seeds that recall a symbol seen 4 steps before: A one 5 of 5 and B two 1 of 5.",
         "At another learning rate most seeds recall it too: B two at 0.06, 3 times its own, with "
-        "2 of 3 seeds (95 % Wilson interval 0.21 to 0.94); so few seeds are a hint, and no proof, "
-        "that the rate stood in the way and not the cell.",
+        "2 of 3 seeds (95 % Wilson interval 0.21 to 0.94); so few seeds are a hint, not a proof, "
+        "that the learning rate was the obstacle, not the cell.",
         "At initialisation, the gradient 4 steps back, relative to that at the last step, is "
         "0.66 for A one and 0.062 for B two.",
     ]

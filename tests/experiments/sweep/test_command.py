@@ -137,7 +137,7 @@ def test_a_folder_of_a_sweep_is_reported_again(swept, capsys):
         (["sweep", "copy", "--seeds", "0"], "seeds: expected a whole number, at least 1"),
         (["sweep", "copy", "--static.hidden-size", "0"], "static.hidden_size: expected a whole"),
         (["sweep", "copy", "--static.length", "-3"], "static.length: expected a whole number"),
-        (["sweep", "mqar", "--static.length", "3"], "static.length: mqar refuses 3"),
+        (["sweep", "mqar", "--static.length", "3"], "static.length: mqar does not support 3"),
         (["sweep", "copy", "--sweep.lr", "uniform:0:1"], "samples: expected a number"),
     ],
 )
@@ -169,7 +169,7 @@ NAN = math.nan
         (([1.0, 1.1, 0.9], [1.05, 1.2, 0.95]), "1 other cannot be distinguished"),
         (([1.0, 2.0], [1.1, 2.1], [1.2, 1.9]), "2 others cannot be distinguished"),
         (([2e-5, 4e-5], [0.2, 0.5]), None),  # of the losses themselves, intervals overlap
-        (([1.0], [2.0]), "With one seed, it cannot be told"),
+        (([1.0], [2.0]), "With one seed, the lead may be chance"),
         (([1.0, 1.1], [1.0, NAN]), None),  # who diverged is behind
         (([1.0, NAN, NAN],), "2 of its seeds diverged"),
         (([NAN, NAN],), "No configuration has a finite loss"),
