@@ -113,6 +113,19 @@ class Cell(Model):
         """
         return self, params, xs
 
+    @property
+    def settled(self) -> Cell:
+        """The cell that a loop over time runs in the place of this one; most run themselves.
+
+        A cell that computes with a function of its parameters, such as a matrix whose signs are
+        fixed, names the cell that takes the result. Their carries, inputs and outputs are alike.
+        """
+        return self
+
+    def settle(self, params: Params) -> Params:
+        """Return the parameters of `settled`, which are computed once, before the loop."""
+        return params
+
     def check_params(self, params: Params, input_size: InputSize) -> None:
         """Raise a ValueError unless `params` are of this cell and of this `input_size`."""
         check_fit(self, params, input_size)
@@ -137,6 +150,12 @@ class SplitCell(Cell):
     first leaf of the carry, gates along the last axis. Biases are [G*H], or [H] if the last gate
     alone has one; the name None means that there are none. Kernels run the cells that declare them.
     A subclass must declare its own, since it may compute another product.
+    """
+
+    RECURRENT_MATRIX: ClassVar[str | None] = None
+    """The field of params with the matrix [H, G*H] by which units read one another, a row for each
+    unit that is read. `Constrained` takes a cell that declares it, or RECURRENT_WEIGHTS. A subclass
+    must declare its own.
     """
 
     @abc.abstractmethod

@@ -226,6 +226,16 @@ def layernorm_gru_step(params, h, x):
     return h, h
 
 
+def constrained_step(params, carry, x, step, signs=None, mask=None):
+    """A cell with a recurrent matrix of given signs by row, and of zeros where `mask` is False."""
+    w = params.w_hh
+    if signs is not None:
+        w = np.where(w.real >= 0, w, -w) * np.asarray(signs)[:, None]
+    if mask is not None:
+        w = np.where(np.tile(mask, w.shape[1] // w.shape[0]), w, 0)
+    return step(params._replace(w_hh=w), carry, x)
+
+
 def zoneout_lstm_step(params, carry, x, rates):
     """In evaluation a carry is the mean of the old one and the new one."""
     new, _ = lstm_step(params, carry, x)
