@@ -150,6 +150,10 @@ class Block(Layer):
     def check_params(self, params: BlockParams, input_size: int) -> None:
         """Raise a ValueError unless `params` fit all parts."""
         own, seen = self._own(params), self._seen(self.zero_input(input_size))
+        for name, part in (("gate", self.gate), ("mlp_norm", self.mlp), ("mlp", self.mlp)):
+            if part is None and getattr(own, name) is not None:
+                got = _check.describe(getattr(own, name))
+                raise ValueError(f"params.{name}: expected None for {self}, got {got}")
         self._norm.check_params(own.norm, input_size)
         self.cell.check_params(own.cell, self.cell.input_size(seen))
         size = _outputs("cell", self.cell, seen, own.cell)
