@@ -60,7 +60,7 @@ def by_hand(block, params, xs, **flags):
 
 @over_papers
 @pytest.mark.parametrize("flags", [{}, FLAGS], ids=["no flags", "all flags"])
-def test_a_block_is_its_parts(name, flags, monkeypatch):
+def test_a_block_is_its_parts(name, flags):
     block, params = PAPERS[name], drawn(PAPERS[name])
     got = sc.unroll(block, params, XS, **flags)
     with jax.numpy_rank_promotion("allow"):
