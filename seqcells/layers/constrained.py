@@ -178,7 +178,7 @@ class Constrained(SplitCell, _Wrapper):
         size, gates = w.shape[0], w.shape[1] // w.shape[0]
         if self.signs is not None:
             sign = jnp.asarray(self.signs.signs(size), w.dtype)[:, None]
-            w = w * jnp.where(w >= 0, sign, -sign)
+            w = sign * jnp.abs(w)  # whose derivative at 0 is 1
         if self.pattern is None:
             return w
         return jnp.where(np.tile(self.pattern.mask(size), gates), w, 0)
