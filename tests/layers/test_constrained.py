@@ -143,15 +143,26 @@ def test_a_pattern_is_that_of_its_seed_in_every_version():
     assert np.any(mask != sc.SparsePattern(0.5, seed=4).mask(4))
 
 
-@pytest.mark.parametrize("wrap", ["bare", "normal", "zoneout", "dropout", "noise", "stack"])
-def test_the_loop_runs_the_cell_within_with_the_effective_parameters(wrap):
+class Still(sc.Constrained):
+    """One whose noise does not compute the matrix: the loop must."""
+
+    noisy = sc.Cell.noisy
+
+
+WRAPS = ("bare", "normal", "zoneout", "dropout", "noise", "stack", "still")
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["no key", "key"])
+@pytest.mark.parametrize("wrap", WRAPS)
+def test_the_loop_runs_the_cell_within_with_the_effective_parameters(wrap, key):
     """Under noise and within other wrappers too, values and gradients are those of the cell."""
     inner, flags = sc.CTRNN(H, noise=0.5) if wrap == "noise" else sc.GRU(H), draw_flags()
-    cell = sc.Constrained(inner, SIGNS, PATTERN)
+    cell = (Still if wrap == "still" else sc.Constrained)(inner, SIGNS, PATTERN)
     within = {
         "normal": sc.LayerNorm,
         "zoneout": lambda cell: sc.Zoneout(cell, 0.3),
         "dropout": lambda cell: sc.VariationalDropout(cell, 0.3, 0.3),
+        "still": lambda cell: sc.VariationalDropout(cell, 0.3, 0.3),
         "stack": lambda cell: sc.Stack((sc.Recurrent(cell), sc.RNN(2))),
     }.get(wrap, lambda cell: cell)
     net, plain = within(cell), within(inner)
@@ -165,7 +176,7 @@ def test_the_loop_runs_the_cell_within_with_the_effective_parameters(wrap):
         return cell.effective(params)
 
     def loss(params, net, of):
-        carry, ys = sc.unroll(net, of(params), XS, **flags, key=KEY)
+        carry, ys = sc.unroll(net, of(params), XS, **flags, key=key)
         return sum(jnp.sum(jnp.sin(a)) for a in jax.tree.leaves((carry, ys))), ys
 
     got, expected = (
