@@ -114,6 +114,19 @@ class Cell(Model):
         """
         return self, params, xs
 
+    @property
+    def settled(self) -> Cell:
+        """The cell that a loop over time runs in the place of this one; most run themselves.
+
+        A cell that computes with a function of its parameters, such as a matrix whose signs are
+        fixed, names the cell that takes the result. Their carries, inputs and outputs are alike.
+        """
+        return self
+
+    def settle(self, params: Params) -> Params:
+        """Return the parameters of `settled`, which are computed once, before the loop."""
+        return params
+
     def check_params(self, params: Params, input_size: InputSize) -> None:
         """Raise a ValueError unless `params` fit this cell and inputs of this size."""
         check_fit(self, params, input_size)
@@ -138,6 +151,12 @@ class SplitCell(Cell):
     matrix [H, G*H] and the bias, gates along the last axis. The bias is [G*H], or [H] if only the
     last gate has one; its name is None if there is no bias. Kernels run only cells that declare
     this. Each subclass must declare it again, because it may compute another product.
+    """
+
+    RECURRENT_MATRIX: ClassVar[str | None] = None
+    """The field of params with the matrix [H, G*H] by which units read one another, a row for each
+    unit that is read. `Constrained` takes a cell that declares it, or RECURRENT_WEIGHTS. A subclass
+    must declare its own.
     """
 
     @abc.abstractmethod

@@ -61,6 +61,19 @@ class Time(abc.ABC):
         """Call a function of one step's x [*B, ...]."""
 
     @abc.abstractmethod
+    def delay(self, xs: jax.Array, start: Start) -> tuple[jax.Array, jax.Array]:
+        """Put in the place of each step the one that was read before it.
+
+        Args:
+            xs: the steps [T, *B, ...] or [*B, ...], finite at padding.
+            start: what stands before the first step, and before one after a reset, [*B, ...], in
+                the dtype of xs.
+
+        Returns:
+            The last step that was read, [*B, ...]; and the delayed steps, as xs.
+        """
+
+    @abc.abstractmethod
     def silence(self, tree: PyTree) -> PyTree:
         """Set padded steps to zero."""
 
@@ -99,6 +112,10 @@ class OneStep(Time):
     def each(self, function: Callable[[Inputs], Outputs], xs: Inputs) -> Outputs:
         """Call the function."""
         return function(xs)
+
+    def delay(self, xs: jax.Array, start: Start) -> tuple[jax.Array, jax.Array]:
+        """Return the step, and the one before."""
+        return xs, start.carry
 
     def silence(self, tree: PyTree) -> PyTree:
         """Return the tree: there is no padding."""

@@ -28,7 +28,7 @@ from seqcells._model import (
     steady,
 )
 from seqcells._static import Static
-from seqcells._trees import closed_over, scan, select, shard_rows, silence
+from seqcells._trees import closed_over, scan, select, shard_rows, sharded_alike, silence
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines import ENGINES, Engine, Plan
 from seqcells.engines._engine import best
@@ -173,7 +173,7 @@ def select_engine(
     shapes = any(isinstance(leaf, jax.ShapeDtypeStruct) for leaf in jax.tree.leaves(xs))
     first = jax.eval_shape(lambda xs: to_front(xs, axis), xs) if shapes else to_front(xs, axis)
     flags = _flags.make(leading(cell, first), lengths, mask, resets, axis, reverse)
-    return _select(cell, first, flags, engine).engine
+    return _select(cell.settled, first, flags, engine).engine
 
 
 @dataclasses.dataclass(frozen=True)
@@ -251,6 +251,7 @@ class EveryStep(Time):
             carry = select(restarted, flags.fresh, carry)
         if key is not None:
             cell, params, xs = cell.noisy(params, xs, key)
+        cell, params = cell.settled, cell.settle(params)
         return run_plan(_select(cell, xs, flags, engine), params, xs, carry, flags)
 
     def read(self, reverse: bool) -> Flags:
@@ -260,6 +261,29 @@ class EveryStep(Time):
     def each(self, function: Callable[[Inputs], Outputs], xs: Inputs) -> Outputs:
         """Call the function for every step of xs [T, *B, ...]."""
         return jax.vmap(function)(xs)
+
+    def delay(self, xs: jax.Array, start: Start) -> tuple[jax.Array, jax.Array]:
+        """Delay xs [T, *B, ...] in the order of reading; padding shows what it holds."""
+        flags = self.read(reverse=False)
+        restarted = _flags.begins_fresh(flags)
+        first = start.carry if restarted is None else select(restarted, start.fresh, start.carry)
+        if xs.shape[0] == 0:
+            return first, xs
+        way = slice(None, None, -1 if flags.reverse else 1)
+        first, _ = sharded_alike(first[None], xs[:1])
+        read = jnp.concatenate([first, xs[way]])  # [T + 1, *B, ...]
+        if flags.valid is None:
+            last, before = read[-1], read[:-1]
+        else:
+            steps = jnp.arange(1, read.shape[0]).reshape(-1, *[1] * (flags.valid.ndim - 1))
+            seen = jax.lax.cummax(jnp.where(flags.valid[way], steps, 0))  # the last one, [T, *B]
+            seen = jnp.concatenate([jnp.zeros_like(seen[:1]), seen])
+            seen = seen.reshape(seen.shape + (1,) * (xs.ndim - seen.ndim))
+            held = jnp.take_along_axis(read, seen, axis=0)
+            last, before = held[-1], held[:-1]
+        if flags.restart is not None:
+            before = select(flags.restart[way], jnp.broadcast_to(start.fresh, xs.shape), before)
+        return last, before[way]
 
     def silence(self, tree: PyTree) -> PyTree:
         """Set padded steps to zero."""

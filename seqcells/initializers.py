@@ -128,8 +128,7 @@ class Sparse(Named):
             k_place, k_value = jax.random.split(key)
             ranks = jnp.argsort(jax.random.uniform(k_place, shape), axis=0)
             values = jax.random.normal(k_value, shape, wide(dtype))
-            values = jnp.where(ranks < self.count, values, 0)
-            return values * (self.radius / jnp.max(jnp.abs(jnp.linalg.eigvals(values))))
+            return with_radius(jnp.where(ranks < self.count, values, 0), self.radius)
 
         return draw(key).astype(dtype)
 
@@ -268,6 +267,23 @@ def per_gate(
                 f"{name}: expected an initialiser that makes {shape}, got {jnp.shape(block)}"
             )
     return blocks[0] if n == 1 else jnp.concatenate(blocks, axis=-1)
+
+
+def with_radius(
+    values: jax.Array, radius: float, held: Callable[[jax.Array], jax.Array] = lambda a: a
+) -> jax.Array:
+    """Scale `values` [H, H] so that the spectral radius of `held(values)` is `radius`.
+
+    If it is 0, so that no scale would do, return `values`. `held` is homogeneous: it scales as its
+    argument does.
+    """
+
+    @jax.custom_batching.sequential_vmap  # as in `Orthogonal`
+    def scale(matrix: jax.Array) -> jax.Array:
+        now = jnp.max(jnp.abs(jnp.linalg.eigvals(matrix)))
+        return jnp.where(now > 0, radius / jnp.where(now > 0, now, 1), 1)
+
+    return values * scale(held(values))
 
 
 def check(name: str, init: object, n: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from typing import ClassVar, Self
 
 import jax
@@ -27,11 +28,13 @@ ACTIVATIONS = {
 }
 
 
-def check_activation(value: object) -> None:
-    """Raise unless `value` names an activation."""
+def check_activation(
+    value: object, name: str = "activation", names: Iterable[str] = ACTIVATIONS
+) -> None:
+    """Raise unless the argument `name` names an activation."""
     sizes = isinstance(value, int)  # as in other libraries: (input_size, hidden_size)
     remedy = "; pass the size of the inputs to init" if sizes else ""
-    _check.choice("activation", value, ACTIVATIONS, remedy)
+    _check.choice(name, value, names, remedy)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -72,6 +72,7 @@ class CTRNN(ActivatedCell, DenseCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("h",)
+    RECURRENT_MATRIX = "w_hh"
 
     tau: float | tuple[float, ...] = 100.0
     dt: float = 20.0

@@ -6,6 +6,14 @@ from seqcells._layer import Time as Time
 from seqcells.layers.bidirectional import MERGES as MERGES
 from seqcells.layers.bidirectional import Bidirectional as Bidirectional
 from seqcells.layers.bidirectional import Both as Both
+from seqcells.layers.block import Block as Block
+from seqcells.layers.block import BlockCarry as BlockCarry
+from seqcells.layers.block import BlockParams as BlockParams
+from seqcells.layers.constrained import Constrained as Constrained
+from seqcells.layers.constrained import Dale as Dale
+from seqcells.layers.constrained import SparsePattern as SparsePattern
+from seqcells.layers.conv import CausalConv as CausalConv
+from seqcells.layers.conv import CausalConvParams as CausalConvParams
 from seqcells.layers.dense import Dense as Dense
 from seqcells.layers.dense import DenseParams as DenseParams
 from seqcells.layers.dropout import Dropout as Dropout
@@ -13,6 +21,10 @@ from seqcells.layers.embed import Embed as Embed
 from seqcells.layers.embed import EmbedParams as EmbedParams
 from seqcells.layers.layer_norm import LayerNorm as LayerNorm
 from seqcells.layers.layer_norm import LayerNormParams as LayerNormParams
+from seqcells.layers.mlp import GLU as GLU
+from seqcells.layers.mlp import MLP as MLP
+from seqcells.layers.mlp import GLUParams as GLUParams
+from seqcells.layers.mlp import MLPParams as MLPParams
 from seqcells.layers.norm import Norm as Norm
 from seqcells.layers.norm import NormParams as NormParams
 from seqcells.layers.pointwise import Pointwise as Pointwise

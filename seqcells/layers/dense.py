@@ -10,9 +10,16 @@ import jax
 from seqcells import _check, initializers
 from seqcells._linear import affine
 from seqcells._static import exported
-from seqcells.cells._dense import ACTIVATIONS, check_activation
+from seqcells.cells import _dense
 from seqcells.initializers import Initializer
 from seqcells.layers._each import TypedStep
+
+ACTIVATIONS = _dense.ACTIVATIONS | {"gelu": jax.nn.gelu, "silu": jax.nn.silu}  # gelu by tanh
+
+
+def check_activation(value: object, name: str = "activation") -> None:
+    """Raise unless the argument `name` names an activation of layers."""
+    _dense.check_activation(value, name, ACTIVATIONS)
 
 
 @exported
@@ -29,7 +36,7 @@ class Dense(TypedStep):
 
     Args:
         size: features of the output, at least 1.
-        activation: "identity", "tanh", "relu" or "sigmoid".
+        activation: "identity", "tanh", "relu", "sigmoid", "silu" or "gelu" (by tanh).
         bias: "single" (b) or "none".
         w_init: initialiser of w float[D, size].
         b_init: initialiser of b float[size].

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells._cell import SplitCell
+from seqcells._cell import Cell, SplitCell
 from seqcells._model import start_carry
 from seqcells._static import exported
 from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params, PyTree
@@ -71,6 +71,17 @@ class LayerNorm(SplitCell, _Wrapper):
     def init_carry(self, x: Inputs, params: LayerNormParams | None = None) -> Carry:
         """Make the first carry of the inner cell."""
         return self.cell.init_carry(x, None if params is None else params.cell)
+
+    def noisy(
+        self, params: LayerNormParams, xs: Inputs, key: jax.Array
+    ) -> tuple[Cell, LayerNormParams, Inputs]:
+        """Draw the noise of the cell within."""
+        cell, own, xs = self.cell.noisy(params.cell, xs, key)
+        return dataclasses.replace(self, cell=cell), params._replace(cell=own), xs
+
+    def settle(self, params: LayerNormParams) -> LayerNormParams:
+        """As the cell within."""
+        return params._replace(cell=self.cell.settle(params.cell))
 
     def project(self, params: LayerNormParams, x: Inputs) -> Drive:
         """Project and normalise, gate by gate."""

@@ -81,6 +81,16 @@ class _Wrapper(Cell):
         """Compute the gates of the inner cell."""
         return self.cell.gates(params, carry, drive, mixed)
 
+    @property
+    def settled(self) -> Cell:
+        """This wrapper around what the cell within runs as."""
+        cell = self.cell.settled
+        return self if cell is self.cell else dataclasses.replace(self, cell=cell)
+
+    def settle(self, params: Params) -> Params:
+        """As the cell within."""
+        return self.cell.settle(params)
+
     def resolve(self, x: Inputs) -> Self:
         """Resolve the inner cell."""
         return dataclasses.replace(self, cell=self.cell.resolve(x))
@@ -149,6 +159,9 @@ class _Masked(_Wrapper):
 
     def init_carry(self, x: Inputs, params: _MaskedParams | None = None) -> Carry:
         return self.cell.init_carry(x, None if params is None else params.cell)
+
+    def settle(self, params: _MaskedParams) -> _MaskedParams:
+        return params._replace(cell=self.cell.settle(params.cell))
 
     def project(self, params: _MaskedParams, x: Inputs) -> Drive:
         return self.cell.project(params.cell, x)

@@ -32,6 +32,7 @@ LAYERS |= {
     "deep": sc.Stack((GRU, sc.Bidirectional(LSTM, sc.Recurrent(GRU), "concat")), 0.1, skip=True),
     "residual": sc.Residual(sc.RNN(3)),
     "wrapped": sc.Zoneout(sc.VariationalDropout(LSTM, 0.1, 0.2), (0.1, 0.05)),
+    "blocks": sc.Stack((sc.Block(GRU, mlp=sc.GLU(5), gate="gelu"), sc.CausalConv(3), sc.MLP(4))),
     "norm": sc.LayerNorm(sc.GRU(H, bias="none"), eps=1e-5),
 }
 
@@ -74,7 +75,12 @@ PUBLIC = {
 }
 
 
-OWN = {"Dropout": sc.Dropout(0.5), "Norm": sc.Norm("rms")}  # not any value of a type will do
+OWN = {  # not any value of a type will do
+    "Dropout": sc.Dropout(0.5),
+    "Norm": sc.Norm("rms"),
+    "SparsePattern": sc.SparsePattern(0.5),
+    "Constrained": sc.Constrained(GRU, sc.Dale()),
+}
 OF_FUNCTIONS = ("FunctionCell", "Pointwise")  # which no file can name
 
 
@@ -98,6 +104,10 @@ def test_every_public_class_is_saved_and_loaded_by_its_name(name, path):
         layer = sc.Recurrent(GRU, engine=value)
     elif isinstance(value, (sc.Cell, sc.Layer)):
         layer = value
+    elif isinstance(value, sc.Dale):
+        layer = sc.Constrained(GRU, signs=value)
+    elif isinstance(value, sc.SparsePattern):
+        layer = sc.Constrained(GRU, pattern=value)
     else:
         layer = sc.RNN(H, w_hh_init=value)
     params = drawn(layer)

@@ -1,4 +1,4 @@
-"""Layers without a memory: Dense, Norm, Embed, Dropout and Pointwise."""
+"""Layers without a memory: Dense, MLP, GLU, Norm, Embed, Dropout and Pointwise."""
 
 import flax.linen as nn
 import jax
@@ -8,6 +8,7 @@ import pytest
 from flax import nnx
 
 import seqcells as sc
+from tests.support import reference
 from tests.support.laws import B, D, T, assert_close, assert_same_bits, draw_flags, tripled
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
@@ -30,10 +31,31 @@ def normal(x, eps):
     return x / np.sqrt((x**2).mean(-1, keepdims=True) + eps)
 
 
+SILU, GELU = reference.ACTIVATIONS["silu"], reference.ACTIVATIONS["gelu"]
+
+
+def affine(p, x):
+    return x @ p.w + (0 if p.b is None else p.b)
+
+
 EQUATIONS = {  # a layer, and what NumPy computes
     "dense": (sc.Dense(4), lambda p, x: x @ p.w + p.b),
     "dense-relu": (sc.Dense(4, "relu", bias="none"), lambda p, x: np.maximum(x @ p.w, 0)),
     "dense-tanh": (sc.Dense(4, "tanh"), lambda p, x: np.tanh(x @ p.w + p.b)),
+    "dense-silu": (sc.Dense(4, "silu"), lambda p, x: SILU(x @ p.w + p.b)),
+    "mlp": (sc.MLP(5), lambda p, x: affine(p.out, GELU(affine(p.hidden, x)))),
+    "mlp-nobias": (
+        sc.MLP(5, "relu", size=4, bias="none"),
+        lambda p, x: np.maximum(x @ p.hidden.w, 0) @ p.out.w,
+    ),
+    "glu": (
+        sc.GLU(5, size=3),
+        lambda p, x: affine(p.out, reference.sigmoid(affine(p.gate, x)) * affine(p.value, x)),
+    ),
+    "swiglu": (
+        sc.GLU(5, "silu", bias="none"),
+        lambda p, x: (SILU(x @ p.gate.w) * (x @ p.value.w)) @ p.out.w,
+    ),
     "rms": (
         sc.Norm("rms", eps=0.1),
         lambda p, x: x / np.sqrt((x**2).mean(-1, keepdims=True) + 0.1) * p.scale,
@@ -161,10 +183,17 @@ WRONG = {
     "two sizes": (
         lambda: sc.Dense(3, 4),
         ValueError,
-        "activation: .*'identity', got 4; pass the size",
+        "activation: .*'silu', got 4; pass the size",
     ),
     "no features": (lambda: sc.Dense(0), ValueError, "size: expected an int >= 1, got 0"),
     "a bias of False": (lambda: sc.Dense(3, bias=False), ValueError, "bias: .*'single', 'none'"),
+    "a gate that is no activation": (
+        lambda: sc.GLU(3, "swish"),
+        ValueError,
+        "activation: expected one of .*'silu', got 'swish'",
+    ),
+    "no width": (lambda: sc.MLP(0), ValueError, "width: expected an int >= 1, got 0"),
+    "outputs of no features": (lambda: sc.GLU(3, size=0), ValueError, "size: .* >= 1, got 0"),
     "another norm": (lambda: sc.Norm("batch"), ValueError, "kind: .*'rms', 'layer', got 'batch'"),
     "an eps of 0": (lambda: sc.Norm("rms", eps=0), ValueError, "eps: expected a number above 0"),
     "a norm of nothing": (lambda: sc.Norm("rms").init(KEY, 0), ValueError, "input_size: .*>= 1"),

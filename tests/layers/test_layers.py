@@ -117,6 +117,9 @@ def parts_of(net, before, after):
         return sc.layers.Both(before.forward, after.backward)
     if isinstance(net, sc.Stack):
         return tuple(map(parts_of, net.layers, before, after))
+    if isinstance(net, sc.Block):
+        pairs = zip((net.cell, net.mlp), before, after, strict=True)
+        return sc.BlockCarry(*(parts_of(*pair) for pair in pairs))
     if isinstance(net, sc.Residual):
         return parts_of(net.layer, before, after)
     return after if isinstance(net, sc.Recurrent) and net.reverse else before

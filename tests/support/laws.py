@@ -97,6 +97,29 @@ def _differential_cases() -> dict[str, Case]:
     return cases
 
 
+def _constrained_cases() -> dict[str, Case]:
+    """The rows of cells with signs and a pattern: of 3 units, 2 are excitatory."""
+    signs, pattern = sc.Dale(0.7), sc.SparsePattern(0.6, seed=1)
+    options = {"signs": (1, 1, -1), "mask": pattern.mask(H)}
+    fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H))
+    rate = functools.partial(reference.ctrnn_step, share=0.2)
+    cells = {
+        "dale-rnn": (sc.RNN(H), reference.rnn_step, np.zeros(H), {"signs"}),
+        "dale-sparse-gru": (sc.GRU(H), reference.gru_step, np.zeros(H), {"signs", "mask"}),
+        "sparse-lstm": (sc.LSTM(H), reference.lstm_step, fresh, {"mask"}),
+        "dale-ctrnn": (sc.CTRNN(H), rate, np.zeros(H), {"signs"}),
+    }
+    cases = {}
+    for name, (cell, step, start, kept) in cells.items():
+        own = {option: options[option] for option in kept}
+        wrapped = sc.Constrained(
+            cell, signs if "signs" in kept else None, pattern if "mask" in kept else None
+        )
+        step = functools.partial(reference.constrained_step, step=step, **own)
+        cases[name] = Case(wrapped, step, start)
+    return cases
+
+
 def _cases() -> dict[str, Case]:
     cases = {}
     for activation in ("tanh", "relu", "sigmoid", "identity"):
@@ -144,7 +167,7 @@ def _cases() -> dict[str, Case]:
     cases["dropout-gru"] = Case(dropout, reference.gru_step, np.zeros(H))
     fresh = sc.LRUCarry(np.zeros(H), np.zeros(H))
     cases["lru"] = Case(sc.LRU(H), reference.lru_step, fresh)
-    cases |= _gated_cases() | _differential_cases()
+    cases |= _gated_cases() | _differential_cases() | _constrained_cases()
     pair = sc.FunctionCell(pair_step, pair_carry, pair_init)
     cases["function"] = Case(pair, reference.pair_step, (np.full(H, 0.5), np.ones(())))
     return cases
@@ -165,6 +188,7 @@ FORMS = (  # one of each class and form of recurrence, for what costs little
     *("janet-bias", "ligru-bias", "coupled-bias", "slstm-bias", "slstm-nobias", "cornn"),
     *("antisymmetric-plain", "antisymmetric-gated", "unicornn", "ctrnn-rate-bias"),
     *("ctrnn-current-nobias", "ctrnn-learned-bias"),
+    *("dale-rnn", "dale-sparse-gru", "sparse-lstm"),
 )
 ENGINES = {
     "scan": sc.Scan(),
@@ -200,11 +224,18 @@ FORWARD = {  # layers that can step, for inputs of D features
     "nested": sc.Stack(
         (sc.Residual(sc.Stack((sc.Zoneout(sc.GRU(H)), sc.Recurrent(sc.RNN(D))))), sc.LRU(H))
     ),
+    "conv": sc.CausalConv(4, "silu"),
+    "perceptrons": sc.Stack((sc.MLP(5, size=H), sc.GLU(4, bias="none"))),
+    "block": sc.Block(sc.LSTM(H), mlp=sc.GLU(4, "gelu")),
+    "gated block": sc.Block(
+        sc.Stack((sc.Dense(4), sc.CausalConv(3), sc.MinGRU(H))), "layer", gate="silu", bias="none"
+    ),
 }
 BACKWARD = {  # layers of which a part reads from the end
     "reverse": sc.Recurrent(sc.GRU(H), reverse=True),
     "bidirectional": sc.Bidirectional(sc.LSTM(2), sc.GRU(H)),
     "stack": sc.Stack((sc.GRU(H), sc.Bidirectional(sc.GRU(H)), sc.Residual(sc.RNN(2 * H)))),
+    "blocks": sc.Block(sc.Bidirectional(sc.GRU(H)), mlp=sc.Stack((sc.CausalConv(2), sc.MLP(3)))),
     "within": sc.Stack((sc.GRU(H), sc.Residual(sc.Recurrent(sc.GRU(H), reverse=True)))),
 }
 NETS = FORWARD | BACKWARD
@@ -218,7 +249,7 @@ def public(base: type) -> set[type]:
 
 def ways(name: str) -> list[str]:
     """The engines that run a cell, the plain scan first."""
-    cell, xs = CASES[name].cell, jax.ShapeDtypeStruct((T, B, D), "float32")
+    cell, xs = CASES[name].cell.settled, jax.ShapeDtypeStruct((T, B, D), "float32")
     return [way for way in ENGINES if ENGINES[way].why_not(cell, xs, Flags()) is None]
 
 

@@ -22,7 +22,14 @@ def relu(a):
     return np.where(a.real > 0, a, 0)
 
 
-ACTIVATIONS = {"tanh": np.tanh, "relu": relu, "sigmoid": sigmoid, "identity": lambda a: a}
+ACTIVATIONS = {
+    "tanh": np.tanh,
+    "relu": relu,
+    "sigmoid": sigmoid,
+    "identity": lambda a: a,
+    "silu": lambda a: a * sigmoid(a),
+    "gelu": lambda a: a / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (a + 0.044715 * a**3))),
+}
 
 
 def rnn_step(params, h, x, activation="tanh"):
@@ -226,11 +233,29 @@ def layernorm_gru_step(params, h, x):
     return h, h
 
 
+def constrained_step(params, carry, x, step, signs=None, mask=None):
+    """A cell with a recurrent matrix of given signs by row, and of zeros where `mask` is False."""
+    w = params.w_hh
+    if signs is not None:
+        w = np.where(w.real >= 0, w, -w) * np.asarray(signs)[:, None]
+    if mask is not None:
+        w = np.where(np.tile(mask, w.shape[1] // w.shape[0]), w, 0)
+    return step(params._replace(w_hh=w), carry, x)
+
+
 def zoneout_lstm_step(params, carry, x, rates):
     """In evaluation a carry is the mean of the old one and the new one."""
     new, _ = lstm_step(params, carry, x)
     mean = type(carry)(*(r * a + (1 - r) * b for r, a, b in zip(rates, carry, new, strict=True)))
     return mean, mean[0]
+
+
+def conv_step(params, window, x, activation="identity"):
+    """A window of the last inputs, the newest last, and x: each feature has weights of its own."""
+    w, b = params
+    seen = np.concatenate([window, x[None]])
+    y = np.sum(w * seen, axis=0) + (0 if b is None else b)
+    return seen[1:], ACTIVATIONS[activation](y)
 
 
 def pair_step(params, carry, x):
