@@ -15,6 +15,9 @@ from seqcells.cells.indrnn import IndRNN as IndRNN
 from seqcells.cells.indrnn import IndRNNParams as IndRNNParams
 from seqcells.cells.janet import JANET as JANET
 from seqcells.cells.janet import JANETParams as JANETParams
+from seqcells.cells.lem import LEM as LEM
+from seqcells.cells.lem import LEMCarry as LEMCarry
+from seqcells.cells.lem import LEMParams as LEMParams
 from seqcells.cells.ligru import LiGRU as LiGRU
 from seqcells.cells.ligru import LiGRUParams as LiGRUParams
 from seqcells.cells.lru import LRU as LRU

@@ -124,7 +124,7 @@ class ActivatedCell(SizedCell):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class DenseCell(SizedCell, SplitCell):
+class MatrixCell(SizedCell):
     """A cell with weights w_ih [D, G*H] and w_hh [H, G*H]."""
 
     _: dataclasses.KW_ONLY
@@ -136,6 +136,11 @@ class DenseCell(SizedCell, SplitCell):
         k_ih, k_hh, k_rest = jax.random.split(key, 3)
         w_hh = self._draw("w_hh_init", k_hh, (self.hidden_size, self.hidden_size))
         return self._draw("w_ih_init", k_ih, shape), w_hh, k_rest
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class DenseCell(MatrixCell, SplitCell):
+    """A cell with weights w_ih [D, G*H] and w_hh [H, G*H], and one recurrent product."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

@@ -118,11 +118,13 @@ def test_cells_say_whether_they_can_be_split():
     refused = {name for name, case in CASES.items() if not splits(case.cell)}
     before = {name for name in CASES if name.startswith(("gru-before", "mgu-before"))}
     linear = {name for name in CASES if isinstance(CASES[name].cell, sc.LinearCell)}
-    assert refused == before | linear | {"lstm-peep", "zoneout-lstm", "dropout-gru", "function"}
+    others = {"lstm-peep", "lem-bias", "lem-nobias"} | {"zoneout-lstm", "dropout-gru", "function"}
+    assert refused == before | linear | others
+    assert all(isinstance(CASES[name].cell.why_not_split(), str) for name in refused)
 
 
 def splits(cell):
-    return isinstance(cell, sc.SplitCell) and cell.why_not_split() is None
+    return cell.why_not_split() is None
 
 
 @pytest.mark.parametrize("reset_after", [True, False])
@@ -158,6 +160,7 @@ SHAPES = {  # of each parameter by its name
     },
     sc.IndRNN(H): {"w_ih": (D, H), "w_hh": (H,), "b": (H,)},
     sc.MinGRU(H): {"w_ih": (D, 6), "b": (6,)},
+    sc.LEM(H): {"w_ih": (D, 12), "w_hh": (H, 12), "b": (12,)},
     sc.LRU(H, output_size=5): {
         "w_ih": (D, 6),
         "w_ho": (H, 10),

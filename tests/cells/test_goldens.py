@@ -4,8 +4,9 @@
 `ys` and `final_*`, and `grad_NAME`, the gradient of `sum(ys ** 2)`. A row of `CASES` says how the
 arrays of a source make a cell's arguments; gradients are taken through that, by the source's names.
 
-Sources: flashrnn 1.0.8 (slstm); github.com/tk-rusch/coRNN; github.com/JosvanderWesthuizen/janet;
-github.com/mravanelli/pytorch-kaldi (ligru); equations of the papers (unicornn, antisymmetric).
+Sources: flashrnn 1.0.8 (slstm); github.com/tk-rusch/coRNN and /LEM;
+github.com/JosvanderWesthuizen/janet; github.com/mravanelli/pytorch-kaldi (ligru); equations of the
+papers (unicornn, antisymmetric).
 """
 
 from collections.abc import Callable
@@ -65,6 +66,15 @@ def cornn_params(a):
     return sc.CoRNNParams(w_ih, w_hh, w_zh, a["b"])
 
 
+def lem_params(a):
+    """Their blocks are 2|1|y|z of x and 2|1|z of y; the biases of both are added."""
+    p_2, p_1, p_y, p_z = jnp.split(jnp.concatenate([a["W_in"], a["b_in"][:, None]], axis=1), 4)
+    q_2, q_1, q_z = jnp.split(jnp.concatenate([a["W_hid"], a["b_hid"][:, None]], axis=1), 3)
+    q_y = jnp.concatenate([a["W_z"], a["b_z"][:, None]], axis=1)
+    w_in, w_hid = jnp.concatenate([p_1, p_2, p_z, p_y]).T, jnp.concatenate([q_1, q_2, q_z, q_y]).T
+    return sc.LEMParams(w_in[:-1], w_hid[:-1], w_in[-1] + w_hid[-1])
+
+
 def last(**leaves):
     """Outputs by the source's names."""
     return lambda carry, ys: (
@@ -86,6 +96,7 @@ CASES = {
     "cornn_a": Golden(
         sc.coRNN(5, dt=0.3, gamma=1.2, epsilon=0.8), cornn_params, lambda a: a["x"], POSITIONS
     ),
+    "lem_a": Golden(sc.LEM(5), lem_params, lambda a: a["x"], POSITIONS),
     "unicornn_a": Golden(
         sc.UnICORNN(5, dt=0.5, alpha=0.9),
         lambda a: sc.UnICORNNParams(a["V"].T, a["w"], a["b"], a["c"]),

@@ -23,6 +23,7 @@ DEFAULTS = {
     sc.LSTM: DENSE | {"bias": "single", "peepholes": False, "b_init": (ZEROS, ONES, ZEROS, ZEROS)},
     sc.IndRNN: CELL | {"activation": "relu", "w_hh_init": initializers.Uniform(0.0, 1.0)},
     sc.MinGRU: CELL | {"activation": "identity", "bias": "single", "b_init": ZEROS},
+    sc.LEM: DENSE | {"dt": 1.0, "bias": "single", "b_init": ZEROS},
     sc.LRU: CELL
     | {"w_ih_init": initializers.Lecun(0.5), "w_ho_init": LECUN, "output_size": None}
     | {"r_min": 0.0, "r_max": 1.0, "max_phase": 2 * math.pi},

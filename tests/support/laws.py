@@ -82,6 +82,10 @@ def _differential_cases() -> dict[str, Case]:
     step = functools.partial(reference.cornn_step, **settings)
     fresh = sc.CoRNNCarry(np.zeros(H), np.zeros(H))
     cases["cornn"] = Case(sc.coRNN(H, **settings), step, fresh)
+    fresh = sc.LEMCarry(np.zeros(H), np.zeros(H))
+    cases["lem-bias"] = Case(sc.LEM(H), reference.lem_step, fresh)
+    step = functools.partial(reference.lem_step, dt=0.6)
+    cases["lem-nobias"] = Case(sc.LEM(H, dt=0.6, bias="none"), step, fresh)
     settings = {"dt": 0.5, "alpha": 0.9}
     step = functools.partial(reference.unicornn_step, **settings)
     cases["unicornn"] = Case(sc.UnICORNN(H, **settings), step, fresh)
@@ -164,7 +168,7 @@ FORMS = (  # one of each class and form of recurrence, for what costs little
     *("layernorm-gru", "zoneout-lstm", "dropout-gru", "lru"),
     *("janet-bias", "ligru-bias", "coupled-bias", "slstm-bias", "slstm-nobias", "cornn"),
     *("antisymmetric-plain", "antisymmetric-gated", "unicornn", "ctrnn-rate-bias"),
-    *("ctrnn-current-nobias", "ctrnn-learned-bias"),
+    *("ctrnn-current-nobias", "ctrnn-learned-bias", "lem-bias"),
 )
 ENGINES = {
     "scan": sc.Scan(),

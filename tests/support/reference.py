@@ -162,6 +162,17 @@ def cornn_step(params, carry, x, dt, gamma, epsilon):
     return type(carry)(y, z), y
 
 
+def lem_step(params, carry, x, dt=1.0):
+    """Gates stand in the order s_z|s_y|z|y; y takes the new z, and W_y multiplies it."""
+    (y, z), (v, w, b) = carry, params
+    p_1, p_2, p_z, p_y = np.split(v.T @ x + (0 if b is None else b), 4)
+    w_1, w_2, w_z, w_y = np.split(w, 4, axis=-1)
+    s_z, s_y = dt * sigmoid(p_1 + w_1.T @ y), dt * sigmoid(p_2 + w_2.T @ y)
+    z = (1 - s_z) * z + s_z * np.tanh(p_z + w_z.T @ y)
+    y = (1 - s_y) * y + s_y * np.tanh(p_y + w_y.T @ z)
+    return type(carry)(y, z), y
+
+
 def unicornn_step(params, carry, x, dt, alpha):
     """y takes the new z; w and c are vectors."""
     (y, z), (v, w, b, c) = carry, params
