@@ -12,7 +12,18 @@ import pytest
 
 import seqcells as sc
 from tests.support import laws
-from tests.support.laws import CASES, B, D, H, assert_close, draw, dtypes, over_built_in, over_cells
+from tests.support.laws import (
+    CASES,
+    B,
+    D,
+    H,
+    T,
+    assert_close,
+    draw,
+    dtypes,
+    over_built_in,
+    over_cells,
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -106,7 +117,7 @@ def test_gates_are_named_by_the_cell_and_lie_between_0_and_1(case):
     assert bool(gates) == (len(names) > 1 and not parts)
     assert set(gates) <= set(names)
     for value in gates.values():
-        assert value.shape == (B, H)
+        assert value.shape == (B, innermost(cell).hidden_size)
         assert np.all((value > 0) & (value < 1))
 
 
@@ -118,8 +129,9 @@ def test_cells_say_whether_they_can_be_split():
     refused = {name for name, case in CASES.items() if not splits(case.cell)}
     before = {name for name in CASES if name.startswith(("gru-before", "mgu-before"))}
     linear = {name for name in CASES if isinstance(CASES[name].cell, sc.LinearCell)}
-    others = {"lstm-peep", "lem-bias", "lem-nobias"} | {"zoneout-lstm", "dropout-gru", "function"}
-    assert refused == before | linear | others
+    projected = {"lstm-peep", "lstm-proj", "lstm-projpeep"}
+    wrapped = {"zoneout-lstm", "dropout-gru", "function"}
+    assert refused == before | linear | projected | wrapped | {"lem-bias", "lem-nobias"}
     assert all(isinstance(CASES[name].cell.why_not_split(), str) for name in refused)
 
 
@@ -151,12 +163,20 @@ SHAPES = {  # of each parameter by its name
         "b_hh": None,
     },
     sc.MGU(H): {"w_ih": (D, 6), "w_hh": (H, 6), "b_ih": (6,), "b_hh": None},
-    sc.LSTM(H): {"w_ih": (D, 12), "w_hh": (H, 12), "b": (12,), "p": None},
+    sc.LSTM(H): {"w_ih": (D, 12), "w_hh": (H, 12), "b": (12,), "p": None, "w_hr": None},
+    sc.LSTM(H, proj_size=2): {
+        "w_ih": (D, 12),
+        "w_hh": (2, 12),
+        "b": (12,),
+        "p": None,
+        "w_hr": (H, 2),
+    },
     sc.LSTM(H, bias="none", peepholes=True): {
         "w_ih": (D, 12),
         "w_hh": (H, 12),
         "b": None,
         "p": (9,),
+        "w_hr": None,
     },
     sc.IndRNN(H): {"w_ih": (D, H), "w_hh": (H,), "b": (H,)},
     sc.MinGRU(H): {"w_ih": (D, 6), "b": (6,)},
@@ -169,6 +189,26 @@ SHAPES = {  # of each parameter by its name
         "gamma_log": (H,),
     },
 }
+
+
+def test_layers_around_a_projection_have_its_size():
+    cell, xs = sc.LSTM(H + 1, proj_size=D), jnp.ones((T, B, D))
+    layers = {
+        sc.Residual(cell): D,
+        sc.Bidirectional(cell): 2 * D,
+        sc.Bidirectional(cell, sc.GRU(D), merge="sum"): D,
+        sc.Stack((cell, sc.Recurrent(cell, learned_carry=True), sc.Dense(H))): H,
+        sc.Stack((cell, cell), skip=True): 2 * D,
+        sc.Zoneout(cell, (0.1, 0.2)): D,
+    }
+    for layer, size in layers.items():
+        params = layer.init(jax.random.key(0), D)
+        assert sc.unroll(layer, params, xs)[1].shape == (T, B, size)
+        assert f"(T, B, {size})" in sc.summary(layer, D)
+    with pytest.raises(ValueError, match="2 outputs for 3 inputs"):
+        sc.Residual(cell).init(jax.random.key(0), H)
+
+
 KINDS = {  # the cells of the library that have biases to choose from, or none
     type(case.cell) for case in CASES.values() if hasattr(case.cell, "BIASES")
 }

@@ -4,7 +4,7 @@
 `ys` and `final_*`, and `grad_NAME`, the gradient of `sum(ys ** 2)`. A row of `CASES` says how the
 arrays of a source make a cell's arguments; gradients are taken through that, by the source's names.
 
-Sources: flashrnn 1.0.8 (slstm); github.com/tk-rusch/coRNN and /LEM;
+Sources: flashrnn 1.0.8 (slstm); torch 2.13.0 (lstm_proj); github.com/tk-rusch/coRNN and /LEM;
 github.com/JosvanderWesthuizen/janet; github.com/mravanelli/pytorch-kaldi (ligru); equations of the
 papers (unicornn, antisymmetric).
 """
@@ -42,6 +42,12 @@ def slstm_params(a):
 def slstm_out(carry, ys):
     heads = {f"final_{name}": leaf.reshape(2, 2, 3) for name, leaf in carry._asdict().items()}
     return heads | {"ys": jnp.moveaxis(ys, 0, 1).reshape(2, 9, 2, 3)}
+
+
+def projected_params(a):
+    """Matrices are [out, in] there, and there are two biases."""
+    w_ih, w_hh, w_hr = (a[f"weight_{name}_l0"].T for name in ("ih", "hh", "hr"))
+    return sc.LSTMParams(w_ih, w_hh, a["bias_ih_l0"] + a["bias_hh_l0"], w_hr=w_hr)
 
 
 def candidate_last(w):
@@ -90,6 +96,12 @@ POSITIONS = last(y=lambda carry: carry.y, z=lambda carry: carry.z)
 CASES = {
     "slstm_a": Golden(
         sc.SLSTM(6, heads=2), slstm_params, lambda a: a["x"].swapaxes(0, 1), slstm_out
+    ),
+    "lstm_proj_1": Golden(
+        sc.LSTM(6, proj_size=3),
+        projected_params,
+        lambda a: a["x"],
+        last(h=lambda carry: carry.h[None], c=lambda carry: carry.c[None]),
     ),
     "janet_a": Golden(sc.JANET(5), janet_params, lambda a: a["x"], last(c=whole, h=whole)),
     "ligru_a": Golden(sc.LiGRU(5), ligru_params, lambda a: a["x"], last(h=whole)),

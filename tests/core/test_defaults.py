@@ -20,7 +20,9 @@ DEFAULTS = {
     sc.RNN: DENSE | {"activation": "tanh", "bias": "single", "b_init": ZEROS},
     sc.GRU: GATED | {"reset_after": True, "bias": "double"},
     sc.MGU: GATED | {"reset_after": False, "bias": "single"},
-    sc.LSTM: DENSE | {"bias": "single", "peepholes": False, "b_init": (ZEROS, ONES, ZEROS, ZEROS)},
+    sc.LSTM: DENSE
+    | {"bias": "single", "peepholes": False, "b_init": (ZEROS, ONES, ZEROS, ZEROS)}
+    | {"p_init": ZEROS, "proj_size": None, "w_hr_init": LECUN},
     sc.IndRNN: CELL | {"activation": "relu", "w_hh_init": initializers.Uniform(0.0, 1.0)},
     sc.MinGRU: CELL | {"activation": "identity", "bias": "single", "b_init": ZEROS},
     sc.LEM: DENSE | {"dt": 1.0, "bias": "single", "b_init": ZEROS},

@@ -145,6 +145,8 @@ VALUES = [
         "reset_after | GRU(4, reset_after=False) | recur",
     ),
     (lambda: sc.LSTM(H, peepholes=True).gate(None, None, None), "peepholes | recur"),
+    (lambda: sc.LSTM(H, proj_size=2).gate(None, None, None), "proj_size | projects the new h"),
+    (lambda: sc.LSTM(H, proj_size=H), "proj_size | below hidden_size"),
     (lambda: sc.GRU(H, dtype="float64"), "dtype | float64 | jax_enable_x64"),
     (lambda: sc.LRU(H, r_min=0.9, r_max=0.5), "r_min, r_max | 0.9 | 0.5"),
     (lambda: sc.LRU(H, max_phase=0), "max_phase | 0"),

@@ -132,6 +132,10 @@ def _cases() -> dict[str, Case]:
     }
     for name, cell in lstms.items():
         cases[f"lstm-{name}"] = Case(cell, reference.lstm_step, fresh)
+    fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H + 1))  # so that the output has H features
+    for name, peepholes in (("proj", False), ("projpeep", True)):
+        cell = sc.LSTM(H + 1, proj_size=H, peepholes=peepholes)
+        cases[f"lstm-{name}"] = Case(cell, reference.lstm_step, fresh)
     for activation, bias in (("relu", "single"), ("tanh", "none"), ("identity", "single")):
         name = f"{activation}-{LABELS[bias]}"
         step = functools.partial(reference.indrnn_step, activation=activation)
@@ -164,7 +168,14 @@ FAMILIES = (  # one of each way to be a cell; `pytest --laws` takes every cell f
 )
 FORMS = (  # one of each class and form of recurrence, for what costs little
     *("rnn-tanh-bias", "gru-after-double", "gru-before-double", "mgu-after-double"),
-    *("mgu-before-double", "lstm-bias", "lstm-peep", "indrnn-tanh-nobias", "mingru-identity-bias"),
+    *(
+        "mgu-before-double",
+        "lstm-bias",
+        "lstm-peep",
+        "lstm-proj",
+        "indrnn-tanh-nobias",
+        "mingru-identity-bias",
+    ),
     *("layernorm-gru", "zoneout-lstm", "dropout-gru", "lru"),
     *("janet-bias", "ligru-bias", "coupled-bias", "slstm-bias", "slstm-nobias", "cornn"),
     *("antisymmetric-plain", "antisymmetric-gated", "unicornn", "ctrnn-rate-bias"),

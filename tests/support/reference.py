@@ -84,6 +84,7 @@ def lstm_step(params, carry, x):
     c = f * c + i * g
     o = sigmoid(w_o.T @ x + u_o.T @ h + p_o * c + b_o)
     h = o * np.tanh(c)
+    h = h if params[4] is None else params[4].T @ h
     return type(carry)(h, c), h
 
 
