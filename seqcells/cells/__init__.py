@@ -11,6 +11,10 @@ from seqcells.cells.ctrnn import CTRNN as CTRNN
 from seqcells.cells.ctrnn import CTRNNParams as CTRNNParams
 from seqcells.cells.gru import GRU as GRU
 from seqcells.cells.gru import GRUParams as GRUParams
+from seqcells.cells.grud import GRUD as GRUD
+from seqcells.cells.grud import GRUDCarry as GRUDCarry
+from seqcells.cells.grud import GRUDInputs as GRUDInputs
+from seqcells.cells.grud import GRUDParams as GRUDParams
 from seqcells.cells.indrnn import IndRNN as IndRNN
 from seqcells.cells.indrnn import IndRNNParams as IndRNNParams
 from seqcells.cells.janet import JANET as JANET

@@ -131,7 +131,8 @@ def test_cells_say_whether_they_can_be_split():
     linear = {name for name in CASES if isinstance(CASES[name].cell, sc.LinearCell)}
     projected = {"lstm-peep", "lstm-proj", "lstm-projpeep"}
     wrapped = {"zoneout-lstm", "dropout-gru", "function"}
-    assert refused == before | linear | projected | wrapped | {"lem-bias", "lem-nobias"}
+    own = {name for name in CASES if name.startswith(("lem-", "grud-"))}
+    assert refused == before | linear | projected | wrapped | own
     assert all(isinstance(CASES[name].cell.why_not_split(), str) for name in refused)
 
 
@@ -180,6 +181,10 @@ SHAPES = {  # of each parameter by its name
     },
     sc.IndRNN(H): {"w_ih": (D, H), "w_hh": (H,), "b": (H,)},
     sc.MinGRU(H): {"w_ih": (D, 6), "b": (6,)},
+    sc.GRUD(H): {
+        **{"w_ih": (D, 9), "w_mh": (D, 9), "w_hh": (H, 9), "b": (9,)},
+        **{"w_dx": (D,), "c_dx": (D,), "w_dh": (D, H), "c_dh": (H,)},
+    },
     sc.LEM(H): {"w_ih": (D, 12), "w_hh": (H, 12), "b": (12,)},
     sc.LRU(H, output_size=5): {
         "w_ih": (D, 6),
@@ -210,7 +215,7 @@ def test_layers_around_a_projection_have_its_size():
 
 
 KINDS = {  # the cells of the library that have biases to choose from, or none
-    type(case.cell) for case in CASES.values() if hasattr(case.cell, "BIASES")
+    laws.kind(case.cell) for case in CASES.values() if hasattr(case.cell, "BIASES")
 }
 over_kinds = pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind.__name__))
 
@@ -234,7 +239,7 @@ def test_matrices_and_biases_have_a_column_for_each_unit_of_each_gate(kind):
 @over_kinds
 def test_a_cell_lists_the_biases_that_it_has_and_refuses_others(kind):
     """The table has a row for each."""
-    cells = [case.cell for case in CASES.values() if type(case.cell) is kind]
+    cells = [case.cell for case in CASES.values() if laws.kind(case.cell) is kind]
     assert set(kind.BIASES) == {cell.bias for cell in cells if hasattr(cell, "bias")}
     for bias in kind.BIASES:
         params = kind(H, bias=bias).init(jax.random.key(0), D)
@@ -330,7 +335,7 @@ def test_equal_configurations_are_equal_and_trace_once(one, two):
 
 
 def test_every_cell_is_in_the_table():
-    missing = laws.public(sc.Cell) - {type(case.cell) for case in CASES.values()}
+    missing = laws.public(sc.Cell) - {laws.kind(case.cell) for case in CASES.values()}
     assert not missing, f"add a row to CASES of tests/support/laws.py: {missing}"
 
 

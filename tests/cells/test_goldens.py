@@ -5,8 +5,8 @@
 arrays of a source make a cell's arguments; gradients are taken through that, by the source's names.
 
 Sources: flashrnn 1.0.8 (slstm); torch 2.13.0 (lstm_proj); github.com/tk-rusch/coRNN and /LEM;
-github.com/JosvanderWesthuizen/janet; github.com/mravanelli/pytorch-kaldi (ligru); equations of the
-papers (unicornn, antisymmetric).
+github.com/PeterChe1990/GRU-D; github.com/JosvanderWesthuizen/janet;
+github.com/mravanelli/pytorch-kaldi (ligru); equations of the papers (unicornn, antisymmetric).
 """
 
 from collections.abc import Callable
@@ -81,6 +81,31 @@ def lem_params(a):
     return sc.LEMParams(w_in[:-1], w_hid[:-1], w_in[-1] + w_hid[-1])
 
 
+def grud_params(a):
+    """Their gates are z|r|n, z keeps the old value, and V multiplies 1 - m."""
+
+    def ours(w):
+        z, r, n = jnp.split(w, 3, axis=-1)
+        return jnp.concatenate([r, -z, n], axis=-1)
+
+    b = a["bias"] + jnp.sum(a["V"], axis=0)
+    decays = (a[name] for name in ("wx", "bx", "Wgh", "bgh"))
+    return sc.GRUDParams(ours(a["W"]), ours(-a["V"]), ours(a["U"]), ours(b), *decays)
+
+
+def grud_inputs(a):
+    """They read the time itself, batch first."""
+    elapsed = jnp.diff(a["s"], axis=1, prepend=a["s"][:, :1])
+    inputs = sc.GRUDInputs(a["x"], read("grud_a")["m"], elapsed)
+    return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), inputs)
+
+
+def grud_out(carry, ys):
+    previous = read("grud_a")["s"][:, -1] - carry.since
+    finals = {"final_h": carry.h, "final_keep": carry.last, "final_sprev": previous}
+    return finals | {"ys": jnp.swapaxes(ys, 0, 1)}
+
+
 def last(**leaves):
     """Outputs by the source's names."""
     return lambda carry, ys: (
@@ -107,6 +132,12 @@ CASES = {
     "ligru_a": Golden(sc.LiGRU(5), ligru_params, lambda a: a["x"], last(h=whole)),
     "cornn_a": Golden(
         sc.coRNN(5, dt=0.3, gamma=1.2, epsilon=0.8), cornn_params, lambda a: a["x"], POSITIONS
+    ),
+    "grud_a": Golden(
+        sc.GRUD(5, "sigmoid", gate_activation="hard_sigmoid", decayed_mix=False),
+        grud_params,
+        grud_inputs,
+        grud_out,
     ),
     "lem_a": Golden(sc.LEM(5), lem_params, lambda a: a["x"], POSITIONS),
     "unicornn_a": Golden(

@@ -25,6 +25,9 @@ DEFAULTS = {
     | {"p_init": ZEROS, "proj_size": None, "w_hr_init": LECUN},
     sc.IndRNN: CELL | {"activation": "relu", "w_hh_init": initializers.Uniform(0.0, 1.0)},
     sc.MinGRU: CELL | {"activation": "identity", "bias": "single", "b_init": ZEROS},
+    sc.GRUD: DENSE
+    | {"activation": "tanh", "gate_activation": "sigmoid", "decayed_mix": True, "bias": "single"}
+    | {"b_init": ZEROS, "decay_init": initializers.Uniform(0.0, 0.1), "c_init": ZEROS},
     sc.LEM: DENSE | {"dt": 1.0, "bias": "single", "b_init": ZEROS},
     sc.LRU: CELL
     | {"w_ih_init": initializers.Lecun(0.5), "w_ho_init": LECUN, "output_size": None}

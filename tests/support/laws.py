@@ -53,6 +53,38 @@ def tripled(params, x):
     return 3 * x + 1
 
 
+def inputs_of(x):
+    """Make the inputs of a GRU-D of one array [..., D]; also of complex numbers."""
+    return sc.GRUDInputs(x, x.real > -0.3, x[..., :1] ** 2 + 0.1)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ArrayGRUD(sc.GRUD):
+    """A GRU-D whose inputs are made of one array, as the laws draw it."""
+
+    def _inputs(self, x):
+        return super()._inputs(x if isinstance(x, sc.GRUDInputs) else inputs_of(x))
+
+    def zero_input(self, input_size):
+        return super().zero_input(input_size).values
+
+    def init_carry(self, x, params=None):
+        return sc.GRUD.init_carry(self, inputs_of(jnp.asarray(x)), params)
+
+    def project(self, params, x):
+        return super().project(params, inputs_of(x))
+
+
+def grud_step(params, carry, x, **options):
+    """The step of `ArrayGRUD`."""
+    return reference.grud_step(params, carry, inputs_of(x), **options)
+
+
+def kind(cell: sc.Cell) -> type[sc.Cell]:
+    """The public class of a cell of the table."""
+    return sc.GRUD if isinstance(cell, ArrayGRUD) else type(cell)
+
+
 def _gated_cases() -> dict[str, Case]:
     """The rows of the gated cells with one bias."""
     cases = {}
@@ -63,6 +95,11 @@ def _gated_cases() -> dict[str, Case]:
         fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H))
         cell = sc.CoupledLSTM(H, bias=bias)
         cases[f"coupled-{label}"] = Case(cell, reference.coupled_step, fresh)
+        fresh = sc.GRUDCarry(np.zeros(H), np.zeros(D), np.zeros(D), np.zeros(1))
+        paper = bias == "single"
+        cell = ArrayGRUD(H, bias=bias, decayed_mix=paper)
+        step = functools.partial(grud_step, decayed=paper)
+        cases[f"grud-{label}"] = Case(cell, step, fresh)
         fresh = sc.SLSTMCarry(*(np.zeros(H) for _ in range(4)))
         cell = sc.SLSTM(H, heads=1 if bias == "single" else H, bias=bias)
         step = functools.partial(reference.slstm_step, heads=cell.heads)
@@ -168,18 +205,11 @@ FAMILIES = (  # one of each way to be a cell; `pytest --laws` takes every cell f
 )
 FORMS = (  # one of each class and form of recurrence, for what costs little
     *("rnn-tanh-bias", "gru-after-double", "gru-before-double", "mgu-after-double"),
-    *(
-        "mgu-before-double",
-        "lstm-bias",
-        "lstm-peep",
-        "lstm-proj",
-        "indrnn-tanh-nobias",
-        "mingru-identity-bias",
-    ),
-    *("layernorm-gru", "zoneout-lstm", "dropout-gru", "lru"),
+    *("mgu-before-double", "lstm-bias", "lstm-peep", "indrnn-tanh-nobias", "mingru-identity-bias"),
+    *("lstm-proj", "layernorm-gru", "zoneout-lstm", "dropout-gru", "lru"),
     *("janet-bias", "ligru-bias", "coupled-bias", "slstm-bias", "slstm-nobias", "cornn"),
     *("antisymmetric-plain", "antisymmetric-gated", "unicornn", "ctrnn-rate-bias"),
-    *("ctrnn-current-nobias", "ctrnn-learned-bias", "lem-bias"),
+    *("ctrnn-current-nobias", "ctrnn-learned-bias", "lem-bias", "grud-bias"),
 )
 ENGINES = {
     "scan": sc.Scan(),

@@ -163,6 +163,35 @@ def cornn_step(params, carry, x, dt, gamma, epsilon):
     return type(carry)(y, z), y
 
 
+def grud_step(params, carry, inputs, act="tanh", hard=False, decayed=True):
+    """Gates stand in the order r|z|n; z is written. `inputs` are values, observed and elapsed."""
+    w, v, u, b, w_x, c_x, w_h, c_h = params
+    h, last, since, begun = carry
+    values, observed, elapsed = inputs
+    delta = since + elapsed if begun.real > 0 else 0 * since
+    x = np.array(
+        [
+            values[d] if observed[d] else np.exp(-relu(w_x[d] * delta[d] + c_x[d])) * last[d]
+            for d in range(len(last))
+        ]
+    )
+    faded = np.exp(-relu(w_h.T @ delta + c_h)) * h
+    m = np.asarray(observed, float)
+    fixed = np.split(w.T @ x + v.T @ m + (0 if b is None else b), 3)
+    u_r, u_z, u_n = np.split(u, 3, axis=-1)
+    gate = hard_sigmoid if hard else sigmoid
+    r, z = gate(fixed[0] + u_r.T @ faded), gate(fixed[1] + u_z.T @ faded)
+    n = ACTIVATIONS[act](fixed[2] + u_n.T @ (r * faded))
+    h = (1 - z) * (faded if decayed else h) + z * n
+    last, since = np.where(observed, x, last), np.where(observed, 0, delta)
+    return type(carry)(h, last, since, np.ones(1)), h
+
+
+def hard_sigmoid(a):
+    a = 0.2 * a + 0.5
+    return np.where(a.real < 0, 0, np.where(a.real > 1, 1, a))
+
+
 def lem_step(params, carry, x, dt=1.0):
     """Gates stand in the order s_z|s_y|z|y; y takes the new z, and W_y multiplies it."""
     (y, z), (v, w, b) = carry, params
