@@ -59,7 +59,7 @@ class GRUDCarry(NamedTuple):
 class GRUDDrive(NamedTuple):
     """What `GRUD` computes of its inputs alone."""
 
-    values: jax.Array  # [*B, D], 0 where they are not observed
+    values: jax.Array  # [*B, D]
     observed: jax.Array  # bool[*B, D]
     elapsed: jax.Array  # [*B, 1]
     sums: Gates  # V m + b, [*B, H] a gate
@@ -184,12 +184,11 @@ class GRUD(ActivatedCell, MatrixCell):
         return distinct(GRUDCarry(h, last, last, begun))
 
     def project(self, params: GRUDParams, x: Inputs) -> GRUDDrive:
-        """Compute V m + b, gate by gate, and put zeros where nothing is observed."""
+        """Compute V m + b, gate by gate."""
         observed = x.observed.astype(x.values.dtype) > 0  # False for NaN
-        values = jnp.where(observed, x.values, 0)
-        dtype = self.compute_dtype(values)
+        dtype = self.compute_dtype(x.values)
         sums = gates(affine(observed.astype(dtype), params.w_mh, params.b, dtype), 3)
-        return GRUDDrive(values, observed, x.elapsed, sums)
+        return GRUDDrive(x.values, observed, x.elapsed, sums)
 
     def why_not_split(self) -> str:
         """Return why the cell cannot be split."""

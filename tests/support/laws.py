@@ -54,8 +54,8 @@ def tripled(params, x):
 
 
 def inputs_of(x):
-    """Make the inputs of a GRU-D of one array [..., D]; also of complex numbers."""
-    return sc.GRUDInputs(x, x.real > -0.3, x[..., :1] ** 2 + 0.1)
+    """Make the inputs of a GRU-D of one array [..., D], also a complex one; NaN is observed."""
+    return sc.GRUDInputs(x, ~(x.real < -0.3), x[..., :1] ** 2 + 0.1)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -119,13 +119,13 @@ def _differential_cases() -> dict[str, Case]:
     step = functools.partial(reference.cornn_step, **settings)
     fresh = sc.CoRNNCarry(np.zeros(H), np.zeros(H))
     cases["cornn"] = Case(sc.coRNN(H, **settings), step, fresh)
+    settings = {"dt": 0.5, "alpha": 0.9}
+    step = functools.partial(reference.unicornn_step, **settings)
+    cases["unicornn"] = Case(sc.UnICORNN(H, **settings), step, fresh)
     fresh = sc.LEMCarry(np.zeros(H), np.zeros(H))
     cases["lem-bias"] = Case(sc.LEM(H), reference.lem_step, fresh)
     step = functools.partial(reference.lem_step, dt=0.6)
     cases["lem-nobias"] = Case(sc.LEM(H, dt=0.6, bias="none"), step, fresh)
-    settings = {"dt": 0.5, "alpha": 0.9}
-    step = functools.partial(reference.unicornn_step, **settings)
-    cases["unicornn"] = Case(sc.UnICORNN(H, **settings), step, fresh)
     step = functools.partial(reference.ctrnn_step, share=0.2)
     cases["ctrnn-rate-bias"] = Case(sc.CTRNN(H), step, np.zeros(H))
     taus = (1.0, 2.0, 4.0)
