@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 
 import seqcells as sc
 from seqcells._flags import Flags
+from seqcells._model import one_input
 from seqcells._types import Carry, Params, PyTree
 from tests.support import reference
 
@@ -62,6 +63,8 @@ def inputs_of(x):
 class ArrayGRUD(sc.GRUD):
     """A GRU-D whose inputs are made of one array, as the laws draw it."""
 
+    x_dtypes = (jnp.floating,)
+
     def _inputs(self, x):
         return super()._inputs(x if isinstance(x, sc.GRUDInputs) else inputs_of(x))
 
@@ -69,7 +72,8 @@ class ArrayGRUD(sc.GRUD):
         return super().zero_input(input_size).values
 
     def init_carry(self, x, params=None):
-        return sc.GRUD.init_carry(self, inputs_of(jnp.asarray(x)), params)
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return sc.GRUD(**own).init_carry(inputs_of(one_input(self, x)), params)
 
     def project(self, params, x):
         return super().project(params, inputs_of(x))
