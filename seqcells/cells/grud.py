@@ -100,8 +100,8 @@ class GRUD(ActivatedCell, MatrixCell):
         w_ih_init: initialiser of w_ih and w_mh, called on float[D, H] a gate; or a tuple (r, z, n).
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (r, z, n).
         b_init: initialiser of b, called on float[H] a gate; or a tuple (r, z, n).
-        decay_init: initialiser of w_dx float[D] and w_dh float[D, H]. Below 0 nothing decays, and
-            there is no gradient.
+        decay_init: initialiser of w_dx float[D] and w_dh float[D, H]. Where the argument of relu
+            is at most 0, nothing decays and there is no gradient.
         c_init: initialiser of c_dx float[D] and c_dh float[H].
         dtype: dtype of computation; that of the values if None. The carry is in float32 when this
             is narrower.
@@ -184,11 +184,11 @@ class GRUD(ActivatedCell, MatrixCell):
         return distinct(GRUDCarry(h, last, last, begun))
 
     def project(self, params: GRUDParams, x: Inputs) -> GRUDDrive:
-        """Compute V m + b, gate by gate."""
+        """Compute V m + b, gate by gate, and values in the dtype of computation."""
         observed = x.observed.astype(x.values.dtype) > 0  # False for NaN
         dtype = self.compute_dtype(x.values)
         sums = gates(affine(observed.astype(dtype), params.w_mh, params.b, dtype), 3)
-        return GRUDDrive(x.values, observed, x.elapsed, sums)
+        return GRUDDrive(x.values.astype(dtype), observed, x.elapsed, sums)
 
     def why_not_split(self) -> str:
         """Return why the cell cannot be split."""
@@ -231,9 +231,9 @@ class GRUD(ActivatedCell, MatrixCell):
         return delta, x, jnp.exp(-falls) * carry.h
 
     def _gates(self, params: GRUDParams, x: jax.Array, h: jax.Array, drive: GRUDDrive) -> Gates:
-        """Compute r and z, and W x + V m + b of n."""
+        """Compute r and z, and W x + V m + b of n: x, of which a part was carried, in its dtype."""
         act, u = GATE_ACTIVATIONS[self.gate_activation], params.w_hh[:, : -self.hidden_size]
-        sums = gates(affine(x, params.w_ih, None, self.compute_dtype(x)), 3)
+        sums = gates(affine(x, params.w_ih, None, x.dtype), 3)
         r, z, n = (a + b for a, b in zip(drive.sums, sums, strict=True))
         u_r, u_z = gates(affine(h, u, None, h.dtype), 2)
         return act(r + u_r), act(z + u_z), n
