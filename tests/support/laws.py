@@ -55,8 +55,8 @@ def tripled(params, x):
 
 
 def inputs_of(x):
-    """Make the inputs of a GRU-D of one array [..., D], also a complex one; NaN is observed."""
-    return sc.GRUDInputs(x, ~(x.real < -0.3), x[..., :1] ** 2 + 0.1)
+    """Make the inputs of a GRU-D of one array [..., D]; NaN is observed, and 0 is not."""
+    return sc.GRUDInputs(x, ~(x.real < -0.3) & (x != 0), x[..., :1] ** 2 + 0.1)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
