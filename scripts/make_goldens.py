@@ -108,6 +108,11 @@ def torch_cases() -> dict[str, Case]:
         cases[f"{name}-deep-nobias"] = run(cls, bias=False, **both)
         cases[f"{name}-deep-lengths"] = run(cls, LENGTHS, **both)
     cases["rnn-relu"] = run("RNN", nonlinearity="relu")
+    project: Option = {"proj_size": 2}
+    cases["lstm-proj"] = run("LSTM", **project)
+    cases["lstm-proj-nobias"] = run("LSTM", bias=False, **project)
+    cases["lstm-proj-deep"] = run("LSTM", num_layers=2, bidirectional=True, **project)
+    cases["lstm-proj-deep-lengths"] = run("LSTM", LENGTHS, num_layers=3, **project)
     return cases
 
 

@@ -100,6 +100,13 @@ class Cell(Model):
         """
         return {}
 
+    def why_not_split(self) -> str | None:
+        """Say why this cell is not one product followed by elementwise work, or return None.
+
+        Engines that run split cells alone give this reason. One that is None is a `SplitCell`'s.
+        """
+        return "it is not a SplitCell"
+
     def noisy(self, params: Params, xs: Inputs, key: jax.Array) -> tuple[Cell, Params, Inputs]:
         """Sample this cell's noise once; return a deterministic cell, parameters and inputs.
 

@@ -106,7 +106,10 @@ def check(
         _check.choice("laws", name, LAWS)
     k_params, k_xs, k_carry = jax.random.split(jax.random.key(_check.seed("seed", seed)), 3)
     params = cell.init(k_params, input_size) if params is None else params
-    xs = jax.random.normal(k_xs, (7, 3, *cell.zero_input(input_size).shape))
+    zero = cell.zero_input(input_size)
+    if not hasattr(zero, "shape"):
+        raise TypeError(f"cell: expected one that reads one array, got {cell}, which reads {zero}")
+    xs = jax.random.normal(k_xs, (7, 3, *zero.shape))
     leaves, structure = jax.tree.flatten(fresh_carry(cell.resolve(xs), xs, params))
     keys = jax.random.split(k_carry, len(leaves))
     drawn = [_near(leaf, key) for leaf, key in zip(leaves, keys, strict=True)]

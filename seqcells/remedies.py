@@ -88,7 +88,7 @@ def omega(
     """
     _check.choice("form", form, _FORMS)
     _check.instance("cell", cell, Cell, "GRU(64)")
-    why_not = cell.why_not_split() if isinstance(cell, SplitCell) else "it is not a SplitCell"
+    why_not = cell.why_not_split()
     if why_not is not None:
         raise ValueError(
             f"cell: expected one that can be split, such as GRU(64), got {cell}: {why_not}"

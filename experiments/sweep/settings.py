@@ -29,7 +29,11 @@ _PROBES = [k for k in vars(probes).values() if isinstance(k, type) and dataclass
 PROBES: dict[str, Callable[..., probes.Probe]] = _made_of(
     "length", {kind.__module__.rpartition(".")[2]: kind for kind in _PROBES}
 )
-_CELLS = {name.lower(): kind for name, kind in named().items() if issubclass(kind, sc.Cell)}
+_CELLS = {  # except those that read more than the one array of a probe
+    name.lower(): kind
+    for name, kind in named().items()
+    if issubclass(kind, sc.Cell) and kind is not sc.GRUD
+}
 CELLS: dict[str, Callable[[int, int], sc.Cell]] = {  # (hidden_size, longest time in steps) -> cell
     **{
         name: lambda size, _, kind=kind: kind(size)

@@ -11,10 +11,17 @@ from seqcells.cells.ctrnn import CTRNN as CTRNN
 from seqcells.cells.ctrnn import CTRNNParams as CTRNNParams
 from seqcells.cells.gru import GRU as GRU
 from seqcells.cells.gru import GRUParams as GRUParams
+from seqcells.cells.grud import GRUD as GRUD
+from seqcells.cells.grud import GRUDCarry as GRUDCarry
+from seqcells.cells.grud import GRUDInputs as GRUDInputs
+from seqcells.cells.grud import GRUDParams as GRUDParams
 from seqcells.cells.indrnn import IndRNN as IndRNN
 from seqcells.cells.indrnn import IndRNNParams as IndRNNParams
 from seqcells.cells.janet import JANET as JANET
 from seqcells.cells.janet import JANETParams as JANETParams
+from seqcells.cells.lem import LEM as LEM
+from seqcells.cells.lem import LEMCarry as LEMCarry
+from seqcells.cells.lem import LEMParams as LEMParams
 from seqcells.cells.ligru import LiGRU as LiGRU
 from seqcells.cells.ligru import LiGRUParams as LiGRUParams
 from seqcells.cells.lru import LRU as LRU

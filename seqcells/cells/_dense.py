@@ -128,18 +128,28 @@ class ActivatedCell(SizedCell):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class DenseCell(SizedCell, SplitCell):
+class MatrixCell(SizedCell):
     """A cell with weights w_ih [D, G*H] and w_hh [H, G*H]."""
 
     _: dataclasses.KW_ONLY
     w_hh_init: GateInitializers = initializers.Orthogonal()
 
-    def _matrices(self, key: jax.Array, input_size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Draw w_ih [input_size, G*H] and w_hh [H, G*H]; return them and a key for the rest."""
+    def _matrices(
+        self, key: jax.Array, input_size: int, width: int | None = None
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Draw w_ih [input_size, G*H] and w_hh [width, G*H]; return them and a key for the rest.
+
+        The width is that of what recurs, H if None.
+        """
         shape = self._sizes(key, input_size)
         k_ih, k_hh, k_rest = jax.random.split(key, 3)
-        w_hh = self._draw("w_hh_init", k_hh, (self.hidden_size, self.hidden_size))
+        w_hh = self._draw("w_hh_init", k_hh, (width or self.hidden_size, self.hidden_size))
         return self._draw("w_ih_init", k_ih, shape), w_hh, k_rest
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class DenseCell(MatrixCell, SplitCell):
+    """A cell with weights w_ih [D, G*H] and w_hh [H, G*H], and one recurrent product."""
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

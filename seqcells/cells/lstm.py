@@ -1,4 +1,4 @@
-"""Long short-term memory, with a forget gate and optional peepholes."""
+"""Long short-term memory, with a forget gate, and optional peepholes and projection."""
 
 from __future__ import annotations
 
@@ -23,16 +23,17 @@ class LSTMParams(NamedTuple):
     """Parameters of `LSTM`; gates in the order i|f|g|o along the last axis."""
 
     w_ih: jax.Array  # [D, 4H], W_i|W_f|W_g|W_o
-    w_hh: jax.Array  # [H, 4H], U_i|U_f|U_g|U_o
+    w_hh: jax.Array  # [H, 4H], U_i|U_f|U_g|U_o; [P, 4H] with a projection
     b: jax.Array | None  # [4H], b_i|b_f|b_g|b_o; None if bias="none"
     p: jax.Array | None = None  # [3H], p_i|p_f|p_o; None if peepholes=False
+    w_hr: jax.Array | None = None  # [H, P], the projection; None if proj_size=None
 
 
 @exported
 class LSTMCarry(NamedTuple):
     """The memory of `LSTM`."""
 
-    h: jax.Array  # [*B, H], also the output
+    h: jax.Array  # [*B, H], also the output; [*B, P] with a projection
     c: jax.Array  # [*B, H]
 
 
@@ -49,6 +50,11 @@ class LSTM(DenseCell):
         o_t = sigmoid(W_o x_t + U_o h_{t-1} + p_o * c_t + b_o)      output gate
         h_t = o_t * tanh(c_t)
 
+    With `proj_size` (Sak et al. 2014, LSTMP) a projection of h_t to P numbers recurs in its place
+    and is the output, as in PyTorch. Then the U are [P, H], and c keeps its H units::
+
+        h_t = R (o_t * tanh(c_t))
+
     The bias of the forget gate starts at 1, as Jozefowicz et al. (2015) advise; in PyTorch it
     starts near 0. PyTorch has two biases, whose sum is b.
 
@@ -56,15 +62,18 @@ class LSTM(DenseCell):
         hidden_size: H, at least 1.
         bias: "single" (b) or "none".
         peepholes: whether the cell has peepholes.
+        proj_size: P, from 1 to below H; None for no projection.
         w_ih_init: initialiser of w_ih, called per gate on float[D, H]; or a tuple (i, f, g, o).
-        w_hh_init: initialiser of w_hh, called per gate on float[H, H]; or a tuple (i, f, g, o).
+        w_hh_init: initialiser of w_hh, called per gate on float[H, H], with a projection on
+            float[P, H]; or a tuple (i, f, g, o).
         b_init: initialiser of b, called per gate on float[H]; or a tuple (i, f, g, o).
         p_init: initialiser of p, called on float[3H].
+        w_hr_init: initialiser of w_hr, called on float[H, P].
         dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1 or an unknown bias.
+        ValueError: on a size below 1, a proj_size of H or more, or an unknown bias.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, seqcells as sc
@@ -83,6 +92,7 @@ class LSTM(DenseCell):
     _: dataclasses.KW_ONLY
     bias: str = "single"
     peepholes: bool = False
+    proj_size: int | None = None
     b_init: GateInitializers = (
         initializers.zeros,
         initializers.ones,
@@ -90,24 +100,39 @@ class LSTM(DenseCell):
         initializers.zeros,
     )
     p_init: initializers.Initializer = initializers.zeros
+    w_hr_init: initializers.Initializer = initializers.Lecun()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.choice("bias", self.bias, self.BIASES)
         _check.flag("peepholes", self.peepholes)
+        if self.proj_size is not None:
+            size = _check.size("proj_size", self.proj_size, least=1)
+            if size >= self.hidden_size:
+                expected = f"an int below hidden_size = {self.hidden_size}"
+                raise ValueError(f"proj_size: expected {expected}, got {size}")
+            object.__setattr__(self, "proj_size", size)
+
+    @property
+    def _width(self) -> int:
+        """The size of h: P, or H without a projection."""
+        return self.hidden_size if self.proj_size is None else self.proj_size
 
     def init(self, key: jax.Array, input_size: int) -> LSTMParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
-        w_ih, w_hh, k_rest = self._matrices(key, input_size)
+        w_ih, w_hh, k_rest = self._matrices(key, input_size, self._width)
         k_b, k_p = jax.random.split(k_rest)
         b = self._draw("b_init", k_b, (self.hidden_size,)) if self.bias == "single" else None
         p = self.p_init(k_p, (3 * self.hidden_size,), self.param_dtype) if self.peepholes else None
-        return LSTMParams(w_ih, w_hh, b, p)
+        if self.proj_size is None:
+            return LSTMParams(w_ih, w_hh, b, p)
+        k_hr, shape = jax.random.fold_in(k_rest, 2), (self.hidden_size, self.proj_size)
+        return LSTMParams(w_ih, w_hh, b, p, self.w_hr_init(k_hr, shape, self.param_dtype))
 
     def init_carry(self, x: jax.Array, params: LSTMParams | None = None) -> LSTMCarry:
-        """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
-        zeros = super().init_carry(x)
-        return distinct(LSTMCarry(zeros, zeros))
+        """Make zeros of h and c for one step's input x [*B, D], in at least float32."""
+        c = super().init_carry(x)
+        return distinct(LSTMCarry(c if self.proj_size is None else c[..., : self._width], c))
 
     def project(self, params: LSTMParams, x: jax.Array) -> Gates:
         """Compute W x + b, gate by gate. x: float[*B, D]."""
@@ -118,28 +143,40 @@ class LSTM(DenseCell):
         return gates(affine(carry.h, params.w_hh, None, carry.h.dtype), 4)
 
     def gate(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
-        """Compute h_t and c_t without peepholes, elementwise.
+        """Compute h_t and c_t without peepholes or a projection, elementwise.
 
         Raises:
-            ValueError: if the cell has peepholes.
+            ValueError: if the cell has peepholes or a projection.
         """
         reason = self.why_not_split()
         if reason is not None:
-            raise ValueError(f"peepholes: {self} has no gate(): {reason}; call recur")
+            name = "peepholes" if self.peepholes else "proj_size"
+            raise ValueError(f"{name}: {self} has no gate(): {reason}; call recur")
+        return self._write(carry, drive, mixed)
+
+    def _write(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
+        """Compute h_t, not projected, and c_t without peepholes."""
         i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
         c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
         return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
 
     def why_not_split(self) -> str | None:
-        """Return why a cell with peepholes cannot be split, or None."""
-        return "with peepholes the gates use parameters" if self.peepholes else None
+        """Return why a cell with peepholes or a projection cannot be split, or None."""
+        if self.peepholes:
+            return "with peepholes the gates use parameters"
+        return None if self.proj_size is None else "its second product projects the new h"
 
     def recur(self, params: LSTMParams, carry: LSTMCarry, drive: Gates) -> LSTMCarry:
         """Compute h_t and c_t."""
-        if params.p is None:
+        if params.p is None and params.w_hr is None:
             return super().recur(params, carry, drive)
-        *_, o, c = self._peep(params.p, carry, drive, self.mix(params, carry))
-        return LSTMCarry(o * jnp.tanh(c), c)
+        mixed = self.mix(params, carry)
+        if params.p is None:
+            h, c = self._write(carry, drive, mixed)
+        else:
+            *_, o, c = self._peep(params.p, carry, drive, mixed)
+            h = o * jnp.tanh(c)
+        return LSTMCarry(h if params.w_hr is None else affine(h, params.w_hr, None, h.dtype), c)
 
     def gates(
         self, params: LSTMParams, carry: LSTMCarry, drive: Gates, mixed: Gates | None = None

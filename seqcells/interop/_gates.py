@@ -25,7 +25,7 @@ class Slot(NamedTuple):
     """One array of a framework, or one part of an array that joins several."""
 
     name: str  # in the framework
-    field: str  # our parameter: w_ih, w_hh, b, b_ih, b_hh or p
+    field: str  # our parameter: w_ih, w_hh, w_hr, b, b_ih, b_hh or p
     gates: str  # our letters of the gates, in the framework's order
 
 
@@ -61,6 +61,7 @@ class Table(NamedTuple):
 
 RESET_AFTER = Need("reset_after", (True,), "resets after the product")
 RESET_BEFORE = Need("reset_after", (False,), "resets before the product")
+NO_PROJECTION = Need("proj_size", (None,), "has no projection")
 TANH_OR_RELU = Need("activation", ("tanh", "relu"), "has tanh and relu")
 
 
@@ -70,7 +71,9 @@ def slots(weights: dict[str, str], biases: dict[str, str], order: str) -> tuple[
 
 
 def order(cell: Cell, field: str) -> Sequence[str]:
-    """Return the gates in a field of the cell's parameters, in our order."""
+    """Return the gates in a field of the cell's parameters, in our order; p for a projection."""
+    if field == "w_hr":
+        return ("p",)
     gates = getattr(cell, "PEEPHOLES" if field == "p" else "GATES")
     return gates[-1:] if field == "b_hh" and getattr(cell, "bias", "") == "candidate" else gates
 

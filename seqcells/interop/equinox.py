@@ -23,7 +23,7 @@ from seqcells.cells import GRU, LSTM
 from seqcells.interop import _form
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import RESET_AFTER, Slot, Table, slots
+from seqcells.interop._gates import NO_PROJECTION, RESET_AFTER, Slot, Table, slots
 from seqcells.interop._walk import Leaf, Rules
 from seqcells.layers import Both
 
@@ -37,7 +37,11 @@ _GRU = Table(
     bias_free=True,
 )
 _LSTM = Table(
-    "equinox.nn.LSTMCell", slots(_WEIGHTS, {"bias": "b"}, "ifgo"), transposed=True, bias_free=True
+    "equinox.nn.LSTMCell",
+    slots(_WEIGHTS, {"bias": "b"}, "ifgo"),
+    needs=(NO_PROJECTION,),
+    transposed=True,
+    bias_free=True,
 )
 _TABLES = {GRU: _GRU, LSTM: _LSTM}
 

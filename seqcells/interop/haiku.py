@@ -29,7 +29,7 @@ from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _arrays, _form, _order
 from seqcells.interop._arrays import Arrays, Nested, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import RESET_BEFORE, Join, Need, Table, slots
+from seqcells.interop._gates import NO_PROJECTION, RESET_BEFORE, Join, Need, Table, slots
 from seqcells.interop._order import Groups
 from seqcells.interop._walk import Leaf, Rules
 
@@ -43,6 +43,7 @@ _LSTM = Table(
     "haiku.LSTM",
     slots({"x": "w_ih", "h": "w_hh"}, {"/linear/b": "b"}, "igfo"),
     (Join("/linear/w", ("x", "h"), axis=0),),
+    needs=(NO_PROJECTION,),
     shifted="f",
 )
 _MATRICES = {"/linear/w": "w_ih", "/linear_1/w": "w_hh"}

@@ -29,7 +29,7 @@ from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _form, _order
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import Join, Table, slots
+from seqcells.interop._gates import NO_PROJECTION, Join, Table, slots
 from seqcells.interop._order import Groups
 from seqcells.interop._walk import Leaf, Rules
 from seqcells.layers import MERGES
@@ -48,7 +48,12 @@ _BEFORE = Table(
     negated="z",
     bias_free=True,
 )
-_LSTM = Table("keras.layers.LSTM", slots(_WEIGHTS, {"bias": "b"}, "ifgo"), bias_free=True)
+_LSTM = Table(
+    "keras.layers.LSTM",
+    slots(_WEIGHTS, {"bias": "b"}, "ifgo"),
+    needs=(NO_PROJECTION,),
+    bias_free=True,
+)
 _RNN = Table("keras.layers.SimpleRNN", slots(_WEIGHTS, {"bias": "b"}, "h"), bias_free=True)
 _TABLES = {GRU: _AFTER, LSTM: _LSTM, RNN: _RNN}
 _NAMES = {GRU: "gru", LSTM: "lstm", RNN: "simple_rnn"}

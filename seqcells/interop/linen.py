@@ -20,7 +20,7 @@ from seqcells.cells import GRU, LSTM, MGU, RNN
 from seqcells.interop import _arrays, _form
 from seqcells.interop._arrays import Arrays, Nested, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import RESET_AFTER, Slot, Table
+from seqcells.interop._gates import NO_PROJECTION, RESET_AFTER, Slot, Table
 from seqcells.interop._walk import Leaf, Rules
 
 
@@ -39,7 +39,7 @@ _GRU = Table(
     needs=(RESET_AFTER,),
     negated="z",
 )
-_LSTM = Table("flax.linen.LSTMCell", _gatewise("h", "ifgo", "ifgo", "b"))
+_LSTM = Table("flax.linen.LSTMCell", _gatewise("h", "ifgo", "ifgo", "b"), needs=(NO_PROJECTION,))
 _RNN = Table(
     "flax.linen.SimpleCell",
     (Slot("i/kernel", "w_ih", "h"), Slot("h/kernel", "w_hh", "h"), Slot("i/bias", "b", "h")),

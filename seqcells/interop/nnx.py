@@ -19,7 +19,7 @@ from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _arrays, _form
 from seqcells.interop._arrays import Nested, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import RESET_AFTER, Slot, Table, slots
+from seqcells.interop._gates import NO_PROJECTION, RESET_AFTER, Slot, Table, slots
 from seqcells.interop._walk import Leaf, Rules
 
 _WEIGHTS = {"dense_i/kernel": "w_ih", "dense_h/kernel": "w_hh"}
@@ -38,6 +38,7 @@ _LSTM = Table(
         *(Slot(f"h{g}/kernel", "w_hh", g) for g in "ifgo"),
         *(Slot(f"h{g}/bias", "b", g) for g in "ifgo"),
     ),
+    needs=(NO_PROJECTION,),
 )
 _TABLES = {GRU: _GRU, LSTM: _LSTM, RNN: _RNN}
 

@@ -24,7 +24,7 @@ from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _form, _onnx_file, _walk
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import TANH_OR_RELU, Join, Need, Slot, Table, slots
+from seqcells.interop._gates import NO_PROJECTION, TANH_OR_RELU, Join, Need, Slot, Table, slots
 from seqcells.interop._walk import Leaf, Rules
 
 if TYPE_CHECKING:
@@ -51,7 +51,10 @@ _GRU = Table(
     transposed=True,
     bias_free=True,
 )
-_LSTM, _RNN = _one_bias("onnx.LSTM", "iofg"), _one_bias("onnx.RNN", "h", (TANH_OR_RELU,))
+_LSTM, _RNN = (
+    _one_bias("onnx.LSTM", "iofg", (NO_PROJECTION,)),
+    _one_bias("onnx.RNN", "h", (TANH_OR_RELU,)),
+)
 _PEEPHOLES = _LSTM._replace(slots=(*_LSTM.slots, Slot("P", "p", "iof")))
 _TABLES = {GRU: _GRU, LSTM: _LSTM, RNN: _RNN}
 

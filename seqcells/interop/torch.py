@@ -1,10 +1,11 @@
 """PyTorch: `nn.GRU`, `nn.LSTM`, `nn.RNN` and their cells, by the names of a `state_dict`.
 
 A cell is an `nn.GRUCell` (weight_ih) or an `nn.GRU` of one layer (weight_ih_l0); a layer is an
-`nn.GRU` of one or more layers, in one or two directions. PyTorch's z keeps the old value, so the
-signs of its weights change; its matrices are [out, in]. nn.LSTM and nn.RNN have two biases: `load`
-adds them, and `dump` sets the second to zero. A state_dict does not contain `nonlinearity`,
-`batch_first` or `dropout`: set `nonlinearity` to the cell's activation in PyTorch.
+`nn.GRU` of one or more layers, in one or two directions. An LSTM with a `proj_size` is always an
+`nn.LSTM`. PyTorch's z keeps the old value, so the signs of its weights change; its matrices are
+[out, in]. nn.LSTM and nn.RNN have two biases: `load` adds them, and `dump` sets the second to zero.
+A state_dict does not contain `nonlinearity`, `batch_first` or `dropout`: set `nonlinearity` to the
+cell's activation in PyTorch.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from seqcells.cells import GRU, LSTM, RNN
 from seqcells.interop import _form
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import RESET_AFTER, TANH_OR_RELU, Table, slots
+from seqcells.interop._gates import RESET_AFTER, TANH_OR_RELU, Slot, Table, slots
 from seqcells.interop._walk import Leaf, Rules
 
 _WEIGHTS = {"weight_ih": "w_ih", "weight_hh": "w_hh"}
@@ -41,6 +42,7 @@ _TABLES = {
         bias_free=True,
     ),
 }
+_PROJECTION = Slot("weight_hr", "w_hr", "p")
 
 
 def load(state_dict: Weights, model: Model) -> Params:
@@ -87,11 +89,15 @@ def dump(model: Model, params: Params, *, like: Weights | None = None) -> Arrays
 
 
 def _table(cell: Cell, names: Names) -> Table:
-    return _form.select("torch", _TABLES, cell, "GRU, LSTM and RNN")
+    table = _form.select("torch", _TABLES, cell, "GRU, LSTM and RNN")
+    projects = isinstance(cell, LSTM) and cell.proj_size is not None
+    return table._replace(slots=(*table.slots, _PROJECTION)) if projects else table
 
 
 def _place(leaves: list[Leaf], names: Names) -> list[str]:
-    if leaves[0].bare and "weight_ih_l0" not in names:
+    cell = leaves[0].cell
+    module = isinstance(cell, LSTM) and cell.proj_size is not None  # nn.LSTMCell has no projection
+    if leaves[0].bare and "weight_ih_l0" not in names and not module:
         return ["{}"]
     ends = {"": "", "forward": "", "backward": "_reverse"}
     return [f"{{}}_l{leaf.layer or 0}{ends[leaf.direction]}" for leaf in leaves]

@@ -257,11 +257,9 @@ class _Kept(_Wrapper):
 
 def check_split(name: str, cell: Cell) -> SplitCell:
     """Return a cell that can be split, or raise."""
-    why_not = "it is not a SplitCell"
-    if isinstance(cell, SplitCell):
-        why_not = cell.why_not_split()
-        if why_not is None:
-            return cell
+    why_not = cell.why_not_split()
+    if why_not is None and isinstance(cell, SplitCell):
+        return cell
     raise ValueError(f"{name}: expected a cell that can be split, got {cell}: {why_not}")
 
 

@@ -12,7 +12,18 @@ import pytest
 
 import seqcells as sc
 from tests.support import laws
-from tests.support.laws import CASES, B, D, H, assert_close, draw, dtypes, over_built_in, over_cells
+from tests.support.laws import (
+    CASES,
+    B,
+    D,
+    H,
+    T,
+    assert_close,
+    draw,
+    dtypes,
+    over_built_in,
+    over_cells,
+)
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -106,7 +117,7 @@ def test_gates_are_named_by_the_cell_and_lie_between_0_and_1(case):
     assert bool(gates) == (len(names) > 1 and not parts)
     assert set(gates) <= set(names)
     for value in gates.values():
-        assert value.shape == (B, H)
+        assert value.shape == (B, innermost(cell).hidden_size)
         assert np.all((value > 0) & (value < 1))
 
 
@@ -118,11 +129,15 @@ def test_cells_say_whether_they_can_be_split():
     refused = {name for name, case in CASES.items() if not splits(case.cell)}
     before = {name for name in CASES if name.startswith(("gru-before", "mgu-before"))}
     linear = {name for name in CASES if isinstance(CASES[name].cell, sc.LinearCell)}
-    assert refused == before | linear | {"lstm-peep", "zoneout-lstm", "dropout-gru", "function"}
+    projected = {"lstm-peep", "lstm-proj", "lstm-projpeep"}
+    wrapped = {"zoneout-lstm", "dropout-gru", "function"}
+    own = {name for name in CASES if name.startswith(("lem-", "grud-"))}
+    assert refused == before | linear | projected | wrapped | own
+    assert all(isinstance(CASES[name].cell.why_not_split(), str) for name in refused)
 
 
 def splits(cell):
-    return isinstance(cell, sc.SplitCell) and cell.why_not_split() is None
+    return cell.why_not_split() is None
 
 
 @pytest.mark.parametrize("reset_after", [True, False])
@@ -149,12 +164,20 @@ SHAPES = {  # of each parameter by its name
         "b_hh": None,
     },
     sc.MGU(H): {"w_ih": (D, 6), "w_hh": (H, 6), "b_ih": (6,), "b_hh": None},
-    sc.LSTM(H): {"w_ih": (D, 12), "w_hh": (H, 12), "b": (12,), "p": None},
+    sc.LSTM(H): {"w_ih": (D, 12), "w_hh": (H, 12), "b": (12,), "p": None, "w_hr": None},
+    sc.LSTM(H, proj_size=2): {
+        "w_ih": (D, 12),
+        "w_hh": (2, 12),
+        "b": (12,),
+        "p": None,
+        "w_hr": (H, 2),
+    },
     sc.LSTM(H, bias="none", peepholes=True): {
         "w_ih": (D, 12),
         "w_hh": (H, 12),
         "b": None,
         "p": (9,),
+        "w_hr": None,
     },
     sc.IndRNN(H): {"w_ih": (D, H), "w_hh": (H,), "b": (H,)},
     sc.MinGRU(H): {"w_ih": (D, 6), "b": (6,)},
@@ -172,6 +195,11 @@ SHAPES = {  # of each parameter by its name
         "b": None,
         "tau_log": (H,),
     },
+    sc.GRUD(H): {
+        **{"w_ih": (D, 9), "w_mh": (D, 9), "w_hh": (H, 9), "b": (9,)},
+        **{"w_dx": (D,), "c_dx": (D,), "w_dh": (D, H), "c_dh": (H,)},
+    },
+    sc.LEM(H): {"w_ih": (D, 12), "w_hh": (H, 12), "b": (12,)},
     sc.LRU(H, output_size=5): {
         "w_ih": (D, 6),
         "w_ho": (H, 10),
@@ -180,8 +208,28 @@ SHAPES = {  # of each parameter by its name
         "gamma_log": (H,),
     },
 }
+
+
+def test_layers_around_a_projection_have_its_size():
+    cell, xs = sc.LSTM(H + 1, proj_size=D), jnp.ones((T, B, D))
+    layers = {
+        sc.Residual(cell): D,
+        sc.Bidirectional(cell): 2 * D,
+        sc.Bidirectional(cell, sc.GRU(D), merge="sum"): D,
+        sc.Stack((cell, sc.Recurrent(cell, learned_carry=True), sc.Dense(H))): H,
+        sc.Stack((cell, cell), skip=True): 2 * D,
+        sc.Zoneout(cell, (0.1, 0.2)): D,
+    }
+    for layer, size in layers.items():
+        params = layer.init(jax.random.key(0), D)
+        assert sc.unroll(layer, params, xs)[1].shape == (T, B, size)
+        assert f"(T, B, {size})" in sc.summary(layer, D)
+    with pytest.raises(ValueError, match="2 outputs for 3 inputs"):
+        sc.Residual(cell).init(jax.random.key(0), H)
+
+
 KINDS = {  # the cells of the library that have biases to choose from, or none
-    type(case.cell) for case in CASES.values() if hasattr(case.cell, "BIASES")
+    laws.kind(case.cell) for case in CASES.values() if hasattr(case.cell, "BIASES")
 }
 over_kinds = pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind.__name__))
 
@@ -205,7 +253,7 @@ def test_matrices_and_biases_have_a_column_for_each_unit_of_each_gate(kind):
 @over_kinds
 def test_a_cell_lists_the_biases_that_it_has_and_refuses_others(kind):
     """The table has a row for each."""
-    cells = [case.cell for case in CASES.values() if type(case.cell) is kind]
+    cells = [case.cell for case in CASES.values() if laws.kind(case.cell) is kind]
     assert set(kind.BIASES) == {cell.bias for cell in cells if hasattr(cell, "bias")}
     for bias in kind.BIASES:
         params = kind(H, bias=bias).init(jax.random.key(0), D)
@@ -301,7 +349,7 @@ def test_equal_configurations_are_equal_and_trace_once(one, two):
 
 
 def test_every_cell_is_in_the_table():
-    missing = laws.public(sc.Cell) - {type(case.cell) for case in CASES.values()}
+    missing = laws.public(sc.Cell) - {laws.kind(case.cell) for case in CASES.values()}
     assert not missing, f"add a row to CASES of tests/support/laws.py: {missing}"
 
 

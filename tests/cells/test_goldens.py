@@ -4,7 +4,8 @@
 `ys` and `final_*`, and `grad_NAME`, the gradient of `sum(ys ** 2)`. A row of `CASES` says how the
 arrays of a source make a cell's arguments; gradients are taken through that, by the source's names.
 
-Sources: flashrnn 1.0.8 (slstm); github.com/tk-rusch/coRNN; github.com/JosvanderWesthuizen/janet;
+Sources: flashrnn 1.0.8 (slstm); torch 2.13.0 (lstm_proj); github.com/tk-rusch/coRNN and /LEM;
+github.com/PeterChe1990/GRU-D; github.com/JosvanderWesthuizen/janet;
 github.com/mravanelli/pytorch-kaldi (ligru); equations of the papers (unicornn, antisymmetric).
 """
 
@@ -43,6 +44,12 @@ def slstm_out(carry, ys):
     return heads | {"ys": jnp.moveaxis(ys, 0, 1).reshape(2, 9, 2, 3)}
 
 
+def projected_params(a):
+    """Matrices are [out, in] there, and there are two biases."""
+    w_ih, w_hh, w_hr = (a[f"weight_{name}_l0"].T for name in ("ih", "hh", "hr"))
+    return sc.LSTMParams(w_ih, w_hh, a["bias_ih_l0"] + a["bias_hh_l0"], w_hr=w_hr)
+
+
 def candidate_last(w):
     """The candidate's block first -> last."""
     return jnp.roll(w, w.shape[-1] // 2, axis=-1)
@@ -65,6 +72,40 @@ def cornn_params(a):
     return sc.CoRNNParams(w_ih, w_hh, w_zh, a["b"])
 
 
+def lem_params(a):
+    """Their blocks are 2|1|y|z of x and 2|1|z of y; the biases of both are added."""
+    p_2, p_1, p_y, p_z = jnp.split(jnp.concatenate([a["W_in"], a["b_in"][:, None]], axis=1), 4)
+    q_2, q_1, q_z = jnp.split(jnp.concatenate([a["W_hid"], a["b_hid"][:, None]], axis=1), 3)
+    q_y = jnp.concatenate([a["W_z"], a["b_z"][:, None]], axis=1)
+    w_in, w_hid = jnp.concatenate([p_1, p_2, p_z, p_y]).T, jnp.concatenate([q_1, q_2, q_z, q_y]).T
+    return sc.LEMParams(w_in[:-1], w_hid[:-1], w_in[-1] + w_hid[-1])
+
+
+def grud_params(a):
+    """Their gates are z|r|n, z keeps the old value, and V multiplies 1 - m."""
+
+    def ours(w):
+        z, r, n = jnp.split(w, 3, axis=-1)
+        return jnp.concatenate([r, -z, n], axis=-1)
+
+    b = a["bias"] + jnp.sum(a["V"], axis=0)
+    decays = (a[name] for name in ("wx", "bx", "Wgh", "bgh"))
+    return sc.GRUDParams(ours(a["W"]), ours(-a["V"]), ours(a["U"]), ours(b), *decays)
+
+
+def grud_inputs(a):
+    """They read the time itself, batch first."""
+    elapsed = jnp.diff(a["s"], axis=1, prepend=a["s"][:, :1])
+    inputs = sc.GRUDInputs(a["x"], read("grud_a")["m"], elapsed)
+    return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), inputs)
+
+
+def grud_out(carry, ys):
+    previous = read("grud_a")["s"][:, -1] - carry.since
+    finals = {"final_h": carry.h, "final_keep": carry.last, "final_sprev": previous}
+    return finals | {"ys": jnp.swapaxes(ys, 0, 1)}
+
+
 def last(**leaves):
     """Outputs by the source's names."""
     return lambda carry, ys: (
@@ -81,11 +122,24 @@ CASES = {
     "slstm_a": Golden(
         sc.SLSTM(6, heads=2), slstm_params, lambda a: a["x"].swapaxes(0, 1), slstm_out
     ),
+    "lstm_proj_1": Golden(
+        sc.LSTM(6, proj_size=3),
+        projected_params,
+        lambda a: a["x"],
+        last(h=lambda carry: carry.h[None], c=lambda carry: carry.c[None]),
+    ),
     "janet_a": Golden(sc.JANET(5), janet_params, lambda a: a["x"], last(c=whole, h=whole)),
     "ligru_a": Golden(sc.LiGRU(5), ligru_params, lambda a: a["x"], last(h=whole)),
     "cornn_a": Golden(
         sc.coRNN(5, dt=0.3, gamma=1.2, epsilon=0.8), cornn_params, lambda a: a["x"], POSITIONS
     ),
+    "grud_a": Golden(
+        sc.GRUD(5, "sigmoid", gate_activation="hard_sigmoid", decayed_mix=False),
+        grud_params,
+        grud_inputs,
+        grud_out,
+    ),
+    "lem_a": Golden(sc.LEM(5), lem_params, lambda a: a["x"], POSITIONS),
     "unicornn_a": Golden(
         sc.UnICORNN(5, dt=0.5, alpha=0.9),
         lambda a: sc.UnICORNNParams(a["V"].T, a["w"], a["b"], a["c"]),

@@ -20,9 +20,15 @@ DEFAULTS = {
     sc.RNN: DENSE | {"activation": "tanh", "bias": "single", "b_init": ZEROS},
     sc.GRU: GATED | {"reset_after": True, "bias": "double"},
     sc.MGU: GATED | {"reset_after": False, "bias": "single"},
-    sc.LSTM: DENSE | {"bias": "single", "peepholes": False, "b_init": (ZEROS, ONES, ZEROS, ZEROS)},
+    sc.LSTM: DENSE
+    | {"bias": "single", "peepholes": False, "b_init": (ZEROS, ONES, ZEROS, ZEROS)}
+    | {"p_init": ZEROS, "proj_size": None, "w_hr_init": LECUN},
     sc.IndRNN: CELL | {"activation": "relu", "w_hh_init": initializers.Uniform(0.0, 1.0)},
     sc.MinGRU: CELL | {"activation": "identity", "bias": "single", "b_init": ZEROS},
+    sc.GRUD: DENSE
+    | {"activation": "tanh", "gate_activation": "sigmoid", "decayed_mix": True, "bias": "single"}
+    | {"b_init": ZEROS, "decay_init": initializers.Uniform(0.0, 0.1), "c_init": ZEROS},
+    sc.LEM: DENSE | {"dt": 1.0, "bias": "single", "b_init": ZEROS},
     sc.LRU: CELL
     | {"w_ih_init": initializers.Lecun(0.5), "w_ho_init": LECUN, "output_size": None}
     | {"r_min": 0.0, "r_max": 1.0, "max_phase": 2 * math.pi},

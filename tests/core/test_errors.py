@@ -145,6 +145,10 @@ VALUES = [
         "reset_after | GRU(4, reset_after=False) | recur",
     ),
     (lambda: sc.LSTM(H, peepholes=True).gate(None, None, None), "peepholes | recur"),
+    (lambda: sc.LSTM(H, proj_size=2).gate(None, None, None), "proj_size | projects the new h"),
+    (lambda: sc.LSTM(H, proj_size=H), "proj_size | below hidden_size = 4 | got 4"),
+    (lambda: sc.LEM(H, dt=0), "dt | above 0"),
+    (lambda: sc.GRUD(H, gate_activation="relu"), "gate_activation | 'hard_sigmoid' | 'relu'"),
     (lambda: sc.GRU(H, dtype="float64"), "dtype | float64 | jax_enable_x64"),
     (lambda: sc.LRU(H, r_min=0.9, r_max=0.5), "r_min, r_max | 0.9 | 0.5"),
     (lambda: sc.LRU(H, max_phase=0), "max_phase | 0"),
@@ -349,6 +353,8 @@ TYPES = [
     # probes
     (lambda: RECALL.sample(KEY, 2, 2.5), "lag | int | float"),
     (lambda: RECALL.sample(KEY, 2, jnp.arange(3)), "lag | one int | int32[3]"),
+    (lambda: sc.GRUD(H, decayed_mix="no"), "decayed_mix | True or False"),
+    (lambda: sc.unroll(sc.GRUD(H), PARAMS, XS), "xs | GRUDInputs(values, observed, elapsed)"),
     # the rest
     (lambda: sc.summary(3, 1), "model | GRU(64) | 3"),
     (lambda: diagnostics.rate_and_horizon(np.array([1, 2])), "norms | floating | int"),

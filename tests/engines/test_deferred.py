@@ -283,6 +283,8 @@ def test_a_split_cell_of_ones_own_is_taken():
         (Own("counting"), "not real numbers"),
         (sc.GRU(3, reset_after=False), "two products in sequence"),
         (sc.MinGRU(3), "not a SplitCell"),
+        (sc.LSTM(3, proj_size=2), "second product projects the new h"),
+        (sc.LEM(3), "second product reads the new z"),
     ],
 )
 def test_what_cannot_be_deferred_is_scanned_and_the_error_says_why(cell, reason):

@@ -104,6 +104,12 @@ TORCH = {
     "gru-nobias": (sc.Recurrent(sc.GRU(H, bias="none")), "GRU", {"bias": False}),
     "lstm-deep": (deep(LSTM), "LSTM", {"num_layers": 2, "bidirectional": True}),
     "rnn-relu": (sc.Recurrent(RELU), "RNN", {"nonlinearity": "relu"}),
+    "lstm-proj": (sc.LSTM(H, proj_size=1), "LSTM", {"proj_size": 1}),
+    "lstm-proj-deep": (
+        deep(sc.LSTM(H, proj_size=3, bias="none")),
+        "LSTM",
+        {"num_layers": 2, "bidirectional": True, "proj_size": 3, "bias": False},
+    ),
 }
 
 

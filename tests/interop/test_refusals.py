@@ -56,6 +56,12 @@ REFUSED = [
     ("onnx", sc.Bidirectional(GRU, LSTM), "layers: onnx has equal cells in a layer"),
     ("onnx", sc.MGU(H), "expected a cell that onnx has"),
 ]
+PROJECTED = sc.LSTM(H, proj_size=2)
+REFUSED += [
+    (name, layer, "proj_size: .*LSTM.* has no projection, got LSTM")
+    for name in ("equinox", "haiku", "keras", "linen", "nnx", "onnx")
+    for layer in (PROJECTED, sc.Stack((PROJECTED, LSTM)))
+]
 
 
 @pytest.mark.parametrize(("name", "layer", "reason"), REFUSED)
@@ -75,6 +81,7 @@ NO_PLACE = [
     ("haiku", NATIVE, "b_hh: haiku.GRU has no b_hh for the gates r, z, n"),
     ("equinox", GRU, "b_hh: equinox.nn.GRUCell has no b_hh for the gates r, z "),
     ("torch", sc.LSTM(H, peepholes=True), "p: torch.nn.LSTM has no p for the gates i, f, o"),
+    ("torch", sc.LSTM(H, peepholes=True, proj_size=2), "p: torch.nn.LSTM has no p"),
     ("keras", sc.LSTM(H, peepholes=True), "p: keras.layers.LSTM has no p"),
 ]
 
@@ -189,3 +196,24 @@ def test_the_attributes_of_onnx_nodes():
         rnn | {"direction": "reverse", "activations": ["Relu"]},
     ]
     assert interop.onnx.attributes(LSTM)[0]["op_type"] == "LSTM"
+
+
+def test_a_projected_lstm_is_the_layer_of_torch_and_no_cell_of_it():
+    arrays = interop.torch.dump(PROJECTED, drawn(PROJECTED))
+    assert {name: a.shape for name, a in arrays.items()} == {
+        "weight_ih_l0": (4 * H, D),
+        "weight_hh_l0": (4 * H, 2),
+        "bias_ih_l0": (4 * H,),
+        "bias_hh_l0": (4 * H,),
+        "weight_hr_l0": (2, H),
+    }
+    with pytest.raises(ValueError, match="weight_hr_l0: expected an array of this name for LSTM"):
+        interop.torch.load({k: a for k, a in arrays.items() if "hr" not in k}, PROJECTED)
+    with pytest.raises(ValueError, match="weight_hr_l0: expected no array of this name for LSTM"):
+        interop.torch.load(arrays, LSTM)
+
+
+def test_onnx_writes_no_net_with_a_projection():
+    net = sc.Stack((sc.Dense(3), PROJECTED))
+    with pytest.raises(ValueError, match=r"proj_size: onnx.LSTM has no projection"):
+        interop.onnx.model(net, net.init(jax.random.key(0), D), D)

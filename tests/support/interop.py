@@ -24,6 +24,10 @@ def _torch():
         "rnn": (sc.RNN(H), sc.RNN(H, bias="none")),
     }
     cases = {"rnn-relu": sc.RNN(H, "relu")}
+    projected = sc.LSTM(H, proj_size=2)
+    cases |= {"lstm-proj": projected, "lstm-proj-nobias": sc.LSTM(H, proj_size=2, bias="none")}
+    cases |= {"lstm-proj-deep": deep(projected)}
+    cases |= {"lstm-proj-deep-lengths": sc.Stack((projected,) * 3)}
     for name, (cell, bare) in cells.items():
         cases |= {name: cell, f"{name}-nobias": bare, f"{name}-cell": cell}
         cases |= {f"{name}-deep": deep(cell), f"{name}-deep-nobias": deep(bare)}

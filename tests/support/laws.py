@@ -17,6 +17,7 @@ from jax.typing import DTypeLike
 
 import seqcells as sc
 from seqcells._flags import Flags
+from seqcells._model import one_input
 from seqcells._types import Carry, Params, PyTree
 from tests.support import reference
 
@@ -53,6 +54,41 @@ def tripled(params, x):
     return 3 * x + 1
 
 
+def inputs_of(x):
+    """Make the inputs of a GRU-D of one array [..., D]; NaN is observed, and 0 is not."""
+    return sc.GRUDInputs(x, ~(x.real < -0.3) & (x != 0), x[..., :1] ** 2 + 0.1)
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ArrayGRUD(sc.GRUD):
+    """A GRU-D whose inputs are made of one array, as the laws draw it."""
+
+    x_dtypes = (jnp.floating,)
+
+    def _inputs(self, x):
+        return super()._inputs(x if isinstance(x, sc.GRUDInputs) else inputs_of(x))
+
+    def zero_input(self, input_size):
+        return super().zero_input(input_size).values
+
+    def init_carry(self, x, params=None):
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return sc.GRUD(**own).init_carry(inputs_of(one_input(self, x)), params)
+
+    def project(self, params, x):
+        return super().project(params, inputs_of(x))
+
+
+def grud_step(params, carry, x, **options):
+    """The step of `ArrayGRUD`."""
+    return reference.grud_step(params, carry, inputs_of(x), **options)
+
+
+def kind(cell: sc.Cell) -> type[sc.Cell]:
+    """The public class of a cell of the table."""
+    return sc.GRUD if isinstance(cell, ArrayGRUD) else type(cell)
+
+
 def _gated_cases() -> dict[str, Case]:
     """The rows of the gated cells with one bias."""
     cases = {}
@@ -63,6 +99,11 @@ def _gated_cases() -> dict[str, Case]:
         fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H))
         cell = sc.CoupledLSTM(H, bias=bias)
         cases[f"coupled-{label}"] = Case(cell, reference.coupled_step, fresh)
+        fresh = sc.GRUDCarry(np.zeros(H), np.zeros(D), np.zeros(D), np.zeros(1))
+        paper = bias == "single"
+        cell = ArrayGRUD(H, bias=bias, decayed_mix=paper)
+        step = functools.partial(grud_step, decayed=paper)
+        cases[f"grud-{label}"] = Case(cell, step, fresh)
         fresh = sc.SLSTMCarry(*(np.zeros(H) for _ in range(4)))
         cell = sc.SLSTM(H, heads=1 if bias == "single" else H, bias=bias)
         step = functools.partial(reference.slstm_step, heads=cell.heads)
@@ -85,6 +126,10 @@ def _differential_cases() -> dict[str, Case]:
     settings = {"dt": 0.5, "alpha": 0.9}
     step = functools.partial(reference.unicornn_step, **settings)
     cases["unicornn"] = Case(sc.UnICORNN(H, **settings), step, fresh)
+    fresh = sc.LEMCarry(np.zeros(H), np.zeros(H))
+    cases["lem-bias"] = Case(sc.LEM(H), reference.lem_step, fresh)
+    step = functools.partial(reference.lem_step, dt=0.6)
+    cases["lem-nobias"] = Case(sc.LEM(H, dt=0.6, bias="none"), step, fresh)
     step = functools.partial(reference.ctrnn_step, share=0.2)
     cases["ctrnn-rate-bias"] = Case(sc.CTRNN(H), step, np.zeros(H))
     taus = (1.0, 2.0, 4.0)
@@ -151,6 +196,10 @@ def _cases() -> dict[str, Case]:
     }
     for name, cell in lstms.items():
         cases[f"lstm-{name}"] = Case(cell, reference.lstm_step, fresh)
+    fresh = sc.LSTMCarry(np.zeros(H), np.zeros(H + 1))  # so that the output has H features
+    for name, peepholes in (("proj", False), ("projpeep", True)):
+        cell = sc.LSTM(H + 1, proj_size=H, peepholes=peepholes)
+        cases[f"lstm-{name}"] = Case(cell, reference.lstm_step, fresh)
     for activation, bias in (("relu", "single"), ("tanh", "none"), ("identity", "single")):
         name = f"{activation}-{LABELS[bias]}"
         step = functools.partial(reference.indrnn_step, activation=activation)
@@ -184,10 +233,10 @@ FAMILIES = (  # one of each way to be a cell; `pytest --laws` takes every cell f
 FORMS = (  # one of each class and form of recurrence, for what costs little
     *("rnn-tanh-bias", "gru-after-double", "gru-before-double", "mgu-after-double"),
     *("mgu-before-double", "lstm-bias", "lstm-peep", "indrnn-tanh-nobias", "mingru-identity-bias"),
-    *("layernorm-gru", "zoneout-lstm", "dropout-gru", "lru"),
+    *("lstm-proj", "layernorm-gru", "zoneout-lstm", "dropout-gru", "lru"),
     *("janet-bias", "ligru-bias", "coupled-bias", "slstm-bias", "slstm-nobias", "cornn"),
     *("antisymmetric-plain", "antisymmetric-gated", "unicornn", "ctrnn-rate-bias"),
-    *("ctrnn-current-nobias", "ctrnn-learned-bias"),
+    *("ctrnn-current-nobias", "ctrnn-learned-bias", "lem-bias", "grud-bias"),
     *("dale-rnn", "dale-sparse-gru", "sparse-lstm"),
 )
 ENGINES = {

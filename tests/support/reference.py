@@ -91,6 +91,7 @@ def lstm_step(params, carry, x):
     c = f * c + i * g
     o = sigmoid(w_o.T @ x + u_o.T @ h + p_o * c + b_o)
     h = o * np.tanh(c)
+    h = h if params[4] is None else params[4].T @ h
     return type(carry)(h, c), h
 
 
@@ -166,6 +167,46 @@ def cornn_step(params, carry, x, dt, gamma, epsilon):
     (y, z), (v, w, w_z, b) = carry, params
     z = z + dt * (np.tanh(w.T @ y + w_z.T @ z + v.T @ x + b) - gamma * y - epsilon * z)
     y = y + dt * z
+    return type(carry)(y, z), y
+
+
+def grud_step(params, carry, inputs, act="tanh", hard=False, decayed=True):
+    """Gates stand in the order r|z|n; z is written. `inputs` are values, observed and elapsed."""
+    w, v, u, b, w_x, c_x, w_h, c_h = params
+    h, last, since, begun = carry
+    values, observed, elapsed = inputs
+    delta = since + elapsed if begun.real > 0 else 0 * since
+    x = np.array(
+        [
+            values[d] if observed[d] else np.exp(-relu(w_x[d] * delta[d] + c_x[d])) * last[d]
+            for d in range(len(last))
+        ]
+    )
+    faded = np.exp(-relu(w_h.T @ delta + c_h)) * h
+    m = np.asarray(observed, float)
+    fixed = np.split(w.T @ x + v.T @ m + (0 if b is None else b), 3)
+    u_r, u_z, u_n = np.split(u, 3, axis=-1)
+    gate = hard_sigmoid if hard else sigmoid
+    r, z = gate(fixed[0] + u_r.T @ faded), gate(fixed[1] + u_z.T @ faded)
+    n = ACTIVATIONS[act](fixed[2] + u_n.T @ (r * faded))
+    h = (1 - z) * (faded if decayed else h) + z * n
+    last, since = np.where(observed, x, last), np.where(observed, 0, delta)
+    return type(carry)(h, last, since, np.ones(1)), h
+
+
+def hard_sigmoid(a):
+    a = 0.2 * a + 0.5
+    return np.where(a.real < 0, 0, np.where(a.real > 1, 1, a))
+
+
+def lem_step(params, carry, x, dt=1.0):
+    """Gates stand in the order s_z|s_y|z|y; y takes the new z, and W_y multiplies it."""
+    (y, z), (v, w, b) = carry, params
+    p_1, p_2, p_z, p_y = np.split(v.T @ x + (0 if b is None else b), 4)
+    w_1, w_2, w_z, w_y = np.split(w, 4, axis=-1)
+    s_z, s_y = dt * sigmoid(p_1 + w_1.T @ y), dt * sigmoid(p_2 + w_2.T @ y)
+    z = (1 - s_z) * z + s_z * np.tanh(p_z + w_z.T @ y)
+    y = (1 - s_y) * y + s_y * np.tanh(p_y + w_y.T @ z)
     return type(carry)(y, z), y
 
 

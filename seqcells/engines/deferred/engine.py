@@ -77,9 +77,10 @@ class Deferred(Engine):
 
     def why_not(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
         """Return why the cell cannot be split, or None."""
-        if not isinstance(cell, SplitCell):
-            return "it is not a SplitCell"
-        return cell.why_not_split() or shapes.why_not(cell, xs) or self._why_not_product(cell, xs)
+        reason = cell.why_not_split()
+        if reason is not None or not isinstance(cell, SplitCell):
+            return reason
+        return shapes.why_not(cell, xs) or self._why_not_product(cell, xs)
 
     def _why_not_product(self, cell: SplitCell, xs: Shaped) -> str | None:
         if self.product is None:

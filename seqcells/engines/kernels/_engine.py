@@ -51,12 +51,11 @@ class KernelEngine(Engine):
         if not self.interpret and where != self.PLATFORM:
             return f"it is for a {self.PLATFORM.upper()}, and this runs on a {where.upper()}"
         reason = None if self.interpret else self.why_not_device()
-        reason = reason or products.why_not_declared(cell)
+        reason = reason or cell.why_not_split() or products.why_not_declared(cell)
         if reason is not None or not isinstance(cell, SplitCell):
             return reason
         return (
-            cell.why_not_split()
-            or shapes.why_not(cell, xs)
+            shapes.why_not(cell, xs)
             or self._why_not_arrays(cell, xs)
             or self._why_too_large(cell, xs)
         )
