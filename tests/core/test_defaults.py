@@ -26,6 +26,12 @@ DEFAULTS = {
     sc.LRU: CELL
     | {"w_ih_init": initializers.Lecun(0.5), "w_ho_init": LECUN, "output_size": None}
     | {"r_min": 0.0, "r_max": 1.0, "max_phase": 2 * math.pi},
+    sc.MinLSTM: CELL | {"activation": "identity", "bias": "single", "b_init": ZEROS},
+    sc.RGLRU: CELL | {"b_init": ZEROS, "heads": 1, "a_min": 0.9, "a_max": 0.999},
+    sc.S5: CELL
+    | {"w_ih_init": initializers.Lecun(0.5), "w_ho_init": LECUN, "output_size": None}
+    | {"discretisation": "zoh", "skip": True, "step_min": 0.001, "step_max": 0.1},
+    sc.Mamba: CELL | {"state_size": 16, "rank": None, "step_min": 0.001, "step_max": 0.1},
     sc.FunctionCell: {"init_fn": None, "x_ndim": 1},
     sc.VariationalDropout: {"input_rate": 0.0, "recurrent_rate": 0.0},
     sc.Zoneout: {"rate": 0.1},

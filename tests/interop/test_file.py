@@ -74,7 +74,12 @@ PUBLIC = {
 }
 
 
-OWN = {"Dropout": sc.Dropout(0.5), "Norm": sc.Norm("rms")}  # not any value of a type will do
+OWN = {  # not any value of a type will do
+    "Dropout": sc.Dropout(0.5),
+    "Norm": sc.Norm("rms"),
+    "RGLRU": sc.RGLRU(D),
+    "Mamba": sc.Mamba(D),
+}
 OF_FUNCTIONS = ("FunctionCell", "Pointwise")  # which no file can name
 
 
