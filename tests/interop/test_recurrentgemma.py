@@ -1,4 +1,4 @@
-"""Weights of recurrentgemma's RG-LRU; tests/cells/test_goldens.py says that they give its numbers."""
+"""Weights of recurrentgemma's RG-LRU, whose numbers tests/cells/test_goldens.py compares."""
 
 import jax
 import jax.numpy as jnp
