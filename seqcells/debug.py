@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -252,9 +253,15 @@ def resets(s: Sample) -> None:
     starts = jnp.zeros(s.xs.shape[:2], bool).at[jnp.array([0, cut])].set(True)
     for reverse in (False, True):
         _, packed = unroll(s.cell, s.params, s.xs, resets=starts, reverse=reverse)
-        parts = (s.xs[:cut], s.xs[cut:])
-        alone = [unroll(s.cell, s.params, part, reverse=reverse)[1] for part in parts]
-        _same("packed", packed, jax.tree.map(lambda *a: jnp.concatenate(a), *alone))
+        # Read in one way: from the end, nothing comes before the last sequence to restart it.
+        read = functools.partial(jnp.flip, axis=0) if reverse else jnp.asarray
+        xs, ys = jax.tree.map(read, (s.xs, packed))
+        at = len(xs) - cut if reverse else cut
+        alone = []
+        for part, restarts in ((xs[:at], not reverse), (xs[at:], True)):
+            first = jnp.zeros(part.shape[:2], bool).at[0].set(restarts)
+            alone.append(unroll(s.cell, s.params, part, resets=first)[1])
+        _same("packed", ys, jax.tree.map(lambda *a: jnp.concatenate(a), *alone))
     carry, one = s.carry, jax.jit(s.cell.step)
     for x, reset in zip(s.xs, starts, strict=True):
         carry, _ = one(s.params, carry, x, reset)

@@ -1,5 +1,6 @@
 """Cells, one family per file."""
 
+from seqcells.cells._complex import LRUCarry as LRUCarry
 from seqcells.cells.antisymmetric import AntisymmetricRNN as AntisymmetricRNN
 from seqcells.cells.antisymmetric import AntisymmetricRNNParams as AntisymmetricRNNParams
 from seqcells.cells.cornn import CoRNNCarry as CoRNNCarry
@@ -25,17 +26,24 @@ from seqcells.cells.lem import LEMParams as LEMParams
 from seqcells.cells.ligru import LiGRU as LiGRU
 from seqcells.cells.ligru import LiGRUParams as LiGRUParams
 from seqcells.cells.lru import LRU as LRU
-from seqcells.cells.lru import LRUCarry as LRUCarry
 from seqcells.cells.lru import LRUParams as LRUParams
 from seqcells.cells.lstm import LSTM as LSTM
 from seqcells.cells.lstm import LSTMCarry as LSTMCarry
 from seqcells.cells.lstm import LSTMParams as LSTMParams
+from seqcells.cells.mamba import Mamba as Mamba
+from seqcells.cells.mamba import MambaParams as MambaParams
 from seqcells.cells.mgu import MGU as MGU
 from seqcells.cells.mgu import MGUParams as MGUParams
 from seqcells.cells.mingru import MinGRU as MinGRU
 from seqcells.cells.mingru import MinGRUParams as MinGRUParams
+from seqcells.cells.minlstm import MinLSTM as MinLSTM
+from seqcells.cells.minlstm import MinLSTMParams as MinLSTMParams
+from seqcells.cells.rglru import RGLRU as RGLRU
+from seqcells.cells.rglru import RGLRUParams as RGLRUParams
 from seqcells.cells.rnn import RNN as RNN
 from seqcells.cells.rnn import RNNParams as RNNParams
+from seqcells.cells.s5 import S5 as S5
+from seqcells.cells.s5 import S5Params as S5Params
 from seqcells.cells.slstm import SLSTM as SLSTM
 from seqcells.cells.slstm import SLSTMCarry as SLSTMCarry
 from seqcells.cells.slstm import SLSTMParams as SLSTMParams

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import ClassVar, Self
 
 import jax
@@ -19,8 +19,9 @@ from seqcells._types import Carry, Drive, Params
 from seqcells.initializers import GateInitializers
 
 Gates = tuple[jax.Array, ...]  # float[*B, H] each
+Activations = Mapping[str, Callable[[jax.Array], jax.Array]]  # by name, elementwise
 
-ACTIVATIONS = {
+ACTIVATIONS: Activations = {
     "tanh": jnp.tanh,
     "relu": jax.nn.relu,
     "sigmoid": jax.nn.sigmoid,
@@ -96,10 +97,26 @@ class SizedCell(Cell):
         count = len(self.GATES)
         return initializers.per_gate(name, init, key, shape, count, self.param_dtype)
 
+    def _draw_by_head(self, name: str, key: jax.Array, heads: int) -> jax.Array:
+        """Draw [H/heads, G*H], head by head, the columns gate by gate and within each by head."""
+        width, count = self.hidden_size // heads, len(self.GATES)
+        keys = jax.random.split(key, heads) if heads > 1 else (key,)
+        blocks = [self._draw(name, k, (width, width)) for k in keys]  # [H/heads, G*H/heads] each
+        by_gate = jnp.stack(blocks).reshape(heads, width, count, width)
+        return jnp.moveaxis(by_gate, 0, 2).reshape(width, count * self.hidden_size)
+
     def _sizes(self, key: jax.Array, input_size: int) -> tuple[int, int]:
         """Check the arguments of `init`; return the shape of one gate of w_ih."""
         _check.key("key", key)
         return _check.size("input_size", input_size, least=0), self.hidden_size
+
+    def _check_width(self, input_size: int) -> None:
+        """Raise unless inputs have a feature for each unit, as a cell that scales them asks for."""
+        if input_size != self.hidden_size:
+            raise ValueError(
+                f"input_size: expected hidden_size = {self.hidden_size}, a feature for each unit "
+                f"of {self}, got {input_size}; put a Dense({self.hidden_size}) before it"
+            )
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -107,6 +124,7 @@ class ActivatedCell(SizedCell):
     """A cell with an activation, and one bias b [G*H] or none."""
 
     BIASES: ClassVar[tuple[str, ...]] = ("single", "none")
+    ACTIVATIONS: ClassVar[Activations] = ACTIVATIONS
 
     activation: str = "tanh"
     _: dataclasses.KW_ONLY
@@ -115,12 +133,12 @@ class ActivatedCell(SizedCell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_activation(self.activation)
+        check_activation(self.activation, names=self.ACTIVATIONS)
         _check.choice("bias", self.bias, self.BIASES)
 
     def act(self, a: jax.Array) -> jax.Array:
         """Apply the activation, elementwise."""
-        return ACTIVATIONS[self.activation](a)
+        return self.ACTIVATIONS[self.activation](a)
 
     def _bias(self, key: jax.Array) -> jax.Array | None:
         """Draw b [G*H]; None if the cell has no bias."""

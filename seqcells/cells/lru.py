@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from seqcells import _check, initializers
-from seqcells._cell import LinearCell
+from seqcells import _check
 from seqcells._linear import affine, gates, wide
 from seqcells._static import exported
-from seqcells._trees import as_rows, distinct
-from seqcells.cells._dense import SizedCell
-from seqcells.initializers import GateInitializers
+from seqcells._trees import as_rows
+from seqcells.cells._complex import ComplexCell, LRUCarry
 
 
 @exported
@@ -29,16 +27,8 @@ class LRUParams(NamedTuple):
     gamma_log: jax.Array  # [H], exp(gamma_log) scales the input
 
 
-@exported
-class LRUCarry(NamedTuple):
-    """The memory of `LRU`, one complex number per unit."""
-
-    re: jax.Array  # [*B, H]
-    im: jax.Array  # [*B, H]
-
-
 @dataclasses.dataclass(frozen=True, repr=False)
-class LRU(SizedCell, LinearCell):
+class LRU(ComplexCell):
     """Linear recurrent unit (Orvieto et al. 2023).
 
     The memory is complex::
@@ -69,20 +59,13 @@ class LRU(SizedCell, LinearCell):
     60
     """
 
-    GATES: ClassVar[tuple[str, ...]] = ("re", "im")
-
     _: dataclasses.KW_ONLY
-    output_size: int | None = None
     r_min: float = 0.0
     r_max: float = 1.0
     max_phase: float = 2 * math.pi
-    w_ih_init: GateInitializers = initializers.Lecun(0.5)
-    w_ho_init: GateInitializers = initializers.Lecun()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.output_size is not None:
-            _check.size("output_size", self.output_size, least=1)
         for name in ("r_min", "r_max"):
             _check.number(name, getattr(self, name), "a number from 0 to 1", lambda r: 0 <= r <= 1)
         if not self.r_min < self.r_max:
@@ -112,11 +95,6 @@ class LRU(SizedCell, LinearCell):
             *(jnp.log(a).astype(self.param_dtype) for a in ring),
         )
 
-    def init_carry(self, x: jax.Array, params: LRUParams | None = None) -> LRUCarry:
-        """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
-        zeros = super().init_carry(x)
-        return distinct(LRUCarry(zeros, zeros))
-
     def project(self, params: LRUParams, x: jax.Array) -> LRUCarry:
         """Compute exp(gamma) * (B x). x: float[*B, D]."""
         re, im = gates(affine(x, params.w_ih, None, self.compute_dtype(x)), 2)
@@ -132,12 +110,6 @@ class LRU(SizedCell, LinearCell):
         size = jnp.exp(-nu)
         return LRUCarry(size * jnp.cos(phase), size * jnp.sin(phase)), drive
 
-    def times(self, a: LRUCarry, carry: LRUCarry) -> LRUCarry:
-        """Multiply complex numbers."""
-        return LRUCarry(a.re * carry.re - a.im * carry.im, a.re * carry.im + a.im * carry.re)
-
     def read(self, params: LRUParams, carry: LRUCarry, drive: LRUCarry) -> jax.Array:
         """Compute Re(C h), float[*B, O], in the dtype of computation."""
-        c_re, c_im = gates(params.w_ho, 2)
-        re, im = (affine(h, c, None, h.dtype) for h, c in zip(carry, (c_re, c_im), strict=True))
-        return super().read(params, re - im, drive)
+        return super().read(params, self.output(params, carry), drive)

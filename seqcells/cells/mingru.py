@@ -7,12 +7,9 @@ from typing import ClassVar, NamedTuple
 
 import jax
 
-from seqcells._cell import LinearCell
-from seqcells._linear import affine, gates
 from seqcells._static import exported
-from seqcells.cells._dense import ActivatedCell
-
-Gates = tuple[jax.Array, ...]  # z, n: float[*B, H] each
+from seqcells.cells._dense import Gates
+from seqcells.cells._minimal import MinimalCell
 
 
 @exported
@@ -24,7 +21,7 @@ class MinGRUParams(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class MinGRU(ActivatedCell, LinearCell):
+class MinGRU(MinimalCell):
     """minGRU (Feng et al. 2024), linear in its carry.
 
     z is the fraction that is written, as in the paper::
@@ -33,12 +30,13 @@ class MinGRU(ActivatedCell, LinearCell):
         n_t = act(W_n x_t + b_n)              "identity" is the paper's equation
         h_t = (1 - z_t) * h_{t-1} + z_t * n_t
 
-    The paper's code computes in logarithms, which need a positive n. That is not needed here,
-    because with 0 < 1 - z < 1 nothing can overflow.
+    The paper's code computes in logarithms, which need a positive n: "positive" is its g, a + 1/2
+    for a >= 0, else sigmoid(a). Logarithms are not needed here, because with 0 < 1 - z < 1 nothing
+    can overflow.
 
     Args:
         hidden_size: H, at least 1.
-        activation: "identity", "tanh", "relu" or "sigmoid".
+        activation: "identity", "positive", "tanh", "relu" or "sigmoid".
         bias: "single" (b) or "none".
         w_ih_init: initialiser of w_ih, called per gate on float[D, H]; or a tuple (z, n) of them.
         b_init: initialiser of b, called per gate on float[H]; or a tuple (z, n).
@@ -55,18 +53,7 @@ class MinGRU(ActivatedCell, LinearCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("z", "n")
-
-    activation: str = "identity"
-
-    def init(self, key: jax.Array, input_size: int) -> MinGRUParams:
-        """Make parameters in `param_dtype` for inputs with `input_size` features."""
-        shape = self._sizes(key, input_size)
-        k_ih, k_bias = jax.random.split(key)
-        return MinGRUParams(self._draw("w_ih_init", k_ih, shape), self._bias(k_bias))
-
-    def project(self, params: MinGRUParams, x: jax.Array) -> Gates:
-        """Compute W x + b, gate by gate. x: float[*B, D]."""
-        return gates(affine(x, params.w_ih, params.b, self.compute_dtype(x)), 2)
+    PARAMS: ClassVar[type] = MinGRUParams
 
     def gates(
         self, params: MinGRUParams, carry: jax.Array, drive: Gates, mixed: None = None

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
-from seqcells._linear import gates, wide
+from seqcells._linear import affine_by_head, gates
 from seqcells._static import exported
 from seqcells._trees import distinct
 from seqcells.cells._dense import BiasedCell, Gates
@@ -96,12 +96,8 @@ class SLSTM(BiasedCell):
         params = super().init(key, input_size)
         if self.heads == 1:
             return params
-        width = self.hidden_size // self.heads
-        keys = jax.random.split(jax.random.fold_in(key, 1), self.heads)
-        heads = [self._draw("w_hh_init", k, (width, width)) for k in keys]  # [P, 4P] each
-        by_gate = jnp.stack(heads).reshape(self.heads, width, 4, width)
-        w_hh = jnp.moveaxis(by_gate, 0, 2).reshape(width, 4 * self.hidden_size)
-        return params._replace(w_hh=w_hh)
+        key = jax.random.fold_in(key, 1)
+        return params._replace(w_hh=self._draw_by_head("w_hh_init", key, self.heads))
 
     def init_carry(self, x: jax.Array, params: SLSTMParams | None = None) -> SLSTMCarry:
         """Make zeros float[*B, H], four times, for one step's input x [*B, D]."""
@@ -110,13 +106,8 @@ class SLSTM(BiasedCell):
 
     def mix(self, params: SLSTMParams, carry: SLSTMCarry) -> Gates:
         """Compute R h in the dtype of the carry, gate by gate."""
-        if self.heads == 1:
-            return super().mix(params, carry)
-        h, width = carry.h, self.hidden_size // self.heads
-        by_head = h.reshape(*h.shape[:-1], self.heads, width)
-        w = params.w_hh.astype(h.dtype).reshape(width, 4, self.heads, width)
-        out = jnp.einsum("...kp,pgkq->...gkq", by_head, w, preferred_element_type=wide(h.dtype))
-        return gates(out.reshape(*h.shape[:-1], 4 * self.hidden_size), 4)
+        h = carry.h
+        return gates(affine_by_head(h, params.w_hh, None, self.heads, h.dtype), 4)
 
     def gate(self, carry: SLSTMCarry, drive: Gates, mixed: Gates) -> SLSTMCarry:
         """Compute h_t, c_t, n_t and m_t, elementwise."""

@@ -13,6 +13,7 @@ from seqcells.interop import keras as keras
 from seqcells.interop import linen as linen
 from seqcells.interop import nnx as nnx
 from seqcells.interop import onnx as onnx
+from seqcells.interop import recurrentgemma as recurrentgemma
 from seqcells.interop import torch as torch
 from seqcells.interop._fold import fold_biases as fold_biases
 from seqcells.interop.file import load as load

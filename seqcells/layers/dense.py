@@ -14,7 +14,7 @@ from seqcells.cells import _dense
 from seqcells.initializers import Initializer
 from seqcells.layers._each import TypedStep
 
-ACTIVATIONS = _dense.ACTIVATIONS | {"gelu": jax.nn.gelu, "silu": jax.nn.silu}  # gelu by tanh
+ACTIVATIONS = {**_dense.ACTIVATIONS, "gelu": jax.nn.gelu, "silu": jax.nn.silu}  # gelu by tanh
 
 
 def check_activation(value: object, name: str = "activation") -> None:

@@ -113,7 +113,7 @@ def test_gates_are_named_by_the_cell_and_lie_between_0_and_1(case):
     names = (*names, "z") if getattr(cell, "gated", False) else names
     drive = cell.project(problem.params, jnp.asarray(x))
     gates = cell.gates(problem.params, jax.tree.map(jnp.asarray, problem.carry), drive)
-    parts = isinstance(cell, sc.LRU)  # its names are those of the parts of a complex number
+    parts = names == ("re", "im")  # of a complex number
     assert bool(gates) == (len(names) > 1 and not parts)
     assert set(gates) <= set(names)
     for value in gates.values():
@@ -200,6 +200,23 @@ SHAPES = {  # of each parameter by its name
         **{"w_dx": (D,), "c_dx": (D,), "w_dh": (D, H), "c_dh": (H,)},
     },
     sc.LEM(H): {"w_ih": (D, 12), "w_hh": (H, 12), "b": (12,)},
+    sc.MinLSTM(H): {"w_ih": (D, 9), "b": (9,)},
+    sc.RGLRU(6, heads=3): {"w_ih": (2, 12), "b": (12,), "a_param": (6,)},
+    sc.S5(H): {
+        "w_ih": (D, 6),
+        "w_ho": (H, 2 * D),
+        "lambda_re": (H,),
+        "lambda_im": (H,),
+        "step_log": (H,),
+        "d": (D,),
+    },
+    sc.Mamba(H, state_size=5, rank=2): {
+        "w_ih": (H, 12),
+        "w_dt": (2, H),
+        "b_dt": (H,),
+        "a_log": (H, 5),
+        "d": (H,),
+    },
     sc.LRU(H, output_size=5): {
         "w_ih": (D, 6),
         "w_ho": (H, 10),
@@ -228,6 +245,7 @@ def test_layers_around_a_projection_have_its_size():
         sc.Residual(cell).init(jax.random.key(0), H)
 
 
+SCALING = (sc.RGLRU, sc.Mamba)  # a unit scales its own feature, so there are as many of both
 KINDS = {  # the cells of the library that have biases to choose from, or none
     laws.kind(case.cell) for case in CASES.values() if hasattr(case.cell, "BIASES")
 }
@@ -236,18 +254,22 @@ over_kinds = pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind
 
 @pytest.mark.parametrize("cell", SHAPES, ids=repr)
 def test_parameters_have_these_names_and_shapes(cell):
-    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), D))
+    size = cell.hidden_size if isinstance(cell, SCALING) else D
+    params = jax.eval_shape(lambda: cell.init(jax.random.key(0), size))
     shapes = {name: leaf and leaf.shape for name, leaf in params._asdict().items()}
     assert list(shapes.items()) == list(SHAPES[cell].items())
 
 
 @over_kinds
 def test_matrices_and_biases_have_a_column_for_each_unit_of_each_gate(kind):
-    params = jax.eval_shape(lambda: kind(H).init(jax.random.key(0), D))
+    size = H if kind in SCALING else D
+    params = jax.eval_shape(lambda: kind(H).init(jax.random.key(0), size))
     for name, leaf in params._asdict().items():
         if leaf is not None and name in ("w_ih", "w_hh", "b", "b_ih", "b_hh"):
-            assert leaf.shape[-1] == len(kind.GATES) * H, name
-            assert leaf.shape[:-1] in ({"w_ih": [(D,)], "w_hh": [(H,), ()]}.get(name, [()])), name
+            if (kind, name) != (sc.Mamba, "w_ih"):  # whose columns are no units
+                assert leaf.shape[-1] == len(kind.GATES) * H, name
+            rows = {"w_ih": [(size,)], "w_hh": [(H,), ()]}.get(name, [()])
+            assert leaf.shape[:-1] in rows, name
 
 
 @over_kinds
@@ -278,10 +300,10 @@ def test_dtypes_of_params_carry_and_output(case, param_dtype, dtype, x_dtype):
     cell = laws.with_dtypes(case.cell, dtype=dtype, param_dtype=param_dtype)
 
     def everything(key, x):
-        params, carry = cell.init(key, D), cell.init_carry(x)
+        params, carry = cell.init(key, case.features), cell.init_carry(x)
         return params, carry, cell.step(params, carry, x)
 
-    x = jax.ShapeDtypeStruct((B, D), x_dtype)
+    x = jax.ShapeDtypeStruct((B, case.features), x_dtype)
     params, fresh, (carry, y) = jax.eval_shape(everything, jax.random.key(0), x)
     assert dtypes(params) == {jnp.dtype(param_dtype)}
     assert dtypes((fresh, carry)) == {jnp.dtype("float32")}  # memory is not rounded to 8 bits
@@ -294,17 +316,17 @@ def test_float64_stays_float64(case):
     cell = laws.with_dtypes(case.cell, param_dtype="float64")
 
     def everything(x):
-        params = cell.init(jax.random.key(0), D)
+        params = cell.init(jax.random.key(0), case.features)
         return params, cell.step(params, cell.init_carry(x), x)
 
-    made = jax.eval_shape(everything, jax.ShapeDtypeStruct((B, D), jnp.float64))
+    made = jax.eval_shape(everything, jax.ShapeDtypeStruct((B, case.features), jnp.float64))
     assert dtypes(made) == {jnp.dtype("float64")}
 
 
 @over_cells
 def test_the_fresh_carry_is_that_of_the_table_whatever_the_input_holds(case):
     for batch in ((), (B,), (2, 2)):
-        carry = case.cell.init_carry(jnp.full((*batch, D), jnp.nan))
+        carry = case.cell.init_carry(jnp.full((*batch, case.features), jnp.nan))
         rows = jax.tree.map(
             lambda a, batch=batch: np.broadcast_to(a, (*batch, *a.shape)), case.fresh
         )

@@ -69,15 +69,16 @@ def effects(function, *args, **options):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_program_over_sequences_has_no_effects(name):
-    model = MODELS[name]
-    params = jax.eval_shape(lambda: model.init(KEY, D))
+    model, features = MODELS[name], CASES[name].features if name in CASES else D
+    xs = jnp.ones((T, B, features))
+    params = jax.eval_shape(lambda: model.init(KEY, features))
     params = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), params)
-    carry = model.init_carry(XS[0], params)
-    assert not effects(sc.unroll, model, params, XS, carry, **FLAGS, reset_carry=carry)
+    carry = model.init_carry(xs[0], params)
+    assert not effects(sc.unroll, model, params, xs, carry, **FLAGS, reset_carry=carry)
     flags = {flag: FLAGS[flag] for flag in ("lengths", "mask", "resets")}
     if name not in laws.BACKWARD:
-        assert not effects(sc.trajectory, model, params, XS, carry, **flags, reverse=True)
-        step = (model.step, params, carry, XS[0], jnp.ones(B, bool))
+        assert not effects(sc.trajectory, model, params, xs, carry, **flags, reverse=True)
+        step = (model.step, params, carry, xs[0], jnp.ones(B, bool))
         assert not effects(*step, reset_carry=carry, key=KEY)
 
 

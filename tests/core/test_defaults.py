@@ -45,6 +45,12 @@ DEFAULTS = {
     | {"c_init": initializers.Uniform(-0.1, 0.1)},
     sc.AntisymmetricRNN: CELL
     | {"eps": 0.01, "gamma": 0.01, "gated": False, "w_hh_init": LECUN, "b_init": ZEROS},
+    sc.MinLSTM: CELL | {"activation": "identity", "bias": "single", "b_init": ZEROS},
+    sc.RGLRU: CELL | {"b_init": ZEROS, "heads": 1, "a_min": 0.9, "a_max": 0.999},
+    sc.S5: CELL
+    | {"w_ih_init": initializers.Lecun(0.5), "w_ho_init": LECUN, "output_size": None}
+    | {"discretisation": "zoh", "skip": True, "step_min": 0.001, "step_max": 0.1},
+    sc.Mamba: CELL | {"state_size": 16, "rank": None, "step_min": 0.001, "step_max": 0.1},
     sc.FunctionCell: {"init_fn": None, "x_ndim": 1},
     sc.VariationalDropout: {"input_rate": 0.0, "recurrent_rate": 0.0},
     sc.Zoneout: {"rate": 0.1},

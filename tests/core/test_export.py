@@ -148,8 +148,9 @@ def test_a_program_of_any_size_computes_what_its_engine_does_or_is_refused(row):
     name, engine, sizes, given = row
     model, (engine, _, able) = EXPORTED[name], ASKED[engine]
     flags_of = (GIVEN | EACH)[given]
-    features, kind = ((), "int32") if name == "tokens" else ((D,), "float32")
-    params = model.init(jax.random.key(0), features if name == "tokens" else D)
+    size = CASES[name].features if name in CASES else D
+    features, kind = ((), "int32") if name == "tokens" else ((size,), "float32")
+    params = model.init(jax.random.key(0), features if name == "tokens" else size)
     static = {key: value for key, value in flags_of(7, 3).items() if key == "reverse"}
 
     def draw(t, b):

@@ -14,12 +14,17 @@ import seqcells as sc
 from tests.support import laws
 from tests.support.laws import B, D, H, T, assert_close, assert_same_bits, over_cells, over_families
 
-XS = jnp.sin(jnp.arange(T * B * D, dtype="float32")).reshape(T, B, D)
+
+def inputs(features=D):
+    return jnp.sin(jnp.arange(T * B * features, dtype="float32")).reshape(T, B, features)
 
 
-def in_nnx(cell, params):
+XS = inputs()
+
+
+def in_nnx(cell, params, features=D):
     """Wrap a cell and given parameters as an nnx module."""
-    rnn = sc.nnx.RNN(cell, input_size=D, rngs=nnx.Rngs(0))
+    rnn = sc.nnx.RNN(cell, input_size=features, rngs=nnx.Rngs(0))
     rnn.params = nnx.data(jax.tree.map(nnx.Param, params))
     return rnn
 
@@ -29,28 +34,29 @@ def in_linen(cell, params):
     return sc.linen.RNN(cell), {"params": laws.by_path(params)}
 
 
-def both(cell, params):
+def both(cell, params, features=D):
     """Return the two wrappers, each as a function of xs."""
-    rnn, (module, variables) = in_nnx(cell, params), in_linen(cell, params)
+    rnn, (module, variables) = in_nnx(cell, params, features), in_linen(cell, params)
     return rnn, lambda *args, **flags: module.apply(variables, *args, **flags)
 
 
 @over_cells
 def test_every_cell_can_be_wrapped(case):
-    shapes = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), D))
-    made = jax.eval_shape(lambda: sc.nnx.RNN(case.cell, D, rngs=nnx.Rngs(0)).values)
+    size = case.features
+    shapes = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), size))
+    made = jax.eval_shape(lambda: sc.nnx.RNN(case.cell, size, rngs=nnx.Rngs(0)).values)
     assert made == shapes
-    variables = jax.eval_shape(sc.linen.RNN(case.cell).init, jax.random.key(0), XS)
+    variables = jax.eval_shape(sc.linen.RNN(case.cell).init, jax.random.key(0), inputs(size))
     assert dict(variables) == in_linen(case.cell, shapes)[1]
 
 
 @pytest.mark.laws("flax")
 @over_families
 def test_wrappers_equal_the_function_to_the_bit(case):
-    params = case.cell.init(jax.random.key(3), D)
-    expected = sc.unroll(case.cell, params, XS)
-    for wrapped in both(case.cell, params):
-        assert_same_bits(wrapped(XS), expected)
+    params, xs = case.cell.init(jax.random.key(3), case.features), inputs(case.features)
+    expected = sc.unroll(case.cell, params, xs)
+    for wrapped in both(case.cell, params, case.features):
+        assert_same_bits(wrapped(xs), expected)
 
 
 FLAGS = {
@@ -101,15 +107,15 @@ def test_closures_over_an_nnx_module_may_be_jitted_and_mapped():
 @pytest.mark.laws("flaxgrad")
 @over_families
 def test_gradients_through_the_wrappers_are_those_of_the_function(case):
-    params = case.cell.init(jax.random.key(3), D)
+    params, xs = case.cell.init(jax.random.key(3), case.features), inputs(case.features)
     lengths = np.array([T, 3, 0])
 
     def loss(run):
-        return jnp.sum(jnp.square(run(XS, lengths=lengths)[1]))
+        return jnp.sum(jnp.square(run(xs, lengths=lengths)[1]))
 
     by_function = jax.grad(lambda p: loss(lambda *a, **f: sc.unroll(case.cell, p, *a, **f)))
     expected = jax.jit(by_function)(params)
-    rnn, (module, variables) = in_nnx(case.cell, params), in_linen(case.cell, params)
+    rnn, (module, variables) = in_nnx(case.cell, params, case.features), in_linen(case.cell, params)
     by_linen = jax.grad(lambda v: loss(lambda *a, **f: module.apply(v, *a, **f)))
     through_nnx = nnx.to_pure_dict(nnx.jit(nnx.grad(loss))(rnn))
     for gradient in (through_nnx, jax.jit(by_linen)(variables)):

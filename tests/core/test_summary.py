@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from tests.support.laws import D, H, over_cells
+from tests.support.laws import H, over_cells
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -27,10 +27,10 @@ def test_the_summary_of_the_guide():
 
 @over_cells
 def test_counts_are_those_of_the_parameters(case):
-    params = case.cell.init(jax.random.key(0), D)
+    params = case.cell.init(jax.random.key(0), case.features)
     count = sum(np.size(leaf) for leaf in jax.tree.leaves(params))
     assert sc.param_count(params) == count
-    lines = sc.summary(case.cell, D).splitlines()
+    lines = sc.summary(case.cell, case.features).splitlines()
     assert lines[2].split("(")[0].strip() == type(case.cell).__name__
     assert lines[2].split()[-1] == str(count)
     assert f"(T, B, {H})" in lines[2]

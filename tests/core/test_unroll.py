@@ -161,7 +161,7 @@ def test_the_values_of_the_input_play_no_part_in_a_fresh_carry():
 @pytest.mark.parametrize("shape", [(0, B), (T, 0)], ids=["T=0", "B=0"])
 def test_nothing_to_read_gives_empty_outputs_and_the_initial_carry(case, engine, shape):
     params, reverse = draw(case).params, shape == (0, B)
-    xs = jnp.zeros((*shape, D))
+    xs = jnp.zeros((*shape, case.features))
     flags = laws.all_flags(*shape)
     carry, ys = sc.unroll(case.cell, params, xs, **flags, reverse=reverse, engine=engine)
     assert_close(carry, laws.fresh_rows(case, shape[1]))

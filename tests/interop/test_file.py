@@ -85,6 +85,8 @@ OWN = {  # not any value of a type will do
     "Norm": sc.Norm("rms"),
     "SparsePattern": sc.SparsePattern(0.5),
     "Constrained": sc.Constrained(GRU, sc.Dale()),
+    "RGLRU": sc.RGLRU(D),
+    "Mamba": sc.Mamba(D),
 }
 OF_FUNCTIONS = ("FunctionCell", "Pointwise")  # which no file can name
 

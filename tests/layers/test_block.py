@@ -128,7 +128,7 @@ WRONG = {
     "a width for a perceptron": (
         lambda: sc.Block(sc.GRU(H), mlp=8),
         TypeError,
-        "mlp: expected a seqcells.Layer, as GLU",
+        "mlp: expected a seqcells.Layer, such as GLU",
     ),
     "a perceptron of another size": (
         lambda: sc.Block(sc.GRU(H), mlp=sc.MLP(4, size=5)).init(KEY, D),

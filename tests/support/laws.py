@@ -31,6 +31,8 @@ class Case(NamedTuple):
     cell: sc.Cell
     step: reference.Step  # the same cell for one sequence, in NumPy
     fresh: Carry  # the carry with which one sequence starts
+    first: reference.Step | None = None  # its step after a reset, where it is another one
+    features: int = D  # of the inputs
 
 
 def pair_step(params, carry, x):
@@ -165,6 +167,30 @@ def _constrained_cases() -> dict[str, Case]:
     return cases
 
 
+def _linear_cases() -> dict[str, Case]:
+    """The rows of the cells that are linear in their carry."""
+    cases = {}
+    for activation, bias in (("identity", "single"), ("positive", "none")):
+        step = functools.partial(reference.minlstm_step, activation=activation)
+        cell = sc.MinLSTM(H, activation, bias=bias)
+        cases[f"minlstm-{activation}-{LABELS[bias]}"] = Case(cell, step, np.zeros(H))
+    step = functools.partial(reference.mingru_step, activation="positive")
+    cases["mingru-positive-bias"] = Case(sc.MinGRU(H, "positive"), step, np.zeros(H))
+    for heads in (1, H):
+        step = functools.partial(reference.rglru_step, heads=heads)
+        first = functools.partial(step, fresh=True)
+        name = f"rglru-{'whole' if heads == 1 else 'heads'}"
+        cases[name] = Case(sc.RGLRU(H, heads=heads), step, np.zeros(H), first, H)
+    fresh = sc.LRUCarry(np.zeros(4), np.zeros(4))
+    cases["s5-zoh"] = Case(sc.S5(4), reference.s5_step, fresh, features=H)
+    step = functools.partial(reference.s5_step, discretisation="bilinear")
+    cell = sc.S5(4, output_size=H, discretisation="bilinear", skip=False)
+    cases["s5-bilinear"] = Case(cell, step, fresh)
+    cell, fresh = sc.Mamba(H, state_size=2, rank=2), np.zeros((H, 2))
+    cases["mamba"] = Case(cell, reference.mamba_step, fresh, features=H)
+    return cases
+
+
 def _cases() -> dict[str, Case]:
     cases = {}
     for activation in ("tanh", "relu", "sigmoid", "identity"):
@@ -216,7 +242,7 @@ def _cases() -> dict[str, Case]:
     cases["dropout-gru"] = Case(dropout, reference.gru_step, np.zeros(H))
     fresh = sc.LRUCarry(np.zeros(H), np.zeros(H))
     cases["lru"] = Case(sc.LRU(H), reference.lru_step, fresh)
-    cases |= _gated_cases() | _differential_cases() | _constrained_cases()
+    cases |= _gated_cases() | _differential_cases() | _constrained_cases() | _linear_cases()
     pair = sc.FunctionCell(pair_step, pair_carry, pair_init)
     cases["function"] = Case(pair, reference.pair_step, (np.full(H, 0.5), np.ones(())))
     return cases
@@ -238,6 +264,8 @@ FORMS = (  # one of each class and form of recurrence, for what costs little
     *("antisymmetric-plain", "antisymmetric-gated", "unicornn", "ctrnn-rate-bias"),
     *("ctrnn-current-nobias", "ctrnn-learned-bias", "lem-bias", "grud-bias"),
     *("dale-rnn", "dale-sparse-gru", "sparse-lstm"),
+    *("mingru-positive-bias", "minlstm-identity-bias", "minlstm-positive-nobias", "rglru-whole"),
+    *("rglru-heads", "s5-zoh", "s5-bilinear", "mamba"),
 )
 ENGINES = {
     "scan": sc.Scan(),
@@ -298,7 +326,8 @@ def public(base: type) -> set[type]:
 
 def ways(name: str) -> list[str]:
     """The engines that run a cell, the plain scan first."""
-    cell, xs = CASES[name].cell.settled, jax.ShapeDtypeStruct((T, B, D), "float32")
+    cell = CASES[name].cell.settled
+    xs = jax.ShapeDtypeStruct((T, B, CASES[name].features), "float32")
     return [way for way in ENGINES if ENGINES[way].why_not(cell, xs, Flags()) is None]
 
 
@@ -367,9 +396,9 @@ class Problem(NamedTuple):
 def draw(case: Case, batch: tuple[int, ...] = (B,), seed: int = 0, steps: int = T) -> Problem:
     """Draw a problem with weights that are small enough for no gate to saturate."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), D))
+    shapes = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), case.features))
     params = jax.tree.map(lambda a: 0.6 * rng.normal(size=a.shape), shapes)
-    xs = rng.normal(size=(steps, *batch, D))
+    xs = rng.normal(size=(steps, *batch, case.features))
     carry, weigh_carry = (
         jax.tree.map(lambda a: rng.normal(size=(*batch, *np.shape(a))), case.fresh)
         for _ in range(2)
@@ -468,7 +497,8 @@ def _reference_runs(
         length = flags["lengths"][b] if "lengths" in flags else None
         carry, own = (jax.tree.map(lambda a, b=b: a[b], tree) for tree in (problem.carry, rows))
         args = (case.step, problem.params, problem.xs[:, b], carry, own)
-        runs.append(reference.unroll(*args, length=length, reverse=reverse, **mine))
+        mine |= {"length": length, "reverse": reverse, "first": case.first}
+        runs.append(reference.unroll(*args, **mine))
     return runs
 
 

@@ -22,6 +22,14 @@ def relu(a):
     return np.where(a.real > 0, a, 0)
 
 
+def positive(a):
+    return np.where(a.real >= 0, a + 0.5, sigmoid(a))
+
+
+def softplus(a):
+    return np.log(1 + np.exp(a))
+
+
 ACTIVATIONS = {
     "tanh": np.tanh,
     "relu": relu,
@@ -29,6 +37,7 @@ ACTIVATIONS = {
     "identity": lambda a: a,
     "silu": lambda a: a * sigmoid(a),
     "gelu": lambda a: a / 2 * (1 + np.tanh(np.sqrt(2 / np.pi) * (a + 0.044715 * a**3))),
+    "positive": positive,
 }
 
 
@@ -112,6 +121,66 @@ def mingru_step(params, h, x, activation="identity"):
     n = ACTIVATIONS[activation](n)
     h = (1 - z) * h + z * n
     return h, h
+
+
+def minlstm_step(params, h, x, activation="identity"):
+    """f is the fraction that is kept; gates stand in the order f|i|n and do not read h."""
+    w, b = params
+    f, i, n = np.split(w.T @ x + (0 if b is None else b), 3)
+    f, i = sigmoid(f), sigmoid(i)
+    h = f / (f + i) * h + i / (f + i) * ACTIVATIONS[activation](n)
+    return h, h
+
+
+def rglru_step(params, h, x, heads=1, fresh=False):
+    """Gates stand in the order r|i and read their own head; w is [width, (gate, head, unit)]."""
+    w, b, a_param = params
+    width = len(h) // heads
+    blocks, rows = w.reshape(width, 2, heads, width), np.split(x, heads)
+    read = np.array([[blocks[:, g, k].T @ rows[k] for k in range(heads)] for g in range(2)])
+    r, i = sigmoid(read.reshape(2, -1) + b.reshape(2, -1))
+    a = np.exp(-8 * r * softplus(a_param))
+    h = a * h + (1 if fresh else np.sqrt(1 - a * a)) * i * x
+    return h, h
+
+
+def mamba_step(params, h, x):
+    """A memory [H, N]; x sends R|N|N."""
+    w, w_dt, b_dt, a_log, d = params
+    rank, states = len(w_dt), h.shape[1]
+    s, b, c = np.split(w.T @ x, [rank, rank + states])
+    step = softplus(w_dt.T @ s + b_dt)
+    h = np.exp(-step[:, None] * np.exp(a_log)) * h + (step * x)[:, None] * b
+    return h, h @ c + d * x
+
+
+def times(a, b):
+    """A product of complex numbers in pairs."""
+    return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
+
+
+def over(a, b):
+    """A quotient of complex numbers in pairs."""
+    size = b[0] * b[0] + b[1] * b[1]
+    re, im = times(a, (b[0], -b[1]))
+    return re / size, im / size
+
+
+def s5_step(params, carry, x, discretisation="zoh"):
+    """Complex in pairs, as in `lru_step`."""
+    w_ih, w_ho, *rate, step_log, d = params
+    (b_re, b_im), (c_re, c_im) = (np.split(w, 2, axis=-1) for w in (w_ih, w_ho))
+    step = np.exp(step_log)
+    re, im = step * rate[0], step * rate[1]
+    if discretisation == "zoh":
+        keep = np.exp(re) * np.cos(im), np.exp(re) * np.sin(im)
+        write = over((keep[0] - 1, keep[1]), rate)
+    else:
+        keep = over((1 + re / 2, im / 2), (1 - re / 2, -im / 2))
+        write = over((step, 0 * step), (1 - re / 2, -im / 2))
+    kept, new = times(keep, carry), times(write, (b_re.T @ x, b_im.T @ x))
+    re, im = kept[0] + new[0], kept[1] + new[1]
+    return type(carry)(re, im), c_re.T @ re - c_im.T @ im + (0 if d is None else d * x)
 
 
 def lru_step(params, carry, x):
@@ -328,8 +397,11 @@ def unroll(
     mask: Sequence[bool] | None = None,
     resets: Sequence[bool] | None = None,
     reverse: bool = False,
+    first: Step | None = None,
 ) -> tuple[Any, list[np.ndarray | None], list[Any]]:
     """Run one sequence xs [T, D]: cut it, then run every part by itself.
+
+    `first` is the step after a reset, where it is another one.
 
     Returns:
         The last carry; y of every step, None at padding; the carry after every step, in the order
@@ -342,11 +414,12 @@ def unroll(
     way = -1 if reverse else 1
     start, ys, after = carry, [None] * T, {}
     for i, part in enumerate(cut(valid, resets)[::way]):
+        now = step
         if i > 0 or (resets[part[0]] and not reverse):
-            carry = fresh
+            carry, now = fresh, first or step
         for t in part[::way]:
-            carry, ys[t] = step(params, carry, xs[t])
-            after[t] = carry
+            carry, ys[t] = now(params, carry, xs[t])
+            after[t], now = carry, step
     carries, held = [None] * T, start
     for t in range(T)[::way]:
         held = after.get(t, held)
