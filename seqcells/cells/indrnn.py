@@ -30,7 +30,7 @@ class IndRNN(ActivatedCell, SplitCell):
     """Independently recurrent cell, h_t = act(W x_t + u * h_{t-1} + b) (Li et al. 2018).
 
     The product with u is elementwise, so a unit's gradient over k steps is u^k times its slopes.
-    For ReLU and sequences of T steps, the paper clips |u| to 2^(1/T); do so after each update if
+    For ReLU and sequences of T steps, the paper clips abs(u) to 2^(1/T); do so after each update if
     needed.
 
     Args:

@@ -24,6 +24,8 @@ DENIED = {
     "convolutional LSTM": r"conv\w*(lstm|rnn)",
     "MGU": r"mgu",
     "IndRNN, minGRU, LRU": r"indrnn|min_?gru|^lru",
+    "sLSTM, RG-LRU, Mamba (S6)": r"slstm|rg_?lru|mamba|^s6$",
+    "signs and sparsity that hold in training": r"dale|sparsity|constrained",
     "your own cell": r"^cell$|(?<!s)core",
     "unroll over time": r"rnn$|unroll",
     "the carry after every step": r"all_(states|carries)|trajectory",
