@@ -15,7 +15,7 @@ KEY = jax.random.key(0)
 D = H  # which some cells ask for
 XS = np.ones((T, B, D), "float32")
 NAMES = [name for name in CASES if name != "function"]  # whose parameters are the user's own
-FAMILIES = {type(CASES[name].cell): name for name in reversed(NAMES)}
+FAMILIES = {laws.kind(CASES[name].cell): name for name in reversed(NAMES)}
 NAMES = sorted(FAMILIES.values())
 
 

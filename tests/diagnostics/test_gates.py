@@ -96,7 +96,7 @@ EQUATIONS = {
     sc.AntisymmetricRNN: antisymmetric_step,
     sc.SLSTM: slstm_step,
 }
-UNGATED = ("antisymmetric-plain", "slstm-nobias")  # no gate; three heads
+UNGATED = ("antisymmetric-plain", "slstm-nobias", "lstm-proj")  # no gate; heads; another h
 GATED = [name for name in FORMS if type(CASES[name].cell) in EQUATIONS and name not in UNGATED]
 
 
