@@ -93,9 +93,8 @@ class Constrained(SplitCell, _Wrapper):
     `effective` returns the parameters with this matrix. It is computed once, before the loop over
     time, which then is that of the cell alone. Signs belong to the rows, the units that are read,
     and are alike in the blocks of all gates; so is the pattern. Weights without a connection have
-    no gradient. The derivative of abs(w) at 0 is 1, so a weight of zero can grow; one that is driven
-    to zero passes it and grows again, by less than the optimiser's step. (PsychRNN has abs(w) too;
-    Song et al. 2016 have max(w, 0), under which a weight below zero has no gradient.)
+    no gradient. The derivative of abs(w) at 0 is 1, so a weight of zero can grow. (PsychRNN has
+    abs(w), too; Song et al. 2016 have max(w, 0), under which a weight below 0 has no gradient.)
 
     Args:
         cell: a `SplitCell` with a recurrent matrix, such as `RNN`, `CTRNN`, `GRU` or `LSTM`: its

@@ -15,7 +15,8 @@ from jax import export
 import seqcells as sc
 from seqcells import _static, debug, diagnostics, probes, train
 from seqcells._flags import Flags
-from tests.support.laws import CASES, FORMS, NETS, B, D, H, T, assert_close, assert_same_bits, kind
+from tests.support import laws
+from tests.support.laws import CASES, FORMS, NETS, B, D, H, T, assert_close, assert_same_bits
 
 PAGE = Path(__file__).parents[2] / "docs" / "export.md"
 
@@ -131,7 +132,9 @@ def test_the_page_shows_the_matrix():
     lines.append("|---" * (len(SIZES) + 2) + "|")
     for engine, (_, label, able) in ASKED.items():
         marks = " | ".join("yes" if sizes in able else "no" for sizes in SIZES)
-        kinds = {kind(EXPORTED[name]).__name__ for name, other, *_ in MATRIX if other == engine}
+        kinds = {
+            laws.kind(EXPORTED[name]).__name__ for name, other, *_ in MATRIX if other == engine
+        }
         lines.append(f"| {label} | {marks} | {', '.join(map('`{}`'.format, sorted(kinds)))} |")
     assert "\n".join(lines) in PAGE.read_text("utf-8")
 
