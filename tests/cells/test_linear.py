@@ -12,7 +12,7 @@ KEY = jax.random.key(0)
 
 
 def test_what_an_rglru_keeps_starts_uniform_between_its_ends():
-    params = sc.RGLRU(4000, heads=4000, a_min=0.5, a_max=0.9).init(KEY, 4000)
+    params = sc.RGLRU(4000, heads=40, a_min=0.5, a_max=0.9).init(KEY, 4000)
     kept = np.exp(-8 * np.log1p(np.exp(np.float64(params.a_param))))
     assert 0.5 - 1e-6 < kept.min() < 0.505
     assert 0.895 < kept.max() < 0.9 + 1e-6

@@ -97,7 +97,7 @@ RADII = {
 
 
 @pytest.mark.parametrize("name", RADII)
-@pytest.mark.parametrize("radius", [0.5, 1.5])
+@pytest.mark.parametrize("radius", [0.5, pytest.param(1.5, marks=pytest.mark.slow)])
 def test_each_gate_starts_with_the_spectral_radius_that_was_asked_for(name, radius):
     cell = sc.Constrained(*RADII[name], radius=radius)
     params = cell.init(KEY, D)
@@ -152,7 +152,9 @@ class Still(sc.Constrained):
 WRAPS = ("bare", "normal", "zoneout", "dropout", "noise", "stack", "still")
 
 
-@pytest.mark.parametrize("key", [None, KEY], ids=["no key", "key"])
+@pytest.mark.parametrize(
+    "key", [None, pytest.param(KEY, marks=pytest.mark.slow)], ids=["no key", "key"]
+)
 @pytest.mark.parametrize("wrap", WRAPS)
 def test_the_loop_runs_the_cell_within_with_the_effective_parameters(wrap, key):
     """Under noise and within other wrappers too, values and gradients are those of the cell."""

@@ -37,7 +37,10 @@ def problem_of(name, seed=0):
 
 @over_convs
 @pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
-@pytest.mark.parametrize("flagged", ["no flags", "lengths", "resets", "all"])
+@pytest.mark.parametrize(
+    "flagged",
+    ["all", *(pytest.param(f, marks=pytest.mark.slow) for f in ("no flags", "lengths", "resets"))],
+)
 def test_values_and_gradients_equal_a_loop_over_a_window(name, reverse, flagged):
     case, problem = problem_of(name)
     flags = {} if flagged == "no flags" else draw_flags(seed=3)
