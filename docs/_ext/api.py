@@ -8,7 +8,8 @@ import sphinx.util.inspect
 # What a user calls of every cell and layer; the methods that engines call are on the page of the
 # base classes.
 SHOWN = {"init", "init_carry", "step", "gates", "output_size"}
-SHORT = {"api/cells", "api/layers"}  # pages that show no others
+SHORT = {"api/layers", *(f"api/cells{of}" for of in ("", "-gates", "-differential", "-linear"))}
+# ^ pages that show no others
 ALIASES = ["Params", "Carry", "Drive", "Mixed", "Inputs", "Outputs", "PyTree", "InputSize"]
 ALIASES += ["ArrayLike", "DTypeLike", "Shape", "Metrics", "Initializer", "GateInitializers"]
 
