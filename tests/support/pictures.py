@@ -27,11 +27,12 @@ NAMES = {
     "long names": [f"{LONG} {i}" for i in range(4)],
     "many": [f"one of very many cells, {i}" for i in range(9)],
 }
+USUAL = ["tanh orthogonal", "IRNN identity", "GRU default", "GRU chrono"]
 RNG = np.random.default_rng(0)
 
 
 def names(kind):
-    return NAMES.get(kind, ["tanh", "GRU", "LSTM"])[: 1 if kind == "one point" else None]
+    return NAMES.get(kind, USUAL)[: 1 if kind == "one point" else None]
 
 
 def spoiled(values, kind):

@@ -111,7 +111,7 @@ def _draw_adding(axes: Axes, n: Numbers) -> None:
         axes.text(1.02, height, text, fontsize=SMALL, **beside)
     axes.set_xlim(-0.5, max(len(arms), 1) - 0.5)
     names = [
-        lab.brief(arm) if upright else wrap(arm, max(11, 36 // max(len(arms), 1))) for arm in arms
+        lab.brief(arm) if upright else wrap(arm, max(10, 36 // max(len(arms), 1))) for arm in arms
     ]
     axes.set_xticks(range(len(arms)), names, fontsize=SMALL, rotation=90 * upright)
     axes.set(title=f"Adding over {n.longest} steps", yscale="log", xlabel="cell")
