@@ -74,6 +74,11 @@ def positive(name: str, value: object) -> float:
     return number(name, value, "a number above 0", lambda a: 0 < a < math.inf)
 
 
+def nonnegative(name: str, value: object) -> float:
+    """Return `value` as a float, or raise unless it is a number of at least 0."""
+    return number(name, value, "a number of at least 0", lambda a: a >= 0)
+
+
 def divisor(name: str, value: object, whole: int, of: str) -> int:
     """Return `value` as an int of at least 1 that divides `whole`, the value of argument `of`."""
     part = size(name, value, least=1)

@@ -120,29 +120,39 @@ class SizedCell(Cell):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class ActivatedCell(SizedCell):
-    """A cell with an activation, and one bias b [G*H] or none."""
+class OneBiasCell(SizedCell):
+    """A cell with one bias b [G*H] or none."""
 
     BIASES: ClassVar[tuple[str, ...]] = ("single", "none")
-    ACTIVATIONS: ClassVar[Activations] = ACTIVATIONS
 
-    activation: str = "tanh"
     _: dataclasses.KW_ONLY
     bias: str = "single"
     b_init: GateInitializers = initializers.zeros
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_activation(self.activation, names=self.ACTIVATIONS)
         _check.choice("bias", self.bias, self.BIASES)
-
-    def act(self, a: jax.Array) -> jax.Array:
-        """Apply the activation, elementwise."""
-        return self.ACTIVATIONS[self.activation](a)
 
     def _bias(self, key: jax.Array) -> jax.Array | None:
         """Draw b [G*H]; None if the cell has no bias."""
         return self._draw("b_init", key, (self.hidden_size,)) if self.bias == "single" else None
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class ActivatedCell(OneBiasCell):
+    """A cell with an activation, and one bias b [G*H] or none."""
+
+    ACTIVATIONS: ClassVar[Activations] = ACTIVATIONS
+
+    activation: str = "tanh"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_activation(self.activation, names=self.ACTIVATIONS)
+
+    def act(self, a: jax.Array) -> jax.Array:
+        """Apply the activation, elementwise."""
+        return self.ACTIVATIONS[self.activation](a)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -171,25 +181,15 @@ class DenseCell(MatrixCell, SplitCell):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class BiasedCell(DenseCell):
+class BiasedCell(OneBiasCell, DenseCell):
     """A dense cell with one bias b [G*H] or none, whose product reads the carry's first leaf."""
 
     PARAMS: ClassVar[type]  # a NamedTuple of w_ih, w_hh and b
-    BIASES: ClassVar[tuple[str, ...]] = ("single", "none")
-
-    _: dataclasses.KW_ONLY
-    bias: str = "single"
-    b_init: GateInitializers = initializers.zeros
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check.choice("bias", self.bias, self.BIASES)
 
     def init(self, key: jax.Array, input_size: int) -> Params:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         w_ih, w_hh, k_bias = self._matrices(key, input_size)
-        b = self._draw("b_init", k_bias, (self.hidden_size,)) if self.bias == "single" else None
-        return self.PARAMS(w_ih, w_hh, b)
+        return self.PARAMS(w_ih, w_hh, self._bias(k_bias))
 
     def project(self, params: Params, x: jax.Array) -> Gates:
         """Compute W x + b, gate by gate. x: float[*B, D]."""

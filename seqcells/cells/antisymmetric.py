@@ -75,7 +75,7 @@ class AntisymmetricRNN(DenseCell):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.positive("eps", self.eps)
-        _check.number("gamma", self.gamma, "a number of at least 0", lambda gamma: gamma >= 0)
+        _check.nonnegative("gamma", self.gamma)
         _check.flag("gated", self.gated)
 
     def init(self, key: jax.Array, input_size: int) -> AntisymmetricRNNParams:

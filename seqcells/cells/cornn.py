@@ -80,7 +80,7 @@ class coRNN(DenseCell):  # the paper's name
         super().__post_init__()
         _check.positive("dt", self.dt)
         _check.positive("gamma", self.gamma)
-        _check.number("epsilon", self.epsilon, "a number of at least 0", lambda eps: eps >= 0)
+        _check.nonnegative("epsilon", self.epsilon)
 
     def init(self, key: jax.Array, input_size: int) -> CoRNNParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""

@@ -89,7 +89,7 @@ class CTRNN(ActivatedCell, DenseCell):
         if len(self.taus) not in (1, self.hidden_size):
             expected = f"one number, or one for each of {self.hidden_size} units"
             raise ValueError(f"tau: expected {expected}, got {len(self.taus)}")
-        _check.number("noise", self.noise, "a number of at least 0", lambda noise: noise >= 0)
+        _check.nonnegative("noise", self.noise)
         _check.choice("form", self.form, ("rate", "current"))
         _check.flag("learn_tau", self.learn_tau)
 

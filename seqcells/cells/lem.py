@@ -8,12 +8,11 @@ from typing import ClassVar, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from seqcells import _check, initializers
+from seqcells import _check
 from seqcells._linear import affine, gates
 from seqcells._static import exported
 from seqcells._trees import distinct
-from seqcells.cells._dense import Gates, MatrixCell
-from seqcells.initializers import GateInitializers
+from seqcells.cells._dense import Gates, MatrixCell, OneBiasCell
 
 
 @exported
@@ -34,7 +33,7 @@ class LEMCarry(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class LEM(MatrixCell):
+class LEM(OneBiasCell, MatrixCell):
     """Long expressive memory (Rusch et al. 2022), two memories with a time step for each unit.
 
     s_z and s_y are the fractions of dt that a unit takes as its time step, and what it WRITES; y
@@ -70,23 +69,18 @@ class LEM(MatrixCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("s_z", "s_y", "z", "y")
-    BIASES: ClassVar[tuple[str, ...]] = ("single", "none")
 
     _: dataclasses.KW_ONLY
     dt: float = 1.0
-    bias: str = "single"
-    b_init: GateInitializers = initializers.zeros
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.positive("dt", self.dt)
-        _check.choice("bias", self.bias, self.BIASES)
 
     def init(self, key: jax.Array, input_size: int) -> LEMParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         w_ih, w_hh, k_b = self._matrices(key, input_size)
-        b = self._draw("b_init", k_b, (self.hidden_size,)) if self.bias == "single" else None
-        return LEMParams(w_ih, w_hh, b)
+        return LEMParams(w_ih, w_hh, self._bias(k_b))
 
     def init_carry(self, x: jax.Array, params: LEMParams | None = None) -> LEMCarry:
         """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""

@@ -12,7 +12,7 @@ from seqcells import _check, initializers
 from seqcells._linear import affine, gates
 from seqcells._static import exported
 from seqcells._trees import as_rows, distinct
-from seqcells.cells._dense import DenseCell
+from seqcells.cells._dense import BiasedCell
 from seqcells.initializers import GateInitializers
 
 Gates = tuple[jax.Array, ...]  # i, f, g, o: float[*B, H] each
@@ -38,7 +38,7 @@ class LSTMCarry(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class LSTM(DenseCell):
+class LSTM(BiasedCell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
 
     The peepholes p (Gers & Schmidhuber 2000) are optional::
@@ -87,10 +87,7 @@ class LSTM(DenseCell):
     RECURRENT_WEIGHTS = ("w_hh", None)
     PEEPHOLES: ClassVar[tuple[str, ...]] = ("i", "f", "o")  # the gates of p
 
-    BIASES: ClassVar[tuple[str, ...]] = ("single", "none")
-
     _: dataclasses.KW_ONLY
-    bias: str = "single"
     peepholes: bool = False
     proj_size: int | None = None
     b_init: GateInitializers = (
@@ -104,7 +101,6 @@ class LSTM(DenseCell):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        _check.choice("bias", self.bias, self.BIASES)
         _check.flag("peepholes", self.peepholes)
         if self.proj_size is not None:
             size = _check.size("proj_size", self.proj_size, least=1)
@@ -122,7 +118,7 @@ class LSTM(DenseCell):
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         w_ih, w_hh, k_rest = self._matrices(key, input_size, self._width)
         k_b, k_p = jax.random.split(k_rest)
-        b = self._draw("b_init", k_b, (self.hidden_size,)) if self.bias == "single" else None
+        b = self._bias(k_b)
         p = self.p_init(k_p, (3 * self.hidden_size,), self.param_dtype) if self.peepholes else None
         if self.proj_size is None:
             return LSTMParams(w_ih, w_hh, b, p)
@@ -133,14 +129,6 @@ class LSTM(DenseCell):
         """Make zeros of h and c for one step's input x [*B, D], in at least float32."""
         c = super().init_carry(x)
         return distinct(LSTMCarry(c if self.proj_size is None else c[..., : self._width], c))
-
-    def project(self, params: LSTMParams, x: jax.Array) -> Gates:
-        """Compute W x + b, gate by gate. x: float[*B, D]."""
-        return gates(affine(x, params.w_ih, params.b, self.compute_dtype(x)), 4)
-
-    def mix(self, params: LSTMParams, carry: LSTMCarry) -> Gates:
-        """Compute U h in the dtype of the carry, gate by gate."""
-        return gates(affine(carry.h, params.w_hh, None, carry.h.dtype), 4)
 
     def gate(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
         """Compute h_t and c_t without peepholes or a projection, elementwise.

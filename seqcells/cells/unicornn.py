@@ -73,7 +73,7 @@ class UnICORNN(SizedCell, SplitCell):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.positive("dt", self.dt)
-        _check.number("alpha", self.alpha, "a number of at least 0", lambda alpha: alpha >= 0)
+        _check.nonnegative("alpha", self.alpha)
 
     def init(self, key: jax.Array, input_size: int) -> UnICORNNParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""

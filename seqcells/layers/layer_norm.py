@@ -52,7 +52,7 @@ class LayerNorm(SplitCell, _Wrapper):
     def __post_init__(self) -> None:
         super().__post_init__()
         check_split("cell", self.cell)
-        _check.number("eps", self.eps, "a number of at least 0", lambda eps: eps >= 0)
+        _check.nonnegative("eps", self.eps)
 
     def init(self, key: jax.Array, input_size: InputSize) -> LayerNormParams:
         """Make the parameters of the inner cell, scales of 1 and shifts of 0."""
