@@ -11,7 +11,6 @@ from seqcells import _check, initializers
 from seqcells._cell import LinearCell
 from seqcells._linear import affine, gates
 from seqcells._static import exported
-from seqcells._trees import distinct
 from seqcells._types import Params
 from seqcells.cells._dense import SizedCell
 from seqcells.initializers import GateInitializers
@@ -30,6 +29,7 @@ class ComplexCell(SizedCell, LinearCell):
     """A linear cell of complex units, with w_ih [D, 2H], and w_ho [H, 2O] that reads the memory."""
 
     GATES: ClassVar[tuple[str, ...]] = ("re", "im")
+    CARRY: ClassVar[type] = LRUCarry
 
     _: dataclasses.KW_ONLY
     output_size: int | None = None
@@ -40,11 +40,6 @@ class ComplexCell(SizedCell, LinearCell):
         super().__post_init__()
         if self.output_size is not None:
             _check.size("output_size", self.output_size, least=1)
-
-    def init_carry(self, x: jax.Array, params: Params = None) -> LRUCarry:
-        """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
-        zeros = super().init_carry(x)
-        return distinct(LRUCarry(zeros, zeros))
 
     def times(self, a: LRUCarry, carry: LRUCarry) -> LRUCarry:
         """Multiply complex numbers."""

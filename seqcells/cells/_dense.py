@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +15,7 @@ from seqcells._cell import Cell, SplitCell, zero_carry
 from seqcells._linear import affine, gates, wide
 from seqcells._model import one_input
 from seqcells._static import brief
+from seqcells._trees import distinct
 from seqcells._types import Carry, Drive, Params
 from seqcells.initializers import GateInitializers
 
@@ -44,6 +45,7 @@ class SizedCell(Cell):
 
     GATES: ClassVar[tuple[str, ...]]  # names, in their order along the last axis of w_ih
     BIASES: ClassVar[tuple[str, ...]] = ()  # the values of `bias` that the cell has
+    CARRY: ClassVar[Any] = None  # a NamedTuple of leaves [*B, H]; None for one array
 
     hidden_size: int
     _: dataclasses.KW_ONLY
@@ -83,13 +85,17 @@ class SizedCell(Cell):
         return x.dtype if self.dtype is None else self.dtype
 
     def init_carry(self, x: jax.Array, params: Params = None) -> Carry:
-        """Make zeros float[*B, H] for one step's input x [*B, D], in at least float32."""
+        """Make zeros float[*B, H] a leaf for one step's input x [*B, D], in at least float32."""
         x = one_input(self, x)
-        return zero_carry(x, self.hidden_size, wide(self.resolve(x).compute_dtype(x)))
+        zeros = zero_carry(x, self.hidden_size, wide(self.resolve(x).compute_dtype(x)))
+        if self.CARRY is None:
+            return zeros
+        return distinct(self.CARRY(*[zeros] * len(self.CARRY._fields)))
 
     def read(self, params: Params, carry: Carry, drive: Drive) -> jax.Array:
-        """Return the carry in the dtype of computation."""
-        return carry if self.dtype is None else carry.astype(self.dtype)
+        """Return the first leaf of the carry in the dtype of computation."""
+        y = jax.tree.leaves(carry)[0]
+        return y if self.dtype is None else y.astype(self.dtype)
 
     def _draw(self, name: str, key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
         """Draw the gates of the parameter whose initialiser is the field `name`."""

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from seqcells import _check, initializers
 from seqcells._linear import affine
 from seqcells._static import exported
-from seqcells._trees import distinct
 from seqcells.cells._dense import DenseCell
 from seqcells.initializers import GateInitializers
 
@@ -69,6 +68,7 @@ class coRNN(DenseCell):  # the paper's name
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("h",)
+    CARRY: ClassVar[type] = CoRNNCarry
 
     _: dataclasses.KW_ONLY
     dt: float = 0.042
@@ -90,11 +90,6 @@ class coRNN(DenseCell):  # the paper's name
         w_zh = self._draw("w_hh_init", k_zh, (size, size))
         return CoRNNParams(w_ih, w_hh, w_zh, self._draw("b_init", k_b, (size,)))
 
-    def init_carry(self, x: jax.Array, params: CoRNNParams | None = None) -> CoRNNCarry:
-        """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
-        zeros = super().init_carry(x)
-        return distinct(CoRNNCarry(zeros, zeros))
-
     def project(self, params: CoRNNParams, x: jax.Array) -> jax.Array:
         """Compute V x + b. x: float[*B, D]. Returns float[*B, H]."""
         return affine(x, params.w_ih, params.b, self.compute_dtype(x))
@@ -110,7 +105,3 @@ class coRNN(DenseCell):  # the paper's name
         y, z = carry
         z = z + self.dt * (jnp.tanh(drive + mixed) - self.gamma * y - self.epsilon * z)
         return CoRNNCarry(y + self.dt * z, z)
-
-    def read(self, params: CoRNNParams, carry: CoRNNCarry, drive: jax.Array) -> jax.Array:
-        """Return y in the dtype of computation."""
-        return super().read(params, carry.y, drive)

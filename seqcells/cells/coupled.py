@@ -10,7 +10,6 @@ import jax.numpy as jnp
 
 from seqcells import initializers
 from seqcells._static import exported
-from seqcells._trees import distinct
 from seqcells.cells._dense import BiasedCell, Gates
 from seqcells.cells.lstm import LSTMCarry
 from seqcells.initializers import GateInitializers
@@ -59,17 +58,13 @@ class CoupledLSTM(BiasedCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("f", "g", "o")
+    CARRY: ClassVar[type] = LSTMCarry
     INPUT_WEIGHTS = ("w_ih", "b")
     RECURRENT_WEIGHTS = ("w_hh", None)
     PARAMS: ClassVar[type] = CoupledLSTMParams
 
     _: dataclasses.KW_ONLY
     b_init: GateInitializers = (initializers.ones, initializers.zeros, initializers.zeros)
-
-    def init_carry(self, x: jax.Array, params: CoupledLSTMParams | None = None) -> LSTMCarry:
-        """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
-        zeros = super().init_carry(x)
-        return distinct(LSTMCarry(zeros, zeros))
 
     def gate(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
         """Compute h_t and c_t, elementwise."""
@@ -89,7 +84,3 @@ class CoupledLSTM(BiasedCell):
         mixed = self.mix(params, carry) if mixed is None else mixed
         f, _, o = (jax.nn.sigmoid(d + m) for d, m in zip(drive, mixed, strict=True))
         return {"f": f, "o": o}
-
-    def read(self, params: CoupledLSTMParams, carry: LSTMCarry, drive: Gates) -> jax.Array:
-        """Return h in the dtype of computation."""
-        return super().read(params, carry.h, drive)

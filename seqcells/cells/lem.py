@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from seqcells import _check
 from seqcells._linear import affine, gates
 from seqcells._static import exported
-from seqcells._trees import distinct
 from seqcells.cells._dense import Gates, MatrixCell, OneBiasCell
 
 
@@ -69,6 +68,7 @@ class LEM(OneBiasCell, MatrixCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("s_z", "s_y", "z", "y")
+    CARRY: ClassVar[type] = LEMCarry
 
     _: dataclasses.KW_ONLY
     dt: float = 1.0
@@ -81,11 +81,6 @@ class LEM(OneBiasCell, MatrixCell):
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         w_ih, w_hh, k_b = self._matrices(key, input_size)
         return LEMParams(w_ih, w_hh, self._bias(k_b))
-
-    def init_carry(self, x: jax.Array, params: LEMParams | None = None) -> LEMCarry:
-        """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
-        zeros = super().init_carry(x)
-        return distinct(LEMCarry(zeros, zeros))
 
     def project(self, params: LEMParams, x: jax.Array) -> Gates:
         """Compute V x + b, gate by gate. x: float[*B, D]."""
@@ -117,7 +112,3 @@ class LEM(OneBiasCell, MatrixCell):
         w = params.w_hh[:, : -self.hidden_size]
         mixed = gates(affine(carry.y, w, None, carry.y.dtype), 3)
         return tuple(d + m for d, m in zip(drive[:3], mixed, strict=True))
-
-    def read(self, params: LEMParams, carry: LEMCarry, drive: Gates) -> jax.Array:
-        """Return y in the dtype of computation."""
-        return super().read(params, carry.y, drive)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from seqcells import _check, initializers
 from seqcells._linear import affine, gates
 from seqcells._static import exported
-from seqcells._trees import as_rows, distinct
+from seqcells._trees import as_rows
 from seqcells.cells._dense import BiasedCell
 from seqcells.initializers import GateInitializers
 
@@ -83,6 +83,7 @@ class LSTM(BiasedCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("i", "f", "g", "o")
+    CARRY: ClassVar[type] = LSTMCarry
     INPUT_WEIGHTS = ("w_ih", "b")
     RECURRENT_WEIGHTS = ("w_hh", None)
     PEEPHOLES: ClassVar[tuple[str, ...]] = ("i", "f", "o")  # the gates of p
@@ -127,8 +128,8 @@ class LSTM(BiasedCell):
 
     def init_carry(self, x: jax.Array, params: LSTMParams | None = None) -> LSTMCarry:
         """Make zeros of h and c for one step's input x [*B, D], in at least float32."""
-        c = super().init_carry(x)
-        return distinct(LSTMCarry(c if self.proj_size is None else c[..., : self._width], c))
+        carry = super().init_carry(x)
+        return carry if self.proj_size is None else carry._replace(h=carry.h[..., : self._width])
 
     def gate(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
         """Compute h_t and c_t without peepholes or a projection, elementwise.
@@ -184,7 +185,3 @@ class LSTM(BiasedCell):
         i, f = jax.nn.sigmoid(i + p_i * carry.c), jax.nn.sigmoid(f + p_f * carry.c)
         c = f * carry.c + i * jnp.tanh(g)
         return i, f, jax.nn.sigmoid(o + p_o * c), c
-
-    def read(self, params: LSTMParams, carry: LSTMCarry, drive: Gates) -> jax.Array:
-        """Return h in the dtype of computation."""
-        return super().read(params, carry.h, drive)

@@ -11,7 +11,6 @@ import jax.numpy as jnp
 from seqcells import _check, initializers
 from seqcells._linear import affine_by_head, gates
 from seqcells._static import exported
-from seqcells._trees import distinct
 from seqcells.cells._dense import BiasedCell, Gates
 from seqcells.initializers import GateInitializers
 
@@ -76,6 +75,7 @@ class SLSTM(BiasedCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("i", "f", "z", "o")
+    CARRY: ClassVar[type] = SLSTMCarry
     PARAMS: ClassVar[type] = SLSTMParams
 
     _: dataclasses.KW_ONLY
@@ -98,11 +98,6 @@ class SLSTM(BiasedCell):
             return params
         key = jax.random.fold_in(key, 1)
         return params._replace(w_hh=self._draw_by_head("w_hh_init", key, self.heads))
-
-    def init_carry(self, x: jax.Array, params: SLSTMParams | None = None) -> SLSTMCarry:
-        """Make zeros float[*B, H], four times, for one step's input x [*B, D]."""
-        zeros = super().init_carry(x)
-        return distinct(SLSTMCarry(zeros, zeros, zeros, zeros))
 
     def mix(self, params: SLSTMParams, carry: SLSTMCarry) -> Gates:
         """Compute R h in the dtype of the carry, gate by gate."""
@@ -127,7 +122,3 @@ class SLSTM(BiasedCell):
         mixed = self.mix(params, carry) if mixed is None else mixed
         _, f, _, o = (jax.nn.sigmoid(d + m) for d, m in zip(drive, mixed, strict=True))
         return {"f": f, "o": o}
-
-    def read(self, params: SLSTMParams, carry: SLSTMCarry, drive: Gates) -> jax.Array:
-        """Return h in the dtype of computation."""
-        return super().read(params, carry.h, drive)

@@ -12,7 +12,7 @@ from seqcells import _check, initializers
 from seqcells._cell import SplitCell
 from seqcells._linear import affine
 from seqcells._static import exported
-from seqcells._trees import as_rows, distinct
+from seqcells._trees import as_rows
 from seqcells.cells._dense import SizedCell
 from seqcells.cells.cornn import CoRNNCarry
 from seqcells.initializers import GateInitializers, Initializer
@@ -62,6 +62,7 @@ class UnICORNN(SizedCell, SplitCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("h",)
+    CARRY: ClassVar[type] = CoRNNCarry
 
     _: dataclasses.KW_ONLY
     dt: float = 0.1
@@ -87,11 +88,6 @@ class UnICORNN(SizedCell, SplitCell):
             self._draw("c_init", k_c, width),
         )
 
-    def init_carry(self, x: jax.Array, params: UnICORNNParams | None = None) -> CoRNNCarry:
-        """Make zeros float[*B, H], twice, for one step's input x [*B, D], in at least float32."""
-        zeros = super().init_carry(x)
-        return distinct(CoRNNCarry(zeros, zeros))
-
     def project(self, params: UnICORNNParams, x: jax.Array) -> jax.Array:
         """Compute V x + b. x: float[*B, D]. Returns float[*B, H]."""
         return affine(x, params.w_ih, params.b, self.compute_dtype(x))
@@ -110,7 +106,3 @@ class UnICORNN(SizedCell, SplitCell):
         (y, z), (product, step) = carry, mixed
         z = z - step * (jnp.tanh(product + drive) + self.alpha * y)
         return CoRNNCarry(y + step * z, z)
-
-    def read(self, params: UnICORNNParams, carry: CoRNNCarry, drive: jax.Array) -> jax.Array:
-        """Return y in the dtype of computation."""
-        return super().read(params, carry.y, drive)
