@@ -16,7 +16,7 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._model import Model
-from seqcells._trees import closed_over, select, silence
+from seqcells._trees import closed_over, over, select, silence
 from seqcells._types import Carry, Inputs, Outputs, Params
 
 Guarded = tuple[Inputs, jax.Array | None, jax.Array | None]  # x, valid and restart of one step
@@ -43,6 +43,11 @@ class Flags:
     restart: jax.Array | None = None
     fresh: Carry = None
     reverse: bool = False
+
+    def over(self, steps: tuple[int, ...]) -> Flags:
+        """Return the flags for a part that reads more batch axes, such as each pixel of images."""
+        valid, restart = (over(flag, steps) for flag in (self.valid, self.restart))
+        return dataclasses.replace(self, valid=valid, restart=restart)
 
     def backward(self) -> Flags:
         """Return the flags for reading from the end: each start now ends the preceding sequence."""

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 
 from seqcells._cell import Cell
 from seqcells._model import Model, known_shapes, leading, shapes_of, start_carry
+from seqcells._trees import over
 from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
 
 if TYPE_CHECKING:
@@ -107,7 +108,8 @@ class OneStep(Time):
                 f"step: expected a model that reads forward, got one whose {cell} reads each "
                 "sequence from its end, which a single step cannot do; call unroll"
             )
-        return cell.resolve(xs).advance(params, start.carry, xs, self.fresh, key)
+        fresh = over(self.fresh, leading(cell, xs))
+        return cell.resolve(xs).advance(params, start.carry, xs, fresh, key)
 
     def each(self, function: Callable[[Inputs], Outputs], xs: Inputs) -> Outputs:
         """Call the function."""

@@ -89,6 +89,14 @@ def sharded_alike(*arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(jax.sharding.reshard(jnp.broadcast_to(a, shape), merged) for a in arrays)
 
 
+def over(where: jax.Array | None, axes: tuple[int, ...]) -> jax.Array | None:
+    """Repeat flags bool[*B] over the axes that follow in `axes` = [*B, ...]; None stays."""
+    if where is None or where.ndim == len(axes):
+        return where
+    rows = where.reshape(where.shape + (1,) * (len(axes) - where.ndim))
+    return jnp.broadcast_to(rows, axes)
+
+
 def silence(valid: jax.Array | None, tree: PyTree) -> PyTree:
     """Set padding to zero; `valid` is bool[*B] for arrays [*B, ...], or None without padding."""
     return tree if valid is None else select(valid, tree, zeros_like(tree))

@@ -244,7 +244,7 @@ class EveryStep(Time):
         engine: Engine | None = None,
     ) -> tuple[Carry, Outputs]:
         """Unroll a cell over xs [T, *B, ...], which were checked before."""
-        flags, engine = self.read(reverse), engine or self.engine
+        flags, engine = self.read(reverse).over(leading(cell, xs)), engine or self.engine
         cell, carry, flags = prepare(cell, params, xs, start.carry, flags, start.fresh)
         restarted = None if start.carry is None else _flags.begins_fresh(flags)
         if restarted is not None:

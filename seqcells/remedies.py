@@ -97,7 +97,8 @@ def omega(
     held = jax.lax.stop_gradient((begun.xs, begun.carry, begun.flags))
     begun = begun._replace(xs=held[0], carry=held[1], flags=held[2])
     assert isinstance(begun.model, SplitCell)  # `begin` sets the dtype alone
-    constant, cell, axes = jax.lax.stop_gradient(params), begun.model, begun.xs.ndim - 1
+    constant, cell = jax.lax.stop_gradient(params), begun.model
+    axes = len(leading(cell, begun.xs))
     _check_not_empty(begun)
     d = jax.lax.stop_gradient(gradient(begun, constant, loss))
     old = before(begun, constant)

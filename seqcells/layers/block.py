@@ -82,8 +82,8 @@ class Block(Layer):
         param_dtype: dtype of their parameters.
 
     Raises:
-        ValueError: on an unknown norm, gate or bias, and in `init` on an `mlp` with another number
-            of outputs.
+        ValueError: on an unknown norm, gate or bias, a cell of images, and in `init` on an `mlp`
+            with another number of outputs.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
@@ -107,6 +107,12 @@ class Block(Layer):
     def __post_init__(self) -> None:
         _check.settle_dtypes(self)
         _check.instance("cell", self.cell, (Cell, Layer), "GRU(64)")
+        if self.cell.x_ndim != 1:
+            axes = f"whose input has {self.cell.x_ndim} axes of features"
+            raise ValueError(
+                f"cell: expected one that reads features [*B, D], got {self.cell}, {axes}; write "
+                "Residual(cell)"
+            )
         _check.choice("norm", self.norm, KINDS)
         if self.mlp is not None:
             _check.instance("mlp", self.mlp, Layer, "GLU(64)")

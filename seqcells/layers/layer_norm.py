@@ -35,8 +35,9 @@ class LayerNorm(SplitCell, _Wrapper):
     For each gate, the term from the input and the term from the carry are normalised separately
     over the units, (a - mean) / sqrt(variance + eps) * scale + shift, and then added. (The paper
     takes the mean and variance over all gates of a product together, and also normalises an LSTM's
-    c where it enters the output.) A bias of the cell is normalised too. Use a cell without one,
-    `GRU(64, bias="none")`: the shifts are biases.
+    c where it enters the output.) In a cell of images, each pixel is normalised over its channels.
+    A bias of the cell is normalised too. Use a cell without one, `GRU(64, bias="none")`: the shifts
+    are biases.
 
     Args:
         cell: a `SplitCell` that can be split, such as `GRU(64)`.
@@ -63,7 +64,7 @@ class LayerNorm(SplitCell, _Wrapper):
         mixed = jax.eval_shape(lambda: self.cell.mix(params, start_carry(self.cell, x, params)))
 
         def filled(tree: PyTree, value: int) -> PyTree:
-            return jax.tree.map(lambda a: jnp.full(a.shape, value, dtype), tree)
+            return jax.tree.map(lambda a: jnp.full(a.shape[-1:], value, dtype), tree)
 
         ones_and_zeros = (filled(tree, value) for tree in (drive, mixed) for value in (1, 0))
         return LayerNormParams(params, *ones_and_zeros)

@@ -90,11 +90,12 @@ class Stack(Layer):
     def _next(self, i: int, own: Params, seen: Inputs, x: Inputs) -> Inputs:
         """Return zeros shaped like the input of layer i + 1, given layer i's input `seen`."""
         layer, after = self.layers[i], self.layers[min(i + 1, len(self.layers) - 1)]
-        y, axes = output_shapes(layer, seen, own), len(leading(layer, seen)) + after.x_ndim
+        y, axes = output_shapes(layer, seen, own), len(leading(self, x)) + after.x_ndim
         if any(leaf.ndim < axes for leaf in jax.tree.leaves(y)) and after is not layer:
             got = f"{_check.describe(y)} for inputs {_check.describe(seen)}"
+            wanted = "[*B, D]" if after.x_ndim == 1 else f"[*B] and {after.x_ndim} axes of features"
             raise ValueError(
-                f"layers: expected outputs of {layer} that {after} can read, [*B, D], got {got}"
+                f"layers: expected outputs of {layer} that {after} can read, {wanted}, got {got}"
             )
         return self._between(zeros_after(layer, seen, y), x, None)
 

@@ -108,7 +108,7 @@ class Deferred(Engine):
             cell=split,
             schedule=chosen,
             loops=Scans(chosen.unroll),
-            pretransposed=platform == "cpu" and schedule.worth_pretransposing(xs),
+            pretransposed=platform == "cpu" and schedule.worth_pretransposing(split, xs),
         )
 
     def run(

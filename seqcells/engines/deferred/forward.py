@@ -21,8 +21,9 @@ import jax
 import jax.numpy as jnp
 
 from seqcells._cell import SplitCell
+from seqcells._model import leading
 from seqcells._trees import closed_over, silence
-from seqcells._types import Carry, Mixed, Params, PyTree, TreeDef
+from seqcells._types import Carry, Mixed, Params, PyTree, Shape, TreeDef
 from seqcells.engines.deferred.loops import Loops, Residuals, Step, Steps, one_step
 from seqcells.engines.deferred.primitive import Arrays, Function
 from seqcells.engines.deferred.products import FORMS, Rows
@@ -35,7 +36,7 @@ class Problem(NamedTuple):
     """The inputs of an engine, or their tangents, with None for a field without a tangent."""
 
     params: Params
-    xs: jax.Array  # [T, *B, D]
+    xs: jax.Array  # [T, *B, ...]
     carry: Carry  # [*B, ...]
     fresh: Carry  # [*B, ...], None if there is no restart
     valid: jax.Array | None  # bool[T, *B]
@@ -138,7 +139,7 @@ class Forward(Function):
         """Project the inputs of a window, then run its steps."""
         (xs, valid, restart), live = inputs
         params, fresh, prepared = back(held)
-        valid, restart = mask_dead(live, xs, valid, restart)
+        valid, restart = mask_dead(live, leading(self.cell, xs), valid, restart)
         drive = self.cell.project(params, silence(valid, xs))
 
         def mix(params: Params, carry: Carry) -> Mixed:
@@ -163,10 +164,10 @@ class Forward(Function):
 
 
 def mask_dead(
-    live: jax.Array | None, xs: jax.Array, valid: jax.Array | None, restart: jax.Array | None
+    live: jax.Array | None, steps: Shape, valid: jax.Array | None, restart: jax.Array | None
 ) -> tuple[jax.Array | None, jax.Array | None]:
-    """Mark the dead steps of a window [C, *B, D] as padding; `live` is bool[C] or None."""
+    """Mark the dead steps of a window [C, *B] as padding; `live` is bool[C] or None."""
     if live is None:
         return valid, restart
-    live = jnp.broadcast_to(live.reshape(-1, *[1] * (xs.ndim - 2)), xs.shape[:-1])
+    live = jnp.broadcast_to(live.reshape(-1, *[1] * (len(steps) - 1)), steps)
     return live if valid is None else valid & live, None if restart is None else restart & live

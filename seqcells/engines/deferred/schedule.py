@@ -17,7 +17,7 @@ from seqcells._model import known_shapes
 from seqcells._types import PyTree, Shaped
 from seqcells.engines.deferred import _machine
 from seqcells.engines.deferred.products import FORMS
-from seqcells.engines.deferred.shapes import slope_shapes, step_shapes
+from seqcells.engines.deferred.shapes import StepShapes, slope_shapes, step_shapes
 
 MIB = 2**20
 WINDOW_BYTES = MIB  # of slopes: up to here a window stays in cache
@@ -97,25 +97,28 @@ def machine() -> Machine:
 
 
 def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
-    length, rows, input_size = xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1]
+    length, rows, features = xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1]
     step, sizes = step_shapes(cell, xs), machine()
     carry_size = max(leaf.size for leaf in jax.tree.leaves(step.carry))
     slope_bytes = _bytes(step.carry) + _bytes(slope_shapes(cell, xs))
     fits = length * slope_bytes <= KEPT_BYTES
     cheap = _machine.huge_pages() or _machine.keeps_blocks()
     stored = cheap and length * slope_bytes <= HUGE_BYTES
-    sums = {"drive": input_size, "mixed": carry_size // max(rows, 1)}
+    patch = _patch(cell, xs, step)
+    sums = {"drive": patch * features, "mixed": patch * carry_size // max(rows, 1)}
     large = tuple(name for name in sums if rows >= KEPT_ROWS and sums[name] >= KEPT_SIZE)
     many = fits or (stored and sums["mixed"] >= HUGE_SIZE)
     keep = ("slopes",) if many else large
-    weight_bytes = _bytes(known_shapes(cell, input_size))
-    if fits and carry_size >= SINGLE_ENTRIES and slope_bytes >= weight_bytes:
+    # What a step of the backward pass reads: slopes, and the patches of images.
+    step_bytes = slope_bytes + (patch > 1) * rows * sum(sums.values()) * xs.dtype.itemsize
+    weight_bytes = _bytes(known_shapes(cell, cell.input_size(xs)))
+    if fits and carry_size >= SINGLE_ENTRIES and step_bytes >= weight_bytes:
         chunk = 1
-    elif length * slope_bytes <= WHOLE_BYTES:
+    elif length * step_bytes <= WHOLE_BYTES:
         chunk = length
     else:
         least = LARGE_ROWS if weight_bytes >= sizes.large else WINDOW_ROWS
-        chunk = max(WINDOW_BYTES // max(slope_bytes, 1), least // max(rows, 1), 1)
+        chunk = max(WINDOW_BYTES // max(step_bytes, 1), least // max(rows, 1), 1)
     ahead = weight_bytes >= sizes.ahead
     product = "rows"
     if weight_bytes <= JOINED_BYTES and why_not_joined(ahead, keep) is None and _joins(cell, xs):
@@ -131,6 +134,16 @@ def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
         unroll=1,
         product=product,
     )
+
+
+def _patch(cell: SplitCell, xs: Shaped, step: StepShapes) -> int:
+    """Return how many pixels of an image a product reads for one of its own; 1 for no images."""
+    if cell.x_ndim == 1:
+        return 1
+    units = jax.tree.leaves(step.carry)[0].shape[-1]
+    gates = sum(leaf.shape[-1] for leaf in jax.tree.leaves(step.mixed))
+    weights = sum(leaf.size for leaf in jax.tree.leaves(known_shapes(cell, cell.input_size(xs))))
+    return max(weights // max(gates * (xs.shape[-1] + units), 1), 1)
 
 
 def why_not_joined(project_ahead: bool | None, keep: tuple[str, ...] | None) -> str | None:
@@ -160,9 +173,9 @@ def _falls_out(cell: SplitCell, xs: Shaped, sizes: Machine) -> bool:
     return rows >= COLUMN_ROWS and matrix >= (sizes.full_columns if full else sizes.columns)
 
 
-def worth_pretransposing(xs: Shaped) -> bool:
-    """Return whether to transpose matrices before the backward loop, for inputs [T, *B, D]."""
-    return math.prod(xs.shape[1:-1]) >= TRANSPOSED_ROWS
+def worth_pretransposing(cell: SplitCell, xs: Shaped) -> bool:
+    """Return whether to transpose matrices before the backward loop; kernels of images never."""
+    return cell.x_ndim == 1 and math.prod(xs.shape[1:-1]) >= TRANSPOSED_ROWS
 
 
 def even(length: int, chunk: int) -> int:

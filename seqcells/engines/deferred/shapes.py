@@ -31,7 +31,7 @@ def split(cell: Cell) -> SplitCell:
 
 
 def step_shapes(cell: SplitCell, xs: Shaped) -> StepShapes:
-    """Return the shapes of one step for inputs [T, *B, D] or their shape."""
+    """Return the shapes of one step for inputs [T, *B, ...] or their shape."""
     return _step_shapes(cell, xs.shape[1:], xs.dtype)
 
 
@@ -47,8 +47,8 @@ def twins(cell: SplitCell, xs: Shaped) -> list[int]:
 
 def why_not(cell: SplitCell, xs: Shaped) -> str | None:
     """Return why the derivative of a step is not elementwise slopes, or None."""
-    if not hasattr(xs, "shape") or cell.x_ndim != 1:
-        return "its inputs are not one array [T, *B, D]"
+    if not hasattr(xs, "shape") or cell.x_ndim == 0:
+        return "its inputs are not one array of features"
     if any(map(export.is_symbolic_dim, xs.shape)):
         return "its schedule depends on the sizes of xs, and some are symbolic"
     return _why_not(cell, xs.shape[1:], xs.dtype)
@@ -63,7 +63,7 @@ def _step_shapes(cell: SplitCell, shape: Shape, dtype: jnp.dtype) -> StepShapes:
         carry = resolved.init_carry(x, params)
         return StepShapes(carry, resolved.project(params, x), resolved.mix(params, carry))
 
-    return jax.eval_shape(step, known_shapes(cell, shape[-1]), x)
+    return jax.eval_shape(step, known_shapes(cell, cell.input_size(x)), x)
 
 
 @cached_shapes(maxsize=256)

@@ -70,6 +70,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqcells._model import leading
 from seqcells._trees import closed_over, select, silence, zeros_like
 from seqcells._types import Carry, PyTree, TreeDef
 from seqcells.engines.deferred import slopes
@@ -88,7 +89,7 @@ from seqcells.engines.deferred.windows import Windows
 class Window(NamedTuple):
     """The values of one window that the tangent reads."""
 
-    xs: jax.Array  # [C, *B, D], zero at padding
+    xs: jax.Array  # [C, *B, ...], zero at padding
     valid: jax.Array | None  # bool[C, *B]
     restart: jax.Array | None  # bool[C, *B]
     old: Carry  # [C, *B, ...], before each step
@@ -182,7 +183,7 @@ class WindowJvp(Function):
         p = saved.problem
         stored = (p.xs, p.valid, p.restart, saved.carries, saved.residuals)
         xs, valid, restart, after, residuals = windows.at(start, stored)
-        valid, restart = mask_dead(live, xs, valid, restart)
+        valid, restart = mask_dead(live, leading(self.forward.cell, xs), valid, restart)
         old = windows.shifted(windows.before(start, p.carry, saved.carries), after)
         if restart is not None:
             fresh = jax.tree.map(lambda a, b: jnp.broadcast_to(a, b.shape), p.fresh, old)
@@ -198,7 +199,7 @@ class WindowJvp(Function):
             a_t, and H_t, M_t and N_t, for each leaf of the carry, [C, *B, ...]; a_t is a list of
             one array, or of none if nothing has a tangent. Their values at padding are not used.
         """
-        cell, lead = self.forward.cell, part.xs.shape[:-1]
+        cell, lead = self.forward.cell, leading(self.forward.cell, part.xs)
         rows = (part.xs, d.xs, part.old, part.residuals)
         if self.forward.join_batch:
             rows = jax.tree.map(lambda a: a.reshape(-1, *a.shape[len(lead) :]), rows)

@@ -51,6 +51,8 @@ class KernelEngine(Engine):
         if not self.interpret and where != self.PLATFORM:
             return f"it is for a {self.PLATFORM.upper()}, and this runs on a {where.upper()}"
         reason = None if self.interpret else self.why_not_device()
+        if reason is None and cell.x_ndim != 1:
+            reason = f"its input in a step has {cell.x_ndim} axes of its own, not 1"
         reason = reason or cell.why_not_split() or products.why_not_declared(cell)
         if reason is not None or not isinstance(cell, SplitCell):
             return reason
