@@ -3,6 +3,10 @@
 from seqcells.cells._complex import LRUCarry as LRUCarry
 from seqcells.cells.antisymmetric import AntisymmetricRNN as AntisymmetricRNN
 from seqcells.cells.antisymmetric import AntisymmetricRNNParams as AntisymmetricRNNParams
+from seqcells.cells.convgru import ConvGRU as ConvGRU
+from seqcells.cells.convgru import ConvGRUParams as ConvGRUParams
+from seqcells.cells.convlstm import ConvLSTM as ConvLSTM
+from seqcells.cells.convlstm import ConvLSTMParams as ConvLSTMParams
 from seqcells.cells.cornn import CoRNNCarry as CoRNNCarry
 from seqcells.cells.cornn import CoRNNParams as CoRNNParams
 from seqcells.cells.cornn import coRNN as coRNN

@@ -180,6 +180,12 @@ class MatrixCell(SizedCell):
         w_hh = self._draw("w_hh_init", k_hh, (width or self.hidden_size, self.hidden_size))
         return self._draw("w_ih_init", k_ih, shape), w_hh, k_rest
 
+    def _product(
+        self, x: jax.Array, w: jax.Array, b: jax.Array | None, dtype: DTypeLike
+    ) -> jax.Array:
+        """Multiply x by a matrix and add a bias; a convolution in cells of images."""
+        return affine(x, w, b, dtype)
+
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class DenseCell(MatrixCell, SplitCell):
@@ -199,9 +205,10 @@ class BiasedCell(OneBiasCell, DenseCell):
 
     def project(self, params: Params, x: jax.Array) -> Gates:
         """Compute W x + b, gate by gate. x: float[*B, D]."""
-        return gates(affine(x, params.w_ih, params.b, self.compute_dtype(x)), len(self.GATES))
+        sums = self._product(x, params.w_ih, params.b, self.compute_dtype(x))
+        return gates(sums, len(self.GATES))
 
     def mix(self, params: Params, carry: Carry) -> Gates:
         """Compute U h in the dtype of the carry, gate by gate."""
         h = jax.tree.leaves(carry)[0]
-        return gates(affine(h, params.w_hh, None, h.dtype), len(self.GATES))
+        return gates(self._product(h, params.w_hh, None, h.dtype), len(self.GATES))

@@ -1,4 +1,4 @@
-"""Base class of GRU and MGU: a reset gate after or before the product, and a write gate."""
+"""Base class of GRU, MGU and ConvGRU: a reset gate after or before the product, a write gate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
-from seqcells._linear import affine, gates, of_all_gates
+from seqcells._linear import gates, of_all_gates
 from seqcells._types import Params
 from seqcells.cells._dense import DenseCell
 from seqcells.initializers import GateInitializers
@@ -54,12 +54,13 @@ class GatedCell(DenseCell):
 
     def project(self, params: Params, x: jax.Array) -> Gates:
         """Compute W x + b, gate by gate. x: float[*B, D]."""
-        return gates(affine(x, params.w_ih, params.b_ih, self.compute_dtype(x)), len(self.GATES))
+        sums = self._product(x, params.w_ih, params.b_ih, self.compute_dtype(x))
+        return gates(sums, len(self.GATES))
 
     def mix(self, params: Params, carry: jax.Array) -> Gates:
         """Compute U h + c in the dtype of the carry, gate by gate. carry: float[*B, H]."""
-        c = of_all_gates(params.b_hh, params.w_hh.shape[1])
-        return gates(affine(carry, params.w_hh, c, carry.dtype), len(self.GATES))
+        c = of_all_gates(params.b_hh, params.w_hh.shape[-1])
+        return gates(self._product(carry, params.w_hh, c, carry.dtype), len(self.GATES))
 
     def gate(self, carry: jax.Array, drive: Gates, mixed: Gates) -> jax.Array:
         """Compute h_t for reset_after=True, elementwise.
@@ -93,12 +94,12 @@ class GatedCell(DenseCell):
             return super().recur(params, carry, drive)
         count = len(self.GATES) - 1  # without the candidate
         cut = self.hidden_size * count
-        u, u_n = params.w_hh[:, :cut], params.w_hh[:, cut:]
-        c = of_all_gates(params.b_hh, params.w_hh.shape[1])
+        u, u_n = params.w_hh[..., :cut], params.w_hh[..., cut:]
+        c = of_all_gates(params.b_hh, params.w_hh.shape[-1])
         c, c_n = (None, None) if c is None else jnp.split(c, [cut])
-        mixed = gates(affine(carry, u, c, carry.dtype), count)
+        mixed = gates(self._product(carry, u, c, carry.dtype), count)
         r, z = self.reset_and_write(_sums(drive, mixed))
-        n = jnp.tanh(drive[-1] + affine(r * carry, u_n, c_n, carry.dtype))
+        n = jnp.tanh(drive[-1] + self._product(r * carry, u_n, c_n, carry.dtype))
         return (1 - z) * carry + z * n
 
 

@@ -37,6 +37,19 @@ class LSTMCarry(NamedTuple):
     c: jax.Array  # [*B, H]
 
 
+def write(carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
+    """Compute h_t, not projected, and c_t without peepholes."""
+    i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
+    c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
+    return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
+
+
+def gate_values(drive: Gates, mixed: Gates) -> dict[str, jax.Array]:
+    """Compute i, f and o without peepholes."""
+    i, f, _, o = (jax.nn.sigmoid(d + m) for d, m in zip(drive, mixed, strict=True))
+    return {"i": i, "f": f, "o": o}
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class LSTM(BiasedCell):
     """Long short-term memory (Hochreiter & Schmidhuber 1997; Gers et al. 2000).
@@ -141,13 +154,7 @@ class LSTM(BiasedCell):
         if reason is not None:
             name = "peepholes" if self.peepholes else "proj_size"
             raise ValueError(f"{name}: {self} has no gate(): {reason}; call recur")
-        return self._write(carry, drive, mixed)
-
-    def _write(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
-        """Compute h_t, not projected, and c_t without peepholes."""
-        i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
-        c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
-        return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
+        return write(carry, drive, mixed)
 
     def why_not_split(self) -> str | None:
         """Return why a cell with peepholes or a projection cannot be split, or None."""
@@ -161,7 +168,7 @@ class LSTM(BiasedCell):
             return super().recur(params, carry, drive)
         mixed = self.mix(params, carry)
         if params.p is None:
-            h, c = self._write(carry, drive, mixed)
+            h, c = write(carry, drive, mixed)
         else:
             *_, o, c = self._peep(params.p, carry, drive, mixed)
             h = o * jnp.tanh(c)
@@ -175,8 +182,7 @@ class LSTM(BiasedCell):
         if params.p is not None:
             values = self._peep(params.p, carry, drive, mixed)
             return dict(zip(self.PEEPHOLES, values, strict=False))
-        i, f, _, o = (jax.nn.sigmoid(d + m) for d, m in zip(drive, mixed, strict=True))
-        return {"i": i, "f": f, "o": o}
+        return gate_values(drive, mixed)
 
     def _peep(self, p: jax.Array, carry: LSTMCarry, drive: Gates, mixed: Gates) -> Gates:
         """Compute i, f, o and c_t with peepholes."""

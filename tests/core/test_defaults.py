@@ -35,6 +35,12 @@ DEFAULTS = {
     sc.JANET: DENSE | {"beta": 1.0, "bias": "single", "b_init": (ONES, ZEROS)},
     sc.LiGRU: DENSE | {"activation": "relu", "bias": "single", "b_init": ZEROS},
     sc.CoupledLSTM: DENSE | {"bias": "single", "b_init": (ONES, ZEROS, ZEROS)},
+    sc.ConvGRU: GATED
+    | {"reset_after": True, "bias": "double", "kernel_size": (3, 3)}
+    | {"recurrent_kernel_size": None},
+    sc.ConvLSTM: DENSE
+    | {"bias": "single", "b_init": (ZEROS, ONES, ZEROS, ZEROS), "kernel_size": (3, 3)}
+    | {"recurrent_kernel_size": None},
     sc.SLSTM: DENSE | {"heads": 1, "bias": "single", "b_init": (ZEROS, ONES, ZEROS, ZEROS)},
     sc.CTRNN: DENSE
     | {"activation": "tanh", "bias": "single", "b_init": ZEROS, "tau": 100.0, "dt": 20.0}

@@ -2,7 +2,6 @@
 
 import inspect
 import itertools
-import math
 from pathlib import Path
 
 import jax
@@ -109,19 +108,25 @@ WAYS = ("default", "scan", "deferred", "associative")  # for a cell, those that 
 QUICK = ("gru-after-double", "lru")  # what of these is refused is tested by default
 
 
+def inputs(name, t, b):
+    """The shape of the inputs of a model of the table."""
+    if name == "tokens":
+        return jax.ShapeDtypeStruct((t, b), "int32")
+    return jax.ShapeDtypeStruct((t, b, *(CASES[name].x if name in CASES else (D,))), "float32")
+
+
 def _matrix():
     for name, model in EXPORTED.items():
         engines = WAYS if isinstance(model, sc.Cell) else ("default",)
         for engine in ASKED if name == "gru-after-double" else engines:
             asked = ASKED[engine][0]
-            if asked is None or asked.why_not(model, XS, Flags()) is None:
+            if asked is None or asked.why_not(model, inputs(name, T, B), Flags()) is None:
                 for sizes, given in itertools.product(SIZES, GIVEN):
                     yield name, engine, sizes, given
     for sizes, given in itertools.product(SIZES, EACH):
         yield "gru-after-double", "default", sizes, given
 
 
-XS = jax.ShapeDtypeStruct((T, B, D), "float32")
 MATRIX = list(_matrix())
 FEW = {("whole", "default", "both", "flags")}
 FEW |= {row for row in MATRIX if row[2] not in ASKED[row[1]][2] and row[0] in QUICK}
@@ -151,15 +156,14 @@ def test_a_program_of_any_size_computes_what_its_engine_does_or_is_refused(row):
     name, engine, sizes, given = row
     model, (engine, _, able) = EXPORTED[name], ASKED[engine]
     flags_of = (GIVEN | EACH)[given]
-    size = CASES[name].features if name in CASES else D
-    features, kind = ((), "int32") if name == "tokens" else ((size,), "float32")
-    params = model.init(jax.random.key(0), features if name == "tokens" else size)
+    params = model.init(jax.random.key(0), model.input_size(inputs(name, T, B)))
     static = {key: value for key, value in flags_of(7, 3).items() if key == "reverse"}
 
     def draw(t, b):
         flags = {key: value for key, value in flags_of(t, b).items() if key != "reverse"}
-        xs = 4 * jnp.sin(jnp.arange(math.prod((t, b, *features)))).reshape(t, b, *features)
-        return jnp.abs(xs).astype(kind) if name == "tokens" else xs.astype(kind), flags
+        like = inputs(name, t, b)
+        xs = 4 * jnp.sin(jnp.arange(like.size)).reshape(like.shape)
+        return (jnp.abs(xs) if name == "tokens" else xs).astype(like.dtype), flags
 
     def run(params, xs, flags):
         return sc.unroll(model, params, xs, engine=engine, **flags, **static)
@@ -168,7 +172,7 @@ def test_a_program_of_any_size_computes_what_its_engine_does_or_is_refused(row):
     shapes = {"lengths": (b,), "mask": (t, b), "resets": (t, b)}
     xs, flags = draw(7, 3)
     args = (
-        jax.ShapeDtypeStruct((t, b, *features), kind),
+        inputs(name, t, b),
         {key: jax.ShapeDtypeStruct(shapes[key], flag.dtype) for key, flag in flags.items()},
     )
     if sizes not in able:

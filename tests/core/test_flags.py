@@ -10,7 +10,7 @@ from hypothesis.extra import numpy as hnp
 
 import seqcells as sc
 from tests.support import laws
-from tests.support.laws import CASES, B, D, H, T, all_flags, assert_close, draw, over_pairs, run
+from tests.support.laws import CASES, B, D, T, all_flags, assert_close, draw, over_pairs, run
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
@@ -42,8 +42,8 @@ def test_lengths_equal_truncation(case, engine):
     got, gradient = laws.run_gradient(case.cell, problem, lengths, engine=engine)
     cut = laws.run_gradient(case.cell, short, all_flags(steps=n))
     (carry, ys), (d_params, d_xs, d_carry) = cut
-    assert_close(got, (carry, jnp.concatenate([ys, np.zeros((T - n, B, H))])))
-    padded = jnp.concatenate([d_xs, np.zeros((T - n, B, case.features))])
+    assert_close(got, (carry, jnp.concatenate([ys, np.zeros((T - n, B, *case.y))])))
+    padded = jnp.concatenate([d_xs, np.zeros((T - n, B, *case.x))])
     assert_close(gradient, (d_params, padded, d_carry))
 
 
@@ -178,7 +178,7 @@ def test_not_a_number_that_is_valid_is_not_hidden(case, engine, reverse):
     xs[at, 1] = np.nan
     args = (case.cell, problem.params, xs, problem.carry)
     carry, ys = run(*args, all_flags(), reverse, engine)
-    struck = np.zeros((T, B, H), bool)
+    struck = np.zeros((T, B, *case.y), bool)
     struck[: at + 1 if reverse else T, 1] = True
     if not reverse:
         struck[:at] = False
@@ -196,7 +196,7 @@ def test_not_a_number_before_a_reset_stays_there(case, engine):
     resets, mask = np.zeros((T, B), bool), np.ones((T, B), bool)
     resets[[1, 4]], mask[[0, 2, 3]] = True, False
     flags = all_flags(resets=resets, mask=mask)
-    xs = np.where(mask[..., None], problem.xs, np.nan)
+    xs = np.where(laws.whole(mask, problem.xs), problem.xs, np.nan)
     carry = jax.tree.map(lambda a: np.full_like(a, np.nan), problem.carry)
     dirty = problem._replace(xs=xs, carry=carry)
     got = laws.run_gradient(case.cell, dirty, flags, False, engine)

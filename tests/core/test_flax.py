@@ -1,6 +1,7 @@
 """Laws of the Flax wrappers: they hold parameters, and everything else is `unroll`."""
 
 import copy
+import math
 import pickle
 
 import jax
@@ -15,11 +16,11 @@ from tests.support import laws
 from tests.support.laws import B, D, H, T, assert_close, assert_same_bits, over_cells, over_families
 
 
-def inputs(features=D):
-    return jnp.sin(jnp.arange(T * B * features, dtype="float32")).reshape(T, B, features)
+def inputs(*x):
+    return jnp.sin(jnp.arange(float(T * B * math.prod(x)))).reshape(T, B, *x)
 
 
-XS = inputs()
+XS = inputs(D)
 
 
 def in_nnx(cell, params, features=D):
@@ -46,14 +47,14 @@ def test_every_cell_can_be_wrapped(case):
     shapes = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), size))
     made = jax.eval_shape(lambda: sc.nnx.RNN(case.cell, size, rngs=nnx.Rngs(0)).values)
     assert made == shapes
-    variables = jax.eval_shape(sc.linen.RNN(case.cell).init, jax.random.key(0), inputs(size))
+    variables = jax.eval_shape(sc.linen.RNN(case.cell).init, jax.random.key(0), inputs(*case.x))
     assert dict(variables) == in_linen(case.cell, shapes)[1]
 
 
 @pytest.mark.laws("flax")
 @over_families
 def test_wrappers_equal_the_function_to_the_bit(case):
-    params, xs = case.cell.init(jax.random.key(3), case.features), inputs(case.features)
+    params, xs = case.cell.init(jax.random.key(3), case.features), inputs(*case.x)
     expected = sc.unroll(case.cell, params, xs)
     for wrapped in both(case.cell, params, case.features):
         assert_same_bits(wrapped(xs), expected)
@@ -107,7 +108,7 @@ def test_closures_over_an_nnx_module_may_be_jitted_and_mapped():
 @pytest.mark.laws("flaxgrad")
 @over_families
 def test_gradients_through_the_wrappers_are_those_of_the_function(case):
-    params, xs = case.cell.init(jax.random.key(3), case.features), inputs(case.features)
+    params, xs = case.cell.init(jax.random.key(3), case.features), inputs(*case.x)
     lengths = np.array([T, 3, 0])
 
     def loss(run):

@@ -9,11 +9,11 @@ from tests.support import laws
 from tests.support.laws import draw
 
 
-def inputs(features=laws.D):
-    return jax.ShapeDtypeStruct((laws.T, laws.B, features), "float32")
+def inputs(*x):
+    return jax.ShapeDtypeStruct((laws.T, laws.B, *x), "float32")
 
 
-XS = inputs()
+XS = inputs(laws.D)
 NARROW = {jnp.dtype("bfloat16"), jnp.dtype("float16")}
 
 
@@ -64,7 +64,7 @@ def second(gradient):
 def test_no_loop_sums_a_gradient_in_the_dtype_of_narrow_parameters(case, engine):
     flags = {name: jnp.asarray(flag) for name, flag in laws.draw_flags().items()}
     gradient = jax.grad(laws.loss(case.cell, engine, **flags))
-    xs = inputs(case.features)
+    xs = inputs(*case.x)
     assert narrow_sums(gradient, in_bfloat16(draw(case).params), xs) == set()
 
 

@@ -108,7 +108,7 @@ def test_a_sum_of_1000_ones_is_not_rounded_away(carrier, dtype):
 def narrow_and_wide(case):
     """A cell that computes in bfloat16 with one that computes in float32; params and a carry."""
     cell, params = with_dtypes(case.cell, dtype="bfloat16"), draw(case).params
-    rng, x = np.random.default_rng(0), jnp.zeros(case.features, "bfloat16")
+    rng, x = np.random.default_rng(0), jnp.zeros(case.x, "bfloat16")
     carry = jax.tree.map(lambda a: jnp.float32(rng.normal(size=a.shape)), cell.init_carry(x))
     wide = with_dtypes(case.cell, dtype="float32")
     return cell, wide, jax.tree.map(jnp.float32, params), carry, x

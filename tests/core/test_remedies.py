@@ -29,6 +29,8 @@ pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 omega_of = jax.jit(omega, static_argnums=3, static_argnames="form")
 SPLIT = ["rnn-tanh-bias", "gru-after-double", "lstm-bias", "indrnn-tanh-nobias", "layernorm-gru"]
+SPLIT += ["convgru-after-double"]
+QUICK = ("lstm-bias", "convgru-after-double")
 SLOW = pytest.mark.slow
 FORMS = ["paper", "code"]
 by_optax = jax.numpy_dtype_promotion("standard")  # Adam promotes silently
@@ -55,7 +57,7 @@ def test_omega_of_a_linear_cell_with_an_orthogonal_matrix(g, form):
 
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "lstm-bias")) for name in SPLIT]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in QUICK)) for name in SPLIT]
 )
 def test_omega_is_made_of_gradients_and_jacobians(name, form):
     case = CASES[name]

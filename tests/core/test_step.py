@@ -78,6 +78,10 @@ def image(params, carry, x):
     return carry, jnp.sum(carry, axis=-1, keepdims=True)
 
 
+def flat(params, x):
+    return x.reshape(*x.shape[:-3], -1)
+
+
 def token(params, carry, x):
     carry = 0.5 * carry + params[x]
     return carry, carry
@@ -144,6 +148,19 @@ OTHER_INPUTS = {
         sc.Residual(sc.FunctionCell(paramless, jnp.zeros_like, lambda key, size: None, x_ndim=3)),
         RNG.normal(size=(T, B, 2, 3, D)),
     ),
+    "images-net": Row(
+        sc.Stack(
+            (
+                *(
+                    sc.LayerNorm(sc.ConvLSTM(2, bias="none", kernel_size=(1, 3))),
+                    sc.Dense(D, "tanh"),
+                ),
+                sc.Residual(sc.Recurrent(sc.ConvGRU(D, kernel_size=1), learned_carry=True)),
+                *(sc.CausalConv(2), sc.RGLRU(D), sc.Pointwise(None, flat, x_ndim=3), sc.GRU(2)),
+            )
+        ),
+        RNG.normal(size=(T, B, 2, 3, D)),
+    ),
     "paramless": Row(
         sc.Stack((sc.FunctionCell(paramless, jnp.zeros_like, lambda key, size: None), sc.GRU(D)))
     ),
@@ -158,7 +175,11 @@ LAYERS = {name: Row(net, XS) for name, net in FORWARD.items()} | {
     "nnx": Row(sc.Stack((sc.GRU(D), sc.RNN(D))), calls=in_nnx),
     "linen": Row(sc.Recurrent(sc.GRU(D), learned_carry=True), calls=in_linen),
 }
+IMAGE_CELLS = {name: case for name, case in CASES.items() if isinstance(case.features, tuple)}
 ROWS = {name: Row(case.cell) for name, case in CASES.items()} | LAYERS | OTHER_INPUTS
+ROWS |= {
+    name: Row(case.cell, RNG.normal(size=(T, B, *case.x))) for name, case in IMAGE_CELLS.items()
+}
 
 
 def drawn(row):

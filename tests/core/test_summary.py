@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import seqcells as sc
-from tests.support.laws import H, over_cells
+from tests.support.laws import over_cells
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -33,7 +33,7 @@ def test_counts_are_those_of_the_parameters(case):
     lines = sc.summary(case.cell, case.features).splitlines()
     assert lines[2].split("(")[0].strip() == type(case.cell).__name__
     assert lines[2].split()[-1] == str(count)
-    assert f"(T, B, {H})" in lines[2]
+    assert f"(T, B, {str(case.y)[1:-1].strip(',')})" in lines[2]
     rows = [line for line in lines if line.startswith("  ")]
     assert sum(int(row.split()[-1]) for row in rows) == count
     assert len(rows) == len(jax.tree.leaves(params))

@@ -40,11 +40,12 @@ MESH = AbstractMesh((2,), ("batch",), axis_types=(AxisType.Explicit,))
 SPEC = PartitionSpec(None, "batch", None)
 
 
-def trace_sharded(model, engine, features=laws.D, **given):
+def trace_sharded(model, engine, size=laws.D, **given):
     """Trace a gradient of a batch that is sharded over an explicit axis; flags are replicated."""
     sharding = NamedSharding(MESH, SPEC)
-    xs = jax.ShapeDtypeStruct((laws.T, 4, features), "float32", sharding=sharding)
-    params = jax.eval_shape(lambda: model.init(jax.random.key(0), features))
+    x = size if isinstance(size, tuple) else (size,)
+    xs = jax.ShapeDtypeStruct((laws.T, 4, *x), "float32", sharding=sharding)
+    params = jax.eval_shape(lambda: model.init(jax.random.key(0), size))
     flags = jax.tree.map(jnp.asarray, laws.draw_flags(batch=4))
     loss = laws.loss(model, engine, key=jax.random.key(1), reverse=True, **flags, **given)
     with jax.sharding.use_abstract_mesh(MESH):
@@ -60,7 +61,8 @@ def test_a_batch_is_sharded_over_an_explicit_axis(case, engine, request):
         pytest.skip("kernels do not see how JAX shards arrays: they ask for a shard_map")
     carry = jax.tree.map(jnp.float32, laws.fresh_rows(case, 4))
     for given in ({}, {"carry": carry}):
-        assert trace_sharded(case.cell, engine, case.features, **given).sharding.spec == SPEC
+        spec = trace_sharded(case.cell, engine, case.features, **given).sharding.spec
+        assert tuple(spec) == (None, "batch", *[None] * len(case.x))
 
 
 @pytest.mark.parametrize("model", [sc.GRU(11), sc.Recurrent(sc.LSTM(11), learned_carry=True)])

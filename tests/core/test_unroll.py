@@ -161,11 +161,11 @@ def test_the_values_of_the_input_play_no_part_in_a_fresh_carry():
 @pytest.mark.parametrize("shape", [(0, B), (T, 0)], ids=["T=0", "B=0"])
 def test_nothing_to_read_gives_empty_outputs_and_the_initial_carry(case, engine, shape):
     params, reverse = draw(case).params, shape == (0, B)
-    xs = jnp.zeros((*shape, case.features))
+    xs = jnp.zeros((*shape, *case.x))
     flags = laws.all_flags(*shape)
     carry, ys = sc.unroll(case.cell, params, xs, **flags, reverse=reverse, engine=engine)
     assert_close(carry, laws.fresh_rows(case, shape[1]))
-    assert ys.shape == (*shape, H)
+    assert ys.shape == (*shape, *case.y)
     assert ys.dtype == xs.dtype
     given = jax.tree.map(jnp.asarray, draw(case, shape[1:]).carry)
     kept, _ = sc.unroll(case.cell, params, xs, given, **flags, reverse=reverse, engine=engine)

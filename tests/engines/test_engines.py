@@ -42,8 +42,9 @@ def test_every_engine_is_in_the_table():
 
 @laws.over_pairs
 def test_the_engine_that_is_named_is_selected(case, engine):
-    chosen = sc.select_engine(case.cell, XS, engine=engine)
-    assert chosen == engine.resolve(case.cell, XS, Flags()).engine
+    xs = jax.ShapeDtypeStruct((T, B, *case.x), "float32")
+    chosen = sc.select_engine(case.cell, xs, engine=engine)
+    assert chosen == engine.resolve(case.cell, xs, Flags()).engine
     assert type(chosen) is type(engine)
 
 
@@ -52,8 +53,9 @@ def test_split_cells_are_deferred_and_others_scanned_where_no_engine_is_named(ca
     flags = {"lengths": jnp.ones(B, int), "mask": jnp.ones((T, B), bool), "reverse": True}
     split = isinstance(case.cell, sc.SplitCell) and case.cell.why_not_split() is None
     expected = sc.Deferred if split else sc.Scan
-    assert isinstance(sc.select_engine(case.cell, XS), expected)
-    assert isinstance(sc.select_engine(case.cell, jnp.zeros((T, B, D)), **flags), expected)
+    xs = jax.ShapeDtypeStruct((T, B, *case.x), "float32")
+    assert isinstance(sc.select_engine(case.cell, xs), expected)
+    assert isinstance(sc.select_engine(case.cell, jnp.zeros(xs.shape), **flags), expected)
 
 
 def test_time_axis_and_abstract_inputs_select_as_concrete_ones_do():

@@ -8,6 +8,7 @@ import pytest
 
 import seqcells as sc
 from seqcells import _shares
+from seqcells._flags import Flags
 from seqcells.engines.deferred import _machine, products, schedule
 from tests.support.laws import assert_close
 
@@ -127,6 +128,24 @@ def test_the_second_cache_is_read_from_the_system(tmp_path, monkeypatch):
     assert _machine.level_2.__wrapped__() == 512 * 1024
     (tmp_path / "index2" / "size").write_text("unknown\n", "ascii")
     assert _machine.level_2.__wrapped__() is None
+
+
+@large_caches
+@pytest.mark.usefixtures("caches")
+def test_a_convolution_sums_over_a_patch():
+    """So storing it costs less than computing it again, although it has few channels."""
+    for size, kept in ((3, ("mixed",)), (1, ())):
+        cell, xs = sc.ConvLSTM(64, kernel_size=size), jnp.zeros((40, 8, 16, 16, 16), jnp.float32)
+        plan = sc.Deferred().resolve(cell, xs, Flags())
+        assert plan.schedule.keep == kept
+        assert not plan.pretransposed
+    large, small = (
+        (10, 2, 16, 16, 16),
+        (100, 1, 10, 10, 3),
+    )  # all slopes fit a cache, but no patches
+    for cell, shape in ((sc.ConvGRU(32, kernel_size=5), large), (sc.ConvGRU(12), small)):
+        xs = jax.ShapeDtypeStruct(shape, "float32")
+        assert schedule.choose(cell, xs, "cpu").chunk < shape[0]
 
 
 @large_caches

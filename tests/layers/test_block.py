@@ -166,6 +166,11 @@ WRONG = {
         ValueError,
         r"params.mlp: expected None for Block",
     ),
+    "a cell of images": (
+        lambda: sc.Block(sc.ConvGRU(H)),
+        ValueError,
+        r"cell: expected one that reads features .*ConvGRU\(3\), .*3 axes.*write Residual\(cell\)",
+    ),
     "a part that reads from the end": (
         lambda: sc.Block(sc.Bidirectional(sc.GRU(H))).step(
             sc.Block(sc.Bidirectional(sc.GRU(H))).init(KEY, D),

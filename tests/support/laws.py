@@ -32,7 +32,17 @@ class Case(NamedTuple):
     step: reference.Step  # the same cell for one sequence, in NumPy
     fresh: Carry  # the carry with which one sequence starts
     first: reference.Step | None = None  # its step after a reset, where it is another one
-    features: int = D  # of the inputs
+    features: int | tuple[int, ...] = D  # of the inputs; the size of images
+
+    @property
+    def x(self) -> tuple[int, ...]:
+        """The axes of the input of one step of one sequence."""
+        return self.features if isinstance(self.features, tuple) else (self.features,)
+
+    @property
+    def y(self) -> tuple[int, ...]:
+        """The axes of its output."""
+        return (*self.x[:-1], H)
 
 
 def pair_step(params, carry, x):
@@ -191,6 +201,30 @@ def _linear_cases() -> dict[str, Case]:
     return cases
 
 
+def _image_cases() -> dict[str, Case]:
+    """The rows of the cells of images, which are of 2 x 3 pixels here."""
+    cases, size, memory = {}, (2, 3, D), (2, 3, H)
+    kernels = {"kernel_size": (1, 3), "recurrent_kernel_size": (3, 1)}
+    for reset_after, bias in ((True, "double"), (True, "candidate"), (False, "double")):
+        step = functools.partial(reference.convgru_step, reset_after=reset_after)
+        cell = sc.ConvGRU(H, reset_after=reset_after, bias=bias, **kernels)
+        name = f"convgru-{'after' if reset_after else 'before'}-{bias}"
+        cases[name] = Case(cell, step, np.zeros(memory), features=size)
+    step = functools.partial(reference.convgru_step, reset_after=False)
+    cell = sc.ConvGRU(H, reset_after=False, bias="single", kernel_size=3)
+    cases["convgru-before-single"] = Case(cell, step, np.zeros(memory), features=size)
+    cell = sc.ConvGRU(H, bias="none", kernel_size=(2, 1))
+    cases["convgru-after-none"] = Case(
+        cell, reference.convgru_step, np.zeros(memory), features=size
+    )
+    fresh = sc.LSTMCarry(np.zeros(memory), np.zeros(memory))
+    cell = sc.ConvLSTM(H, **kernels)
+    cases["convlstm-bias"] = Case(cell, reference.convlstm_step, fresh, features=size)
+    cell = sc.ConvLSTM(H, bias="none", recurrent_kernel_size=(2, 4))
+    cases["convlstm-nobias"] = Case(cell, reference.convlstm_step, fresh, features=size)
+    return cases
+
+
 def _cases() -> dict[str, Case]:
     cases = {}
     for activation in ("tanh", "relu", "sigmoid", "identity"):
@@ -243,6 +277,7 @@ def _cases() -> dict[str, Case]:
     fresh = sc.LRUCarry(np.zeros(H), np.zeros(H))
     cases["lru"] = Case(sc.LRU(H), reference.lru_step, fresh)
     cases |= _gated_cases() | _differential_cases() | _constrained_cases() | _linear_cases()
+    cases |= _image_cases()
     pair = sc.FunctionCell(pair_step, pair_carry, pair_init)
     cases["function"] = Case(pair, reference.pair_step, (np.full(H, 0.5), np.ones(())))
     return cases
@@ -266,6 +301,7 @@ FORMS = (  # one of each class and form of recurrence, for what costs little
     *("dale-rnn", "dale-sparse-gru", "sparse-lstm"),
     *("mingru-positive-bias", "minlstm-identity-bias", "minlstm-positive-nobias", "rglru-whole"),
     *("rglru-heads", "s5-zoh", "s5-bilinear", "mamba"),
+    *("convgru-before-double", "convlstm-bias"),
 )
 ENGINES = {
     "scan": sc.Scan(),
@@ -327,7 +363,7 @@ def public(base: type) -> set[type]:
 def ways(name: str) -> list[str]:
     """The engines that run a cell, the plain scan first."""
     cell = CASES[name].cell.settled
-    xs = jax.ShapeDtypeStruct((T, B, CASES[name].features), "float32")
+    xs = jax.ShapeDtypeStruct((T, B, *CASES[name].x), "float32")
     return [way for way in ENGINES if ENGINES[way].why_not(cell, xs, Flags()) is None]
 
 
@@ -387,10 +423,10 @@ class Problem(NamedTuple):
     """What an unroll is given, in float64, and the weights of the loss taken of what comes out."""
 
     params: Params
-    xs: np.ndarray  # [T, *B, D]
+    xs: np.ndarray  # [T, *B, D], or images
     carry: Carry  # [*B, ...]
     weigh_carry: Carry  # as carry
-    weigh_ys: np.ndarray  # [T, *B, H]
+    weigh_ys: np.ndarray  # [T, *B, H], or images
 
 
 def draw(case: Case, batch: tuple[int, ...] = (B,), seed: int = 0, steps: int = T) -> Problem:
@@ -398,12 +434,12 @@ def draw(case: Case, batch: tuple[int, ...] = (B,), seed: int = 0, steps: int = 
     rng = np.random.default_rng(seed)
     shapes = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), case.features))
     params = jax.tree.map(lambda a: 0.6 * rng.normal(size=a.shape), shapes)
-    xs = rng.normal(size=(steps, *batch, case.features))
+    xs = rng.normal(size=(steps, *batch, *case.x))
     carry, weigh_carry = (
         jax.tree.map(lambda a: rng.normal(size=(*batch, *np.shape(a))), case.fresh)
         for _ in range(2)
     )
-    return Problem(params, xs, carry, weigh_carry, rng.normal(size=(steps, *batch, H)))
+    return Problem(params, xs, carry, weigh_carry, rng.normal(size=(steps, *batch, *case.y)))
 
 
 def draw_many(case: Case, count: int = 3) -> tuple[list[Problem], Params]:
@@ -465,10 +501,15 @@ def valid_steps(flags: dict[str, np.ndarray]) -> np.ndarray:
     return flags["mask"] & (np.arange(T)[:, None] < flags["lengths"])
 
 
+def whole(steps: np.ndarray, xs: np.ndarray) -> np.ndarray:
+    """Give flags [T, B] as many axes as inputs [T, B, ...] have."""
+    return steps.reshape(steps.shape + (1,) * (xs.ndim - steps.ndim))
+
+
 def spoiled(problem: Problem, flags: dict) -> tuple[Problem, dict]:
     """Put NaN into the input at padding, and a reset flag too: neither may be read."""
     valid = valid_steps(flags)
-    xs = np.where(valid[..., None], problem.xs, np.nan)
+    xs = np.where(whole(valid, problem.xs), problem.xs, np.nan)
     return problem._replace(xs=xs), flags | {"resets": flags["resets"] | ~valid}
 
 
@@ -477,7 +518,7 @@ def expect(
 ) -> PyTree:
     """Return the reference's carry and ys [T, B, H], zero at padding; `fresh` is for resets."""
     runs = _reference_runs(case, problem, flags, reverse, fresh)
-    ys = [[np.zeros(H) if y is None else y for y in ys] for _, ys, _ in runs]
+    ys = [[np.zeros(case.y) if y is None else y for y in ys] for _, ys, _ in runs]
     return _stack([carry for carry, _, _ in runs]), np.stack(ys, axis=1)
 
 

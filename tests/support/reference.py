@@ -320,6 +320,43 @@ def slstm_step(params, carry, x, heads=1):
     return type(carry)(h, c, n, m), h
 
 
+def convolved(w, x):
+    """Each kernel entry maps the pixel where it stands; beyond the image there are zeros."""
+    (rows, columns), (height, width) = w.shape[:2], x.shape[:2]
+    out = np.zeros((height, width, w.shape[3]), np.result_type(w, x))
+    for i, j in np.ndindex(rows, columns):
+        down, right = i - (rows - 1) // 2, j - (columns - 1) // 2
+        for a, b in np.ndindex(height, width):
+            if 0 <= a + down < height and 0 <= b + right < width:
+                out[a, b] += w[i, j].T @ x[a + down, b + right]
+    return out
+
+
+def convgru_step(params, h, x, reset_after=True):
+    """z is the fraction that is written; gates stand in the order r|z|n; images [H, W, C]."""
+    u_r, u_z, u_n = np.split(params[1], 3, axis=-1)
+    c_r, c_z, c_n = biases(params[3], 3, h.shape[-1])
+    b = 0 if params[2] is None else params[2]
+    r, z, n = np.split(convolved(params[0], x) + b, 3, axis=-1)
+    r, z = sigmoid(r + convolved(u_r, h) + c_r), sigmoid(z + convolved(u_z, h) + c_z)
+    if reset_after:
+        n = np.tanh(n + r * (convolved(u_n, h) + c_n))
+    else:
+        n = np.tanh(n + convolved(u_n, r * h) + c_n)
+    h = (1 - z) * h + z * n
+    return h, h
+
+
+def convlstm_step(params, carry, x):
+    """Gates stand in the order i|f|g|o; images [H, W, C]."""
+    w, u, b = params
+    sums = convolved(w, x) + convolved(u, carry[0]) + (0 if b is None else b)
+    i, f, g, o = np.split(sums, 4, axis=-1)
+    c = sigmoid(f) * carry[1] + sigmoid(i) * np.tanh(g)
+    h = sigmoid(o) * np.tanh(c)
+    return type(carry)(h, c), h
+
+
 def normal(a, scale, shift, eps=1e-6):
     """Normalise over the units."""
     centred = a - np.mean(a)
