@@ -42,6 +42,8 @@ class Case(NamedTuple):
     ys: Tensor  # [T, B, ...]
     carry: Sequence[Tensor]  # [B, H] each
     lengths: np.ndarray | None = None
+    xs: np.ndarray | None = None  # where they are not `XS`
+    gradient: dict[str, np.ndarray] | None = None  # that of sum(ys ** 2), by the names of arrays
 
 
 def draw(seed: int, *shape: int) -> np.ndarray:
@@ -50,6 +52,7 @@ def draw(seed: int, *shape: int) -> np.ndarray:
 
 
 XS = draw(0, T, B, D)
+IMAGES = draw(0, 3, 1, 2, 3, 2)
 VALID = np.arange(T)[:, None, None] < LENGTHS[:, None]  # [T, B, 1]
 
 
@@ -138,7 +141,7 @@ def exact_relu(x: jax.Array) -> jax.Array:
 
 
 def keras_cases() -> dict[str, Case]:
-    """Run GRU, LSTM, SimpleRNN, Bidirectional and Sequential.
+    """Run GRU, LSTM, SimpleRNN, ConvLSTM2D, Bidirectional and Sequential.
 
     Keras repeats the last output at padding, which is set to zero here.
     """
@@ -173,11 +176,30 @@ def keras_cases() -> dict[str, Case]:
         arrays = {w.path: w.numpy() for w in net.weights}
         return Case(arrays, np.asarray(net(xs))[None], [])  # only the last output
 
+    def images(make: Callable[..., Module]) -> Case:  # on JAX it fails with a mask
+        keras.backend.clear_session()
+        layer = make(return_sequences=True, return_state=True)
+        xs = jnp.asarray(IMAGES.swapaxes(0, 1))
+        layer(xs)
+        arrays = {w.path: draw(i, *w.shape) for i, w in enumerate(layer.weights)}
+        others = [variable.value for variable in layer.non_trainable_variables]
+
+        def loss(weights: list[Tensor]) -> tuple[Tensor, Tree]:
+            (ys, *carry), _ = layer.stateless_call(weights, others, xs)
+            return jnp.sum(jnp.square(ys)), (jnp.swapaxes(ys, 0, 1), carry)
+
+        graded = jax.grad(loss, has_aux=True)
+        gradient, (ys, carry) = graded([jnp.asarray(a) for a in arrays.values()])
+        return Case(arrays, ys, carry, None, IMAGES, dict(zip(arrays, gradient, strict=True)))
+
     def both(cls: Module, merge: str = "concat", **more: Option) -> Callable[..., Module]:
         return lambda **o: layers.Bidirectional(cls(H, **(tanh | more), **o), merge_mode=merge)
 
     def one(cls: Module, **more: Option) -> Callable[..., Module]:
         return lambda **o: cls(H, **(tanh | more), **o)
+
+    def conv(kernel: tuple[int, int], **more: Option) -> Callable[..., Module]:
+        return lambda **o: layers.ConvLSTM2D(H, kernel, padding="same", **tanh, **more, **o)
 
     gru, lstm, rnn = layers.GRU, layers.LSTM, layers.SimpleRNN
     return {
@@ -192,6 +214,9 @@ def keras_cases() -> dict[str, Case]:
         "lstm": run(one(lstm)),
         "lstm-nobias": run(one(lstm, use_bias=False)),
         "lstm-both-ave": run(both(lstm, "ave")),
+        "conv-lstm": images(conv((1, 3))),
+        "conv-lstm-nobias": images(conv((2, 1), use_bias=False)),
+        "conv-lstm-both": images(lambda **o: layers.Bidirectional(conv((1, 2))(**o))),
         "rnn": run(one(rnn)),
         "rnn-relu-nobias": run(one(rnn, activation=relu, use_bias=False)),
         "rnn-both-mul": run(both(rnn, "mul")),
@@ -232,8 +257,20 @@ def linen_cases() -> dict[str, Case]:
         carry, ys = steps(lambda c, x: module.apply(variables, c, x), start, XS)
         return Case(names(variables), ys, ours(carry))
 
+    def images(module: nn.RNNCellBase) -> Case:
+        start = module.initialize_carry(jax.random.key(0), IMAGES.shape[1:])
+        variables = fill(module.init(jax.random.key(0), start, IMAGES[0]))
+
+        def loss(variables: Tree) -> tuple[Tensor, Tree]:
+            carry, ys = steps(lambda c, x: module.apply(variables, c, x), start, IMAGES)
+            return jnp.sum(jnp.square(jnp.stack(ys))), (jnp.stack(ys), carry)
+
+        gradient, (ys, carry) = jax.grad(loss, has_aux=True)(variables)
+        return Case(names(variables), ys, ours(carry), None, IMAGES, names(gradient))
+
     both = nn.Bidirectional(nn.RNN(nn.GRUCell(H, **f64)), nn.RNN(nn.GRUCell(H, **f64)))
     return {
+        "conv-lstm": images(nn.ConvLSTMCell(H, (1, 3), **f64)),
         "gru": run(nn.RNN(nn.GRUCell(H, **f64))),
         "gru-cell": cell(nn.GRUCell(H, **f64)),
         "gru-lengths": run(nn.RNN(nn.GRUCell(H, **f64)), LENGTHS),
@@ -421,8 +458,10 @@ def save(name: str, cases: dict[str, Case]) -> None:
         rows |= {f"{label}|w|{k}": np.asarray(a) for k, a in case.arrays.items()}
         rows |= {f"{label}|carry|{i}": np.asarray(a) for i, a in enumerate(case.carry)}
         rows[f"{label}|ys"] = np.asarray(case.ys)
-        if case.lengths is not None:
-            rows[f"{label}|lengths"] = case.lengths
+        for what, array in (("lengths", case.lengths), ("xs", case.xs)):
+            if array is not None:
+                rows[f"{label}|{what}"] = array
+        rows |= {f"{label}|grad|{k}": np.asarray(a) for k, a in (case.gradient or {}).items()}
     np.savez_compressed(OUT / f"{name}.npz", xs=XS, **rows)
     print(f"{name}: {len(cases)} cases, {(OUT / f'{name}.npz').stat().st_size} bytes")
 

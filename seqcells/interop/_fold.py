@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from seqcells._model import Model
 from seqcells._types import Params
-from seqcells.cells import GRU, MGU
+from seqcells.cells import GRU, MGU, ConvGRU
 from seqcells.interop import _walk
 from seqcells.layers import Bidirectional, Both, Recurrent, RecurrentParams, Residual, Stack
 
@@ -17,10 +17,11 @@ from seqcells.layers import Bidirectional, Both, Recurrent, RecurrentParams, Res
 def fold_biases(model: Model, params: Params) -> tuple[Model, Params]:
     """Return a model with as few biases as possible, and the parameters that make it the same.
 
-    A gate that adds a recurrent bias to an input bias needs only one of them. A `GRU` or `MGU` with
-    bias="double" therefore becomes one with "candidate", whose reset gate multiplies c_n, or with
-    "single" if it resets before the product. Outputs and gradients by the other parameters are
-    unchanged up to the rounding of that sum. Flax, Haiku and Equinox have only these biases.
+    A gate that adds a recurrent bias to an input bias needs only one of them. A `GRU`, `MGU` or
+    `ConvGRU` with bias="double" therefore becomes one with "candidate", whose reset gate multiplies
+    c_n, or with "single" if it resets before the product. Outputs and gradients by the other
+    parameters are unchanged up to the rounding of that sum. Flax, Haiku and Equinox have only these
+    biases.
 
     Args:
         model: any cell or layer; cells within a wrapper are unchanged.
@@ -55,12 +56,12 @@ def _fold(model: Any, params: Any) -> tuple[Any, Any]:
         learned = isinstance(params, RecurrentParams)
         cell, own = _fold(model.cell, params.cell if learned else params)
         return dataclasses.replace(model, cell=cell), params._replace(cell=own) if learned else own
-    if type(model) in (GRU, MGU) and model.bias == "double":
+    if type(model) in (GRU, MGU, ConvGRU) and model.bias == "double":
         return _fold_cell(model, params)
     return model, params
 
 
-def _fold_cell(cell: GRU | MGU, params: Any) -> tuple[GRU | MGU, Any]:
+def _fold_cell(cell: GRU | MGU | ConvGRU, params: Any) -> tuple[GRU | MGU | ConvGRU, Any]:
     added, n = jnp.asarray(params.b_hh), slice(-cell.hidden_size, None)
     c_n = None
     if cell.reset_after:

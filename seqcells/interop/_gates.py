@@ -61,6 +61,7 @@ class Table(NamedTuple):
 
 RESET_AFTER = Need("reset_after", (True,), "resets after the product")
 RESET_BEFORE = Need("reset_after", (False,), "resets before the product")
+ONE_KERNEL = Need("recurrent_kernel_size", (None,), "has one size for both kernels")
 NO_PROJECTION = Need("proj_size", (None,), "has no projection")
 TANH_OR_RELU = Need("activation", ("tanh", "relu"), "has tanh and relu")
 
@@ -149,10 +150,10 @@ def _blocks(table: Table, arrays: Arrays) -> Blocks:
             continue
         array = arrays[slot.name].T if table.transposed else arrays[slot.name]
         for gate, block in zip(slot.gates, _cut(array, slot.gates), strict=True):
-            if slot.field.startswith("b") and gate in table.shifted:
+            old = blocks.get((slot.field, gate))
+            if old is None and slot.field.startswith("b") and gate in table.shifted:
                 block = block + block.dtype.type(1)
             block = -block if gate in table.negated else block
-            old = blocks.get((slot.field, gate))
             blocks[slot.field, gate] = block if old is None else _sum(old, block)
     return blocks
 
@@ -174,12 +175,13 @@ def _outward(
     table: Table, field: str, gate: str, blocks: Blocks, written: Iterable[tuple[str, str]]
 ) -> np.ndarray:
     """Return one gate with the framework's sign; zeros if we lack it or it was written before."""
-    block = None if (field, gate) in written else blocks.get((field, gate))
+    again = (field, gate) in written
+    block = None if again else blocks.get((field, gate))
     if block is None:
         block = np.zeros(blocks["w_hh", gate].shape[-1], blocks["w_ih", gate].dtype)
     elif gate in table.negated:
         block = -block
-    if field.startswith("b") and gate in table.shifted:
+    if not again and field.startswith("b") and gate in table.shifted:
         block = block - block.dtype.type(1)
     return block
 

@@ -1,4 +1,4 @@
-"""Keras 3: GRU (reset_after both ways), LSTM, SimpleRNN, Bidirectional, and models of these.
+"""Keras 3: GRU (reset_after both ways), LSTM, SimpleRNN, ConvLSTM2D, Bidirectional, and models.
 
 Arrays are named by the path of a weight, `{w.path: w.numpy() for w in model.weights}`, in that
 order; `model.set_weights(list(arrays.values()))` accepts the result of `dump`. Only the last part
@@ -10,9 +10,11 @@ of Keras 2, which end in ":0", are read too.
 
 Keras's z keeps the old value, so the signs of its weights change; gates are in the order z|r|h and
 i|f|c|o. `reset_after=True`, the default there too, has both biases, as bias [2, 3H]; False has one,
-`GRU(reset_after=False, bias="single")`. LSTM and SimpleRNN have one bias. Weights do not contain
-`activation`, `recurrent_activation` ("sigmoid" here; "hard_sigmoid" by default before Keras 2.3),
-`merge_mode` or `reset_after`: set these in Keras to match the cell.
+`GRU(reset_after=False, bias="single")`. LSTM, SimpleRNN and ConvLSTM2D have one bias. Weights do
+not contain `activation`, `recurrent_activation` ("sigmoid" here; "hard_sigmoid" by default before
+Keras 2.3, and in ConvLSTM2D before Keras 3), `merge_mode`, `reset_after`, nor ConvLSTM2D's
+`padding`, which must be "same", and `strides` and `dilation_rate`, which must be 1: set these in
+Keras to match the cell.
 """
 
 from __future__ import annotations
@@ -25,11 +27,11 @@ from itertools import pairwise
 from seqcells._cell import Cell
 from seqcells._model import Model
 from seqcells._types import Params
-from seqcells.cells import GRU, LSTM, RNN
+from seqcells.cells import GRU, LSTM, RNN, ConvLSTM
 from seqcells.interop import _form, _order
 from seqcells.interop._arrays import Arrays, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import NO_PROJECTION, Join, Table, slots
+from seqcells.interop._gates import NO_PROJECTION, ONE_KERNEL, Join, Table, slots
 from seqcells.interop._order import Groups
 from seqcells.interop._walk import Leaf, Rules
 from seqcells.layers import MERGES
@@ -55,8 +57,19 @@ _LSTM = Table(
     bias_free=True,
 )
 _RNN = Table("keras.layers.SimpleRNN", slots(_WEIGHTS, {"bias": "b"}, "h"), bias_free=True)
-_TABLES = {GRU: _AFTER, LSTM: _LSTM, RNN: _RNN}
-_NAMES = {GRU: "gru", LSTM: "lstm", RNN: "simple_rnn"}
+_CONV = Table(
+    "keras.layers.ConvLSTM2D",
+    slots(_WEIGHTS, {"bias": "b"}, "ifgo"),
+    needs=(ONE_KERNEL,),
+    bias_free=True,
+)
+_TABLES = {GRU: _AFTER, LSTM: _LSTM, RNN: _RNN, ConvLSTM: _CONV}
+_NAMES = {  # of the layer, and of its cell
+    GRU: ("gru", "gru_cell"),
+    LSTM: ("lstm", "lstm_cell"),
+    RNN: ("simple_rnn", "simple_rnn_cell"),
+    ConvLSTM: ("conv_lstm2d", "conv_lstm_cell"),
+}
 
 
 def load(weights: Weights, model: Model, *, layers: Sequence[str] | None = None) -> Params:
@@ -105,7 +118,7 @@ def dump(
 
 
 def _table(cell: Cell, names: Names) -> Table:
-    table = _form.select("keras", _TABLES, cell, "GRU, LSTM and SimpleRNN")
+    table = _form.select("keras", _TABLES, cell, "GRU, LSTM, SimpleRNN and ConvLSTM2D")
     return _BEFORE if isinstance(cell, GRU) and not cell.reset_after else table
 
 
@@ -115,16 +128,16 @@ def _place(leaves: list[Leaf], names: Names) -> list[str]:
     places: list[str] = []
     outer = inner = ""
     for leaf in leaves:
-        kind = _NAMES.get(type(leaf.cell), "")
+        kind, cell = _NAMES.get(type(leaf.cell), ("", ""))
         if leaf.bare and leaf.layer is None:
-            places.append(f"{kind}_cell/{{}}")
+            places.append(f"{cell}/{{}}")
             continue
         if leaf.direction != "backward":  # it has the number of the forward layer
             outer = _numbered(counts, "bidirectional") + "/" if leaf.direction else ""
             inner = _numbered(counts, kind)
         start = "" if leaf.layer is None else "sequential/"
         direction = f"{leaf.direction}_" if leaf.direction else ""
-        places.append(f"{start}{outer}{direction}{inner}/{kind}_cell/{{}}")
+        places.append(f"{start}{outer}{direction}{inner}/{cell}/{{}}")
     return places
 
 

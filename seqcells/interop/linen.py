@@ -1,4 +1,4 @@
-"""Flax Linen: GRUCell, LSTMCell, OptimizedLSTMCell, SimpleCell and MGUCell, RNN and Bidirectional.
+"""Flax Linen: GRUCell, LSTMCell, SimpleCell, MGUCell, ConvLSTMCell, RNN and Bidirectional.
 
 Arrays are nested as `module.init` nests them, {"params": {"ir": {"kernel": ...}}}; "params" may be
 left out. A layer is `nn.RNN` (its cell is under "cell") or `nn.Bidirectional` (under "forward_rnn"
@@ -8,7 +8,9 @@ Flax's z keeps the old value, so the signs of its weights change. GRUCell has a 
 for the candidate, like `GRU(bias="candidate")`: `dump` raises unless those of r and z are zero, and
 `seqcells.interop.fold_biases` adds them to b_ih. MGUCell (`reset_gate=True`) uses the same f to
 keep and to reset, so no `MGU` equals it. It loads into a `GRU`, whose r has the weights of f and
-whose z has them negated; `dump` with `like` writes them back. The carry of an LSTM is (c, h) there.
+whose z has them negated; `dump` with `like` writes them back. OptimizedLSTMCell has the arrays of
+LSTMCell. ConvLSTMCell adds 1 to its forget gate, which is a part of the bias of `ConvLSTM`, and its
+two biases are added; its `strides` must be 1, and its padding SAME. The carry of both is (c, h).
 """
 
 from __future__ import annotations
@@ -16,11 +18,11 @@ from __future__ import annotations
 from seqcells._cell import Cell
 from seqcells._model import Model
 from seqcells._types import Params
-from seqcells.cells import GRU, LSTM, MGU, RNN
+from seqcells.cells import GRU, LSTM, MGU, RNN, ConvLSTM
 from seqcells.interop import _arrays, _form
 from seqcells.interop._arrays import Arrays, Nested, Weights
 from seqcells.interop._form import Form, Names
-from seqcells.interop._gates import NO_PROJECTION, RESET_AFTER, Slot, Table
+from seqcells.interop._gates import NO_PROJECTION, ONE_KERNEL, RESET_AFTER, Slot, Table, slots
 from seqcells.interop._walk import Leaf, Rules
 
 
@@ -54,7 +56,15 @@ _MGU = Table(
     ),
     negated="z",
 )
-_TABLES = {GRU: _GRU, LSTM: _LSTM, RNN: _RNN}
+_CONV = Table(
+    "flax.linen.ConvLSTMCell",
+    slots(
+        {"ih/kernel": "w_ih", "hh/kernel": "w_hh"}, {"ih/bias": "b", "hh/bias": "b"}, order="igfo"
+    ),
+    needs=(ONE_KERNEL,),
+    shifted="f",
+)
+_TABLES = {GRU: _GRU, LSTM: _LSTM, RNN: _RNN, ConvLSTM: _CONV}
 
 
 def load(variables: Weights, model: Model) -> Params:
@@ -97,7 +107,7 @@ def _table(cell: Cell, names: Names) -> Table:
             f"share that it keeps, not by the share that it writes; load its arrays into "
             f"GRU({cell.hidden_size})"
         )
-    has = "GRU, LSTM, RNN and, read into a GRU, MGUCell"
+    has = "GRU, LSTM, RNN, ConvLSTM and, read into a GRU, MGUCell"
     table = _form.select("flax.linen", _TABLES, cell, has)
     return _MGU if table is _GRU and "if/kernel" in names else table
 

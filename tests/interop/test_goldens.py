@@ -23,7 +23,8 @@ def largest_error(name, case):
     file, layer = shared.goldens(name), LAYERS[name][case]
     params = getattr(interop, name).load(shared.arrays_of(name, case), layer)
     lengths = file.get(f"{case}|lengths")
-    carry, ys = jax.jit(sc.unroll)(layer, params, file["xs"], lengths=lengths)
+    xs = file.get(f"{case}|xs", file["xs"])
+    carry, ys = jax.jit(sc.unroll)(layer, params, xs, lengths=lengths)
     carries = list(shared.parts(name, case, "carry").values())
     got = [ys, *jax.tree.leaves(carry)] if carries else [ys]  # Sequential gives no carries
     if file[f"{case}|ys"].shape[0] == 1:  # Keras's last output alone
@@ -40,6 +41,24 @@ def test_a_real_layer_computes_the_same(name, case, x64, record_property):
     assert error < (1e-6 if (name, case) in SINGLE else 1e-12)
 
 
+GRADED = [(name, case) for name, case in ROWS if case.startswith("conv")]
+
+
+@pytest.mark.parametrize(("name", "case"), GRADED, ids=[f"{a}-{b}" for a, b in GRADED])
+def test_a_gradient_is_that_of_the_real_layer(name, case, x64):
+    """By the framework's own arrays, through `load`."""
+    file, layer = shared.goldens(name), LAYERS[name][case]
+
+    def loss(values):  # a dict would be sorted by name
+        params = getattr(interop, name).load(dict(zip(arrays, values, strict=True)), layer)
+        return jnp.sum(jnp.square(sc.unroll(layer, params, file[f"{case}|xs"])[1]))
+
+    arrays, expected = shared.arrays_of(name, case), shared.parts(name, case, "grad")
+    gradient = jax.jit(jax.grad(loss))(list(map(jnp.asarray, arrays.values())))
+    for key, array in zip(arrays, gradient, strict=True):
+        np.testing.assert_allclose(array, expected[key], 1e-12, 1e-12, err_msg=key)
+
+
 def test_every_golden_is_read_and_its_versions_are_known():
     for name, cases in LAYERS.items():
         assert {key.split("|")[0] for key in shared.goldens(name)} - {"xs"} == set(cases)
@@ -50,7 +69,11 @@ def test_every_golden_is_read_and_its_versions_are_known():
     assert sum(files.values()) < 300_000
 
 
-SECOND = {"torch": ("bias_ih", "bias_hh"), "haiku": ("linear/b", "linear_1/b")}
+SECOND = {
+    "torch": ("bias_ih", "bias_hh"),
+    "haiku": ("linear/b", "linear_1/b"),
+    "linen": ("ih/bias", "hh/bias"),
+}
 
 
 def summed(name, case, arrays):
@@ -80,6 +103,14 @@ def test_arrays_come_back_as_they_were(name, case, x64):
         np.testing.assert_array_equal(back[key], array)
 
 
+@pytest.mark.parametrize("case", ["gru-both-lengths", "conv-lstm"])
+def test_names_are_those_of_keras_in_a_new_process(case, x64):
+    layer, arrays = LAYERS["keras"][case], shared.arrays_of("keras", case)
+    layer = sc.Recurrent(layer) if isinstance(layer, sc.Cell) else layer
+    dumped = interop.keras.dump(layer, interop.keras.load(arrays, layer))
+    assert list(dumped) == list(arrays)
+
+
 @over_goldens
 def test_params_come_back_to_the_bit(name, case, x64):
     module, layer = getattr(interop, name), LAYERS[name][case]
@@ -97,7 +128,7 @@ FULL = [
     ("torch", sc.Stack((GRU, DRAWN_OTHERWISE))),
     *(("torch", layer) for layer in (GRU, LSTM, RELU, deep(GRU), sc.Recurrent(LSTM))),
     *(("torch", layer) for layer in (PROJECTED, sc.Recurrent(PROJECTED), deep(PROJECTED))),
-    *(("keras", layer) for layer in (GRU, BEFORE, LSTM, deep(RNN, 3))),
+    *(("keras", layer) for layer in (GRU, BEFORE, LSTM, deep(RNN, 3), deep(shared.CONV))),
     *(("keras", sc.Stack((sc.RNN(H, "identity"),) * 12)),),
     *(("linen", layer) for layer in (shared.SINGLE_BIAS, LSTM, deep(RNN))),
     *(("nnx", layer) for layer in (shared.SINGLE_BIAS, LSTM, deep(RNN))),
@@ -134,7 +165,7 @@ def test_a_table_in_its_own_order_for_each_field():
     modules = (equinox, haiku, keras, linen, nnx, onnx, torch)
     tables = [t for m in modules for t in vars(m).values() if isinstance(t, _gates.Table)]
     tables += torch._TABLES.values()
-    assert len(tables) == 25
+    assert len(tables) == 27
     for table in tables:
         kind = {"r": sc.GRU, "i": sc.LSTM, "h": sc.RNN}
         whole = "".join(slot.gates for slot in table.slots)

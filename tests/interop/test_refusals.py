@@ -36,6 +36,12 @@ REFUSED = [
     ("torch", sc.Recurrent(GRU, learned_carry=True), "learned_carry: torch has no place"),
     ("keras", sc.IndRNN(H), "expected a cell that keras has"),
     ("keras", sc.Recurrent(GRU, reverse=True), "reverse: keras has no layer"),
+    (
+        "keras",
+        sc.ConvLSTM(H, recurrent_kernel_size=1),
+        "recurrent_kernel_size: keras.layers.ConvLSTM2D has one size for both kernels",
+    ),
+    ("torch", sc.ConvLSTM(H), "expected a cell that torch has"),
     ("linen", sc.GRU(H, reset_after=False), "reset_after: flax.linen.GRUCell resets after"),
     (
         "linen",

@@ -37,6 +37,7 @@ def _torch():
 
 GRU, LSTM, RNN, RELU = sc.GRU(H), sc.LSTM(H), sc.RNN(H), sc.RNN(H, "relu")
 BEFORE = sc.GRU(H, reset_after=False, bias="single")
+CONV = sc.ConvLSTM(H, kernel_size=(1, 3))
 LAYERS = {
     "torch": _torch(),
     "keras": {
@@ -51,12 +52,16 @@ LAYERS = {
         "lstm": sc.Recurrent(LSTM),
         "lstm-nobias": sc.LSTM(H, bias="none"),
         "lstm-both-ave": sc.Bidirectional(LSTM, merge="mean"),
+        "conv-lstm": CONV,
+        "conv-lstm-nobias": sc.ConvLSTM(H, bias="none", kernel_size=(2, 1)),
+        "conv-lstm-both": sc.Bidirectional(sc.ConvLSTM(H, kernel_size=(1, 2))),
         "rnn": RNN,
         "rnn-relu-nobias": sc.RNN(H, "relu", bias="none"),
         "rnn-both-mul": sc.Bidirectional(RNN, merge="mul"),
         "deep": sc.Stack((GRU, sc.Bidirectional(GRU), sc.Recurrent(LSTM))),
     },
     "linen": {
+        "conv-lstm": CONV,
         "gru": GRU,
         "gru-cell": GRU,
         "gru-lengths": sc.Recurrent(GRU),
