@@ -121,6 +121,18 @@ class Cell(Model):
         """
         return self, params, xs
 
+    def map_features(self, function: Callable[[jax.Array], jax.Array], xs: Inputs) -> Inputs:
+        """Apply a function to each array of features among the inputs, as input dropout does.
+
+        These are the leaves of floating dtype; a cell that reads other numbers, such as times,
+        leaves them as they are.
+        """
+
+        def of(a: jax.Array) -> jax.Array:
+            return function(a) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+        return jax.tree.map(of, xs)
+
     @property
     def settled(self) -> Cell:
         """The cell that a loop over time runs in the place of this one; most run themselves.

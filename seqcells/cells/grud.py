@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple, Self
 
 import jax
@@ -161,6 +162,12 @@ class GRUD(ActivatedCell, MatrixCell):
             wanted = "values and observed [*B, D] and elapsed [*B, 1], the time since the last step"
             raise ValueError(f"xs: expected {wanted}, got {_check.describe(x)}")
         return x
+
+    def map_features(
+        self, function: Callable[[jax.Array], jax.Array], xs: GRUDInputs
+    ) -> GRUDInputs:
+        """Apply a function to the values, and neither to flags nor to times."""
+        return xs._replace(values=function(xs.values))
 
     def init(self, key: jax.Array, input_size: int) -> GRUDParams:
         """Make parameters in `param_dtype` for `input_size` variables."""
