@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import operator
 import pkgutil
 import re
 import types
@@ -93,11 +94,9 @@ def contents(package):
 
 def resolved(module, path):
     """Find `Name.of.it` in a module, or from the root where it is a full path."""
-    first, *rest = path.split(".")
-    value = getattr(module, first) if hasattr(module, first) else importlib.import_module(first)
-    for name in rest:
-        value = getattr(value, name)
-    return value
+    if hasattr(module, path.split(".")[0]):
+        return operator.attrgetter(path)(module)
+    return pkgutil.resolve_name(path)
 
 
 def arguments(value):
@@ -124,7 +123,9 @@ def is_there(module, name):
 def names_of(module):
     """Public names of a module, and arguments of what is recurrent in it."""
     names = {name for name in dir(module) if name[0] != "_"}
-    recurrent = [name for name in names if re.search("rnn|gru|lstm|cell|unroll|bidir", name, re.I)]
+    recurrent = [
+        name for name in names if re.search("rnn|gru|lstm|lru|mamba|cell|unroll|bidir", name, re.I)
+    ]
     return names.union(*(arguments(getattr(module, name)) for name in recurrent))
 
 
