@@ -8,7 +8,8 @@ import pytest
 
 import seqcells as sc
 from seqcells import _shares
-from seqcells.engines.deferred import _machine, products, schedule
+from seqcells.engines import _machine
+from seqcells.engines.deferred import products, schedule
 from tests.support.laws import assert_close
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
