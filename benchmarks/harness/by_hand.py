@@ -91,7 +91,7 @@ def unicornn(cell: sc.UnICORNN, params: Params, carry: Any, x: jax.Array) -> tup
 def ctrnn(cell: sc.CTRNN, params: Params, h: jax.Array, x: jax.Array) -> tuple[Any, jax.Array]:
     """Take a step of a CTRNN in its rate form."""
     w, u, b = params[:3]
-    share = cell.dt / cell.tau
+    share = cell.dt / jnp.asarray(cell.tau)
     h = (1 - share) * h + share * jnp.tanh(x @ w + h @ u + b)
     return h, h
 
