@@ -44,8 +44,7 @@ class MinLSTM(MinimalCell):
         bias: "single" (b) or "none".
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (f, i, n) of them.
         b_init: initialiser of b, called on float[H] a gate; or a tuple (f, i, n).
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:

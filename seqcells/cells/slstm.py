@@ -61,8 +61,7 @@ class SLSTM(BiasedCell):
             tuple (i, f, z, o).
         b_init: initialiser of b, called on float[H] a gate; or a tuple (i, f, z, o). The default
             starts the forget gate at 1, as `LSTM` does.
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:

@@ -93,8 +93,7 @@ class CausalConv(Layer):
     def init_carry(self, x: jax.Array, params: Params = None) -> jax.Array:
         """Make zeros float[*B, width - 1, D] for one step's input x [*B, D]."""
         x = one_input(self, x)
-        shape = (*x.shape[:-1], self.width - 1, x.shape[-1])
-        return zero_carry(x, shape[-2] * shape[-1], self._wide(x)).reshape(shape)
+        return zero_carry(x, (self.width - 1, x.shape[-1]), self._wide(x))
 
     def check_params(self, params: Params, input_size: InputSize) -> None:
         """Raise a ValueError unless `params` are of this layer and of this `input_size`."""
