@@ -11,8 +11,8 @@ import pytest
 import seqcells as sc
 from tests.support.peers import Table, installed
 
-FEATURES = Table("What each offers")
-COLUMNS = dict(enumerate(FEATURES.header[1:], start=1))
+TABLES = Table("What each offers"), Table("Libraries of particular cells")
+COLUMNS = [(table, i) for table in TABLES for i in range(1, len(table.header))]
 
 # A name or an argument that would make "no" or "by hand" wrong, for each row that has one of them.
 DENIED = {
@@ -26,6 +26,18 @@ DENIED = {
     "IndRNN, minGRU, LRU": r"indrnn|min_?gru|^lru",
     "sLSTM, RG-LRU, Mamba (S6)": r"slstm|rg_?lru|mamba|^s6$",
     "signs and sparsity that hold in training": r"dale|sparsity|constrained",
+    "sLSTM": r"slstm",
+    "mLSTM": r"^mlstm",
+    "RG-LRU": r"rg_?lru",
+    "the selective model of Mamba": r"mamba",
+    "delta rules, retention": r"delta_?(net|rule)|retention|retnet",
+    "a linear recurrence gated by the input alone": r"min_?(gru|lstm)|hgrn",
+    "a cell of your own": r"^cell$",
+    "padding": r"^lengths$|^mask$|attention_mask",
+    "packed sequences": r"^resets?$|segment_(pos|ids)|cu_seqlens",
+    "reading from the end": r"revers",
+    "forward-mode derivative of the cell": r"jvp|forward_mode",
+    "vmap over weights of the cell": r"vmap",
     "your own cell": r"^cell$|(?<!s)core",
     "unroll over time": r"rnn$|unroll",
     "the carry after every step": r"all_(states|carries)|trajectory",
@@ -60,8 +72,8 @@ DENIED = {
 }
 
 
-def module_of(column):
-    name = re.match(r"`([\w.]+)`", COLUMNS[column])[1]
+def module_of(header):
+    name = re.match(r"`([\w.]+)`", header)[1]
     installed(name.split(".")[0])
     module = importlib.import_module(name)
     names = [name for name in dir(module) if name[0] != "_"]
@@ -117,10 +129,10 @@ def names_of(module):
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("column", COLUMNS, ids=COLUMNS.get)
-def test_what_a_cell_names_is_there_and_what_it_denies_is_not(column):
-    module = module_of(column)
-    cells = {row[0]: row[column] for row in FEATURES.rows}
+@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=[t.header[i] for t, i in COLUMNS])
+def test_what_a_cell_names_is_there_and_what_it_denies_is_not(table, column):
+    module = module_of(table.header[column])
+    cells = {row[0]: row[column] for row in table.rows}
     named = [(row, name) for row, cell in cells.items() for name in re.findall("`(.*?)`", cell)]
     denied = [row for row, cell in cells.items() if cell in ("no", "by hand")]
     missing = [(row, name) for row, name in named if not is_there(module, name)]
@@ -133,8 +145,9 @@ def test_what_a_cell_names_is_there_and_what_it_denies_is_not(column):
     assert (missing, found) == ([], [])
 
 
-def test_the_table_is_of_this_version_and_whole():
-    assert COLUMNS[1] == f"`seqcells` {sc.__version__}"
-    assert {len(row) for row in FEATURES.rows} == {len(FEATURES.header)}
-    denying = {row[0] for row in FEATURES.rows if {"no", "by hand"} & set(row)}
-    assert denying == set(DENIED)
+def test_the_tables_are_of_this_version_and_whole():
+    for table in TABLES:
+        assert table.header[1] == f"`seqcells` {sc.__version__}"
+        assert {len(row) for row in table.rows} == {len(table.header)}
+    rows = [row for table in TABLES for row in table.rows]
+    assert {row[0] for row in rows if {"no", "by hand"} & set(row)} == set(DENIED)
