@@ -244,7 +244,8 @@ def gradient(s: Sample) -> None:
 
     def loss(floats: dict[int, jax.Array]) -> jax.Array:
         mixed = [floats.get(i, leaf) for i, leaf in enumerate(leaves)]
-        out = unroll(s.cell, *jax.tree.unflatten(structure, mixed), s.carry)
+        params, xs = jax.tree.unflatten(structure, mixed)
+        out = unroll(s.cell, params, xs, s.carry)
         seen = [jnp.sum(jnp.sin(leaf)) for leaf in jax.tree.leaves(out) if _floating(leaf)]
         return jnp.sum(jnp.stack(seen))
 

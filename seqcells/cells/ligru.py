@@ -32,7 +32,7 @@ class LiGRU(BiasedCell):
 
     The paper normalises W x over the batch, which keeps ReLU from growing. There is no batch norm
     here: a row's output would depend on the other rows and on their padding. The statistics of a
-    batch norm that was trained can be folded into W and b.
+    batch norm that was trained can be folded into W and b, as `interop.speechbrain` does.
 
     Args:
         hidden_size: H, at least 1.

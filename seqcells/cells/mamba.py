@@ -124,11 +124,10 @@ class Mamba(SteppedCell):
         """Compute exp(step_t A) and step_t B_t x_t, float[*B, H, N]."""
         step = drive.step[..., None]
         rate = -jnp.exp(params.a_log.astype(step.dtype))
-        return jnp.exp(step * as_rows(rate, step)), step * drive.b[..., None, :] * drive.x[
-            ..., None
-        ]
+        written = (drive.step * drive.x)[..., None] * drive.b[..., None, :]
+        return jnp.exp(step * as_rows(rate, step)), written
 
     def read(self, params: MambaParams, carry: jax.Array, drive: MambaDrive) -> jax.Array:
         """Compute C_t h_t + d * x_t, float[*B, H], in the dtype of computation."""
-        y = jnp.sum(carry * drive.c[..., None, :], axis=-1)
+        y = jnp.einsum("...hn,...n->...h", carry, drive.c)
         return super().read(params, y + as_rows(params.d.astype(y.dtype), y) * drive.x, drive)
