@@ -1,4 +1,4 @@
-"""What the cells that discretise a state-space model share: time steps."""
+"""What the cells share that discretise a model in continuous time: time steps."""
 
 from __future__ import annotations
 
@@ -20,3 +20,8 @@ def draw_logs(key: jax.Array, shape: Shape, low: float, high: float, dtype: DTyp
     """Draw logarithms of time steps, uniform between those of `low` and `high`."""
     ends = (jnp.log(jnp.asarray(end, dtype)) for end in (low, high))
     return jax.random.uniform(key, shape, dtype, *ends)
+
+
+def inverse_softplus(steps: jax.Array) -> jax.Array:
+    """Compute the biases for which softplus gives time steps above 0."""
+    return steps + jnp.log(-jnp.expm1(-steps))
