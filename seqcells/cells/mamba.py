@@ -14,7 +14,7 @@ from seqcells._linear import affine, wide
 from seqcells._static import exported
 from seqcells._trees import as_rows
 from seqcells._types import Shape
-from seqcells.cells._ssm import SteppedCell
+from seqcells.cells._ssm import SteppedCell, inverse_softplus
 
 
 @exported
@@ -96,12 +96,11 @@ class Mamba(SteppedCell):
         size, states, dtype = self.hidden_size, self.state_size, wide(self.param_dtype)
         rank = self.rank or math.ceil(size / 16)
         steps = jnp.exp(self._draw_steps(k_step))
-        b_dt = steps + jnp.log(-jnp.expm1(-steps))  # softplus, inverted
         logs = jnp.log(jnp.arange(1, states + 1, dtype=dtype))
         return MambaParams(
             self._draw("w_ih_init", k_ih, (size, rank + 2 * states)),
             initializers.Uniform(-(rank**-0.5), rank**-0.5)(k_dt, (rank, size), self.param_dtype),
-            b_dt.astype(self.param_dtype),
+            inverse_softplus(steps).astype(self.param_dtype),
             jnp.broadcast_to(logs, (size, states)).astype(self.param_dtype),
             jnp.ones(size, self.param_dtype),
         )

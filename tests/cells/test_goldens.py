@@ -8,10 +8,12 @@ have resets and given carries; `scripts/make_cell_goldens.py` makes their arrays
 Sources: flashrnn 1.0.8 (slstm); torch 2.13.0 (lstm_proj); github.com/tk-rusch/coRNN and /LEM;
 github.com/PeterChe1990/GRU-D; github.com/JosvanderWesthuizen/janet; recurrentgemma 1.0.1 (rglru);
 github.com/mravanelli/pytorch-kaldi (ligru); s5-pytorch 0.2.1 (s5); github.com/state-spaces/mamba,
-which computes in float32; github.com/lucidrains/minGRU-pytorch, not the authors' own (mingru,
-minlstm); equations of the papers (unicornn, antisymmetric).
+which computes in float32; mlstm-kernels 2.0.6, recurrent (mlstm); fla-core 0.6.0, its naive forms,
+which compute in float32 (gdn, deltanet, retention); github.com/lucidrains/minGRU-pytorch, not the
+authors' own (mingru, minlstm); equations of the papers (unicornn, antisymmetric).
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +23,7 @@ import numpy as np
 import pytest
 
 import seqcells as sc
+from seqcells.cells.gated_delta_net import GatedDeltaNetDrive
 from tests.goldens import read
 
 INITIAL = {"x0_re": "initial_x_re", "x0_im": "initial_x_im"}  # as cells.npz has it
@@ -278,6 +281,42 @@ def mamba(size, state_size):
     return Golden(cell, params, mamba_xs, out, tol=2e-6)
 
 
+def parts(*names, time=2):
+    """What is given for each head, joined to features: [B, heads, T, ...] -> [T, B, ...]."""
+
+    def xs(a):
+        whole = [jnp.moveaxis(a[name], time, 0) for name in names]
+        return jnp.concatenate([w.reshape(*w.shape[:2], -1) for w in whole], axis=-1)
+
+    return xs
+
+
+def by_heads(time=2, **leaves):
+    """Outputs by the source's names: [T, B, heads * V] -> [B, heads, T, V], two heads."""
+
+    def out(carry, ys, a):
+        ys = jnp.moveaxis(ys.reshape(*ys.shape[:2], 2, -1), 0, time)
+        return {"ys": ys} | {f"final_{name}": of(carry) for name, of in leaves.items()}
+
+    return out
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class GivenDelta(sc.GatedDeltaNet):
+    """The recurrence alone, with q, k, beta and the logarithm of the decay as they are given."""
+
+    def project(self, params, x):
+        q, k, v, gates = self._cut(x)
+        log_alpha = gates[..., 1, :] if self.decay else None
+        return GatedDeltaNetDrive(q * self.matrix[0] ** -0.5, k, v, gates[..., 0, :], log_alpha)
+
+
+def delta_params(features, decay):
+    w, gate = jnp.zeros((features, features)), jnp.zeros(2) if decay else None
+    return lambda a: sc.GatedDeltaNetParams(w, gate, gate)
+
+
+MATRIX = {"hidden_size": 6, "heads": 2, "key_size": 4}
 POSITIONS = last(y=lambda carry: carry.y, z=lambda carry: carry.z)
 CASES = {
     "slstm_a": slstm(6, heads=2),
@@ -305,6 +344,33 @@ CASES = {
     "s5_zoh": s5(4),
     "s5_bilinear": s5(6, discretisation="bilinear"),
     "mamba_a": mamba(4, state_size=5),
+    "mlstm_a": Golden(
+        sc.MLSTM(**MATRIX),
+        lambda a: sc.MLSTMParams(jnp.eye(26), jnp.zeros(4)),
+        parts(*"qkvif"),
+        by_heads(C=lambda carry: carry.c, n=lambda carry: carry.n, m=lambda c: c.m[..., None]),
+    ),
+    "gdn_a": Golden(
+        GivenDelta(**MATRIX),
+        delta_params(26, decay=True),
+        parts(*"qkv", "beta", "g", time=1),
+        by_heads(time=1, S=whole),
+        tol=2e-6,
+    ),
+    "deltanet_a": Golden(
+        GivenDelta(**MATRIX, decay=False),
+        delta_params(24, decay=False),
+        parts(*"qkv", "beta"),
+        by_heads(S=whole),
+        tol=2e-6,
+    ),
+    "retention_a": Golden(
+        sc.RetNet(**MATRIX),
+        lambda a: sc.RetNetParams(jnp.eye(22)),
+        parts(*"qkv"),
+        by_heads(),
+        tol=2e-6,
+    ),
 }
 RESETS = {
     "slstm_resets": slstm(6, heads=2),

@@ -15,6 +15,7 @@ ORTHOGONAL, LECUN = initializers.Orthogonal(1.0), initializers.Lecun(1.0)
 CELL = {"w_ih_init": LECUN, "dtype": None, "param_dtype": jnp.float32}
 DENSE = CELL | {"w_hh_init": ORTHOGONAL}
 GATED = DENSE | {"b_ih_init": ZEROS, "b_hh_init": ZEROS}
+MATRIX = CELL | {"heads": 1, "key_size": None}
 FLAGS = {"lengths": None, "mask": None, "resets": None, "reverse": False, "time_axis": 0}
 DEFAULTS = {
     sc.RNN: DENSE | {"activation": "tanh", "bias": "single", "b_init": ZEROS},
@@ -51,6 +52,10 @@ DEFAULTS = {
     | {"w_ih_init": initializers.Lecun(0.5), "w_ho_init": LECUN, "output_size": None}
     | {"discretisation": "zoh", "skip": True, "step_min": 0.001, "step_max": 0.1},
     sc.Mamba: CELL | {"state_size": 16, "rank": None, "step_min": 0.001, "step_max": 0.1},
+    sc.MLSTM: MATRIX
+    | {"eps": 1e-6, "b_init": (initializers.Normal(0.1), initializers.Uniform(3.0, 6.0))},
+    sc.GatedDeltaNet: MATRIX | {"decay": True, "beta_max": 1.0, "activation": "silu"},
+    sc.RetNet: MATRIX,
     sc.FunctionCell: {"init_fn": None, "x_ndim": 1},
     sc.VariationalDropout: {"input_rate": 0.0, "recurrent_rate": 0.0},
     sc.Zoneout: {"rate": 0.1},

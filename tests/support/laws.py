@@ -191,6 +191,26 @@ def _linear_cases() -> dict[str, Case]:
     return cases
 
 
+def _matrix_cases() -> dict[str, Case]:
+    """The rows of the cells whose memory is a matrix for each head."""
+    cases = {}
+    for name, heads, key in (("whole", 1, 2), ("heads", H, 4)):
+        size = {"heads": heads, "key_size": key}
+        matrix = np.zeros((heads, key, H // heads))
+        fresh = sc.MLSTMCarry(matrix, matrix[..., 0], matrix[:, 0, 0])
+        eps = 1e-6 if heads == 1 else 0.1
+        step = functools.partial(reference.mlstm_step, eps=eps)
+        cases[f"mlstm-{name}"] = Case(sc.MLSTM(H, **size, eps=eps), step, fresh)
+        cases[f"retnet-{name}"] = Case(sc.RetNet(H, **size), reference.retnet_step, matrix)
+        cell = sc.GatedDeltaNet(H, **size)
+        cases[f"gdn-{name}"] = Case(cell, reference.delta_step, matrix)
+    options = {"beta_max": 2.0, "activation": "identity"}
+    step = functools.partial(reference.delta_step, **options)
+    cell = sc.GatedDeltaNet(H, decay=False, **options)
+    cases["deltanet"] = Case(cell, step, np.zeros((1, H, H)))
+    return cases
+
+
 def _cases() -> dict[str, Case]:
     cases = {}
     for activation in ("tanh", "relu", "sigmoid", "identity"):
@@ -243,6 +263,7 @@ def _cases() -> dict[str, Case]:
     fresh = sc.LRUCarry(np.zeros(H), np.zeros(H))
     cases["lru"] = Case(sc.LRU(H), reference.lru_step, fresh)
     cases |= _gated_cases() | _differential_cases() | _constrained_cases() | _linear_cases()
+    cases |= _matrix_cases()
     pair = sc.FunctionCell(pair_step, pair_carry, pair_init)
     cases["function"] = Case(pair, reference.pair_step, (np.full(H, 0.5), np.ones(())))
     return cases
@@ -266,6 +287,7 @@ FORMS = (  # one of each class and form of recurrence, for what costs little
     *("dale-rnn", "dale-sparse-gru", "sparse-lstm"),
     *("mingru-positive-bias", "minlstm-identity-bias", "minlstm-positive-nobias", "rglru-whole"),
     *("rglru-heads", "s5-zoh", "s5-bilinear", "mamba"),
+    *("mlstm-heads", "retnet-heads", "gdn-heads", "deltanet"),
 )
 ENGINES = {
     "scan": sc.Scan(),

@@ -154,6 +154,60 @@ def mamba_step(params, h, x):
     return h, h @ c + d * x
 
 
+def by_head(w, x, heads, key, gates):
+    """Cut W x into q, k, v and gates of each head: a list of heads."""
+    q, k, rest = np.split(w.T @ x, [heads * key, 2 * heads * key])
+    v, g = np.split(rest, [len(rest) - gates * heads])
+    parts = (q.reshape(heads, -1), k.reshape(heads, -1), v.reshape(heads, -1))
+    return zip(*parts, g.reshape(gates, heads).T, strict=True)
+
+
+def mlstm_step(params, carry, x, eps=1e-6):
+    """A head by itself; the greater of two logarithms is the stabiliser."""
+    w, b = params
+    heads, key = carry.n.shape
+    cs, ns, ms, ys = [], [], [], []
+    rows = zip(by_head(w, x, heads, key, 2), b.reshape(2, heads).T, *carry, strict=True)
+    for (q, k, v, gates), bias, c, n, m in rows:
+        i, f = gates + bias
+        kept = np.log(sigmoid(f)) + m
+        m = np.where(i.real > kept.real, i, kept)
+        c = np.exp(kept - m) * c + np.exp(i - m) * np.outer(k, v)
+        n = np.exp(kept - m) * n + np.exp(i - m) * k
+        q = q / np.sqrt(key)
+        weight = n @ q
+        weight, least = np.where(weight.real < 0, -weight, weight), np.exp(-m)
+        ys.append(c.T @ q / (np.where(weight.real > least.real, weight, least) + eps))
+        cs, ns, ms = [*cs, c], [*ns, n], [*ms, m]
+    return type(carry)(np.array(cs), np.array(ns), np.array(ms)), np.concatenate(ys)
+
+
+def retnet_step(params, s, x):
+    """Head h keeps 1 - 2 ** (-5 - h)."""
+    (w,) = params
+    heads, key, _ = s.shape
+    new, ys = [], []
+    for h, (q, k, v, _) in enumerate(by_head(w, x, heads, key, 0)):
+        new.append((1 - 2.0 ** (-5 - h)) * s[h] + np.outer(k, v))
+        ys.append(new[-1].T @ q / np.sqrt(key))
+    return np.array(new), np.concatenate(ys)
+
+
+def delta_step(params, s, x, beta_max=1.0, activation="silu"):
+    """What the key held is read from the decayed memory, and a share of it is replaced."""
+    w, b_dt, a_log = params
+    heads, key, _ = s.shape
+    new, ys = [], []
+    for h, (q, k, v, g) in enumerate(by_head(w, x, heads, key, 1 if b_dt is None else 2)):
+        q, k, v = (ACTIVATIONS[activation](a) for a in (q, k, v))
+        q, k = (a / np.sqrt(np.sum(a * a) + 1e-6) for a in (q, k))
+        kept = 1 if b_dt is None else np.exp(-np.exp(a_log[h]) * softplus(g[1] + b_dt[h]))
+        old = kept * s[h]
+        new.append(old + np.outer(k, beta_max * sigmoid(g[0]) * (v - old.T @ k)))
+        ys.append(new[-1].T @ q / np.sqrt(key))
+    return np.array(new), np.concatenate(ys)
+
+
 def times(a, b):
     """A product of complex numbers in pairs."""
     return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
