@@ -281,26 +281,6 @@ def mamba(size, state_size):
     return Golden(cell, params, mamba_xs, out, tol=2e-6)
 
 
-def parts(*names, time=2):
-    """What is given for each head, joined to features: [B, heads, T, ...] -> [T, B, ...]."""
-
-    def xs(a):
-        whole = [jnp.moveaxis(a[name], time, 0) for name in names]
-        return jnp.concatenate([w.reshape(*w.shape[:2], -1) for w in whole], axis=-1)
-
-    return xs
-
-
-def by_heads(time=2, **leaves):
-    """Outputs by the source's names: [T, B, heads * V] -> [B, heads, T, V], two heads."""
-
-    def out(carry, ys, a):
-        ys = jnp.moveaxis(ys.reshape(*ys.shape[:2], 2, -1), 0, time)
-        return {"ys": ys} | {f"final_{name}": of(carry) for name, of in leaves.items()}
-
-    return out
-
-
 @dataclasses.dataclass(frozen=True, repr=False)
 class GivenDelta(sc.GatedDeltaNet):
     """The recurrence alone, with q, k, beta and the logarithm of the decay as they are given."""
@@ -311,12 +291,49 @@ class GivenDelta(sc.GatedDeltaNet):
         return GatedDeltaNetDrive(q * self.matrix[0] ** -0.5, k, v, gates[..., 0, :], log_alpha)
 
 
-def delta_params(features, decay):
-    w, gate = jnp.zeros((features, features)), jnp.zeros(2) if decay else None
-    return lambda a: sc.GatedDeltaNetParams(w, gate, gate)
+def mlstm_carry(c, a):
+    """Their stabiliser has one more axis."""
+    return sc.MLSTMCarry(c["C"], c["n"], c["m"][..., 0])
 
 
-MATRIX = {"hidden_size": 6, "heads": 2, "key_size": 4}
+def memory(source, heads, key, value):
+    """A cell whose features are what the source is given for each head, side by side."""
+    gates = {"mlstm": "if", "gdn": ("beta", "g"), "deltanet": ("beta",), "retention": ()}[source]
+    names, time = (*"qkv", *gates), 1 if source == "gdn" else 2
+    features = heads * (2 * key + value + len(gates))
+    sizes = {"hidden_size": heads * value, "heads": heads, "key_size": key}
+
+    def params(a):
+        w, gate = jnp.eye(features), jnp.zeros(heads)
+        if source == "mlstm":
+            return sc.MLSTMParams(w, jnp.zeros(2 * heads))
+        if source == "retention":
+            return sc.RetNetParams(w)
+        return sc.GatedDeltaNetParams(w, *[gate if source == "gdn" else None] * 2)
+
+    def xs(a):
+        whole = [jnp.moveaxis(a[name], time, 0) for name in names]
+        return jnp.concatenate([w.reshape(*w.shape[:2], -1) for w in whole], axis=-1)
+
+    def out(carry, ys, a):
+        found = {"ys": jnp.moveaxis(ys.reshape(*ys.shape[:2], heads, -1), 0, time)}
+        if source == "mlstm":
+            return found | {"final_C": carry.c, "final_n": carry.n, "final_m": carry.m[..., None]}
+        return found | ({"final_S": carry} if "final_S" in a else {})
+
+    if source == "mlstm":
+        return Golden(sc.MLSTM(**sizes), params, xs, out, mlstm_carry)
+    retains, decay = source == "retention", source == "gdn"
+    cell = sc.RetNet(**sizes) if retains else GivenDelta(**sizes, decay=decay)
+    return Golden(cell, params, xs, out, lambda c, a: c["S"], tol=2e-6)
+
+
+SIZES = {"a": (2, 4, 3), "resets": (2, 3, 5), "reset_carry": (1, 5, 3), "one": (1, 3, 1)}
+MEMORIES = {
+    f"{source}_{case}": memory(source, *sizes)
+    for source in ("mlstm", "gdn", "deltanet", "retention")
+    for case, sizes in SIZES.items()
+}
 POSITIONS = last(y=lambda carry: carry.y, z=lambda carry: carry.z)
 CASES = {
     "slstm_a": slstm(6, heads=2),
@@ -344,33 +361,7 @@ CASES = {
     "s5_zoh": s5(4),
     "s5_bilinear": s5(6, discretisation="bilinear"),
     "mamba_a": mamba(4, state_size=5),
-    "mlstm_a": Golden(
-        sc.MLSTM(**MATRIX),
-        lambda a: sc.MLSTMParams(jnp.eye(26), jnp.zeros(4)),
-        parts(*"qkvif"),
-        by_heads(C=lambda carry: carry.c, n=lambda carry: carry.n, m=lambda c: c.m[..., None]),
-    ),
-    "gdn_a": Golden(
-        GivenDelta(**MATRIX),
-        delta_params(26, decay=True),
-        parts(*"qkv", "beta", "g", time=1),
-        by_heads(time=1, S=whole),
-        tol=2e-6,
-    ),
-    "deltanet_a": Golden(
-        GivenDelta(**MATRIX, decay=False),
-        delta_params(24, decay=False),
-        parts(*"qkv", "beta"),
-        by_heads(S=whole),
-        tol=2e-6,
-    ),
-    "retention_a": Golden(
-        sc.RetNet(**MATRIX),
-        lambda a: sc.RetNetParams(jnp.eye(22)),
-        parts(*"qkv"),
-        by_heads(),
-        tol=2e-6,
-    ),
+    **{name: case for name, case in MEMORIES.items() if name.endswith("_a")},
 }
 RESETS = {
     "slstm_resets": slstm(6, heads=2),
@@ -405,6 +396,7 @@ RESETS = {
     "s5_one": s5(2),
     "mamba_resets": mamba(3, state_size=2),
     "mamba_one": mamba(1, state_size=3),
+    **{name: case for name, case in MEMORIES.items() if not name.endswith("_a")},
 }
 
 
