@@ -124,7 +124,7 @@ def _inverse(lower: jax.Array) -> jax.Array:
     size, lead = lower.shape[-1], lower.shape[:-2]
     whole = 1 << (size - 1).bit_length()
     lower = jnp.pad(lower, [(0, 0)] * len(lead) + [(0, whole - size)] * 2)
-    blocks = jnp.ones_like(lower, shape=(*lead, whole, 1, 1))
+    blocks = jnp.ones_like(lower[..., 0])[..., None, None]  # [..., count, width, width]
     while (width := blocks.shape[-1]) < whole:
         starts = range(width, whole, 2 * width)
         corners = jnp.stack([lower[..., i : i + width, i - width : i] for i in starts], axis=-3)
