@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from seqcells import debug as debug
 from seqcells import diagnostics as diagnostics
 from seqcells import initializers as initializers
+from seqcells import models as models
 from seqcells._cell import Cell, FunctionCell, LinearCell, SplitCell
 from seqcells._rollouts import Chunks, chunks
 from seqcells._summary import param_count, summary
@@ -249,6 +250,7 @@ __all__ = [
     "initializers",
     "interop",
     "linen",
+    "models",
     "nnx",
     "param_count",
     "probes",

@@ -62,6 +62,9 @@ class Block(Layer):
           Block(Stack((Dense(2 * D, bias="none"), CausalConv(4, "silu"), cell)), gate="silu",
                 bias="none")
 
+    - xLSTM (Beck et al. 2024, arXiv 2405.04517, appendix A.4) around the mLSTM, with a mixer of
+      several branches: see `seqcells.models.xlstm`.
+
     Args:
         cell: a cell or a layer, with any number of outputs.
         norm: "rms" or "layer", of what the cell and the perceptron read; or a `Norm` with its own

@@ -25,6 +25,7 @@ DENIED = {
     "MGU": r"mgu",
     "IndRNN, minGRU, LRU": r"indrnn|min_?gru|^lru",
     "sLSTM, RG-LRU, Mamba (S6)": r"slstm|rg_?lru|mamba|^s6$",
+    "whole models, with the sizes of their papers": r"hawk|mamba|xlstm|^s5$",
     "signs and sparsity that hold in training": r"dale|sparsity|constrained",
     "your own cell": r"^cell$|(?<!s)core",
     "unroll over time": r"rnn$|unroll",

@@ -334,6 +334,11 @@ FORWARD = {  # layers that can step, for inputs of D features
     "conv": sc.CausalConv(4, "silu"),
     "perceptrons": sc.Stack((sc.MLP(5, size=H), sc.Activation("silu"), sc.GLU(4, bias="none"))),
     "parallel": sc.Stack((sc.Parallel((sc.GRU(H), sc.CausalConv(2)), "concat"), sc.Take(1, 4))),
+    "hawk": sc.models.hawk(layers=1, width=3, rnn_width=4, heads=2),
+    "mamba": sc.models.mamba(layers=1, width=3, state_size=2),
+    "xlstm": sc.models.xlstm(layers=2, width=2, heads=2, slstm_at=(0,)),
+    "s5": sc.models.s5(layers=1, width=3, state_size=2, outputs=2),
+    "lru": sc.models.lru(layers=1, width=3, state_size=2),
     "block": sc.Block(sc.LSTM(H), mlp=sc.GLU(4, "gelu")),
     "gated block": sc.Block(
         sc.Stack((sc.Dense(4), sc.CausalConv(3), sc.MinGRU(H))), "layer", gate="silu", bias="none"
