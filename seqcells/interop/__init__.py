@@ -13,6 +13,7 @@ from seqcells.interop import flashrnn as flashrnn
 from seqcells.interop import haiku as haiku
 from seqcells.interop import keras as keras
 from seqcells.interop import linen as linen
+from seqcells.interop import mamba as mamba
 from seqcells.interop import nnx as nnx
 from seqcells.interop import onnx as onnx
 from seqcells.interop import recurrentgemma as recurrentgemma

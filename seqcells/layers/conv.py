@@ -40,7 +40,8 @@ class CausalConv(Layer):
 
     Args:
         width: steps that an output reads, at least 1.
-        activation: "identity", "silu" (Mamba), "gelu", "tanh", "relu" or "sigmoid".
+        activation: "identity", "silu" (Mamba), "gelu", "gelu_exact", "tanh", "relu" or
+            "sigmoid".
         bias: "single" (b) or "none".
         w_init: initialiser of w float[width, D].
         b_init: initialiser of b float[D].

@@ -26,6 +26,7 @@ DENIED = {
     "MGU": r"mgu",
     "IndRNN, minGRU, LRU": r"indrnn|min_?gru|^lru",
     "sLSTM, RG-LRU, Mamba (S6)": r"slstm|rg_?lru|mamba|^s6$",
+    "whole models, with the sizes of their papers": r"hawk|mamba|xlstm|^s5$",
     "signs and sparsity that hold in training": r"dale|sparsity|constrained",
     "sLSTM": r"slstm",
     "mLSTM": r"^mlstm",
