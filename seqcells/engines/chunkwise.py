@@ -17,6 +17,8 @@ from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines._engine import Engine, open_length
 from seqcells.engines.scan import Scan, in_chunks
 
+LEAST = 64  # steps: with fewer, training gains little, and the forward pass loses
+
 
 @dataclasses.dataclass(frozen=True)
 class Chunkwise(Engine):
@@ -41,7 +43,7 @@ class Chunkwise(Engine):
     True
     """
 
-    size: int = 64
+    size: int = 32
 
     def __post_init__(self) -> None:
         _check.size("size", self.size, least=1)
@@ -53,6 +55,14 @@ class Chunkwise(Engine):
         if open_length(xs):
             return "it cuts the steps into chunks, and their number is symbolic"
         return None
+
+    def why_slow(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
+        """Return that the steps are few, or None."""
+        return (
+            f"fewer than {LEAST} steps are faster one by one"
+            if leading(cell, xs)[0] < LEAST
+            else None
+        )
 
     def run(
         self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
