@@ -171,7 +171,6 @@ VALUES = [
     (lambda: sc.RetNet(H, key_size=0), "key_size | >= 1 | 0"),
     (lambda: sc.RetNet(H, w_ih_init=(ones, ones)), "w_ih_init | tuple of 1 | 2"),
     (lambda: sc.GatedDeltaNet(H, beta_max=3), "beta_max | at most 2 | 3"),
-    (lambda: sc.GatedDeltaNet(H, decay=1), "decay | True or False | 1"),
     (lambda: sc.GatedDeltaNet(H, activation="tanh"), "activation | 'silu', 'identity' | 'tanh'"),
     (lambda: sc.S5(H, step_max=1e-4), "step_max | step_min = 0.001 | 0.0001"),
     (lambda: sc.S5(H, discretisation="euler"), "discretisation | 'zoh', 'bilinear' | 'euler'"),
@@ -280,6 +279,7 @@ VALUES = [
     (lambda: fit(steps=2, segment=0), "segment | >= 1 | 0"),
 ]
 TYPES = [
+    (lambda: sc.GatedDeltaNet(H, decay=1), "decay | True or False | 1"),
     # inputs
     (lambda: unroll(ones((T, B, D), int)), "xs | floating | int"),
     (lambda: unroll(XS > 0), "xs | floating | bool"),
