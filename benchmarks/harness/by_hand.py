@@ -171,6 +171,57 @@ def mamba(cell: sc.Mamba, params: Params, h: jax.Array, x: jax.Array) -> tuple[A
     return h, jnp.einsum("...hn,...n->...h", h, c) + d * x
 
 
+def _heads(cell: Any, sums: jax.Array) -> list[jax.Array]:
+    """Cut products into q, k, v [..., heads, K or V] and the gates [..., heads]."""
+    key, value = cell.matrix
+    gates = sums.shape[-1] // cell.heads - (2 * key + value)
+    ends = [key, 2 * key, *range(2 * key + value, 2 * key + value + gates)]
+    q, k, v, *rest = jnp.split(sums, [cell.heads * end for end in ends], -1)
+    return [*(a.reshape(*a.shape[:-1], cell.heads, -1) for a in (q, k, v)), *rest]
+
+
+def _asked(memory: jax.Array, q: jax.Array) -> jax.Array:
+    return jnp.einsum("...kv,...k->...v", memory, q)
+
+
+def retnet(cell: sc.RetNet, params: Params, s: jax.Array, x: jax.Array) -> tuple[Any, jax.Array]:
+    """Take a step of a RetNet."""
+    q, k, v = _heads(cell, x @ params.w_ih)
+    kept = (1 - 2.0 ** (-5 - jnp.arange(cell.heads)))[:, None, None]
+    s = kept * s + k[..., None] * v[..., None, :]
+    y = _asked(s, q * q.shape[-1] ** -0.5)
+    return s, y.reshape(*y.shape[:-2], -1)
+
+
+def mlstm(cell: sc.MLSTM, params: Params, carry: Any, x: jax.Array) -> tuple[Any, jax.Array]:
+    """Take a step of an mLSTM."""
+    width = params.w_ih.shape[-1] - params.b.shape[-1]
+    q, k, v, i, f = _heads(cell, x @ params.w_ih + jnp.pad(params.b, (width, 0)))
+    q, kept = q * q.shape[-1] ** -0.5, jax.nn.log_sigmoid(f) + carry.m
+    m = jnp.maximum(i, kept)
+    forget, write = jnp.exp(kept - m)[..., None], jnp.exp(i - m)[..., None]
+    c = forget[..., None] * carry.c + (write * k)[..., None] * v[..., None, :]
+    n = forget * carry.n + write * k
+    least = jnp.maximum(jnp.abs(jnp.sum(n * q, -1)), jnp.exp(-m)) + cell.eps
+    y = _asked(c, q) / least[..., None]
+    return type(carry)(c, n, m), y.reshape(*y.shape[:-2], -1)
+
+
+def delta(
+    cell: sc.GatedDeltaNet, params: Params, s: jax.Array, x: jax.Array
+) -> tuple[Any, jax.Array]:
+    """Take a step of a gated DeltaNet."""
+    q, k, v, beta, step = _heads(cell, x @ params.w_ih)
+    q, k, v = map(jax.nn.silu, (q, k, v))
+    q, k = (a / jnp.sqrt(jnp.sum(a * a, -1, keepdims=True) + 1e-6) for a in (q, k))
+    log_kept = -jnp.exp(params.a_log) * softplus(step + params.b_dt)
+    s = jnp.exp(log_kept)[..., None, None] * s
+    u = cell.beta_max * sigmoid(beta)[..., None] * (v - _asked(s, k))
+    s = s + k[..., None] * u[..., None, :]
+    y = _asked(s, q * q.shape[-1] ** -0.5)
+    return s, y.reshape(*y.shape[:-2], -1)
+
+
 class Twin(NamedTuple):
     """A cell and its step by hand."""
 
@@ -191,6 +242,11 @@ def _sparse(shape: Shape) -> sc.GRUDInputs:
     return sc.GRUDInputs(values, observed, jnp.ones((*values.shape[:-1], 1)))
 
 
+def _count(shape: Shape) -> int:
+    """Return a number of heads of 32 units."""
+    return max(shape.H // 32, 1) if shape.H % 32 == 0 else 1
+
+
 TWINS = {
     "SLSTM": Twin(lambda s: sc.SLSTM(s.H), slstm),
     "JANET": Twin(lambda s: sc.JANET(s.H), janet),
@@ -207,6 +263,9 @@ TWINS = {
     "RGLRU": Twin(lambda s: sc.RGLRU(s.H), rglru, _wide),
     "S5": Twin(lambda s: sc.S5(s.H), s5, _wide),
     "Mamba": Twin(lambda s: sc.Mamba(s.H), mamba, _wide),
+    "RetNet": Twin(lambda s: sc.RetNet(s.H, heads=_count(s)), retnet),
+    "MLSTM": Twin(lambda s: sc.MLSTM(s.H, heads=_count(s)), mlstm),
+    "GatedDeltaNet": Twin(lambda s: sc.GatedDeltaNet(s.H, heads=_count(s)), delta),
 }
 
 

@@ -261,7 +261,7 @@ BIG = (2000, 64, 16)  # residuals of about 300 MiB
         (sc.GRU(64, reset_after=False), (2003, 64, 16), 45),  # a prime number of steps
         (sc.FunctionCell(lambda p, c, x: (c, x), lambda x: x), BIG, None),  # makes no parameters
     ],
-    ids=repr,
+    ids=["root", "bytes", "few", "prime", "function"],
 )
 def test_much_that_a_scan_would_store_is_computed_again(cell, shape, chunk, monkeypatch):
     monkeypatch.setattr(_machine, "maps_cheaply", lambda: False)
