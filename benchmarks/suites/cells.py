@@ -47,8 +47,10 @@ class Settings(benchmark.Settings):
         SIZES
     )
     """shapes to measure, as B,T,I,H: sequences, steps, inputs and units"""
-    cells: tuple[TwinName, ...] = tuple(TWINS)
-    """cells to measure"""
+    cells: Annotated[
+        tuple[TwinName, ...], arg(metavar="CELL [CELL ...]", help_behavior_hint="(default: all)")
+    ] = tuple(TWINS)
+    """cells to measure, by their class; an unknown one lists the others"""
     what: tuple[What, ...] = get_args(What)
     """passes to measure: training is the value of a loss and its gradient"""
 

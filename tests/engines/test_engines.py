@@ -51,9 +51,10 @@ def test_the_engine_that_is_named_is_selected(case, engine):
 def test_split_cells_are_deferred_and_others_scanned_where_no_engine_is_named(case):
     flags = {"lengths": jnp.ones(B, int), "mask": jnp.ones((T, B), bool), "reverse": True}
     split = isinstance(case.cell, sc.SplitCell) and case.cell.why_not_split() is None
-    expected = sc.Deferred if split else sc.Scan
-    assert isinstance(sc.select_engine(case.cell, XS), expected)
-    assert isinstance(sc.select_engine(case.cell, jnp.zeros((T, B, D)), **flags), expected)
+    expected, shape = sc.Deferred if split else sc.Scan, (T, B, case.features)
+    xs = jax.ShapeDtypeStruct(shape, "float32")
+    assert isinstance(sc.select_engine(case.cell, xs), expected)
+    assert isinstance(sc.select_engine(case.cell, jnp.zeros(shape), **flags), expected)
 
 
 def test_time_axis_and_abstract_inputs_select_as_concrete_ones_do():

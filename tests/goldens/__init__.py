@@ -7,13 +7,13 @@ import numpy as np
 FOLDER = Path(__file__).parent
 
 
-def read(case: str) -> dict[str, np.ndarray]:
-    """Return the arrays of a case of `cells.npz` or `resets.npz` by their names."""
+def read(case: str, file: str = "cells.npz") -> dict[str, np.ndarray]:
+    """Return the arrays of a case of `resets.npz`, or else of a file, by their names."""
     with np.load(FOLDER / "resets.npz") as records:
         if case in records.files:
             record = records[case]
             return {name: record[name] for name in record.dtype.names}
-    with np.load(FOLDER / "cells.npz") as arrays:
+    with np.load(FOLDER / file) as arrays:
         return {
             name.partition("/")[2]: arrays[name]
             for name in arrays.files
