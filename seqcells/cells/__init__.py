@@ -14,6 +14,8 @@ from seqcells.cells.coupled import CoupledLSTM as CoupledLSTM
 from seqcells.cells.coupled import CoupledLSTMParams as CoupledLSTMParams
 from seqcells.cells.ctrnn import CTRNN as CTRNN
 from seqcells.cells.ctrnn import CTRNNParams as CTRNNParams
+from seqcells.cells.gated_delta_net import GatedDeltaNet as GatedDeltaNet
+from seqcells.cells.gated_delta_net import GatedDeltaNetParams as GatedDeltaNetParams
 from seqcells.cells.gru import GRU as GRU
 from seqcells.cells.gru import GRUParams as GRUParams
 from seqcells.cells.grud import GRUD as GRUD
@@ -42,6 +44,11 @@ from seqcells.cells.mingru import MinGRU as MinGRU
 from seqcells.cells.mingru import MinGRUParams as MinGRUParams
 from seqcells.cells.minlstm import MinLSTM as MinLSTM
 from seqcells.cells.minlstm import MinLSTMParams as MinLSTMParams
+from seqcells.cells.mlstm import MLSTM as MLSTM
+from seqcells.cells.mlstm import MLSTMCarry as MLSTMCarry
+from seqcells.cells.mlstm import MLSTMParams as MLSTMParams
+from seqcells.cells.retnet import RetNet as RetNet
+from seqcells.cells.retnet import RetNetParams as RetNetParams
 from seqcells.cells.rglru import RGLRU as RGLRU
 from seqcells.cells.rglru import RGLRUParams as RGLRUParams
 from seqcells.cells.rnn import RNN as RNN

@@ -6,12 +6,13 @@ import dataclasses
 from typing import ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from seqcells import initializers
 from seqcells._static import exported
 from seqcells.cells._conv import ConvCell
 from seqcells.cells._dense import BiasedCell, Gates
-from seqcells.cells.lstm import LSTMCarry, gate_values, write
+from seqcells.cells.lstm import LSTMCarry, sums_and_cell
 from seqcells.initializers import GateInitializers
 
 
@@ -81,7 +82,8 @@ class ConvLSTM(ConvCell, BiasedCell):
 
     def gate(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
         """Compute h_t and c_t, elementwise."""
-        return write(carry, drive, mixed)
+        *_, o, c = sums_and_cell(None, carry, drive, mixed)
+        return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
 
     def gates(
         self,
@@ -92,4 +94,5 @@ class ConvLSTM(ConvCell, BiasedCell):
     ) -> dict[str, jax.Array]:
         """Compute i, f and o."""
         mixed = self.mix(params, carry) if mixed is None else mixed
-        return gate_values(drive, mixed)
+        *sums, _ = sums_and_cell(None, carry, drive, mixed)
+        return dict(zip("ifo", map(jax.nn.sigmoid, sums), strict=True))

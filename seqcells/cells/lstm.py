@@ -12,6 +12,7 @@ from seqcells import _check, initializers
 from seqcells._linear import affine, gates
 from seqcells._static import exported
 from seqcells._trees import as_rows
+from seqcells._types import Shape
 from seqcells.cells._dense import BiasedCell
 from seqcells.initializers import GateInitializers
 
@@ -37,17 +38,14 @@ class LSTMCarry(NamedTuple):
     c: jax.Array  # [*B, H]
 
 
-def write(carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
-    """Compute h_t, not projected, and c_t without peepholes."""
+def sums_and_cell(p: jax.Array | None, carry: LSTMCarry, drive: Gates, mixed: Gates) -> Gates:
+    """Compute the sums whose sigmoids are i, f and o, with peepholes p or without; and c_t."""
     i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
+    peep = None if p is None else gates(as_rows(p.astype(carry.c.dtype), carry.c), 3)
+    if peep is not None:
+        i, f = i + peep[0] * carry.c, f + peep[1] * carry.c
     c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
-    return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
-
-
-def gate_values(drive: Gates, mixed: Gates) -> dict[str, jax.Array]:
-    """Compute i, f and o without peepholes."""
-    i, f, _, o = (jax.nn.sigmoid(d + m) for d, m in zip(drive, mixed, strict=True))
-    return {"i": i, "f": f, "o": o}
+    return i, f, o if peep is None else o + peep[2] * c, c
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -99,7 +97,7 @@ class LSTM(BiasedCell):
     CARRY: ClassVar[type] = LSTMCarry
     INPUT_WEIGHTS = ("w_ih", "b")
     RECURRENT_WEIGHTS = ("w_hh", None)
-    PEEPHOLES: ClassVar[tuple[str, ...]] = ("i", "f", "o")  # the gates of p
+    PEEPHOLES: ClassVar[tuple[str, ...]] = ("i", "f", "o")  # the gates, in their order in p
 
     _: dataclasses.KW_ONLY
     peepholes: bool = False
@@ -139,10 +137,8 @@ class LSTM(BiasedCell):
         k_hr, shape = jax.random.fold_in(k_rest, 2), (self.hidden_size, self.proj_size)
         return LSTMParams(w_ih, w_hh, b, p, self.w_hr_init(k_hr, shape, self.param_dtype))
 
-    def init_carry(self, x: jax.Array, params: LSTMParams | None = None) -> LSTMCarry:
-        """Make zeros of h and c for one step's input x [*B, D], in at least float32."""
-        carry = super().init_carry(x)
-        return carry if self.proj_size is None else carry._replace(h=carry.h[..., : self._width])
+    def _carry_shapes(self, input_size: int) -> tuple[Shape, ...]:
+        return (self._width,), (self.hidden_size,)
 
     def gate(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
         """Compute h_t and c_t without peepholes or a projection, elementwise.
@@ -154,7 +150,8 @@ class LSTM(BiasedCell):
         if reason is not None:
             name = "peepholes" if self.peepholes else "proj_size"
             raise ValueError(f"{name}: {self} has no gate(): {reason}; call recur")
-        return write(carry, drive, mixed)
+        *_, o, c = sums_and_cell(None, carry, drive, mixed)
+        return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
 
     def why_not_split(self) -> str | None:
         """Return why a cell with peepholes or a projection cannot be split, or None."""
@@ -164,14 +161,8 @@ class LSTM(BiasedCell):
 
     def recur(self, params: LSTMParams, carry: LSTMCarry, drive: Gates) -> LSTMCarry:
         """Compute h_t and c_t."""
-        if params.p is None and params.w_hr is None:
-            return super().recur(params, carry, drive)
-        mixed = self.mix(params, carry)
-        if params.p is None:
-            h, c = write(carry, drive, mixed)
-        else:
-            *_, o, c = self._peep(params.p, carry, drive, mixed)
-            h = o * jnp.tanh(c)
+        *_, o, c = sums_and_cell(params.p, carry, drive, self.mix(params, carry))
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return LSTMCarry(h if params.w_hr is None else affine(h, params.w_hr, None, h.dtype), c)
 
     def gates(
@@ -179,15 +170,5 @@ class LSTM(BiasedCell):
     ) -> dict[str, jax.Array]:
         """Compute i, f and o."""
         mixed = self.mix(params, carry) if mixed is None else mixed
-        if params.p is not None:
-            values = self._peep(params.p, carry, drive, mixed)
-            return dict(zip(self.PEEPHOLES, values, strict=False))
-        return gate_values(drive, mixed)
-
-    def _peep(self, p: jax.Array, carry: LSTMCarry, drive: Gates, mixed: Gates) -> Gates:
-        """Compute i, f, o and c_t with peepholes."""
-        p_i, p_f, p_o = gates(as_rows(p.astype(carry.c.dtype), carry.c), 3)
-        i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
-        i, f = jax.nn.sigmoid(i + p_i * carry.c), jax.nn.sigmoid(f + p_f * carry.c)
-        c = f * carry.c + i * jnp.tanh(g)
-        return i, f, jax.nn.sigmoid(o + p_o * c), c
+        *sums, _ = sums_and_cell(params.p, carry, drive, mixed)
+        return dict(zip(self.PEEPHOLES, map(jax.nn.sigmoid, sums), strict=True))

@@ -27,6 +27,7 @@ from tests.support.laws import (
 
 pytestmark = pytest.mark.usefixtures("strict")
 
+MATRIX = (sc.MLSTM, sc.GatedDeltaNet, sc.RetNet)  # a matrix for each head
 DTYPES = [*itertools.product(("bfloat16", "float32"), repeat=2), ("float16", "float16")]
 
 
@@ -116,8 +117,9 @@ def test_gates_are_named_by_the_cell_and_lie_between_0_and_1(case):
     parts = names == ("re", "im")  # of a complex number
     assert bool(gates) == (len(names) > 1 and not parts)
     assert set(gates) <= set(names)
+    per = "heads" if isinstance(cell, MATRIX) else "hidden_size"
     for value in gates.values():
-        assert value.shape == (B, *case.x[:-1], innermost(cell).hidden_size)
+        assert value.shape == (B, *case.x[:-1], getattr(innermost(cell), per))
         assert np.all((value > 0) & (value < 1))
 
 
@@ -132,7 +134,8 @@ def test_cells_say_whether_they_can_be_split():
     projected = {"lstm-peep", "lstm-proj", "lstm-projpeep"}
     wrapped = {"zoneout-lstm", "dropout-gru", "function"}
     own = {name for name in CASES if name.startswith(("lem-", "grud-"))}
-    assert refused == before | linear | projected | wrapped | own
+    matrix = {name for name in CASES if isinstance(CASES[name].cell, MATRIX)}
+    assert refused == before | linear | projected | wrapped | own | matrix
     assert all(isinstance(CASES[name].cell.why_not_split(), str) for name in refused)
 
 
@@ -228,13 +231,28 @@ SHAPES = {  # of each parameter by its name
         "a_log": (H, 5),
         "d": (H,),
     },
+    sc.MLSTM(6, heads=3): {"w_ih": (D, 24), "b": (6,)},
+    sc.RetNet(6, heads=3, key_size=4): {"w_ih": (D, 30)},
+    sc.GatedDeltaNet(6, heads=3, key_size=4): {"w_ih": (D, 36), "b_dt": (3,), "a_log": (3,)},
+    sc.GatedDeltaNet(6, heads=3, decay=False): {"w_ih": (D, 21), "b_dt": None, "a_log": None},
     sc.LRU(H, output_size=5): {
         "w_ih": (D, 6),
         "w_ho": (H, 10),
         "nu_log": (H,),
         "theta_log": (H,),
         "gamma_log": (H,),
+        "d": None,
     },
+    sc.LRU(H, skip=True): {
+        "w_ih": (D, 6),
+        "w_ho": (H, 2 * D),
+        "nu_log": (H,),
+        "theta_log": (H,),
+        "gamma_log": (H,),
+        "d": (D,),
+    },
+    sc.SLSTM(1, projected=True): {"w_ih": None, "w_hh": (1, 4), "b": (4,)},
+    sc.MLSTM(H, key_size=2, projected=True): {"w_ih": (7, 2), "b": (2,)},
 }
 
 
@@ -266,12 +284,14 @@ over_kinds = pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind
 @pytest.mark.parametrize("cell", SHAPES, ids=repr)
 def test_parameters_have_these_names_and_shapes(cell):
     size = cell.hidden_size if isinstance(cell, SCALING) else D
+    if getattr(cell, "projected", False):
+        size = 7 if isinstance(cell, sc.MLSTM) else 4
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), size))
     shapes = {name: leaf and leaf.shape for name, leaf in params._asdict().items()}
     assert list(shapes.items()) == list(SHAPES[cell].items())
 
 
-@over_kinds
+@pytest.mark.parametrize("kind", sorted(KINDS - {*MATRIX}, key=lambda kind: kind.__name__))
 def test_matrices_and_biases_have_a_column_for_each_unit_of_each_gate(kind):
     size = H if kind in SCALING else D
     params = jax.eval_shape(lambda: kind(H).init(jax.random.key(0), size))

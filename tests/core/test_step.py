@@ -175,11 +175,13 @@ LAYERS = {name: Row(net, XS) for name, net in FORWARD.items()} | {
     "nnx": Row(sc.Stack((sc.GRU(D), sc.RNN(D))), calls=in_nnx),
     "linen": Row(sc.Recurrent(sc.GRU(D), learned_carry=True), calls=in_linen),
 }
-IMAGE_CELLS = {name: case for name, case in CASES.items() if isinstance(case.features, tuple)}
-ROWS = {name: Row(case.cell) for name, case in CASES.items()} | LAYERS | OTHER_INPUTS
-ROWS |= {
-    name: Row(case.cell, RNG.normal(size=(T, B, *case.x))) for name, case in IMAGE_CELLS.items()
+WIDE = {  # cells that take no D features
+    name: RNG.normal(size=(T, B, *case.x))
+    for name, case in CASES.items()
+    if len(case.x) > 1 or case.x[0] > D
 }
+ROWS = {name: Row(case.cell, WIDE.get(name)) for name, case in CASES.items()}
+ROWS |= LAYERS | OTHER_INPUTS
 
 
 def drawn(row):

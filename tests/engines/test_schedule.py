@@ -9,7 +9,8 @@ import pytest
 import seqcells as sc
 from seqcells import _shares
 from seqcells._flags import Flags
-from seqcells.engines.deferred import _machine, products, schedule
+from seqcells.engines import _machine
+from seqcells.engines.deferred import products, schedule
 from tests.support.laws import assert_close
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
@@ -139,10 +140,7 @@ def test_a_convolution_sums_over_a_patch():
         plan = sc.Deferred().resolve(cell, xs, Flags())
         assert plan.schedule.keep == kept
         assert not plan.pretransposed
-    large, small = (
-        (10, 2, 16, 16, 16),
-        (100, 1, 10, 10, 3),
-    )  # all slopes fit a cache, but no patches
+    large, small = (10, 2, 16, 16, 16), (200, 1, 10, 10, 3)  # slopes fit a cache, patches do not
     for cell, shape in ((sc.ConvGRU(32, kernel_size=5), large), (sc.ConvGRU(12), small)):
         xs = jax.ShapeDtypeStruct(shape, "float32")
         assert schedule.choose(cell, xs, "cpu").chunk < shape[0]
@@ -185,8 +183,12 @@ def test_an_option_that_is_named_comes_before_joined_products():
 @large_caches
 @pytest.mark.usefixtures("caches")
 def test_the_schedule_follows_the_sizes():
-    small_steps = chosen(1000, 1, 32, 64)
+    small_steps = chosen(1000, 1, 32, 65)
     assert small_steps == (1000, ("slopes",), True, True, 1, "rows")  # one window
+    assert chosen(1000, 1, 32, 64) == (1000, (), True, True, 1, "rows")  # one small row
+    assert chosen(1000, 1, 32, 64, sc.RNN).keep == ("slopes",)  # one slope
+    assert chosen(200, 16, 16, 64, sc.UnICORNN).keep == ()  # seven slopes
+    assert chosen(200, 16, 16, 64, sc.LSTM).keep == ("slopes",)  # six
     assert not chosen(100, 32, 2, 64).project_ahead  # steps are large enough
     assert chosen(128, 16, 1024, 1024).project_ahead  # one product's weights stay in cache
     assert chosen(128, 16, 1024, 1024).product == "columns"  # a matrix is too large to be copied

@@ -154,6 +154,61 @@ def mamba_step(params, h, x):
     return h, h @ c + d * x
 
 
+def by_head(w, x, heads, key, gates):
+    """Cut W x into q, k, v and gates of each head: a list of heads."""
+    q, k, rest = np.split(w.T @ x, [heads * key, 2 * heads * key])
+    v, g = np.split(rest, [len(rest) - gates * heads])
+    parts = (q.reshape(heads, -1), k.reshape(heads, -1), v.reshape(heads, -1))
+    return zip(*parts, g.reshape(gates, heads).T, strict=True)
+
+
+def mlstm_step(params, carry, x, eps=1e-6, projected=False):
+    """A head by itself; the greater of two logarithms is the stabiliser."""
+    w, b = params
+    w = np.concatenate([np.eye(len(x)), w], axis=-1) if projected else w
+    heads, key = carry.n.shape
+    cs, ns, ms, ys = [], [], [], []
+    rows = zip(by_head(w, x, heads, key, 2), b.reshape(2, heads).T, *carry, strict=True)
+    for (q, k, v, gates), bias, c, n, m in rows:
+        i, f = gates + bias
+        kept = np.log(sigmoid(f)) + m
+        m = np.where(i.real > kept.real, i, kept)
+        c = np.exp(kept - m) * c + np.exp(i - m) * np.outer(k, v)
+        n = np.exp(kept - m) * n + np.exp(i - m) * k
+        q = q / np.sqrt(key)
+        weight = n @ q
+        weight, least = np.where(weight.real < 0, -weight, weight), np.exp(-m)
+        ys.append(c.T @ q / (np.where(weight.real > least.real, weight, least) + eps))
+        cs, ns, ms = [*cs, c], [*ns, n], [*ms, m]
+    return type(carry)(np.array(cs), np.array(ns), np.array(ms)), np.concatenate(ys)
+
+
+def retnet_step(params, s, x):
+    """Head h keeps 1 - 2 ** (-5 - h)."""
+    (w,) = params
+    heads, key, _ = s.shape
+    new, ys = [], []
+    for h, (q, k, v, _) in enumerate(by_head(w, x, heads, key, 0)):
+        new.append((1 - 2.0 ** (-5 - h)) * s[h] + np.outer(k, v))
+        ys.append(new[-1].T @ q / np.sqrt(key))
+    return np.array(new), np.concatenate(ys)
+
+
+def delta_step(params, s, x, beta_max=1.0, activation="silu"):
+    """What the key held is read from the decayed memory, and a share of it is replaced."""
+    w, b_dt, a_log = params
+    heads, key, _ = s.shape
+    new, ys = [], []
+    for h, (q, k, v, g) in enumerate(by_head(w, x, heads, key, 1 if b_dt is None else 2)):
+        q, k, v = (ACTIVATIONS[activation](a) for a in (q, k, v))
+        q, k = (a / np.sqrt(np.sum(a * a) + 1e-6) for a in (q, k))
+        kept = 1 if b_dt is None else np.exp(-np.exp(a_log[h]) * softplus(g[1] + b_dt[h]))
+        old = kept * s[h]
+        new.append(old + np.outer(k, beta_max * sigmoid(g[0]) * (v - old.T @ k)))
+        ys.append(new[-1].T @ q / np.sqrt(key))
+    return np.array(new), np.concatenate(ys)
+
+
 def times(a, b):
     """A product of complex numbers in pairs."""
     return a[0] * b[0] - a[1] * b[1], a[0] * b[1] + a[1] * b[0]
@@ -185,13 +240,15 @@ def s5_step(params, carry, x, discretisation="zoh"):
 
 def lru_step(params, carry, x):
     """h_t = lambda h_{t-1} + exp(gamma) B x_t, complex in pairs: the derivative's i is another."""
+    d = params[5]
     re, im = carry
     (b_re, b_im), (c_re, c_im) = (np.split(w, 2, axis=-1) for w in params[:2])
     size, phase, scale = np.exp(-np.exp(params[2])), np.exp(params[3]), np.exp(params[4])
     l_re, l_im = size * np.cos(phase), size * np.sin(phase)
     new_re = l_re * re - l_im * im + scale * (b_re.T @ x)
     new_im = l_re * im + l_im * re + scale * (b_im.T @ x)
-    return type(carry)(new_re, new_im), c_re.T @ new_re - c_im.T @ new_im
+    y = c_re.T @ new_re - c_im.T @ new_im
+    return type(carry)(new_re, new_im), y if d is None else y + d * x
 
 
 def sums(params, h, x, gates):
@@ -310,7 +367,8 @@ def slstm_step(params, carry, x, heads=1):
     rows = np.split(h, heads)  # r is [width, (gate, head, unit)]
     blocks = r.reshape(width, 4, heads, width)
     read = np.array([[blocks[:, g, k].T @ rows[k] for k in range(heads)] for g in range(4)])
-    i, f, z, o = (w.T @ x + (0 if b is None else b)).reshape(4, -1) + read.reshape(4, -1)
+    sums = (x if w is None else w.T @ x) + (0 if b is None else b)
+    i, f, z, o = sums.reshape(4, -1) + read.reshape(4, -1)
     kept = np.log(sigmoid(f)) + m
     m = np.where((n == 0) | (i.real > kept.real), i, kept)
     c = np.exp(kept - m) * c + np.exp(i - m) * np.tanh(z)
