@@ -262,6 +262,8 @@ VALUES = [
     (lambda: probes.DelayedMatch(9).sample(KEY, 2, 10), "gap | 1 to 9 | 10"),
     (lambda: probes.DelayedXOR(20, delay=10), "length | >= 21 | 20"),
     (lambda: probes.GroupWords("S5"), "group | 'Z60', 'A4xZ5', 'A5' | 'S5'"),
+    (lambda: probes.GroupWords("Z60", 6, (1, 60)), "letters | 0 to 59 | (1, 60)"),
+    (lambda: probes.GroupWords("Z60", 6, (1, 1)), "letters | different | (1, 1)"),
     (lambda: probes.MQAR(62, pairs=16), "length | >= 64 | 62"),
     (lambda: probes.MQAR(65), "length | even | 65"),
     (lambda: probes.MQAR(power=0), "power | above 0 | 0"),
