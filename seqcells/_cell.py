@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +13,10 @@ from jax.typing import DTypeLike
 
 from seqcells import _check
 from seqcells._model import Model, check_fit, is_function, one_input
-from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params
+from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params, Shape
+
+if TYPE_CHECKING:
+    from seqcells._flags import Flags
 
 
 class Cell(Model):
@@ -121,6 +124,18 @@ class Cell(Model):
         """
         return self, params, xs
 
+    def map_features(self, function: Callable[[jax.Array], jax.Array], xs: Inputs) -> Inputs:
+        """Apply a function to each array of features among the inputs, as input dropout does.
+
+        These are the leaves of floating dtype; a cell that reads other numbers, such as times,
+        leaves them as they are.
+        """
+
+        def of(a: jax.Array) -> jax.Array:
+            return function(a) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+        return jax.tree.map(of, xs)
+
     @property
     def settled(self) -> Cell:
         """The cell that a loop over time runs in the place of this one; most run themselves.
@@ -218,6 +233,30 @@ class LinearCell(Cell):
         return jax.tree.map(jnp.add, self.times(a, carry), b)
 
 
+class ChunkCell(Cell):
+    """A cell that can take many steps at once, by matrix products over the steps."""
+
+    @abc.abstractmethod
+    def chunk(
+        self, params: Params, carry: Carry, drive: Drive, flags: Flags
+    ) -> tuple[Carry, Outputs]:
+        """Take the steps of a chunk, as `next_carry` and `read` would take them one by one.
+
+        The numbers that it is given are finite.
+
+        Args:
+            params: the cell's parameters.
+            carry: the memory before the first step, [*B, ...].
+            drive: the result of `project` for C steps, C at least 1; all leaves [C, *B, ...].
+            flags: in the order of the steps: `valid` bool[C, *B], False at padding, where the carry
+                is held, or None; `restart` bool[C, *B], True where the carry is replaced before the
+                step, nowhere at padding, or None; `fresh`, the carry that replaces it.
+
+        Returns:
+            The carry after the last step, and ys [C, *B, ...]; any finite number at padding.
+        """
+
+
 @dataclasses.dataclass(frozen=True)
 class FunctionCell(Cell):
     """A cell made of a user's functions.
@@ -302,10 +341,11 @@ class FunctionCell(Cell):
         """Accept anything: the parameters are the user's own."""
 
 
-def zero_carry(x: jax.Array, size: int, dtype: DTypeLike) -> jax.Array:
-    """Make zeros [*B, size], sharded like the batch axes of x [*B, D].
+def zero_carry(x: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
+    """Make zeros [*B, *shape], sharded like the batch axes of x [*B, D].
 
     `jnp.zeros` would be replicated under a sharded batch and cost all-gathers in the loop.
     """
-    column = jnp.zeros_like(jnp.sum(x, axis=-1, keepdims=True), dtype=dtype)  # [*B, 1], also D = 0
-    return jnp.broadcast_to(column, (*x.shape[:-1], size))
+    rows = jnp.zeros_like(jnp.sum(x, axis=-1), dtype=dtype)  # [*B], also for D = 0
+    last = tuple(range(rows.ndim, rows.ndim + len(shape)))
+    return jnp.broadcast_to(jnp.expand_dims(rows, last), (*rows.shape, *shape))

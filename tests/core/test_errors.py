@@ -165,10 +165,12 @@ VALUES = [
     (lambda: sc.Mamba(H, step_min=0), "step_min | above 0 | 0"),
     (lambda: sc.MLSTM(H, heads=3), "heads | hidden_size = 4 | 3"),
     (lambda: sc.MLSTM(H, eps=-1), "eps | at least 0 | -1"),
+    (lambda: sc.MLSTM(H, projected=True).init(KEY, 5), "input_size | q|k|v | 5"),
+    (lambda: sc.SLSTM(H, projected=True).init(KEY, 5), "input_size | i|f|z|o | 5"),
+    (lambda: sc.LRU(H, output_size=2, skip=True).init(KEY, 3), "output_size | input_size = 3 | 2"),
     (lambda: sc.RetNet(H, key_size=0), "key_size | >= 1 | 0"),
     (lambda: sc.RetNet(H, w_ih_init=(ones, ones)), "w_ih_init | tuple of 1 | 2"),
     (lambda: sc.GatedDeltaNet(H, beta_max=3), "beta_max | at most 2 | 3"),
-    (lambda: sc.GatedDeltaNet(H, decay=1), "decay | True or False | 1"),
     (lambda: sc.GatedDeltaNet(H, activation="tanh"), "activation | 'silu', 'identity' | 'tanh'"),
     (lambda: sc.S5(H, step_max=1e-4), "step_max | step_min = 0.001 | 0.0001"),
     (lambda: sc.S5(H, discretisation="euler"), "discretisation | 'zoh', 'bilinear' | 'euler'"),
@@ -276,6 +278,7 @@ VALUES = [
     (lambda: fit(steps=2, segment=0), "segment | >= 1 | 0"),
 ]
 TYPES = [
+    (lambda: sc.GatedDeltaNet(H, decay=1), "decay | True or False | 1"),
     # inputs
     (lambda: unroll(ones((T, B, D), int)), "xs | floating | int"),
     (lambda: unroll(XS > 0), "xs | floating | bool"),

@@ -110,6 +110,9 @@ def _gated_cases() -> dict[str, Case]:
         cell = sc.SLSTM(H, heads=1 if bias == "single" else H, bias=bias)
         step = functools.partial(reference.slstm_step, heads=cell.heads)
         cases[f"slstm-{label}"] = Case(cell, step, fresh)
+        if bias == "single":
+            cell = sc.SLSTM(H, projected=True)
+            cases["slstm-projected"] = Case(cell, step, fresh, features=4 * H)
     return cases
 
 
@@ -182,6 +185,7 @@ def _linear_cases() -> dict[str, Case]:
         name = f"rglru-{'whole' if heads == 1 else 'heads'}"
         cases[name] = Case(sc.RGLRU(H, heads=heads), step, np.zeros(H), first, H)
     fresh = sc.LRUCarry(np.zeros(4), np.zeros(4))
+    cases["lru-skip"] = Case(sc.LRU(4, skip=True), reference.lru_step, fresh, features=H)
     cases["s5-zoh"] = Case(sc.S5(4), reference.s5_step, fresh, features=H)
     step = functools.partial(reference.s5_step, discretisation="bilinear")
     cell = sc.S5(4, output_size=H, discretisation="bilinear", skip=False)
@@ -201,6 +205,10 @@ def _matrix_cases() -> dict[str, Case]:
         eps = 1e-6 if heads == 1 else 0.1
         step = functools.partial(reference.mlstm_step, eps=eps)
         cases[f"mlstm-{name}"] = Case(sc.MLSTM(H, **size, eps=eps), step, fresh)
+        if heads == 1:
+            cell = sc.MLSTM(H, **size, projected=True)
+            step = functools.partial(step, projected=True)
+            cases["mlstm-projected"] = Case(cell, step, fresh, features=2 * key + H)
         cases[f"retnet-{name}"] = Case(sc.RetNet(H, **size), reference.retnet_step, matrix)
         cell = sc.GatedDeltaNet(H, **size)
         cases[f"gdn-{name}"] = Case(cell, reference.delta_step, matrix)
@@ -280,7 +288,7 @@ FAMILIES = (  # one of each way to be a cell; `pytest --laws` takes every cell f
 FORMS = (  # one of each class and form of recurrence, for what costs little
     *("rnn-tanh-bias", "gru-after-double", "gru-before-double", "mgu-after-double"),
     *("mgu-before-double", "lstm-bias", "lstm-peep", "indrnn-tanh-nobias", "mingru-identity-bias"),
-    *("lstm-proj", "layernorm-gru", "zoneout-lstm", "dropout-gru", "lru"),
+    *("lstm-proj", "layernorm-gru", "zoneout-lstm", "dropout-gru", "lru", "lru-skip"),
     *("janet-bias", "ligru-bias", "coupled-bias", "slstm-bias", "slstm-nobias", "cornn"),
     *("antisymmetric-plain", "antisymmetric-gated", "unicornn", "ctrnn-rate-bias"),
     *("ctrnn-current-nobias", "ctrnn-learned-bias", "lem-bias", "grud-bias"),
@@ -295,6 +303,7 @@ ENGINES = {
     "sqrt": sc.Scan(checkpoint="sqrt"),
     "chunk3": sc.Scan(checkpoint=3),
     "associative": sc.AssociativeScan(),
+    "chunkwise": sc.Chunkwise(3),
     "deferred": sc.Deferred(chunk=3, keep=(), project_ahead=True),  # T = 7: windows overlap
     "keeping": sc.Deferred(T, ("drive", "mixed"), project_ahead=False, vmap_sequentially=False),
     "slopes": sc.Deferred(chunk=3, keep=("slopes",), project_ahead=False),
@@ -324,7 +333,13 @@ FORWARD = {  # layers that can step, for inputs of D features
         (sc.Residual(sc.Stack((sc.Zoneout(sc.GRU(H)), sc.Recurrent(sc.RNN(D))))), sc.LRU(H))
     ),
     "conv": sc.CausalConv(4, "silu"),
-    "perceptrons": sc.Stack((sc.MLP(5, size=H), sc.GLU(4, bias="none"))),
+    "perceptrons": sc.Stack((sc.MLP(5, size=H), sc.Activation("silu"), sc.GLU(4, bias="none"))),
+    "parallel": sc.Stack((sc.Parallel((sc.GRU(H), sc.CausalConv(2)), "concat"), sc.Take(1, 4))),
+    "hawk": sc.models.hawk(layers=1, width=3, rnn_width=4, heads=2),
+    "mamba": sc.models.mamba(layers=1, width=3, state_size=2),
+    "xlstm": sc.models.xlstm(layers=2, width=2, heads=2, slstm_at=(0,)),
+    "s5": sc.models.s5(layers=1, width=3, state_size=2, outputs=2),
+    "lru": sc.models.lru(layers=1, width=3, state_size=2),
     "block": sc.Block(sc.LSTM(H), mlp=sc.GLU(4, "gelu")),
     "gated block": sc.Block(
         sc.Stack((sc.Dense(4), sc.CausalConv(3), sc.MinGRU(H))), "layer", gate="silu", bias="none"
@@ -369,6 +384,7 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
     once = [way for way in ways("gru-after-double") if way != "sqrt"]  # of 7 steps that is chunk3
     pairs = [("gru-after-double", way) for way in once]
     pairs += [("lstm-bias", "scan"), ("function", "scan"), ("mingru-identity-bias", "associative")]
+    pairs += [("mlstm-heads", "chunkwise")]
     names: dict[str, list[tuple[str, ...]]] = {
         "cells": [(name,) for name in CASES],
         "families": [(name,) for name in families],
@@ -376,7 +392,7 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
         "forms": [(name,) for name in (CASES if every else FORMS) if name != "function"],
         "built_in_able": [(name, way) for name, way in able if name in built_in],
         # Every family with its own engines, and one with all: the scans do not look into a cell.
-        "able": [row for row in able if every or row[1] in OWN or row in (*pairs, *MORE)],
+        "able": able if every else [row for row in able if row[1] in OWN or row in pairs] + MORE,
         # The other cells with the plain scan: the law of one step covers their gradients.
         "others": [(name, "scan") for name in CASES if name not in families],
         # Every kind of carry and every engine once: for laws that other tables check in full.
@@ -386,12 +402,11 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
 
 
 OWN = ("scan", "associative", "deferred")
-MORE = (
-    ("lstm-bias", "joined"),
-    ("lstm-bias", "columns"),
-    ("lstm-bias", "triton"),
+MORE = [
+    *(("lstm-bias", way) for way in ("joined", "columns", "triton")),  # two leaves
     ("function", "chunk3"),
-)  # two leaves
+    *((name, "chunkwise") for name in ("mlstm-heads", "retnet-heads", "gdn-heads", "deltanet")),
+]
 
 # Marks a test of `case`, or of `case` and `engine`, with the table that conftest.py reads.
 over_cells = pytest.mark.over("cells")
