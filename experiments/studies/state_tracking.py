@@ -36,9 +36,10 @@ Cell = Literal[
 ]
 
 
-def _matrix(make: Callable[..., sc.Cell], units: int, **options: float) -> sc.Cell:
-    """Return a cell with two matrices, of 8 numbers for each of its units."""
-    return make(2 * -(-units // 2), heads=2, key_size=8, **options)
+def _matrix(make: Callable[..., sc.Cell], units: int, **options: float) -> sc.Layer:
+    """Return a cell whose four matrices together have 8 numbers for each of its units."""
+    cell = make(4 * -(-units // 4), heads=4, key_size=8, **options)
+    return sc.Recurrent(cell, engine=sc.Chunkwise(16))
 
 
 CELLS: dict[str, lab.Make] = {
