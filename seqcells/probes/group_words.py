@@ -32,8 +32,9 @@ class GroupWords(Classes):
     net may have learned words instead of the group.
 
     Words of a few letters that generate the group, such as (16, 24) for "A5", cycles of five and of
-    three, are sooner learned (compare Liu et al. 2023). Few products are possible at their first
-    steps, so guessing costs less there.
+    three, are sooner learned (compare Liu et al. 2023). Words of other letters are of a subgroup:
+    "Z60" with (0, 12) counts ones modulo 5. Few products are possible at the first steps of words
+    of few letters, so guessing costs less there.
 
     Args:
         group: "Z60", "A4xZ5" or "A5".

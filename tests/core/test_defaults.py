@@ -130,7 +130,7 @@ DEFAULTS = {
     probes.DelayedMatch: {"length": 100, "cues": 8, "distractors": 8},
     probes.DelayedXOR: {"length": 100, "delay": 10},
     probes.RandomPermutation: {"length": 100, "symbols": 100},
-    probes.Parity: {"length": 40, "modulus": 2},
+    probes.Parity: {"length": 40},
     probes.GroupWords: {"group": "A5", "length": 20, "letters": None},
     probes.MQAR: {"length": 64, "pairs": 4, "vocabulary": 1024, "power": 0.01},
     probes.SequentialMNIST: {"permutation_seed": None},

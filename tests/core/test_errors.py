@@ -271,7 +271,6 @@ VALUES = [
     (lambda: probes.MQAR(power=0), "power | above 0 | 0"),
     (lambda: probes.MQAR(vocabulary=8), "vocabulary | >= 10 | 8"),
     (lambda: probes.Parity(0), "length | >= 1 | 0"),
-    (lambda: probes.Parity(modulus=1), "modulus | >= 2 | 1"),
     (lambda: probes.RandomPermutation(symbols=2), "symbols | >= 3 | 2"),
     (lambda: RECALL.sample(KEY, 2, 0), "lag | 1 to 9 | 0"),
     (lambda: RECALL.sample(KEY, 2, 10), "lag | 1 to 9 | 10"),

@@ -81,7 +81,6 @@ CASES = {
     ),
     "mqar": Case(probes.MQAR(22, pairs=3, vocabulary=16), {}, oracles.mqar),
     "parity": Case(probes.Parity(7), {}, oracles.parity),
-    "sums": Case(probes.Parity(7, modulus=3), {}, oracles.parity),
     "random_permutation": Case(
         probes.RandomPermutation(9, symbols=12), {"length": 6}, oracles.random_permutation
     ),
@@ -115,7 +114,6 @@ BASELINES = {  # as the papers print them, or as they follow
     probes.GroupWords("Z60"): math.log(60),
     probes.MQAR(512, pairs=64, vocabulary=8192): math.log(64),
     probes.Parity(40): math.log(2),
-    probes.Parity(40, modulus=5): math.log(5),
     probes.RandomPermutation(100): math.log(2),
     probes.SequentialDigits(): math.log(10),
     probes.SequentialMNIST(0): math.log(10),

@@ -176,9 +176,8 @@ def mqar(probe, xs):
 
 
 def parity(probe, xs):
-    """xs: [T, m], one-hot bits or digits."""
-    sums = np.cumsum(xs @ np.arange(probe.modulus))
-    return [(t, int(total) % probe.modulus) for t, total in enumerate(sums)]
+    """xs: [T, 2], one-hot bits."""
+    return [(t, int(xs[: t + 1, 1].sum()) % 2) for t in range(len(xs))]
 
 
 def random_permutation(probe, xs):
