@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from seqcells import debug as debug
 from seqcells import diagnostics as diagnostics
 from seqcells import initializers as initializers
-from seqcells._cell import Cell, FunctionCell, LinearCell, SplitCell
+from seqcells._cell import Cell, ChunkCell, FunctionCell, LinearCell, SplitCell
 from seqcells._rollouts import Chunks, chunks
 from seqcells._summary import param_count, summary
 from seqcells._unroll import select_engine, trajectory, unroll
@@ -75,6 +75,7 @@ from seqcells.cells import (
 )
 from seqcells.engines import (
     AssociativeScan,
+    Chunkwise,
     CUDACluster,
     Deferred,
     Engine,
@@ -162,7 +163,9 @@ __all__ = [
     "CausalConv",
     "CausalConvParams",
     "Cell",
+    "ChunkCell",
     "Chunks",
+    "Chunkwise",
     "CoRNNCarry",
     "CoRNNParams",
     "Constrained",

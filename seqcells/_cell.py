@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import dataclasses
 from collections.abc import Callable
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -14,6 +14,9 @@ from jax.typing import DTypeLike
 from seqcells import _check
 from seqcells._model import Model, check_fit, is_function, one_input
 from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params
+
+if TYPE_CHECKING:
+    from seqcells._flags import Flags
 
 
 class Cell(Model):
@@ -216,6 +219,30 @@ class LinearCell(Cell):
         """Compute the next carry as `times(a, carry) + b`."""
         a, b = self.coefficients(params, drive, fresh)
         return jax.tree.map(jnp.add, self.times(a, carry), b)
+
+
+class ChunkCell(Cell):
+    """A cell that can take many steps at once, by matrix products over the steps."""
+
+    @abc.abstractmethod
+    def chunk(
+        self, params: Params, carry: Carry, drive: Drive, flags: Flags
+    ) -> tuple[Carry, Outputs]:
+        """Take the steps of a chunk, as `next_carry` and `read` would take them one by one.
+
+        The numbers that it is given are finite.
+
+        Args:
+            params: the cell's parameters.
+            carry: the memory before the first step, [*B, ...].
+            drive: the result of `project` for C steps, C at least 1; all leaves [C, *B, ...].
+            flags: in the order of the steps: `valid` bool[C, *B], False at padding, where the carry
+                is held, or None; `restart` bool[C, *B], True where the carry is replaced before the
+                step, nowhere at padding, or None; `fresh`, the carry that replaces it.
+
+        Returns:
+            The carry after the last step, and ys [C, *B, ...]; any finite number at padding.
+        """
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
-from seqcells._cell import zero_carry
+from seqcells._cell import ChunkCell, zero_carry
 from seqcells._linear import wide
 from seqcells._model import one_input
 from seqcells._types import Carry, Drive, Params
@@ -16,7 +16,7 @@ from seqcells.cells._dense import SizedCell
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class MatrixMemory(SizedCell):
+class MatrixMemory(SizedCell, ChunkCell):
     """A cell with a matrix [K, V] for each head, which keys write and a query reads.
 
     Its weights w_ih have the columns q|k|v and then those of the gates, head by head within each.
@@ -55,6 +55,10 @@ class MatrixMemory(SizedCell):
         """Join what the heads read, float[*B, heads, V], in the dtype of computation."""
         return super().read(params, y.reshape(*y.shape[:-2], self.hidden_size), drive)
 
+    def _steps_first(self, params: Params, y: jax.Array, drive: Drive) -> jax.Array:
+        """Join what the heads read in a chunk, [*B, heads, C, V], to ys [C, *B, heads * V]."""
+        return self._joined(params, jnp.moveaxis(y, -2, 0), drive)
+
     def _weights(self, key: jax.Array, rows: int, gates: int) -> jax.Array:
         """Draw w_ih [rows, ...] for q, k, v and a number of gates for each head."""
         columns = self.heads * (2 * self.matrix[0] + self.matrix[1] + gates)
@@ -65,14 +69,23 @@ class MatrixMemory(SizedCell):
         """Cut W x into q, k, v float[*B, heads, K or V] and the gates [*B, G, heads]."""
         heads, (key, value) = self.heads, self.matrix
         ends = [heads * key, 2 * heads * key, heads * (2 * key + value)]
-        *parts, gates = jnp.split(sums, ends, axis=-1)
-        q, k, v = (part.reshape(*part.shape[:-1], heads, -1) for part in parts)
-        return q, k, v, gates.reshape(*gates.shape[:-1], -1, heads)
+        parts = jnp.split(sums, ends, axis=-1)
+        shapes = (heads, key), (heads, key), (heads, value), (parts[-1].shape[-1] // heads, heads)
+        q, k, v, gates = (
+            part.reshape(*part.shape[:-1], *shape)
+            for part, shape in zip(parts, shapes, strict=True)
+        )
+        return q, k, v, gates
+
+
+def heads_first(vectors: Drive, numbers: Drive) -> tuple[list[jax.Array], list[jax.Array]]:
+    """Put the steps of [C, *B, heads, K or V] next to last, and those of [C, *B, heads] last."""
+    return [jnp.moveaxis(a, 0, -2) for a in vectors], [jnp.moveaxis(a, 0, -1) for a in numbers]
 
 
 def recall(memory: jax.Array, q: jax.Array) -> jax.Array:
     """Read matrices float[*B, heads, K, V] by queries float[*B, heads, K]."""
-    return jnp.sum(memory * q[..., None], axis=-2)
+    return jnp.einsum("...kv,...k->...v", memory, q)
 
 
 def outer(k: jax.Array, v: jax.Array) -> jax.Array:

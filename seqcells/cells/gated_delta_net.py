@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
+from seqcells._flags import Flags
 from seqcells._linear import affine, wide
 from seqcells._static import exported
 from seqcells._trees import as_rows
+from seqcells.cells._chunk import erase, look, write_and_read
 from seqcells.cells._dense import check_activation
-from seqcells.cells._matrix import MatrixMemory, outer, recall
+from seqcells.cells._matrix import MatrixMemory, heads_first, outer, recall
 from seqcells.cells._ssm import draw_logs, inverse_softplus
 
 
@@ -135,6 +137,21 @@ class GatedDeltaNet(MatrixMemory):
         if log_alpha is not None:
             carry = jnp.exp(log_alpha)[..., None, None] * carry
         return carry + outer(k, beta[..., None] * (v - recall(carry, k)))
+
+    def chunk(
+        self,
+        params: GatedDeltaNetParams,
+        carry: jax.Array,
+        drive: GatedDeltaNetDrive,
+        flags: Flags,
+    ) -> tuple[jax.Array, jax.Array]:
+        """Take the steps of a chunk at once."""
+        *vectors, beta, log_alpha = drive
+        log_alpha = jnp.zeros_like(beta) if log_alpha is None else log_alpha
+        (q, k, v), (beta, log_alpha) = heads_first(vectors, (beta, log_alpha))
+        sight = look(log_alpha, carry, flags.fresh, flags)
+        carry, y = write_and_read(sight, q, k, erase(sight, k, v, beta))
+        return carry, self._steps_first(params, y, drive)
 
     def gates(
         self,

@@ -9,9 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
+from seqcells._flags import Flags
 from seqcells._linear import affine, of_all_gates
 from seqcells._static import exported
-from seqcells.cells._matrix import MatrixMemory, outer, recall
+from seqcells.cells._chunk import look, stabilise, write_and_read
+from seqcells.cells._matrix import MatrixMemory, heads_first, outer, recall
 from seqcells.initializers import GateInitializers
 
 
@@ -124,6 +126,23 @@ class MLSTM(MatrixMemory):
         weight = jnp.sum(carry.n * drive.q, axis=-1)
         y = recall(carry.c, drive.q) / self._divisor(weight, carry.m)
         return self._joined(params, y, drive)
+
+    def chunk(
+        self, params: MLSTMParams, carry: MLSTMCarry, drive: MLSTMDrive, flags: Flags
+    ) -> tuple[MLSTMCarry, jax.Array]:
+        """Take the steps of a chunk at once; n_t is one more column of C_t, written by ones."""
+        *vectors, i, f = drive
+        (q, k, v), (i, f) = heads_first(vectors, (i, f))
+        v = jnp.concatenate([v, jnp.ones_like(v[..., :1])], axis=-1)
+        carried, fresh = (
+            jnp.concatenate([old.c, old.n[..., None]], axis=-1) for old in (carry, flags.fresh)
+        )
+        sight = look(jax.nn.log_sigmoid(f), carried, fresh, flags)
+        sight, m = stabilise(sight, i, carry.m, flags.fresh.m)
+        memory, y = write_and_read(sight, q, k, v)
+        carry = MLSTMCarry(memory[..., :-1], memory[..., -1], m[..., -1])
+        y = y[..., :-1] / self._divisor(y[..., -1], m)
+        return carry, self._steps_first(params, y, drive)
 
     def _divisor(self, weight: jax.Array, m: jax.Array) -> jax.Array:
         """Compute max(|n q|, exp(-m)) + eps, of n q float[*B, heads], as [*B, heads, 1]."""

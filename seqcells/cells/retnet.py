@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from seqcells._flags import Flags
 from seqcells._linear import affine
 from seqcells._static import exported
 from seqcells._trees import as_rows
-from seqcells.cells._matrix import MatrixMemory, outer
+from seqcells.cells._chunk import look, write_and_read
+from seqcells.cells._matrix import MatrixMemory, heads_first, outer
 
 
 @exported
@@ -83,3 +85,13 @@ class RetNet(MatrixMemory):
         """Compute S_t."""
         gamma = jnp.asarray(np.exp(self.log_gamma), carry.dtype)[:, None, None]
         return as_rows(gamma, carry) * carry + outer(drive.k, drive.v)
+
+    def chunk(
+        self, params: RetNetParams, carry: jax.Array, drive: RetNetDrive, flags: Flags
+    ) -> tuple[jax.Array, jax.Array]:
+        """Take the steps of a chunk at once."""
+        (q, k, v), _ = heads_first(drive, ())
+        log_gamma = jnp.asarray(self.log_gamma, q.dtype)[:, None]
+        decay = jnp.zeros_like(q[..., 0]) + as_rows(log_gamma, q[..., 0])
+        carry, y = write_and_read(look(decay, carry, flags.fresh, flags), q, k, v)
+        return carry, self._steps_first(params, y, drive)

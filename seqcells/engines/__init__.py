@@ -7,6 +7,7 @@ from seqcells._trees import silence as silence
 from seqcells.engines._engine import Engine as Engine
 from seqcells.engines._engine import Plan as Plan
 from seqcells.engines.associative import AssociativeScan as AssociativeScan
+from seqcells.engines.chunkwise import Chunkwise as Chunkwise
 from seqcells.engines.deferred import Deferred as Deferred
 from seqcells.engines.kernels import CUDACluster as CUDACluster
 from seqcells.engines.kernels import PallasTPU as PallasTPU
@@ -17,6 +18,7 @@ from seqcells.engines.truncated import Truncated as Truncated
 
 ENGINES: tuple[Engine, ...] = (
     AssociativeScan(),
+    Chunkwise(),
     PallasTriton(),
     CUDACluster(),
     PallasTPU(),

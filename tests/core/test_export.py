@@ -84,6 +84,7 @@ ASKED = {  # engines, what the page calls them, and the sizes with which each ca
     "sqrt": (sc.Scan(checkpoint="sqrt"), "`Scan(checkpoint=)`", ("static", "batch")),
     "truncated": (sc.Truncated(3), "`Truncated`", ("static", "batch")),
     "associative": (sc.AssociativeScan(), "`AssociativeScan`", ("static", "batch")),
+    "chunkwise": (sc.Chunkwise(3), "`Chunkwise`", ("static", "batch")),
     "deferred": (sc.Deferred(3), "`Deferred`", ("static",)),
 }
 
@@ -105,7 +106,8 @@ GIVEN = {"plain": some(), "flags": every_flag}  # flags, for the steps and the r
 EACH = {name: some(name) for name in every_flag(1, 1)}
 TOKENS = sc.Stack((sc.Embed(9, 4), sc.GRU(H)))
 EXPORTED = {name: CASES[name].cell for name in (*FORMS, "function")} | NETS | {"tokens": TOKENS}
-WAYS = ("default", "scan", "deferred", "associative")  # for a cell, those that can run it
+# For a cell, those that can run it.
+WAYS = ("default", "scan", "deferred", "associative", "chunkwise")
 QUICK = ("gru-after-double", "lru")  # what of these is refused is tested by default
 
 

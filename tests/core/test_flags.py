@@ -206,7 +206,10 @@ def test_not_a_number_before_a_reset_stays_there(case, engine):
 
 @pytest.mark.parametrize(
     ("name", "way"),
-    [("gru-after-double", "scan"), ("lstm-bias", "sqrt"), ("mingru-identity-bias", "associative")],
+    [
+        *(("gru-after-double", "scan"), ("lstm-bias", "sqrt")),
+        *(("mingru-identity-bias", "associative"), ("gdn-heads", "chunkwise")),
+    ],
 )
 def test_a_sequence_after_one_of_nan_is_as_if_alone(name, way):
     case, engine = CASES[name], laws.ENGINES[way]

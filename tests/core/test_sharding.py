@@ -167,6 +167,8 @@ MODELS = (
     (sc.Stack((sc.Zoneout(sc.GRU(3)), sc.LSTM(3)), dropout=0.5), None, {}, False),
     (sc.VariationalDropout(sc.LSTM(3), 0.2, 0.2), sc.Scan(), {}, True),
     (sc.LRU(3), sc.AssociativeScan(), flags, False),
+    (sc.MLSTM(4, heads=2), sc.Chunkwise(3), flags, True),
+    (sc.GatedDeltaNet(4, heads=2), sc.Chunkwise(3), flags, False),
     (sc.Recurrent(sc.GRU(3), learned_carry=True), None, flags, False),
     (sc.GRU(3), sc.Deferred(chunk=3, keep=()), flags, True),
     (plain, sc.Scan(checkpoint=3), flags, False),

@@ -59,6 +59,7 @@ ROWS = (  # the model, its inputs, further arguments, whether carries are given
     (MASKED, xs[:, :4], {"key": KEY, "engine": sc.Scan(checkpoint=3)}, True),
     (NOISY, normal(7, 2, 3, 2), {"key": KEY}, True),
     (sc.LRU(3), normal(7, 4, 2), flagged(4) | {"engine": sc.AssociativeScan()}, True),
+    (sc.GatedDeltaNet(4), xs, flagged(5) | {"engine": sc.Chunkwise(3), "reverse": True}, True),
     (sc.LSTM(3), xs, flagged(5) | {"engine": sc.Deferred(chunk=3), "reverse": True}, True),
     (sc.GRU(3), normal(2, 7, 2), {"time_axis": 1}, False),
     (sc.Zoneout(sc.GRU(3)), xs, {"key": KEY} | flagged(5), True),

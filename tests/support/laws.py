@@ -295,6 +295,7 @@ ENGINES = {
     "sqrt": sc.Scan(checkpoint="sqrt"),
     "chunk3": sc.Scan(checkpoint=3),
     "associative": sc.AssociativeScan(),
+    "chunkwise": sc.Chunkwise(3),
     "deferred": sc.Deferred(chunk=3, keep=(), project_ahead=True),  # T = 7: windows overlap
     "keeping": sc.Deferred(T, ("drive", "mixed"), project_ahead=False, vmap_sequentially=False),
     "slopes": sc.Deferred(chunk=3, keep=("slopes",), project_ahead=False),
@@ -369,6 +370,7 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
     once = [way for way in ways("gru-after-double") if way != "sqrt"]  # of 7 steps that is chunk3
     pairs = [("gru-after-double", way) for way in once]
     pairs += [("lstm-bias", "scan"), ("function", "scan"), ("mingru-identity-bias", "associative")]
+    pairs += [("mlstm-heads", "chunkwise")]
     names: dict[str, list[tuple[str, ...]]] = {
         "cells": [(name,) for name in CASES],
         "families": [(name,) for name in families],
@@ -376,7 +378,7 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
         "forms": [(name,) for name in (CASES if every else FORMS) if name != "function"],
         "built_in_able": [(name, way) for name, way in able if name in built_in],
         # Every family with its own engines, and one with all: the scans do not look into a cell.
-        "able": [row for row in able if every or row[1] in OWN or row in (*pairs, *MORE)],
+        "able": able if every else [row for row in able if row[1] in OWN or row in pairs] + MORE,
         # The other cells with the plain scan: the law of one step covers their gradients.
         "others": [(name, "scan") for name in CASES if name not in families],
         # Every kind of carry and every engine once: for laws that other tables check in full.
@@ -386,12 +388,11 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
 
 
 OWN = ("scan", "associative", "deferred")
-MORE = (
-    ("lstm-bias", "joined"),
-    ("lstm-bias", "columns"),
-    ("lstm-bias", "triton"),
+MORE = [
+    *(("lstm-bias", way) for way in ("joined", "columns", "triton")),  # two leaves
     ("function", "chunk3"),
-)  # two leaves
+    *((name, "chunkwise") for name in ("mlstm-heads", "retnet-heads", "gdn-heads", "deltanet")),
+]
 
 # Marks a test of `case`, or of `case` and `engine`, with the table that conftest.py reads.
 over_cells = pytest.mark.over("cells")
