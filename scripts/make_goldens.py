@@ -1,6 +1,6 @@
 """Run the real frameworks and save their results, for `tests/interop/test_goldens.py`.
 
-    pip install torch keras dm-haiku equinox flax onnx onnxruntime
+    pip install torch keras dm-haiku equinox flax onnx onnxruntime flashrnn speechbrain
     python scripts/make_goldens.py [NAME ...]
 
 The script writes tests/goldens/NAME.npz, with the framework's own arrays, the input, the outputs
@@ -14,6 +14,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -414,6 +415,48 @@ def onnx_cases() -> dict[str, Case]:
     }
 
 
+def flashrnn_cases() -> dict[str, Case]:
+    """Run flashrnn's sLSTM in plain PyTorch."""
+    import torch
+    from flashrnn import flashrnn
+
+    shapes = {"W": (4, 2, H // 2, D), "R": (4, 2, H // 2, H // 2), "b": (4, 2, H // 2)}
+    arrays = {name: draw(i, *shape) for i, (name, shape) in enumerate(shapes.items())}
+    w, r, b = (torch.tensor(a) for a in arrays.values())
+    wx = torch.einsum("tbj,ghdj->btghd", torch.tensor(XS), w)
+    options: Option = {"function": "slstm", "backend": "vanilla", "dtype": "float64"}
+    states, last = flashrnn(wx, r, b, **options)  # [4, B, T, 2, H / 2], and the same with T = 1
+    return {"slstm": Case(arrays, states[0].flatten(2).swapaxes(0, 1), list(last.flatten(2)))}
+
+
+def speechbrain_cases() -> dict[str, Case]:
+    """Run LiGRU, with batch norm as it is after training."""
+    import torch
+    from speechbrain.nnet.RNN import LiGRU
+
+    def run(layer: bool = False, **options: Option) -> Case:
+        net = LiGRU(H, (B, T, D), **options).double().eval()
+        module = net.rnn[0] if layer else net
+        arrays = module.state_dict()
+        trained = [name for name in arrays if re.search("weight|norm.(bias|running)", name)]
+        for i, name in enumerate(trained):
+            positive = 1.5 if name.endswith("var") else 0
+            arrays[name] = torch.tensor(draw(i, *arrays[name].shape) + positive)
+        module.load_state_dict(arrays)
+        with torch.no_grad():
+            ys, carry = net(torch.tensor(XS).swapaxes(0, 1))
+        both = options.get("bidirectional", False)  # it returns no last carry of the way back
+        ones = {name: a[:1] for name, a in arrays.items() if name.endswith("drop_masks")}
+        arrays = {name: a.numpy() for name, a in (arrays | ones).items()}
+        return Case(arrays, ys.swapaxes(0, 1), [] if both else list(carry))
+
+    return {
+        "ligru": run(),
+        "ligru-layer-tanh": run(layer=True, nonlinearity="tanh"),
+        "ligru-deep": run(num_layers=2, bidirectional=True),
+    }
+
+
 def save(name: str, cases: dict[str, Case]) -> None:
     """Write one framework's cases."""
     rows: dict[str, np.ndarray] = {}
@@ -435,6 +478,8 @@ FRAMEWORKS = {
     "haiku": (haiku_cases, ("dm-haiku", "jax")),
     "equinox": (equinox_cases, ("equinox", "jax")),
     "onnx": (onnx_cases, ("onnx", "onnxruntime")),
+    "flashrnn": (flashrnn_cases, ("flashrnn", "torch")),
+    "speechbrain": (speechbrain_cases, ("speechbrain", "torch")),
 }
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from seqcells import debug as debug
 from seqcells import diagnostics as diagnostics
 from seqcells import initializers as initializers
+from seqcells import models as models
 from seqcells._cell import Cell, ChunkCell, FunctionCell, LinearCell, SplitCell
 from seqcells._rollouts import Chunks, chunks
 from seqcells._summary import param_count, summary
@@ -88,6 +89,7 @@ from seqcells.engines import (
 from seqcells.layers import (
     GLU,
     MLP,
+    Activation,
     Bidirectional,
     Block,
     BlockCarry,
@@ -109,12 +111,14 @@ from seqcells.layers import (
     MLPParams,
     Norm,
     NormParams,
+    Parallel,
     Pointwise,
     Recurrent,
     RecurrentParams,
     Residual,
     SparsePattern,
     Stack,
+    Take,
     VariationalDropout,
     Zoneout,
 )
@@ -150,6 +154,7 @@ __all__ = [
     "RNN",
     "S5",
     "SLSTM",
+    "Activation",
     "AntisymmetricRNN",
     "AntisymmetricRNNParams",
     "AssociativeScan",
@@ -216,6 +221,7 @@ __all__ = [
     "NormParams",
     "PallasTPU",
     "PallasTriton",
+    "Parallel",
     "Pointwise",
     "RGLRUParams",
     "RNNParams",
@@ -231,6 +237,7 @@ __all__ = [
     "SparsePattern",
     "SplitCell",
     "Stack",
+    "Take",
     "Truncated",
     "UnICORNN",
     "UnICORNNParams",
@@ -246,6 +253,7 @@ __all__ = [
     "initializers",
     "interop",
     "linen",
+    "models",
     "nnx",
     "param_count",
     "probes",

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import jax
 
 import seqcells as sc
-from seqcells.engines import ENGINES, Engine
-from seqcells.engines.deferred import _machine
+from seqcells.engines import ENGINES, Engine, _machine
 
 PACKAGES = ("jax", "jaxlib", "numpy", "flax", "optax")
 EXTRAS = {  # {package: extra}; the command lines, which run only from a clone, are left out

@@ -13,7 +13,10 @@ from jax.typing import DTypeLike
 
 from seqcells import _check
 from seqcells._model import Model, check_fit, is_function, one_input
-from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params
+from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params, Shape
+
+if TYPE_CHECKING:
+    from seqcells._flags import Flags
 
 if TYPE_CHECKING:
     from seqcells._flags import Flags
@@ -123,6 +126,18 @@ class Cell(Model):
             [T, *B, ...]. A cell without noise returns itself and the arguments.
         """
         return self, params, xs
+
+    def map_features(self, function: Callable[[jax.Array], jax.Array], xs: Inputs) -> Inputs:
+        """Apply a function to each array of features among the inputs, as input dropout does.
+
+        These are the leaves of floating dtype; a cell that reads other numbers, such as times,
+        leaves them as they are.
+        """
+
+        def of(a: jax.Array) -> jax.Array:
+            return function(a) if jnp.issubdtype(a.dtype, jnp.floating) else a
+
+        return jax.tree.map(of, xs)
 
     @property
     def settled(self) -> Cell:
@@ -329,10 +344,11 @@ class FunctionCell(Cell):
         """Accept anything: the parameters are the user's own."""
 
 
-def zero_carry(x: jax.Array, size: int, dtype: DTypeLike) -> jax.Array:
-    """Make zeros [*B, size], sharded like the batch axes of x [*B, D].
+def zero_carry(x: jax.Array, shape: Shape, dtype: DTypeLike) -> jax.Array:
+    """Make zeros [*B, *shape], sharded like the batch axes of x [*B, D].
 
     `jnp.zeros` would be replicated under a sharded batch and cost all-gathers in the loop.
     """
-    column = jnp.zeros_like(jnp.sum(x, axis=-1, keepdims=True), dtype=dtype)  # [*B, 1], also D = 0
-    return jnp.broadcast_to(column, (*x.shape[:-1], size))
+    rows = jnp.zeros_like(jnp.sum(x, axis=-1), dtype=dtype)  # [*B], also for D = 0
+    last = tuple(range(rows.ndim, rows.ndim + len(shape)))
+    return jnp.broadcast_to(jnp.expand_dims(rows, last), (*rows.shape, *shape))

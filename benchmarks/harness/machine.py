@@ -10,7 +10,7 @@ import jax
 
 import seqcells as sc
 from experiments.lab import BadInput, commit, cores, processor, today
-from seqcells.engines.deferred._machine import huge_pages, keeps_blocks, level_2
+from seqcells.engines._machine import huge_pages, keeps_blocks, level_2
 
 COLUMNS = ["machine", "cores", "date", "commit", "python", "jax", "seqcells"]
 

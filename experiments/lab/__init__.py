@@ -45,6 +45,7 @@ from experiments.lab.intervals import Interval, Z, difference, of_losses, wilson
 from experiments.lab.machine import commit, cores, processor, today
 from experiments.lab.measures import AT_END, AT_START, GradientByLag
 from experiments.lab.models import (
+    Cosine,
     Flossing,
     Member,
     Omega,
@@ -65,6 +66,7 @@ from experiments.lab.pictures import (
     add_legend,
     add_note,
     diverged,
+    draw_accuracy,
     draw_counts,
     draw_grid,
     draw_success,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 
 import seqcells as sc
-from experiments.lab.models import Net
+from experiments.lab.models import Net, Reader
 from seqcells import initializers
 from seqcells.initializers import GateInitializers, Initializer
 
@@ -53,19 +54,25 @@ GRU = Arm("GRU default", lambda size, _: sc.GRU(size), sc.GRU)
 CHRONO = Arm("GRU chrono", _chrono, sc.GRU)
 
 
-def parameters(net: Net, input_size: int) -> int:
-    """Count the parameters of a cell or a layer."""
+def parameters(net: Net | Reader, input_size: int) -> int:
+    """Count the parameters of a cell or a layer, or of one with its readout."""
     return sc.param_count(jax.eval_shape(lambda: net.init(jax.random.key(0), input_size)))
 
 
 @functools.lru_cache(maxsize=256)
-def as_large(make: Make, input_size: int, wanted: int) -> int:
+def as_large(make: Callable[[int], Net | Reader], input_size: int, wanted: int) -> int:
     """Return the number of units that gives a net about this number of parameters."""
+
+    @functools.cache
+    def count(units: int) -> int:
+        return parameters(make(units), input_size)
+
     low, high = 1, 2
-    while parameters(make(high), input_size) < wanted:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        fewer = parameters(make(middle), input_size) < wanted
-        low, high = (middle, high) if fewer else (low, middle)
-    return min(low, high, key=lambda units: abs(parameters(make(units), input_size) - wanted))
+    while count(high) < wanted:
+        low, high = high, 4 * high
+    while high - low > 1:  # the root of the count is nearly linear in the units
+        at_low, at_high, at = (math.sqrt(n) for n in (count(low), count(high), wanted))
+        guess = low + round((high - low) * (at - at_low) / (at_high - at_low))
+        middle = min(max(guess, low + 1), high - 1)
+        low, high = (middle, high) if count(middle) < wanted else (low, middle)
+    return min(low, high, key=lambda units: abs(count(units) - wanted))

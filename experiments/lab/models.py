@@ -175,6 +175,22 @@ class Task:
         return jnp.mean(norms, axis=1)
 
 
+@dataclasses.dataclass(frozen=True)
+class Cosine:
+    """AdamW whose learning rate falls from the member's to 0, as half a cosine over all steps."""
+
+    steps: int
+
+    def __call__(self, member: Member) -> optax.GradientTransformation:
+        """Return the transformation."""
+        rate = optax.cosine_decay_schedule(1.0, self.steps)
+
+        def schedule(count: jax.Array) -> jax.Array:
+            return jnp.asarray(member.hparams.learning_rate * rate(count))
+
+        return train.adamw(member.hparams._replace(learning_rate=schedule))
+
+
 def optimizer(member: Member) -> optax.GradientTransformation:
     """Return AdamW with the member's hyperparameters."""
     return train.adamw(member.hparams)

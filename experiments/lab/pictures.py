@@ -15,6 +15,7 @@ from jax.typing import ArrayLike
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure, SubFigure
+from matplotlib.image import AxesImage
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator
 from matplotlib.transforms import ScaledTranslation
@@ -284,6 +285,58 @@ def draw_grid(frame: Frame, path: Path, label: str = "cell") -> None:
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     save(figure, path)
+
+
+@styled
+def draw_accuracy(frame: Frame, path: Path) -> None:
+    """Draw a map for each task: a row an arm, a column a length, coloured by the mean accuracy.
+
+    The colour is 0 for the accuracy of a guess and 1 for that of a net that is always right.
+
+    Args:
+        frame: pandas rows of runs, with the columns arm, task, length, solved, accuracy, loss, and
+            guess, the accuracy of a guess.
+        path: the file.
+    """
+    tasks, arms = (list(dict.fromkeys(frame[name])) for name in ("task", "arm"))
+    rows, titles = _names(arms, 15), _names(tasks, 9)
+    height = 2.4 + 0.2 * _lines(titles) + 0.2 * sum(max(2, row.count("\n") + 1) for row in rows)
+    figure = Figure(figsize=(WIDTH, height), dpi=140, layout="constrained")
+    panels = figure.subplots(1, len(tasks), sharey=True, squeeze=False)[0]
+    images = [
+        _draw_map(axes, pick(frame, task=task), arms)
+        for axes, task in zip(panels, tasks, strict=True)
+    ]
+    for axes, title in zip(panels, titles, strict=True):
+        axes.set_title(title, fontsize=11)
+    panels[0].set_yticks(range(len(arms)), rows, fontsize=10)
+    panels[0].set_ylabel("cell")
+    label = "mean accuracy, from a guess (0) to always right (1)"
+    figure.colorbar(images[0], ax=panels, label=label, location="top", shrink=0.6, aspect=30)
+    seeds = count(pick(frame, arm=arms[0], task=tasks[0], length=frame["length"].iloc[0])).n
+    add_note(figure, f"Numbers: seeds that solve it, of {seeds}. {diverged(frame)}")
+    save(figure, path)
+
+
+def _draw_map(axes: Axes, frame: Frame, arms: Sequence[str]) -> AxesImage:
+    """Draw the map of a task; returns what a bar of colours needs."""
+    lengths = sorted(set(frame["length"]))
+    above = ((frame["accuracy"] - frame["guess"]) / (1 - frame["guess"])).clip(lower=0)
+    parts = frame.assign(above=above).groupby(["arm", "length"])
+    found = {at: (part["above"].mean(), count(part).k) for at, part in parts}
+    nothing = math.nan, ""
+    fields = [[found.get((arm, length), nothing) for length in lengths] for arm in arms]
+    values = np.array([[value for value, _ in row] for row in fields], float)
+    image = axes.imshow(values, cmap="cividis", vmin=0, vmax=1, aspect="auto")
+    for (i, j), value in np.ndenumerate(values):
+        colour = "white" if value <= 0.6 else "black"
+        style = {"ha": "center", "va": "center", "color": colour, "fontsize": 9}
+        axes.text(j, i, str(fields[i][j][1]), **style)
+    axes.set_xticks(range(len(lengths)), [f"{length:g}" for length in lengths], fontsize=10)
+    axes.set_xlabel("steps")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    return image
 
 
 def _names(names: Sequence[str], width: int) -> list[str]:

@@ -31,6 +31,7 @@ CODE = (  # code that measures rows; code that only reads them may change
     Path(__file__),
 )
 BY_CONTENT = ("task", "runs", "measures", "optimizer")  # identified by content, not by number
+PLAIN = ("name", "steps", "segment", "eval_size", "lengths", "strictness")
 COLUMNS = [
     *("learning_rate", "seed", "steps", "solved_at", "solved"),
     *("loss", "accuracy", "exact", "seconds_per_step"),
@@ -99,16 +100,19 @@ class Measure(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class RunGroup:
-    """Runs that one program trains: a group of a study.
+    """Runs that one program trains: a group of a study. Each run gives a row per length.
 
     Attributes:
         name: the name shown to users.
         task: the task; all runs share its cell, whatever their initialisation.
         runs: the runs.
-        steps: maximal training steps; training stops early once all runs have learned.
+        steps: maximal training steps; training stops early once all runs have learned, see `fit`.
         optimizer: `Member` -> an Optax transformation.
         segment: steps between two checks of the loss.
         eval_size: fresh sequences per score.
+        lengths: further values of the probe's field `length`, at which the trained nets are scored
+            too; the label `length` of these rows is that length.
+        strictness: how many times less error than counts as solved a run must have to have learned.
         measures: further tables, the same for all groups of a study.
     """
 
@@ -119,12 +123,25 @@ class RunGroup:
     optimizer: train.Optimizer = optimizer
     segment: int = 50
     eval_size: int = 10_000
+    lengths: tuple[int, ...] = ()
+    strictness: float = 2.0
     measures: tuple[Measure, ...] = ()
+
+    @property
+    def tasks(self) -> list[Task]:
+        """The task, and the same task at the further lengths."""
+        probe: Any = self.task.probe  # a dataclass, as all are
+        others = [dataclasses.replace(probe, length=length) for length in self.lengths]
+        return [self.task, *(dataclasses.replace(self.task, probe=probe) for probe in others)]
+
+    def labels(self, run: Run) -> list[dict[str, Any]]:
+        """Return the labels of a run's rows, one for each of the tasks."""
+        return [run.labels, *({**run.labels, "length": length} for length in self.lengths)]
 
     def part(self, out: Path) -> cache.Part:
         """Return the file with the rows."""
         settings = {
-            **{name: getattr(self, name) for name in ("name", "steps", "segment", "eval_size")},
+            **{name: getattr(self, name) for name in PLAIN},
             **{name: _content(name, getattr(self, name)) for name in BY_CONTENT},
         }
         columns = {"results": [*self.runs[0].labels, *COLUMNS]}
@@ -134,8 +151,8 @@ class RunGroup:
         return cache.Part(out / "parts", name, settings, columns, code)
 
     def check(self) -> None:
-        """Raise if a cell or the probe cannot be made."""
-        probe = self.task.probe
+        """Raise if a cell or a probe cannot be made."""
+        probe = self.tasks[0].probe
         for start in dict.fromkeys(run.start for run in self.runs):
             init = dataclasses.replace(self.task.reader, cell=start).init
             jax.eval_shape(lambda key, init=init: init(key, probe.input_size), jax.random.key(0))
@@ -154,12 +171,18 @@ class RunGroup:
         state, keys = begin(params, members, seeds)
         before = state.params
         state, curve, seconds = fit(
-            self.task, state, members, self.steps, self.segment, progress, self.optimizer
+            *(self.task, state, members, self.steps, self.segment),
+            *(progress, self.optimizer, self.strictness),
         )
-        score = evaluate(self.task, self.eval_size)(state.params, keys, members)
-        rows = {"results": self._rows(runs, curve, score, seconds / len(runs))}
+        rows = []
+        for i, task in enumerate(self.tasks):
+            score = evaluate(task, self.eval_size)(state.params, keys, members)
+            labels = [self.labels(run)[i] for run in runs]
+            rows += self._rows(runs, labels, curve, score, seconds / len(runs))
         trained = Trained(self.task, runs, members, keys, before, state.params)
-        return rows | {measure.table: measure.rows(trained) for measure in self.measures}
+        return {"results": rows} | {
+            measure.table: measure.rows(trained) for measure in self.measures
+        }
 
     def _params(self, runs: Sequence[Run]) -> ReaderParams:
         """Initialise every run from its own cell, on the host; equal cells are adjacent."""
@@ -176,7 +199,12 @@ class RunGroup:
         return jax.tree.map(lambda *a: jnp.asarray(np.concatenate(a)), *params)
 
     def _rows(
-        self, runs: Sequence[Run], curve: train.Metrics, score: probes.Score, seconds: float
+        self,
+        runs: Sequence[Run],
+        labels: Sequence[dict[str, Any]],
+        curve: train.Metrics,
+        score: probes.Score,
+        seconds: float,
     ) -> list[cache.Row]:
         success = self.task.probe.success
         values = by_segment(curve["measure"], self.segment)
@@ -185,7 +213,7 @@ class RunGroup:
         solved = np.asarray(self.task.probe.solved(score))
         return [
             {
-                **run.labels,
+                **labels[i],
                 "learning_rate": run.hparams.get("learning_rate", math.nan),
                 "seed": run.seed,
                 "steps": at,

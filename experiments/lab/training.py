@@ -79,8 +79,12 @@ def fit(
     segment: int,
     progress: Callable[[int], None],
     optimizer: train.Optimizer = optimizer,
+    strictness: float = 2.0,
 ) -> tuple[train.TrainState, train.Metrics, float]:
-    """Train all members until each has half the error that counts as solved, or all steps are done.
+    """Train all members until all have learned, or all steps are done.
+
+    A member has learned when the error of a segment is the one that counts as solved, divided by
+    `strictness`, or less.
 
     Returns:
         The state, the metrics [M, steps], and the seconds per step of the whole group.
@@ -91,7 +95,7 @@ def fit(
         values = np.asarray(metrics["measure"]).mean(axis=-1)
         marks.append((int(np.asarray(state.step)[0]), time.perf_counter()))
         progress(marks[-1][0])
-        return bool(passed(values, success, strictness=2).all())
+        return bool(passed(values, success, strictness).all())
 
     state, metrics = train.fit(
         task,

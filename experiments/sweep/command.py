@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from experiments import lab
-from experiments.sweep.settings import CELLS, Settings, probe
+from experiments.sweep.settings import CELLS, LEAST, Settings, probe, values
 from seqcells import sweep, train
 from seqcells._cell import Params
 from seqcells._checkpoint import CheckpointError
@@ -49,8 +50,17 @@ def make(name: str, cell: str, hidden_size: int, length: int, batch_size: int) -
 
 
 def _scaled(params: Params, gain: jax.Array) -> Params:
-    """Scale the recurrent weights, if the cell has them."""
-    return params._replace(w_hh=params.w_hh * gain) if hasattr(params, "w_hh") else params
+    """Scale the recurrent weights."""
+
+    def of(path: tuple[Any, ...], leaf: jax.Array) -> jax.Array:
+        return leaf * gain if _is_recurrent(path) else leaf
+
+    return jax.tree_util.tree_map_with_path(of, params)
+
+
+def _is_recurrent(path: tuple[Any, ...]) -> bool:
+    """Whether the parameter at this path of a tree weighs the carry."""
+    return getattr(path[-1], "name", None) in ("w_hh", "w_zh")
 
 
 def run(
@@ -128,11 +138,19 @@ def _check_tasks(name: str, settings: Settings) -> None:
     """Raise `BadInput` if a task cannot be made, before anything is written."""
     for length in settings.static.length:
         probe(name, length)
-    static = settings.static
+    static, gain = settings.static, settings.sweep.init_gain
+    scaled = values("sweep.init_gain", gain, LEAST["init_gain"]) != [1.0]
     with lab.refusals(static):
         for cell, size, length, batch in itertools.product(*vars(static).values()):
             fields = {field: jnp.float32(1) for field in vars(settings.sweep)}
-            jax.eval_shape(make(name, cell, size, length, batch).init, fields, jax.random.key(0))
+            init = make(name, cell, size, length, batch).init
+            state = jax.eval_shape(init, fields, jax.random.key(0))
+            leaves = jax.tree_util.tree_leaves_with_path(state.params.cell)
+            if scaled and not any(_is_recurrent(path) for path, _ in leaves):
+                raise lab.BadInput(
+                    f"sweep.init_gain: expected 1 for {cell}, which has no recurrent weights to "
+                    f"scale, got {gain}; sweep it for the other cells alone"
+                )
 
 
 @contextlib.contextmanager

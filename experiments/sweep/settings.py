@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
+import jax
+import jax.numpy as jnp
 import tyro
 
 import seqcells as sc
@@ -29,14 +31,32 @@ _PROBES = [k for k in vars(probes).values() if isinstance(k, type) and dataclass
 PROBES: dict[str, Callable[..., probes.Probe]] = _made_of(
     "length", {kind.__module__.rpartition(".")[2]: kind for kind in _PROBES}
 )
-_CELLS = {  # except those that read more than the one array of a probe
-    name.lower(): kind
-    for name, kind in named().items()
-    if issubclass(kind, sc.Cell) and kind is not sc.GRUD
+_CELLS = {n.lower(): kind for n, kind in named().items() if issubclass(kind, sc.Cell)}
+
+
+def _complete(_: None, x: jax.Array) -> sc.GRUDInputs:
+    """Say of the features of a step that all are observed, a unit of time after the step before."""
+    return sc.GRUDInputs(x, jnp.ones_like(x, bool), jnp.ones_like(x[..., :1]))
+
+
+FRONTS: dict[
+    type[sc.Cell], Callable[[int], sc.Layer]
+] = {  # layers before cells that cannot read a probe
+    sc.GRUD: lambda _: sc.Pointwise(None, _complete),
+    sc.Mamba: sc.Dense,
+    sc.RGLRU: sc.Dense,
 }
-CELLS: dict[str, Callable[[int, int], sc.Cell]] = {  # (hidden_size, longest time in steps) -> cell
+
+
+def _net(kind: type[sc.Cell], size: int) -> sc.Cell | sc.Layer:
+    """Make a cell with its defaults, after what it needs to read the features of a probe."""
+    cell: sc.Cell = kind(size)
+    return sc.Stack((FRONTS[kind](size), cell)) if kind in FRONTS else cell
+
+
+CELLS: dict[str, Callable[[int, int], sc.Cell | sc.Layer]] = {  # (hidden_size, longest time)
     **{
-        name: lambda size, _, kind=kind: kind(size)
+        name: lambda size, _, kind=kind: _net(kind, size)
         for name, kind in _made_of("hidden_size", _CELLS).items()
     },
     **{"gru-chrono": CHRONO.start, "tanh": TANH.start, "irnn": IRNN.start},
@@ -72,7 +92,7 @@ class Swept:
     weight_decay: str = "0"
     """weight decay of AdamW"""
     init_gain: str = "1"
-    """factor on the initial recurrent weights"""
+    """factor on the initial recurrent weights; 1 for cells without any"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +100,7 @@ class Static:
     """Settings that change the program; one is compiled for each combination."""
 
     cell: tuple[CellName, ...] = ("gru",)
-    """cells to compare"""
+    """cells to compare; mamba and rglru read a dense layer, grud a series without gaps"""
     hidden_size: tuple[int, ...] = (32,)
     """units of every net"""
     length: tuple[int, ...] = (20,)

@@ -16,7 +16,7 @@ from seqcells._linear import affine, gates, wide
 from seqcells._model import one_input
 from seqcells._static import brief
 from seqcells._trees import distinct
-from seqcells._types import Carry, Drive, Params
+from seqcells._types import Carry, Drive, Inputs, Params, Shape
 from seqcells.initializers import GateInitializers
 
 Gates = tuple[jax.Array, ...]  # float[*B, H] each
@@ -45,7 +45,7 @@ class SizedCell(Cell):
 
     GATES: ClassVar[tuple[str, ...]]  # names, in their order along the last axis of w_ih
     BIASES: ClassVar[tuple[str, ...]] = ()  # the values of `bias` that the cell has
-    CARRY: ClassVar[Any] = None  # a NamedTuple of leaves [*B, H]; None for one array
+    CARRY: ClassVar[Any] = None  # a NamedTuple; None for one array
 
     hidden_size: int
     _: dataclasses.KW_ONLY
@@ -84,13 +84,17 @@ class SizedCell(Cell):
         """
         return x.dtype if self.dtype is None else self.dtype
 
-    def init_carry(self, x: jax.Array, params: Params = None) -> Carry:
-        """Make zeros float[*B, H] a leaf for one step's input x [*B, D], in at least float32."""
+    def init_carry(self, x: Inputs, params: Params = None) -> Carry:
+        """Make zeros for one step's input x [*B, D], in at least float32."""
         x = one_input(self, x)
-        zeros = zero_carry(x, self.hidden_size, wide(self.resolve(x).compute_dtype(x)))
-        if self.CARRY is None:
-            return zeros
-        return distinct(self.CARRY(*[zeros] * len(self.CARRY._fields)))
+        first = jax.tree.leaves(x)[0]
+        dtype = wide(self.resolve(x).compute_dtype(first))
+        zeros = [zero_carry(first, shape, dtype) for shape in self._carry_shapes(first.shape[-1])]
+        return zeros[0] if self.CARRY is None else distinct(self.CARRY(*zeros))
+
+    def _carry_shapes(self, input_size: int) -> tuple[Shape, ...]:
+        """Return the shape of each leaf of the carry, without batch axes: [H] unless overridden."""
+        return ((self.hidden_size,),) * (1 if self.CARRY is None else len(self.CARRY._fields))
 
     def read(self, params: Params, carry: Carry, drive: Drive) -> jax.Array:
         """Return the first leaf of the carry in the dtype of computation."""

@@ -8,10 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
-from seqcells._cell import ChunkCell, zero_carry
-from seqcells._linear import wide
-from seqcells._model import one_input
-from seqcells._types import Carry, Drive, Params
+from seqcells._cell import ChunkCell
+from seqcells._types import Carry, Drive, Params, Shape
 from seqcells.cells._dense import SizedCell
 
 
@@ -40,12 +38,9 @@ class MatrixMemory(SizedCell, ChunkCell):
         value = self.hidden_size // self.heads
         return self.key_size or value, value
 
-    def init_carry(self, x: jax.Array, params: Params = None) -> Carry:
-        """Make zeros float[*B, heads, K, V] for one step's input x [*B, D], at least float32."""
-        x, shape = one_input(self, x), (self.heads, *self.matrix)
-        size = shape[0] * shape[1] * shape[2]
-        zeros = zero_carry(x, size, wide(self.resolve(x).compute_dtype(x)))
-        return zeros.reshape(*x.shape[:-1], *shape)
+    def _carry_shapes(self, input_size: int) -> tuple[Shape, ...]:
+        """Return [heads, K, V]."""
+        return ((self.heads, *self.matrix),)
 
     def read(self, params: Params, carry: Carry, drive: Drive) -> jax.Array:
         """Compute q S for each head, float[*B, heads * V], in the dtype of computation."""

@@ -50,8 +50,7 @@ class AntisymmetricRNN(DenseCell):
         w_ih_init: initialiser of w_ih float[D, H], and of w_iz.
         w_hh_init: initialiser of w_hh float[H, H].
         b_init: initialiser of b float[H], and of b_z.
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:

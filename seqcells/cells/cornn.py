@@ -54,8 +54,7 @@ class coRNN(DenseCell):  # the paper's name
         w_ih_init: initialiser of w_ih float[D, H].
         w_hh_init: initialiser of w_hh float[H, H], and of w_zh.
         b_init: initialiser of b float[H].
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:

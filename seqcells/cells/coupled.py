@@ -44,8 +44,7 @@ class CoupledLSTM(BiasedCell):
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (f, g, o) of them.
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (f, g, o).
         b_init: initialiser of b, called on float[H] a gate; or a tuple (f, g, o).
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells._cell import Cell, SplitCell
+from seqcells._cell import Cell
 from seqcells._linear import affine, wide
 from seqcells._static import exported
 from seqcells._trees import as_rows
-from seqcells._types import Carry, Drive, InputSize, Mixed, Outputs
+from seqcells._types import Inputs
 from seqcells.cells._dense import ActivatedCell, DenseCell
 
 
@@ -56,8 +56,7 @@ class CTRNN(ActivatedCell, DenseCell):
         w_ih_init: initialiser of w_ih float[D, H].
         w_hh_init: initialiser of w_hh float[H, H].
         b_init: initialiser of b float[H].
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -138,8 +137,8 @@ class CTRNN(ActivatedCell, DenseCell):
 
     def noisy(
         self, params: CTRNNParams, xs: jax.Array, key: jax.Array
-    ) -> tuple[Cell, CTRNNParams, jax.Array]:
-        """Draw the noise of all steps, as more features of the inputs."""
+    ) -> tuple[Cell, CTRNNParams, Inputs]:
+        """Draw the noise of all steps, as an input beside xs."""
         if not self.noise:
             return self, params, xs
         dtype = wide(xs.dtype)
@@ -147,38 +146,16 @@ class CTRNN(ActivatedCell, DenseCell):
         share = self.share(params, dtype)
         share = self.dt / self.taus[0] if share is None else as_rows(share, normal)
         noise = self.noise * jnp.sqrt(2 / share) * normal
-        return _Noisy(self), params, jnp.concatenate([xs.astype(dtype), noise], axis=-1)
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return _NoisyCTRNN(**own), params, (xs, noise)
 
 
-@dataclasses.dataclass(frozen=True)
-class _Noisy(SplitCell):
-    """A `CTRNN` whose inputs [*B, D + H] end in the noise of its units."""
+class _NoisyCTRNN(CTRNN):
+    """A `CTRNN` that also reads the noise of its units: x [*B, D] and noise [*B, H]."""
 
-    cell: CTRNN
+    def init_carry(self, x: Inputs, params: CTRNNParams | None = None) -> jax.Array:
+        return super().init_carry(x[0])
 
-    def __repr__(self) -> str:
-        return f"{self.cell} with a key"
-
-    @property
-    def casts_params(self) -> bool:
-        return True
-
-    def init(self, key: jax.Array, input_size: InputSize) -> CTRNNParams:
-        return self.cell.init(key, input_size - self.cell.hidden_size)
-
-    def init_carry(self, x: jax.Array, params: CTRNNParams | None = None) -> Carry:
-        return self.cell.init_carry(x[..., : -self.cell.hidden_size], params)
-
-    def project(self, params: CTRNNParams, x: jax.Array) -> Drive:
-        x, noise = jnp.split(x, [x.shape[-1] - self.cell.hidden_size], axis=-1)
-        drive = self.cell.project(params, x)
-        return drive + noise.astype(drive.dtype)
-
-    def mix(self, params: CTRNNParams, carry: Carry) -> Mixed:
-        return self.cell.mix(params, carry)
-
-    def gate(self, carry: Carry, drive: Drive, mixed: Mixed) -> Carry:
-        return self.cell.gate(carry, drive, mixed)
-
-    def read(self, params: CTRNNParams, carry: Carry, drive: Drive) -> Outputs:
-        return self.cell.read(params, carry, drive)
+    def project(self, params: CTRNNParams, x: Inputs) -> jax.Array:
+        drive = super().project(params, x[0])
+        return drive + x[1].astype(drive.dtype)

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
-from seqcells._cell import zero_carry
-from seqcells._linear import affine, gates, wide
-from seqcells._model import one_input
+from seqcells._linear import affine, gates
 from seqcells._static import exported
-from seqcells._trees import as_rows, distinct
-from seqcells._types import Inputs
+from seqcells._trees import as_rows
+from seqcells._types import Inputs, Shape
 from seqcells.cells._dense import ActivatedCell, Gates, MatrixCell
-
-GATE_ACTIVATIONS = {
-    "sigmoid": jax.nn.sigmoid,
-    "hard_sigmoid": lambda a: jnp.clip(0.2 * a + 0.5, 0, 1),  # Keras's, before Keras 3
-}
 
 
 @exported
@@ -29,7 +23,14 @@ class GRUDInputs(NamedTuple):
 
     values: jax.Array  # float[*B, D]; anything where they are not observed, NaN too
     observed: jax.Array  # bool[*B, D], or float 0 and 1
-    elapsed: jax.Array  # float[*B, 1], time since the step read before; not read at the first
+    elapsed: jax.Array  # float[*B, 1], time since the step that was read before
+
+
+Drive = tuple[GRUDInputs, Gates]  # what was read, and V m + b, [*B, H] a gate
+GATE_ACTIVATIONS = {
+    "sigmoid": jax.nn.sigmoid,
+    "hard_sigmoid": lambda a: jnp.clip(0.2 * a + 0.5, 0, 1),  # Keras's, before Keras 3
+}
 
 
 @exported
@@ -56,15 +57,6 @@ class GRUDCarry(NamedTuple):
     begun: jax.Array  # [*B, 1], above 0 after the first step of a sequence
 
 
-class GRUDDrive(NamedTuple):
-    """What `GRUD` computes of its inputs alone."""
-
-    values: jax.Array  # [*B, D]
-    observed: jax.Array  # bool[*B, D]
-    elapsed: jax.Array  # [*B, 1]
-    sums: Gates  # V m + b, [*B, H] a gate
-
-
 @dataclasses.dataclass(frozen=True, repr=False)
 class GRUD(ActivatedCell, MatrixCell):
     """Gated recurrent unit with decay (Che et al. 2018), for missing values at irregular times.
@@ -80,12 +72,11 @@ class GRUD(ActivatedCell, MatrixCell):
         n_t  = tanh(W_n x_t + U_n (r_t * h') + V_n m_t + b_n)
         h_t  = (1 - z_t) * h' + z_t * n_t
 
-    It reads `GRUDInputs(values, observed, elapsed)`; `init` takes D. `elapsed` is the time since
-    the step that was read before, as an actor has it, and the carry sums it up for each variable.
-    It is not read at the first step of a sequence, also after a reset; padding is no step. With
-    `reverse` it is the time to the step after, so in a `Bidirectional` it fits both directions only
-    where steps are equally far apart. Standardise values, and give times a unit in which steps are
-    near 1. What stands at unobserved places, NaN too, touches neither values nor gradients.
+    It reads `GRUDInputs(values, observed, elapsed)`; `init` takes D. `elapsed` is not read at the
+    first step of a sequence, also after a reset; padding is no step. With `reverse` it is the time
+    to the step after, so in a `Bidirectional` it fits both directions only where steps are equally
+    far apart. Standardise values, and give times a unit in which steps are near 1. What stands at
+    unobserved places, NaN too, touches neither values nor gradients.
 
     The authors' code (github.com/PeterChe1990/GRU-D) keeps the h that was not decayed in the last
     line (`decayed_mix=False`), multiplies V by 1 - m_t, has z the other way round, and by default
@@ -103,8 +94,7 @@ class GRUD(ActivatedCell, MatrixCell):
         decay_init: initialiser of w_dx float[D] and w_dh float[D, H]. Where the argument of relu
             is at most 0, nothing decays and there is no gradient.
         c_init: initialiser of c_dx float[D] and c_dh float[H].
-        dtype: dtype of computation; that of the values if None. The carry is in float32 when this
-            is narrower.
+        dtype: dtype of computation; None means that of the values. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -121,6 +111,7 @@ class GRUD(ActivatedCell, MatrixCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("r", "z", "n")
+    CARRY: ClassVar[type] = GRUDCarry
 
     _: dataclasses.KW_ONLY
     gate_activation: str = "sigmoid"
@@ -152,7 +143,7 @@ class GRUD(ActivatedCell, MatrixCell):
         return super().resolve(self._inputs(x).values)
 
     def _inputs(self, x: object) -> GRUDInputs:
-        """Return inputs, or raise unless they are a cell's."""
+        """Return the inputs of any leading axes, or raise."""
         if not isinstance(x, GRUDInputs):
             wanted = "GRUDInputs(values, observed, elapsed)"
             raise TypeError(f"xs: expected {wanted} for {self}, got {_check.describe(x)}")
@@ -162,82 +153,65 @@ class GRUD(ActivatedCell, MatrixCell):
             raise ValueError(f"xs: expected {wanted}, got {_check.describe(x)}")
         return x
 
+    def map_features(
+        self, function: Callable[[jax.Array], jax.Array], xs: GRUDInputs
+    ) -> GRUDInputs:
+        """Apply a function to the values, and neither to flags nor to times."""
+        return xs._replace(values=function(xs.values))
+
     def init(self, key: jax.Array, input_size: int) -> GRUDParams:
         """Make parameters in `param_dtype` for `input_size` variables."""
         w_ih, w_hh, k_rest = self._matrices(key, input_size)
         k_mh, k_b, *keys = jax.random.split(k_rest, 6)
-        inits = (self.decay_init, self.c_init) * 2
-        shapes = ((input_size,), (input_size,), (input_size, self.hidden_size), (self.hidden_size,))
-        decays = (
-            init(k, shape, self.param_dtype)
-            for init, k, shape in zip(inits, keys, shapes, strict=True)
-        )
+        shapes = (input_size,), (input_size,), (input_size, self.hidden_size), (self.hidden_size,)
+        inits = (self.decay_init, self.c_init, self.decay_init, self.c_init)
+        rows = zip(inits, keys, shapes, strict=True)
+        decays = (init(k, shape, self.param_dtype) for init, k, shape in rows)
         w_mh = self._draw("w_ih_init", k_mh, (input_size, self.hidden_size))
         return GRUDParams(w_ih, w_mh, w_hh, self._bias(k_b), *decays)
 
-    def init_carry(self, x: Inputs, params: GRUDParams | None = None) -> GRUDCarry:
-        """Make zeros for one step's input x, in at least float32."""
-        x = one_input(self, x)
-        dtype = wide(self.resolve(x).compute_dtype(x.values))
-        size = x.values.shape[-1]
-        h, last, begun = (zero_carry(x.values, n, dtype) for n in (self.hidden_size, size, 1))
-        return distinct(GRUDCarry(h, last, last, begun))
+    def _carry_shapes(self, input_size: int) -> tuple[Shape, ...]:
+        return (self.hidden_size,), (input_size,), (input_size,), (1,)
 
-    def project(self, params: GRUDParams, x: Inputs) -> GRUDDrive:
+    def project(self, params: GRUDParams, x: Inputs) -> Drive:
         """Compute V m + b, gate by gate, and values in the dtype of computation."""
         observed = x.observed.astype(x.values.dtype) > 0  # False for NaN
         dtype = self.compute_dtype(x.values)
         sums = gates(affine(observed.astype(dtype), params.w_mh, params.b, dtype), 3)
-        return GRUDDrive(x.values.astype(dtype), observed, x.elapsed, sums)
+        return GRUDInputs(x.values.astype(dtype), observed, x.elapsed), sums
 
     def why_not_split(self) -> str:
         """Return why the cell cannot be split."""
         return "it has two products in sequence, that of the gates and U_n (r * h)"
 
-    def recur(self, params: GRUDParams, carry: GRUDCarry, drive: GRUDDrive) -> GRUDCarry:
+    def recur(self, params: GRUDParams, carry: GRUDCarry, drive: Drive) -> GRUDCarry:
         """Compute h_t, and when and how each variable was last observed."""
-        delta, x, h = self._decay(params, carry, drive)
-        r, z, n = self._gates(params, x, h, drive)
-        u_n = params.w_hh[:, -self.hidden_size :]
-        n = self.act(n + affine(r * h, u_n, None, h.dtype))
+        observed = drive[0].observed
+        delta, x, h, (r, z, n) = self._parts(params, carry, drive)
+        n = self.act(n + affine(r * h, params.w_hh[:, -self.hidden_size :], None, h.dtype))
         h = (1 - z) * (h if self.decayed_mix else carry.h) + z * n
-        last = jnp.where(drive.observed, x, carry.last)
-        since = jnp.where(drive.observed, 0, delta)
+        last, since = jnp.where(observed, x, carry.last), jnp.where(observed, 0, delta)
         return GRUDCarry(h, last, since, jnp.ones_like(carry.begun))
 
     def gates(
-        self,
-        params: GRUDParams,
-        carry: GRUDCarry,
-        drive: GRUDDrive,
-        mixed: Gates | None = None,
+        self, params: GRUDParams, carry: GRUDCarry, drive: Drive, mixed: None = None
     ) -> dict[str, jax.Array]:
         """Compute r and z."""
-        _, x, h = self._decay(params, carry, drive)
-        r, z, _ = self._gates(params, x, h, drive)
+        *_, (r, z, _) = self._parts(params, carry, drive)
         return {"r": r, "z": z}
 
-    def _decay(
-        self, params: GRUDParams, carry: GRUDCarry, drive: GRUDDrive
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Compute delta_t and x_t, [*B, D], and h' [*B, H], in the dtype of the carry."""
-        dtype = carry.h.dtype
-        elapsed = drive.elapsed.astype(dtype)
-        delta = jnp.where(carry.begun > 0, carry.since + elapsed, 0)
+    def _parts(
+        self, params: GRUDParams, carry: GRUDCarry, drive: Drive
+    ) -> tuple[jax.Array, jax.Array, jax.Array, Gates]:
+        """Compute delta_t, x_t, h'; and r, z, and W x + V m + b of n; in the carry's dtype."""
+        (values, observed, elapsed), sums = drive
+        dtype, act = carry.h.dtype, GATE_ACTIVATIONS[self.gate_activation]
+        delta = jnp.where(carry.begun > 0, carry.since + elapsed.astype(dtype), 0)
         w, c = (as_rows(a.astype(dtype), delta) for a in (params.w_dx, params.c_dx))
         kept = jnp.exp(-jax.nn.relu(w * delta + c)) * carry.last
-        x = jnp.where(drive.observed, drive.values.astype(dtype), kept)
-        falls = jax.nn.relu(affine(delta, params.w_dh, params.c_dh, dtype))
-        return delta, x, jnp.exp(-falls) * carry.h
-
-    def _gates(self, params: GRUDParams, x: jax.Array, h: jax.Array, drive: GRUDDrive) -> Gates:
-        """Compute r and z, and W x + V m + b of n: x, of which a part was carried, in its dtype."""
-        act, u = GATE_ACTIVATIONS[self.gate_activation], params.w_hh[:, : -self.hidden_size]
-        sums = gates(affine(x, params.w_ih, None, x.dtype), 3)
-        r, z, n = (a + b for a, b in zip(drive.sums, sums, strict=True))
-        u_r, u_z = gates(affine(h, u, None, h.dtype), 2)
-        return act(r + u_r), act(z + u_z), n
-
-    def read(self, params: GRUDParams, carry: GRUDCarry, drive: GRUDDrive) -> jax.Array:
-        """Return h in the dtype of computation."""
-        return super().read(params, carry.h, drive)
+        x = jnp.where(observed, values.astype(dtype), kept)
+        h = jnp.exp(-jax.nn.relu(affine(delta, params.w_dh, params.c_dh, dtype))) * carry.h
+        by_x = gates(affine(x, params.w_ih, None, dtype), 3)
+        r, z, n = (a + b for a, b in zip(sums, by_x, strict=True))
+        u_r, u_z = gates(affine(h, params.w_hh[:, : -self.hidden_size], None, dtype), 2)
+        return delta, x, h, (act(r + u_r), act(z + u_z), n)

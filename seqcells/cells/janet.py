@@ -46,8 +46,7 @@ class JANET(BiasedCell):
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (f, g).
         b_init: initialiser of b, called on float[H] a gate; or a tuple (f, g). The default starts
             the forget gate at 1, as `LSTM` does.
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:

@@ -32,7 +32,7 @@ class LiGRU(BiasedCell):
 
     The paper normalises W x over the batch, which keeps ReLU from growing. There is no batch norm
     here: a row's output would depend on the other rows and on their padding. The statistics of a
-    batch norm that was trained can be folded into W and b.
+    batch norm that was trained can be folded into W and b, as `interop.speechbrain` does.
 
     Args:
         hidden_size: H, at least 1.
@@ -41,8 +41,7 @@ class LiGRU(BiasedCell):
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (z, n) of them.
         w_hh_init: initialiser of w_hh, called on float[H, H] a gate; or a tuple (z, n).
         b_init: initialiser of b, called on float[H] a gate; or a tuple (z, n).
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:

@@ -13,7 +13,7 @@ from seqcells import _check
 from seqcells._linear import affine, gates, wide
 from seqcells._static import exported
 from seqcells._trees import as_rows
-from seqcells.cells._complex import ComplexCell, LRUCarry
+from seqcells.cells._complex import ComplexCell, Drive, LRUCarry
 
 
 @exported
@@ -25,6 +25,7 @@ class LRUParams(NamedTuple):
     nu_log: jax.Array  # [H], |lambda| = exp(-exp(nu_log))
     theta_log: jax.Array  # [H], the phase of lambda is exp(theta_log), radians per step
     gamma_log: jax.Array  # [H], exp(gamma_log) scales the input
+    d: jax.Array | None = None  # [D], the skip; None if skip=False
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -35,13 +36,12 @@ class LRU(ComplexCell):
 
         lambda = exp(-exp(nu) + i exp(theta))        |lambda| < 1
         h_t = lambda * h_{t-1} + exp(gamma) * (B x_t)
-        y_t = Re(C h_t)
-
-    The paper's layer also adds D * x_t to y_t; use a skip connection around the cell for that.
+        y_t = Re(C h_t) + d * x_t                    the last term if `skip`, as the paper has it
 
     Args:
         hidden_size: H, complex units, at least 1.
-        output_size: O, features of y; H if None.
+        output_size: O, features of y; if None, D with a skip and H without.
+        skip: whether y has d * x_t, for which O must be D.
         r_min: lower end of the ring on which lambda is drawn, at least 0.
         r_max: upper end of the ring, above r_min and at most 1.
         max_phase: phases are drawn from [0, max_phase], radians per step.
@@ -51,7 +51,8 @@ class LRU(ComplexCell):
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1, or a ring that is empty or not within the unit disk.
+        ValueError: on a size below 1, a ring that is empty or not within the unit disk, or a skip
+            to outputs of another size.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, seqcells as sc
@@ -82,6 +83,7 @@ class LRU(ComplexCell):
         shape = self._sizes(key, input_size)
         k_ih, k_ho, k_ring, k_phase = jax.random.split(key, 4)
         size, dtype = self.hidden_size, wide(self.param_dtype)
+        width = self.output_size or (input_size if self.skip else size)
         squares = jax.random.uniform(
             k_ring, (size,), dtype, minval=self.r_min**2, maxval=self.r_max**2
         )
@@ -91,25 +93,22 @@ class LRU(ComplexCell):
         ring = (nu, self.max_phase * turn, jnp.sqrt(-jnp.expm1(-2 * nu)))
         return LRUParams(
             self._draw("w_ih_init", k_ih, shape),
-            self._draw("w_ho_init", k_ho, (size, self.output_size or size)),
+            self._draw("w_ho_init", k_ho, (size, width)),
             *(jnp.log(a).astype(self.param_dtype) for a in ring),
-        )
+        )._replace(d=self._draw_skip(jax.random.fold_in(key, 1), input_size, width))
 
-    def project(self, params: LRUParams, x: jax.Array) -> LRUCarry:
-        """Compute exp(gamma) * (B x). x: float[*B, D]."""
+    def project(self, params: LRUParams, x: jax.Array) -> Drive:
+        """Compute exp(gamma) * (B x), and return it with x for the skip. x: float[*B, D]."""
         re, im = gates(affine(x, params.w_ih, None, self.compute_dtype(x)), 2)
         gamma = as_rows(jnp.exp(params.gamma_log.astype(re.dtype)), re)
-        return LRUCarry(gamma * re, gamma * im)
+        return self._drive(LRUCarry(gamma * re, gamma * im), x)
 
     def coefficients(
-        self, params: LRUParams, drive: LRUCarry, fresh: jax.Array | None
+        self, params: LRUParams, drive: Drive, fresh: jax.Array | None
     ) -> tuple[LRUCarry, LRUCarry]:
-        """Compute lambda, float[1..., H] twice, and return it with the drive."""
-        logs = (a.astype(drive.re.dtype) for a in (params.nu_log, params.theta_log))
-        nu, phase = (as_rows(jnp.exp(a), drive.re) for a in logs)
+        """Compute lambda, float[1..., H] twice, and return it with what is written."""
+        written = drive[0]
+        logs = (a.astype(written.re.dtype) for a in (params.nu_log, params.theta_log))
+        nu, phase = (as_rows(jnp.exp(a), written.re) for a in logs)
         size = jnp.exp(-nu)
-        return LRUCarry(size * jnp.cos(phase), size * jnp.sin(phase)), drive
-
-    def read(self, params: LRUParams, carry: LRUCarry, drive: LRUCarry) -> jax.Array:
-        """Compute Re(C h), float[*B, O], in the dtype of computation."""
-        return super().read(params, self.output(params, carry), drive)
+        return LRUCarry(size * jnp.cos(phase), size * jnp.sin(phase)), written

@@ -12,6 +12,7 @@ from seqcells import _check, initializers
 from seqcells._linear import affine, gates
 from seqcells._static import exported
 from seqcells._trees import as_rows
+from seqcells._types import Shape
 from seqcells.cells._dense import BiasedCell
 from seqcells.initializers import GateInitializers
 
@@ -86,7 +87,7 @@ class LSTM(BiasedCell):
     CARRY: ClassVar[type] = LSTMCarry
     INPUT_WEIGHTS = ("w_ih", "b")
     RECURRENT_WEIGHTS = ("w_hh", None)
-    PEEPHOLES: ClassVar[tuple[str, ...]] = ("i", "f", "o")  # the gates of p
+    PEEPHOLES: ClassVar[tuple[str, ...]] = ("i", "f", "o")  # the gates, in their order in p
 
     _: dataclasses.KW_ONLY
     peepholes: bool = False
@@ -126,10 +127,8 @@ class LSTM(BiasedCell):
         k_hr, shape = jax.random.fold_in(k_rest, 2), (self.hidden_size, self.proj_size)
         return LSTMParams(w_ih, w_hh, b, p, self.w_hr_init(k_hr, shape, self.param_dtype))
 
-    def init_carry(self, x: jax.Array, params: LSTMParams | None = None) -> LSTMCarry:
-        """Make zeros of h and c for one step's input x [*B, D], in at least float32."""
-        carry = super().init_carry(x)
-        return carry if self.proj_size is None else carry._replace(h=carry.h[..., : self._width])
+    def _carry_shapes(self, input_size: int) -> tuple[Shape, ...]:
+        return (self._width,), (self.hidden_size,)
 
     def gate(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
         """Compute h_t and c_t without peepholes or a projection, elementwise.
@@ -141,12 +140,7 @@ class LSTM(BiasedCell):
         if reason is not None:
             name = "peepholes" if self.peepholes else "proj_size"
             raise ValueError(f"{name}: {self} has no gate(): {reason}; call recur")
-        return self._write(carry, drive, mixed)
-
-    def _write(self, carry: LSTMCarry, drive: Gates, mixed: Gates) -> LSTMCarry:
-        """Compute h_t, not projected, and c_t without peepholes."""
-        i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
-        c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        *_, o, c = self._sums(None, carry, drive, mixed)
         return LSTMCarry(jax.nn.sigmoid(o) * jnp.tanh(c), c)
 
     def why_not_split(self) -> str | None:
@@ -157,14 +151,8 @@ class LSTM(BiasedCell):
 
     def recur(self, params: LSTMParams, carry: LSTMCarry, drive: Gates) -> LSTMCarry:
         """Compute h_t and c_t."""
-        if params.p is None and params.w_hr is None:
-            return super().recur(params, carry, drive)
-        mixed = self.mix(params, carry)
-        if params.p is None:
-            h, c = self._write(carry, drive, mixed)
-        else:
-            *_, o, c = self._peep(params.p, carry, drive, mixed)
-            h = o * jnp.tanh(c)
+        *_, o, c = self._sums(params.p, carry, drive, self.mix(params, carry))
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
         return LSTMCarry(h if params.w_hr is None else affine(h, params.w_hr, None, h.dtype), c)
 
     def gates(
@@ -172,16 +160,14 @@ class LSTM(BiasedCell):
     ) -> dict[str, jax.Array]:
         """Compute i, f and o."""
         mixed = self.mix(params, carry) if mixed is None else mixed
-        if params.p is not None:
-            values = self._peep(params.p, carry, drive, mixed)
-            return dict(zip(self.PEEPHOLES, values, strict=False))
-        i, f, _, o = (jax.nn.sigmoid(d + m) for d, m in zip(drive, mixed, strict=True))
-        return {"i": i, "f": f, "o": o}
+        *sums, _ = self._sums(params.p, carry, drive, mixed)
+        return dict(zip(self.PEEPHOLES, map(jax.nn.sigmoid, sums), strict=True))
 
-    def _peep(self, p: jax.Array, carry: LSTMCarry, drive: Gates, mixed: Gates) -> Gates:
-        """Compute i, f, o and c_t with peepholes."""
-        p_i, p_f, p_o = gates(as_rows(p.astype(carry.c.dtype), carry.c), 3)
+    def _sums(self, p: jax.Array | None, carry: LSTMCarry, drive: Gates, mixed: Gates) -> Gates:
+        """Compute the sums whose sigmoids are i, f and o; and c_t."""
         i, f, g, o = (d + m for d, m in zip(drive, mixed, strict=True))
-        i, f = jax.nn.sigmoid(i + p_i * carry.c), jax.nn.sigmoid(f + p_f * carry.c)
-        c = f * carry.c + i * jnp.tanh(g)
-        return i, f, jax.nn.sigmoid(o + p_o * c), c
+        peep = None if p is None else gates(as_rows(p.astype(carry.c.dtype), carry.c), 3)
+        if peep is not None:
+            i, f = i + peep[0] * carry.c, f + peep[1] * carry.c
+        c = jax.nn.sigmoid(f) * carry.c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        return i, f, o if peep is None else o + peep[2] * c, c

@@ -10,12 +10,11 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
-from seqcells._cell import LinearCell
 from seqcells._linear import affine, wide
 from seqcells._static import exported
 from seqcells._trees import as_rows
-from seqcells.cells._dense import SizedCell
-from seqcells.cells._ssm import check_steps, draw_logs, inverse_softplus
+from seqcells._types import Shape
+from seqcells.cells._ssm import SteppedCell, inverse_softplus
 
 
 @exported
@@ -39,7 +38,7 @@ class MambaDrive(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Mamba(SizedCell, LinearCell):
+class Mamba(SteppedCell):
     """Selective state-space model, S6, of Mamba (Gu & Dao 2024).
 
     Each feature of the input has a memory of N numbers, which all features write and read by B_t
@@ -62,8 +61,7 @@ class Mamba(SizedCell, LinearCell):
         step_min: the least time step at the start, above 0.
         step_max: the largest; at least step_min. Their logarithms are drawn uniformly.
         w_ih_init: initialiser of w_ih float[H, R + 2N].
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -80,15 +78,12 @@ class Mamba(SizedCell, LinearCell):
     _: dataclasses.KW_ONLY
     state_size: int = 16
     rank: int | None = None
-    step_min: float = 0.001
-    step_max: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.size("state_size", self.state_size, least=1)
         if self.rank is not None:
             _check.size("rank", self.rank, least=1)
-        check_steps(self.step_min, self.step_max)
 
     def init(self, key: jax.Array, input_size: int) -> MambaParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features, which is H.
@@ -100,7 +95,7 @@ class Mamba(SizedCell, LinearCell):
         k_ih, k_dt, k_step = jax.random.split(key, 3)
         size, states, dtype = self.hidden_size, self.state_size, wide(self.param_dtype)
         rank = self.rank or math.ceil(size / 16)
-        steps = jnp.exp(draw_logs(k_step, (size,), self.step_min, self.step_max, dtype))
+        steps = jnp.exp(self._draw_steps(k_step))
         logs = jnp.log(jnp.arange(1, states + 1, dtype=dtype))
         return MambaParams(
             self._draw("w_ih_init", k_ih, (size, rank + 2 * states)),
@@ -110,10 +105,8 @@ class Mamba(SizedCell, LinearCell):
             jnp.ones(size, self.param_dtype),
         )
 
-    def init_carry(self, x: jax.Array, params: MambaParams | None = None) -> jax.Array:
-        """Make zeros float[*B, H, N] for one step's input x [*B, H], in at least float32."""
-        zeros = super().init_carry(x)
-        return jnp.broadcast_to(zeros[..., None], (*zeros.shape, self.state_size))
+    def _carry_shapes(self, input_size: int) -> tuple[Shape, ...]:
+        return ((self.hidden_size, self.state_size),)
 
     def project(self, params: MambaParams, x: jax.Array) -> MambaDrive:
         """Compute the time step, B and C, and return them with x. x: float[*B, H]."""
@@ -130,11 +123,10 @@ class Mamba(SizedCell, LinearCell):
         """Compute exp(step_t A) and step_t B_t x_t, float[*B, H, N]."""
         step = drive.step[..., None]
         rate = -jnp.exp(params.a_log.astype(step.dtype))
-        return jnp.exp(step * as_rows(rate, step)), step * drive.b[..., None, :] * drive.x[
-            ..., None
-        ]
+        written = (drive.step * drive.x)[..., None] * drive.b[..., None, :]
+        return jnp.exp(step * as_rows(rate, step)), written
 
     def read(self, params: MambaParams, carry: jax.Array, drive: MambaDrive) -> jax.Array:
         """Compute C_t h_t + d * x_t, float[*B, H], in the dtype of computation."""
-        y = jnp.sum(carry * drive.c[..., None, :], axis=-1)
+        y = jnp.einsum("...hn,...n->...h", carry, drive.c)
         return super().read(params, y + as_rows(params.d.astype(y.dtype), y) * drive.x, drive)

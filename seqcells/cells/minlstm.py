@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from typing import ClassVar, NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from seqcells._static import exported
 from seqcells.cells._dense import Gates
@@ -42,8 +44,7 @@ class MinLSTM(MinimalCell):
         bias: "single" (b) or "none".
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (f, i, n) of them.
         b_init: initialiser of b, called on float[H] a gate; or a tuple (f, i, n).
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -62,13 +63,25 @@ class MinLSTM(MinimalCell):
         self, params: MinLSTMParams, carry: jax.Array, drive: Gates, mixed: None = None
     ) -> dict[str, jax.Array]:
         """Compute f and i, which read the input alone."""
-        # By logarithms: where both gates are closed, the quotient would be 0 / 0.
-        kept, written = map(jax.nn.log_sigmoid, drive[:2])
-        return {"f": jax.nn.sigmoid(kept - written), "i": jax.nn.sigmoid(written - kept)}
+        kept, written = _shares(*drive[:2])
+        return {"f": kept, "i": written}
 
     def coefficients(
         self, params: MinLSTMParams, drive: Gates, fresh: jax.Array | None
     ) -> tuple[jax.Array, jax.Array]:
         """Compute f_t and i_t * n_t, elementwise."""
-        kept, written = map(jax.nn.log_sigmoid, drive[:2])
-        return jax.nn.sigmoid(kept - written), jax.nn.sigmoid(written - kept) * self.act(drive[2])
+        kept, written = _shares(*drive[:2])
+        return kept, written * self.act(drive[2])
+
+
+def _shares(f: jax.Array, i: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Compute sigmoid(f) and sigmoid(i), divided by their sum.
+
+    Where both gates are closed, the quotient would be 0 / 0. Both arguments are then raised alike,
+    to where a sigmoid is an exponential to the last digit, so that the quotient stays the same.
+    """
+    least = math.log(jnp.finfo(f.dtype).eps)
+    raised = jax.lax.stop_gradient(jnp.maximum(least - jnp.maximum(f, i), 0))
+    f, i = jax.nn.sigmoid(f + raised), jax.nn.sigmoid(i + raised)
+    share = 1 / (f + i)
+    return f * share, i * share

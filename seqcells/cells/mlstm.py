@@ -12,6 +12,7 @@ from seqcells import _check, initializers
 from seqcells._flags import Flags
 from seqcells._linear import affine, of_all_gates
 from seqcells._static import exported
+from seqcells._types import Shape
 from seqcells.cells._chunk import look, stabilise, write_and_read
 from seqcells.cells._matrix import MatrixMemory, heads_first, outer, recall
 from seqcells.initializers import GateInitializers
@@ -21,7 +22,7 @@ from seqcells.initializers import GateInitializers
 class MLSTMParams(NamedTuple):
     """Parameters of `MLSTM`; heads within each block of columns."""
 
-    w_ih: jax.Array  # [D, heads * (2K + V + 2)], W_q|W_k|W_v|W_i|W_f
+    w_ih: jax.Array  # [D, heads * (2K + V + 2)], W_q|W_k|W_v|W_i|W_f; W_i|W_f alone if projected
     b: jax.Array  # [2 * heads], b_i|b_f
 
 
@@ -60,13 +61,14 @@ class MLSTM(MatrixMemory):
     m keeps the exponentials from overflowing, and changes h_t by eps alone. The paper divides k by
     sqrt(K), which gives the same h_t, and has no eps; both are those of the authors' code
     (mlstm-kernels 2.0.6), where m starts at 0 as here. This is the memory alone: the output gate,
-    the norm of each head and the convolution belong to the layer around it. In the authors' layers
-    q and k may read other features than v.
+    the norm of each head and the convolution belong to the layer around it.
 
     Args:
         hidden_size: heads * V, the size of the output, at least 1.
         heads: how many matrices there are; a divisor of hidden_size.
         key_size: K, at least 1; V if None.
+        projected: whether inputs are q|k|v already, heads * (2K + V) features, which w_ih maps to
+            the gates i and f alone. In the authors' layers q and k read other features than v.
         eps: what is added to the denominator, at least 0.
         w_ih_init: initialiser of w_ih.
         b_init: initialiser of b, called on float[heads] a gate; or a tuple (i, f). The default
@@ -76,7 +78,8 @@ class MLSTM(MatrixMemory):
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1, heads that do not divide hidden_size, or eps below 0.
+        ValueError: on a size below 1, heads that do not divide hidden_size, eps below 0, or
+            projected inputs of another size.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, seqcells as sc
@@ -85,13 +88,16 @@ class MLSTM(MatrixMemory):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("i", "f")
+    CARRY: ClassVar[type] = MLSTMCarry
 
     _: dataclasses.KW_ONLY
+    projected: bool = False
     eps: float = 1e-6
     b_init: GateInitializers = (initializers.Normal(0.1), initializers.Uniform(3.0, 6.0))
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check.flag("projected", self.projected)
         _check.nonnegative("eps", self.eps)
 
     def init(self, key: jax.Array, input_size: int) -> MLSTMParams:
@@ -99,17 +105,28 @@ class MLSTM(MatrixMemory):
         rows, _ = self._sizes(key, input_size)
         k_ih, k_b = jax.random.split(key)
         b = self._draw("b_init", k_b, (self.heads,))
-        return MLSTMParams(self._weights(k_ih, rows, gates=2), b)
+        if not self.projected:
+            return MLSTMParams(self._weights(k_ih, rows, gates=2), b)
+        width = self.heads * (2 * self.matrix[0] + self.matrix[1])
+        if rows != width:
+            got = f"{rows} for {self}"
+            raise ValueError(f"input_size: expected heads * (2K + V) = {width}, q|k|v, got {got}")
+        shape, init = (rows, 2 * self.heads), self.w_ih_init
+        w_ih = initializers.per_gate("w_ih_init", init, k_ih, shape, 1, self.param_dtype)
+        return MLSTMParams(w_ih, b)
 
-    def init_carry(self, x: jax.Array, params: MLSTMParams | None = None) -> MLSTMCarry:
-        """Make zeros for one step's input x [*B, D], in at least float32."""
-        zeros = super().init_carry(x)
-        return MLSTMCarry(zeros, zeros[..., 0], zeros[..., 0, 0])
+    def _carry_shapes(self, input_size: int) -> tuple[Shape, ...]:
+        """Return the shapes of C, n and m."""
+        heads, key, value = super()._carry_shapes(input_size)[0]
+        return (heads, key, value), (heads, key), (heads,)
 
     def project(self, params: MLSTMParams, x: jax.Array) -> MLSTMDrive:
         """Compute q, k, v, i and f. x: float[*B, D]."""
         b = of_all_gates(params.b, params.w_ih.shape[-1])
-        q, k, v, gates = self._cut(affine(x, params.w_ih, b, self.compute_dtype(x)))
+        sums = affine(x, params.w_ih, b, self.compute_dtype(x))
+        if self.projected:
+            sums = jnp.concatenate([x.astype(sums.dtype), sums], axis=-1)
+        q, k, v, gates = self._cut(sums)
         return MLSTMDrive(q * self.matrix[0] ** -0.5, k, v, gates[..., 0, :], gates[..., 1, :])
 
     def recur(self, params: MLSTMParams, carry: MLSTMCarry, drive: MLSTMDrive) -> MLSTMCarry:

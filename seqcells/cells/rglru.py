@@ -51,8 +51,7 @@ class RGLRU(SizedCell, LinearCell):
         w_ih_init: initialiser of w_ih, called on float[H/heads, H/heads] a gate and head; or a
             tuple (r, i) of them.
         b_init: initialiser of b, called on float[H] a gate; or a tuple (r, i).
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:

@@ -12,10 +12,8 @@ from seqcells import _check
 from seqcells._linear import affine, gates, wide
 from seqcells._static import exported
 from seqcells._trees import as_rows
-from seqcells.cells._complex import ComplexCell, LRUCarry
-from seqcells.cells._ssm import check_steps, draw_logs
-
-Drive = tuple[LRUCarry, jax.Array]  # what is written, float[*B, H] twice, and x float[*B, D]
+from seqcells.cells._complex import ComplexCell, Drive, LRUCarry
+from seqcells.cells._ssm import SteppedCell
 
 
 @exported
@@ -31,7 +29,7 @@ class S5Params(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class S5(ComplexCell):
+class S5(ComplexCell, SteppedCell):
     """Simplified structured state-space layer (Smith, Warrington & Linderman 2023).
 
     The memory is complex, and every unit has a time step of its own::
@@ -58,8 +56,7 @@ class S5(ComplexCell):
         step_max: the largest; at least step_min. Their logarithms are drawn uniformly.
         w_ih_init: initialiser of w_ih, called on float[D, H] twice; or a tuple (re, im).
         w_ho_init: initialiser of w_ho, called on float[H, O] twice; or a tuple (re, im).
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
@@ -75,34 +72,24 @@ class S5(ComplexCell):
     _: dataclasses.KW_ONLY
     discretisation: str = "zoh"
     skip: bool = True
-    step_min: float = 0.001
-    step_max: float = 0.1
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.choice("discretisation", self.discretisation, ("zoh", "bilinear"))
-        _check.flag("skip", self.skip)
-        check_steps(self.step_min, self.step_max)
 
     def init(self, key: jax.Array, input_size: int) -> S5Params:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         shape = self._sizes(key, input_size)
         width, size = self.output_size or input_size, self.hidden_size
-        if self.skip and width != input_size:
-            raise ValueError(
-                f"output_size: expected input_size = {input_size}, to which the skip adds x, got "
-                f"{width}; give skip=False, or a Dense({width}) after the cell"
-            )
         k_ih, k_ho, k_step, k_skip = jax.random.split(key, 4)
-        dtype = wide(self.param_dtype)
-        steps = draw_logs(k_step, (size,), self.step_min, self.step_max, dtype)
+        phases = jnp.pi * jnp.arange(size, dtype=wide(self.param_dtype))
         return S5Params(
             self._draw("w_ih_init", k_ih, shape),
             self._draw("w_ho_init", k_ho, (size, width)),
             jnp.full(size, -0.5, self.param_dtype),
-            (jnp.pi * jnp.arange(size, dtype=dtype)).astype(self.param_dtype),
-            steps.astype(self.param_dtype),
-            jax.random.normal(k_skip, (width,), self.param_dtype) if self.skip else None,
+            phases.astype(self.param_dtype),
+            self._draw_steps(k_step).astype(self.param_dtype),
+            self._draw_skip(k_skip, input_size, width),
         )
 
     def discrete(self, params: S5Params, dtype: jnp.dtype) -> tuple[LRUCarry, LRUCarry]:
@@ -119,11 +106,11 @@ class S5(ComplexCell):
         return LRUCarry(keep.real, keep.imag), LRUCarry(write.real, write.imag)
 
     def project(self, params: S5Params, x: jax.Array) -> Drive:
-        """Compute G * (B x), and return it with x. x: float[*B, D]."""
+        """Compute G * (B x), and return it with x for the skip. x: float[*B, D]."""
         drive = LRUCarry(*gates(affine(x, params.w_ih, None, self.compute_dtype(x)), 2))
         _, write = self.discrete(params, drive.re.dtype)
         write = jax.tree.map(as_rows, write, drive)
-        return self.times(write, drive), x.astype(drive.re.dtype)
+        return self._drive(self.times(write, drive), x)
 
     def coefficients(
         self, params: S5Params, drive: Drive, fresh: jax.Array | None
@@ -132,10 +119,3 @@ class S5(ComplexCell):
         written = drive[0]
         keep, _ = self.discrete(params, written.re.dtype)
         return jax.tree.map(as_rows, keep, written), written
-
-    def read(self, params: S5Params, carry: LRUCarry, drive: Drive) -> jax.Array:
-        """Compute Re(C h) + d * x, float[*B, O], in the dtype of computation."""
-        y, x = self.output(params, carry), drive[1]
-        if params.d is not None:
-            y = y + as_rows(params.d.astype(y.dtype), y) * x
-        return super().read(params, y, drive)

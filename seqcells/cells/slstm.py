@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
-from seqcells._linear import affine_by_head, gates
+from seqcells._linear import affine_by_head, gates, wide
 from seqcells._static import exported
+from seqcells._trees import as_rows
 from seqcells.cells._dense import BiasedCell, Gates
 from seqcells.initializers import GateInitializers
 
@@ -19,7 +20,7 @@ from seqcells.initializers import GateInitializers
 class SLSTMParams(NamedTuple):
     """Parameters of `SLSTM`; gates in the order i|f|z|o along the last axis, heads within each."""
 
-    w_ih: jax.Array  # [D, 4H], W_i|W_f|W_z|W_o
+    w_ih: jax.Array | None  # [D, 4H], W_i|W_f|W_z|W_o; None if projected
     w_hh: jax.Array  # [H/heads, 4H], R_i|R_f|R_z|R_o: what a unit reads of its own head
     b: jax.Array | None  # [4H], b_i|b_f|b_z|b_o; None if bias="none"
 
@@ -55,18 +56,20 @@ class SLSTM(BiasedCell):
     Args:
         hidden_size: H, at least 1.
         heads: blocks of units that read each other; a divisor of H.
+        projected: whether inputs are W x_t already, 4H features in the order i|f|z|o; there is then
+            no w_ih. In the authors' block, i and f read a convolution of what z and o read.
         bias: "single" (b) or "none".
         w_ih_init: initialiser of w_ih, called on float[D, H] a gate; or a tuple (i, f, z, o).
         w_hh_init: initialiser of w_hh, called on float[H/heads, H/heads] a gate and head; or a
             tuple (i, f, z, o).
         b_init: initialiser of b, called on float[H] a gate; or a tuple (i, f, z, o). The default
             starts the forget gate at 1, as `LSTM` does.
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1, heads that do not divide it, or an unknown bias.
+        ValueError: on a size below 1, heads that do not divide it, an unknown bias, or projected
+            inputs of another size.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, seqcells as sc
@@ -80,6 +83,7 @@ class SLSTM(BiasedCell):
 
     _: dataclasses.KW_ONLY
     heads: int = 1
+    projected: bool = False
     b_init: GateInitializers = (
         initializers.zeros,
         initializers.ones,
@@ -90,14 +94,29 @@ class SLSTM(BiasedCell):
     def __post_init__(self) -> None:
         super().__post_init__()
         _check.divisor("heads", self.heads, self.hidden_size, "hidden_size")
+        _check.flag("projected", self.projected)
 
     def init(self, key: jax.Array, input_size: int) -> SLSTMParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
-        params = super().init(key, input_size)
+        if self.projected and input_size != 4 * self.hidden_size:
+            got = f"{input_size} for {self}"
+            raise ValueError(f"input_size: expected 4 * hidden_size, i|f|z|o, got {got}")
+        params = super().init(key, 0 if self.projected else input_size)
+        if self.projected:
+            params = params._replace(w_ih=None)
         if self.heads == 1:
             return params
         key = jax.random.fold_in(key, 1)
         return params._replace(w_hh=self._draw_by_head("w_hh_init", key, self.heads))
+
+    def project(self, params: SLSTMParams, x: jax.Array) -> Gates:
+        """Compute W x + b, gate by gate; x + b if projected. x: float[*B, D]."""
+        if params.w_ih is not None:
+            return super().project(params, x)
+        sums = x.astype(wide(self.compute_dtype(x)))
+        if params.b is not None:
+            sums += as_rows(params.b.astype(sums.dtype), sums)
+        return gates(sums, 4)
 
     def mix(self, params: SLSTMParams, carry: SLSTMCarry) -> Gates:
         """Compute R h in the dtype of the carry, gate by gate."""

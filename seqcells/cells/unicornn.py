@@ -48,8 +48,7 @@ class UnICORNN(SizedCell, SplitCell):
         w_hh_init: initialiser of w_hh float[H], which holds w.
         b_init: initialiser of b float[H].
         c_init: initialiser of c float[H].
-        dtype: dtype of computation; that of the input if None. The carry is in float32 when this is
-            narrower.
+        dtype: dtype of computation; None means the input's. The carry is at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:

@@ -23,5 +23,5 @@ ENGINES: tuple[Engine, ...] = (
     CUDACluster(),
     PallasTPU(),
     Deferred(),
-    Scan(),
+    Scan(checkpoint="auto"),
 )  # the last one runs every cell

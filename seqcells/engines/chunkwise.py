@@ -17,6 +17,8 @@ from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
 from seqcells.engines._engine import Engine, open_length
 from seqcells.engines.scan import Scan, in_chunks
 
+LEAST = 64  # steps: with fewer, training gains little, and the forward pass loses
+
 
 @dataclasses.dataclass(frozen=True)
 class Chunkwise(Engine):
@@ -55,9 +57,12 @@ class Chunkwise(Engine):
         return None
 
     def why_slow(self, cell: Cell, xs: Inputs, flags: Flags) -> str | None:
-        """Return that the steps do not fill a chunk, or None."""
-        few = leading(cell, xs)[0] < self.size
-        return f"there are fewer than {self.size} steps" if few else None
+        """Return that the steps are few, or None."""
+        return (
+            f"fewer than {LEAST} steps are faster one by one"
+            if leading(cell, xs)[0] < LEAST
+            else None
+        )
 
     def run(
         self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags

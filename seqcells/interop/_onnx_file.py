@@ -51,14 +51,14 @@ class Graph:
 
     def run(self, model: Model, params: Params, xs: str, path: str) -> str:
         """Add a model; return the name of its outputs."""
-        if isinstance(model, Stack) and not model.skip:
+        if isinstance(model, Stack) and not model.skip and not model.tied:
             for i, (part, own) in enumerate(zip(model.layers, params, strict=True)):
                 xs = self.run(part, own, xs, f"{path}{i}.")
             return xs
-        if isinstance(model, Residual):
+        if isinstance(model, Residual) and model.merge == "sum":
             return self.node("Add", self.run(model.layer, params, xs, path), xs)
         add = {Dense: self.dense, Norm: self.norm, Embed: self.embed, Dropout: self.dropout}
-        if type(model) in add:
+        if type(model) in add and getattr(model, "heads", 1) == 1:
             return self.silence(add[type(model)](model, params, xs, path))
         return self.recurrent(model, params, xs, path)
 

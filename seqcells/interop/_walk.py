@@ -131,15 +131,15 @@ def zeros(model: Model, input_size: int) -> Params:
 def check_params(model: Model, params: Params) -> int:
     """Return the input size of parameters.
 
-    The input size is the first axis of some array, so the first axis of each array is tried in
-    turn.
+    The input size is the first axis of some array, or the last one where inputs are added to a
+    product, so these axes of each array are tried in turn.
 
     Raises:
         ValueError: if the parameters do not belong to this model.
     """
     shapes = [np.shape(leaf) for leaf in jax.tree.leaves(params)]
     first = None
-    for size in dict.fromkeys([*(shape[0] for shape in shapes if shape), 1]):
+    for size in dict.fromkeys([*(shape[axis] for axis in (0, -1) for shape in shapes if shape), 1]):
         try:
             expected = known_shapes(model, size)
         except ValueError:

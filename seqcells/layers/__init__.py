@@ -3,7 +3,8 @@
 from seqcells._layer import Layer as Layer
 from seqcells._layer import Start as Start
 from seqcells._layer import Time as Time
-from seqcells.layers.bidirectional import MERGES as MERGES
+from seqcells.layers._parts import MERGES as MERGES
+from seqcells.layers.activation import Activation as Activation
 from seqcells.layers.bidirectional import Bidirectional as Bidirectional
 from seqcells.layers.bidirectional import Both as Both
 from seqcells.layers.block import Block as Block
@@ -27,10 +28,12 @@ from seqcells.layers.mlp import GLUParams as GLUParams
 from seqcells.layers.mlp import MLPParams as MLPParams
 from seqcells.layers.norm import Norm as Norm
 from seqcells.layers.norm import NormParams as NormParams
+from seqcells.layers.parallel import Parallel as Parallel
 from seqcells.layers.pointwise import Pointwise as Pointwise
 from seqcells.layers.recurrent import Recurrent as Recurrent
 from seqcells.layers.recurrent import RecurrentParams as RecurrentParams
 from seqcells.layers.residual import Residual as Residual
 from seqcells.layers.stack import Stack as Stack
+from seqcells.layers.take import Take as Take
 from seqcells.layers.wrappers import VariationalDropout as VariationalDropout
 from seqcells.layers.wrappers import Zoneout as Zoneout

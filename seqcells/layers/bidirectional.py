@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from seqcells import _check
 from seqcells._cell import Cell
@@ -15,15 +13,8 @@ from seqcells._layer import Layer, Start, Time
 from seqcells._model import is_function, leading
 from seqcells._static import exported
 from seqcells._types import Inputs, InputSize, PyTree
-from seqcells.layers._parts import parts, split
+from seqcells.layers._parts import MERGES, Merge, merged, parts, split
 from seqcells.layers.recurrent import Recurrent
-
-MERGES: dict[str, Callable[[jax.Array, jax.Array], jax.Array]] = {
-    "concat": lambda a, b: jnp.concatenate([a, b], axis=-1),
-    "sum": lambda a, b: a + b,
-    "mean": lambda a, b: (a + b) / 2,
-    "mul": lambda a, b: a * b,
-}
 
 
 @exported
@@ -56,7 +47,7 @@ class Bidirectional(Layer):
 
     forward: Cell | Recurrent
     backward: Cell | Recurrent | None = None
-    merge: str | Callable[[jax.Array, jax.Array], jax.Array] = "concat"
+    merge: str | Merge = "concat"
 
     def __post_init__(self) -> None:
         if not is_function(self.merge):
@@ -103,32 +94,8 @@ class Bidirectional(Layer):
                 self.ways, owns, *start, split(key, 2), strict=True
             )
         )
-        return Both(one, two), time.silence(self._merged(ahead, back, leading(self, xs)))
-
-    def _merged(self, ahead: jax.Array, back: jax.Array, lead: tuple[int, ...]) -> jax.Array:
-        """Merge the outputs of both directions, [*lead, H]."""
-        for way, ys in (("forward", ahead), ("backward", back)):
-            if isinstance(self.merge, str) and not getattr(ys, "ndim", 0) > len(lead):
-                raise ValueError(
-                    f"{way}: expected outputs float[{', '.join(map(str, lead))}, H], which "
-                    f"{self.merge!r} can merge, got {_check.describe(ys)}"
-                )
-        if isinstance(self.merge, str):
-            if self.merge != "concat" and jnp.shape(ahead) != jnp.shape(back):
-                raise ValueError(
-                    f"merge: expected outputs of one shape for {self.merge!r}, got "
-                    f"{_check.describe(ahead)} and {_check.describe(back)}; write two cells of one "
-                    'size, or merge="concat"'
-                )
-            return MERGES[self.merge](ahead, back)
-        ys = self.merge(ahead, back)
-        for leaf in jax.tree.leaves(ys):
-            if leaf.shape[: len(lead)] != lead or leaf.ndim == len(lead):
-                raise ValueError(
-                    f"merge: expected a function that returns float[{', '.join(map(str, lead))}, "
-                    f"...], got {_check.describe(ys)} of {_check.describe((ahead, back))}"
-                )
-        return ys
+        outputs = {"forward": ahead, "backward": back}
+        return Both(one, two), time.silence(merged(self.merge, outputs, leading(self, xs)))
 
 
 def _recurrent(way: Cell | Recurrent) -> Recurrent:

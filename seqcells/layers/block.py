@@ -57,29 +57,24 @@ class Block(Layer):
           Block(Stack((Dense(R), CausalConv(4), cell)), mlp=GLU(3 * D, "gelu"), gate="gelu")
 
     - Mamba (Gu & Dao 2023, arXiv 2312.00752, section 3.4), with the selective state space for the
-      cell; its own code has biases in the convolution alone::
+      cell; its own code has biases in the convolution alone, and an eps of 1e-5 in the norm::
 
           Block(Stack((Dense(2 * D, bias="none"), CausalConv(4, "silu"), cell)), gate="silu",
                 bias="none")
 
-    - xLSTM (Beck et al. 2024, arXiv 2405.04517, appendix A.4), around the sLSTM, where its
-      convolution feeds the gates i and f alone and nothing maps the cell's output back, and around
-      the mLSTM, where v does not pass the convolution::
-
-          Block(Stack((CausalConv(4, "silu"), SLSTM(D, heads=4), Norm("layer"))), "layer",
-                mlp=GLU(4 * D // 3, "gelu"))
-          Block(Stack((Dense(2 * D), CausalConv(4, "silu"), cell, Norm("layer"))), "layer",
-                gate="silu")
+    - xLSTM (Beck et al. 2024, arXiv 2405.04517, appendix A.4) around the mLSTM, with a mixer of
+      several branches: see `seqcells.models.xlstm`.
 
     Args:
         cell: a cell or a layer, with any number of outputs.
-        norm: "rms" or "layer", of what the cell and the perceptron read.
+        norm: "rms" or "layer", of what the cell and the perceptron read; or a `Norm` with its own
+            settings.
         mlp: a layer with as many outputs as inputs, such as `MLP` or `GLU`; or None.
-        gate: activation of a gate for the cell's outputs: "gelu", "silu", "sigmoid", "tanh", "relu"
-            or "identity"; or None for no gate.
+        gate: activation of a gate for the cell's outputs: "gelu", "gelu_exact", "silu", "sigmoid",
+            "tanh", "relu" or "identity"; or None for no gate.
         bias: "single" (c and b_o) or "none".
         dtype: dtype of the norms, of the gate and of the map back; that of the input if None.
-        param_dtype: dtype of their parameters.
+        param_dtype: dtype of their parameters. A `Norm` has its own two.
 
     Raises:
         ValueError: on an unknown norm, gate or bias, and in `init` on an `mlp` with another number
@@ -96,7 +91,7 @@ class Block(Layer):
     """
 
     cell: Model
-    norm: str = "rms"
+    norm: str | Norm = "rms"
     mlp: Layer | None = None
     gate: str | None = None
     _: dataclasses.KW_ONLY
@@ -107,7 +102,8 @@ class Block(Layer):
     def __post_init__(self) -> None:
         _check.settle_dtypes(self)
         _check.instance("cell", self.cell, (Cell, Layer), "GRU(64)")
-        _check.choice("norm", self.norm, KINDS)
+        if not isinstance(self.norm, Norm):
+            _check.choice("norm", self.norm, KINDS)
         if self.mlp is not None:
             _check.instance("mlp", self.mlp, Layer, "GLU(64)")
         if self.gate is not None:
@@ -116,6 +112,8 @@ class Block(Layer):
 
     @property
     def _norm(self) -> Norm:
+        if isinstance(self.norm, Norm):
+            return self.norm
         return Norm(self.norm, dtype=self.dtype, param_dtype=self.param_dtype)
 
     def _dense(self, size: int, activation: str | None = None) -> Dense:

@@ -40,7 +40,8 @@ class CausalConv(Layer):
 
     Args:
         width: steps that an output reads, at least 1.
-        activation: "identity", "silu" (Mamba), "gelu", "tanh", "relu" or "sigmoid".
+        activation: "identity", "silu" (Mamba), "gelu", "gelu_exact", "tanh", "relu" or
+            "sigmoid".
         bias: "single" (b) or "none".
         w_init: initialiser of w float[width, D].
         b_init: initialiser of b float[D].
@@ -93,8 +94,7 @@ class CausalConv(Layer):
     def init_carry(self, x: jax.Array, params: Params = None) -> jax.Array:
         """Make zeros float[*B, width - 1, D] for one step's input x [*B, D]."""
         x = one_input(self, x)
-        shape = (*x.shape[:-1], self.width - 1, x.shape[-1])
-        return zero_carry(x, shape[-2] * shape[-1], self._wide(x)).reshape(shape)
+        return zero_carry(x, (self.width - 1, x.shape[-1]), self._wide(x))
 
     def check_params(self, params: Params, input_size: InputSize) -> None:
         """Raise a ValueError unless `params` are of this layer and of this `input_size`."""

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from typing import NamedTuple
 
 import jax
 
 from seqcells import _check, initializers
-from seqcells._linear import affine
+from seqcells._linear import affine_by_head
 from seqcells._static import exported
 from seqcells.cells import _dense
 from seqcells.initializers import Initializer
 from seqcells.layers._each import TypedStep
 
-ACTIVATIONS = {**_dense.ACTIVATIONS, "gelu": jax.nn.gelu, "silu": jax.nn.silu}  # gelu by tanh
+ACTIVATIONS = {
+    **_dense.ACTIVATIONS,
+    "gelu": jax.nn.gelu,  # by tanh
+    "gelu_exact": functools.partial(jax.nn.gelu, approximate=False),  # by erf
+    "silu": jax.nn.silu,
+}
 
 
 def check_activation(value: object, name: str = "activation") -> None:
@@ -26,7 +32,7 @@ def check_activation(value: object, name: str = "activation") -> None:
 class DenseParams(NamedTuple):
     """Parameters of `Dense`."""
 
-    w: jax.Array  # [D, size]
+    w: jax.Array  # [D/heads, size]
     b: jax.Array | None  # [size]
 
 
@@ -36,16 +42,20 @@ class Dense(TypedStep):
 
     Args:
         size: features of the output, at least 1.
-        activation: "identity", "tanh", "relu", "sigmoid", "silu" or "gelu" (by tanh).
+        activation: "identity", "tanh", "relu", "sigmoid", "silu", "gelu" (by tanh) or
+            "gelu_exact" (by erf).
         bias: "single" (b) or "none".
-        w_init: initialiser of w float[D, size].
+        heads: groups of features that the map does not mix: a divisor of D, where `size` is a
+            multiple of D. Outputs D * i to D * (i + 1) are such a block-diagonal map for each i.
+        w_init: initialiser of w float[D, size]; with heads, called on float[D/heads, size].
         b_init: initialiser of b float[size].
         dtype: dtype of the product's operands and of the output; that of the input if None. The
             product is summed in at least float32.
         param_dtype: dtype of the parameters.
 
     Raises:
-        ValueError: on a size below 1, an unknown activation or bias.
+        ValueError: on a size below 1, an unknown activation or bias, or in `init` on heads that do
+            not divide the features.
         TypeError: on an argument of the wrong type.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
@@ -60,6 +70,7 @@ class Dense(TypedStep):
     activation: str = "identity"
     _: dataclasses.KW_ONLY
     bias: str = "single"
+    heads: int = 1
     w_init: Initializer = initializers.Lecun()
     b_init: Initializer = initializers.zeros
 
@@ -68,13 +79,18 @@ class Dense(TypedStep):
         _check.size("size", self.size, least=1)
         check_activation(self.activation)
         _check.choice("bias", self.bias, ("single", "none"))
+        _check.size("heads", self.heads, least=1)
         initializers.check("w_init", self.w_init, 1)
         initializers.check("b_init", self.b_init, 1)
 
     def init(self, key: jax.Array, input_size: int) -> DenseParams:
         """Make parameters in `param_dtype` for inputs with `input_size` features."""
         _check.key("key", key)
-        shape = (_check.size("input_size", input_size, least=0), self.size)
+        rows = _check.size("input_size", input_size, least=0)
+        if self.heads > 1:
+            _check.divisor("heads", self.heads, rows, "input_size")
+            _check.divisor("input_size", rows, self.size, "size")
+        shape = (rows // self.heads, self.size)
         k_w, k_b = jax.random.split(key)
         w = initializers.per_gate("w_init", self.w_init, k_w, shape, 1, self.param_dtype)
         if self.bias == "none":
@@ -85,4 +101,5 @@ class Dense(TypedStep):
     def apply(self, params: DenseParams, xs: jax.Array, key: jax.Array | None) -> jax.Array:
         """Compute act(W x + b). xs: float[..., D]. Returns float[..., size]."""
         dtype = self.compute_dtype(xs)
-        return ACTIVATIONS[self.activation](affine(xs, params.w, params.b, dtype)).astype(dtype)
+        ys = affine_by_head(xs, params.w, params.b, self.heads, dtype)
+        return ACTIVATIONS[self.activation](ys).astype(dtype)

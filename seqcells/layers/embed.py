@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check, initializers
-from seqcells._linear import wide
+from seqcells._linear import affine, wide
 from seqcells._static import exported
 from seqcells._types import Inputs, InputSize
 from seqcells.initializers import Initializer
@@ -86,3 +86,13 @@ class Embed(TypedStep):
         seen = jnp.take(rows, xs, axis=0, mode="clip")
         dtype = params.w.dtype if self.dtype is None else self.dtype
         return jnp.where(known[..., None], seen, jnp.nan).astype(dtype)
+
+    def logits(self, params: EmbedParams, ys: jax.Array) -> jax.Array:
+        """Compute w y, for `Stack(tied=True)`. ys: float[..., size]; float[..., vocabulary]."""
+        if ys.shape[-1] != self.size:
+            raise ValueError(
+                f"tied: expected a last layer with {self.size} outputs, which {self} can read, got "
+                f"{ys.shape[-1]}"
+            )
+        dtype = ys.dtype if self.dtype is None else self.dtype
+        return affine(ys, params.w.T, None, dtype).astype(dtype)

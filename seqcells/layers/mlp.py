@@ -58,7 +58,7 @@ class MLP(_Hidden):
 
     Args:
         width: features between the layers, at least 1.
-        activation: "gelu" (by tanh), "silu", "tanh", "relu", "sigmoid" or "identity".
+        activation: "gelu" (by tanh), "gelu_exact", "silu", "tanh", "relu", "sigmoid" or "identity".
         size: features of the output; as many as those of the input if None.
         bias: "single" (b and b_o) or "none".
         w_init: initialiser of the matrices.
@@ -108,8 +108,8 @@ class GLU(_Hidden):
 
     Args:
         width: gated units, at least 1.
-        activation: that of the gate: "sigmoid", "gelu" (by tanh), "silu", "relu", "tanh" or
-            "identity" (bilinear).
+        activation: that of the gate: "sigmoid", "gelu" (by tanh), "gelu_exact", "silu", "relu",
+            "tanh" or "identity" (bilinear).
         size: features of the output; as many as those of the input if None.
         bias: "single" (b, c and b_o) or "none".
         w_init: initialiser of the matrices.

@@ -1,4 +1,4 @@
-"""A residual connection around a layer or cell."""
+"""A connection around a layer or cell."""
 
 from __future__ import annotations
 
@@ -11,20 +11,25 @@ from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time, output_shapes
 from seqcells._model import Model, known_shapes, one_input
 from seqcells._types import Carry, Inputs, InputSize, Params, Shaped
+from seqcells.layers._parts import MERGES
 
 
 @dataclasses.dataclass(frozen=True)
 class Residual(Layer):
-    """A layer whose input is added to its output.
+    """A layer whose input is added to its output, or merged with it in another way.
 
     Args:
-        layer: a layer or a cell with as many outputs as inputs.
+        layer: a layer or a cell; with as many outputs as inputs, unless `merge` is "concat".
+        merge: "sum"; "mul", for a layer that gates its input; "mean"; or "concat", which puts the
+            outputs of the layer before its inputs.
     """
 
     layer: Model
+    merge: str = "sum"
 
     def __post_init__(self) -> None:
         _check.instance("layer", self.layer, (Layer, Cell), "Recurrent(GRU(64))")
+        _check.choice("merge", self.merge, MERGES)
 
     @property
     def reader(self) -> Model:
@@ -51,12 +56,14 @@ class Residual(Layer):
     def run(
         self, params: Params, xs: jax.Array, start: Start, time: Time, key: jax.Array | None
     ) -> tuple[Carry, jax.Array]:
-        """Run the layer and add its input."""
+        """Run the layer and merge its input."""
         carry, ys = time.run(self.layer, params, xs, start, key)
         self._check_sum(ys, xs)
-        return carry, ys + time.silence(xs).astype(ys.dtype)
+        return carry, MERGES[self.merge](ys, time.silence(xs).astype(ys.dtype))
 
     def _check_sum(self, y: Shaped, x: Shaped) -> None:
+        if self.merge == "concat":
+            return
         one, two = (jax.tree.map(lambda a: a.shape, tree) for tree in (y, x))
         if one != two:
             if hasattr(y, "ndim") and hasattr(x, "ndim") and y.ndim == x.ndim > 0:

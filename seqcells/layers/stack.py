@@ -9,12 +9,12 @@ import jax
 import jax.numpy as jnp
 
 from seqcells import _check
-from seqcells._cell import Cell
 from seqcells._layer import Layer, Start, Time, output_shapes, zeros_after
 from seqcells._model import Model, known_shapes, leading, one_input
 from seqcells._types import Carry, Inputs, InputSize, Params
-from seqcells.layers._parts import parts, split
+from seqcells.layers._parts import parts, settle_layers, split
 from seqcells.layers.dropout import drop
+from seqcells.layers.embed import Embed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Stack(Layer):
             there is a key; kept features are scaled by 1 / (1 - dropout).
         skip: whether every layer after the first also reads xs, and ys holds the outputs of all
             layers, concatenated (Haiku's `deep_rnn_with_skip_connections`).
+        tied: whether the first layer, an `Embed`, also reads out: with its matrix E [vocabulary,
+            size], ys are the logits E y_t of what the last layer puts out.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> net = sc.Stack((sc.GRU(4), sc.LSTM(3)), dropout=0.1)
@@ -40,15 +42,15 @@ class Stack(Layer):
     layers: tuple[Model, ...]
     dropout: float = 0.0
     skip: bool = False
+    tied: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.layers, (tuple, list)) or not self.layers:
-            raise TypeError(f"layers: expected a tuple of layers or cells, got {self.layers!r}")
-        for layer in self.layers:
-            _check.instance("layers", layer, (Layer, Cell), "Recurrent(GRU(64))")
-        object.__setattr__(self, "layers", tuple(self.layers))
+        object.__setattr__(self, "layers", settle_layers(self.layers))
         _check.rate("dropout", self.dropout)
         _check.flag("skip", self.skip)
+        if _check.flag("tied", self.tied) and not isinstance(self.layers[0], Embed):
+            got = self.layers[0]
+            raise ValueError(f"tied: expected an Embed as the first of the layers, got {got}")
 
     @property
     def reader(self) -> Model:
@@ -116,7 +118,10 @@ class Stack(Layer):
             end, ys = time.run(layer, own, seen, Start(carry, fresh), k_layer)
             carries.append(end)
             outputs.append(ys)
-        return tuple(carries), jnp.concatenate(outputs, axis=-1) if self.skip else outputs[-1]
+        ys = jnp.concatenate(outputs, axis=-1) if self.skip else outputs[-1]
+        if isinstance(self.layers[0], Embed) and self.tied:
+            ys = self.layers[0].logits(params[0], ys)
+        return tuple(carries), ys
 
     def _parts(self, name: str, tree: tuple[Params, ...] | None) -> tuple[Params, ...]:
         return parts(name, tree, len(self.layers), self)

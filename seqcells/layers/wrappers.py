@@ -7,6 +7,7 @@ Without a key they evaluate. The same key gives the same noise.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import NamedTuple, Self
 
 import jax
@@ -81,6 +82,10 @@ class _Wrapper(Cell):
         """Compute the gates of the inner cell."""
         return self.cell.gates(params, carry, drive, mixed)
 
+    def map_features(self, function: Callable[[jax.Array], jax.Array], xs: Inputs) -> Inputs:
+        """As the cell within."""
+        return self.cell.map_features(function, xs)
+
     @property
     def settled(self) -> Cell:
         """This wrapper around what the cell within runs as."""
@@ -105,7 +110,8 @@ class VariationalDropout(_Wrapper):
 
     Args:
         cell: any cell; with a `recurrent_rate`, a `SplitCell` that can be split.
-        input_rate: share of input features that are dropped, 0 to 1.
+        input_rate: share of input features that are dropped, 0 to 1. Of `GRUD` these are values,
+            and neither the flags nor the times.
         recurrent_rate: share of carried features that are dropped, 0 to 1.
 
     Raises:
@@ -132,7 +138,7 @@ class VariationalDropout(_Wrapper):
         """Draw the masks: [*B, D] for the inputs, and one shaped like the carry."""
         k_input, k_carry, k_cell = jax.random.split(key, 3)
         fresh = fresh_carry(self.cell, xs, params)
-        seen = _drop_inputs(k_input, self.input_rate, xs)
+        seen = _drop_inputs(k_input, self.input_rate, self.cell, xs)
         cell, params, seen = self.cell.noisy(params, seen, k_cell)
         if not self.recurrent_rate:
             return cell, params, seen
@@ -268,16 +274,15 @@ def _kept(key: jax.Array, rate: float, shape: tuple[int, ...], dtype: DTypeLike)
     return bernoulli(key, 1 - rate, shape, axis=0).astype(dtype) / (1 - rate)
 
 
-def _drop_inputs(key: jax.Array, rate: float, xs: Inputs) -> Inputs:
-    """Drop features of the floating leaves [T, *B, ...], the same at every step."""
-    leaves, structure = jax.tree.flatten(xs)
-    keys = [key] if len(leaves) == 1 else jax.random.split(key, len(leaves))
+def _drop_inputs(key: jax.Array, rate: float, cell: Cell, xs: Inputs) -> Inputs:
+    """Drop features of a cell's inputs, arrays [T, *B, ...], the same at every step."""
+    count = len(jax.tree.leaves(xs))
+    keys = iter([key] if count == 1 else jax.random.split(key, count))
 
-    def drop(key: jax.Array, a: jax.Array) -> jax.Array:
-        floating = rate and jnp.issubdtype(a.dtype, jnp.floating)
-        return a * _kept(key, rate, a.shape[1:], a.dtype)[None] if floating else a
+    def drop(a: jax.Array) -> jax.Array:
+        return a * _kept(next(keys), rate, a.shape[1:], a.dtype)[None]
 
-    return jax.tree.unflatten(structure, map(drop, keys, leaves))
+    return cell.map_features(drop, xs) if rate else xs
 
 
 def _keys_like(key: jax.Array, tree: PyTree) -> PyTree:

@@ -13,7 +13,7 @@ import numpy as np
 
 from seqcells import _check
 from seqcells.probes import _draw
-from seqcells.probes._probe import Classes, Sample, Success
+from seqcells.probes._probe import Classes, Sample, Success, attribute
 
 GROUPS = ("Z60", "A4xZ5", "A5")
 
@@ -31,29 +31,61 @@ class GroupWords(Classes):
     times the training length, by `dataclasses.replace(probe, length=200)`: at the training length a
     net may have learned words instead of the group.
 
+    Words of a few letters that generate the group, such as (16, 24) for "A5", cycles of five and of
+    three, are sooner learned (compare Liu et al. 2023). Few products are possible at their first
+    steps, so guessing costs less there.
+
     Args:
         group: "Z60", "A4xZ5" or "A5".
         length: T, steps; at least 1.
+        letters: the elements of which words are made, as rows of `table`; all if None.
     """
 
     group: Literal["Z60", "A4xZ5", "A5"] = "A5"
     length: int = 20
+    letters: tuple[int, ...] | None = None
 
-    input_size = 60  # all elements
     output_size = 60  # one logit an element
     success = Success("accuracy", 0.9)
 
     def __post_init__(self) -> None:
         _check.choice("group", self.group, GROUPS)
         self._size("length", least=1)
+        if self.letters is not None:
+            _check_letters(self.letters)
+
+    @attribute
+    def input_size(self) -> int:
+        """The letters, one-hot."""
+        return len(self._letters)
+
+    @attribute
+    def baseline(self) -> float:
+        """Mean entropy of the product at a step, nats."""
+        likely = self._products
+        return float(-np.mean(np.sum(likely * _logs(likely), axis=1)))
 
     @property
     def table(self) -> np.ndarray:
         """int32[60, 60], the product of elements a and b at [a, b]; element 0 is the identity."""
         return _table(self.group)
 
+    @property
+    def _letters(self) -> np.ndarray:
+        return np.arange(60, dtype=np.int32) if self.letters is None else np.asarray(self.letters)
+
+    @property
+    def _products(self) -> np.ndarray:
+        """float64[T, 60], the probabilities of the product at each step."""
+        steps, at = [], np.eye(60)[0]  # the empty word is the identity
+        for _ in range(self.length):
+            steps.append(np.zeros(60))
+            np.add.at(steps[-1], self.table[:, self._letters], at[:, None] / self.input_size)
+            at = steps[-1]
+        return np.stack(steps)
+
     def sample(self, key: jax.Array, batch_size: int) -> Sample:
-        """Draw inputs [T, N, 60] with one answer per step.
+        """Draw inputs [T, N, letters] with one answer per step.
 
         Args:
             key: one random key.
@@ -61,9 +93,30 @@ class GroupWords(Classes):
         """
         _draw.check(key, batch_size)
         table = jnp.asarray(self.table)
-        elements = _draw.integers(key, (self.length, batch_size), 0, len(table))
+        drawn = _draw.integers(key, (self.length, batch_size), 0, self.input_size)
+        elements = jnp.asarray(self._letters, jnp.int32)[drawn]
         targets = jax.lax.associative_scan(lambda a, b: table[a, b], elements)
-        return Sample.at_every_step(_draw.one_hot(elements, len(table)), targets)
+        return Sample.at_every_step(_draw.one_hot(drawn, self.input_size), targets)
+
+    def guess(self, sample: Sample) -> jax.Array:
+        """Return the probabilities of the product at each step, as logarithms."""
+        logs = jnp.asarray(_logs(self._products)[:, None], jnp.float32)
+        return jnp.broadcast_to(logs, (*sample.targets.shape, self.output_size))
+
+
+def _logs(likely: np.ndarray) -> np.ndarray:
+    """Return logarithms of probabilities, finite ones for 0."""
+    return np.log(np.maximum(likely, 1e-9))
+
+
+def _check_letters(letters: object) -> None:
+    """Raise unless they are a tuple of different elements."""
+    several = letters if isinstance(letters, tuple) else ()
+    known = all(type(one) is int and 0 <= one < 60 for one in several)
+    if not known or not 0 < len(several) == len(set(several)):
+        raise ValueError(
+            f"letters: expected a tuple of one or more different ints from 0 to 59, got {letters!r}"
+        )
 
 
 @functools.cache

@@ -230,7 +230,18 @@ SHAPES = {  # of each parameter by its name
         "nu_log": (H,),
         "theta_log": (H,),
         "gamma_log": (H,),
+        "d": None,
     },
+    sc.LRU(H, skip=True): {
+        "w_ih": (D, 6),
+        "w_ho": (H, 2 * D),
+        "nu_log": (H,),
+        "theta_log": (H,),
+        "gamma_log": (H,),
+        "d": (D,),
+    },
+    sc.SLSTM(1, projected=True): {"w_ih": None, "w_hh": (1, 4), "b": (4,)},
+    sc.MLSTM(H, key_size=2, projected=True): {"w_ih": (7, 2), "b": (2,)},
 }
 
 
@@ -262,6 +273,8 @@ over_kinds = pytest.mark.parametrize("kind", sorted(KINDS, key=lambda kind: kind
 @pytest.mark.parametrize("cell", SHAPES, ids=repr)
 def test_parameters_have_these_names_and_shapes(cell):
     size = cell.hidden_size if isinstance(cell, SCALING) else D
+    if getattr(cell, "projected", False):
+        size = 7 if isinstance(cell, sc.MLSTM) else 4
     params = jax.eval_shape(lambda: cell.init(jax.random.key(0), size))
     shapes = {name: leaf and leaf.shape for name, leaf in params._asdict().items()}
     assert list(shapes.items()) == list(SHAPES[cell].items())

@@ -1,8 +1,9 @@
 """Cells equal the numbers of their authors' own code: outputs, last carries and gradients.
 
-`tests/goldens/cells.npz` holds `CASE/NAME`: inputs, weights and carries by the names of the source,
-`ys` and `final_*`, and `grad_NAME`, the gradient of `sum(ys ** 2)`. A row of `CASES` says how the
-arrays of a source make a cell's arguments; gradients are taken through that, by the source's names.
+A case has inputs, weights and carries by the names of the source, `ys` and `final_*`, and
+`grad_NAME`, the gradient of `sum(ys ** 2)`. A row of `CASES` says how the arrays of a source make a
+cell's arguments; gradients are taken through that, by the source's names. The rows of `RESETS`
+have resets and given carries; `scripts/make_cell_goldens.py` makes their arrays, and names them.
 
 Sources: flashrnn 1.0.8 (slstm); torch 2.13.0 (lstm_proj); github.com/tk-rusch/coRNN and /LEM;
 github.com/PeterChe1990/GRU-D; github.com/JosvanderWesthuizen/janet; recurrentgemma 1.0.1 (rglru);
@@ -25,6 +26,8 @@ import seqcells as sc
 from seqcells.cells.gated_delta_net import GatedDeltaNetDrive
 from tests.goldens import read
 
+INITIAL = {"x0_re": "initial_x_re", "x0_im": "initial_x_im"}  # as cells.npz has it
+
 
 class Golden(NamedTuple):
     """How a source's arrays are a cell's."""
@@ -34,28 +37,63 @@ class Golden(NamedTuple):
     xs: Callable[[dict[str, jax.Array]], jax.Array]  # [T, B, D]
     # (carry, ys, the source's arrays) -> the source's outputs
     out: Callable[[object, jax.Array, dict[str, jax.Array]], dict[str, jax.Array]]
-    flags: Callable[[dict[str, np.ndarray]], dict[str, object]] = lambda a: {}  # of unroll
+    # (leaves of a carry of the source, the source's arrays) -> a carry
+    carry: Callable[[dict[str, jax.Array], dict[str, jax.Array]], object] = lambda c, a: c["h"]
     tol: float = 1e-12
 
 
-def by_head(w):
-    """[gate, head, unit, in] -> [in, (gate, head, unit)]."""
-    return jnp.moveaxis(w, -1, 0).reshape(w.shape[-1], -1)
+def flags(golden, a):
+    """The carries that a case gives, and its resets."""
+    result, a = {}, {INITIAL.get(key, key): leaf for key, leaf in a.items()}
+    for prefix, name in {"initial_": "carry", "reset_": "reset_carry"}.items():
+        leaves = {key.removeprefix(prefix): a[key] for key in a if key.startswith(prefix)}
+        if leaves:
+            result[name] = golden.carry(leaves, a)
+    if "segment_pos" in a:  # recurrentgemma's: a sequence starts at position 0
+        result["resets"] = a["segment_pos"].T == 0
+    elif "resets" in a:
+        result["resets"] = a["resets"]
+    return result
 
 
-def slstm_params(a):
-    return sc.SLSTMParams(by_head(a["W"]), by_head(a["R"]), a["b"].reshape(-1))
+def fields(kind):
+    """A carry whose leaves have the source's names."""
+    return lambda c, a: kind(**c)
 
 
 def slstm_out(carry, ys, a):
-    heads = {f"final_{name}": leaf.reshape(2, 2, 3) for name, leaf in carry._asdict().items()}
-    return heads | {"ys": jnp.moveaxis(ys, 0, 1).reshape(2, 9, 2, 3)}
+    heads = {f"final_{name}": leaf for name, leaf in carry._asdict().items()}
+    out = heads | {"ys": ys.swapaxes(0, 1)}
+    return {name: leaf.reshape(a[name].shape) for name, leaf in out.items()}
+
+
+def slstm(size, heads):
+    """Their carry is [B, head, unit]."""
+    cell = sc.SLSTM(size, heads=heads)
+    return Golden(
+        cell,
+        lambda a: sc.interop.flashrnn.load({name: a[name] for name in "WRb"}, cell),
+        time_first,
+        slstm_out,
+        lambda c, a: sc.SLSTMCarry(**{key: leaf.reshape(len(leaf), -1) for key, leaf in c.items()}),
+    )
 
 
 def projected_params(a):
     """Matrices are [out, in] there, and there are two biases."""
     w_ih, w_hh, w_hr = (a[f"weight_{name}_l0"].T for name in ("ih", "hh", "hr"))
     return sc.LSTMParams(w_ih, w_hh, a["bias_ih_l0"] + a["bias_hh_l0"], w_hr=w_hr)
+
+
+def projected(size, proj_size):
+    """Their carry has an axis of layers."""
+    return Golden(
+        sc.LSTM(size, proj_size=proj_size),
+        projected_params,
+        as_is,
+        last(h=lambda carry: carry.h[None], c=lambda carry: carry.c[None]),
+        lambda c, a: sc.LSTMCarry(c["h"][0], c["c"][0]),
+    )
 
 
 def candidate_last(w):
@@ -76,8 +114,15 @@ def ligru_params(a):
 
 
 def cornn_params(a):
-    w_ih, w_zh, w_hh = jnp.split(a["W"].T, [3, 8])
+    """Their one matrix reads x, z and y."""
+    size = len(a["b"])
+    w_ih, w_zh, w_hh = a["W"][:, : -2 * size].T, a["W"][:, -2 * size : -size].T, a["W"][:, -size:].T
     return sc.CoRNNParams(w_ih, w_hh, w_zh, a["b"])
+
+
+def cornn(size):
+    cell = sc.coRNN(size, dt=0.3, gamma=1.2, epsilon=0.8)
+    return Golden(cell, cornn_params, as_is, POSITIONS, fields(sc.CoRNNCarry))
 
 
 def lem_params(a):
@@ -87,6 +132,10 @@ def lem_params(a):
     q_y = jnp.concatenate([a["W_z"], a["b_z"][:, None]], axis=1)
     w_in, w_hid = jnp.concatenate([p_1, p_2, p_z, p_y]).T, jnp.concatenate([q_1, q_2, q_z, q_y]).T
     return sc.LEMParams(w_in[:-1], w_hid[:-1], w_in[-1] + w_hid[-1])
+
+
+def lem(size):
+    return Golden(sc.LEM(size), lem_params, as_is, POSITIONS, fields(sc.LEMCarry))
 
 
 def grud_params(a):
@@ -104,14 +153,27 @@ def grud_params(a):
 def grud_inputs(a):
     """They read the time itself, batch first."""
     elapsed = jnp.diff(a["s"], axis=1, prepend=a["s"][:, :1])
-    inputs = sc.GRUDInputs(a["x"], read("grud_a")["m"], elapsed)
+    inputs = sc.GRUDInputs(a["x"], a["m"], elapsed)
     return jax.tree.map(lambda a: jnp.swapaxes(a, 0, 1), inputs)
 
 
+def grud_carry(c, a):
+    """They carry the time itself; here it counts from the first step, where `elapsed` is 0."""
+    begun = jnp.ones_like(c["h"], shape=(len(c["h"]), 1))
+    return sc.GRUDCarry(c["h"], c["keep"], a["s"][:, 0] - c["sprev"], begun)
+
+
 def grud_out(carry, ys, a):
-    previous = read("grud_a")["s"][:, -1] - carry.since
+    previous = a["s"][:, -1] - carry.since
     finals = {"final_h": carry.h, "final_keep": carry.last, "final_sprev": previous}
     return finals | {"ys": jnp.swapaxes(ys, 0, 1)}
+
+
+def grud(size):
+    options = {"gate_activation": "hard_sigmoid", "decayed_mix": False}
+    return Golden(
+        sc.GRUD(size, "sigmoid", **options), grud_params, grud_inputs, grud_out, grud_carry
+    )
 
 
 def last(**leaves):
@@ -134,15 +196,46 @@ def time_first(a):
     return a["x"].swapaxes(0, 1)
 
 
-def lucidrains(kind):
-    """Their candidate comes first."""
-    return lambda a: kind(jnp.concatenate([a["W"][6:], a["W"][:6]]).T, None)
+def as_is(a):
+    return a["x"]
 
 
-def rglru_params(a):
+def janet(size):
+    return Golden(sc.JANET(size), janet_params, as_is, last(h=whole))
+
+
+def ligru(size):
+    return Golden(sc.LiGRU(size), ligru_params, as_is, last(h=whole))
+
+
+def lucidrains(cell):
+    """Their candidate comes first, and their carry has an axis of time."""
+
+    def params(a):
+        candidate, gates = jnp.split(a["W"], [cell.hidden_size])
+        return cell.PARAMS(jnp.concatenate([gates, candidate]).T, None)
+
+    out = batch_first(h=lambda carry: carry[:, None])
+    return Golden(cell, params, time_first, out, lambda c, a: c["h"][:, 0])
+
+
+def mingru(size):
+    return lucidrains(sc.MinGRU(size, "positive", bias="none"))
+
+
+def minlstm(size):
+    return lucidrains(sc.MinLSTM(size, "positive", bias="none"))
+
+
+def rglru(size, heads):
+    cell = sc.RGLRU(size, heads=heads)
     names = {"a_gate.w": "Wa", "a_gate.b": "ba", "input_gate.w": "Wx", "input_gate.b": "bx"}
-    arrays = {ours: a[name] for ours, name in names.items()} | {"a_param": a["a_param"]}
-    return sc.interop.recurrentgemma.load(arrays, sc.RGLRU(6, heads=2))
+
+    def params(a):
+        arrays = {ours: a[name] for ours, name in names.items()} | {"a_param": a["a_param"]}
+        return sc.interop.recurrentgemma.load(arrays, cell)
+
+    return Golden(cell, params, time_first, batch_first(h=whole))
 
 
 def s5_params(a):
@@ -150,18 +243,14 @@ def s5_params(a):
     return sc.S5Params(w_ih, w_ho, a["Lam_re"], a["Lam_im"], a["log_step"], a["D"])
 
 
-def s5_carry(a):
-    return {"carry": sc.LRUCarry(a["x0_re"], a["x0_im"])} if "x0_re" in a else {}
-
-
-def s5(**options):
+def s5(size, **options):
     """P complex states."""
     return Golden(
-        sc.S5(**options),
+        sc.S5(size, **options),
         s5_params,
         lambda a: a["u"].swapaxes(0, 1),
         batch_first(x_re=lambda carry: carry.re, x_im=lambda carry: carry.im),
-        s5_carry,
+        lambda c, a: sc.LRUCarry(c["x_re"], c["x_im"]),
     )
 
 
@@ -170,44 +259,26 @@ def mamba_xs(a):
     return jnp.concatenate([jnp.moveaxis(a[name], -1, 0) for name in ("u", "delta", "B", "C")], -1)
 
 
-def mamba_params(a):
-    def pad(rows, value):
-        return jnp.pad(rows, [(0, 14)] + [(0, 0)] * (rows.ndim - 1), constant_values=value)
+def mamba(size, state_size):
+    """A cell for u, delta, B and C side by side; their gate z belongs to the block."""
+    features = 2 * (size + state_size)
 
-    logs = jnp.log(-a["A"])
-    w_dt = jnp.eye(4, 18, dtype=logs.dtype)  # for the other features no time passes but ln 2
-    return sc.MambaParams(
-        jnp.eye(18, k=0, dtype=logs.dtype)[:, 4:],
-        w_dt,
-        pad(a["delta_bias"], 0),
-        pad(logs, 0),
-        pad(a["D"], 0),
-    )
+    def params(a):
+        def pad(rows, value):
+            widths = [(0, features - size)] + [(0, 0)] * (rows.ndim - 1)
+            return jnp.pad(rows, widths, constant_values=value)
 
-
-def mamba_out(carry, ys, a):
-    """Their gate z belongs to the block."""
-    return {"ys": jnp.moveaxis(ys[..., :4], 0, -1) * jax.nn.silu(a["z"]), "final_x": carry[:, :4]}
-
-
-def parts(*names, time=2):
-    """What is given for each head, joined to features: [B, heads, T, ...] -> [T, B, ...]."""
-
-    def xs(a):
-        whole = [jnp.moveaxis(a[name], time, 0) for name in names]
-        return jnp.concatenate([w.reshape(*w.shape[:2], -1) for w in whole], axis=-1)
-
-    return xs
-
-
-def by_heads(time=2, **leaves):
-    """Outputs by the source's names: [T, B, heads * V] -> [B, heads, T, V], two heads."""
+        logs = jnp.log(-a["A"])
+        w_dt = jnp.eye(size, features, dtype=logs.dtype)  # elsewhere the time step is ln 2
+        w_in = jnp.eye(features, dtype=logs.dtype)[:, size:]
+        return sc.MambaParams(w_in, w_dt, pad(a["delta_bias"], 0), pad(logs, 0), pad(a["D"], 0))
 
     def out(carry, ys, a):
-        ys = jnp.moveaxis(ys.reshape(*ys.shape[:2], 2, -1), 0, time)
-        return {"ys": ys} | {f"final_{name}": of(carry) for name, of in leaves.items()}
+        gated = jnp.moveaxis(ys[..., :size], 0, -1) * jax.nn.silu(a["z"])
+        return {"ys": gated, "final_x": carry[:, :size]}
 
-    return out
+    cell = sc.Mamba(features, state_size=state_size, rank=size)
+    return Golden(cell, params, mamba_xs, out, tol=2e-6)
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -220,112 +291,128 @@ class GivenDelta(sc.GatedDeltaNet):
         return GatedDeltaNetDrive(q * self.matrix[0] ** -0.5, k, v, gates[..., 0, :], log_alpha)
 
 
-def delta_params(features, decay):
-    w, gate = jnp.zeros((features, features)), jnp.zeros(2) if decay else None
-    return lambda a: sc.GatedDeltaNetParams(w, gate, gate)
+def mlstm_carry(c, a):
+    """Their stabiliser has one more axis."""
+    return sc.MLSTMCarry(c["C"], c["n"], c["m"][..., 0])
 
 
-MATRIX = {"hidden_size": 6, "heads": 2, "key_size": 4}
+def memory(source, heads, key, value):
+    """A cell whose features are what the source is given for each head, side by side."""
+    gates = {"mlstm": "if", "gdn": ("beta", "g"), "deltanet": ("beta",), "retention": ()}[source]
+    names, time = (*"qkv", *gates), 1 if source == "gdn" else 2
+    features = heads * (2 * key + value + len(gates))
+    sizes = {"hidden_size": heads * value, "heads": heads, "key_size": key}
+
+    def params(a):
+        w, gate = jnp.eye(features), jnp.zeros(heads)
+        if source == "mlstm":
+            return sc.MLSTMParams(w, jnp.zeros(2 * heads))
+        if source == "retention":
+            return sc.RetNetParams(w)
+        return sc.GatedDeltaNetParams(w, *[gate if source == "gdn" else None] * 2)
+
+    def xs(a):
+        whole = [jnp.moveaxis(a[name], time, 0) for name in names]
+        return jnp.concatenate([w.reshape(*w.shape[:2], -1) for w in whole], axis=-1)
+
+    def out(carry, ys, a):
+        found = {"ys": jnp.moveaxis(ys.reshape(*ys.shape[:2], heads, -1), 0, time)}
+        if source == "mlstm":
+            return found | {"final_C": carry.c, "final_n": carry.n, "final_m": carry.m[..., None]}
+        return found | ({"final_S": carry} if "final_S" in a else {})
+
+    if source == "mlstm":
+        return Golden(sc.MLSTM(**sizes), params, xs, out, mlstm_carry)
+    retains, decay = source == "retention", source == "gdn"
+    cell = sc.RetNet(**sizes) if retains else GivenDelta(**sizes, decay=decay)
+    return Golden(cell, params, xs, out, lambda c, a: c["S"], tol=2e-6)
+
+
+SIZES = {"a": (2, 4, 3), "resets": (2, 3, 5), "reset_carry": (1, 5, 3), "one": (1, 3, 1)}
+MEMORIES = {
+    f"{source}_{case}": memory(source, *sizes)
+    for source in ("mlstm", "gdn", "deltanet", "retention")
+    for case, sizes in SIZES.items()
+}
 POSITIONS = last(y=lambda carry: carry.y, z=lambda carry: carry.z)
 CASES = {
-    "slstm_a": Golden(
-        sc.SLSTM(6, heads=2), slstm_params, lambda a: a["x"].swapaxes(0, 1), slstm_out
-    ),
-    "lstm_proj_1": Golden(
-        sc.LSTM(6, proj_size=3),
-        projected_params,
-        lambda a: a["x"],
-        last(h=lambda carry: carry.h[None], c=lambda carry: carry.c[None]),
-    ),
-    "janet_a": Golden(sc.JANET(5), janet_params, lambda a: a["x"], last(c=whole, h=whole)),
-    "ligru_a": Golden(sc.LiGRU(5), ligru_params, lambda a: a["x"], last(h=whole)),
-    "cornn_a": Golden(
-        sc.coRNN(5, dt=0.3, gamma=1.2, epsilon=0.8), cornn_params, lambda a: a["x"], POSITIONS
-    ),
-    "grud_a": Golden(
-        sc.GRUD(5, "sigmoid", gate_activation="hard_sigmoid", decayed_mix=False),
-        grud_params,
-        grud_inputs,
-        grud_out,
-    ),
-    "lem_a": Golden(sc.LEM(5), lem_params, lambda a: a["x"], POSITIONS),
+    "slstm_a": slstm(6, heads=2),
+    "lstm_proj_1": projected(6, proj_size=3),
+    "janet_a": janet(5)._replace(out=last(c=whole, h=whole)),
+    "ligru_a": ligru(5),
+    "cornn_a": cornn(5),
+    "grud_a": grud(5),
+    "lem_a": lem(5),
     "unicornn_a": Golden(
         sc.UnICORNN(5, dt=0.5, alpha=0.9),
         lambda a: sc.UnICORNNParams(a["V"].T, a["w"], a["b"], a["c"]),
-        lambda a: a["x"],
+        as_is,
         POSITIONS,
     ),
     "antisymmetric_a": Golden(
         sc.AntisymmetricRNN(5, eps=0.2, gamma=0.01),
         lambda a: sc.AntisymmetricRNNParams(a["V"].T, a["W"].T, a["b"]),
-        lambda a: a["x"],
+        as_is,
         last(h=whole),
     ),
-    "mingru_a": Golden(
-        sc.MinGRU(6, "positive", bias="none"),
-        lucidrains(sc.MinGRUParams),
-        time_first,
-        batch_first(h=lambda carry: carry[:, None]),
-    ),
-    "minlstm_a": Golden(
-        sc.MinLSTM(6, "positive", bias="none"),
-        lucidrains(sc.MinLSTMParams),
-        time_first,
-        batch_first(h=lambda carry: carry[:, None]),
-    ),
-    "rglru_a": Golden(
-        sc.RGLRU(6, heads=2),
-        rglru_params,
-        time_first,
-        batch_first(h=whole),
-        lambda a: {"resets": a["segment_pos"].T == 0},
-    ),
-    "s5_zoh": s5(hidden_size=4),
-    "s5_bilinear": s5(hidden_size=6, discretisation="bilinear"),
-    "mamba_a": Golden(
-        sc.Mamba(18, state_size=5, rank=4), mamba_params, mamba_xs, mamba_out, tol=2e-6
-    ),
-    "mlstm_a": Golden(
-        sc.MLSTM(**MATRIX),
-        lambda a: sc.MLSTMParams(jnp.eye(26), jnp.zeros(4)),
-        parts(*"qkvif"),
-        by_heads(C=lambda carry: carry.c, n=lambda carry: carry.n, m=lambda c: c.m[..., None]),
-    ),
-    "gdn_a": Golden(
-        GivenDelta(**MATRIX),
-        delta_params(26, decay=True),
-        parts(*"qkv", "beta", "g", time=1),
-        by_heads(time=1, S=whole),
-        tol=2e-6,
-    ),
-    "deltanet_a": Golden(
-        GivenDelta(**MATRIX, decay=False),
-        delta_params(24, decay=False),
-        parts(*"qkv", "beta"),
-        by_heads(S=whole),
-        tol=2e-6,
-    ),
-    "retention_a": Golden(
-        sc.RetNet(**MATRIX),
-        lambda a: sc.RetNetParams(jnp.eye(22)),
-        parts(*"qkv"),
-        by_heads(),
-        tol=2e-6,
-    ),
+    "mingru_a": mingru(6),
+    "minlstm_a": minlstm(6),
+    "rglru_a": rglru(6, heads=2),
+    "s5_zoh": s5(4),
+    "s5_bilinear": s5(6, discretisation="bilinear"),
+    "mamba_a": mamba(4, state_size=5),
+    **{name: case for name, case in MEMORIES.items() if name.endswith("_a")},
+}
+RESETS = {
+    "slstm_resets": slstm(6, heads=2),
+    "slstm_reset_carry": slstm(5, heads=1),
+    "slstm_one": slstm(1, heads=1),
+    "lstm_proj_resets": projected(4, proj_size=3),
+    "lstm_proj_reset_carry": projected(5, proj_size=1),
+    "lstm_proj_one": projected(2, proj_size=1),
+    "janet_resets": janet(3),
+    "janet_reset_carry": janet(1),
+    "janet_one": janet(2),
+    "ligru_resets": ligru(3),
+    "ligru_one": ligru(2),
+    "cornn_resets": cornn(3),
+    "cornn_reset_carry": cornn(1),
+    "cornn_one": cornn(2),
+    "lem_resets": lem(3),
+    "lem_reset_carry": lem(1),
+    "lem_one": lem(2),
+    "grud_resets": grud(3),
+    "grud_one": grud(1),
+    "mingru_resets": mingru(3),
+    "mingru_reset_carry": mingru(1),
+    "mingru_one": mingru(2),
+    "minlstm_resets": minlstm(3),
+    "minlstm_reset_carry": minlstm(1),
+    "minlstm_one": minlstm(2),
+    "rglru_resets": rglru(6, heads=2),
+    "rglru_one": rglru(3, heads=1),
+    "s5_resets": s5(3),
+    "s5_bilinear_reset_carry": s5(1, discretisation="bilinear"),
+    "s5_one": s5(2),
+    "mamba_resets": mamba(3, state_size=2),
+    "mamba_one": mamba(1, state_size=3),
+    **{name: case for name, case in MEMORIES.items() if not name.endswith("_a")},
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [*CASES, *(pytest.param(name, marks=pytest.mark.slow) for name in RESETS)]
+)
 @pytest.mark.usefixtures("x64")
 def test_a_cell_equals_its_authors_code(name):
-    golden, arrays = CASES[name], read(name)
+    golden, arrays = (CASES | RESETS)[name], read(name)
     wanted = {key: a for key, a in arrays.items() if key == "ys" or key.startswith("final_")}
     gradients = {key[5:]: a for key, a in arrays.items() if key.startswith("grad_")}
 
     def run(inputs):
         given = arrays | inputs
-        flags = golden.flags(given)
-        carry, ys = sc.unroll(golden.cell, golden.params(given), golden.xs(given), **flags)
+        xs, params = golden.xs(given), golden.params(given)
+        carry, ys = sc.unroll(golden.cell, params, xs, **flags(golden, given))
         out = golden.out(carry, ys, given)
         return jnp.sum(out["ys"] ** 2), out
 

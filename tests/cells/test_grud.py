@@ -188,6 +188,18 @@ def test_layers_and_modules_run_it():
     assert jnp.all(jnp.isfinite(ys))
 
 
+def test_dropout_drops_values_and_neither_flags_nor_times():
+    ones = jnp.ones((T, B, D))
+    xs = sc.GRUDInputs(ones, ones, ones[..., :1])  # flags may be floats, too
+    cell = sc.VariationalDropout(sc.Zoneout(sc.GRUD(H)), input_rate=0.5)
+    params = cell.init(jax.random.key(0), D)
+    _, _, (seen, _) = cell.noisy(params, xs, jax.random.key(1))
+    assert jnp.all(seen.observed == 1)
+    assert jnp.all(seen.elapsed == 1)
+    assert set(seen.values.ravel().tolist()) == {0, 2}
+    assert jnp.all(seen.values == seen.values[0])  # one mask for all steps
+
+
 def test_inputs_of_another_kind_are_refused():
     cell, x = sc.GRUD(H), sc.GRUDInputs(jnp.ones((B, D)), jnp.ones((B, D), bool), jnp.ones((B, 1)))
     params, carry = cell.init(jax.random.key(0), D), cell.init_carry(x)
@@ -203,8 +215,7 @@ def test_inputs_of_another_kind_are_refused():
         cell.step(params, carry, x._replace(elapsed=jnp.ones((B, 1), int)))
     with pytest.raises(ValueError, match="on inputs of 2 features"):
         cell.step(cell.init(jax.random.key(0), 5), carry, x)
-    with pytest.raises(TypeError, match="cell: expected one that reads one array"):
-        sc.debug.check(cell)
+    assert sc.debug.check(cell, D, laws=["step"]).ok
     for engine in (sc.Deferred(), sc.PallasTriton(interpret=True)):
         with pytest.raises(ValueError, match="it has two products in sequence"):
             sc.select_engine(cell, jax.tree.map(lambda a: a[None], x), engine=engine)

@@ -13,6 +13,16 @@ from tests.support.laws import CASES, H
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    "cell",
+    [sc.GRUD(H), sc.RNN(64, "relu"), sc.Constrained(sc.RNN(64), sc.Dale())],
+    ids=["inputs are a tree", "kinks of relu", "kinks of abs"],
+)
+def test_inputs_may_be_a_tree_and_there_may_be_many_kinks(cell):
+    assert debug.check(cell, seed=1).ok
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["gru-after-double"])
 def test_cells_of_the_library_are_lawful(name):
     case = CASES[name]
@@ -104,6 +114,11 @@ BROKEN = {
 def test_a_lawful_cell_of_ones_own_passes():
     report = debug.check(Decay(), reference=reference)
     assert all(finding.holds for finding in report.findings), str(report)
+
+
+def test_derivatives_are_compared_across_kinks():
+    kinked = gated(lambda drive, mixed: mixed + jnp.abs(drive * 1000 % 2 - 1) / 1000)
+    assert debug.check(kinked, laws=["gradient"]).ok
 
 
 def test_a_first_carry_that_a_step_widens_is_named():

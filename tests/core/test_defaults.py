@@ -32,11 +32,12 @@ DEFAULTS = {
     sc.LEM: DENSE | {"dt": 1.0, "bias": "single", "b_init": ZEROS},
     sc.LRU: CELL
     | {"w_ih_init": initializers.Lecun(0.5), "w_ho_init": LECUN, "output_size": None}
-    | {"r_min": 0.0, "r_max": 1.0, "max_phase": 2 * math.pi},
+    | {"r_min": 0.0, "r_max": 1.0, "max_phase": 2 * math.pi, "skip": False},
     sc.JANET: DENSE | {"beta": 1.0, "bias": "single", "b_init": (ONES, ZEROS)},
     sc.LiGRU: DENSE | {"activation": "relu", "bias": "single", "b_init": ZEROS},
     sc.CoupledLSTM: DENSE | {"bias": "single", "b_init": (ONES, ZEROS, ZEROS)},
-    sc.SLSTM: DENSE | {"heads": 1, "bias": "single", "b_init": (ZEROS, ONES, ZEROS, ZEROS)},
+    sc.SLSTM: DENSE
+    | {"heads": 1, "projected": False, "bias": "single", "b_init": (ZEROS, ONES, ZEROS, ZEROS)},
     sc.CTRNN: DENSE
     | {"activation": "tanh", "bias": "single", "b_init": ZEROS, "tau": 100.0, "dt": 20.0}
     | {"noise": 0.0, "form": "rate", "learn_tau": False},
@@ -53,7 +54,11 @@ DEFAULTS = {
     | {"discretisation": "zoh", "skip": True, "step_min": 0.001, "step_max": 0.1},
     sc.Mamba: CELL | {"state_size": 16, "rank": None, "step_min": 0.001, "step_max": 0.1},
     sc.MLSTM: MATRIX
-    | {"eps": 1e-6, "b_init": (initializers.Normal(0.1), initializers.Uniform(3.0, 6.0))},
+    | {
+        "projected": False,
+        "eps": 1e-6,
+        "b_init": (initializers.Normal(0.1), initializers.Uniform(3.0, 6.0)),
+    },
     sc.GatedDeltaNet: MATRIX | {"decay": True, "beta_max": 1.0, "activation": "silu"},
     sc.RetNet: MATRIX,
     sc.FunctionCell: {"init_fn": None, "x_ndim": 1},
@@ -66,10 +71,14 @@ DEFAULTS = {
     sc.CausalConv: {"width": 4, "activation": "identity", "bias": "single", "w_init": LECUN},
     sc.MLP: {"activation": "gelu", "size": None, "bias": "single", "w_init": LECUN},
     sc.GLU: {"activation": "sigmoid", "size": None, "bias": "single", "w_init": LECUN},
+    sc.Dense: {"activation": "identity", "bias": "single", "heads": 1, "w_init": LECUN},
+    sc.Norm: {"eps": 1e-6, "bias": "single", "heads": 1},
     sc.Block: {"norm": "rms", "mlp": None, "gate": None, "bias": "single"},
     sc.Recurrent: {"reverse": False, "learned_carry": False, "engine": None},
     sc.Bidirectional: {"backward": None, "merge": "concat"},
-    sc.Stack: {"dropout": 0.0, "skip": False},
+    sc.Residual: {"merge": "sum"},
+    sc.Parallel: {"merge": "concat"},
+    sc.Stack: {"dropout": 0.0, "skip": False, "tied": False},
     sc.Scan: {"unroll": 1, "checkpoint": None},
     sc.Truncated: {"engine": None},
     sc.Deferred: dict.fromkeys(("chunk", "keep", "project_ahead", "vmap_sequentially", "unroll")),
@@ -115,8 +124,8 @@ DEFAULTS = {
     probes.DelayedMatch: {"length": 100, "cues": 8, "distractors": 8},
     probes.DelayedXOR: {"length": 100, "delay": 10},
     probes.RandomPermutation: {"length": 100, "symbols": 100},
-    probes.Parity: {"length": 40},
-    probes.GroupWords: {"group": "A5", "length": 20},
+    probes.Parity: {"length": 40, "modulus": 2},
+    probes.GroupWords: {"group": "A5", "length": 20, "letters": None},
     probes.MQAR: {"length": 64, "pairs": 4, "vocabulary": 1024, "power": 0.01},
     probes.SequentialMNIST: {"permutation_seed": None},
     probes.SequentialDigits: {"permutation_seed": None},

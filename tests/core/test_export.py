@@ -106,8 +106,13 @@ GIVEN = {"plain": some(), "flags": every_flag}  # flags, for the steps and the r
 EACH = {name: some(name) for name in every_flag(1, 1)}
 TOKENS = sc.Stack((sc.Embed(9, 4), sc.GRU(H)))
 EXPORTED = {name: CASES[name].cell for name in (*FORMS, "function")} | NETS | {"tokens": TOKENS}
-# For a cell, those that can run it.
-WAYS = ("default", "scan", "deferred", "associative", "chunkwise")
+WAYS = (
+    "default",
+    "scan",
+    "deferred",
+    "associative",
+    "chunkwise",
+)  # for a cell, those that can run it
 QUICK = ("gru-after-double", "lru")  # what of these is refused is tested by default
 
 

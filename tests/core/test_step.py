@@ -158,7 +158,13 @@ LAYERS = {name: Row(net, XS) for name, net in FORWARD.items()} | {
     "nnx": Row(sc.Stack((sc.GRU(D), sc.RNN(D))), calls=in_nnx),
     "linen": Row(sc.Recurrent(sc.GRU(D), learned_carry=True), calls=in_linen),
 }
-ROWS = {name: Row(case.cell) for name, case in CASES.items()} | LAYERS | OTHER_INPUTS
+WIDE = {  # cells that take no D features
+    name: RNG.normal(size=(T, B, case.features))
+    for name, case in CASES.items()
+    if case.features > D
+}
+ROWS = {name: Row(case.cell, WIDE.get(name)) for name, case in CASES.items()}
+ROWS |= LAYERS | OTHER_INPUTS
 
 
 def drawn(row):

@@ -42,7 +42,8 @@ WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("float64", "gates", "jacob
 WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("layers", "memory", "singular", "snr")]
 WITH_EXAMPLES += ["probes.character_lm"]
 WITH_EXAMPLES += ["_mean_field", "diagnostics._lyapunov", "remedies"]
-WITH_EXAMPLES += ["interop.file", "interop.onnx", "interop.torch"]
+WITH_EXAMPLES += ["interop.file", "interop.flashrnn", "interop.onnx", "interop.torch"]
+WITH_EXAMPLES += ["interop.speechbrain"]
 
 
 def blocks(page, language="python"):
@@ -151,6 +152,7 @@ def methods(cls):
 
 
 FRAMEWORKS = ("torch", "keras", "linen", "nnx", "haiku", "equinox", "onnx")
+FRAMEWORKS += ("flashrnn", "recurrentgemma", "speechbrain")
 OPEN = [sc, debug, diagnostics, diagnostics.plot, initializers, interop, linen, nnx, probes]
 OPEN += [distributed, remedies, train]
 OPEN += [getattr(interop, name) for name in FRAMEWORKS]

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import operator
 import pkgutil
 import re
 import types
@@ -11,8 +12,8 @@ import pytest
 import seqcells as sc
 from tests.support.peers import Table, installed
 
-FEATURES = Table("What each offers")
-COLUMNS = dict(enumerate(FEATURES.header[1:], start=1))
+TABLES = Table("What each offers"), Table("Libraries of particular cells")
+COLUMNS = [(table, i) for table in TABLES for i in range(1, len(table.header))]
 
 # A name or an argument that would make "no" or "by hand" wrong, for each row that has one of them.
 DENIED = {
@@ -26,7 +27,20 @@ DENIED = {
     "IndRNN, minGRU, LRU": r"indrnn|min_?gru|^lru",
     "sLSTM, RG-LRU, Mamba (S6)": r"slstm|rg_?lru|mamba|^s6$",
     "matrix memory: mLSTM, gated DeltaNet, RetNet": r"mlstm|delta_?net|^gdn|ret_?net|retention",
+    "whole models, with the sizes of their papers": r"hawk|mamba|xlstm|^s5$",
     "signs and sparsity that hold in training": r"dale|sparsity|constrained",
+    "sLSTM": r"slstm",
+    "mLSTM": r"^mlstm",
+    "RG-LRU": r"rg_?lru",
+    "the selective model of Mamba": r"mamba",
+    "delta rules, retention": r"delta_?(net|rule)|retention|retnet",
+    "a linear recurrence gated by the input alone": r"min_?(gru|lstm)|hgrn",
+    "a cell of your own": r"^cell$",
+    "padding": r"^lengths$|^mask$|attention_mask",
+    "packed sequences": r"^resets?$|segment_(pos|ids)|cu_seqlens",
+    "reading from the end": r"revers",
+    "forward-mode derivative of the cell": r"jvp|forward_mode",
+    "vmap over weights of the cell": r"vmap",
     "your own cell": r"^cell$|(?<!s)core",
     "unroll over time": r"rnn$|unroll",
     "the carry after every step": r"all_(states|carries)|trajectory",
@@ -62,8 +76,8 @@ DENIED = {
 }
 
 
-def module_of(column):
-    name = re.match(r"`([\w.]+)`", COLUMNS[column])[1]
+def module_of(header):
+    name = re.match(r"`([\w.]+)`", header)[1]
     installed(name.split(".")[0])
     module = importlib.import_module(name)
     names = [name for name in dir(module) if name[0] != "_"]
@@ -83,11 +97,9 @@ def contents(package):
 
 def resolved(module, path):
     """Find `Name.of.it` in a module, or from the root where it is a full path."""
-    first, *rest = path.split(".")
-    value = getattr(module, first) if hasattr(module, first) else importlib.import_module(first)
-    for name in rest:
-        value = getattr(value, name)
-    return value
+    if hasattr(module, path.split(".")[0]):
+        return operator.attrgetter(path)(module)
+    return pkgutil.resolve_name(path)
 
 
 def arguments(value):
@@ -114,15 +126,17 @@ def is_there(module, name):
 def names_of(module):
     """Public names of a module, and arguments of what is recurrent in it."""
     names = {name for name in dir(module) if name[0] != "_"}
-    recurrent = [name for name in names if re.search("rnn|gru|lstm|cell|unroll|bidir", name, re.I)]
+    recurrent = [
+        name for name in names if re.search("rnn|gru|lstm|lru|mamba|cell|unroll|bidir", name, re.I)
+    ]
     return names.union(*(arguments(getattr(module, name)) for name in recurrent))
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("column", COLUMNS, ids=COLUMNS.get)
-def test_what_a_cell_names_is_there_and_what_it_denies_is_not(column):
-    module = module_of(column)
-    cells = {row[0]: row[column] for row in FEATURES.rows}
+@pytest.mark.parametrize(("table", "column"), COLUMNS, ids=[t.header[i] for t, i in COLUMNS])
+def test_what_a_cell_names_is_there_and_what_it_denies_is_not(table, column):
+    module = module_of(table.header[column])
+    cells = {row[0]: row[column] for row in table.rows}
     named = [(row, name) for row, cell in cells.items() for name in re.findall("`(.*?)`", cell)]
     denied = [row for row, cell in cells.items() if cell in ("no", "by hand")]
     missing = [(row, name) for row, name in named if not is_there(module, name)]
@@ -135,8 +149,9 @@ def test_what_a_cell_names_is_there_and_what_it_denies_is_not(column):
     assert (missing, found) == ([], [])
 
 
-def test_the_table_is_of_this_version_and_whole():
-    assert COLUMNS[1] == f"`seqcells` {sc.__version__}"
-    assert {len(row) for row in FEATURES.rows} == {len(FEATURES.header)}
-    denying = {row[0] for row in FEATURES.rows if {"no", "by hand"} & set(row)}
-    assert denying == set(DENIED)
+def test_the_tables_are_of_this_version_and_whole():
+    for table in TABLES:
+        assert table.header[1] == f"`seqcells` {sc.__version__}"
+        assert {len(row) for row in table.rows} == {len(table.header)}
+    rows = [row for table in TABLES for row in table.rows]
+    assert {row[0] for row in rows if {"no", "by hand"} & set(row)} == set(DENIED)

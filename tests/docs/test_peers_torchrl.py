@@ -1,6 +1,6 @@
 """Each row on torchrl in docs/peers.md: what it does, and what seqcells does instead."""
 
-import inspect
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -109,7 +109,8 @@ def test_projection(rl):
     with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
         rl.LSTM(D, H, proj_size=2)(tensor(XS))
     assert run(module(rl, "LSTMModule", proj_size=2), XS, RESETS)[0].shape == (B, T, 2)
-    assert "proj_size" not in inspect.signature(sc.LSTM).parameters
+    model = Ours(cell=functools.partial(sc.LSTM, proj_size=2))
+    assert model(model.params, XS)[1].shape == (B, T, 2)
 
 
 @TORCHRL.row("`bidirectional=True`")

@@ -10,7 +10,7 @@ import pytest
 import seqcells as sc
 from seqcells import _unroll
 from seqcells._flags import Flags
-from seqcells.engines import _platform
+from seqcells.engines import _machine, _platform
 from seqcells.engines._engine import best
 from tests.support import laws, programs
 from tests.support.laws import CASES, B, D, T, assert_close, assert_same_bits, draw, run, weigh
@@ -51,9 +51,10 @@ def test_the_engine_that_is_named_is_selected(case, engine):
 def test_split_cells_are_deferred_and_others_scanned_where_no_engine_is_named(case):
     flags = {"lengths": jnp.ones(B, int), "mask": jnp.ones((T, B), bool), "reverse": True}
     split = isinstance(case.cell, sc.SplitCell) and case.cell.why_not_split() is None
-    expected = sc.Deferred if split else sc.Scan
-    assert isinstance(sc.select_engine(case.cell, XS), expected)
-    assert isinstance(sc.select_engine(case.cell, jnp.zeros((T, B, D)), **flags), expected)
+    expected, shape = sc.Deferred if split else sc.Scan, (T, B, case.features)
+    xs = jax.ShapeDtypeStruct(shape, "float32")
+    assert isinstance(sc.select_engine(case.cell, xs), expected)
+    assert isinstance(sc.select_engine(case.cell, jnp.zeros(shape), **flags), expected)
 
 
 def test_time_axis_and_abstract_inputs_select_as_concrete_ones_do():
@@ -256,3 +257,40 @@ def test_checkpoints_save_memory():
 def test_sqrt_checkpoints_make_memory_grow_as_the_root_of_time():
     assert temp_bytes("sqrt", 4096) < 6 * temp_bytes("sqrt", 256)  # 4 would be the root of 16
     assert temp_bytes(None, 4096) > 12 * temp_bytes(None, 256)  # without, as time itself
+
+
+BIG = (2000, 64, 16)  # residuals of about 300 MiB
+
+
+@pytest.mark.parametrize(
+    ("cell", "shape", "chunk"),
+    [
+        (sc.LEM(64), BIG, 40),  # a divisor near the square root
+        (sc.LEM(64), (2000, 4, 16), 500),  # 8 MiB of residuals
+        (sc.LEM(64), (200, 4, 16), None),  # few
+        (sc.GRU(64, reset_after=False), (2003, 64, 16), 45),  # a prime number of steps
+        (sc.FunctionCell(lambda p, c, x: (c, x), lambda x: x), BIG, None),  # makes no parameters
+    ],
+    ids=["root", "bytes", "few", "prime", "function"],
+)
+def test_much_that_a_scan_would_store_is_computed_again(cell, shape, chunk, monkeypatch):
+    monkeypatch.setattr(_machine, "maps_cheaply", lambda: False)
+    xs = jax.ShapeDtypeStruct(shape, "float32")
+    assert sc.select_engine(cell, xs) == sc.Scan(checkpoint=chunk)
+    assert sc.select_engine(cell, xs, engine=sc.Scan()) == sc.Scan()
+    monkeypatch.setattr(_platform, "platform", lambda xs: "gpu")  # where it was not measured
+    assert sc.select_engine(cell, xs) == sc.Scan()
+
+
+def test_a_step_with_effects_is_not_repeated():
+    def total(params, carry, x):
+        jax.debug.print("{}", x[0, 0])
+        return carry + params * jnp.sin(x), carry
+
+    cell = sc.FunctionCell(total, jnp.zeros_like, lambda key, size: jnp.ones(size))
+    silent = sc.FunctionCell(
+        lambda p, c, x: (c + p * jnp.sin(x), c), *dataclasses.astuple(cell)[1:]
+    )
+    xs = jax.ShapeDtypeStruct((9000, 64, 64), "float32")
+    assert sc.select_engine(cell, xs) == sc.Scan()
+    assert sc.select_engine(silent, xs).checkpoint is not None

@@ -8,7 +8,8 @@ import pytest
 
 import seqcells as sc
 from seqcells import _shares
-from seqcells.engines.deferred import _machine, products, schedule
+from seqcells.engines import _machine
+from seqcells.engines.deferred import products, schedule
 from tests.support.laws import assert_close
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
@@ -166,8 +167,12 @@ def test_an_option_that_is_named_comes_before_joined_products():
 @large_caches
 @pytest.mark.usefixtures("caches")
 def test_the_schedule_follows_the_sizes():
-    small_steps = chosen(1000, 1, 32, 64)
+    small_steps = chosen(1000, 1, 32, 65)
     assert small_steps == (1000, ("slopes",), True, True, 1, "rows")  # one window
+    assert chosen(1000, 1, 32, 64) == (1000, (), True, True, 1, "rows")  # one small row
+    assert chosen(1000, 1, 32, 64, sc.RNN).keep == ("slopes",)  # one slope
+    assert chosen(200, 16, 16, 64, sc.UnICORNN).keep == ()  # seven slopes
+    assert chosen(200, 16, 16, 64, sc.LSTM).keep == ("slopes",)  # six
     assert not chosen(100, 32, 2, 64).project_ahead  # steps are large enough
     assert chosen(128, 16, 1024, 1024).project_ahead  # one product's weights stay in cache
     assert chosen(128, 16, 1024, 1024).product == "columns"  # a matrix is too large to be copied

@@ -9,7 +9,7 @@ from flax import linen, nnx
 
 import seqcells as sc
 from seqcells import interop
-from tests.support.interop import GRU, LSTM, D, H, drawn
+from tests.support.interop import GRU, LSTM, SLSTM, D, H, drawn
 from tests.support.laws import assert_same_bits
 
 CANDIDATE = sc.GRU(H, bias="candidate")
@@ -107,6 +107,7 @@ TRACED = [
     *((name, sc.Stack((LSTM, sc.RNN(H)))) for name in ("nnx", "onnx")),
     *((name, sc.Stack((sc.RNN(H, "relu"), LSTM))) for name in ("haiku",)),
     *((name, sc.Bidirectional(LSTM)) for name in ("torch", "linen", "onnx")),
+    ("flashrnn", SLSTM),
 ]
 
 

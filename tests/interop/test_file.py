@@ -28,6 +28,7 @@ LAYERS = {
     for name, case in CASES.items()
     if type(case.cell) in vars(sc).values() and name != "function"
 }
+WIDE = {name: case.features for name, case in CASES.items() if case.features > D}
 LAYERS |= {
     "initialisers": sc.GRU(H, w_hh_init=(Identity(0.5), Normal(0.1), ones), b_ih_init=CHRONO),
     "truncated": sc.Recurrent(GRU, engine=sc.Truncated(5, sc.Scan(checkpoint="sqrt"))),
@@ -38,6 +39,9 @@ LAYERS |= {
     "residual": sc.Residual(sc.RNN(3)),
     "wrapped": sc.Zoneout(sc.VariationalDropout(LSTM, 0.1, 0.2), (0.1, 0.05)),
     "blocks": sc.Stack((sc.Block(GRU, mlp=sc.GLU(5), gate="gelu"), sc.CausalConv(3), sc.MLP(4))),
+    "branches": sc.Stack(
+        (sc.Residual(sc.Dense(D, heads=D), "mul"), sc.Parallel((sc.Take(0, 1), LSTM), "concat"))
+    ),
     "norm": sc.LayerNorm(sc.GRU(H, bias="none"), eps=1e-5),
 }
 
@@ -51,7 +55,7 @@ def path(tmp_path):
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
 def test_saved_params_load_again_to_the_bit(name, dtype, path):
     layer = LAYERS[name]
-    params = drawn(layer, dtype)
+    params = drawn(layer, dtype, input_size=WIDE.get(name, D))
     sc.interop.save(path, layer, params)
     again, back = sc.interop.load(path)
     assert again == layer
@@ -83,6 +87,8 @@ PUBLIC = {
 OWN = {  # not any value of a type will do
     "Dropout": sc.Dropout(0.5),
     "Norm": sc.Norm("rms"),
+    "Activation": sc.Activation("silu"),
+    "Take": sc.Take(0, 2),
     "SparsePattern": sc.SparsePattern(0.5),
     "Constrained": sc.Constrained(GRU, sc.Dale()),
     "RGLRU": sc.RGLRU(D),

@@ -219,6 +219,17 @@ def test_equinox(layer):
     check(layer, params, np.stack(ys))
 
 
+def test_flashrnn():
+    torch, flashrnn = installed("torch"), installed("flashrnn")
+    cell = sc.SLSTM(H, heads=2)
+    params = drawn(cell, jnp.float64)
+    w, r, b = (torch.from_numpy(a) for a in interop.flashrnn.dump(cell, params).values())
+    wx = torch.einsum("tbj,ghdj->btghd", torch.from_numpy(XS), w)
+    options = {"function": "slstm", "backend": "vanilla", "dtype": "float64"}
+    states, _ = flashrnn.flashrnn(wx, r, b, **options)
+    check(cell, params, states[0].flatten(2).swapaxes(0, 1))
+
+
 ONNX = {
     "gru": sc.Recurrent(GRU),
     "gru-before": sc.Recurrent(sc.GRU(H, reset_after=False)),

@@ -21,6 +21,7 @@ PAPERS = {
     ),
     "mamba": sc.Block(
         sc.Stack((sc.Dense(2 * D, bias="none"), sc.CausalConv(4, "silu"), CELL)),
+        sc.Norm("rms", eps=0.1),
         gate="silu",
         bias="none",
     ),
@@ -43,7 +44,8 @@ def drawn(net):
 
 def by_hand(block, params, xs, **flags):
     """The two halves, each of their parts called by itself."""
-    norm, act = sc.Norm(block.norm), {"gelu": jax.nn.gelu, "silu": jax.nn.silu}.get(block.gate)
+    norm = block.norm if isinstance(block.norm, sc.Norm) else sc.Norm(block.norm)
+    act = {"gelu": jax.nn.gelu, "silu": jax.nn.silu}.get(block.gate)
 
     def plus(a, p):
         return a if p is None else a + p

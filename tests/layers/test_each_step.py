@@ -1,5 +1,7 @@
 """Layers without a memory: Dense, MLP, GLU, Norm, Embed, Dropout and Pointwise."""
 
+import math
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -34,6 +36,10 @@ def normal(x, eps):
 SILU, GELU = reference.ACTIVATIONS["silu"], reference.ACTIVATIONS["gelu"]
 
 
+def exact_gelu(a):
+    return a / 2 * (1 + np.vectorize(math.erf)(a / np.sqrt(2)))
+
+
 def affine(p, x):
     return x @ p.w + (0 if p.b is None else p.b)
 
@@ -56,11 +62,26 @@ EQUATIONS = {  # a layer, and what NumPy computes
         sc.GLU(5, "silu", bias="none"),
         lambda p, x: (SILU(x @ p.gate.w) * (x @ p.value.w)) @ p.out.w,
     ),
+    "dense-heads": (  # each head has one feature, and each of two maps one output of it
+        sc.Dense(4, heads=2),
+        lambda p, x: np.concatenate([x, x], axis=-1) * p.w[0] + p.b,
+    ),
+    "dense-gelu": (sc.Dense(4, "gelu_exact"), lambda p, x: exact_gelu(x @ p.w + p.b)),
+    "activation": (sc.Activation("silu"), lambda p, x: SILU(x)),
+    "take": (sc.Take(1, 2), lambda p, x: x[..., 1:]),
     "rms": (
         sc.Norm("rms", eps=0.1),
         lambda p, x: x / np.sqrt((x**2).mean(-1, keepdims=True) + 0.1) * p.scale,
     ),
     "layer": (sc.Norm("layer", eps=0.1), lambda p, x: normal(x, 0.1) * p.scale + p.shift),
+    "rms-heads": (
+        sc.Norm("rms", eps=0.1, heads=2),
+        lambda p, x: x / np.sqrt(x**2 + 0.1) * p.scale,
+    ),
+    "layer-nobias": (
+        sc.Norm("layer", eps=0.1, bias="none"),
+        lambda p, x: normal(x, 0.1) * p.scale,
+    ),
     "dropout": (sc.Dropout(0.5), lambda p, x: x),
     "pointwise": (sc.Pointwise(None, tripled), lambda p, x: 3 * x + 1),
 }
@@ -115,6 +136,16 @@ def test_a_symbol_is_a_row_and_others_are_not_a_number():
     for call in (sc.unroll, sc.debug.checked(jax.jit(sc.unroll))):
         with pytest.raises(ValueError, match="xs: expected symbols below 5, got values from -1"):
             call(layer, params, wrong)
+
+
+def test_a_tied_stack_reads_out_with_the_matrix_of_its_embedding():
+    net = sc.Stack((sc.Embed(5, 3), sc.Dense(3, "tanh")), tied=True)
+    params, xs = drawn(net, ()), RNG.integers(0, 5, (T, B))
+    ys = sc.unroll(net, params, np.where(VALID, xs, -7), **FLAGS)[1]
+    expected = np.tanh(affine(params[1], params[0].w[xs])) @ params[0].w.T
+    assert_close(ys, np.where(VALID[..., None], expected, 0), 1e-12)
+    assert net.output_size(()) == 5
+    assert "Total parameters: 27 " in sc.summary(net, ())
 
 
 def test_dropout_is_drawn_anew_at_every_step_and_keeps_the_mean():
@@ -209,6 +240,33 @@ WRONG = {
         ValueError,
         r"apply_fn: expected outputs with the batch axes \[3\] first, got float64\[2\]",
     ),
+    "heads of another size": (
+        lambda: sc.Norm("rms", heads=2).init(KEY, 3),
+        ValueError,
+        "heads: expected a divisor of input_size = 3, got 2",
+    ),
+    "outputs that heads cannot make": (
+        lambda: sc.Dense(6, heads=2).init(KEY, 4),
+        ValueError,
+        "input_size: expected a divisor of size = 6, got 4",
+    ),
+    "nothing to read out with": (
+        lambda: sc.Stack((sc.Dense(3), sc.GRU(3)), tied=True),
+        ValueError,
+        r"tied: expected an Embed as the first of the layers, got Dense\(3\)",
+    ),
+    "outputs that an embedding cannot read": (
+        lambda: sc.Stack((sc.Embed(5, 3), sc.Dense(2)), tied=True).output_size(()),
+        ValueError,
+        r"tied: expected a last layer with 3 outputs, which Embed\(5, 3\) can read, got 2",
+    ),
+    "features that are not there": (
+        lambda: sc.Take(1, 4).output_size(3),
+        ValueError,
+        r"xs: expected at least stop = 4 features, got 3 for Take\(1, 4\)",
+    ),
+    "an empty range": (lambda: sc.Take(2, 2), ValueError, "stop: expected an int >= 3, got 2"),
+    "another activation": (lambda: sc.Activation("swish"), ValueError, "kind: .* got 'swish'"),
     "floats for symbols": (
         lambda: sc.unroll(sc.Embed(3, 2), sc.Embed(3, 2).init(KEY), XS),
         TypeError,

@@ -1,6 +1,7 @@
 """Laws of layers: each is what its cells do, put together by hand."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -105,17 +106,17 @@ def test_a_call_may_be_mapped_over_parameters(name):
 @pytest.mark.parametrize("name", FORWARD)
 def test_a_carry_goes_on_where_it_was(name):
     net = NETS[name]
-    params = net.init(KEY, D)
-    carry, first = sc.unroll(net, params, XS[:3])
-    carry, second = sc.unroll(net, params, XS[3:], carry)
-    assert_close((carry, jnp.concatenate([first, second])), sc.unroll(net, params, XS), 1e-6)
+    params, apply = net.init(KEY, D), jax.jit(functools.partial(sc.unroll, net))
+    carry, first = apply(params, XS[:3])
+    carry, second = apply(params, XS[3:], carry)
+    assert_close((carry, jnp.concatenate([first, second])), apply(params, XS), 1e-6)
 
 
 def parts_of(net, before, after):
     """The carries of a net with those of `before` where it reads forward, else of `after`."""
     if isinstance(net, sc.Bidirectional):
         return sc.layers.Both(before.forward, after.backward)
-    if isinstance(net, sc.Stack):
+    if isinstance(net, (sc.Stack, sc.Parallel)):
         return tuple(map(parts_of, net.layers, before, after))
     if isinstance(net, sc.Block):
         pairs = zip((net.cell, net.mlp), before, after, strict=True)
@@ -189,8 +190,9 @@ def test_bidirectional_reads_from_both_ends(merge):
     assert_close(sc.unroll(layer, params, XS, **FLAGS), (sc.Both(one, two), expected), 1e-6)
 
 
-def test_a_merge_that_makes_something_of_nothing_still_puts_out_zeros():
-    layer = sc.Bidirectional(sc.GRU(H), merge=lambda a, b: a + b + 1)
+@pytest.mark.parametrize("kind", [sc.Bidirectional, lambda c, **kw: sc.Parallel((c, c), **kw)])
+def test_a_merge_that_makes_something_of_nothing_still_puts_out_zeros(kind):
+    layer = kind(sc.GRU(H), merge=lambda a, b: a + b + 1)
     _, ys = sc.unroll(layer, layer.init(KEY, D), XS, **FLAGS)
     assert not np.any(np.asarray(ys) * ~VALID)
 
@@ -232,6 +234,35 @@ def test_a_residual_layer_adds_its_input():
     params = layer.init(KEY, D)
     _, ys = sc.unroll(cell, params, XS, **FLAGS)
     expected = ys + np.where(VALID, XS, 0)
+    assert_close(sc.unroll(layer, params, XS, **FLAGS)[1], expected, 1e-6)
+
+
+@pytest.mark.parametrize("merge", [*MERGES, jnp.subtract], ids=str)
+def test_layers_side_by_side_read_the_same(merge):
+    layers = (sc.GRU(H), sc.Dense(H))
+    net = sc.Parallel(layers, merge)
+    params = net.init(KEY, D)
+    by_hand = MERGES[merge] if isinstance(merge, str) else np.subtract
+    runs = [sc.unroll(*row, XS, **FLAGS) for row in zip(layers, params, strict=True)]
+    carries, ys = zip(*runs, strict=True)
+    expected = carries, np.where(VALID, by_hand(*ys), 0)
+    assert_close(sc.unroll(net, params, XS, **FLAGS), expected, 1e-6)
+
+
+def test_what_is_merged_has_one_shape():
+    net = sc.Parallel((sc.GRU(H), sc.Dense(2)), "mul")
+    refusal = r"merge: expected outputs of one shape for 'mul', got .*; give the parts equal sizes"
+    with pytest.raises(ValueError, match=refusal):
+        net.output_size(D)
+    with pytest.raises(ValueError, match="merge: expected one of 'concat', 'sum'"):
+        sc.Residual(sc.GRU(D), "add")
+
+
+@pytest.mark.parametrize("merge", ["mul", "concat"])
+def test_a_layer_may_gate_its_input_or_stand_beside_it(merge):
+    layer, cell = sc.Residual(sc.GRU(D), merge), sc.GRU(D)
+    params = layer.init(KEY, D)
+    expected = MERGES[merge](sc.unroll(cell, params, XS, **FLAGS)[1], np.where(VALID, XS, 0))
     assert_close(sc.unroll(layer, params, XS, **FLAGS)[1], expected, 1e-6)
 
 

@@ -76,8 +76,12 @@ CASES = {
     "delayed_xor": Case(probes.DelayedXOR(11, delay=3), {}, oracles.delayed_xor),
     "flip_flop": Case(probes.FlipFlop(9, bits=3), {}, oracles.flip_flop),
     "group_words": Case(probes.GroupWords("A5", 6), {}, oracles.group_words),
+    "group_words_of_letters": Case(
+        probes.GroupWords("A5", 6, letters=(24, 16)), {}, oracles.group_words
+    ),
     "mqar": Case(probes.MQAR(22, pairs=3, vocabulary=16), {}, oracles.mqar),
     "parity": Case(probes.Parity(7), {}, oracles.parity),
+    "sums": Case(probes.Parity(7, modulus=3), {}, oracles.parity),
     "random_permutation": Case(
         probes.RandomPermutation(9, symbols=12), {"length": 6}, oracles.random_permutation
     ),
@@ -107,9 +111,11 @@ BASELINES = {  # as the papers print them, or as they follow
     probes.FlipFlop(100): 1.0,
     probes.GroupWords("A4xZ5"): math.log(60),
     probes.GroupWords("A5"): math.log(60),
+    probes.GroupWords("A5", 2, letters=(16, 24)): 1.5 * math.log(2),  # no two words are equal
     probes.GroupWords("Z60"): math.log(60),
     probes.MQAR(512, pairs=64, vocabulary=8192): math.log(64),
     probes.Parity(40): math.log(2),
+    probes.Parity(40, modulus=5): math.log(5),
     probes.RandomPermutation(100): math.log(2),
     probes.SequentialDigits(): math.log(10),
     probes.SequentialMNIST(0): math.log(10),

@@ -37,6 +37,7 @@ def _torch():
 
 GRU, LSTM, RNN, RELU = sc.GRU(H), sc.LSTM(H), sc.RNN(H), sc.RNN(H, "relu")
 BEFORE = sc.GRU(H, reset_after=False, bias="single")
+SLSTM, LIGRU = sc.SLSTM(H, heads=2), sc.LiGRU(H)
 LAYERS = {
     "torch": _torch(),
     "keras": {
@@ -111,6 +112,12 @@ LAYERS = {
         "rnn": sc.Recurrent(RNN),
         "rnn-exact": RNN,
         "rnn-relu-both": sc.Bidirectional(RELU),
+    },
+    "flashrnn": {"slstm": SLSTM},
+    "speechbrain": {
+        "ligru": LIGRU,
+        "ligru-layer-tanh": sc.LiGRU(H, activation="tanh"),
+        "ligru-deep": deep(LIGRU),
     },
 }
 SINGLE_BIAS = sc.GRU(H, bias="single")

@@ -110,6 +110,9 @@ def _gated_cases() -> dict[str, Case]:
         cell = sc.SLSTM(H, heads=1 if bias == "single" else H, bias=bias)
         step = functools.partial(reference.slstm_step, heads=cell.heads)
         cases[f"slstm-{label}"] = Case(cell, step, fresh)
+        if bias == "single":
+            cell = sc.SLSTM(H, projected=True)
+            cases["slstm-projected"] = Case(cell, step, fresh, features=4 * H)
     return cases
 
 
@@ -182,6 +185,7 @@ def _linear_cases() -> dict[str, Case]:
         name = f"rglru-{'whole' if heads == 1 else 'heads'}"
         cases[name] = Case(sc.RGLRU(H, heads=heads), step, np.zeros(H), first, H)
     fresh = sc.LRUCarry(np.zeros(4), np.zeros(4))
+    cases["lru-skip"] = Case(sc.LRU(4, skip=True), reference.lru_step, fresh, features=H)
     cases["s5-zoh"] = Case(sc.S5(4), reference.s5_step, fresh, features=H)
     step = functools.partial(reference.s5_step, discretisation="bilinear")
     cell = sc.S5(4, output_size=H, discretisation="bilinear", skip=False)
@@ -201,6 +205,10 @@ def _matrix_cases() -> dict[str, Case]:
         eps = 1e-6 if heads == 1 else 0.1
         step = functools.partial(reference.mlstm_step, eps=eps)
         cases[f"mlstm-{name}"] = Case(sc.MLSTM(H, **size, eps=eps), step, fresh)
+        if heads == 1:
+            cell = sc.MLSTM(H, **size, projected=True)
+            step = functools.partial(step, projected=True)
+            cases["mlstm-projected"] = Case(cell, step, fresh, features=2 * key + H)
         cases[f"retnet-{name}"] = Case(sc.RetNet(H, **size), reference.retnet_step, matrix)
         cell = sc.GatedDeltaNet(H, **size)
         cases[f"gdn-{name}"] = Case(cell, reference.delta_step, matrix)
@@ -280,7 +288,7 @@ FAMILIES = (  # one of each way to be a cell; `pytest --laws` takes every cell f
 FORMS = (  # one of each class and form of recurrence, for what costs little
     *("rnn-tanh-bias", "gru-after-double", "gru-before-double", "mgu-after-double"),
     *("mgu-before-double", "lstm-bias", "lstm-peep", "indrnn-tanh-nobias", "mingru-identity-bias"),
-    *("lstm-proj", "layernorm-gru", "zoneout-lstm", "dropout-gru", "lru"),
+    *("lstm-proj", "layernorm-gru", "zoneout-lstm", "dropout-gru", "lru", "lru-skip"),
     *("janet-bias", "ligru-bias", "coupled-bias", "slstm-bias", "slstm-nobias", "cornn"),
     *("antisymmetric-plain", "antisymmetric-gated", "unicornn", "ctrnn-rate-bias"),
     *("ctrnn-current-nobias", "ctrnn-learned-bias", "lem-bias", "grud-bias"),
@@ -325,7 +333,13 @@ FORWARD = {  # layers that can step, for inputs of D features
         (sc.Residual(sc.Stack((sc.Zoneout(sc.GRU(H)), sc.Recurrent(sc.RNN(D))))), sc.LRU(H))
     ),
     "conv": sc.CausalConv(4, "silu"),
-    "perceptrons": sc.Stack((sc.MLP(5, size=H), sc.GLU(4, bias="none"))),
+    "perceptrons": sc.Stack((sc.MLP(5, size=H), sc.Activation("silu"), sc.GLU(4, bias="none"))),
+    "parallel": sc.Stack((sc.Parallel((sc.GRU(H), sc.CausalConv(2)), "concat"), sc.Take(1, 4))),
+    "hawk": sc.models.hawk(layers=1, width=3, rnn_width=4, heads=2),
+    "mamba": sc.models.mamba(layers=1, width=3, state_size=2),
+    "xlstm": sc.models.xlstm(layers=2, width=2, heads=2, slstm_at=(0,)),
+    "s5": sc.models.s5(layers=1, width=3, state_size=2, outputs=2),
+    "lru": sc.models.lru(layers=1, width=3, state_size=2),
     "block": sc.Block(sc.LSTM(H), mlp=sc.GLU(4, "gelu")),
     "gated block": sc.Block(
         sc.Stack((sc.Dense(4), sc.CausalConv(3), sc.MinGRU(H))), "layer", gate="silu", bias="none"

@@ -107,6 +107,12 @@ def runs(kind):
     return frame
 
 
+def accuracies(kind, path):
+    frame = runs(kind).assign(guess=0.25)
+    frame["accuracy"] = frame["accuracy"].where(np.isfinite(frame["loss"]))
+    lab.draw_accuracy(frame, path)
+
+
 def theory(kind, path):
     variances = np.linspace(0.1, 1, len(names(kind)))
     rows = [
@@ -200,6 +206,7 @@ DRAWN = {
     "trainability": surface,
     "draw_success": lambda kind, path: lab.draw_success(runs(kind), path),
     "draw_grid": lambda kind, path: lab.draw_grid(runs(kind), path),
+    "draw_accuracy": accuracies,
     "mean_field": theory,
     "trainability of the study": surfaces,
     "horizon": memory,

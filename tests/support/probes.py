@@ -148,13 +148,17 @@ def flip_flop(probe, xs):
 
 
 def group_words(probe, xs):
-    """xs: [T, 60], one-hot: even permutations of 5, in the order of the dictionary (A5 alone)."""
+    """xs: [T, D], one-hot: even permutations of 5, in the order of the dictionary (A5 alone).
+
+    All 60, or the letters of the probe.
+    """
     assert probe.group == "A5"
     every = itertools.permutations(range(5))
     even = [p for p in every if np.linalg.det(np.eye(5)[list(p)]) > 0]
     product, answers = np.eye(5), []
-    for t, element in enumerate(np.argmax(xs, axis=1)):
-        product = product @ np.eye(5)[:, list(even[element])]  # sends e_i to e_p(i)
+    for t, at in enumerate(np.argmax(xs, axis=1)):
+        element = even[at if probe.letters is None else probe.letters[at]]
+        product = product @ np.eye(5)[:, list(element)]  # sends e_i to e_p(i)
         answers.append((t, even.index(tuple(np.argmax(product, axis=0)))))
     return answers
 
@@ -172,8 +176,9 @@ def mqar(probe, xs):
 
 
 def parity(probe, xs):
-    """xs: [T, 2], one-hot bits."""
-    return [(t, int(xs[: t + 1, 1].sum()) % 2) for t in range(len(xs))]
+    """xs: [T, m], one-hot bits or digits."""
+    sums = np.cumsum(xs @ np.arange(probe.modulus))
+    return [(t, int(total) % probe.modulus) for t, total in enumerate(sums)]
 
 
 def random_permutation(probe, xs):

@@ -162,9 +162,10 @@ def by_head(w, x, heads, key, gates):
     return zip(*parts, g.reshape(gates, heads).T, strict=True)
 
 
-def mlstm_step(params, carry, x, eps=1e-6):
+def mlstm_step(params, carry, x, eps=1e-6, projected=False):
     """A head by itself; the greater of two logarithms is the stabiliser."""
     w, b = params
+    w = np.concatenate([np.eye(len(x)), w], axis=-1) if projected else w
     heads, key = carry.n.shape
     cs, ns, ms, ys = [], [], [], []
     rows = zip(by_head(w, x, heads, key, 2), b.reshape(2, heads).T, *carry, strict=True)
@@ -239,13 +240,15 @@ def s5_step(params, carry, x, discretisation="zoh"):
 
 def lru_step(params, carry, x):
     """h_t = lambda h_{t-1} + exp(gamma) B x_t, complex in pairs: the derivative's i is another."""
+    d = params[5]
     re, im = carry
     (b_re, b_im), (c_re, c_im) = (np.split(w, 2, axis=-1) for w in params[:2])
     size, phase, scale = np.exp(-np.exp(params[2])), np.exp(params[3]), np.exp(params[4])
     l_re, l_im = size * np.cos(phase), size * np.sin(phase)
     new_re = l_re * re - l_im * im + scale * (b_re.T @ x)
     new_im = l_re * im + l_im * re + scale * (b_im.T @ x)
-    return type(carry)(new_re, new_im), c_re.T @ new_re - c_im.T @ new_im
+    y = c_re.T @ new_re - c_im.T @ new_im
+    return type(carry)(new_re, new_im), y if d is None else y + d * x
 
 
 def sums(params, h, x, gates):
@@ -364,7 +367,8 @@ def slstm_step(params, carry, x, heads=1):
     rows = np.split(h, heads)  # r is [width, (gate, head, unit)]
     blocks = r.reshape(width, 4, heads, width)
     read = np.array([[blocks[:, g, k].T @ rows[k] for k in range(heads)] for g in range(4)])
-    i, f, z, o = (w.T @ x + (0 if b is None else b)).reshape(4, -1) + read.reshape(4, -1)
+    sums = (x if w is None else w.T @ x) + (0 if b is None else b)
+    i, f, z, o = sums.reshape(4, -1) + read.reshape(4, -1)
     kept = np.log(sigmoid(f)) + m
     m = np.where((n == 0) | (i.real > kept.real), i, kept)
     c = np.exp(kept - m) * c + np.exp(i - m) * np.tanh(z)

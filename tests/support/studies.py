@@ -20,7 +20,7 @@ def run_rows(study, settings):
     """A row for every run, with what is known before it is trained."""
     return pd.DataFrame(
         {
-            **run.labels,
+            **labels,
             "learning_rate": run.hparams["learning_rate"],
             "seed": run.seed,
             "steps": group.steps,
@@ -28,6 +28,7 @@ def run_rows(study, settings):
         }
         for group in study.groups(settings)
         for run in group.runs
+        for labels in group.labels(run)
     )
 
 

@@ -15,11 +15,11 @@ from seqcells import _shares
 from seqcells._cell import SplitCell
 from seqcells._model import known_shapes
 from seqcells._types import PyTree, Shaped
-from seqcells.engines.deferred import _machine
+from seqcells.engines import _machine
+from seqcells.engines._machine import HUGE_BYTES, KEPT_BYTES, MIB
 from seqcells.engines.deferred.products import FORMS
 from seqcells.engines.deferred.shapes import slope_shapes, step_shapes
 
-MIB = 2**20
 WINDOW_BYTES = MIB  # of slopes: up to here a window stays in cache
 WINDOW_ROWS = (
     256  # of a product: with fewer, adding it to a gradient takes longer than computing it
@@ -27,8 +27,8 @@ WINDOW_ROWS = (
 LARGE_ROWS = 512  # the same, for weights too large for the caches
 WHOLE_BYTES = 8 * MIB  # of all slopes: up to here one window takes no longer than several
 SINGLE_ENTRIES = 4096  # of a step's carry: from here on a window of one step costs no more
-KEPT_BYTES = 24 * MIB  # of slopes: above about 32 MiB in all, every call maps memory again
-HUGE_BYTES = 128 * MIB  # the same with huge pages or kept blocks; for more, too few may be free
+MOST_SLOPES = 6  # arrays: storing more takes longer than computing them again
+SINGLE_ROW_SIZE = 64  # of a carry in a batch of one: up to here, computing slopes again is cheaper
 HUGE_SIZE = 64  # length of a sum: below, recomputing a product costs less than storing it
 KEPT_ROWS = 8  # below, a step's product is slower than its share of one product for many steps
 KEPT_SIZE = 256  # length of a sum: from here on, storing a product costs less than recomputing it
@@ -100,14 +100,16 @@ def _for_cpu(cell: SplitCell, xs: Shaped) -> Schedule:
     length, rows, input_size = xs.shape[0], math.prod(xs.shape[1:-1]), xs.shape[-1]
     step, sizes = step_shapes(cell, xs), machine()
     carry_size = max(leaf.size for leaf in jax.tree.leaves(step.carry))
-    slope_bytes = _bytes(step.carry) + _bytes(slope_shapes(cell, xs))
+    slopes = jax.tree.leaves(slope_shapes(cell, xs))
+    slope_bytes = _bytes(step.carry) + _bytes(slopes)
     fits = length * slope_bytes <= KEPT_BYTES
-    cheap = _machine.huge_pages() or _machine.keeps_blocks()
-    stored = cheap and length * slope_bytes <= HUGE_BYTES
+    stored = _machine.maps_cheaply() and length * slope_bytes <= HUGE_BYTES
     sums = {"drive": input_size, "mixed": carry_size // max(rows, 1)}
     large = tuple(name for name in sums if rows >= KEPT_ROWS and sums[name] >= KEPT_SIZE)
-    many = fits or (stored and sums["mixed"] >= HUGE_SIZE)
-    keep = ("slopes",) if many else large
+    single = rows == 1 and carry_size <= SINGLE_ROW_SIZE and len(slopes) > 1
+    cheap = single or len(slopes) > MOST_SLOPES  # to compute again
+    whole = fits or (stored and sums["mixed"] >= HUGE_SIZE)
+    keep = ("slopes",) if whole and not cheap else large
     weight_bytes = _bytes(known_shapes(cell, input_size))
     if fits and carry_size >= SINGLE_ENTRIES and slope_bytes >= weight_bytes:
         chunk = 1

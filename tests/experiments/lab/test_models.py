@@ -3,10 +3,12 @@
 import dataclasses
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 import seqcells as sc
-from experiments.lab import Flossing, Member, Omega, Task
+from experiments.lab import Cosine, Flossing, Member, Omega, Task
 from seqcells import probes, train
 
 PROBE = probes.AddingURNN(4)
@@ -38,3 +40,14 @@ def test_a_penalty_is_added_to_what_is_trained_and_not_to_what_is_scored(penalty
     assert measure == same == {"measure": bare}
     assert plain.score(params, key, member, 8) == held.score(params, key, member, 8)
     assert hash(held) != hash(plain)
+
+
+def test_a_rate_falls_to_zero_as_half_a_cosine():
+    """Adam moves a parameter with a constant gradient by the rate of the step."""
+    member = Member(train.HParams(jnp.float32(0.1)), {})
+    change, weight = Cosine(4)(member), jnp.float32(1.0)
+    state, moved = change.init(weight), []
+    for _ in range(6):
+        update, state = change.update(jnp.float32(0.5), state, weight)
+        moved.append(-float(update))
+    np.testing.assert_allclose(moved, [0.1, 0.0853553, 0.05, 0.0146447, 0, 0], atol=1e-6)

@@ -5,12 +5,13 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from scipy import stats
 
 import seqcells as sc
-from experiments.lab import Member, Run, RunGroup, Task
+from experiments.lab import Member, Run, RunGroup, Task, list_runs, runs
 from experiments.lab.runs import CODE
 from seqcells import initializers, probes, train
 
@@ -88,10 +89,46 @@ def test_runs_may_come_in_any_order_and_rows_keep_what_is_theirs():
         assert a["loss"] == pytest.approx(b["loss"], rel=1e-5)
 
 
+def test_a_run_has_a_row_for_each_length_at_which_its_net_is_scored(monkeypatch):
+    """The loss is that of the probe of this length; here it is a number over its length."""
+
+    def fit(task, state, members, steps, segment, progress, optimizer, strictness):
+        told.append((task.probe.length, strictness))
+        return state, dict.fromkeys(("loss", "measure"), np.ones((len(state.step), steps))), 0.1
+
+    def evaluate(task, size):
+        return lambda params, keys, members: probes.Score(
+            *[members.hparams.learning_rate / task.probe.length] * 3
+        )
+
+    told = []
+    monkeypatch.setattr(runs, "fit", fit)
+    monkeypatch.setattr(runs, "evaluate", evaluate)
+    group = trials(
+        list_runs({"arm": "one", "length": 4}, sc.GRU(3), (0.05, 0.09), 1),
+        lengths=(8, 12),
+        strictness=7.0,
+    )
+    rows = measured(group)
+    assert told == [(4, 7.0)]
+    assert [(row["length"], row["learning_rate"]) for row in rows] == [
+        (length, rate) for length in (4, 8, 12) for rate in (0.05, 0.09)
+    ]
+    for row in rows:
+        assert row["loss"] == pytest.approx(row["learning_rate"] / row["length"], rel=1e-6)
+        assert row["solved"] is (row["loss"] < 0.01)
+        assert (row["solved_at"] == 5) is row["solved"]  # in the end, as no segment passes
+    assert {row["solved"] for row in rows} == {True, False}
+    with pytest.raises(ValueError, match="length: expected"):
+        trials(lengths=(0,)).check()
+
+
 def test_other_runs_are_another_file(tmp_path):
     group = trials()
-    others = [trials(group.runs[1:]), trials(steps=6), trials(optimizer=sgd), trials(segment=3)]
-    assert len({g.part(tmp_path).path for g in [group, *others]}) == 5
+    changed = [{"steps": 6}, {"optimizer": sgd}, {"segment": 3}, {"lengths": (8,)}]
+    changed += [{"runs": group.runs[1:]}, {"strictness": 3.0}]
+    others = [trials(**options) for options in changed]
+    assert len({g.part(tmp_path).path for g in [group, *others]}) == 7
     assert trials().part(tmp_path).path == group.part(tmp_path).path
 
 

@@ -46,8 +46,14 @@ def test_to_pass_by_twice_as_much_is_half_the_loss_or_half_of_what_is_wrong():
     assert passed(1 - 10 * values, SHARE, strictness=2).tolist() == [True, False, False]
 
 
-@pytest.mark.parametrize("success", [LOSS, SHARE], ids=["loss", "share"])
-def test_training_ends_when_all_members_have_learned_and_not_before(success, monkeypatch):
+@pytest.mark.parametrize(
+    ("success", "options", "strictness"),
+    [(LOSS, {}, 2), (SHARE, {}, 2), (SHARE, {"strictness": 5}, 5)],
+    ids=["loss", "share", "strict"],
+)
+def test_training_ends_when_all_members_have_learned_and_not_before(
+    success, options, strictness, monkeypatch
+):
     probe = dataclasses.make_dataclass("Fake", ["success"])(success)
     task = dataclasses.make_dataclass("Fake", ["probe"])(probe)
     wrong = success.bound if success.measure == "loss" else 1 - success.bound
@@ -56,7 +62,7 @@ def test_training_ends_when_all_members_have_learned_and_not_before(success, mon
     def fake(loss, state, members, steps, *, on_segment, **_):
         for parts in ([0.9, 0.9], [0.9, 1.1], [1.1, 0.5], [0.9, math.nan]):
             state = state._replace(step=state.step + 2)
-            values = wrong / 2 * np.multiply.outer(parts, [0.5, 1.5])  # the mean counts
+            values = wrong / strictness * np.multiply.outer(parts, [0.5, 1.5])  # the mean counts
             values = values if success.measure == "loss" else 1 - values
             learned.append(on_segment(state, {"measure": values}))
         return state, {}
@@ -64,7 +70,7 @@ def test_training_ends_when_all_members_have_learned_and_not_before(success, mon
     monkeypatch.setattr(train, "fit", fake)
     monkeypatch.setattr(training, "pace", lambda marks, segment: marked.append((marks, segment)))
     state = train.TrainState(jnp.zeros(2, jnp.int32), *[None] * 3)
-    fit(task, state, None, 8, 2, steps.append)
+    fit(task, state, None, 8, 2, steps.append, **options)
     assert learned == [True, False, False, False]
     assert steps == [2, 4, 6, 8]
     assert [step for step, _ in marked[0][0]] == [0, 2, 4, 6, 8]

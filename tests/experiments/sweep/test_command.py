@@ -45,16 +45,22 @@ def test_every_cell_that_is_offered_trains():
         assert row["status"] == "done", name
 
 
-def test_a_gain_scales_recurrent_weights_alone():
-
-    task = command.make("parity", cell="gru", hidden_size=4, length=5, batch_size=2)
+@pytest.mark.parametrize(
+    ("cell", "names"),
+    [("gru", {"w_hh"}), ("cornn", {"w_hh", "w_zh"}), ("grud", {"w_hh"})],
+)
+def test_a_gain_scales_recurrent_weights_alone(cell, names):
+    task = command.make("parity", cell=cell, hidden_size=4, length=5, batch_size=2)
     other = {"learning_rate": 1e-3, "max_norm": 1.0, "weight_decay": 0.0}
     one, two = (
-        task.init({"init_gain": gain, **other}, jax.random.key(0)).params.cell
+        jax.tree_util.tree_leaves_with_path(
+            task.init({"init_gain": gain, **other}, jax.random.key(0)).params.cell
+        )
         for gain in (1.0, 2.0)
     )
-    assert (two.w_hh == 2 * one.w_hh).all()
-    assert (two.w_ih == one.w_ih).all()
+    for (path, a), (_, b) in zip(one, two, strict=True):
+        assert (b == a * (2 if path[-1].name in names else 1)).all(), path
+    assert names <= {path[-1].name for path, _ in one}
 
 
 def test_a_sweep_leaves_a_table_a_page_and_its_arguments(swept):
@@ -139,6 +145,10 @@ def test_a_folder_of_a_sweep_is_reported_again(swept, capsys):
         (["sweep", "copy", "--static.length", "-3"], "static.length: expected a whole number"),
         (["sweep", "mqar", "--static.length", "3"], "static.length: mqar does not support 3"),
         (["sweep", "copy", "--sweep.lr", "uniform:0:1"], "samples: expected a number"),
+        (
+            ["sweep", "parity", "--sweep.init-gain", "1,2", "--static.cell", "gru", "mingru"],
+            "sweep.init_gain: expected 1 for mingru, which has no recurrent weights to scale",
+        ),
     ],
 )
 def test_a_wrong_command_says_what_was_expected(command, message, tmp_path, monkeypatch, capsys):

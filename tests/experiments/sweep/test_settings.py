@@ -2,9 +2,11 @@
 
 import pytest
 
+import seqcells as sc
 from experiments.lab import BadInput
 from experiments.sweep import settings
 from seqcells import probes, sweep
+from seqcells.cells._dense import SizedCell
 
 
 @pytest.mark.parametrize(
@@ -57,6 +59,9 @@ def test_every_probe_that_is_offered_is_made_of_a_length():
     assert len({type(probe) for probe in known.values()}) == len(known)
     assert len(known) > 15
     assert isinstance(known["delayed_recall"], probes.DelayedRecall)
-    assert {"gru", "gru-chrono", "tanh", "irnn", "lstm", "mgu", "mingru", "lru"} <= {
-        *settings.CELLS
-    }
+
+
+def test_every_cell_of_the_library_is_offered():
+    cells = {kind for kind in vars(sc).values() if isinstance(kind, type)}
+    sized = {kind.__name__.lower() for kind in cells if issubclass(kind, SizedCell)}
+    assert set(settings.CELLS) == sized | {"gru-chrono", "tanh", "irnn"}

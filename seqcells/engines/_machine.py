@@ -1,4 +1,4 @@
-"""Properties of a CPU that its schedule depends on: caches, and the pages of memory."""
+"""Properties of a CPU that schedules depend on: caches, and the pages of memory."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ import re
 from pathlib import Path
 
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")  # on Linux
+MIB = 2**20
+KEPT_BYTES = 24 * MIB  # of stored values: above about 32 MiB in all, every call maps memory again
+HUGE_BYTES = 128 * MIB  # the same with huge pages or kept blocks; for more, too few may be free
 KEEPING = ("mmap_threshold", "trim_threshold")  # settings of the C library
-LARGE = 256 * 2**20  # bytes
+LARGE = 256 * MIB
 PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
@@ -53,6 +56,11 @@ def keeps_blocks() -> bool:
     tunables = os.environ.get("GLIBC_TUNABLES", "")
     sizes = [re.search(rf"glibc\.malloc\.{name}=(\d+)", tunables) for name in KEEPING]
     return all(size is not None and int(size[1]) >= LARGE for size in sizes)
+
+
+def maps_cheaply() -> bool:
+    """Return whether blocks of up to `HUGE_BYTES` take little time to allocate."""
+    return huge_pages() or keeps_blocks()
 
 
 def _words(file: Path) -> list[str]:
