@@ -18,9 +18,6 @@ from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Par
 if TYPE_CHECKING:
     from seqcells._flags import Flags
 
-if TYPE_CHECKING:
-    from seqcells._flags import Flags
-
 
 class Cell(Model):
     """A recurrent cell: configuration without arrays, and the functions of one step.
