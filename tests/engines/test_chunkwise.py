@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import seqcells as sc
-from tests.support.laws import CASES, B, assert_close, draw, weigh
+from tests.support.laws import CASES, B, D, assert_close, draw, weigh
 
 pytestmark = pytest.mark.usefixtures("strict")
 
@@ -37,9 +37,9 @@ def check_chunks(name, steps, size, seed, reverse, *, masked, restarted):
     problem, fresh = draw(case, seed=seed, steps=steps), draw(case, seed=seed + 1).carry
     flags = {}
     if restarted:
-        flags["resets"] = rng.random((steps, B)) < rng.random()
+        flags["resets"] = rng.random((steps, B)) < rng.uniform(0.2, 0.8)
     if masked:
-        flags["mask"] = rng.random((steps, B)) < rng.random()
+        flags["mask"] = rng.random((steps, B)) < rng.uniform(0.2, 0.8)
         flags["lengths"] = rng.integers(0, steps + 1, B)
         valid = flags["mask"] & (np.arange(steps)[:, None] < flags["lengths"])
         problem = problem._replace(xs=np.where(valid[..., None], problem.xs, np.nan))
@@ -48,9 +48,10 @@ def check_chunks(name, steps, size, seed, reverse, *, masked, restarted):
     assert_close(got, graded(*args, sc.Scan()), 1e-10)
 
 
+@pytest.mark.parametrize("name", ["mlstm-heads", "gdn-heads"])
 @pytest.mark.usefixtures("x64")
-def test_a_chunk_holds_many_sequences_and_the_last_one_is_shorter():
-    check_chunks("gdn-heads", 5, 3, 0, reverse=True, masked=True, restarted=True)
+def test_a_chunk_holds_many_sequences_and_the_last_one_is_shorter(name):
+    check_chunks(name, 6, 4, 533, reverse=True, masked=True, restarted=True)
 
 
 @pytest.mark.slow
@@ -109,3 +110,29 @@ def test_a_gate_that_closes_neither_gives_nan_nor_spoils_the_steps_after_it(cell
     got = gradient(xs, sc.Chunkwise(6))
     assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(got))
     assert_close(got, gradient(xs, sc.Scan()), 1e-5)
+
+
+@pytest.mark.parametrize("cell", [sc.RetNet(2), sc.GatedDeltaNet(2)], ids=repr)
+def test_what_is_not_finite_stays_in_its_sequence(cell):
+    """In the carry, in the fresh one and in inputs: what sees it is NaN, and all else as it was."""
+    params, xs = cell.init(jax.random.key(0), D), np.ones((4, 5, D), "float32")
+    xs[1, 3] = np.inf
+    carry = jnp.ones((5, 1, 2, 2)).at[:2, 0, 0, 0].set(jnp.inf)
+    fresh = jnp.ones((5, 1, 2, 2)).at[2].set(jnp.nan)
+    flags = {"resets": np.zeros((4, 5), bool), "lengths": np.array([0, 4, 4, 4, 4])}
+    flags["resets"][2, 1:] = True
+
+    @jax.jit
+    def run(carry, fresh, xs):
+        options = {"reset_carry": fresh, "engine": sc.Chunkwise(3)}
+        return sc.unroll(cell, params, xs, carry, **flags, **options)
+
+    last, ys = run(carry, fresh, xs)
+    struck = np.zeros((4, 5), bool)
+    struck[:2, 1], struck[2:, 2], struck[1, 3] = True, True, True
+    np.testing.assert_array_equal(np.isnan(ys), np.stack([struck] * 2, axis=-1))
+    np.testing.assert_array_equal(last[0], carry[0])  # no step reads it
+    clean = run(jnp.ones_like(carry), jnp.ones_like(fresh), np.ones_like(xs))
+    assert_close(np.where(struck[..., None], 0, ys), np.where(struck[..., None], 0, clean[1]), 1e-6)
+    assert_close(last[3:], clean[0][3:], 1e-6)
+    assert np.all(np.isnan(last[2]))

@@ -89,6 +89,15 @@ def test_a_linear_cell_is_run_at_once_where_it_is_faster(monkeypatch, platform, 
     assert sc.select_engine(sc.MinGRU(2), XS, engine=sc.AssociativeScan()) == sc.AssociativeScan()
 
 
+def test_a_matrix_memory_is_run_in_chunks_from_64_steps_on():
+    for steps, engine in ((63, sc.Scan), (64, sc.Chunkwise)):
+        xs = jax.ShapeDtypeStruct((steps, B, D), "float32")
+        assert isinstance(sc.select_engine(sc.MLSTM(2), xs), engine)
+    assert sc.select_engine(sc.MLSTM(2), XS, engine=sc.Chunkwise(2)) == sc.Chunkwise(2)
+    with pytest.raises(ValueError, match=r"GRU.*ChunkCell.*Deferred"):
+        sc.select_engine(sc.GRU(2), XS, engine=sc.Chunkwise())
+
+
 def test_where_every_engine_is_slow_it_is_the_last_that_can(monkeypatch):
     monkeypatch.setattr(sc.Scan, "why_slow", lambda *args: "it is slow")
     cell, flags = sc.GRU(2), Flags()
