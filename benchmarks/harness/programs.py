@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.stages import Compiled
 
 from benchmarks.harness.problem import GATES, Inputs, Params, Shape
@@ -17,6 +18,7 @@ from benchmarks.harness.timing import Call
 What = Literal["forward", "training"]
 Forward = Callable[..., Any]  # (params, xs) -> ys
 
+TOLERANCE = 1e-4  # of outputs that are compared
 BLOCK = 2**21  # entries of a product of the limit, 8 MiB; larger ones are mapped at each call
 
 
@@ -35,6 +37,17 @@ def training(forward: Forward) -> Callable[[Params, Inputs], tuple[jax.Array, Pa
         return jnp.mean(jnp.square(forward(params, xs)))
 
     return jax.value_and_grad(loss)
+
+
+def compare(ways: dict[str, Forward], params: Params, xs: Inputs) -> None:
+    """Raise unless all functions (params, xs) -> ys compute the outputs of the first."""
+    first, *others = (np.asarray(jax.jit(way)(params, xs)) for way in ways.values())
+    for name, ys in zip(list(ways)[1:], others, strict=True):
+        if not np.allclose(ys, first, rtol=TOLERANCE, atol=TOLERANCE):
+            worst = np.max(np.abs(ys - first))
+            raise ValueError(
+                f"{name}: expected the outputs of {list(ways)[0]}, got others by {worst:.1e}"
+            )
 
 
 def compile_again(f: Callable, *args: object) -> tuple[Compiled, float]:

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, get_args
 
 import jax
-import numpy as np
 from tyro.conf import arg
 from tyro.extras import literal_type_from_choices
 
@@ -18,13 +17,12 @@ from benchmarks.harness import benchmark, pages, timing
 from benchmarks.harness.benchmark import Benchmark, Group, Report
 from benchmarks.harness.by_hand import TWINS, Twin, unroll
 from benchmarks.harness.problem import Inputs, Params, Shape, parse_shape
-from benchmarks.harness.programs import Forward, What, jax_program, training
+from benchmarks.harness.programs import Forward, What, compare, jax_program, training
 from benchmarks.harness.tables import Row, split_groups
 
 OURS, HAND, SAVED = "seqcells", "by hand", "checkpoints"
 SIZES = ("32,200,64,128", "16,200,16,64", "1,1000,32,64")
 KEYS = ["cell", "what", "B", "T", "I", "H"]
-TOLERANCE = 1e-4  # of outputs
 TEXT = """\
 Each cell with its default engine beside one `jax.lax.scan` of the same equations by hand: the time
 of the scan over that of seqcells, round by round. Above 1, seqcells is faster. Medians over
@@ -112,15 +110,6 @@ def draw_params(cell: sc.Cell, xs: Inputs) -> Params:
     keys = jax.random.split(k_noise, len(leaves))
     noise = (0.01 * jax.random.normal(k, a.shape) for k, a in zip(keys, leaves, strict=True))
     return structure.unflatten([a + b for a, b in zip(leaves, noise, strict=True)])
-
-
-def compare(ways: dict[str, Forward], params: Params, xs: Inputs) -> None:
-    """Raise unless all compute the same outputs."""
-    first, *others = (np.asarray(jax.jit(way)(params, xs)) for way in ways.values())
-    for name, ys in zip(list(ways)[1:], others, strict=True):
-        if not np.allclose(ys, first, rtol=TOLERANCE, atol=TOLERANCE):
-            worst = np.max(np.abs(ys - first))
-            raise ValueError(f"{name}: expected the outputs of {OURS}, got others by {worst:.1e}")
 
 
 def page(rows: list[Row]) -> str:

@@ -60,17 +60,14 @@ class MatrixMemory(SizedCell, ChunkCell):
         shape, init = (rows, columns), self.w_ih_init
         return initializers.per_gate("w_ih_init", init, key, shape, 1, self.param_dtype)
 
-    def _cut(self, sums: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        """Cut W x into q, k, v float[*B, heads, K or V] and the gates [*B, G, heads]."""
+    def _cut(self, sums: jax.Array) -> tuple[list[jax.Array], list[jax.Array]]:
+        """Cut W x into q, k and v, float[*B, heads, K or V], and into gates [*B, heads]."""
         heads, (key, value) = self.heads, self.matrix
         ends = [heads * key, 2 * heads * key, heads * (2 * key + value)]
+        ends += range(ends[-1] + heads, sums.shape[-1], heads)
         parts = jnp.split(sums, ends, axis=-1)
-        shapes = (heads, key), (heads, key), (heads, value), (parts[-1].shape[-1] // heads, heads)
-        q, k, v, gates = (
-            part.reshape(*part.shape[:-1], *shape)
-            for part, shape in zip(parts, shapes, strict=True)
-        )
-        return q, k, v, gates
+        pairs = zip(parts[:3], (key, key, value), strict=True)
+        return [a.reshape(*a.shape[:-1], heads, size) for a, size in pairs], parts[3:]
 
 
 def heads_first(vectors: Drive, numbers: Drive) -> tuple[list[jax.Array], list[jax.Array]]:

@@ -119,12 +119,12 @@ class GatedDeltaNet(MatrixMemory):
 
     def project(self, params: GatedDeltaNetParams, x: jax.Array) -> GatedDeltaNetDrive:
         """Compute q, k, v, beta and the logarithm of alpha. x: float[*B, D]."""
-        q, k, v, gates = self._cut(affine(x, params.w_ih, None, self.compute_dtype(x)))
+        (q, k, v), gates = self._cut(affine(x, params.w_ih, None, self.compute_dtype(x)))
         q, k, v = map(ACTIVATIONS[self.activation], (q, k, v))
         q, k = (a * jax.lax.rsqrt(jnp.sum(a * a, -1, keepdims=True) + 1e-6) for a in (q, k))
-        beta, log_alpha = self.beta_max * jax.nn.sigmoid(gates[..., 0, :]), None
+        beta, log_alpha = self.beta_max * jax.nn.sigmoid(gates[0]), None
         if params.b_dt is not None and params.a_log is not None:
-            a = gates[..., 1, :]
+            a = gates[1]
             b_dt, a_log = (as_rows(p.astype(a.dtype), a) for p in (params.b_dt, params.a_log))
             log_alpha = -jnp.exp(a_log) * jax.nn.softplus(a + b_dt)
         return GatedDeltaNetDrive(q * self.matrix[0] ** -0.5, k, v, beta, log_alpha)

@@ -126,8 +126,8 @@ class MLSTM(MatrixMemory):
         sums = affine(x, params.w_ih, b, self.compute_dtype(x))
         if self.projected:
             sums = jnp.concatenate([x.astype(sums.dtype), sums], axis=-1)
-        q, k, v, gates = self._cut(sums)
-        return MLSTMDrive(q * self.matrix[0] ** -0.5, k, v, gates[..., 0, :], gates[..., 1, :])
+        (q, k, v), gates = self._cut(sums)
+        return MLSTMDrive(q * self.matrix[0] ** -0.5, k, v, *gates)
 
     def recur(self, params: MLSTMParams, carry: MLSTMCarry, drive: MLSTMDrive) -> MLSTMCarry:
         """Compute C_t, n_t and m_t."""

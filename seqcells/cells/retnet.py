@@ -78,7 +78,7 @@ class RetNet(MatrixMemory):
 
     def project(self, params: RetNetParams, x: jax.Array) -> RetNetDrive:
         """Compute q, k and v. x: float[*B, D]."""
-        q, k, v, _ = self._cut(affine(x, params.w_ih, None, self.compute_dtype(x)))
+        (q, k, v), _ = self._cut(affine(x, params.w_ih, None, self.compute_dtype(x)))
         return RetNetDrive(q * self.matrix[0] ** -0.5, k, v)
 
     def recur(self, params: RetNetParams, carry: jax.Array, drive: RetNetDrive) -> jax.Array:

@@ -286,9 +286,9 @@ class GivenDelta(sc.GatedDeltaNet):
     """The recurrence alone, with q, k, beta and the logarithm of the decay as they are given."""
 
     def project(self, params, x):
-        q, k, v, gates = self._cut(x)
-        log_alpha = gates[..., 1, :] if self.decay else None
-        return GatedDeltaNetDrive(q * self.matrix[0] ** -0.5, k, v, gates[..., 0, :], log_alpha)
+        (q, k, v), gates = self._cut(x)
+        log_alpha = gates[1] if self.decay else None
+        return GatedDeltaNetDrive(q * self.matrix[0] ** -0.5, k, v, gates[0], log_alpha)
 
 
 def mlstm_carry(c, a):
