@@ -94,10 +94,10 @@ class Settings(lab.CheckedSettings):
     """times the length of training at which nets are scored too"""
     parameters: int = 10_000  # weights of a net, about
     learning_rate: float = 1e-2  # of all nets, at first; it falls to 0 as half a cosine
-    steps: int = 1000
+    steps: int = 1500
     """steps of training at most; fewer where all runs of a group have learned"""
     batch_size: int = 32  # fresh sequences in a step of training
-    eval_size: int = 2000  # fresh sequences per accuracy
+    eval_size: int = 1000  # fresh sequences per accuracy
 
     def __post_init__(self) -> None:
         super().__post_init__()
