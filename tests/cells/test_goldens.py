@@ -10,7 +10,8 @@ github.com/PeterChe1990/GRU-D; github.com/JosvanderWesthuizen/janet; recurrentge
 github.com/mravanelli/pytorch-kaldi (ligru); s5-pytorch 0.2.1 (s5); github.com/state-spaces/mamba,
 which computes in float32; mlstm-kernels 2.0.6, recurrent (mlstm); fla-core 0.6.0, its naive forms,
 which compute in float32 (gdn, deltanet, retention); github.com/lucidrains/minGRU-pytorch, not the
-authors' own (mingru, minlstm); equations of the papers (unicornn, antisymmetric).
+authors' own (mingru, minlstm); keras 3 (convlstm); equations of the papers (unicornn,
+antisymmetric).
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ import pytest
 
 import seqcells as sc
 from seqcells.cells.gated_delta_net import GatedDeltaNetDrive
-from tests.goldens import read
+from tests.goldens import names, read
 
 INITIAL = {"x0_re": "initial_x_re", "x0_im": "initial_x_im"}  # as cells.npz has it
 
@@ -219,6 +220,20 @@ def lucidrains(cell):
     return Golden(cell, params, time_first, out, lambda c, a: c["h"][:, 0])
 
 
+def convlstm(size, kernel_size):
+    """Keras's gates have the same order."""
+    cell = sc.ConvLSTM(size, kernel_size=kernel_size)
+    weights = ("kernel", "recurrent_kernel", "bias")
+    finals = {"h": lambda carry: carry.h, "c": lambda carry: carry.c}
+    return Golden(
+        cell,
+        lambda a: sc.ConvLSTMParams(*(a[name] for name in weights)),
+        time_first,
+        batch_first(**finals),
+        fields(sc.LSTMCarry),
+    )
+
+
 def mingru(size):
     return lucidrains(sc.MinGRU(size, "positive", bias="none"))
 
@@ -396,8 +411,16 @@ RESETS = {
     "s5_one": s5(2),
     "mamba_resets": mamba(3, state_size=2),
     "mamba_one": mamba(1, state_size=3),
+    "convlstm_resets": convlstm(2, (3, 3)),
+    "convlstm_reset_carry": convlstm(3, (2, 3)),
+    "convlstm_one": convlstm(1, (1, 2)),
     **{name: case for name, case in MEMORIES.items() if not name.endswith("_a")},
 }
+
+
+def test_every_stored_case_has_a_row():
+    assert set(CASES) == {name.partition("/")[0] for name in names("cells.npz")}
+    assert set(RESETS) == names("resets.npz")
 
 
 @pytest.mark.parametrize(

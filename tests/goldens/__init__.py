@@ -19,3 +19,9 @@ def read(case: str, file: str = "cells.npz") -> dict[str, np.ndarray]:
             for name in arrays.files
             if name.startswith(f"{case}/")
         }
+
+
+def names(file: str) -> set[str]:
+    """Return the names of a file's arrays."""
+    with np.load(FOLDER / file) as arrays:
+        return set(arrays.files)
