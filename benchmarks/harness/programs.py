@@ -41,13 +41,12 @@ def training(forward: Forward) -> Callable[[Params, Inputs], tuple[jax.Array, Pa
 
 def compare(ways: dict[str, Forward], params: Params, xs: Inputs) -> None:
     """Raise unless all functions (params, xs) -> ys compute the outputs of the first."""
-    first, *others = (np.asarray(jax.jit(way)(params, xs)) for way in ways.values())
-    for name, ys in zip(list(ways)[1:], others, strict=True):
-        if not np.allclose(ys, first, rtol=TOLERANCE, atol=TOLERANCE):
-            worst = np.max(np.abs(ys - first))
-            raise ValueError(
-                f"{name}: expected the outputs of {list(ways)[0]}, got others by {worst:.1e}"
-            )
+    first, *others = ways
+    wanted, *found = (np.asarray(jax.jit(way)(params, xs)) for way in ways.values())
+    for name, ys in zip(others, found, strict=True):
+        if not np.allclose(ys, wanted, rtol=TOLERANCE, atol=TOLERANCE):
+            worst = np.max(np.abs(ys - wanted))
+            raise ValueError(f"{name}: expected the outputs of {first}, got others by {worst:.1e}")
 
 
 def compile_again(f: Callable, *args: object) -> tuple[Compiled, float]:
