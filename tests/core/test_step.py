@@ -235,7 +235,7 @@ def farthest(one, two):
 
 FEW = {*LAYERS, *OTHER_INPUTS, "gru-after-double", "gru-before-double", "lstm-peep", "function"}
 FEW |= {"mingru-identity-bias", "lru", "layernorm-gru", "zoneout-lstm"}  # other cells are slow
-FEW -= {*laws.MODELS, "perceptrons"}
+FEW -= {*laws.MODELS, "perceptrons", "images-net"}
 GRADED = {"gru-after-double", "lstm-peep", "deep", "learned", "tree", "dict", "linen"}
 
 

@@ -53,11 +53,10 @@ def blocks(page, language="python"):
 SLOW = {"diagnostics._layers", "remedies", "diagnostics._float64", "_mean_field", "layers.stack"}
 SLOW |= {"_layer", "diagnostics._lag", "diagnostics._gates", "debug", "linen"}
 SLOW |= {"extending.md", "measure.md", "own-cell.md", "probes.md", "sweeps.md"}
-# Of models, layers and cells whose docstrings, laws and goldens run; and of peers, as in interop.
+# Pages of models, layers and cells, whose docstrings run, and of peers: tests/interop has those.
 SLOW |= {f"{page}.md" for page in ("hawk", "lru", "mamba", "s5", "xlstm", "layers", "linear")}
 SLOW |= {f"{page}.md" for page in ("matrix", "convolutional", "agents")}
 SLOW |= {f"{page}.md" for page in ("pytorch", "keras", "equinox", "haiku", "interop")}
-SLOW |= {f"models._{name}" for name in ("hawk", "lru", "mamba", "s5")}
 
 
 def some(names, short=str):
