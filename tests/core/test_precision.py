@@ -118,8 +118,7 @@ def narrow_and_wide(case):
 def test_a_carry_is_multiplied_as_it_is(case):
     """The recurrent product of a narrow computation is wide: 257 is 256 in bfloat16."""
     narrow, wide, params, carry, x = narrow_and_wide(case)
-    with jax.disable_jit():  # all cells share the compiled operations
-        got, expected = (cell.step(params, carry, x)[0] for cell in (narrow, wide))
+    got, expected = (cell.step(params, carry, x)[0] for cell in (narrow, wide))
     assert_close(got, expected, 1e-6)
 
 
