@@ -195,6 +195,37 @@ def _claim(
     return [lab.Claim(f"{name}, {', '.join(cells)}: {text}", source, judge)]
 
 
+def _recalls_more(s: Settings, task: Task, cells: Sequence[str]) -> list[lab.Claim]:
+    """Return the claim that each of these cells answers more than every cell of small vectors."""
+    cells, others = ([cell for cell in some if cell in s.cells] for some in (cells, VECTOR))
+    if task not in s.tasks or not cells or not others:
+        return []
+
+    def judge(rows: lab.Frame) -> lab.Verdict:
+        rows = lab.pick(rows, task=task, length=LENGTHS[task])
+        found = {
+            str(arm): lab.of_losses(part["accuracy"])
+            for arm, part in rows.groupby("arm", sort=False)
+        }
+        rest = [found[arm] for arm in others if arm in found]
+        ours = {arm: found[arm] for arm in cells if arm in found}
+        if not rest or not ours:
+            return lab.NOT_RUN
+        low, high = max(one.low for one in rest), max(one.high for one in rest)
+        parts = [
+            True if one.low > high else False if one.high < low else None for one in ours.values()
+        ]
+        texts = [f"{arm} {one.mid:.2f}" for arm, one in ours.items()]
+        most = max(one.mid for one in rest)
+        return lab.Verdict(
+            lab.all_hold(parts), f"{'; '.join(texts)}; the others at most {most:.2f}"
+        )
+
+    name = _sentence(f"{WHOLE.get(task, task)} over {LENGTHS[task]} steps")
+    text = "the mean accuracy of each is above that of every cell with a number or two a unit"
+    return [lab.Claim(f"{name}, {', '.join(cells)}: {text}", "Arora et al. 2023", judge)]
+
+
 def claims(s: Settings) -> list[lab.Claim]:
     """List the claims: state at the longest length, recall and copying at that of training."""
     most, few = lab.share_at_least, lab.share_at_most
@@ -216,11 +247,12 @@ def claims(s: Settings) -> list[lab.Claim]:
         ("selective copy", 1, ("Mamba",), most, can, "Gu & Dao 2023"),
         ("selective copy", 1, COMPLEX, few, cannot, "Gu & Dao 2023"),
     )
-    return [
+    found = [
         claim
         for task, times, cells, share, text, source in listed
         for claim in _claim(s, task, times, cells, share, text, source)
     ]
+    return [*found, *_recalls_more(s, "recall", MATRIX)]
 
 
 def _lengths(rows: lab.Frame) -> list[int]:
