@@ -8,7 +8,7 @@ import pandas as pd
 
 from experiments import studies
 from experiments.lab import Study, discover, load
-from experiments.studies import guide, mean_field, trainability
+from experiments.studies import guide, mean_field, state_tracking, trainability
 
 ALL = {name: load(name, studies, Study)[1] for name in discover(studies)}
 JUDGED = {name: one for name, one in ALL.items() if one.claims(one.quick)}
@@ -62,6 +62,8 @@ def worlds(study, settings):
     alone = [lambda labels, name=name: labels["arm"] == name for name in names]
     kinds = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]
     goods = [lambda _: True, lambda _: False, *kinds, *alone]
+    if study is state_tracking.STUDY:  # and one where matrix memories alone do it
+        goods.append(lambda labels: labels["arm"] in state_tracking.MATRIX)
     if study is trainability.STUDY:
         goods += [
             lambda labels: 0.9 < labels["value"] < 1.5,
