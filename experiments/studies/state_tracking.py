@@ -222,7 +222,8 @@ def _recalls_more(s: Settings, task: Task, cells: Sequence[str]) -> list[lab.Cla
         )
 
     name = _sentence(f"{WHOLE.get(task, task)} over {LENGTHS[task]} steps")
-    text = "the mean accuracy of each is above that of every cell with a number or two a unit"
+    text = "the accuracy of each (geometric mean) is above that of every cell with a number or two "
+    text += "a unit"
     return [lab.Claim(f"{name}, {', '.join(cells)}: {text}", "Arora et al. 2023", judge)]
 
 
