@@ -4,6 +4,9 @@ from seqcells._mean_field import MeanField as MeanField
 from seqcells._mean_field import critical_weight_std as critical_weight_std
 from seqcells._mean_field import mean_field as mean_field
 from seqcells.diagnostics import plot as plot
+from seqcells.diagnostics._fixed_points import FixedPoints as FixedPoints
+from seqcells.diagnostics._fixed_points import draw_starts as draw_starts
+from seqcells.diagnostics._fixed_points import fixed_points as fixed_points
 from seqcells.diagnostics._float64 import in_float64 as in_float64
 from seqcells.diagnostics._gates import GateShares as GateShares
 from seqcells.diagnostics._gates import Timescales as Timescales
