@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells._cell import FunctionCell
+from seqcells._linear import wide
 from seqcells._trees import select
 from seqcells.probes import _draw
 from seqcells.probes._probe import Numbers, Sample, Success, attribute
@@ -119,7 +120,7 @@ def _step_of(system: System) -> Any:
 @functools.lru_cache(maxsize=64)
 def _begin_of(system: System) -> Any:
     def begin(x: jax.Array) -> jax.Array:
-        begin = jnp.array(system.BEGIN, jnp.promote_types(x.dtype, jnp.float32))
+        begin = jnp.array(system.BEGIN, wide(x.dtype))
         return jnp.broadcast_to(begin, (*x.shape[:-1], len(system.BEGIN)))
 
     return begin

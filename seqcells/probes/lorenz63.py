@@ -30,7 +30,7 @@ class Lorenz63(Flow):
     MEAN = (0.0, 0.0, 23.55)
     STD = (7.926, 9.013, 8.619)
     EXPONENTS = (0.9056, 0.0, -14.5723)
-    BEGIN = (0.0, 0.0, 23.0)
+    BEGIN = (1.0, 1.0, 23.0)
     SPREAD = 5.0
     SETTLE = 5.0
 
