@@ -178,7 +178,7 @@ def show_space(ax: Any, z: str, places: np.ndarray) -> None:
     """Label the third axis, and look from where places [N, 3] are least in front of each other."""
     ax.set_zlabel(z, **PLAIN)
     limits = ax.get_xlim(), ax.get_ylim(), ax.get_zlim()
-    ax.set_box_aspect([high - low for low, high in limits], zoom=0.85)  # room for the labels
+    ax.set_box_aspect([high - low for low, high in limits], zoom=0.92)  # room for the labels
     up = np.radians(VIEW)
 
     def crowding(turn: int) -> float:
@@ -189,7 +189,8 @@ def show_space(ax: Any, z: str, places: np.ndarray) -> None:
         apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
         return float(-np.sum(np.log(apart + 1e-3 * np.max(apart) + 1e-12)))
 
-    ax.view_init(elev=VIEW, azim=min(range(-180, 180, 5), key=crowding))
+    if len(places) > 1:
+        ax.view_init(elev=VIEW, azim=min(range(-180, 180, 5), key=crowding))
 
 
 def wrap(text: str, width: int) -> str:

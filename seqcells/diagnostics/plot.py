@@ -248,7 +248,7 @@ def fixed_points(
         ax.plot(*np.zeros((components, 1)), color=OKABE_ITO[3], lw=1.5, label="readout")
     names = [f"component {i + 1} ({100 * share[i]:.0f} %)" for i in range(components)]
     if components == 3:
-        _axes.show_space(ax, names[2], places if len(places) > 1 else paths.reshape(-1, 3))
+        _axes.show_space(ax, names[2], places)
     _axes.label(ax, *names[:2], above=True, grow=theirs is None)
     return ax
 
