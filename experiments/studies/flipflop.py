@@ -28,7 +28,7 @@ CELLS: dict[str, lab.Make] = {
     "GRU": sc.GRU,
     "LSTM": sc.LSTM,
     "RNN": sc.RNN,
-    "CTRNN": functools.partial(sc.CTRNN, dt=0.5),
+    "CTRNN": functools.partial(sc.CTRNN, tau=2.0, dt=1.0),
 }
 LENGTH, BITS = 64, 3
 SEQUENCES, PATHS, STARTS = 64, 24, 600  # that are run, drawn, and starts of the search
