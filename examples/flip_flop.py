@@ -78,7 +78,9 @@ def main(steps: int = 3000, units: int = 24, seed: int = 0, out: Path | None = N
         print(f"{points.failed} starts ended nowhere")
     if out is not None:
         axes = plot.fixed_points(points, carries, params[1].w, components=3)
-        axes.figure.savefig(out, dpi=150)
+        figure = axes.get_figure(root=True)
+        assert figure is not None
+        figure.savefig(out, dpi=150)
         print(f"picture: {out}")
     return points
 

@@ -16,6 +16,7 @@ from seqcells._model import Model, as_arrays, carry_shapes, is_function, like, s
 from seqcells._static import exported
 from seqcells._trees import closed_over, leaves_like, over, select, silence
 from seqcells._types import Carry, Inputs, Outputs, Params
+from seqcells.engines._platform import varying
 
 State = tuple[Carry, Outputs]  # the memory, and the y that the next step reads
 
@@ -42,7 +43,7 @@ def closed_loop(
     force: Outputs = None,
     where: ArrayLike | None = None,
     alpha: ArrayLike | None = None,
-    inverse: Callable[[Outputs], Carry] | None = None,
+    inverse: Callable[[Outputs, Carry], Carry] | None = None,
     stop: Callable[[Outputs], jax.Array] | None = None,
 ) -> ClosedLoop:
     """Run a model on its own outputs.
@@ -63,11 +64,12 @@ def closed_loop(
     **Generalised teacher forcing** (Hess et al. 2023, arXiv 2306.04406). With `alpha`, the next
     step starts from a mixture of carries, and reads the model's own y::
 
-        carry = (1 - alpha) * carry + alpha * inverse(force[t])
+        carry = (1 - alpha) * carry + alpha * inverse(force[t], carry)
 
-    `inverse` estimates a carry from what the teacher puts out, such as by the pseudo-inverse of a
-    linear readout. Gradients then shrink by 1 - alpha at each step. 0 is free running, and 1 starts
-    each step from the data.
+    `inverse` estimates a carry from what the teacher puts out. For a linear readout, y = h W, it
+    may be `y @ pinv(W)`, as in the paper; or `h + (y - h @ W) @ pinv(W)`, the closest carry to the
+    model's own that has this readout, which keeps what y does not show. Gradients shrink by
+    up to 1 - alpha at each step. 0 is free running, and 1 starts each step from the data.
 
     To decode text, let `readout` draw a token from logits, and let `stop` compare it with the token
     that ends a text.
@@ -85,7 +87,7 @@ def closed_loop(
         force: [steps, *B, ...] like y, what the teacher puts out; none if None.
         where: bool[steps] or bool[steps, *B], the steps at which the teacher is used; all if None.
         alpha: the teacher's share of the carry, from 0 to 1: a number, or float[*B].
-        inverse: from y to a carry like the model's; needed with `alpha` alone.
+        inverse: from the teacher's y and the model's carry to a carry like it; needed with `alpha`.
         stop: from y to bool[*B]: whether a sequence has ended. From the next step on its carry
             stays unchanged and its ys are zero. The loop ends when all have ended, so it has no
             reverse derivative.
@@ -130,7 +132,9 @@ def closed_loop(
         y = readout(h) if key is None else readout(h, jax.random.fold_in(key, t))
         return teacher.use(t, carry, _checked(y, y0)), y
 
-    start = carry, y0
+    # What a readout closes over may vary over the devices of a shard_map, as nothing else does.
+    outputs = jax.make_jaxpr(step)((carry, y0), jnp.zeros((), int)).out_avals
+    start = varying((carry, y0), outputs)
     if stop is None:
         (carry, _), ys = jax.lax.scan(step, start, jnp.arange(steps))
         return ClosedLoop(carry, ys, jnp.full(batch, steps, jnp.int32))
@@ -143,7 +147,7 @@ class _Teacher(NamedTuple):
     force: Outputs  # [steps, *B, ...], None without a teacher
     where: jax.Array | None  # bool[steps, *B]
     alpha: jax.Array | None  # float[*B]
-    inverse: Callable[[Outputs], Carry] | None
+    inverse: Callable[[Outputs, Carry], Carry] | None
 
     def use(self, t: jax.Array, carry: Carry, y: Outputs) -> State:
         """Return the carry and the y for the next step, after step t."""
@@ -152,7 +156,7 @@ class _Teacher(NamedTuple):
         theirs = jax.tree.map(lambda a: a[t], self.force)
         if self.inverse is None or self.alpha is None:
             return carry, theirs if self.where is None else select(self.where[t], theirs, y)
-        given = like("inverse(force)", self.inverse(theirs), carry, theirs)
+        given = like("inverse(force)", self.inverse(theirs, carry), carry, theirs)
         alpha = self.alpha
 
         def mix(own: jax.Array, other: jax.Array) -> jax.Array:
@@ -170,7 +174,7 @@ def _teacher(
     force: Outputs,
     where: ArrayLike | None,
     alpha: ArrayLike | None,
-    inverse: Callable[[Outputs], Carry] | None,
+    inverse: Callable[[Outputs, Carry], Carry] | None,
 ) -> _Teacher:
     """Check the arguments of a teacher."""
     given = {"where": where, "alpha": alpha, "inverse": inverse}
@@ -228,13 +232,12 @@ def _until(
         ended = _check.boolean("stop(y)", stop(y), batch, "the batch axes of y0")
         ys = jax.tree.map(lambda a, b: a.at[now.t].set(b), now.ys, silence(now.runs, y))
         state = select(now.runs, state, now.state)
-        return Running(
-            now.t + 1, state, now.runs & ~ended, ys, now.lengths + now.runs.astype(jnp.int32)
-        )
+        lengths = now.lengths + now.runs.astype(jnp.int32)
+        return Running(now.t + 1, state, now.runs & ~ended, ys, lengths)
 
     first = jax.eval_shape(step, start, jnp.zeros((), int))[1]
     ys = jax.tree.map(lambda a: jnp.zeros((steps, *a.shape), a.dtype), first)
-    zero = jnp.zeros((), int)
-    running = Running(zero, start, jnp.ones(batch, bool), ys, jnp.zeros(batch, jnp.int32))
+    empty = jnp.ones(batch, bool), ys, jnp.zeros(batch, jnp.int32)
+    running = Running(jnp.zeros((), int), start, *varying(empty, start))
     end = jax.lax.while_loop(lambda now: (now.t < steps) & jnp.any(now.runs), body, running)
     return ClosedLoop(end.state[0], end.ys, end.lengths)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, get_args
 
@@ -20,6 +20,7 @@ import pandas as pd
 
 import seqcells as sc
 from experiments import lab
+from experiments.lab.runs import Trained
 from seqcells import diagnostics, probes
 from seqcells.diagnostics._axes import show_space
 
@@ -58,7 +59,7 @@ class Settings(lab.CheckedSettings):
                 raise lab.BadInput(f"cells: expected some of {known}, got {cell!r}; choose these")
 
 
-def explore(trained: lab.Trained, i: int) -> tuple[diagnostics.FixedPoints, dict[str, np.ndarray]]:
+def explore(trained: Trained, i: int) -> tuple[diagnostics.FixedPoints, dict[str, np.ndarray]]:
     """Find the fixed points of run i, with the input at 0.
 
     The search starts at and between memories: at weighted means of two carries of trajectories.
@@ -106,9 +107,9 @@ class Points:
         *PLACES,
     )
 
-    def rows(self, trained: lab.Trained) -> list[dict[str, Any]]:
+    def rows(self, trained: Trained) -> list[Mapping[str, object]]:
         """Measure the rows, one a point."""
-        found = []
+        found: list[Mapping[str, object]] = []
         for i, run in enumerate(trained.runs):
             points, own = explore(trained, i)
             for n, place in enumerate(own["places"]):
@@ -134,7 +135,7 @@ class Paths:
     table: ClassVar[str] = "paths"
     columns: ClassVar[Sequence[str]] = ("arm", "path", *PLACES)
 
-    def rows(self, trained: lab.Trained) -> list[dict[str, Any]]:
+    def rows(self, trained: Trained) -> list[Mapping[str, object]]:
         """Measure the rows, one a step."""
         arm, paths = trained.runs[0].labels["arm"], explore(trained, 0)[1]["paths"]
         return [

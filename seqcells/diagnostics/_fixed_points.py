@@ -64,9 +64,9 @@ class FixedPoints(NamedTuple):
 
     def pick(self, rows: np.ndarray) -> Self:
         """Return some of the points, by their indices or by bool[N]."""
-        rows = np.asarray(rows)
-        parts = (jax.tree.map(lambda a: a[rows], part) for part in self[:6])
-        return type(self)(*parts, self.failed, self.far)
+        names = ("carry", "speed", "jacobian", "eigenvalues", "converged", "starts")
+        parts = {name: getattr(self, name) for name in names}
+        return self._replace(**jax.tree.map(lambda a: a[np.asarray(rows)], parts))
 
 
 def fixed_points(
@@ -150,8 +150,10 @@ def fixed_points(
     distinct = _check.nonnegative("distinct", distinct)
     within = math.inf if within is None else _check.positive("within", within)
     steps = STEPS[method] if max_steps is None else _check.size("max_steps", max_steps, least=0)
-    first, *found = map(np.asarray, _search(model, method, params, x, rows, tol, steps))
-    return _gather(first, *found, shapes, (tol, slow or tol, distinct, within))
+    found = _search(model, method, params, x, rows, tol, steps)
+    first, ends, speeds, slopes = map(np.asarray, found)
+    limits = tol, slow or tol, distinct, within
+    return _gather(first, ends, speeds, slopes, shapes, limits)
 
 
 def draw_starts(

@@ -270,8 +270,9 @@ def eigenvalues(points: FixedPoints, ax: Axes | None = None) -> Axes:
     ax.plot(np.cos(turn), np.sin(turn), color=GREY, lw=1)
     for some, converged, (name, marker, colour) in _kinds_of(points):
         flat = points.eigenvalues[some].ravel()
-        how = {"marker": marker, "color": colour, "fillstyle": "full" if converged else "none"}
-        ax.plot(flat.real, flat.imag, ls="none", ms=4, alpha=0.6, label=name, **how)
+        how: dict[str, Any] = {"marker": marker, "color": colour, "ls": "none", "ms": 4}
+        how["fillstyle"] = "full" if converged else "none"
+        ax.plot(np.real(flat), np.imag(flat), alpha=0.6, label=name, **how)
     ax.set_aspect("equal", adjustable="datalim")
     _axes.label(ax, "real part", "imaginary part", above=True, grow=theirs is None)
     return ax

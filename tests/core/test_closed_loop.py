@@ -24,8 +24,8 @@ def readout(h):
     return h @ W
 
 
-def inverse(y):
-    return y @ np.linalg.pinv(W)
+def inverse(y, carry):
+    return carry + (y - carry @ W) @ np.linalg.pinv(W)
 
 
 def by_hand(feed=lambda y, t: y, mix=lambda carry, t: carry, carry=CARRY):
@@ -66,7 +66,7 @@ def test_generalised_teacher_forcing_mixes_carries(alpha):
     share = np.broadcast_to(alpha, B)[:, None]
 
     def mix(carry, t):
-        return (1 - share) * carry + share * inverse(FORCE[t])
+        return (1 - share) * carry + share * inverse(FORCE[t], carry)
 
     options = {"carry": CARRY, "force": FORCE, "alpha": alpha, "inverse": inverse}
     check(sc.closed_loop(GRU, PARAMS, readout, Y0, STEPS, **options), by_hand(mix=mix))
@@ -81,7 +81,7 @@ def test_gradients_shrink_by_one_minus_alpha_a_step():
     def last(h, alpha):
         args = cell, np.eye(2), lambda h: h, np.zeros(2), STEPS
         options = {"feed": lambda y: y[..., :0], "force": np.zeros((STEPS, 2)), "alpha": alpha}
-        return sc.closed_loop(*args, carry=h, **options, inverse=lambda y: y).carry[0]
+        return sc.closed_loop(*args, carry=h, **options, inverse=lambda y, carry: y).carry[0]
 
     assert_close(jax.grad(last)(np.ones(2), 0.25), np.array([0.75**STEPS, 0.0]))
 
@@ -163,7 +163,11 @@ def test_bfloat16_outputs_are_fed_in_the_dtype_of_y0():
             ValueError,
             r"alpha: expected a number or float\[3\]",
         ),
-        ({"force": FORCE, "inverse": lambda y: y, "alpha": 1.0}, ValueError, r"inverse\(force\)"),
+        (
+            {"force": FORCE, "inverse": lambda y, carry: y, "alpha": 1.0},
+            ValueError,
+            r"inverse\(force\)",
+        ),
         ({"force": FORCE, "where": SOME[1:]}, ValueError, r"where: expected bool\[5, 3\]"),
         ({"readout": lambda h: h}, ValueError, "y0: expected .*3, 4.*as readout makes it"),
         ({"stop": lambda y: y > 0}, ValueError, r"stop\(y\): expected bool\[3\]"),
@@ -178,3 +182,18 @@ def test_a_wrong_argument_is_named(options, error, message):
     given = {"model": GRU, "params": PARAMS, "readout": readout, "y0": Y0, "steps": STEPS}
     with pytest.raises(error, match=message):
         sc.closed_loop(**given | options)
+
+
+def test_members_of_a_shard_map_have_readouts_of_their_own():
+    """What the readout closes over varies over the devices, and the first y does not."""
+    mesh = jax.make_mesh((1,), ("members",), axis_types=(jax.sharding.AxisType.Auto,))
+    rows = jax.sharding.PartitionSpec("members")
+
+    def run(w):
+        readout = lambda h: h @ w  # noqa: E731
+        stop = sc.closed_loop(GRU, PARAMS, readout, Y0, STEPS, stop=lambda y: y[..., 0] > 9)
+        return sc.closed_loop(GRU, PARAMS, readout, Y0, STEPS).ys, stop.ys
+
+    weights = np.stack([W, 2 * W])
+    sharded = jax.shard_map(jax.vmap(run), mesh=mesh, in_specs=rows, out_specs=rows)
+    assert_close(jax.jit(sharded)(weights), jax.vmap(run)(weights))
