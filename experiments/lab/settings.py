@@ -63,7 +63,7 @@ class CheckedSettings:
 
     A number must be a count or a positive number, like its default; a tuple must not be empty,
     unless its default is; a dataclass holds further settings. Counts are at least 1, or
-    `metadata["least"]` of their field; other numbers may be 0 where that is 0.
+    `metadata["least"]` of their field.
     """
 
     def __post_init__(self) -> None:
@@ -87,8 +87,8 @@ def _check(name: str, value: Any, default: Any, least: int = 1) -> None:
             _check(name, one, default[0], least)
     elif isinstance(default, int) and not isinstance(default, bool):
         whole(name, value, least)
-    elif isinstance(default, float) and not (least == 0 and value == 0):
-        positive(name, value, default or 0.5)
+    elif isinstance(default, float):
+        positive(name, value, default)
 
 
 @contextlib.contextmanager

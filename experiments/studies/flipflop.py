@@ -170,7 +170,8 @@ class Found:
                     "failed": int(points["failed"].max()) if len(points) else STARTS,
                 }
             )
-        return pd.DataFrame(rows)
+        columns = [*RUN, "solved", "accuracy", "steps", "stable", "memories", "points", "failed"]
+        return pd.DataFrame(rows, columns=[*columns, "saddles_1", "saddles_2", "saddles_3"])
 
 
 def read(out: Path, name: str) -> Found:

@@ -16,6 +16,8 @@ import seqcells as sc
 from examples import (
     character_model,
     export_and_serve,
+    flip_flop,
+    forecast_lorenz,
     forecaster,
     sweep_flax,
     tagger_from_pytorch,
@@ -80,6 +82,21 @@ def test_the_forecaster_beats_the_last_value():
     assert ours < naive
 
 
+@pytest.mark.slow
+def test_the_flip_flop_has_a_stable_point_for_each_memory(tmp_path):
+    points = flip_flop.main(steps=1000, out=tmp_path / "points.png")
+    assert [int(sum(points.unstable == k)) for k in range(4)] == [8, 12, 6, 1]  # a cube
+    assert (tmp_path / "points.png").exists()
+
+
+@pytest.mark.slow
+def test_the_net_becomes_chaotic(tmp_path):
+    divergence, exponents = forecast_lorenz.main(steps=1500, out=tmp_path / "orbits.png")
+    assert divergence < 1
+    assert exponents[0] == pytest.approx(0.906, rel=0.25)
+    assert (tmp_path / "orbits.png").exists()
+
+
 def test_the_character_model_streams():
     text = "the quick brown fox jumps over the lazy dog. " * 60
     windows = character_model.streams(np.arange(16 * 64 * 2 + 1))
@@ -129,5 +146,6 @@ def test_what_is_served_is_what_the_net_computes(tmp_path):
 
 
 def test_examples_use_what_is_public():
-    for module in (translator, text_classifier, forecaster, character_model, sweep_flax):
+    ours = (translator, text_classifier, forecaster, character_model, sweep_flax)
+    for module in (*ours, flip_flop, forecast_lorenz):
         assert "seqcells._" not in inspect.getsource(module)
