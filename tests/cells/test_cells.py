@@ -91,7 +91,8 @@ def test_a_step_is_project_then_recur_then_read(case):
     assert_close((carry, cell.read(params, carry, drive)), expected)
 
 
-@over_cells
+@pytest.mark.laws("parts")
+@laws.over_forms
 @pytest.mark.usefixtures("x64")
 def test_the_parts_of_a_recurrence_give_the_recurrence(case):
     """Engines run the parts: `mix` and `gate`, or the coefficients."""

@@ -24,6 +24,7 @@ GRU, RNN = sc.GRU(H), sc.RNN(H)
 PARAMS, RNN_PARAMS = GRU.init(KEY, D), RNN.init(KEY, D)
 HPARAMS = train.HParams()
 MODELS = {name: case.cell for name, case in CASES.items()} | NETS
+FEW = {*laws.FORMS, "function", *NETS} - {*laws.MODELS}
 FUNCTIONS = {  # by name: the function and its arguments, all of which are traced
     "carry_gradient": (diagnostics.carry_gradient, GRU, PARAMS, XS, laws.last_sum),
     "critical_weight_std": (diagnostics.critical_weight_std, 0.1),
@@ -67,7 +68,9 @@ def effects(function, *args, **options):
     return jax.make_jaxpr(of)(*(leaves[i] for i in where)).effects
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW)) for name in MODELS]
+)
 def test_a_program_over_sequences_has_no_effects(name):
     model, features = MODELS[name], CASES[name].features if name in CASES else D
     xs = jnp.ones((T, B, features))

@@ -10,13 +10,13 @@ from hypothesis.extra import numpy as hnp
 
 import seqcells as sc
 from tests.support import laws
-from tests.support.laws import CASES, B, D, T, all_flags, assert_close, draw, over_pairs, run
+from tests.support.laws import CASES, B, D, T, all_flags, assert_close, draw, over_plain_pairs, run
 
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 
 @pytest.mark.laws("packed")
-@over_pairs
+@over_plain_pairs
 @laws.over_directions
 def test_packed_with_resets_equals_separate_sequences(case, engine, reverse):
     params, xs, fresh = draw(case).params, draw(case).xs, laws.fresh_rows(case)
@@ -34,7 +34,7 @@ def test_packed_with_resets_equals_separate_sequences(case, engine, reverse):
 
 
 @pytest.mark.laws("lengths")
-@over_pairs
+@over_plain_pairs
 def test_lengths_equal_truncation(case, engine):
     n = 3
     problem, lengths = draw(case), all_flags(lengths=np.full(B, n))
@@ -48,7 +48,7 @@ def test_lengths_equal_truncation(case, engine):
 
 
 @pytest.mark.laws("mask")
-@over_pairs
+@over_plain_pairs
 @laws.over_directions
 def test_a_mask_equals_compression(case, engine, reverse):
     problem = draw(case)
@@ -78,7 +78,7 @@ def test_reverse_reads_every_sequence_from_its_own_last_valid_step(case):
 
 
 @pytest.mark.laws("zero")
-@over_pairs
+@over_plain_pairs
 def test_a_length_of_zero_returns_the_initial_carry(case, engine):
     problem, flags = draw(case), all_flags(lengths=np.zeros(B, int))
     args = (case.cell, problem.params, problem.xs)
@@ -88,7 +88,7 @@ def test_a_length_of_zero_returns_the_initial_carry(case, engine):
 
 
 @pytest.mark.laws("compose")
-@over_pairs
+@over_plain_pairs
 @settings(
     max_examples=25,
     deadline=None,
@@ -170,7 +170,7 @@ def test_an_infinite_input_gives_what_the_equations_give(case):
 
 
 @pytest.mark.laws("nan")
-@over_pairs
+@over_plain_pairs
 @laws.over_directions
 def test_not_a_number_that_is_valid_is_not_hidden(case, engine, reverse):
     problem, at = draw(case), 3
@@ -189,7 +189,7 @@ def test_not_a_number_that_is_valid_is_not_hidden(case, engine, reverse):
 
 
 @pytest.mark.laws("reset")
-@over_pairs
+@over_plain_pairs
 def test_not_a_number_before_a_reset_stays_there(case, engine):
     """In the first carry, before padding, and in a gap: values and gradients are those without."""
     problem = draw(case)

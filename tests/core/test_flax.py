@@ -13,7 +13,7 @@ from flax.errors import ScopeParamShapeError
 
 import seqcells as sc
 from tests.support import laws
-from tests.support.laws import B, D, H, T, assert_close, assert_same_bits, over_cells, over_families
+from tests.support.laws import B, D, H, T, assert_close, assert_same_bits, over_families
 
 
 def inputs(*x):
@@ -41,7 +41,8 @@ def both(cell, params, features=D):
     return rnn, lambda *args, **flags: module.apply(variables, *args, **flags)
 
 
-@over_cells
+@pytest.mark.laws("wrapped")
+@laws.over_forms
 def test_every_cell_can_be_wrapped(case):
     size = case.features
     shapes = jax.eval_shape(lambda: case.cell.init(jax.random.key(0), size))

@@ -102,7 +102,7 @@ def test_no_other_loop_over_time_sums_a_gradient_in_a_narrow_dtype(name):
     assert narrow_sums(gradient, params, XS) == set()
 
 
-@pytest.mark.parametrize("name", laws.NETS)
+@laws.over_nets
 def test_no_loop_of_a_layer_sums_a_gradient_in_a_narrow_dtype(name):
     net = laws.NETS[name]
     params = in_bfloat16(jax.eval_shape(lambda: net.init(jax.random.key(0), laws.D)))

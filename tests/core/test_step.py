@@ -235,6 +235,7 @@ def farthest(one, two):
 
 FEW = {*LAYERS, *OTHER_INPUTS, "gru-after-double", "gru-before-double", "lstm-peep", "function"}
 FEW |= {"mingru-identity-bias", "lru", "layernorm-gru", "zoneout-lstm"}  # other cells are slow
+FEW -= {*laws.MODELS, "perceptrons", "images-net"}
 GRADED = {"gru-after-double", "lstm-peep", "deep", "learned", "tree", "dict", "linen"}
 
 
@@ -266,7 +267,13 @@ def test_it_matters_where_a_reset_stands(name):
     assert farthest(one[1], two[1]) > 1e-3
 
 
-@pytest.mark.parametrize("name", [*LAYERS, *OTHER_INPUTS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] * (name not in FEW))
+        for name in (*LAYERS, *OTHER_INPUTS)
+    ],
+)
 def test_without_a_reset_carry_a_sequence_starts_with_the_models_own(name):
     row = ROWS[name]
     params, xs, carry, _ = drawn(row)
@@ -296,7 +303,7 @@ def without_jit():
 @pytest.mark.parametrize(
     ("name", "reverse"),
     [
-        pytest.param(name, reverse, marks=[pytest.mark.slow] * (not reverse or name not in GRADED))
+        pytest.param(name, reverse, marks=[pytest.mark.slow] * (not reverse or name != "tree"))
         for name in OTHER_INPUTS
         for reverse in (False, True)
     ],

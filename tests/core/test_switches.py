@@ -53,7 +53,7 @@ def trace_sharded(model, engine, size=laws.D, **given):
 
 
 @pytest.mark.laws("explicit")
-@laws.over_pairs
+@laws.over_plain_pairs
 def test_a_batch_is_sharded_over_an_explicit_axis(case, engine, request):
     if request.config.getoption("switch") in MESHES:
         pytest.skip("it sets a mesh of its own")
@@ -80,6 +80,6 @@ def test_a_model_runs_over_one_mesh_after_another(model):
         assert jax.eval_shape(spread, jax.random.key(0), xs).shape == (laws.T, batch, 11)
 
 
-@pytest.mark.parametrize("name", laws.NETS)
+@laws.over_nets
 def test_a_layer_with_noise_is_sharded_over_an_explicit_axis(name):
     assert trace_sharded(laws.NETS[name], None).sharding.spec == SPEC

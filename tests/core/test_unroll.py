@@ -157,7 +157,7 @@ def test_the_values_of_the_input_play_no_part_in_a_fresh_carry():
 
 
 @pytest.mark.laws("empty")
-@laws.over_pairs
+@laws.over_plain_pairs
 @pytest.mark.parametrize("shape", [(0, B), (T, 0)], ids=["T=0", "B=0"])
 def test_nothing_to_read_gives_empty_outputs_and_the_initial_carry(case, engine, shape):
     params, reverse = draw(case).params, shape == (0, B)
@@ -246,7 +246,7 @@ def test_streaming_step_by_step_gives_what_one_unroll_gives(case, dtype):
 
 
 @pytest.mark.laws("start")
-@laws.over_pairs
+@laws.over_plain_pairs
 @laws.over_directions
 def test_a_reset_takes_the_carry_that_is_given_for_it(case, engine, reverse):
     """With resets alone: no step is padding."""

@@ -87,16 +87,17 @@ FORMS = {
     "of_one_weight": of_one_weight,
 }
 DERIVED = [("gru-after-double", "kept")]
-SLOW = [("lstm-bias", way) for way in ("again", "lean", "joined", "columns")]
-SLOW += [("gru-after-double", "kernels"), ("gru-after-double", "columns")]
-DERIVED += [pytest.param(*row, marks=pytest.mark.slow) for row in SLOW]
+SLOW = pytest.mark.slow
+MORE = [("lstm-bias", way) for way in ("again", "lean", "joined", "columns")]
+MORE += [("gru-after-double", "kernels"), ("gru-after-double", "columns")]
+DERIVED += [pytest.param(*row, marks=SLOW) for row in MORE]
 
 
 def assert_as_the_scan(way, of):
     assert_close(*(jax.jit(lambda way=way: of(way))() for way in (way, None)))
 
 
-SEEN = ("linearized", "backward", "checkpointed")  # also by the laws of a sequence: these are slow
+SEEN = ("linearized", "backward", "checkpointed", "hessian")  # also by laws, or by the others
 
 
 @pytest.mark.parametrize(
@@ -112,8 +113,11 @@ def test_every_derivative_is_that_of_the_plain_scan(name, way, form):
 @pytest.mark.parametrize(
     ("name", "way", "reverse"),
     [
-        *(("lstm-bias", way, way in "again joined") for way in ENGINES if way != "kernels"),
-        *(("layernorm-gru", way, way == "again") for way in ("again", "kept", "slopes")),
+        *(("lstm-bias", way, way == "joined") for way in ("kept", "slopes", "joined", "columns")),
+        ("layernorm-gru", "again", True),
+        pytest.param("lstm-bias", "again", True, marks=SLOW),
+        *(pytest.param("lstm-bias", way, False, marks=SLOW) for way in ("batched", "lean")),
+        *(pytest.param("layernorm-gru", way, False, marks=SLOW) for way in ("kept", "slopes")),
     ],
 )
 def test_tangents_under_flags_are_those_of_the_plain_scan(name, way, reverse):

@@ -44,6 +44,7 @@ def test_a_number_is_spelled_and_a_batch_is_ragged():
     assert digits[:, 1].tolist() == [9] * 5
 
 
+@pytest.mark.slow
 def test_the_translator_learns_to_spell():
     assert translator.main(steps=30, rows=8) >= 0
     params = translator.init(jax.random.key(0))
@@ -97,6 +98,7 @@ def test_the_net_becomes_chaotic(tmp_path):
     assert (tmp_path / "orbits.png").exists()
 
 
+@pytest.mark.slow
 def test_the_character_model_streams():
     text = "the quick brown fox jumps over the lazy dog. " * 60
     windows = character_model.streams(np.arange(16 * 64 * 2 + 1))

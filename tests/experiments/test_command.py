@@ -222,6 +222,7 @@ def test_the_choices_of_the_help_are_the_cells_that_there_are():
     assert tyro.cli(Settings, args=["--cells", *names]).cells == tuple(names)
 
 
+@pytest.mark.slow
 def test_a_study_outside_of_the_repository_runs_by_its_path_once(tmp_path, capsys, monkeypatch):
     """The one that docs/studies.md shows, which imports from `experiments.lab` alone."""
     page = (Path(__file__).parents[2] / "docs" / "studies.md").read_text("utf-8")

@@ -13,6 +13,7 @@ import seqcells as sc
 from tests.support.laws import (
     BACKWARD,
     FORWARD,
+    MODELS,
     NETS,
     B,
     D,
@@ -103,7 +104,7 @@ def test_a_call_may_be_mapped_over_parameters(name):
     assert_close(mapped[1], alone, 1e-6)
 
 
-@pytest.mark.parametrize("name", FORWARD)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=[SLOW] * (n in MODELS)) for n in FORWARD])
 def test_a_carry_goes_on_where_it_was(name):
     net = NETS[name]
     params, apply = net.init(KEY, D), jax.jit(functools.partial(sc.unroll, net))

@@ -389,6 +389,7 @@ BACKWARD = {  # layers of which a part reads from the end
     "within": sc.Stack((sc.GRU(H), sc.Residual(sc.Recurrent(sc.GRU(H), reverse=True)))),
 }
 NETS = FORWARD | BACKWARD
+MODELS = ("hawk", "mamba", "xlstm", "s5", "lru")  # of the parts that other rows have
 
 
 def public(base: type) -> set[type]:
@@ -415,29 +416,35 @@ def _row(name: str, way: str | None = None) -> ParameterSet:
 def tables(every: bool) -> dict[str, list[ParameterSet]]:
     """Return the rows of each table by its name; `every` puts every cell into every table."""
     families = tuple(CASES) if every else FAMILIES
+    forms = tuple(CASES) if every else FORMS
     built_in = [name for name in families if name != "function"]
     able = [(name, way) for name in families for way in ways(name)]
     once = [way for way in ways("gru-after-double") if way != "sqrt"]  # of 7 steps that is chunk3
     pairs = [("gru-after-double", way) for way in once]
     pairs += [("lstm-bias", "scan"), ("function", "scan"), ("mingru-identity-bias", "associative")]
     pairs += [("mlstm-heads", "chunkwise")]
+    # Every family with its own engines, and one with all: the scans do not look into a cell.
+    own = [row for row in able if row[1] in OWN or row in pairs] + MORE
+    own = able if every else own
     names: dict[str, list[tuple[str, ...]]] = {
         "cells": [(name,) for name in CASES],
         "families": [(name,) for name in families],
         "built_in": [(name,) for name in built_in],
-        "forms": [(name,) for name in (CASES if every else FORMS) if name != "function"],
-        "built_in_able": [(name, way) for name, way in able if name in built_in],
-        # Every family with its own engines, and one with all: the scans do not look into a cell.
-        "able": able if every else [row for row in able if row[1] in OWN or row in pairs] + MORE,
-        # The other cells with the plain scan: the law of one step covers their gradients.
-        "others": [(name, "scan") for name in CASES if name not in families],
+        "forms": [(name,) for name in forms if name != "function"],
+        "built_in_able": [row for row in own if row[0] != "function"],
+        "able": own,
+        # The other forms with the plain scan: the law of one step covers their gradients.
+        "others": [(name, "scan") for name in forms if name not in families],
         # Every kind of carry and every engine once: for laws that other tables check in full.
         "pairs": able if every else pairs,
+        # The same without options: where they are on, flags and resets go through the same code.
+        "plain_pairs": able if every else [row for row in pairs if row[1] not in OPTIONS],
     }
     return {table: [_row(*row) for row in rows] for table, rows in names.items()}
 
 
 OWN = ("scan", "associative", "deferred")
+OPTIONS = ("unroll3", "keeping", "slopes", "columns")
 MORE = [
     *(("lstm-bias", way) for way in ("joined", "columns", "triton")),  # two leaves
     ("function", "chunk3"),
@@ -453,6 +460,10 @@ over_built_in_able = pytest.mark.over("built_in_able")
 over_others = pytest.mark.over("others")
 over_able = pytest.mark.over("able")
 over_pairs = pytest.mark.over("pairs")
+over_plain_pairs = pytest.mark.over("plain_pairs")
+over_nets = pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in MODELS)) for name in NETS]
+)
 over_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
 

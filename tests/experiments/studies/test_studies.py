@@ -17,7 +17,7 @@ from experiments.lab.study import word
 from tests.support.studies import ALL, JUDGED, TRAINED, emptied, tables, worlds
 
 over_all = pytest.mark.parametrize("study", JUDGED.values(), ids=list(JUDGED))
-LONG = ("guide", "initialisation", "selective_copy", "trainability")  # their rows take seconds
+LONG = {"guide", "initialisation", "selective_copy", "state_tracking", "trainability"}  # to judge
 over_trained = pytest.mark.parametrize("study", TRAINED.values(), ids=list(TRAINED))
 
 
