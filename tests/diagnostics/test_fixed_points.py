@@ -104,17 +104,18 @@ def test_starts_that_end_nowhere_are_counted():
 
 
 def test_a_slow_point_is_kept_where_it_is_asked_for():
-    """h + (h^2 + c) / 10 is slowest at 0, where its speed is c^2 / 200."""
+    """u + (u^2 + c) / 10 is slowest at 0, where its speed is c^2 / 200, and v follows u."""
 
     def step(params, h, x):
-        return h + 0.1 * (h**2 + 0.1), h
+        u, v = h[..., 0], h[..., 1]
+        return jnp.stack([u + 0.1 * (u**2 + 0.1), v + 0.5 * (u - v)], axis=-1), u
 
-    cell = sc.FunctionCell(step, lambda x: jnp.zeros(x.shape[:-1]))
+    cell = sc.FunctionCell(step, lambda x: jnp.zeros((*x.shape[:-1], 2)))
     for method in ("newton", "adam"):
-        args = cell, None, NO_INPUT, np.array([-0.3, 0.2, 0.7])
+        args = cell, None, NO_INPUT, np.array([[-0.3, 0.1], [0.2, 0.5], [0.7, -0.4]])
         assert fixed_points(*args, method=method).failed == 3
         points = fixed_points(*args, method=method, slow=1e-4)
-        assert_close(points.carry, np.zeros(1), 1e-5)
+        assert_close(points.carry, np.zeros((1, 2)), 1e-4)
         assert_close(points.speed, np.array([0.01**2 / 2]), 1e-9)
         assert not points.converged.any()
         assert points.starts.tolist() == [3]
