@@ -120,7 +120,7 @@ def worlds(study, settings):
     if study is flipflop.STUDY:
         return [cubes(settings, keeps=True), cubes(settings, keeps=False)]
     if study is chaos.STUDY:
-        return [attractors(settings, best) for best in (0.15, 0.0)]
+        return [attractors(settings, best) for best in (0.15, 0.0, 1.0)]
     names = sorted(set(run_rows(study, settings)["arm"]))
     alone = [lambda labels, name=name: labels["arm"] == name for name in names]
     kinds = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]
