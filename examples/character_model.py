@@ -58,16 +58,10 @@ def update(params: Any, memory: optax.OptState, net: sc.Stack, carry: Any, windo
 def sample(params: Any, net: sc.Stack, first: jax.Array, key: jax.Array, length: int) -> jax.Array:
     """Draw a text of this length, int[length], from its first symbol."""
 
-    def step(
-        state: tuple[Any, jax.Array], key: jax.Array
-    ) -> tuple[tuple[Any, jax.Array], jax.Array]:
-        carry, symbol = state
-        carry, logits = net.step(params, carry, symbol)
-        symbol = jax.random.categorical(key, logits / 0.7)
-        return (carry, symbol), symbol
+    def draw(logits: jax.Array, key: jax.Array) -> jax.Array:
+        return jax.random.categorical(key, logits / 0.7)
 
-    start = net.init_carry(first, params), first
-    return jax.lax.scan(step, start, jax.random.split(key, length))[1]
+    return sc.closed_loop(net, params, draw, first, length, key=key).ys
 
 
 def main(text: str | None = None, epochs: int = 60, units: int = 128, seed: int = 0) -> list[float]:

@@ -86,16 +86,18 @@ def update(params: dict[str, Any], memory: optax.OptState, *data: jax.Array):
 
 @jax.jit
 def translate(params: dict[str, Any], digits: jax.Array, lengths: jax.Array) -> jax.Array:
-    """Write the likeliest next word, again and again: int[U, B]."""
-
-    def step(state: tuple[Any, jax.Array], _: None) -> tuple[tuple[Any, jax.Array], jax.Array]:
-        carry, word = state
-        carry, logits = DECODER.step(params["decoder"], carry, word)
-        word = jnp.argmax(logits, axis=-1)
-        return (carry, word), word
-
-    start = read(params, digits, lengths), jnp.full(digits.shape[1], END)
-    return jax.lax.scan(step, start, length=LONGEST)[1]
+    """Write the likeliest next word until the end, which is 0: int[U, B]."""
+    carry, start = read(params, digits, lengths), jnp.full(digits.shape[1], END)
+    loop = sc.closed_loop(
+        DECODER,
+        params["decoder"],
+        lambda logits: jnp.argmax(logits, axis=-1),
+        start,
+        LONGEST,
+        carry=carry,
+        stop=lambda word: word == END,
+    )
+    return loop.ys
 
 
 def text(column: np.ndarray) -> str:

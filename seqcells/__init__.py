@@ -13,6 +13,7 @@ from seqcells import diagnostics as diagnostics
 from seqcells import initializers as initializers
 from seqcells import models as models
 from seqcells._cell import Cell, ChunkCell, FunctionCell, LinearCell, SplitCell
+from seqcells._closed_loop import ClosedLoop, closed_loop
 from seqcells._rollouts import Chunks, chunks
 from seqcells._summary import param_count, summary
 from seqcells._unroll import select_engine, trajectory, unroll
@@ -175,6 +176,7 @@ __all__ = [
     "ChunkCell",
     "Chunks",
     "Chunkwise",
+    "ClosedLoop",
     "CoRNNCarry",
     "CoRNNParams",
     "Constrained",
@@ -252,6 +254,7 @@ __all__ = [
     "VariationalDropout",
     "Zoneout",
     "chunks",
+    "closed_loop",
     "coRNN",
     "cores",
     "debug",

@@ -151,18 +151,22 @@ def room(axes: Axes, letters: float) -> int:
     return int(letters * whole.get_figwidth() / (grid.ncols if grid else 1))
 
 
-def grid_of_panels(count: int, height: float = 4.0) -> tuple[Figure, list[Axes]]:
+def grid_of_panels(
+    count: int, height: float = 4.0, projection: str | None = None
+) -> tuple[Figure, list[Any]]:
     """Make a figure of so many panels, two beside one another, which a phone can show.
 
     Args:
         count: of the panels.
         height: of a panel, inches.
+        projection: of the axes; "3d" for pictures in space.
     """
     columns = min(2, count)
     rows = math.ceil(count / columns)
     engine = ConstrainedLayoutEngine(w_pad=0.09, h_pad=0.06)
     figure = Figure(figsize=(WIDTH, ABOVE + height * rows), dpi=140, layout=engine)
-    axes = list(figure.subplots(rows, columns, squeeze=False).flat)
+    how = {"projection": projection}
+    axes = list(figure.subplots(rows, columns, squeeze=False, subplot_kw=how).flat)
     for one in axes[count:]:
         one.remove()
     return figure, axes[:count]

@@ -4,7 +4,16 @@ from seqcells._mean_field import MeanField as MeanField
 from seqcells._mean_field import critical_weight_std as critical_weight_std
 from seqcells._mean_field import mean_field as mean_field
 from seqcells.diagnostics import plot as plot
+from seqcells.diagnostics._capacity import linear_memory_capacity as linear_memory_capacity
+from seqcells.diagnostics._capacity import memory_capacity as memory_capacity
+from seqcells.diagnostics._dimension import kaplan_yorke_dimension as kaplan_yorke_dimension
+from seqcells.diagnostics._dimension import participation_ratio as participation_ratio
+from seqcells.diagnostics._fixed_points import FixedPoints as FixedPoints
+from seqcells.diagnostics._fixed_points import draw_starts as draw_starts
+from seqcells.diagnostics._fixed_points import fixed_points as fixed_points
 from seqcells.diagnostics._float64 import in_float64 as in_float64
+from seqcells.diagnostics._forecast import power_spectrum_error as power_spectrum_error
+from seqcells.diagnostics._forecast import state_space_divergence as state_space_divergence
 from seqcells.diagnostics._gates import GateShares as GateShares
 from seqcells.diagnostics._gates import Timescales as Timescales
 from seqcells.diagnostics._gates import gate_shares as gate_shares

@@ -16,19 +16,22 @@ if TYPE_CHECKING:
 
 GREY = "#808080"
 FAR = 1e6  # times the values before it: what is larger is left off an axis
+VIEW = 25  # degrees above the horizon
 ROW = 0.2  # inches of a row of a legend in small letters
 
 # Labels of ours need no LaTeX, which a user's matplotlibrc may ask for where there is none.
 PLAIN: dict[str, Any] = {"usetex": False, "parse_math": True}
 
 
-def make(ax: Axes | None) -> Axes:
+def make(ax: Axes | None, projection: str | None = None) -> Axes:
     """Return the axes given, or new ones whose numbers need no LaTeX either."""
     if ax is not None:
         return ax
     plt = _check.extra("matplotlib.pyplot", "seqcells[plot]")
     with without_latex():
-        return settle(plt.subplots(figsize=(5.2, 3.4), layout="constrained")[1])
+        how = {"projection": projection}
+        size = (5.2, 3.4) if projection is None else (5.2, 4.6)
+        return settle(plt.subplots(figsize=size, layout="constrained", subplot_kw=how)[1])
 
 
 @contextlib.contextmanager
@@ -169,6 +172,25 @@ def name(ax: Axes, x: str, y: str) -> None:
     """Label the axes, in lines that are not longer than the axes of a figure of ours."""
     ax.set_xlabel(wrap(x, 56), **PLAIN)
     ax.set_ylabel(wrap(y, 44), **PLAIN)
+
+
+def show_space(ax: Any, z: str, places: np.ndarray) -> None:
+    """Label the third axis, and look from where places [N, 3] are least in front of each other."""
+    ax.set_zlabel(z, **PLAIN)
+    limits = ax.get_xlim(), ax.get_ylim(), ax.get_zlim()
+    ax.set_box_aspect([high - low for low, high in limits], zoom=0.92)  # room for the labels
+    up = np.radians(VIEW)
+
+    def crowding(turn: int) -> float:
+        angle = np.radians(turn)
+        ahead = places[:, 0] * np.cos(angle) + places[:, 1] * np.sin(angle)
+        aside = places[:, 1] * np.cos(angle) - places[:, 0] * np.sin(angle)
+        seen = np.stack([aside, places[:, 2] * np.cos(up) - ahead * np.sin(up)], axis=-1)
+        apart = np.linalg.norm(seen[:, None] - seen[None], axis=-1)
+        return float(-np.sum(np.log(apart + 1e-3 * np.max(apart) + 1e-12)))
+
+    if len(places) > 1:
+        ax.view_init(elev=VIEW, azim=min(range(-180, 180, 5), key=crowding))
 
 
 def wrap(text: str, width: int) -> str:

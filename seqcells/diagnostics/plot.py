@@ -7,15 +7,19 @@ those of Okabe & Ito (2008), which colour-blind readers can tell apart.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells._types import Carry
 from seqcells.diagnostics import _axes
 from seqcells.diagnostics._axes import GREY
+from seqcells.diagnostics._fixed_points import FixedPoints
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -196,6 +200,84 @@ def lyapunov_spectrum(exponents: Curves, ax: Axes | None = None) -> Axes:
     return ax
 
 
+def fixed_points(
+    points: FixedPoints,
+    carries: Carry,
+    readout: ArrayLike | None = None,
+    *,
+    axes: int = 2,
+    components: int = 2,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw fixed points, the trajectories around them, and the readout, in principal components.
+
+    Args:
+        points: as `fixed_points` returns them. Slow points are hollow.
+        carries: trajectories [T, *B, ...], whose first principal components are the axes; at most
+            50 of them are drawn.
+        readout: float[S, O], a linear readout; each column is an arrow from the mean carry.
+        axes: the number of leading axes of `carries`, time and batch.
+        components: 2, or 3 for a picture in space.
+        ax: where to draw; new axes if None. For three components it must be made with
+            `projection="3d"`.
+
+    Returns:
+        The axes.
+
+    Raises:
+        ValueError: if the shapes do not fit, or `components` is neither 2 nor 3.
+    """
+    if components not in (2, 3):
+        raise ValueError(f"components: expected 2 or 3, got {components!r}")
+    rows, lead = _states(carries, axes)
+    mean = rows.mean(axis=0)
+    _, spread, directions = np.linalg.svd(rows - mean, full_matrices=False)
+    basis, share = directions[:components].T, spread**2 / max(np.sum(spread**2), 1e-300)
+    theirs, ax = ax, _axes.make(ax, "3d" if components == 3 else None)
+    paths = ((rows - mean) @ basis).reshape(lead[0], -1, basis.shape[1])
+    for path in np.moveaxis(paths, 1, 0)[:50]:
+        ax.plot(*path.T, color=GREY, lw=0.6, alpha=0.5)
+    places = (_states(points.carry, 1)[0] - mean) @ basis
+    for some, converged, (name, marker, colour) in _kinds_of(points):
+        how = {"marker": marker, "s": 40, "edgecolors": colour, "zorder": 3}
+        how["facecolors"] = colour if converged else "none"
+        ax.scatter(*places[some].T, label=name, **how)
+    if readout is not None:
+        for arrow in _columns_of(readout, rows.shape[1]) @ basis * np.max(np.abs(paths)):
+            ax.plot(*np.stack([0 * arrow, arrow]).T, color=OKABE_ITO[3], lw=1.5)
+        ax.plot(*np.zeros((components, 1)), color=OKABE_ITO[3], lw=1.5, label="readout")
+    names = [f"component {i + 1} ({100 * share[i]:.0f} %)" for i in range(components)]
+    if components == 3:
+        _axes.show_space(ax, names[2], places)
+    _axes.label(ax, *names[:2], above=True, grow=theirs is None)
+    return ax
+
+
+def eigenvalues(points: FixedPoints, ax: Axes | None = None) -> Axes:
+    """Draw the eigenvalues of the Jacobian at each point, and the unit circle.
+
+    Directions inside the circle shrink, outside of it they grow; at an angle of 0 without turning.
+
+    Args:
+        points: as `fixed_points` returns them.
+        ax: where to draw; new axes if None.
+
+    Returns:
+        The axes, of equal scale.
+    """
+    theirs, ax = ax, _axes.make(ax)
+    turn = np.linspace(0, 2 * np.pi, 200)
+    ax.plot(np.cos(turn), np.sin(turn), color=GREY, lw=1)
+    for some, converged, (name, marker, colour) in _kinds_of(points):
+        flat = points.eigenvalues[some].ravel()
+        how: dict[str, Any] = {"marker": marker, "color": colour, "ls": "none", "ms": 4}
+        how["fillstyle"] = "full" if converged else "none"
+        ax.plot(np.real(flat), np.imag(flat), alpha=0.6, label=name, **how)
+    ax.set_aspect("equal", adjustable="datalim")
+    _axes.label(ax, "real part", "imaginary part", above=True, grow=theirs is None)
+    return ax
+
+
 def trainability(
     x: ArrayLike,
     y: ArrayLike,
@@ -269,6 +351,45 @@ def _colours() -> tuple[str, ...]:
     """Return the colours of curves; on a dark ground, what would be black is as light as text."""
     text = _check.extra("matplotlib", "seqcells[plot]").rcParams["text.color"]
     return tuple(text if colour == "#000000" else colour for colour in OKABE_ITO)
+
+
+def _kinds_of(points: FixedPoints) -> Iterator[tuple[np.ndarray, bool, tuple[str, str, str]]]:
+    """Yield which points are of a kind, bool[N], whether they converged, and name, marker, colour.
+
+    Kinds of which there is no point are left out.
+    """
+    whole = points.kinds == "unstable"
+    kinds = {
+        "stable": (points.unstable == 0, "o", 0),
+        "saddle, 1 unstable direction": (~whole & (points.unstable == 1), "X", 2),
+        "saddle, 2": (~whole & (points.unstable == 2), "X", 1),
+        "saddle, 3 or more": (~whole & (points.unstable > 2), "X", 4),
+        "unstable": (whole, "^", 6),
+    }
+    for kind, (those, marker, colour) in kinds.items():
+        for converged in (True, False):
+            some = those & (points.converged == converged)
+            if some.any():
+                name = f"{kind if converged else f'slow, {kind}'} ({int(some.sum())})"
+                yield some, converged, (name, marker, _colours()[colour])
+
+
+def _columns_of(readout: ArrayLike, size: int) -> np.ndarray:
+    """Return the columns of a readout float[S, O] as rows of length 1, [O, S]."""
+    weights = np.asarray(readout, float)
+    if weights.ndim != 2 or len(weights) != size:
+        raise ValueError(f"readout: expected float[{size}, O], got {list(weights.shape)}")
+    return (weights / np.linalg.norm(weights, axis=0)).T
+
+
+def _states(carries: Carry, axes: int) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Return carries as float[N, S], and the sizes of their leading axes."""
+    leaves = [np.asarray(leaf, float) for leaf in jax.tree.leaves(carries)]
+    leads = {leaf.shape[:axes] for leaf in leaves}
+    if len(leads) != 1 or any(leaf.ndim < axes for leaf in leaves) or 0 in (lead := leads.pop()):
+        wanted = f"leaves with the same first {axes} axes, none of size 0"
+        raise ValueError(f"carries: expected {wanted}, got {_check.describe(carries)}")
+    return np.concatenate([a.reshape(math.prod(lead), -1) for a in leaves], axis=-1), lead
 
 
 def _one(values: np.ndarray) -> float:

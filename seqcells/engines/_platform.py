@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TypeVar
 
 import jax
-from jax.core import Tracer
+from jax.core import ShapedArray, Tracer
 
 from seqcells._types import PyTree
 
@@ -41,10 +41,14 @@ def may_be_sharded() -> bool:
 
 
 def varies_over(tree: PyTree) -> frozenset[str]:
-    """Return the axes of a checked `shard_map` over which a leaf varies; empty outside of one."""
+    """Return the axes of a checked `shard_map` over which a leaf varies; empty outside of one.
 
-    def of(leaf: jax.Array) -> frozenset[str]:
-        return getattr(getattr(jax.typeof(leaf), "manual_axis_type", None), "varying", frozenset())
+    Leaves are arrays, or their types as `jax.make_jaxpr` gives them.
+    """
+
+    def of(leaf: jax.Array | ShapedArray) -> frozenset[str]:
+        kind = leaf if isinstance(leaf, ShapedArray) else jax.typeof(leaf)
+        return getattr(getattr(kind, "manual_axis_type", None), "varying", frozenset())
 
     return frozenset[str]().union(*map(of, jax.tree.leaves(tree)))
 

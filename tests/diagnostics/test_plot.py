@@ -8,7 +8,7 @@ import pytest
 from matplotlib.colors import to_hex
 from matplotlib.text import Text
 
-from seqcells.diagnostics import plot
+from seqcells.diagnostics import FixedPoints, plot
 
 RNG = np.random.default_rng(0)
 GATES = {"r": RNG.uniform(size=(20, 3, 5)), "z": np.full((20, 3, 5), 0.1)}
@@ -234,3 +234,47 @@ def test_without_matplotlib_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
     with pytest.raises(ImportError, match=r'^matplotlib.*: .*pip install "seqcells\[plot\]"$'):
         plot.gates(GATES)
+
+
+def points_of(kinds):
+    """Points with these numbers of unstable directions of two, at (i, 0, 0)."""
+    values = np.array([[1.5] * k + [0.5] * (2 - k) for k in kinds], complex)
+    places = np.stack([np.arange(len(kinds))] + [np.zeros(len(kinds))] * 2, axis=-1)
+    speeds, starts = np.zeros(len(kinds)), np.ones(len(kinds), int)
+    slopes = np.zeros((len(kinds), 2, 2))
+    return FixedPoints(places, speeds, slopes, values, np.arange(len(kinds)) < 3, starts, 0, 0)
+
+
+@pytest.mark.parametrize("components", [2, 3])
+def test_fixed_points_are_drawn_by_kind_in_principal_components(components):
+    t = np.linspace(0, 1, 20)[:, None, None]
+    carries = np.concatenate([9 * t - 4, 0.1 * np.sin(9 * t), 0.01 * np.cos(31 * t)], axis=-1)
+    readout = np.eye(3)[:, :1]
+    kinds = [0, 1, 2, 1]  # the last is slow
+    ax = plot.fixed_points(points_of(kinds), carries, readout, components=components)
+    names = ["stable (1)", "saddle, 1 unstable direction (1)"]
+    names += ["slow, saddle, 1 unstable direction (1)", "unstable (1)", "readout"]
+    assert legend(ax) == names
+    assert ax.get_xlabel().startswith("component 1 (100 %)")
+    assert (ax.name == "3d") == (components == 3)
+    ax.figure.canvas.draw()
+    if components == 2:
+        first = np.abs(
+            ax.collections[0].get_offsets()[0, 0] - ax.collections[1].get_offsets()[0, 0]
+        )
+        assert first == pytest.approx(1, rel=1e-3)  # along the first component
+    with pytest.raises(ValueError, match="readout: expected float"):
+        plot.fixed_points(points_of(kinds), carries, readout[:2])
+    with pytest.raises(ValueError, match="components: expected 2 or 3"):
+        plot.fixed_points(points_of(kinds), carries, components=4)
+    with pytest.raises(ValueError, match="carries: expected leaves"):
+        plot.fixed_points(points_of(kinds), carries[0, 0])
+
+
+def test_eigenvalues_are_drawn_with_the_unit_circle():
+    ax = plot.eigenvalues(points_of([0, 1]))
+    circle, stable, saddle = ax.lines
+    np.testing.assert_allclose(np.hypot(circle.get_xdata(), data(circle)), 1)
+    np.testing.assert_allclose(sorted(stable.get_xdata()), [0.5, 0.5])
+    np.testing.assert_allclose(sorted(saddle.get_xdata()), [0.5, 1.5])
+    assert ax.get_aspect() == 1

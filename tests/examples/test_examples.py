@@ -16,6 +16,8 @@ import seqcells as sc
 from examples import (
     character_model,
     export_and_serve,
+    flip_flop,
+    forecast_lorenz,
     forecaster,
     sweep_flax,
     tagger_from_pytorch,
@@ -55,14 +57,15 @@ def test_the_translator_learns_to_spell():
 
 
 def test_teacher_forcing_and_translating_are_one_net():
-    """Where the decoder's own words are the right ones, both give them the same logits."""
+    """Up to the end, both find the same words likeliest, given the same words before."""
     params = translator.init(jax.random.key(0))
     digits, n, _, _ = translator.batch(np.array([12, 345]))
     own = translator.translate(params, digits, n)
     before = jnp.concatenate([jnp.zeros_like(own[:1]), own[:-1]])
     carry = translator.read(params, digits, n)
     _, logits = sc.unroll(translator.DECODER, params["decoder"], before, carry)
-    assert jnp.array_equal(logits.argmax(-1), own)
+    ended = jnp.cumsum(own == translator.END, axis=0) > (own == translator.END)  # before
+    assert jnp.array_equal(jnp.where(ended, translator.END, logits.argmax(-1)), own)
 
 
 def test_the_classifier_knows_which_brackets_are_balanced():
@@ -78,6 +81,21 @@ def test_the_forecaster_beats_the_last_value():
     ours, naive = forecaster.main(steps=40)
     assert np.isfinite(ours)
     assert ours < naive
+
+
+@pytest.mark.slow
+def test_the_flip_flop_has_a_stable_point_for_each_memory(tmp_path):
+    points = flip_flop.main(steps=1000, out=tmp_path / "points.png")
+    assert [int(sum(points.unstable == k)) for k in range(4)] == [8, 12, 6, 1]  # a cube
+    assert (tmp_path / "points.png").exists()
+
+
+@pytest.mark.slow
+def test_the_net_becomes_chaotic(tmp_path):
+    divergence, exponents = forecast_lorenz.main(steps=1500, out=tmp_path / "orbits.png")
+    assert divergence < 1
+    assert exponents[0] == pytest.approx(0.906, rel=0.25)
+    assert (tmp_path / "orbits.png").exists()
 
 
 @pytest.mark.slow
@@ -130,5 +148,6 @@ def test_what_is_served_is_what_the_net_computes(tmp_path):
 
 
 def test_examples_use_what_is_public():
-    for module in (translator, text_classifier, forecaster, character_model, sweep_flax):
+    ours = (translator, text_classifier, forecaster, character_model, sweep_flax)
+    for module in (*ours, flip_flop, forecast_lorenz):
         assert "seqcells._" not in inspect.getsource(module)

@@ -29,6 +29,7 @@ class Case(NamedTuple):
     knobs: dict[str, Any]  # arguments of `sample`, none at its default
     oracle: Any  # (probe, xs [T, D], *data) -> [(step, answer)]
     data: tuple[Any, ...] = ()  # arrays that `sample` draws from
+    atol: float = 0.0  # of answers that are numbers
 
 
 def markov(states, many):
@@ -84,6 +85,19 @@ CASES = {
     "random_permutation": Case(
         probes.RandomPermutation(9, symbols=12), {"length": 6}, oracles.random_permutation
     ),
+    "perceptual_decision": Case(
+        probes.PerceptualDecision(6, delay=2, noise=0.02), {}, oracles.perceptual_decision
+    ),
+    "context_integration": Case(
+        probes.ContextIntegration(6, delay=2, noise=0.02), {}, oracles.context_integration
+    ),
+    "go_no_go": Case(probes.GoNoGo(7), {"gap": 4}, oracles.go_no_go),
+    "interval_production": Case(probes.IntervalProduction(3, 6), {}, oracles.interval_production),
+    "parametric_memory": Case(probes.ParametricMemory(7), {"gap": 4}, oracles.parametric_memory),
+    "sine_wave": Case(probes.SineWave(9, count=5), {}, oracles.sine_wave, atol=1e-6),
+    "lorenz63": Case(probes.Lorenz63(4), {}, oracles.lorenz63, atol=2e-5),
+    "rossler": Case(probes.Rossler(4), {}, oracles.rossler, atol=1e-4),
+    "henon": Case(probes.Henon(4), {}, oracles.henon, atol=1e-5),
     "sequential_digits": Case(
         probes.SequentialDigits(), {}, oracles.sequential_images, digits(8, 16)
     ),
@@ -115,6 +129,12 @@ BASELINES = {  # as the papers print them, or as they follow
     probes.MQAR(512, pairs=64, vocabulary=8192): math.log(64),
     probes.Parity(40): math.log(2),
     probes.RandomPermutation(100): math.log(2),
+    probes.PerceptualDecision(): math.log(2),
+    probes.ContextIntegration(): math.log(2),
+    probes.GoNoGo(): math.log(2),
+    probes.IntervalProduction(): math.log(2),
+    probes.ParametricMemory(): 0.5,
+    probes.SineWave(2, count=1): (math.sin(0.2) - math.sin(0.1)) ** 2 / 4,
     probes.SequentialDigits(): math.log(10),
     probes.SequentialMNIST(0): math.log(10),
 }
@@ -210,7 +230,7 @@ def test_an_oracle_gives_the_same_answers(case, knobs):
     for i in range(READ):
         due, answers = zip(*case.oracle(case.probe, xs[:, i], *case.data), strict=True)
         np.testing.assert_array_equal(steps[:, i], due)
-        np.testing.assert_allclose(targets[:, i], answers, rtol=1e-6)
+        np.testing.assert_allclose(targets[:, i], answers, rtol=1e-6, atol=case.atol)
 
 
 @over_settings

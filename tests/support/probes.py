@@ -195,3 +195,82 @@ def sequential_images(probe, xs, images, labels):
         values = values[np.argsort(places)]
     (at,) = np.flatnonzero(np.all(images.reshape(len(images), -1) == values, axis=1))
     return [(len(xs) - 1, labels[at])]
+
+
+def evidence(probe, seen):
+    """One answer at the step with the go signal, by the mean of channel `seen` before the delay."""
+    (when,) = np.flatnonzero(seen[:, -1])
+    assert when == len(seen) - 1 == probe.length + probe.delay
+    assert not seen[probe.length : when, 0].any()
+    return [(when, int(seen[: probe.length, 0].mean() > 0))]
+
+
+def perceptual_decision(probe, xs):
+    return evidence(probe, xs)
+
+
+def context_integration(probe, xs):
+    (channel,) = np.flatnonzero(xs[0, 2:4])
+    np.testing.assert_array_equal(xs[:, 2:4], xs[:1, 2:4].repeat(len(xs), axis=0))
+    return evidence(probe, xs[:, [channel, 4]])
+
+
+def go_no_go(probe, xs):
+    """xs: [T + 1, 3]: go, no-go, the signal."""
+    (when,), (cue,) = np.flatnonzero(xs[:, 2]), np.flatnonzero(xs[:, :2].any(axis=1))
+    assert cue < when == len(xs) - 1
+    return [(when, int(xs[cue, 0]))]
+
+
+def interval_production(probe, xs):
+    (ready,), (go,) = (np.flatnonzero(column) for column in xs.T)
+    assert probe.low <= go - ready <= probe.high
+    after = range(1, probe.low + probe.high - 1)
+    return [(go + k, int(k >= go - ready)) for k in after]
+
+
+def parametric_memory(probe, xs):
+    first, second = np.flatnonzero(xs[:, 1])
+    assert second == len(xs) - 1
+    return [(second, int(xs[first, 0] > xs[second, 0]))]
+
+
+def sine_wave(probe, xs):
+    (value,) = np.unique(xs)
+    rank = round((value - 0.25) * probe.count) - 1
+    w = 0.1 + 0.5 * rank / (probe.count - 1)
+    return [(t, np.sin(w * (t + 1))) for t in range(len(xs))]
+
+
+def solved(probe, xs, derivative, time):
+    """The next states by SciPy's integrator of order 8."""
+    from scipy.integrate import solve_ivp
+
+    mean, std = map(np.array, (probe.MEAN, probe.STD))
+    ends = [
+        solve_ivp(derivative, (0, time), x * std + mean, "DOP853", rtol=1e-10).y[:, -1] for x in xs
+    ]
+    return [(t, (end - mean) / std) for t, end in enumerate(ends)]
+
+
+def lorenz63(probe, xs):
+    def derivative(_, state):
+        x, y, z = state
+        return [10 * (y - x), x * (28 - z) - y, x * y - 8 * z / 3]
+
+    return solved(probe, xs, derivative, probe.dt)
+
+
+def rossler(probe, xs):
+    def derivative(_, state):
+        x, y, z = state
+        return [-y - z, x + 0.2 * y, 0.2 + z * (x - 5.7)]
+
+    return solved(probe, xs, derivative, probe.dt)
+
+
+def henon(probe, xs):
+    mean, std = map(np.array, (probe.MEAN, probe.STD))
+    x, y = (xs.astype(float) * std + mean).T
+    after = np.stack([1 - 1.4 * x**2 + y, 0.3 * x], axis=-1)
+    return list(enumerate((after - mean) / std))

@@ -1,5 +1,6 @@
 """Invented rows of runs, and the studies that judge such rows."""
 
+import dataclasses
 import functools
 import math
 
@@ -8,11 +9,11 @@ import pandas as pd
 
 from experiments import studies
 from experiments.lab import Study, discover, load
-from experiments.studies import guide, mean_field, state_tracking, trainability
+from experiments.studies import chaos, flipflop, guide, mean_field, state_tracking, trainability
 
 ALL = {name: load(name, studies, Study)[1] for name in discover(studies)}
 JUDGED = {name: one for name, one in ALL.items() if one.claims(one.quick)}
-TRAINED = {name: one for name, one in JUDGED.items() if one is not mean_field.STUDY}
+TRAINED = {name: one for name, one in JUDGED.items() if one not in (mean_field.STUDY, chaos.STUDY)}
 
 
 @functools.cache
@@ -54,10 +55,72 @@ def field_rows(off):
     return pd.DataFrame([row, {**row, "weight_std": 1.5}])
 
 
+def cubes(settings, keeps):
+    """The flip-flop's tables: all points of a cube, or half of its corners and edges."""
+    results = trial_rows(flipflop.STUDY, settings)
+    kinds = [(0, 8), (1, 12), (2, 6), (3, 1)]
+    points = pd.DataFrame(
+        {
+            **{"arm": row["arm"], "seed": row["seed"], "unstable": unstable, "memory": i % 8},
+            **{"speed": 0.0, "slowest": 2.0, "starts": 9, "failed": 0, "far": 0},
+            **dict.fromkeys(flipflop.PLACES, 0.1 * i + unstable),
+        }
+        for row in results.to_dict("records")
+        for unstable, count in kinds
+        for i in range(count if keeps else count // 2)
+    )
+    paths = pd.DataFrame(
+        {"arm": arm, "path": 0, **dict.fromkeys(flipflop.PLACES, 0.1 * t)}
+        for arm in dict.fromkeys(results["arm"])
+        for t in range(4)
+    )
+    return flipflop.Found(results, points, paths)
+
+
+def attractors(settings, best):
+    """The tables of chaos: the divergence is least at one share, where the exponent is right."""
+    rows = [
+        {
+            **{"arm": arm, "alpha": alpha, "seed": seed, "loss": 0.1},
+            **{"divergence": 1.0 + abs(alpha - best) + 1e-3 * seed, "spectrum": 0.1},
+            "exponent_1": 0.9 if best == 0.15 else -0.5,
+            **{"exponent_2": 0.0, "exponent_3": -9.0, "dimension": 2.0},
+        }
+        for arm in settings.cells
+        for alpha in (math.nan, 0.0, *settings.alphas, 1.0)
+        for seed in range(1 if math.isnan(alpha) else settings.seeds)
+    ]
+    rows = pd.DataFrame(rows).fillna({"divergence": 0.2})
+    orbits = [
+        {"arm": arm, "alpha": alpha, "x": 0.1 * t, "z": 0.2 * t}
+        for arm in settings.cells
+        for alpha in (math.nan, 0.0, *settings.alphas, 1.0)
+        for t in range(3)
+    ]
+    return chaos.Found(rows, pd.DataFrame(orbits))
+
+
+def tables(rows):
+    """The tables of a run, by the names of their files."""
+    if isinstance(rows, pd.DataFrame):
+        return {"results": rows}
+    return {field.name: getattr(rows, field.name) for field in dataclasses.fields(rows)}
+
+
+def emptied(rows):
+    """The same tables without a row."""
+    none = {name: table.iloc[:0] for name, table in tables(rows).items()}
+    return none["results"] if isinstance(rows, pd.DataFrame) else type(rows)(**none)
+
+
 def worlds(study, settings):
     """Rows of runs with contrary results."""
     if study is mean_field.STUDY:
         return [field_rows(1.02), field_rows(0.96)]
+    if study is flipflop.STUDY:
+        return [cubes(settings, keeps=True), cubes(settings, keeps=False)]
+    if study is chaos.STUDY:
+        return [attractors(settings, best) for best in (0.15, 0.0, 1.0)]
     names = sorted(set(run_rows(study, settings)["arm"]))
     alone = [lambda labels, name=name: labels["arm"] == name for name in names]
     kinds = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]

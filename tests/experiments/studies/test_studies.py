@@ -14,7 +14,7 @@ from experiments import studies
 from experiments.__main__ import main
 from experiments.lab import NOT_RUN, BadInput, Verdict, read_about, read_results, restore
 from experiments.lab.study import word
-from tests.support.studies import ALL, JUDGED, TRAINED, worlds
+from tests.support.studies import ALL, JUDGED, TRAINED, emptied, tables, worlds
 
 over_all = pytest.mark.parametrize("study", JUDGED.values(), ids=list(JUDGED))
 LONG = {"guide", "initialisation", "selective_copy", "state_tracking", "trainability"}  # to judge
@@ -57,7 +57,7 @@ def test_contrary_numbers_give_the_contrary_verdict(study, form):
             f"false: {text!r}; got {found}. Give enough seeds, at least 4 in `quick`"
         )
         assert len({verdict.result for verdict in found}) > 1
-    none = verdicts(study, settings, worlds(study, settings)[0].iloc[:0])
+    none = verdicts(study, settings, emptied(worlds(study, settings)[0]))
     assert all(verdict == NOT_RUN for verdict in none.values())
 
 
@@ -69,7 +69,7 @@ KEPT = Path(studies.__file__).parents[1] / "results"
 def test_the_verdicts_of_recorded_runs_are_those_that_were_recorded(name):
     study, folder = JUDGED[name], KEPT / name
     settings = restore(study.settings, read_about(folder)["settings"])
-    judged = verdicts(study, settings, read_results(folder, name))
+    judged = verdicts(study, settings, study.read(folder, name))
     recorded = re.findall(
         rf"\| ({'|'.join(MARKS)}) +\|", (folder / "results.md").read_text("utf-8")
     )
@@ -101,8 +101,10 @@ def test_a_folder_without_rows_names_the_command_that_measures_some(study, tmp_p
 @pytest.mark.slow
 @over_all
 def test_a_report_is_made_of_rows_alone(study, tmp_path):
-    rows = worlds(study, study.quick)[0]
-    rows.to_csv(tmp_path / "results.csv", index=False)
+    world = worlds(study, study.quick)[0]
+    for name, table in tables(world).items():
+        table.to_csv(tmp_path / f"{name}.csv", index=False)
+    rows = tables(world)["results"]
     console = Console(file=io.StringIO(), width=250)
     study.report(tmp_path, console)
     page = (tmp_path / "report.html").read_text("utf-8")
