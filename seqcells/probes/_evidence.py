@@ -58,13 +58,13 @@ class Evidence(Classes):
         signs = (2 * sides - 1).astype(jnp.float32)
         means = signs * jnp.array(self.strengths, jnp.float32)[which]
         noise = jax.random.normal(k_noise, (self.length, batch_size), jnp.float32)
-        return sides, means + jnp.float32(self.noise) * noise
+        return sides, means[None] + jnp.float32(self.noise) * noise
 
     def _sample(self, evidence: list[jax.Array], held: list[jax.Array], sides: jax.Array) -> Sample:
         """Return evidence [length, N] of some channels, held inputs [N], and the go signal."""
         after = self.delay + 1
         channels = [jnp.pad(a, ((0, after), (0, 0))) for a in evidence]
-        channels += [jnp.broadcast_to(a, channels[0].shape) for a in held]
+        channels += [jnp.broadcast_to(a[None], channels[0].shape) for a in held]
         last = _draw.steps(self.length + after) == self.length + self.delay
         go = jnp.broadcast_to(last.astype(jnp.float32), channels[0].shape)
         xs = jnp.stack([*channels, go], axis=-1)

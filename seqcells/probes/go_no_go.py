@@ -44,6 +44,6 @@ class GoNoGo(Classes):
         _draw.check(key, batch_size)
         gap = _draw.knob("gap", gap, 1, self.length)
         go, times = _draw.integers(key, (batch_size,), 0, 2), _draw.steps(self.length + 1)
-        symbols = jnp.where(times == self.length - gap, 1 - go, -1)
+        symbols = jnp.where(times == self.length - gap, 1 - go[None], -1)
         symbols = jnp.where(times == self.length, 2, symbols)
         return Sample.at_one_step(_draw.one_hot(symbols, 3), go, self.length)

@@ -55,6 +55,7 @@ class IntervalProduction(Classes):
         ready = _draw.integers(k_ready, (batch_size,), 0, self.high)
         interval = _draw.integers(k_interval, (batch_size,), self.low, self.high + 1)
         times = _draw.steps(2 * self.high + self.answers)
+        ready, interval = ready[None], interval[None]
         xs = jnp.stack([times == ready, times == ready + interval], axis=-1)
         after = _draw.steps(1, self.answers + 1)
         passed = (after >= interval).astype(jnp.int32)

@@ -50,7 +50,7 @@ class ParametricMemory(Classes):
         first, second = _draw.uniform(key, (2, batch_size))
         times = _draw.steps(self.length + 1)
         begins, ends = times == self.length - gap, times == self.length
-        numbers = jnp.where(begins, first, jnp.where(ends, second, 0))
+        numbers = jnp.where(begins, first[None], jnp.where(ends, second[None], 0))
         shown = jnp.broadcast_to(begins | ends, numbers.shape).astype(jnp.float32)
         larger = (first > second).astype(jnp.int32)
         return Sample.at_one_step(jnp.stack([numbers, shown], axis=-1), larger, self.length)

@@ -60,10 +60,10 @@ class SineWave(Numbers):
         _draw.check(key, batch_size)
         ranks = _draw.integers(key, (batch_size,), 0, self.count)
         scaled = (ranks + 1).astype(jnp.float32) / self.count + 0.25
-        xs = jnp.broadcast_to(scaled[:, None], (self.length, batch_size, 1))
+        xs = jnp.broadcast_to(scaled[None, :, None], (self.length, batch_size, 1))
         w = jnp.array(self.frequencies, jnp.float32)[ranks]
         times = _draw.steps(1, self.length + 1).astype(jnp.float32)
-        return Sample.at_every_step(xs, jnp.sin(w * times))
+        return Sample.at_every_step(xs, jnp.sin(w[None] * times))
 
     def guess(self, sample: Sample) -> jax.Array:
         """Answer the mean of the wave over time."""
