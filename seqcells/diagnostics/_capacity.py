@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from seqcells import _check
+from seqcells.diagnostics._nan import finite
 
 
 def memory_capacity(states: ArrayLike, inputs: ArrayLike, lags: int) -> jax.Array:
@@ -40,7 +41,7 @@ def memory_capacity(states: ArrayLike, inputs: ArrayLike, lags: int) -> jax.Arra
         )
     past = jnp.stack([inputs[lags - 1 - k : steps - k].reshape(-1) for k in range(lags)], axis=-1)
     rows, past = (a - jnp.mean(a, axis=0, keepdims=True) for a in (rows, past))
-    weights, *_ = jnp.linalg.lstsq(rows, past)
+    weights, *_ = jnp.linalg.lstsq(finite(rows), finite(past))
     estimate = jnp.matmul(rows, weights, precision="highest")
     return jnp.sum(estimate * past, axis=0) ** 2 / (
         jnp.sum(estimate**2, axis=0) * jnp.sum(past**2, axis=0)
@@ -59,7 +60,7 @@ def linear_memory_capacity(w_hh: ArrayLike, w_ih: ArrayLike, lags: int) -> jax.A
         lags: the number of lags, 0 to lags - 1.
 
     Returns:
-        float[lags], each from 0 to 1.
+        float[lags], each from 0 to 1; NaN where the spectral radius is above 1.
 
     Raises:
         ValueError: if the shapes do not fit.
@@ -84,7 +85,7 @@ def linear_memory_capacity(w_hh: ArrayLike, w_ih: ArrayLike, lags: int) -> jax.A
 
     covariance, _ = jax.lax.fori_loop(0, DOUBLINGS, double, (jnp.outer(v, v), w))
     _, rows = jax.lax.scan(lambda row, _: (product(row, w), row), v, length=lags)
-    values, vectors = jnp.linalg.eigh(covariance)
+    values, vectors = jnp.linalg.eigh(finite(covariance))
     least = len(w) * jnp.finfo(values.dtype).eps * values[-1]
     inverse = jnp.where(values > least, 1 / jnp.where(values > least, values, 1.0), 0.0)
     return jnp.sum(product(rows, vectors) ** 2 * inverse, axis=-1)

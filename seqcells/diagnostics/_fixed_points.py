@@ -323,7 +323,9 @@ def _gather(
         kept.append(left[0])
         counts.append(int(same.sum()))
         left = [i for i, gone in zip(left, same, strict=True) if not gone]
-    values = np.linalg.eigvals(slopes[kept]) if kept else np.zeros((0, ends.shape[1]), complex)
+    values = np.full((len(kept), ends.shape[1]), np.nan, complex)
+    known = np.all(np.isfinite(slopes[kept]), axis=(1, 2))
+    values[known] = np.linalg.eigvals(slopes[kept][known])
     order = np.argsort(-np.abs(values), axis=-1, kind="stable")
     leaves, structure = jax.tree.flatten(shapes)
     cuts = np.cumsum([leaf.size for leaf in leaves])[:-1]

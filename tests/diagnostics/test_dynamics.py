@@ -190,3 +190,18 @@ def test_known_systems_have_their_exponents(name):
 def test_a_wrong_argument_is_named(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("lost", [np.nan, np.inf])
+def test_what_is_not_finite_gives_nan_and_ends(lost):
+    """LAPACK's decompositions need not end for infinities."""
+    states = np.random.default_rng(0).normal(size=(40, 3))
+    spoiled, inputs = states.copy(), states[:, 0]
+    spoiled[20, 1] = lost
+    assert np.all(np.isnan(memory_capacity(spoiled, inputs, 3)))
+    assert np.isnan(power_spectrum_error(states, spoiled))
+    assert np.all(np.isnan(linear_memory_capacity(np.full((2, 2), lost), np.ones(2), 3)))
+
+
+def test_a_reservoir_that_explodes_has_no_capacity():
+    assert np.all(np.isnan(linear_memory_capacity(2.0 * np.eye(2), np.ones(2), 3)))

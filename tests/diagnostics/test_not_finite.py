@@ -64,6 +64,11 @@ MEASURES = {  # (cell, params, xs) -> what is measured, and where its leaves hav
     "step_jacobians": (d.step_jacobians, 1),
     "jacobian_by_lag": (lambda *a: jax.tree.map(lambda leaf: leaf[1:], d.jacobian_by_lag(*a)), 1),
     "lyapunov_exponents": (d.lyapunov_exponents, 0),
+    "kaplan_yorke_dimension": (lambda *a: d.kaplan_yorke_dimension(d.lyapunov_exponents(*a)), 0),
+    "participation_ratio": (
+        lambda *a: alone(lambda carry: d.participation_ratio(carry, axes=1), sc.trajectory(*a)),
+        0,
+    ),
     "gate_values": (d.gate_values, 1),
     "gate_shares": (lambda *a: alone(d.gate_shares, gates(*a)), 0),
     "timescales": (lambda *a: d.timescales(gates(*a)), 1),
@@ -73,7 +78,8 @@ MEASURES = {  # (cell, params, xs) -> what is measured, and where its leaves hav
 }
 OTHERS = {  # which do not read sequences, or are checked below
     "pascanu_bound", "mean_field", "critical_weight_std", "curse_of_memory", "gradient_snr",
-    "recurrences", "in_float64", "project_spectral_norm",
+    "recurrences", "in_float64", "project_spectral_norm", "fixed_points", "draw_starts",
+    "memory_capacity", "linear_memory_capacity", "state_space_divergence", "power_spectrum_error",
 }  # fmt: skip
 
 
