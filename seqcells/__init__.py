@@ -12,6 +12,7 @@ from seqcells import debug as debug
 from seqcells import diagnostics as diagnostics
 from seqcells import initializers as initializers
 from seqcells import models as models
+from seqcells import online as online
 from seqcells._cell import Cell, ChunkCell, FunctionCell, LinearCell, SplitCell
 from seqcells._rollouts import Chunks, chunks
 from seqcells._summary import param_count, summary
@@ -263,6 +264,7 @@ __all__ = [
     "linen",
     "models",
     "nnx",
+    "online",
     "param_count",
     "probes",
     "remedies",

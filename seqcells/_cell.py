@@ -27,6 +27,17 @@ class Cell(Model):
     `read` for all steps at once.
     """
 
+    UNIT_WEIGHTS: ClassVar[tuple[str, ...] | None] = None
+    """The names of the fields of params of which each entry reaches one unit of the carry in a
+    step: a change of the entry, while the old carry is held fixed, changes no other unit of the new
+    one. All leaves of the carry are [*B, *U], and a unit is an index of *U in all of them. The last
+    axes of such a field are those of *U, the last one a whole number of gates over the units,
+    [..., *U[:-1], G*U[-1]], and an entry reaches the unit of its indices there, the last one modulo
+    U[-1]. The rules of `seqcells.online` then store no influence on other units. None declares
+    nothing. Fields that are named in INPUT_WEIGHTS or RECURRENT_WEIGHTS need not be repeated. Each
+    subclass must declare it again.
+    """
+
     @property
     def casts_params(self) -> bool:
         """Whether the methods cast the parameters to the dtype of computation themselves.

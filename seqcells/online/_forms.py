@@ -1,0 +1,92 @@
+"""Which form an influence has: from what a cell declares, and from the jaxpr of its step."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+
+from seqcells._cell import Cell, SplitCell
+from seqcells._model import Model
+from seqcells._types import Carry, Params, PyTree, Shape
+from seqcells.engines.deferred import slopes
+from seqcells.online._moment import Moment, floats, has_noise, reaching
+
+
+def traced(moment: Moment) -> tuple[int, ...]:
+    """Return the positions of the leaves of the parameters that reach the state.
+
+    Raises:
+        TypeError: if a parameter is not floating.
+    """
+    for leaf in jax.tree.leaves(moment.params):
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            raise TypeError(f"params: expected floating arrays, got one of dtype {leaf.dtype}")
+
+    def state(params: Params, carry: Carry) -> PyTree:
+        new, y = moment.model.advance(params, carry, moment.x, moment.fresh, moment.key)
+        kept = y if moment.keeps_output() else ()
+        return new, kept, moment.model.init_carry(moment.x, params)
+
+    reached = jax.tree.leaves(reaching(state, moment.params, moment.carry)[0])
+    return tuple(i for i, reaches in enumerate(reached) if reaches)
+
+
+def unit_fields(model: Model) -> frozenset[str]:
+    """Return the fields of params of which an entry reaches one unit in a step.
+
+    Those that `UNIT_WEIGHTS` declares, and the weights and biases of a cell's products.
+    """
+    if not isinstance(model, Cell):
+        return frozenset()
+    declared = vars(type(model))
+    names = set(declared.get("UNIT_WEIGHTS") or ())
+    if isinstance(model, SplitCell) and model.why_not_split() is None:
+        for products in ("INPUT_WEIGHTS", "RECURRENT_WEIGHTS"):
+            names |= {name for name in declared.get(products) or () if name is not None}
+    return frozenset(names)
+
+
+def own(moment: Moment) -> tuple[bool, ...] | None:
+    """Return, for each leaf of the parameters, whether an entry of it reaches one unit in a step.
+
+    None if the carry has no units: its leaves are not all float[*B, *U] of one shape.
+    """
+    shape, names = unit_shape(moment), unit_fields(moment.model)
+    if shape is None:
+        return None
+
+    def fits(path: tuple[object, ...], leaf: jax.Array) -> bool:
+        last = leaf.shape[leaf.ndim - len(shape) :]
+        alike = len(last) == len(shape) and last[:-1] == shape[:-1] and last[-1] % shape[-1] == 0
+        return alike and jax.tree_util.keystr(path, simple=True) in names
+
+    leaves = jax.tree_util.tree_leaves_with_path(moment.params)
+    return tuple(fits(path, leaf) for path, leaf in leaves)
+
+
+def elementwise(moment: Moment) -> tuple[tuple[int, ...], ...] | None:
+    """Return, for each leaf of the new carry, the leaves of the old one on which it depends.
+
+    None unless the recurrence is elementwise. Cells with noise count as if theirs were not.
+    """
+    cell = moment.model
+    if not isinstance(cell, Cell) or has_noise(cell) or moment.keeps_output():
+        return None
+
+    def new(carry: Carry) -> Carry:
+        drive = cell.project(moment.params, moment.x)
+        return cell.next_carry(moment.params, carry, drive, moment.fresh)
+
+    try:
+        pairs = slopes.dependence(new, moment.carry)
+    except slopes.NotElementwiseError:
+        return None
+    return tuple(tuple(sorted(columns)) for columns in pairs)
+
+
+def unit_shape(moment: Moment) -> Shape | None:
+    """Return the shape *U of the units, if each leaf of the carry is float[*B, *U]; else None."""
+    leaves, axes = jax.tree.leaves(moment.carry), len(moment.batch)
+    shapes = {leaf.shape[axes:] for leaf in leaves}
+    alike = len(shapes) == 1 and len(floats(moment.carry)) == len(leaves)
+    return (shapes.pop() if alike else ()) or None
