@@ -34,8 +34,8 @@ class Cell(Model):
     axes of such a field are those of *U, the last one a whole number of gates over the units,
     [..., *U[:-1], G*U[-1]], and an entry reaches the unit of its indices there, the last one modulo
     U[-1]. The rules of `seqcells.online` then store no influence on other units. None declares
-    nothing. Fields that are named in INPUT_WEIGHTS or RECURRENT_WEIGHTS need not be repeated. Each
-    subclass must declare it again.
+    nothing. A `SplitCell` declares it for configurations that can be split, and need not repeat the
+    fields of INPUT_WEIGHTS and RECURRENT_WEIGHTS. Each subclass must declare it again.
     """
 
     @property
@@ -207,6 +207,13 @@ class SplitCell(Cell):
     def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
         """Compute the next carry as `gate(carry, drive, mix(params, carry))`."""
         return self.gate(carry, drive, self.mix(params, carry))
+
+
+def recurrent_matrix(cell: Cell) -> str | None:
+    """Return the field of params with the matrix by which units read one another, if declared."""
+    declared = vars(type(cell)) if isinstance(cell, SplitCell) else {}
+    weights = declared.get("RECURRENT_WEIGHTS")
+    return declared.get("RECURRENT_MATRIX") or (weights and weights[0])
 
 
 class LinearCell(Cell):

@@ -31,19 +31,22 @@ def traced(moment: Moment) -> tuple[int, ...]:
     return tuple(i for i, reaches in enumerate(reached) if reaches)
 
 
-def unit_fields(model: Model) -> frozenset[str]:
-    """Return the fields of params of which an entry reaches one unit in a step.
+def learned(moment: Moment) -> PyTree:
+    """Return, for each leaf of the parameters, whether the first carry depends on it."""
+    return reaching(lambda params: moment.model.init_carry(moment.x, params), moment.params)[0]
 
-    Those that `UNIT_WEIGHTS` declares, and the weights and biases of a cell's products.
-    """
+
+def unit_fields(model: Model) -> frozenset[str]:
+    """Return the fields of params of which an entry reaches one unit in a step, as declared."""
     if not isinstance(model, Cell):
         return frozenset()
+    names = ["UNIT_WEIGHTS"]
+    if isinstance(model, SplitCell):
+        if model.why_not_split() is not None:
+            return frozenset()
+        names += ["INPUT_WEIGHTS", "RECURRENT_WEIGHTS"]
     declared = vars(type(model))
-    names = set(declared.get("UNIT_WEIGHTS") or ())
-    if isinstance(model, SplitCell) and model.why_not_split() is None:
-        for products in ("INPUT_WEIGHTS", "RECURRENT_WEIGHTS"):
-            names |= {name for name in declared.get(products) or () if name is not None}
-    return frozenset(names)
+    return frozenset(field for name in names for field in declared.get(name) or () if field)
 
 
 def own(moment: Moment) -> tuple[bool, ...] | None:
@@ -82,6 +85,12 @@ def elementwise(moment: Moment) -> tuple[tuple[int, ...], ...] | None:
     except slopes.NotElementwiseError:
         return None
     return tuple(tuple(sorted(columns)) for columns in pairs)
+
+
+def all_pairs(moment: Moment) -> tuple[tuple[int, ...], ...]:
+    """Return `elementwise` of a cell, each leaf of whose new carry depends on all of the old."""
+    count = len(jax.tree.leaves(moment.carry))
+    return (tuple(range(count)),) * count
 
 
 def unit_shape(moment: Moment) -> Shape | None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -144,7 +145,14 @@ class Units(Form):
 
     def jacobian(self, row: Row) -> list[list[jax.Array]]:
         """Compute J by one tangent of ones for each leaf: no unit depends on another."""
-        return unit_blocks(lambda carry: row.step(row.params, carry)[0], row.carry)
+
+        def along(tangent: Carry) -> Carry:
+            def new(carry: Carry) -> Carry:
+                return row.step(row.params, carry)[0]
+
+            return jax.jvp(new, (row.carry,), (tangent,))[1]
+
+        return unit_blocks(along, row.carry)
 
     def derivative(self, function: Callable[[Params], State], params: Params) -> Influence:
         """Differentiate by one cotangent of ones for each leaf, where an entry reaches one unit."""
@@ -169,7 +177,8 @@ class Units(Form):
 
         def leaf(p: jax.Array, own: bool) -> jax.Array:
             def total(i: int) -> jax.Array:
-                return sum(spread(blocks[i][j], p[j].shape, own) * p[j] for j in self.pairs[i])
+                terms = [spread(blocks[i][j], p[j].shape, own) * p[j] for j in self.pairs[i]]
+                return functools.reduce(jnp.add, terms) if terms else jnp.zeros_like(p[i])
 
             return jnp.stack([total(i) for i in range(len(blocks))]).astype(p.dtype)
 
@@ -181,7 +190,8 @@ class Units(Form):
         def leaf(p: jax.Array, own: bool) -> jax.Array:
             weights = floats(cotangent[0])
             if own:
-                return sum(spread(w, p.shape[1:], own) * p[i] for i, w in enumerate(weights))
+                terms = (spread(w, a.shape, own) * a for w, a in zip(weights, p, strict=True))
+                return functools.reduce(jnp.add, terms)
             return jnp.tensordot(jnp.stack(weights), p, 1 + weights[0].ndim)
 
         return [leaf(p, own) for p, own in zip(influence, self.own, strict=True)]
@@ -198,16 +208,21 @@ def ones_in(zeros: list[jax.Array], place: int) -> list[jax.Array]:
     return [jnp.ones_like(a) if i == place else a for i, a in enumerate(zeros)]
 
 
-def unit_blocks(function: Callable[[Carry], Carry], carry: Carry) -> list[list[jax.Array]]:
-    """Differentiate a function in which no unit depends on another one: J[new leaf][old leaf]."""
+def unit_blocks(along: Callable[[Carry], Carry], carry: Carry) -> list[list[jax.Array]]:
+    """Apply a derivative, in which no unit depends on another one, to ones in each leaf.
+
+    Args:
+        along: the tangent of the new carry, given that of the old one.
+        carry: the old carry.
+
+    Returns:
+        J[new leaf][old leaf], a number for each unit.
+    """
     leaves, structure = jax.tree.flatten(carry)
     zeros = zeros_like(leaves)
-
-    def by(place: int) -> list[jax.Array]:
-        tangent = structure.unflatten(ones_in(zeros, place))
-        return jax.tree.leaves(jax.jvp(function, (carry,), (tangent,))[1])
-
-    return [list(row) for row in zip(*map(by, range(len(leaves))), strict=True)]
+    tangents = (structure.unflatten(ones_in(zeros, i)) for i in range(len(leaves)))
+    columns = [jax.tree.leaves(along(tangent)) for tangent in tangents]
+    return [list(row) for row in zip(*columns, strict=True)]
 
 
 def spread(a: jax.Array, shape: Shape, own: bool) -> jax.Array:

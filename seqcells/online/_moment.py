@@ -109,6 +109,7 @@ class Moment:
             def drawn(params: Params) -> tuple[Model, Params, Inputs]:
                 if noise is None:
                     return self.model, back(params), x
+                assert isinstance(self.model, Cell)  # for the type checker: it has noise
                 xs = jax.tree.map(lambda a: a[None], self.x)  # noise is that of the whole batch
                 model, params, xs = self.model.noisy(back(params), xs, noise)
                 return model, params, jax.tree.map(lambda a: a.reshape(-1, *a.shape[n:])[place], xs)

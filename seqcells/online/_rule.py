@@ -167,7 +167,15 @@ class Rule(Static, abc.ABC):
             y, to_both = jax.vjp(lambda p, h: moment.read(back(p), h), held, trace.carry)
             direct, by_carry = to_both(_cotangent(dy, y, trace.valid))
             state = by_carry, ()
-        grads = jax.tree.map(jnp.add, direct, self._pull(moment, state, trace.influence))
+        leaves, structure = jax.tree.flatten(direct)
+        pulled = structure.flatten_up_to(self._pull(moment, state, trace.influence))
+        axes = tuple(range(len(batch)))
+        grads = structure.unflatten(
+            [
+                a if p is None else a + jnp.sum(p, axis=axes).astype(a.dtype)
+                for a, p in zip(leaves, pulled, strict=True)
+            ]
+        )
         return _through_settling(self.model.resolve(x), params, grads)
 
     @abc.abstractmethod
@@ -179,8 +187,8 @@ class Rule(Static, abc.ABC):
         """Return the influence after a step."""
 
     @abc.abstractmethod
-    def _pull(self, moment: Moment, cotangent: State, influence: PyTree) -> Params:
-        """Return the sum over the batch of a cotangent of the state times the influence."""
+    def _pull(self, moment: Moment, cotangent: State, influence: PyTree) -> PyTree:
+        """Return a cotangent of the state times the influence: [*B, *leaf.shape], or None."""
 
     def _checked(self, params: Params, x: Inputs) -> tuple[Params, Inputs, tuple[int, ...]]:
         x, batch = _check.inputs("x", x, self.model.x_ndim, self.model.x_dtypes, "*B")
@@ -231,15 +239,8 @@ class Formed(Rule):
             moment.of_rows(form.update, form.as_list(influence, moment.params)), moment.params
         )
 
-    def _pull(self, moment: Moment, cotangent: State, influence: PyTree) -> Params:
-        form, (held, _) = self._form(moment), moment.held()
-        by_row = moment.of_rows(
-            lambda row, *args: form.pull(*args), cotangent, form.as_list(influence, held)
-        )
-        axes = tuple(range(len(moment.batch)))
-        sums = form.as_tree([jnp.sum(a, axis=axes) for a in by_row], held)
-        leaves, structure = jax.tree.flatten(held)
-        pairs = zip(leaves, structure.flatten_up_to(sums), strict=True)
-        return structure.unflatten(
-            [jnp.zeros_like(a) if g is None else g.astype(a.dtype) for a, g in pairs]
-        )
+    def _pull(self, moment: Moment, cotangent: State, influence: PyTree) -> PyTree:
+        form = self._form(moment)
+        some = form.as_list(influence, moment.params)
+        pulled = moment.of_rows(lambda row, *args: form.pull(*args), cotangent, some)
+        return form.as_tree(pulled, moment.params)
