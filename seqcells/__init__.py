@@ -127,6 +127,7 @@ from seqcells.layers import (
     VariationalDropout,
     Zoneout,
 )
+from seqcells.online import ForwardMode
 
 if TYPE_CHECKING:
     from seqcells import distributed as distributed
@@ -193,6 +194,7 @@ __all__ = [
     "Embed",
     "EmbedParams",
     "Engine",
+    "ForwardMode",
     "FunctionCell",
     "GLUParams",
     "GRUDCarry",

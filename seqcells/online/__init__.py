@@ -3,6 +3,7 @@
 from seqcells.online._rule import Rule as Rule
 from seqcells.online._rule import Trace as Trace
 from seqcells.online.eprop import EProp as EProp
+from seqcells.online.forward_mode import ForwardMode as ForwardMode
 from seqcells.online.rflo import RFLO as RFLO
 from seqcells.online.rtrl import RTRL as RTRL
 from seqcells.online.snap import SnAp as SnAp

@@ -9,7 +9,16 @@ from seqcells._cell import Cell, SplitCell
 from seqcells._model import Model
 from seqcells._types import Carry, Params, PyTree, Shape
 from seqcells.engines.deferred import slopes
+from seqcells.online._influence import Dense, Exact, Units
 from seqcells.online._moment import Moment, floats, has_noise, reaching
+
+
+def exact(moment: Moment) -> Exact:
+    """Return the smallest form that leaves nothing out."""
+    leaves, own_units, pairs = traced(moment), own(moment), elementwise(moment)
+    if own_units is None or pairs is None:
+        return Dense(leaves)
+    return Units(leaves, tuple(own_units[i] for i in leaves), pairs)
 
 
 def traced(moment: Moment) -> tuple[int, ...]:

@@ -55,15 +55,10 @@ class Form(Static, abc.ABC):
     def pull(self, cotangent: State, influence: Influence) -> Influence:
         """Multiply a cotangent of the state by P: a gradient of each traced leaf."""
 
-    @abc.abstractmethod
-    def identity(self, row: Row) -> Influence:
-        """Return the influence of the carry on itself, as a list of arrays that `push` takes."""
-
-    def update(self, row: Row, influence: Influence) -> Influence:
-        """Compute J P + F."""
-        moved = self.push(self.jacobian(row), influence)
+    def plus_immediate(self, row: Row, influence: Influence) -> Influence:
+        """Add F."""
         new = self.derivative(lambda params: row.step(params, row.carry), row.params)
-        return jax.tree.map(lambda a, b: a + b.astype(a.dtype), moved, new)
+        return [a + b.astype(a.dtype) for a, b in zip(influence, new, strict=True)]
 
     def cut(self, params: Params) -> tuple[list[jax.Array], Callable[[list[jax.Array]], Params]]:
         """Return the traced leaves, and a function that puts others in their place."""
@@ -87,8 +82,31 @@ class Form(Static, abc.ABC):
         return [leaves[i] for i in self.traced]
 
 
+def added(direct: Params, tree: PyTree) -> Params:
+    """Add two trees like params, of which the second has None for some leaves."""
+    leaves, structure = jax.tree.flatten(direct)
+    pairs = zip(leaves, structure.flatten_up_to(tree), strict=True)
+    return structure.unflatten([a if b is None else a + b.astype(a.dtype) for a, b in pairs])
+
+
+class Exact(Form):
+    """A form that leaves nothing out, and can also store the influence of an earlier carry."""
+
+    @abc.abstractmethod
+    def identity(self, row: Row) -> Influence:
+        """Return the influence of the carry on itself: one array, in the form of `of_carry`."""
+
+    @abc.abstractmethod
+    def of_carry(self) -> Exact:
+        """Return the form of the influence of an earlier carry, as `identity` starts it."""
+
+    @abc.abstractmethod
+    def as_carry(self, pulled: jax.Array, like: Carry) -> Carry:
+        """Return a gradient by the earlier carry, which `pull` gives, in the form of a carry."""
+
+
 @dataclasses.dataclass(frozen=True)
-class Dense(Form):
+class Dense(Exact):
     """Every number: J [S, S], and P [S, *leaf.shape], for a carry of S numbers.
 
     If the state keeps y, with Y numbers, J and P have Y more rows, the last ones.
@@ -125,9 +143,17 @@ class Dense(Form):
         carry = flat(row.carry)
         return [jnp.eye(rows, carry.size, dtype=carry.dtype)]
 
+    def of_carry(self) -> Dense:
+        """Return the form of one array with an axis of S."""
+        return Dense((0,))
+
+    def as_carry(self, pulled: jax.Array, like: Carry) -> Carry:
+        """Cut S numbers into leaves."""
+        return unflat(pulled, like)
+
 
 @dataclasses.dataclass(frozen=True)
-class Units(Form):
+class Units(Exact):
     """Numbers of a unit: J [k, k, *U], for a carry of k leaves [*U], each entry of which is a unit.
 
     P is [k, *leaf.shape] for a parameter whose entries reach one unit each, and for another one,
@@ -201,6 +227,14 @@ class Units(Form):
         leaves = floats(row.carry)
         zeros = zeros_like(leaves)
         return [jnp.stack([jnp.stack(ones_in(zeros, i)) for i in range(len(leaves))])]
+
+    def of_carry(self) -> Units:
+        """Return the form of one array, each entry of which belongs to one unit."""
+        return Units((0,), (True,), self.pairs)
+
+    def as_carry(self, pulled: jax.Array, like: Carry) -> Carry:
+        """Cut the first axis, that of the leaves."""
+        return jax.tree.unflatten(jax.tree.structure(like), list(pulled))
 
 
 def ones_in(zeros: list[jax.Array], place: int) -> list[jax.Array]:

@@ -75,10 +75,27 @@ class Moment:
         """Take the step."""
         return self.model.advance(self.params, self.carry, self.x, self.fresh, self.key)
 
-    def read(self, params: Params, carry: Carry) -> Outputs:
-        """Compute y from the carry after the step, for a model whose state does not keep it."""
-        assert isinstance(self.model, Cell)  # for the type checker: see `keeps_output`
-        return self.model.read(params, carry, self.model.project(params, self.x))
+    def split(self, dy: Outputs) -> tuple[Params, State]:
+        """Split a cotangent of y into the gradient by what reads y, and a cotangent of the state.
+
+        `carry` is here that after the step. The gradient is a tree like `held`, summed over rows.
+        """
+        held, back = self.held()
+        if self.keeps_output():
+            return zeros_like(held), (zeros_like(self.carry), dy)
+
+        def read(held: Params, carry: Carry) -> Outputs:
+            params, model = back(held), self.model
+            assert isinstance(model, Cell)  # for the type checker: its state does not keep y
+            return model.read(params, carry, model.project(params, self.x))
+
+        direct, by_carry = jax.vjp(read, held, self.carry)[1](dy)
+        return direct, (by_carry, ())
+
+    def with_output(self, carry: Carry) -> State:
+        """Return a cotangent of the carry as one of the state."""
+        y = jax.eval_shape(self.advance)[1] if self.keeps_output() else ()
+        return carry, jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), y)
 
     def keeps_output(self) -> bool:
         """Whether the state keeps y beside the carry, because y cannot be read from the carry.

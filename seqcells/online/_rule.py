@@ -16,7 +16,7 @@ from seqcells._model import Model, as_arrays, carry_shapes, like, start_carry
 from seqcells._static import Static, exported
 from seqcells._trees import select, silence, zeros_like
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
-from seqcells.online._influence import Form, Influence
+from seqcells.online._influence import Form, Influence, added
 from seqcells.online._moment import Moment, Row, State
 
 
@@ -158,24 +158,11 @@ class Rule(Static, abc.ABC):
         params, x, batch = self._checked(params, trace.x)
         model, own = _settled(self.model.resolve(x), params)
         moment = Moment(model, own, trace.carry, x)
-        held, back = moment.held()
-        if moment.keeps_output():
-            shape = jax.eval_shape(moment.advance)[1]
-            state = zeros_like(trace.carry), _cotangent(dy, shape, trace.valid)
-            direct = zeros_like(held)
-        else:
-            y, to_both = jax.vjp(lambda p, h: moment.read(back(p), h), held, trace.carry)
-            direct, by_carry = to_both(_cotangent(dy, y, trace.valid))
-            state = by_carry, ()
-        leaves, structure = jax.tree.flatten(direct)
-        pulled = structure.flatten_up_to(self._pull(moment, state, trace.influence))
-        axes = tuple(range(len(batch)))
-        grads = structure.unflatten(
-            [
-                a if p is None else a + jnp.sum(p, axis=axes).astype(a.dtype)
-                for a, p in zip(leaves, pulled, strict=True)
-            ]
-        )
+        y = jax.eval_shape(moment.advance)[1]
+        dy = like("dy", dy, y, jax.tree.map(jnp.shape, x), "; it is shaped as y")
+        direct, state = moment.split(silence(trace.valid, dy))
+        pulled, axes = self._pull(moment, state, trace.influence), tuple(range(len(batch)))
+        grads = added(direct, jax.tree.map(lambda a: jnp.sum(a, axis=axes), pulled))
         return _through_settling(self.model.resolve(x), params, grads)
 
     @abc.abstractmethod
@@ -212,11 +199,6 @@ def _through_settling(model: Model, params: Params, grads: Params) -> Params:
     return back(jax.tree.map(lambda g, a: g.astype(a.dtype), grads, out))[0]
 
 
-def _cotangent(dy: Outputs, y: Outputs, valid: jax.Array) -> Outputs:
-    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), y)
-    return silence(valid, like("dy", dy, shapes, jax.tree.map(jnp.shape, y)))
-
-
 class Formed(Rule):
     """The base of rules whose influence is that of one `Form`."""
 
@@ -235,9 +217,12 @@ class Formed(Rule):
 
     def _update(self, moment: Moment, influence: PyTree) -> PyTree:
         form = self._form(moment)
-        return form.as_tree(
-            moment.of_rows(form.update, form.as_list(influence, moment.params)), moment.params
-        )
+
+        def row(row: Row, influence: Influence) -> Influence:
+            return form.plus_immediate(row, form.push(form.jacobian(row), influence))
+
+        moved = moment.of_rows(row, form.as_list(influence, moment.params))
+        return form.as_tree(moved, moment.params)
 
     def _pull(self, moment: Moment, cotangent: State, influence: PyTree) -> PyTree:
         form = self._form(moment)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from seqcells.online import _forms
-from seqcells.online._influence import Dense, Form, Units
+from seqcells.online._influence import Form
 from seqcells.online._moment import Moment
 from seqcells.online._rule import Formed
 
@@ -50,7 +50,4 @@ class RTRL(Formed):
     """
 
     def _form(self, moment: Moment) -> Form:
-        traced, own, pairs = _forms.traced(moment), _forms.own(moment), _forms.elementwise(moment)
-        if own is None or pairs is None:
-            return Dense(traced)
-        return Units(traced, tuple(own[i] for i in traced), pairs)
+        return _forms.exact(moment)

@@ -212,10 +212,6 @@ class Reached(Form):
 
         return [leaf(p) for p in influence]
 
-    def identity(self, row: Row) -> Influence:
-        """Raise: the influence of a carry is that of all units."""
-        raise NotImplementedError("identity: SnAp has no influence of a carry")
-
 
 @functools.lru_cache(64)
 def _reached(pattern: SparsePattern, size: int, n: int) -> tuple[np.ndarray, np.ndarray]:
