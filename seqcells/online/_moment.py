@@ -128,7 +128,14 @@ class Moment:
                     return self.model, back(params), x
                 assert isinstance(self.model, Cell)  # for the type checker: it has noise
                 xs = jax.tree.map(lambda a: a[None], self.x)  # noise is that of the whole batch
-                model, params, xs = self.model.noisy(back(params), xs, noise)
+                given = back(params)
+                model, params, xs = self.model.noisy(given, xs, noise)
+                if jax.tree.structure(params) != jax.tree.structure(given):
+                    raise ValueError(
+                        f"key: expected None for {self.model}, whose mask of the carry is drawn "
+                        "for all rows and kept with the parameters; set recurrent_rate=0, or use "
+                        "Zoneout"
+                    )
                 return model, params, jax.tree.map(lambda a: a.reshape(-1, *a.shape[n:])[place], xs)
 
             def step(params: Params, carry: Carry) -> State:
