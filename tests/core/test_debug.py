@@ -190,6 +190,11 @@ def test_weights_that_do_not_reach_one_unit_each_are_found(base, own, flaw):
     assert flaw is None or flaw in found.detail
 
 
+def test_cells_whose_form_is_not_split_declare_nothing():
+    (found,) = debug.check(sc.GRU(H, reset_after=False), laws=["units"]).findings
+    assert found.holds is None
+
+
 def test_a_law_that_is_not_there_is_refused():
     with pytest.raises(ValueError, match=r"laws: .*'padding'.*'gravity'"):
         debug.check(sc.GRU(H), laws=["gravity"])
