@@ -26,17 +26,30 @@ def traced(moment: Moment) -> tuple[int, ...]:
 
     Raises:
         TypeError: if a parameter is not floating.
+        ValueError: if noise makes the state depend on more of them, or is drawn within a layer.
     """
     for leaf in jax.tree.leaves(moment.params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             raise TypeError(f"params: expected floating arrays, got one of dtype {leaf.dtype}")
 
-    def state(params: Params, carry: Carry) -> PyTree:
-        new, y = moment.model.advance(params, carry, moment.x, moment.fresh, moment.key)
+    def state(key: jax.Array | None, params: Params) -> PyTree:
+        new, y = moment.model.advance(params, moment.carry, moment.x, moment.fresh, key)
         kept = y if moment.keeps_output() else ()
         return new, kept, moment.model.init_carry(moment.x, params)
 
-    reached = jax.tree.leaves(reaching(state, moment.params, moment.carry)[0])
+    reached = jax.tree.leaves(reaching(state, None, moment.params))
+    if moment.key is not None:
+        by_key, *with_noise = jax.tree.leaves(reaching(state, moment.key, moment.params))
+        if by_key and not isinstance(moment.model, Cell):
+            raise ValueError(
+                f"key: expected a model without noise, got {moment.model}, whose layers draw some; "
+                "rules know the noise of a cell alone"
+            )
+        if with_noise != reached:
+            raise ValueError(
+                f"key: expected None for {moment.model}, because some of its parameters reach the "
+                "carry through its noise alone"
+            )
     return tuple(i for i, reaches in enumerate(reached) if reaches)
 
 

@@ -395,6 +395,15 @@ REFUSED = {
         TypeError,
         "key: .*UORO",
     ),
+    "noise within a layer": (
+        lambda: run(
+            online.UORO(sc.Stack((GRU, GRU), dropout=0.5)),
+            *((PARAMS, GRU.init(KEY, H)), X[None], np.ones((1, B, H))),
+            keys=KEY[None],
+        ),
+        ValueError,
+        "key: .*whose layers draw some",
+    ),
     "recurrent dropout": (
         lambda: run(
             online.RTRL(sc.VariationalDropout(GRU, 0.1, 0.1)),
