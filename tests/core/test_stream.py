@@ -40,7 +40,7 @@ EXAMPLES = jax.vmap(drawn)(jax.random.split(KEY, T), jnp.arange(T))
 
 
 def test_an_update_takes_the_gradient_of_the_steps_since_the_last_one():
-    state = SGD.init(KEY, jnp.zeros((B, D)))
+    state = jax.jit(SGD.init)(KEY, jnp.zeros((B, D)))
     head = jax.tree.map(lambda a: a[:2], EXAMPLES)
 
     def loss(params):
@@ -48,16 +48,20 @@ def test_an_update_takes_the_gradient_of_the_steps_since_the_last_one():
         rows = squared(sc.unroll(READOUT, params[1], ys)[1], jnp.nan_to_num(head.target))
         return jnp.sum(rows * head.scored) / (2 * B)
 
-    expected = jax.tree.map(lambda p, g: p - 0.5 * g, state.params, jax.grad(loss)(state.params))
-    after, metrics = jax.jit(SGD.run)(state, EXAMPLES)
-    half, _ = jax.jit(SGD.run)(state, head)
-    assert_close(half.params, expected, 1e-6)
-    assert not any(np.any(a) for a in jax.tree.leaves(half.grads))
-    assert int(after.step) == T
-    assert metrics["scored"].tolist() == EXAMPLES.scored.sum(1).tolist()
-    assert np.isnan(metrics["loss"]).tolist() == (metrics["scored"] == 0).tolist()
-    odd, _ = jax.jit(SGD.run)(state, jax.tree.map(lambda a: a[:1], EXAMPLES))
-    assert_same_bits(odd.params, state.params)  # an update every two steps
+    step, states, metrics = jax.jit(SGD.step), [state], []
+    for t in range(T):
+        new, found = step(states[-1], jax.tree.map(lambda a, t=t: a[t], EXAMPLES))
+        states, metrics = [*states, new], [*metrics, found]
+    grads = jax.jit(jax.grad(loss))(state.params)
+    expected = jax.tree.map(lambda p, g: p - 0.5 * g, state.params, grads)
+    assert_same_bits(states[1].params, state.params)  # an update every two steps
+    assert_close(states[2].params, expected, 1e-6)
+    assert not any(np.any(a) for a in jax.tree.leaves(states[2].grads))
+    assert np.any(states[3].grads[0].w_ih)
+    for number, (found, scored) in enumerate(zip(metrics, EXAMPLES.scored, strict=True)):
+        assert int(states[number + 1].step) == number + 1
+        assert int(found["scored"]) == scored.sum()
+        assert np.isnan(found["loss"]) == (not scored.any())
 
 
 @pytest.mark.slow
@@ -75,7 +79,7 @@ def test_a_stream_that_is_resumed_has_the_same_bits():
 
 
 def test_data_may_be_an_iterator_that_ends_or_is_longer():
-    state = SGD.init(KEY, jnp.zeros((B, D)))
+    state = jax.jit(SGD.init)(KEY, jnp.zeros((B, D)))
     expected, metrics = jax.jit(SGD.run)(state, EXAMPLES)
     got, found = SGD.fit(state, iter([EXAMPLES] * 9), T)
     assert_same_bits((got.params, found), (expected.params, jax.tree.map(np.asarray, metrics)))
@@ -88,6 +92,7 @@ def test_data_may_be_an_iterator_that_ends_or_is_longer():
     assert len(none["loss"]) == 0
 
 
+@pytest.mark.slow
 def test_random_feedback_is_drawn_once_and_used():
     rule = online.EProp(CELL, feedback="random")
     one = learner(rule, every=1)

@@ -58,6 +58,7 @@ def test_a_gradient_by_its_inputs_is_refused_unless_they_are_stopped():
     assert_close(one, two, 1e-5)  # the parameters are float32
 
 
+@pytest.mark.slow
 def test_what_it_stores_does_not_grow_with_time():
     """But inputs, outputs and their cotangent, of which a loss of the last carry has none."""
     cell, sizes = sc.MinGRU(8), []
@@ -77,6 +78,7 @@ def test_what_it_stores_does_not_grow_with_time():
     assert stored.temp_size_in_bytes > 2 * carries
 
 
+@pytest.mark.slow
 def test_no_step_at_all_has_the_gradient_of_the_first_carry():
     cell = sc.MinGRU(2)
     params, xs = cell.init(jax.random.key(0), D), np.ones((0, B, D))
