@@ -12,6 +12,7 @@ from jax.typing import ArrayLike
 
 from seqcells import _check
 from seqcells._cell import Cell
+from seqcells._linear import wide
 from seqcells._model import Model, as_arrays, carry_shapes, like, start_carry
 from seqcells._static import Static, exported
 from seqcells._trees import select, silence, zeros_like
@@ -211,7 +212,7 @@ class Formed(Rule):
 
         def row(row: Row) -> Influence:
             out = form.derivative(row.start, row.params)
-            return [a.astype(jnp.result_type(a, jnp.float32)) for a in out]
+            return [a.astype(wide(a.dtype)) for a in out]
 
         return form.as_tree(moment.of_rows(row), moment.params)
 

@@ -179,7 +179,7 @@ class Reached(Form):
         every = Dense(self.traced).jacobian(row).reshape(k, self.size, k, self.size)
         units, there = _reached(self.pattern, self.size, self.n)
         pairs = every[:, units[:, None], :, units[None]]  # [M, M, H, k, k]
-        pairs = pairs * (there[:, None] & there[None])[..., None, None]
+        pairs = jnp.where((there[:, None] & there[None])[..., None, None], pairs, 0)
         return jnp.transpose(pairs, (3, 0, 4, 1, 2))  # [k, M, k, M, H]
 
     def derivative(self, function: Callable[[Params], State], params: Params) -> Influence:
@@ -204,7 +204,8 @@ class Reached(Form):
     def pull(self, cotangent: State, influence: Influence) -> Influence:
         """Sum over the units that each parameter reaches."""
         units, there = _reached(self.pattern, self.size, self.n)
-        weights = jnp.stack(floats(cotangent[0]))[:, units] * there  # [k, M, H]
+        weights = jnp.stack(floats(cotangent[0]))[:, units]  # [k, M, H]
+        weights = jnp.where(there[None], weights, 0)
 
         def leaf(p: jax.Array) -> jax.Array:
             parts = p.reshape(*p.shape[:2], -1, self.size)

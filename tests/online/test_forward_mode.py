@@ -11,7 +11,7 @@ import seqcells as sc
 from tests.support import laws
 from tests.support.laws import assert_close, over_online
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 T, B, D = 3, 2, 2
 MASK = np.array([[1, 1], [1, 0], [1, 1]], bool)

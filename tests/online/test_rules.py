@@ -13,7 +13,7 @@ from seqcells import online
 from tests.support import laws
 from tests.support.laws import CASES, assert_close, assert_same_bits, over_online
 
-pytestmark = pytest.mark.usefixtures("x64")
+pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 T, B, D, H = 3, 2, 2, 3
 KEY = jax.random.key(0)
