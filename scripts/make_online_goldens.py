@@ -13,6 +13,7 @@ and the loss is the sum over t of h_t times weights.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -32,7 +33,7 @@ def problem() -> dict[str, np.ndarray]:
 
 def gradients(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Return the gradient that each rule sums over time, by "rule.parameter"."""
-    import braintrace
+    import braintrace  # pyright: ignore[reportMissingImports]
 
     rules = {
         "eprop": (braintrace.D_RTRL, {}),
@@ -61,7 +62,8 @@ def gradients(given: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 def main() -> None:
     """Write the file."""
     given = problem()
-    np.savez(PATH, **given, **gradients(given))
+    arrays: dict[str, Any] = {**given, **gradients(given)}
+    np.savez(PATH, **arrays)
 
 
 if __name__ == "__main__":
