@@ -375,7 +375,7 @@ def units(s: Sample) -> None:
 def _by_unit(slopes_of: list[jax.Array], shape: Shape, leaf: jax.Array) -> bool:
     """Whether slopes [B, *U, *leaf.shape] are 0 unless the unit of the entry is that of *U."""
     places = jnp.arange(math.prod(shape)).reshape(shape)
-    mine = jnp.broadcast_to(spread(places, leaf.shape, own=True), leaf.shape)
+    mine = jnp.broadcast_to(spread(places, jnp.zeros(leaf.shape, int), own=True), leaf.shape)
     other = places.reshape(*shape, *[1] * leaf.ndim) != mine
     return not any(bool(jnp.any(jnp.where(other, a, 0) != 0)) for a in slopes_of)
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from seqcells._static import Static
 from seqcells._trees import zeros_like
-from seqcells._types import Carry, Params, PyTree, Shape
+from seqcells._types import Carry, Params, PyTree
 from seqcells.online._moment import Row, State, flat, floats, unflat
 
 Influence = list[jax.Array]  # for each traced leaf of the parameters
@@ -130,12 +130,12 @@ class Dense(Exact):
     def push(self, blocks: jax.Array, influence: Influence) -> Influence:
         """Multiply J by the rows of the carry in P."""
         size = blocks.shape[1]
-        return [jnp.tensordot(blocks, p[:size], 1).astype(p.dtype) for p in influence]
+        return [jnp.tensordot(blocks.astype(p.dtype), p[:size], 1) for p in influence]
 
     def pull(self, cotangent: State, influence: Influence) -> Influence:
         """Sum over the numbers of the state."""
         weights = flat(cotangent)
-        return [jnp.tensordot(weights, p, 1) for p in influence]
+        return [jnp.tensordot(weights.astype(p.dtype), p, 1) for p in influence]
 
     def identity(self, row: Row) -> Influence:
         """Return the influence of the S numbers of the carry, [S, S], or [S + Y, S]."""
@@ -203,10 +203,10 @@ class Units(Exact):
 
         def leaf(p: jax.Array, own: bool) -> jax.Array:
             def total(i: int) -> jax.Array:
-                terms = [spread(blocks[i][j], p[j].shape, own) * p[j] for j in self.pairs[i]]
+                terms = [spread(blocks[i][j], p[j], own) * p[j] for j in self.pairs[i]]
                 return functools.reduce(jnp.add, terms) if terms else jnp.zeros_like(p[i])
 
-            return jnp.stack([total(i) for i in range(len(blocks))]).astype(p.dtype)
+            return jnp.stack([total(i) for i in range(len(blocks))])
 
         return [leaf(p, own) for p, own in zip(influence, self.own, strict=True)]
 
@@ -216,9 +216,9 @@ class Units(Exact):
         def leaf(p: jax.Array, own: bool) -> jax.Array:
             weights = floats(cotangent[0])
             if own:
-                terms = (spread(w, a.shape, own) * a for w, a in zip(weights, p, strict=True))
+                terms = (spread(w, a, own) * a for w, a in zip(weights, p, strict=True))
                 return functools.reduce(jnp.add, terms)
-            return jnp.tensordot(jnp.stack(weights), p, 1 + weights[0].ndim)
+            return jnp.tensordot(jnp.stack(weights).astype(p.dtype), p, 1 + weights[0].ndim)
 
         return [leaf(p, own) for p, own in zip(influence, self.own, strict=True)]
 
@@ -259,14 +259,15 @@ def unit_blocks(along: Callable[[Carry], Carry], carry: Carry) -> list[list[jax.
     return [list(row) for row in zip(*columns, strict=True)]
 
 
-def spread(a: jax.Array, shape: Shape, own: bool) -> jax.Array:
-    """Repeat numbers of units, a [*U], over an array of this shape.
+def spread(a: jax.Array, over: jax.Array, own: bool) -> jax.Array:
+    """Repeat numbers of units, a [*U], over another array, in its dtype.
 
     Args:
         a: a number for each unit.
-        shape: [..., *U[:-1], G * U[-1]] if `own`, else [*U, ...].
+        over: [..., *U[:-1], G * U[-1]] if `own`, else [*U, ...].
         own: whether the last axes stand for units, or the first ones.
     """
+    a, shape = a.astype(over.dtype), over.shape
     if not own:
         return a.reshape(*a.shape, *[1] * (len(shape) - a.ndim))
     gates = shape[-1] // a.shape[-1]

@@ -93,7 +93,8 @@ class EProp(Formed):
                 f"{self}"
             )
         if feedback is not None:
-            dy = jnp.matmul(jnp.asarray(dy), feedback)
+            dy = jnp.asarray(dy)
+            dy = jnp.matmul(dy, feedback.astype(dy.dtype))
         return super().gradient(params, trace, dy)
 
     def _form(self, moment: Moment) -> Form:

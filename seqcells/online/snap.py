@@ -197,7 +197,7 @@ class Reached(Form):
 
         def leaf(p: jax.Array) -> jax.Array:
             parts = p.reshape(*p.shape[:2], -1, self.size)  # [k, M, the other axes, H]
-            return jnp.einsum("iajbu,jblu->ialu", blocks, parts).reshape(p.shape).astype(p.dtype)
+            return jnp.einsum("iajbu,jblu->ialu", blocks.astype(p.dtype), parts).reshape(p.shape)
 
         return [leaf(p) for p in influence]
 
@@ -209,7 +209,7 @@ class Reached(Form):
 
         def leaf(p: jax.Array) -> jax.Array:
             parts = p.reshape(*p.shape[:2], -1, self.size)
-            return jnp.einsum("iau,ialu->lu", weights, parts).reshape(p.shape[2:])
+            return jnp.einsum("iau,ialu->lu", weights.astype(p.dtype), parts).reshape(p.shape[2:])
 
         return [leaf(p) for p in influence]
 

@@ -90,9 +90,10 @@ class UORO(Rule):
             moved = jax.jvp(lambda h: state(h, some), (carry,), (s[: carry.size],))[1]
             nu = signs.astype(moved.dtype)
             new = jax.vjp(lambda some: state(carry, some), some)[1](nu)[0]
-            rho_0, rho_1 = _ratio(q, [moved]), _ratio(new, [nu])
+            rho_0, rho_1 = _ratio(q, moved), _ratio(new, nu)
             s = rho_0 * moved + rho_1 * nu
-            return s, [(a / rho_0 + b / rho_1).astype(a.dtype) for a, b in zip(q, new, strict=True)]
+            pairs = zip(q, new, strict=True)
+            return s, [a / rho_0.astype(a.dtype) + b / rho_1.astype(a.dtype) for a, b in pairs]
 
         q = form.as_list(influence.by_params, moment.params)
         by_state, by_params = moment.of_rows(row, influence.by_state, q, signs)
@@ -101,7 +102,7 @@ class UORO(Rule):
     def _pull(self, moment: Moment, cotangent: State, influence: RankOne) -> Params:
         def row(row: Row, cotangent: State, influence: RankOne) -> PyTree:
             weight = jnp.vdot(flat(cotangent), influence.by_state)
-            return jax.tree.map(lambda q: weight * q, influence.by_params)
+            return jax.tree.map(lambda q: weight.astype(q.dtype) * q, influence.by_params)
 
         return moment.of_rows(row, cotangent, influence)
 
@@ -119,10 +120,8 @@ class UORO(Rule):
         return jax.random.rademacher(jax.random.fold_in(moment.key, place), shape, jnp.int8)
 
 
-def _ratio(one: Influence, other: Influence) -> jax.Array:
-    """Return the square root of the ratio of two norms, above 0."""
-    return jnp.sqrt(_norm(one) / (_norm(other) + EPS)) + EPS
-
-
-def _norm(leaves: Influence) -> jax.Array:
-    return jnp.sqrt(functools.reduce(jnp.add, [jnp.sum(a * a) for a in leaves]))
+def _ratio(one: Influence, other: jax.Array) -> jax.Array:
+    """Return the square root of the ratio of two norms, above 0, in the dtype of the second."""
+    squares = [jnp.sum(a * a).astype(other.dtype) for a in one]
+    norm = jnp.sqrt(functools.reduce(jnp.add, squares))
+    return jnp.sqrt(norm / (jnp.sqrt(jnp.sum(other * other)) + EPS)) + EPS

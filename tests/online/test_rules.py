@@ -140,7 +140,8 @@ def expect_snap(cell, params, xs, dys, reach):
     h, carry_back = ravel_pytree(cell.init_carry(xs[0]))
     leaves = jax.tree.leaves(params)
     columns = [np.broadcast_to(np.arange(a.shape[-1]) % H, a.shape).ravel() for a in leaves]
-    mask = np.tile(reach[np.concatenate(columns)].T, (h.size // H, 1))  # [S, numbers of params]
+    reached = reach[np.concatenate(columns)].T.astype(float)
+    mask = np.tile(reached, (h.size // H, 1))  # [S, numbers of params]
 
     def step(flat, h, x):
         return ravel_pytree(cell.step(back(flat), carry_back(h), x)[0])[0]
@@ -304,7 +305,7 @@ def test_noise_is_that_of_a_step_with_the_same_key(name):
 def test_traces_of_bfloat16_are_float32():
     cell = sc.MinGRU(2, dtype="bfloat16", param_dtype="bfloat16")
     params, x = cell.init(KEY, D), jnp.ones((B, D), "bfloat16")
-    for rule in (online.RTRL(cell), online.UORO(cell)):
+    for rule in (online.RTRL(cell), online.SnAp(cell), online.UORO(cell)):
         first = jax.eval_shape(rule.init, params, x)
         trace, y = jax.eval_shape(lambda *a, rule=rule: rule.step(*a, key=KEY), params, first, x)
         grads = jax.eval_shape(rule.gradient, params, trace, y)
