@@ -12,6 +12,7 @@ from seqcells import debug as debug
 from seqcells import diagnostics as diagnostics
 from seqcells import initializers as initializers
 from seqcells import models as models
+from seqcells import online as online
 from seqcells._cell import Cell, ChunkCell, FunctionCell, LinearCell, SplitCell
 from seqcells._closed_loop import ClosedLoop, closed_loop
 from seqcells._rollouts import Chunks, chunks
@@ -127,6 +128,7 @@ from seqcells.layers import (
     VariationalDropout,
     Zoneout,
 )
+from seqcells.online import ForwardMode
 
 if TYPE_CHECKING:
     from seqcells import distributed as distributed
@@ -194,6 +196,7 @@ __all__ = [
     "Embed",
     "EmbedParams",
     "Engine",
+    "ForwardMode",
     "FunctionCell",
     "GLUParams",
     "GRUDCarry",
@@ -266,6 +269,7 @@ __all__ = [
     "linen",
     "models",
     "nnx",
+    "online",
     "param_count",
     "probes",
     "remedies",

@@ -27,6 +27,17 @@ class Cell(Model):
     `read` for all steps at once.
     """
 
+    UNIT_WEIGHTS: ClassVar[tuple[str, ...] | None] = None
+    """The names of the fields of params of which each entry reaches one unit of the carry in a
+    step: a change of the entry, while the old carry is held fixed, changes no other unit of the new
+    one. All leaves of the carry are [*B, *U], and a unit is an index of *U in all of them. The last
+    axes of such a field are those of *U, the last one a whole number of gates over the units,
+    [..., *U[:-1], G*U[-1]], and an entry reaches the unit of its indices there, the last one modulo
+    U[-1]. The rules of `seqcells.online` then store no influence on other units. None declares
+    nothing. A `SplitCell` declares it for configurations that can be split, and need not repeat the
+    fields of INPUT_WEIGHTS and RECURRENT_WEIGHTS. Each subclass must declare it again.
+    """
+
     @property
     def casts_params(self) -> bool:
         """Whether the methods cast the parameters to the dtype of computation themselves.
@@ -196,6 +207,13 @@ class SplitCell(Cell):
     def recur(self, params: Params, carry: Carry, drive: Drive) -> Carry:
         """Compute the next carry as `gate(carry, drive, mix(params, carry))`."""
         return self.gate(carry, drive, self.mix(params, carry))
+
+
+def recurrent_matrix(cell: Cell) -> str | None:
+    """Return the field of params with the matrix by which units read one another, if declared."""
+    declared = vars(type(cell)) if isinstance(cell, SplitCell) else {}
+    weights = declared.get("RECURRENT_WEIGHTS")
+    return declared.get("RECURRENT_MATRIX") or (weights and weights[0])
 
 
 class LinearCell(Cell):

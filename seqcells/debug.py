@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -18,10 +19,13 @@ from seqcells._checked import checked
 from seqcells._flags import Flags
 from seqcells._model import fresh_carry
 from seqcells._rollouts import Replay, check_replay
-from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree
+from seqcells._types import Carry, Inputs, InputSize, Outputs, Params, PyTree, Shape
 from seqcells._unroll import trajectory, unroll
 from seqcells.engines import ENGINES, Scan
 from seqcells.engines.deferred import products, slopes
+from seqcells.online import _forms
+from seqcells.online._influence import spread
+from seqcells.online._moment import Moment
 
 __all__ = ["LAWS", "Finding", "Replay", "Report", "check", "check_replay", "checked"]
 
@@ -344,6 +348,38 @@ def _products(s: Sample, cell: SplitCell) -> None:
             _same(f"INPUT_WEIGHTS or RECURRENT_WEIGHTS, {name} products", new, expected)
 
 
+def units(s: Sample) -> None:
+    """An entry of a parameter in UNIT_WEIGHTS reaches one unit of the carry in a step."""
+    cell = s.cell.resolve(s.x)
+    fields = _forms.unit_fields(cell)
+    if not vars(type(cell)).get("UNIT_WEIGHTS") or not fields:
+        raise _Skipped("it declares no UNIT_WEIGHTS that hold for it")
+    moment = Moment(cell, s.params, s.carry, s.x)
+    shape = _forms.unit_shape(moment)
+    if shape is None:
+        raise AssertionError("UNIT_WEIGHTS: the leaves of the carry are not all float[*B, *U]")
+
+    def changes(params: Params) -> list[jax.Array]:
+        return jax.tree.leaves(cell.advance(params, s.carry, s.x)[0])
+
+    by_leaf = jax.jit(jax.jacfwd(changes))(s.params)  # of each leaf of the carry
+    paths = jax.tree_util.tree_leaves_with_path(s.params)
+    for (path, leaf), own in zip(paths, _forms.own(moment) or (), strict=True):
+        name = jax.tree_util.keystr(path, simple=True)
+        if name in fields and not own:
+            raise AssertionError(f"UNIT_WEIGHTS: {name} {list(leaf.shape)} does not end in units")
+        if name in fields and not _by_unit([getattr(part, name) for part in by_leaf], shape, leaf):
+            raise AssertionError(f"UNIT_WEIGHTS: an entry of {name} reaches several units")
+
+
+def _by_unit(slopes_of: list[jax.Array], shape: Shape, leaf: jax.Array) -> bool:
+    """Whether slopes [B, *U, *leaf.shape] are 0 unless the unit of the entry is that of *U."""
+    places = jnp.arange(math.prod(shape)).reshape(shape)
+    mine = jnp.broadcast_to(spread(places, jnp.zeros(leaf.shape, int), own=True), leaf.shape)
+    other = places.reshape(*shape, *[1] * leaf.ndim) != mine
+    return not any(bool(jnp.any(jnp.where(other, a, 0) != 0)) for a in slopes_of)
+
+
 LAWS: dict[str, Callable[[Sample], None]] = {
     "static": static,
     "step": step,
@@ -356,4 +392,5 @@ LAWS: dict[str, Callable[[Sample], None]] = {
     "resets": resets,
     "dtype": dtype,
     "split": split,
+    "units": units,
 }

@@ -27,6 +27,10 @@ from seqcells._optimizer import HParams as HParams
 from seqcells._optimizer import Optimizer, adamw, like, remainder, update, widen
 from seqcells._optimizer import Scalar as Scalar
 from seqcells._static import exported
+from seqcells._stream import Example as Example
+from seqcells._stream import Stream as Stream
+from seqcells._stream import StreamState as StreamState
+from seqcells._stream import stream as stream
 from seqcells._trees import distinct
 from seqcells._types import PyTree
 from seqcells._variables import Metrics, Variables, trained, with_trained

@@ -72,6 +72,7 @@ class CTRNN(ActivatedCell, DenseCell):
 
     GATES: ClassVar[tuple[str, ...]] = ("h",)
     RECURRENT_MATRIX = "w_hh"
+    UNIT_WEIGHTS = ("w_ih", "w_hh", "b", "tau_log")
 
     tau: float | tuple[float, ...] = 100.0
     dt: float = 20.0

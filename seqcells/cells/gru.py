@@ -61,6 +61,7 @@ class GRU(GatedCell):
 
     GATES: ClassVar[tuple[str, ...]] = ("r", "z", "n")
     RECURRENT_WEIGHTS = ("w_hh", "b_hh")
+    UNIT_WEIGHTS = ("w_ih", "b_ih")
     PARAMS: ClassVar[type] = GRUParams
 
     def reset_and_write(self, sums: Gates) -> tuple[jax.Array, jax.Array]:

@@ -53,6 +53,7 @@ class IndRNN(ActivatedCell, SplitCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("h",)
+    UNIT_WEIGHTS = ("w_ih", "w_hh", "b")
 
     activation: str = "relu"
     _: dataclasses.KW_ONLY

@@ -60,6 +60,8 @@ class LRU(ComplexCell):
     60
     """
 
+    UNIT_WEIGHTS = ("w_ih", "nu_log", "theta_log", "gamma_log")
+
     _: dataclasses.KW_ONLY
     r_min: float = 0.0
     r_max: float = 1.0

@@ -74,6 +74,7 @@ class Mamba(SteppedCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("h",)
+    UNIT_WEIGHTS = ("a_log",)
 
     _: dataclasses.KW_ONLY
     state_size: int = 16

@@ -57,6 +57,7 @@ class MGU(GatedCell):
 
     GATES: ClassVar[tuple[str, ...]] = ("f", "n")
     RECURRENT_WEIGHTS = ("w_hh", "b_hh")
+    UNIT_WEIGHTS = ("w_ih", "b_ih")
     PARAMS: ClassVar[type] = MGUParams
 
     _: dataclasses.KW_ONLY

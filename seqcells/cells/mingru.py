@@ -54,6 +54,7 @@ class MinGRU(MinimalCell):
 
     GATES: ClassVar[tuple[str, ...]] = ("z", "n")
     PARAMS: ClassVar[type] = MinGRUParams
+    UNIT_WEIGHTS = ("w_ih", "b")
 
     def gates(
         self, params: MinGRUParams, carry: jax.Array, drive: Gates, mixed: None = None

@@ -58,6 +58,7 @@ class MinLSTM(MinimalCell):
 
     GATES: ClassVar[tuple[str, ...]] = ("f", "i", "n")
     PARAMS: ClassVar[type] = MinLSTMParams
+    UNIT_WEIGHTS = ("w_ih", "b")
 
     def gates(
         self, params: MinLSTMParams, carry: jax.Array, drive: Gates, mixed: None = None

@@ -65,6 +65,7 @@ class RGLRU(SizedCell, LinearCell):
     """
 
     GATES: ClassVar[tuple[str, ...]] = ("r", "i")
+    UNIT_WEIGHTS = ("w_ih", "b", "a_param")
 
     _: dataclasses.KW_ONLY
     heads: int = 1

@@ -69,6 +69,8 @@ class S5(ComplexCell, SteppedCell):
     46
     """
 
+    UNIT_WEIGHTS = ("w_ih", "lambda_re", "lambda_im", "step_log")
+
     _: dataclasses.KW_ONLY
     discretisation: str = "zoh"
     skip: bool = True

@@ -62,6 +62,7 @@ class UnICORNN(SizedCell, SplitCell):
 
     GATES: ClassVar[tuple[str, ...]] = ("h",)
     CARRY: ClassVar[type] = CoRNNCarry
+    UNIT_WEIGHTS = ("w_ih", "w_hh", "b", "c")
 
     _: dataclasses.KW_ONLY
     dt: float = 0.1

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells import _check
-from seqcells._cell import Cell, SplitCell
+from seqcells._cell import Cell, SplitCell, recurrent_matrix
 from seqcells._linear import wide
 from seqcells._static import Named
 from seqcells._types import Carry, Drive, Inputs, InputSize, Mixed, Outputs, Params
@@ -139,9 +139,7 @@ class Constrained(SplitCell, _Wrapper):
     @property
     def _name(self) -> str:
         """The field of params with the matrix."""
-        declared = vars(type(self.cell)) if isinstance(self.cell, SplitCell) else {}
-        weights = declared.get("RECURRENT_WEIGHTS")
-        name = declared.get("RECURRENT_MATRIX") or (weights and weights[0])
+        name = recurrent_matrix(self.cell)
         if name is None:
             raise ValueError(
                 f"cell: expected a SplitCell with a recurrent matrix, got {self.cell}: its class "

@@ -35,17 +35,24 @@ FUNCTIONS = {  # by name: the function and its arguments, all of which are trace
     "gradient_by_lag": (diagnostics.gradient_by_lag, GRU, PARAMS, XS, laws.last_sum),
     "gradient_snr": (diagnostics.gradient_snr, {"w": jnp.ones((4, 3))}),
     "jacobian_by_lag": (diagnostics.jacobian_by_lag, GRU, PARAMS, XS),
+    "draw_starts": (diagnostics.draw_starts, KEY, XS, 3),
+    "kaplan_yorke_dimension": (diagnostics.kaplan_yorke_dimension, -jnp.arange(3.0)),
+    "linear_memory_capacity": (diagnostics.linear_memory_capacity, jnp.eye(D), XS[0, 0], 3),
     "lyapunov_exponents": (diagnostics.lyapunov_exponents, GRU, PARAMS, XS),
     "mean_field": (diagnostics.mean_field, 1.2, 0.1),
+    "memory_capacity": (diagnostics.memory_capacity, XS, XS[..., 0], 2),
     "omega": (remedies.omega, RNN, RNN_PARAMS, XS, laws.last_sum),
     "pascanu_bound": (diagnostics.pascanu_bound, RNN, RNN_PARAMS, 3),
+    "participation_ratio": (diagnostics.participation_ratio, XS),
+    "power_spectrum_error": (diagnostics.power_spectrum_error, XS[:, 0], XS[:, 1]),
     "rate_and_horizon": (diagnostics.rate_and_horizon, jnp.exp(-jnp.arange(5.0))),
     "saturation": (diagnostics.saturation, XS, 0.1),
+    "state_space_divergence": (diagnostics.state_space_divergence, XS[:, 0], XS[:, 1]),
     "step_jacobians": (diagnostics.step_jacobians, GRU, PARAMS, XS),
     "timescales": (diagnostics.timescales, jnp.full((T, B, H), 0.5)),
 }
 NETS_OWN = ("recurrences", "layer_gradients_by_lag")  # of a net, by its layers' names
-ELSEWHERE = {"in_float64"}  # it takes a function
+ELSEWHERE = {"in_float64", "fixed_points"}  # one takes a function, one is not traced
 
 
 def loss(params, key, hparams):
@@ -73,7 +80,7 @@ def effects(function, *args, **options):
 )
 def test_a_program_over_sequences_has_no_effects(name):
     model, features = MODELS[name], CASES[name].features if name in CASES else D
-    xs = jnp.ones((T, B, features))
+    xs = jnp.ones((T, B, *(CASES[name].x if name in CASES else (D,))))
     params = jax.eval_shape(lambda: model.init(KEY, features))
     params = jax.tree.map(lambda a: jnp.zeros(a.shape, a.dtype), params)
     carry = model.init_carry(xs[0], params)

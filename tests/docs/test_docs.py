@@ -52,6 +52,7 @@ def blocks(page, language="python"):
 
 SLOW = {"diagnostics._layers", "remedies", "diagnostics._float64", "_mean_field", "layers.stack"}
 SLOW |= {"_layer", "diagnostics._lag", "diagnostics._gates", "debug", "linen"}
+SLOW |= {"_stream", "online.rtrl", "online.snap", "online.uoro", "online.forward_mode", "online.md"}
 SLOW |= {"extending.md", "measure.md", "own-cell.md", "probes.md", "sweeps.md"}
 # Pages of models, layers and cells, whose docstrings run, and of peers: tests/interop has those.
 SLOW |= {f"{page}.md" for page in ("hawk", "lru", "mamba", "s5", "xlstm", "layers", "linear")}

@@ -19,6 +19,7 @@ from examples import (
     flip_flop,
     forecast_lorenz,
     forecaster,
+    online_learner,
     sweep_flax,
     tagger_from_pytorch,
     text_classifier,
@@ -151,3 +152,20 @@ def test_examples_use_what_is_public():
     ours = (translator, text_classifier, forecaster, character_model, sweep_flax)
     for module in (*ours, flip_flop, forecast_lorenz):
         assert "seqcells._" not in inspect.getsource(module)
+
+
+def test_the_online_learner_is_asked_for_what_it_read_before():
+    data = online_learner.Data(seed=0, change=10)
+    for step, lag in ((9, 3), (10, 6)):
+        target, scored = data(None, jnp.int32(step))[1:3]
+        np.testing.assert_array_equal(target, data(None, jnp.int32(step - lag)).x / 2 + 0.5)
+        assert scored.all()
+    assert not data(None, jnp.int32(2)).scored.any()
+
+
+@pytest.mark.slow
+def test_the_online_learner_learns_again_after_the_change(capsys):
+    parts = online_learner.main(steps=20_000)
+    assert "the answer now lies 6 steps back" in capsys.readouterr().out
+    assert {len(losses) for losses in parts.values()} == {10}
+    assert parts["RTRL"][-1] < 0.05 < 0.3 < parts["one step"][-1]

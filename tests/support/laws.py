@@ -350,6 +350,7 @@ ENGINES = {
 }
 NOT_ENGINES = {  # public, but not in the table of engines, and why
     sc.Truncated: "it gives another gradient: tests/engines/test_engines.py",
+    sc.ForwardMode: "it has no gradient by xs: tests/online/test_forward_mode.py",
     sc.CUDACluster: "it needs an H200 or its emulator: tests/engines/test_cluster.py",
 }
 FORWARD = {  # layers that can step, for inputs of D features
@@ -435,6 +436,8 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
         "able": own,
         # The other forms with the plain scan: the law of one step covers their gradients.
         "others": [(name, "scan") for name in forms if name not in families],
+        # One of each form of influence, and a function.
+        "online": [(name,) for name in (CASES if every else ONLINE)],
         # Every kind of carry and every engine once: for laws that other tables check in full.
         "pairs": able if every else pairs,
         # The same without options: where they are on, flags and resets go through the same code.
@@ -443,6 +446,7 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
     return {table: [_row(*row) for row in rows] for table, rows in names.items()}
 
 
+ONLINE = ("gru-after-double", "lru-skip", "function")
 OWN = ("scan", "associative", "deferred")
 OPTIONS = ("unroll3", "keeping", "slopes", "columns")
 MORE = [
@@ -459,6 +463,7 @@ over_forms = pytest.mark.over("forms")
 over_built_in_able = pytest.mark.over("built_in_able")
 over_others = pytest.mark.over("others")
 over_able = pytest.mark.over("able")
+over_online = pytest.mark.over("online")
 over_pairs = pytest.mark.over("pairs")
 over_plain_pairs = pytest.mark.over("plain_pairs")
 over_nets = pytest.mark.parametrize(
