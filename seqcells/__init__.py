@@ -13,6 +13,7 @@ from seqcells import diagnostics as diagnostics
 from seqcells import initializers as initializers
 from seqcells import models as models
 from seqcells._cell import Cell, ChunkCell, FunctionCell, LinearCell, SplitCell
+from seqcells._newton import newton
 from seqcells._rollouts import Chunks, chunks
 from seqcells._summary import param_count, summary
 from seqcells._unroll import select_engine, trajectory, unroll
@@ -84,6 +85,8 @@ from seqcells.engines import (
     CUDACluster,
     Deferred,
     Engine,
+    Newton,
+    NewtonReport,
     PallasTPU,
     PallasTriton,
     Scan,
@@ -225,6 +228,8 @@ __all__ = [
     "MinGRUParams",
     "MinLSTM",
     "MinLSTMParams",
+    "Newton",
+    "NewtonReport",
     "Norm",
     "NormParams",
     "PallasTPU",
@@ -262,6 +267,7 @@ __all__ = [
     "interop",
     "linen",
     "models",
+    "newton",
     "nnx",
     "param_count",
     "probes",
