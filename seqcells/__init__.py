@@ -15,6 +15,7 @@ from seqcells import models as models
 from seqcells import online as online
 from seqcells._cell import Cell, ChunkCell, FunctionCell, LinearCell, SplitCell
 from seqcells._closed_loop import ClosedLoop, closed_loop
+from seqcells._newton import newton
 from seqcells._rollouts import Chunks, chunks
 from seqcells._summary import param_count, summary
 from seqcells._unroll import select_engine, trajectory, unroll
@@ -86,6 +87,8 @@ from seqcells.engines import (
     CUDACluster,
     Deferred,
     Engine,
+    Newton,
+    NewtonReport,
     PallasTPU,
     PallasTriton,
     Scan,
@@ -230,6 +233,8 @@ __all__ = [
     "MinGRUParams",
     "MinLSTM",
     "MinLSTMParams",
+    "Newton",
+    "NewtonReport",
     "Norm",
     "NormParams",
     "PallasTPU",
@@ -268,6 +273,7 @@ __all__ = [
     "interop",
     "linen",
     "models",
+    "newton",
     "nnx",
     "online",
     "param_count",

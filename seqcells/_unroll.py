@@ -177,7 +177,7 @@ def select_engine(
 
 
 @dataclasses.dataclass(frozen=True)
-class _Call(Static):
+class Call(Static):
     """A call of `unroll` or `trajectory` without its arrays.
 
     The arrays are grouped as in `_shares.Call`: (params, key), (xs, flags), (carry, reset_carry).
@@ -190,14 +190,14 @@ class _Call(Static):
 
         A carry that is not given is made on each core, so that its gradient joins the single sum.
         """
-        (params, _), (xs, flags), (carry, reset_carry) = whole, steps, rows
+        (params, _), (xs, flags, *_), (carry, reset_carry) = whole, steps, rows
         _, first, ready = prepare(self.model, params, xs, carry, flags, reset_carry)
         given = None if carry is None else first, None if reset_carry is None else ready.fresh
         return given, first
 
 
 @dataclasses.dataclass(frozen=True)
-class _Unroll(_Call):
+class _Unroll(Call):
     reverse: bool
     engine: Engine | None
 
@@ -211,7 +211,7 @@ class _Unroll(_Call):
 
 
 @dataclasses.dataclass(frozen=True)
-class _Trajectory(_Call):
+class _Trajectory(Call):
     def run(self, whole: PyTree, steps: PyTree, rows: PyTree) -> tuple[Carry, Carry]:
         (params, _), (xs, flags), (carry, reset_carry) = whole, steps, rows
         model, carry, flags = prepare(self.model, params, xs, carry, flags, reset_carry)
@@ -245,13 +245,7 @@ class EveryStep(Time):
     ) -> tuple[Carry, Outputs]:
         """Unroll a cell over xs [T, *B, ...], which were checked before."""
         flags, engine = self.read(reverse).over(leading(cell, xs)), engine or self.engine
-        cell, carry, flags = prepare(cell, params, xs, start.carry, flags, start.fresh)
-        restarted = None if start.carry is None else _flags.begins_fresh(flags)
-        if restarted is not None:
-            carry = select(restarted, flags.fresh, carry)
-        if key is not None:
-            cell, params, xs = cell.noisy(params, xs, key)
-        cell, params = cell.settled, cell.settle(params)
+        cell, params, xs, carry, flags = begin(cell, params, xs, start, flags, key)
         return run_plan(_select(cell, xs, flags, engine), params, xs, carry, flags)
 
     def read(self, reverse: bool) -> Flags:
@@ -288,6 +282,20 @@ class EveryStep(Time):
     def silence(self, tree: PyTree) -> PyTree:
         """Set padded steps to zero."""
         return silence(self.flags.valid, tree)
+
+
+def begin(
+    cell: Cell, params: Params, xs: Inputs, start: Start, flags: Flags, key: jax.Array | None
+) -> tuple[Cell, Params, Inputs, Carry, Flags]:
+    """Return what an engine is given for a cell: resolved, with its noise drawn, and settled."""
+    cell, carry, flags = prepare(cell, params, xs, start.carry, flags, start.fresh)
+    restarted = None if start.carry is None else _flags.begins_fresh(flags)
+    if restarted is not None:
+        carry = select(restarted, flags.fresh, carry)
+    if key is None:
+        return cell.settled, cell.settle(params), xs, carry, flags
+    noisy, params, xs = cell.noisy(params, xs, key)
+    return noisy.settled, noisy.settle(params), xs, carry, flags
 
 
 # One jitted function for all calls: eager calls with equal cells and shapes then compile once.

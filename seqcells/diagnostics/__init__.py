@@ -31,6 +31,7 @@ from seqcells.diagnostics._layers import recurrences as recurrences
 from seqcells.diagnostics._lyapunov import lyapunov_exponents as lyapunov_exponents
 from seqcells.diagnostics._memory import CurseOfMemory as CurseOfMemory
 from seqcells.diagnostics._memory import curse_of_memory as curse_of_memory
+from seqcells.diagnostics._newton import newton_report as newton_report
 from seqcells.diagnostics._singular import JacobianByLag as JacobianByLag
 from seqcells.diagnostics._singular import jacobian_by_lag as jacobian_by_lag
 from seqcells.diagnostics._singular import pascanu_bound as pascanu_bound

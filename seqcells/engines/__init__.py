@@ -12,6 +12,8 @@ from seqcells.engines.deferred import Deferred as Deferred
 from seqcells.engines.kernels import CUDACluster as CUDACluster
 from seqcells.engines.kernels import PallasTPU as PallasTPU
 from seqcells.engines.kernels import PallasTriton as PallasTriton
+from seqcells.engines.newton import Newton as Newton
+from seqcells.engines.newton import NewtonReport as NewtonReport
 from seqcells.engines.options import gpu_compiler_options as gpu_compiler_options
 from seqcells.engines.scan import Scan as Scan
 from seqcells.engines.truncated import Truncated as Truncated

@@ -41,7 +41,13 @@ WITH_EXAMPLES = ["cells.gru", "cells.rnn", "_unroll", "_summary", "nnx", "train"
 WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("float64", "gates", "jacobian", "lag")]
 WITH_EXAMPLES += [f"diagnostics._{name}" for name in ("layers", "memory", "singular", "snr")]
 WITH_EXAMPLES += ["probes.character_lm"]
-WITH_EXAMPLES += ["_mean_field", "diagnostics._lyapunov", "remedies"]
+WITH_EXAMPLES += [
+    "_mean_field",
+    "_newton",
+    "diagnostics._lyapunov",
+    "diagnostics._newton",
+    "remedies",
+]
 WITH_EXAMPLES += ["interop.file", "interop.flashrnn", "interop.onnx", "interop.torch"]
 WITH_EXAMPLES += ["interop.speechbrain"]
 

@@ -347,6 +347,9 @@ ENGINES = {
     "columns": sc.Deferred(T, ("drive", "mixed"), vmap_sequentially=False, product="columns"),
     "triton": sc.PallasTriton(chunk=3, interpret=True),
     "tpu": sc.PallasTPU("float32", interpret=True),
+    "newton": sc.Newton(scan="associative"),
+    "newton3": sc.Newton(chunk=3, scan="blocked"),
+    "newton-diagonal": sc.Newton("diagonal"),
 }
 NOT_ENGINES = {  # public, but not in the table of engines, and why
     sc.Truncated: "it gives another gradient: tests/engines/test_engines.py",
@@ -420,7 +423,11 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
     forms = tuple(CASES) if every else FORMS
     built_in = [name for name in families if name != "function"]
     able = [(name, way) for name in families for way in ways(name)]
-    once = [way for way in ways("gru-after-double") if way != "sqrt"]  # of 7 steps that is chunk3
+    if not every:  # it compiles long; tests/engines/test_newton.py has what is its own
+        able = [
+            row for row in able if "newton" not in row[1] or row == ("gru-after-double", "newton")
+        ]
+    once = [way for name, way in able if name == "gru-after-double" and way != "sqrt"]  # chunk3
     pairs = [("gru-after-double", way) for way in once]
     pairs += [("lstm-bias", "scan"), ("function", "scan"), ("mingru-identity-bias", "associative")]
     pairs += [("mlstm-heads", "chunkwise")]
