@@ -41,6 +41,7 @@ FUNCTIONS = {  # by name: the function and its arguments, all of which are trace
     "lyapunov_exponents": (diagnostics.lyapunov_exponents, GRU, PARAMS, XS),
     "mean_field": (diagnostics.mean_field, 1.2, 0.1),
     "memory_capacity": (diagnostics.memory_capacity, XS, XS[..., 0], 2),
+    "newton_report": (diagnostics.newton_report, GRU, PARAMS, XS),
     "omega": (remedies.omega, RNN, RNN_PARAMS, XS, laws.last_sum),
     "pascanu_bound": (diagnostics.pascanu_bound, RNN, RNN_PARAMS, 3),
     "participation_ratio": (diagnostics.participation_ratio, XS),

@@ -105,17 +105,24 @@ def test_the_flax_modules_take_them_too(name):
 
 
 LONG = ("omega", "flossing", "critical_weight_std", "jacobian_by_lag", "lyapunov_exponents")
+LONG = (*LONG, "newton_report")
+TREES = ("gradient_snr", "participation_ratio")  # that take any tree of arrays, and a list is one
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=pytest.mark.slow if n in LONG else ()) for n in FUNCTIONS]
+    "name",
+    [
+        pytest.param(n, marks=pytest.mark.slow if n in LONG else ())
+        for n in FUNCTIONS
+        if n != "draw_starts"
+    ],  # which takes a key and a tree
 )
 def test_the_laboratory_takes_them_too(name):
     function, *args = FUNCTIONS[name]
     expected = function(*args)
     assert_close(function(*numpy(args)), expected)
-    if name == "gradient_snr":
-        return  # it takes any tree of arrays, and a list is one
+    if name in TREES:
+        return
     within = isinstance(args[0], sc.Cell)  # then its parameters, which are no lists
     assert_close(
         function(*args[:2], *lists(args[2:])) if within else function(*lists(args)), expected

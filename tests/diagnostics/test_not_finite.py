@@ -80,6 +80,7 @@ OTHERS = {  # which do not read sequences, or are checked below
     "pascanu_bound", "mean_field", "critical_weight_std", "curse_of_memory", "gradient_snr",
     "recurrences", "in_float64", "project_spectral_norm", "fixed_points", "draw_starts",
     "memory_capacity", "linear_memory_capacity", "state_space_divergence", "power_spectrum_error",
+    "newton_report",
 }  # fmt: skip
 
 

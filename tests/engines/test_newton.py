@@ -274,9 +274,8 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize(
-    "way", ["full", *(pytest.param(w, marks=pytest.mark.slow) for w in WAYS if w != "full")]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("way", WAYS)
 @pytest.mark.usefixtures("x64")
 def test_every_derivative_is_that_of_the_plain_scan(way):
     """Forward, reverse, second, of a batch, with checkpoints; also where Newton has failed."""

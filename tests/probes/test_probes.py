@@ -165,12 +165,12 @@ def perfect(probe, targets):
 
 
 over_cases = pytest.mark.parametrize("case", CASES.values(), ids=list(CASES))
+SETTINGS = [(name, case, {}) for name, case in CASES.items()]
+SETTINGS += [(f"{name}-knobs", case, case.knobs) for name, case in CASES.items() if case.knobs]
 over_settings = pytest.mark.parametrize(
-    ("case", "knobs"),
-    [(case, {}) for case in CASES.values()]
-    + [(case, case.knobs) for case in CASES.values() if case.knobs],
-    ids=[*CASES, *(f"{name}-knobs" for name, case in CASES.items() if case.knobs)],
+    ("case", "knobs"), [pytest.param(*row, id=name) for name, *row in SETTINGS]
 )
+FLOWS = ("lorenz63", "rossler")  # which take seconds to come to their attractors
 
 
 def test_every_probe_is_here():
@@ -233,7 +233,13 @@ def test_an_oracle_gives_the_same_answers(case, knobs):
         np.testing.assert_allclose(targets[:, i], answers, rtol=1e-6, atol=case.atol)
 
 
-@over_settings
+@pytest.mark.parametrize(
+    ("case", "knobs"),
+    [
+        pytest.param(case, knobs, id=name, marks=[pytest.mark.slow] * (name in FLOWS))
+        for name, case, knobs in SETTINGS
+    ],
+)
 def test_the_trivial_answer_costs_the_baseline(case, knobs):
     """The baseline is a closed form; compare it with the mean over many sequences."""
     each = []
