@@ -50,7 +50,7 @@ def shorten(app, what, name, obj, options, lines):
 
 def show_stars(app, what, name, obj, options, lines):
     """Let a shape such as [T, *B, D] be read as it stands: a star is no emphasis here."""
-    lines[:] = [re.sub(r"\*(?=[ABKS]\b|shape)", r"\\*", line) for line in lines]
+    lines[:] = [re.sub(r"\*(?=[ABKMSU]\b|(?:leaf\.)?shape)", r"\\*", line) for line in lines]
 
 
 def list_fields(app, what, name, obj, options, lines):
