@@ -58,7 +58,7 @@ class FixedPoints(NamedTuple):
 
     @property
     def time_constants(self) -> np.ndarray:
-        """Steps in which each direction changes by a factor e, float[N, S]: 1 / |ln |lambda||."""
+        """Steps for a factor e along each direction, float[N, S]: 1 / abs(ln abs(lambda))."""
         with np.errstate(divide="ignore"):
             return 1 / np.abs(np.log(np.abs(self.eigenvalues)))
 

@@ -25,15 +25,15 @@ def newton_report(
 ) -> NewtonReport:
     """Return what `newton` reports for these sequences; sequences that fail are not run otherwise.
 
-    With L v = v_t - J_t v_{t-1}, F the residual and g_t = |J_t| g_{t-1} + 1, entry by entry, the
+    With L v = v_t - J_t v_{t-1}, F the residual and g_t = abs(J_t) g_{t-1} + 1, entry by entry, the
     error of the carries is -L^-1 F to first order::
 
         error_bound    = max g * max|F|                  at least the error
         error_estimate = max|L^-1 s| * max|F|            for four vectors s of random signs
 
-    and max|F| counts as at least 4 rounding errors of a step. `error_bound` overflows where |J_t|
-    expands although J_t does not, as in most nets with a dense recurrent matrix over many steps; it
-    is infinite then. `error_estimate` does not, but may be too small. Sequences count as converged
+    and max|F| counts as at least 4 rounding errors of a step. `error_bound` overflows where
+    abs(J_t) expands although J_t does not, as in most nets with a dense recurrent matrix over many
+    steps; it is infinite then. `error_estimate` does not, but may be too small. Sequences count as converged
     if the residual is within the tolerance, and if L^-1 s for signs at single steps has an rms of
     at most 2: in chaotic nets it grows, and rounding decides what Newton and a scan compute.
 

@@ -50,7 +50,7 @@ class Newton(Engine):
             iteration, T * S * S numbers of memory. "diagonal" uses only its diagonal: cheaper
             iterations, but more of them, and O(T S) memory; its `error_bound` is wider. For a cell
             that is elementwise in its carry, both use the exact Jacobian at the cost of a diagonal.
-        tol: the largest residual |h_t - f_t(h_{t-1})| of a solution. None: 16 times the rounding
+        tol: the largest residual abs(h_t - f_t(h_{t-1})) of a solution. None: 16 times the rounding
             error of the dtype of computation, for carries up to 1; in proportion for larger ones.
         max_iters: the largest number of iterations of a chunk; None: 100. There are never more than
             the chunk has steps, which always suffice without damping and in full precision.
