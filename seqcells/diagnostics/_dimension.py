@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from seqcells import _check
 from seqcells._types import Carry
+from seqcells.diagnostics._reading import same_lead
 
 
 def kaplan_yorke_dimension(exponents: ArrayLike) -> jax.Array:
@@ -66,19 +66,8 @@ def participation_ratio(carries: Carry, *, axes: int = 2) -> jax.Array:
     >>> float(participation_ratio(np.random.default_rng(0).normal(size=(5000, 4)), axes=1)) > 3.98
     True
     """
-    rows = _flat("carries", carries, axes)
+    leaves, lead = same_lead("carries", carries, axes)
+    rows = jnp.concatenate([leaf.reshape(math.prod(lead), -1) for leaf in leaves], axis=-1)
     centred = rows - jnp.mean(rows, axis=0, keepdims=True)
     covariance = jnp.matmul(centred.T, centred, precision="highest")
     return jnp.trace(covariance) ** 2 / jnp.sum(covariance**2)
-
-
-def _flat(name: str, carries: Carry, axes: int) -> jax.Array:
-    """Return carries as float[N, S], N over the first `axes`."""
-    axes = _check.size("axes", axes, least=1)
-    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(carries)]
-    leads = {leaf.shape[:axes] for leaf in leaves}
-    if len(leads) != 1 or any(leaf.ndim < axes for leaf in leaves):
-        wanted = f"leaves with the same first {axes} axes"
-        raise ValueError(f"{name}: expected {wanted}, got {_check.describe(carries)}")
-    rows = math.prod(leads.pop())
-    return jnp.concatenate([leaf.reshape(rows, -1) for leaf in leaves], axis=-1)

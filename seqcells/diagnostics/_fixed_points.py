@@ -19,6 +19,7 @@ from seqcells._model import Model, as_arrays, carry_shapes, like
 from seqcells._static import exported
 from seqcells._trees import closed_over, select
 from seqcells._types import Carry, Inputs, Params
+from seqcells.diagnostics._reading import same_lead
 
 Method = Literal["newton", "adam"]
 Residual = Callable[[jax.Array], jax.Array]
@@ -177,20 +178,15 @@ def draw_starts(
     """
     _check.key("key", key)
     count, noise = _check.size("count", count, least=1), _check.nonnegative("noise", noise)
-    axes = _check.size("axes", axes, least=1)
-    leaves, structure = jax.tree.flatten(jax.tree.map(jnp.asarray, carries))
-    leads = {leaf.shape[:axes] for leaf in leaves}
-    if len(leads) != 1 or any(leaf.ndim < axes for leaf in leaves):
-        got = _check.describe(carries)
-        raise ValueError(f"carries: expected leaves with the same first {axes} axes, got {got}")
+    leaves, lead = same_lead("carries", carries, axes)
     k_row, *k_noise = jax.random.split(key, 1 + len(leaves))
-    chosen = jax.random.randint(k_row, (count,), 0, math.prod(leads.pop()))
-    drawn = [leaf.reshape(-1, *leaf.shape[axes:])[chosen] for leaf in leaves]
+    chosen = jax.random.randint(k_row, (count,), 0, math.prod(lead))
+    drawn = [leaf.reshape(-1, *leaf.shape[len(lead) :])[chosen] for leaf in leaves]
     moved = [
         a + noise * jax.random.normal(k, a.shape, a.dtype)
         for a, k in zip(drawn, k_noise, strict=True)
     ]
-    return structure.unflatten(moved)
+    return jax.tree.structure(carries).unflatten(moved)
 
 
 def _eps(model: Model, shapes: Carry) -> float:

@@ -107,3 +107,14 @@ def counted(begun: Begun, warmup: int) -> jax.Array:
     valid = jnp.ones(steps, bool) if flags.valid is None else flags.valid
     rank = jax.lax.cumsum(valid.astype(jnp.int32), axis=0, reverse=flags.reverse)
     return valid & (rank > warmup)
+
+
+def same_lead(name: str, carries: Carry, axes: int) -> tuple[list[jax.Array], tuple[int, ...]]:
+    """Return the leaves of carries, and the sizes of the first axes, or raise if these differ."""
+    axes = _check.size("axes", axes, least=1)
+    leaves = [jnp.asarray(leaf) for leaf in jax.tree.leaves(carries)]
+    leads = {leaf.shape[:axes] for leaf in leaves}
+    if len(leads) != 1 or any(leaf.ndim < axes for leaf in leaves):
+        wanted = f"leaves with the same first {axes} axes"
+        raise ValueError(f"{name}: expected {wanted}, got {_check.describe(carries)}")
+    return leaves, leads.pop()
