@@ -1,6 +1,8 @@
 """Newton's method in time: what it returns, what it reports, and what it must not get wrong."""
 
+import dataclasses
 import functools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +12,9 @@ import pytest
 import seqcells as sc
 from seqcells._flags import Flags
 from seqcells.engines import ENGINES
-from seqcells.engines.newton import affine
+from seqcells.engines.newton import affine, jacobians
+from seqcells.engines.newton.layout import layout_of
+from seqcells.engines.newton.recurrence import Given, Recurrence, project
 from tests.support.laws import CASES, assert_close, draw, loss, weigh
 
 pytestmark = pytest.mark.usefixtures("strict")
@@ -262,6 +266,64 @@ def test_in_the_setting_of_the_demo_of_deer_it_is_as_exact_as_a_scan():
     assert report.converged.all()
     assert largest(ys, scanned) <= 4 * EPS
     assert largest(ys, exact) <= 1.5 * largest(scanned, exact)
+
+
+# Jacobians
+
+
+FACTORED = ["rnn-tanh-bias", "gru-after-double", "lstm-bias", "slstm-bias", "cornn"]
+FACTORED += ["antisymmetric-gated", "ctrnn-rate-bias"]
+OTHERS = ["gru-before-double", "indrnn-tanh-nobias", "lem-bias", "ctrnn-current-nobias"]
+OTHERS += ["lstm-peep", "lstm-proj", "layernorm-gru", "function"]
+
+
+def recurrence_of(case, jacobian, steps=4):
+    """The steps of a cell, one of three sequences padded and one reset, and carries before them."""
+    problem = draw(case, (3,), steps=steps)
+    cell = case.cell.resolve(problem.xs)
+    valid, restart = (np.ones((steps, 3), bool) for _ in range(2))
+    valid[2:, 0], restart[:], restart[1, 2] = False, False, True
+    drive = project(cell, problem.params, problem.xs)
+    flags = Flags(valid, restart, jax.tree.map(lambda a: 0.5 * a, problem.carry))
+    layout = layout_of(cell, jacobian, problem.params, problem.carry, drive, flags, 1)
+    start = layout.flatten(problem.carry)
+    given = Given(problem.params, flags.fresh, start, drive, valid, restart)
+    dtypes = tuple(a.dtype for a in jax.tree.leaves(problem.params))
+    factored = jacobians.factored(cell, layout, given)
+    before = 0.3 * np.random.default_rng(1).normal(size=(steps, *start.shape))
+    return Recurrence(cell, layout, dtypes, factored), given, before
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", FACTORED)
+def test_jacobians_of_a_split_cell_are_those_of_its_steps(name):
+    """By the slopes of its gate, without pushing unit vectors through its steps."""
+    for jacobian in ("full", "diagonal"):
+        recurrence, given, before = recurrence_of(CASES[name], jacobian)
+        assert recurrence.factored
+        plain = dataclasses.replace(recurrence, factored=False)
+        functions = [jacobians.blocks] + [jacobians.row_sums] * (jacobian == "diagonal")
+        for function in functions:
+            found, expected = (
+                jax.jit(functools.partial(function, one))(given, before)
+                for one in (recurrence, plain)
+            )
+            assert_close(found, expected, 1e-14)
+
+
+@pytest.mark.usefixtures("x64")
+@pytest.mark.parametrize("name", OTHERS)
+def test_other_cells_are_not_taken_for_a_product_and_a_gate(name):
+    assert not recurrence_of(CASES[name], "full")[0].factored
+
+
+@pytest.mark.usefixtures("x64")
+def test_the_diagonal_of_a_split_cell_takes_one_product_over_the_steps():
+    recurrence, given, before = recurrence_of(CASES["gru-after-double"], "diagonal", steps=23)
+    text = str(jax.make_jaxpr(functools.partial(jacobians.blocks, recurrence))(given, before))
+    products = re.findall(r":f\d\d\[([\d,]+)\] = dot_general", text)
+    assert sum(shape.startswith("23,") for shape in products) == 1
+    assert "scan" not in text
 
 
 # Derivatives

@@ -45,6 +45,24 @@ def dependence(function: Callable[..., PyTree], *args: PyTree) -> list[Inputs]:
     return _walk(jaxpr, [frozenset([i]) for i in range(len(jaxpr.invars))])
 
 
+def is_affine(function: Callable[..., PyTree], *args: PyTree) -> bool:
+    """Whether the tangent of a function does not depend on where it is taken.
+
+    It may be affine even if this is False, since only the equations that are computed are looked
+    at, not their values.
+    """
+
+    def tangent(at: PyTree, by: PyTree) -> PyTree:
+        return jax.jvp(function, at, by)[1]
+
+    jaxpr = jax.make_jaxpr(tangent)(args, args).jaxpr
+    needed = {atom for atom in jaxpr.outvars if isinstance(atom, Var)}
+    for eqn in reversed(jaxpr.eqns):
+        if needed.intersection(eqn.outvars):
+            needed |= {atom for atom in eqn.invars if isinstance(atom, Var)}
+    return not needed.intersection(jaxpr.invars[: len(jaxpr.invars) // 2])
+
+
 def slopes(function: Callable[..., PyTree], *args: PyTree) -> list[Row]:
     """Differentiate an elementwise function, entry by entry; return a row for each output leaf.
 

@@ -16,7 +16,7 @@ from seqcells._trees import closed_over, select, silence
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree, Shape
 from seqcells.engines import _platform
 from seqcells.engines._engine import Engine
-from seqcells.engines.newton import affine, certificate
+from seqcells.engines.newton import affine, certificate, jacobians
 from seqcells.engines.newton.certificate import NewtonReport, Progress
 from seqcells.engines.newton.implicit import implicit
 from seqcells.engines.newton.iteration import Solver
@@ -171,10 +171,9 @@ class Newton(Engine):
             "sequential" if platform == "cpu" else "associative" if largest < LARGE else "blocked"
         )
         steps = min(self.chunk or lead[0], lead[0])
+        own = tuple(a.dtype for a in jax.tree.leaves(given.params))
         return Solver(
-            recurrence=Recurrence(
-                cell, layout, tuple(a.dtype for a in jax.tree.leaves(given.params))
-            ),
+            recurrence=Recurrence(cell, layout, own, jacobians.factored(cell, layout, given)),
             scan=self.scan or scan,
             eps=max(float(jnp.finfo(dtype).eps) for dtype in (layout.dtype, *dtypes)),
             tol=self.tol,

@@ -40,22 +40,28 @@ class Recurrence(Static):
         cell: the cell.
         layout: how its carries are written as blocks.
         dtypes: the dtypes in which the cell reads the leaves of its parameters.
+        factored: whether a step is a linear product and an elementwise gate; see `jacobians`.
     """
 
     cell: Cell
     layout: Layout
     dtypes: tuple[jnp.dtype, ...]
+    factored: bool
 
     def one(self, given: Given, before: jax.Array) -> jax.Array:
         """Take one step: all of `given` without the axis T, before and result float[*B, U, K]."""
-        leaves, structure = jax.tree.flatten(given.params)
-        narrow = (a.astype(dtype) for a, dtype in zip(leaves, self.dtypes, strict=True))
         carry = self.layout.unflatten(before)
         if given.restart is not None:
             carry = select(given.restart, given.fresh, carry)
-        params = jax.tree.unflatten(structure, narrow)
+        params = self.narrow(given.params)
         new = next_carry(self.cell, params, carry, given.drive, given.restart)
         return self.layout.flatten(new if given.valid is None else select(given.valid, new, carry))
+
+    def narrow(self, params: Params) -> Params:
+        """Return parameters in the dtypes in which the cell reads them."""
+        leaves, structure = jax.tree.flatten(params)
+        pairs = zip(leaves, self.dtypes, strict=True)
+        return jax.tree.unflatten(structure, [a.astype(dtype) for a, dtype in pairs])
 
     def all(self, given: Given, before: jax.Array) -> jax.Array:
         """Take all steps at once, each from the carries before it, float[T, *B, U, K]."""
