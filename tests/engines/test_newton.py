@@ -5,9 +5,11 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import seqcells as sc
+from seqcells import train
 from seqcells._flags import Flags
 from seqcells.engines import ENGINES
 from seqcells.engines.newton import affine
@@ -121,6 +123,53 @@ def test_a_solution_as_guess_needs_no_iteration_and_a_near_one_few():
     batch_first = guess.swapaxes(0, 1), xs.swapaxes(0, 1)
     report = sc.newton(cell, params, batch_first[1], guess=batch_first[0], time_axis=1, **flags)[2]
     assert not report.iterations.any()
+
+
+def test_a_guess_that_is_not_finite_is_none():
+    """As the carries of a step that failed are, with on_fail="nan": the next step recovers."""
+    cell, params = gru()
+    xs = inputs(30, 2)
+    guess = sc.trajectory(cell, params, xs).at[:, 0].set(jnp.nan)
+    report = sc.newton(cell, params, xs, guess=guess, on_fail="nan")[2]
+    assert report.converged.all()
+    cold = sc.newton(cell, params, xs)[2]
+    assert report.iterations.tolist() == [int(cold.iterations[0]), 0]
+
+
+@pytest.mark.parametrize("steps", [0, 20])
+def test_the_carries_after_every_step_are_those_of_trajectory(steps):
+    cell = sc.LSTM(3)
+    params, xs = cell.init(jax.random.key(0), 2), inputs(steps, 2).swapaxes(0, 1)
+    flags = {"reverse": True, "lengths": np.array([0, steps]), "time_axis": 1}
+    carries, ys, _ = sc.newton(cell, params, xs, trajectory=True, chunk=7, **flags)
+    assert_close(carries, sc.trajectory(cell, params, xs, **flags), 1e-6)
+    assert_close(ys, sc.unroll(cell, params, xs, **flags)[1], 1e-6)
+
+
+def test_training_hands_the_carries_on_from_step_to_step():
+    """The same sequences in each step of `fit`: as a state, their carries are the next guess."""
+    cell, xs = sc.LSTM(3), inputs(30, 2)
+
+    def loss(variables, key, warm):
+        params, guess = variables
+        guess = jax.tree.map(lambda a: jnp.where(warm, a, jnp.nan), guess)
+        carries, ys, report = sc.newton(cell, params, xs, guess=guess, trajectory=True)
+        value = jnp.mean(jnp.square(ys - jnp.roll(xs[..., :1], 1, axis=0)))
+        return value, {"iterations": jnp.mean(report.iterations)}, carries
+
+    params = cell.init(jax.random.key(0), 2)
+    unknown = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), sc.trajectory(cell, params, xs))
+    sgd = lambda hparams: optax.sgd(0.1)  # noqa: E731
+    fit = functools.partial(train.fit, loss, segment=4, optimizer=sgd)
+    start = train.init(train.Variables(params, unknown), None, jax.random.key(1), sgd)
+    (end, warm), (same, cold) = (fit(start, jnp.array(kind), 8) for kind in (True, False))
+    assert warm["iterations"][0] == cold["iterations"][0]
+    assert np.all(warm["iterations"][1:] < cold["iterations"][1:])
+    assert_close((end.params, warm["grad_norm"]), (same.params, cold["grad_norm"]), 1e-5)
+    half, _ = fit(start, jnp.array(True), 4)
+    resumed, _ = fit(half, jnp.array(True), 4)
+    for own, other in zip(jax.tree.leaves(resumed.params), jax.tree.leaves(end.params), strict=True):
+        np.testing.assert_array_equal(own, other)
 
 
 def test_vmap_equals_a_loop_row_by_row_iterations_included():
