@@ -233,6 +233,16 @@ def test_the_tolerance_is_kept():
     assert float(reports[1].residual) <= 1e-3
 
 
+def test_success_is_read_from_the_residual_and_not_from_the_number_of_iterations():
+    """The only iteration allowed solves a line; a chaotic net fails after none."""
+    report = sc.newton(*line(0.9), inputs(8), max_iters=1, on_fail="flag")[2]
+    assert int(report.iterations) == 1
+    assert report.converged
+    report = sc.newton(*rnn(4.0), inputs(8), tol=1e3, on_fail="flag")[2]
+    assert int(report.iterations) == 0
+    assert not report.converged
+
+
 def float32_rule(made, steps, **options):
     """Return the error over the larger of the scan's own and a rounding error, where converged."""
     cell = made[0][0]
@@ -358,6 +368,21 @@ def test_the_backward_pass_does_not_use_the_diagonal_jacobian():
     assert_close(own, exact, 1e-4)
 
 
+def test_gradients_are_those_at_the_solution_and_not_at_the_iterate_before():
+    """With a loose tolerance, the last correction is seen; published code has them before it."""
+    cell, params = rnn(1.2)
+    xs = inputs(40)
+    run = functools.partial(sc.newton, tol=0.1, scan="associative", on_fail="flag")
+    plain = functools.partial(sc.unroll, engine=sc.Scan())
+    own, exact = (
+        jax.grad(lambda p, run=run: jnp.sum(jnp.sin(run(cell, p, xs)[1])))(params)
+        for run in (run, plain)
+    )
+    off = largest(run(cell, params, xs)[1], plain(cell, params, xs)[1])
+    assert off > 1e-5
+    assert max(map(largest, own, exact)) < 10 * off
+
+
 def test_the_diagonal_form_holds_no_jacobians():
     """No buffer of T x H x H, neither forward nor backward; the full form has one."""
     cell, params = gru(6)
@@ -409,6 +434,18 @@ def test_the_bound_holds_in_hundreds_of_cases(steps):
     misses = check_certificate(rnn, (0.5, 0.9, 1.2, 2.0), steps=(steps,), rows=64)
     misses += check_certificate(leaky, (0.01, 0.001), steps=(steps,), rows=64)
     assert misses <= 0.05 * 6 * 64
+
+
+def test_errors_that_add_up_along_a_sequence_are_told():
+    """A net that forgets slowly adds a rounding error in each step, which no residual shows."""
+    cell, params = leaky(0.001)
+    xs = inputs(1000) + 5
+    _, ys, report = sc.newton(cell, params, xs)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: jnp.asarray(a, "float64"), (params, xs))
+        exact = sc.unroll(cell, *wide, engine=sc.Scan())[1]
+    assert largest(ys, exact) > 10 * report.residual
+    assert largest(ys, exact) < report.error_estimate < report.error_bound
 
 
 def leaky(rate, seed=0):
