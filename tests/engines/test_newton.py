@@ -168,8 +168,7 @@ def test_training_hands_the_carries_on_from_step_to_step():
     assert_close((end.params, warm["grad_norm"]), (same.params, cold["grad_norm"]), 1e-5)
     half, _ = fit(start, jnp.array(True), 4)
     resumed, _ = fit(half, jnp.array(True), 4)
-    for own, other in zip(jax.tree.leaves(resumed.params), jax.tree.leaves(end.params), strict=True):
-        np.testing.assert_array_equal(own, other)
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, end.params)
 
 
 def test_vmap_equals_a_loop_row_by_row_iterations_included():
@@ -506,6 +505,7 @@ WRONG = [
     ({"on_fail": "raise"}, "on_fail: expected one of 'sequential', 'nan', 'flag'"),
     ({"scan": "tree"}, "scan: expected one of 'sequential', 'associative', 'blocked'"),
     ({"guess": jnp.zeros((4, 2))}, r"guess: expected float32\[5, 2\]"),
+    ({"trajectory": 1}, "trajectory: expected"),
     ({"cell": COUNTER}, "cell: expected a carry of floating arrays"),
     ({"cell": sc.Stack((sc.GRU(2),))}, "cell: expected a seqcells.Cell"),
 ]
