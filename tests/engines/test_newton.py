@@ -491,6 +491,24 @@ def test_it_runs_only_where_it_is_named():
     assert "CPU" in sc.Newton().why_slow(sc.GRU(2), xs, Flags())
 
 
+@pytest.mark.parametrize("jacobian", ["full", "diagonal"])
+def test_its_gradient_is_traced_within_a_checked_shard_map(jacobian):
+    """Where parameters vary over devices and inputs do not, as in `fit(mesh=)`."""
+    cell, params = gru()
+    xs = inputs(5, 2)
+
+    def loss(params, guess):
+        params = jax.lax.pcast(params, "data", to="varying")
+        run = functools.partial(sc.newton, jacobian=jacobian, scan="associative", trajectory=True)
+        carries, _, _ = run(cell, params, xs, guess=guess)
+        return jax.lax.pmean(jnp.sum(carries), "data")
+
+    mesh, own = jax.make_mesh((1,), ("data",)), jax.sharding.PartitionSpec()
+    graded = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=own, out_specs=own)
+    shapes = jax.make_jaxpr(graded)(params, jnp.zeros((5, 2, 4))).out_avals
+    assert [a.shape for a in shapes] == [a.shape for a in params]
+
+
 def count(params, carry, x):
     return carry + 1, x
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
+from seqcells.engines._platform import varying
 from seqcells.engines.newton.layout import DIAGONAL
 from seqcells.engines.newton.recurrence import Given, Recurrence
 
@@ -55,7 +56,7 @@ def _push(recurrence: Recurrence, given: Given, before: jax.Array):
     """Return the function from a tangent that broadcasts to `before` to J_t times it."""
 
     def push(tangent: jax.Array) -> jax.Array:
-        tangent = jnp.broadcast_to(tangent, before.shape)
+        tangent = varying(jnp.broadcast_to(tangent, before.shape), before)
         return jax.jvp(lambda h: recurrence.all(given, h), (before,), (tangent,))[1]
 
     return push
