@@ -44,6 +44,7 @@ def newton(
     reverse: bool = False,
     time_axis: int = 0,
     key: jax.Array | None = None,
+    trajectory: bool = False,
 ) -> tuple[Carry, Outputs, NewtonReport]:
     """Run a cell over sequences by Newton's method for all steps at once, and report.
 
@@ -58,7 +59,8 @@ def newton(
         carry: the memory before the first step; `reset_carry` if None.
         guess: approximate carries after every step, [T, *B, ...], as `trajectory` returns them: for
             instance those of the same sequences before the last update of the parameters. None
-            takes one step from the first carry, for each input alone. It has no derivative.
+            takes one step from the first carry, for each input alone; so do numbers of a guess that
+            are not finite. It has no derivative.
         jacobian: see `Newton`, also for the other settings.
         tol: the largest residual of a solution.
         max_iters: the largest number of iterations.
@@ -74,9 +76,11 @@ def newton(
         reverse: whether each sequence is read from its end.
         time_axis: the axis of time in xs, guess, mask, resets and ys.
         key: one random key for noise.
+        trajectory: whether to return the carries after every step, the `guess` of a next call.
 
     Returns:
-        The carry after the last step read; ys [T, *B, H]; and a `NewtonReport`.
+        The carry after the last step read, or those after every step, [T, *B, ...], if `trajectory`
+        is True; ys [T, *B, H]; and a `NewtonReport`.
 
     Raises:
         TypeError: as `unroll`; if `cell` is no cell; if its carry has integers.
@@ -102,17 +106,19 @@ def newton(
     flags = _flags.make(lead, lengths, mask, resets, axis, reverse)
     guess = None if guess is None else to_front(as_arrays(guess), axis)
     arrays = (params, key), (xs, flags, guess), (carry, reset_carry)
-    (last, report), ys = _shares.run(_Newton(cell, engine), lead, *arrays)
-    return last, time_back(ys, axis), report
+    call = _Newton(cell, engine, _check.flag("trajectory", trajectory))
+    (last, report), (every, ys) = _shares.run(call, lead, *arrays)
+    return time_back(every, axis) if trajectory else last, time_back(ys, axis), report
 
 
 @dataclasses.dataclass(frozen=True)
 class _Newton(Call):
     engine: Newton
+    trajectory: bool
 
     def run(
         self, whole: PyTree, steps: PyTree, rows: PyTree
-    ) -> tuple[tuple[Carry, NewtonReport], Outputs]:
+    ) -> tuple[tuple[Carry, NewtonReport], tuple[Carry, Outputs]]:
         (params, key), (xs, flags, guess), (carry, reset_carry) = whole, steps, rows
         start = Start(carry, reset_carry)
         assert isinstance(self.model, Cell)  # for the type checker: `newton` checks it
@@ -124,8 +130,8 @@ class _Newton(Call):
             length = leading(cell, xs)[0]
             every = jax.tree.map(lambda a: jax.ShapeDtypeStruct((length, *a.shape), a.dtype), carry)
             guess = like("guess", guess, every, xs)
-        last, ys, report = _solve(self.engine, cell, params, xs, carry, flags, guess)
-        return (last, report), ys
+        last, every, ys, report = _solve(self.engine, cell, params, xs, carry, flags, guess)
+        return (last, report), (every if self.trajectory else (), ys)
 
 
 @functools.partial(jax.jit, inline=True)
@@ -137,6 +143,6 @@ def _solve(
     carry: Carry,
     flags: Flags,
     guess: Carry,
-) -> tuple[Carry, Outputs, NewtonReport]:
+) -> tuple[Carry, Carry, Outputs, NewtonReport]:
     params = closed_over(params)[0] if cell.casts_params else params
     return engine.solve(cell, params, xs, carry, flags, guess)

@@ -22,6 +22,8 @@ _COLLECTIONS = {"batch_stats", "cache", "intermediates"}
 class Variables(NamedTuple):
     """Parameters and state of a model, such as the running means of a batch norm.
 
+    Or any other state of a loss, such as the carries from which `newton` starts.
+
     If you train `Variables` instead of parameters, the loss takes `Variables` and returns (scalar,
     further scalars, new state). The optimiser updates only `params`.
     """

@@ -7,9 +7,11 @@ import re
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 import seqcells as sc
+from seqcells import train
 from seqcells._flags import Flags
 from seqcells.engines import ENGINES
 from seqcells.engines.newton import affine, jacobians
@@ -127,6 +129,52 @@ def test_a_solution_as_guess_needs_no_iteration_and_a_near_one_few():
     assert not report.iterations.any()
 
 
+def test_a_guess_that_is_not_finite_is_none():
+    """As the carries of a step that failed are, with on_fail="nan": the next step recovers."""
+    cell, params = gru()
+    xs = inputs(30, 2)
+    guess = sc.trajectory(cell, params, xs).at[:, 0].set(jnp.nan)
+    report = sc.newton(cell, params, xs, guess=guess, on_fail="nan")[2]
+    assert report.converged.all()
+    cold = sc.newton(cell, params, xs)[2]
+    assert report.iterations.tolist() == [int(cold.iterations[0]), 0]
+
+
+@pytest.mark.parametrize("steps", [0, 20])
+def test_the_carries_after_every_step_are_those_of_trajectory(steps):
+    cell = sc.LSTM(3)
+    params, xs = cell.init(jax.random.key(0), 2), inputs(steps, 2).swapaxes(0, 1)
+    flags = {"reverse": True, "lengths": np.array([0, steps]), "time_axis": 1}
+    carries, ys, _ = sc.newton(cell, params, xs, trajectory=True, chunk=7, **flags)
+    assert_close(carries, sc.trajectory(cell, params, xs, **flags), 1e-6)
+    assert_close(ys, sc.unroll(cell, params, xs, **flags)[1], 1e-6)
+
+
+def test_training_hands_the_carries_on_from_step_to_step():
+    """The same sequences in each step of `fit`: as a state, their carries are the next guess."""
+    cell, xs = sc.LSTM(3), inputs(30, 2)
+
+    def loss(variables, key, warm):
+        params, guess = variables
+        guess = jax.tree.map(lambda a: jnp.where(warm, a, jnp.nan), guess)
+        carries, ys, report = sc.newton(cell, params, xs, guess=guess, trajectory=True)
+        value = jnp.mean(jnp.square(ys - jnp.roll(xs[..., :1], 1, axis=0)))
+        return value, {"iterations": jnp.mean(report.iterations)}, carries
+
+    params = cell.init(jax.random.key(0), 2)
+    unknown = jax.tree.map(lambda a: jnp.full_like(a, jnp.nan), sc.trajectory(cell, params, xs))
+    sgd = lambda hparams: optax.sgd(0.1)  # noqa: E731
+    fit = functools.partial(train.fit, loss, segment=4, optimizer=sgd)
+    start = train.init(train.Variables(params, unknown), None, jax.random.key(1), sgd)
+    (end, warm), (same, cold) = (fit(start, jnp.array(kind), 8) for kind in (True, False))
+    assert warm["iterations"][0] == cold["iterations"][0]
+    assert np.all(warm["iterations"][1:] < cold["iterations"][1:])
+    assert_close((end.params, warm["grad_norm"]), (same.params, cold["grad_norm"]), 1e-5)
+    half, _ = fit(start, jnp.array(True), 4)
+    resumed, _ = fit(half, jnp.array(True), 4)
+    jax.tree.map(np.testing.assert_array_equal, resumed.params, end.params)
+
+
 def test_vmap_equals_a_loop_row_by_row_iterations_included():
     """Rows that need few and many iterations, and one that fails."""
     members = [rnn(gain) for gain in (0.5, 0.8, 1.0, 4.0)]
@@ -165,13 +213,16 @@ def test_sequences_that_fail_are_told_and_treated_as_asked(on_fail):
         assert np.all(off[[0, 2]] > 0.1)
 
 
-def test_numbers_that_are_not_finite_stop_the_iteration_at_once_and_only_there():
+@pytest.mark.parametrize("steps", [30, 1100])
+def test_numbers_that_are_not_finite_stop_the_iteration_at_once_and_only_there(steps):
+    """Of few numbers and of many, where XLA's maximum skips NaN on a CPU."""
     cell, params = gru()
-    xs = inputs(30, 3).at[5, 1].set(jnp.nan)
+    xs = inputs(steps, 3).at[5, 1].set(jnp.nan)
     _, ys, report = sc.newton(cell, params, xs)
     assert report.converged.tolist() == [True, False, True]
     assert report.iterations[1] == 0
-    assert np.isinf(report.residual[1])
+    for value in (report.residual, report.error_bound, report.error_estimate):
+        assert np.isfinite(value).tolist() == [True, False, True]
     assert np.isnan(ys[5:, 1]).all()
     assert_close(ys, sc.unroll(cell, params, xs, engine=sc.Scan())[1], 1e-6)
 
@@ -186,6 +237,16 @@ def test_the_tolerance_is_kept():
     assert int(reports[0].iterations) < int(reports[1].iterations) < int(reports[2].iterations)
     assert [bool(report.converged) for report in reports] == [True, True, False]
     assert float(reports[1].residual) <= 1e-3
+
+
+def test_success_is_read_from_the_residual_and_not_from_the_number_of_iterations():
+    """The only iteration allowed solves a line; a chaotic net fails after none."""
+    report = sc.newton(*line(0.9), inputs(8), max_iters=1, on_fail="flag")[2]
+    assert int(report.iterations) == 1
+    assert report.converged
+    report = sc.newton(*rnn(4.0), inputs(8), tol=1e3, on_fail="flag")[2]
+    assert int(report.iterations) == 0
+    assert not report.converged
 
 
 def float32_rule(made, steps, **options):
@@ -371,6 +432,21 @@ def test_the_backward_pass_does_not_use_the_diagonal_jacobian():
     assert_close(own, exact, 1e-4)
 
 
+def test_gradients_are_those_at_the_solution_and_not_at_the_iterate_before():
+    """With a loose tolerance, the last correction is seen; published code has them before it."""
+    cell, params = rnn(1.2)
+    xs = inputs(40)
+    run = functools.partial(sc.newton, tol=0.1, scan="associative", on_fail="flag")
+    plain = functools.partial(sc.unroll, engine=sc.Scan())
+    own, exact = (
+        jax.grad(lambda p, run=run: jnp.sum(jnp.sin(run(cell, p, xs)[1])))(params)
+        for run in (run, plain)
+    )
+    off = largest(run(cell, params, xs)[1], plain(cell, params, xs)[1])
+    assert off > 1e-5
+    assert max(map(largest, own, exact)) < 10 * off
+
+
 def test_the_diagonal_form_holds_no_jacobians():
     """No buffer of T x H x H, neither forward nor backward; the full form has one."""
     cell, params = gru(6)
@@ -424,6 +500,18 @@ def test_the_bound_holds_in_hundreds_of_cases(steps):
     assert misses <= 0.05 * 6 * 64
 
 
+def test_errors_that_add_up_along_a_sequence_are_told():
+    """A net that forgets slowly adds a rounding error in each step, which no residual shows."""
+    cell, params = leaky(0.001)
+    xs = inputs(1000) + 5
+    _, ys, report = sc.newton(cell, params, xs)
+    with jax.enable_x64(True):
+        wide = jax.tree.map(lambda a: jnp.asarray(a, "float64"), (params, xs))
+        exact = sc.unroll(cell, *wide, engine=sc.Scan())[1]
+    assert largest(ys, exact) > 10 * report.residual
+    assert largest(ys, exact) < report.error_estimate < report.error_bound
+
+
 def leaky(rate, seed=0):
     """A net that forgets slowly: the error of a step is felt for 1 / rate steps."""
     return sc.CTRNN(8, tau=1.0, dt=rate), sc.CTRNNParams(*rnn(0.5, seed=seed)[1])
@@ -468,6 +556,24 @@ def test_it_runs_only_where_it_is_named():
     assert "CPU" in sc.Newton().why_slow(sc.GRU(2), xs, Flags())
 
 
+@pytest.mark.parametrize("jacobian", ["full", "diagonal"])
+def test_its_gradient_is_traced_within_a_checked_shard_map(jacobian):
+    """Where parameters vary over devices and inputs do not, as in `fit(mesh=)`."""
+    cell, params = gru()
+    xs = inputs(5, 2)
+
+    def loss(params, guess):
+        params = jax.lax.pcast(params, "data", to="varying")
+        run = functools.partial(sc.newton, jacobian=jacobian, scan="associative", trajectory=True)
+        carries, _, _ = run(cell, params, xs, guess=guess)
+        return jax.lax.pmean(jnp.sum(carries), "data")
+
+    mesh, own = jax.make_mesh((1,), ("data",)), jax.sharding.PartitionSpec()
+    graded = jax.shard_map(jax.grad(loss), mesh=mesh, in_specs=own, out_specs=own)
+    shapes = jax.make_jaxpr(graded)(params, jnp.zeros((5, 2, 4))).out_avals
+    assert [a.shape for a in shapes] == [a.shape for a in params]
+
+
 def count(params, carry, x):
     return carry + 1, x
 
@@ -482,6 +588,7 @@ WRONG = [
     ({"on_fail": "raise"}, "on_fail: expected one of 'sequential', 'nan', 'flag'"),
     ({"scan": "tree"}, "scan: expected one of 'sequential', 'associative', 'blocked'"),
     ({"guess": jnp.zeros((4, 2))}, r"guess: expected float32\[5, 2\]"),
+    ({"trajectory": 1}, "trajectory: expected"),
     ({"cell": COUNTER}, "cell: expected a carry of floating arrays"),
     ({"cell": sc.Stack((sc.GRU(2),))}, "cell: expected a seqcells.Cell"),
 ]

@@ -163,4 +163,4 @@ def _product(a: jax.Array, b: jax.Array) -> jax.Array:
 
 def _largest(v: jax.Array) -> jax.Array:
     """Return the largest absolute value of each sequence of v [T, *B, U, K, R]."""
-    return largest(jnp.max(jnp.abs(v), axis=-1))
+    return largest(v.reshape(*v.shape[:-2], -1))

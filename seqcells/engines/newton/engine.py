@@ -113,7 +113,8 @@ class Newton(Engine):
         self, cell: Cell, params: Params, xs: Inputs, carry: Carry, flags: Flags
     ) -> tuple[Carry, Outputs]:
         """Run the cell over time. Returns the last carry and ys [T, *B, ...]."""
-        return self.solve(cell, params, xs, carry, flags)[:2]
+        last, _, ys, _ = self.solve(cell, params, xs, carry, flags)
+        return last, ys
 
     def solve(
         self,
@@ -123,7 +124,7 @@ class Newton(Engine):
         carry: Carry,
         flags: Flags,
         guess: Carry = None,
-    ) -> tuple[Carry, Outputs, NewtonReport]:
+    ) -> tuple[Carry, Carry, Outputs, NewtonReport]:
         """Run the cell over time, and report how well the equations were solved.
 
         Args:
@@ -132,15 +133,17 @@ class Newton(Engine):
             xs: the inputs [T, *B, ...].
             carry: the carry before the first step, [*B, ...].
             flags: lengths, masks, resets and direction.
-            guess: approximate carries after each step, [T, *B, ...]; None for those of one step
-                from the first carry.
+            guess: approximate carries after each step, [T, *B, ...]; where it is None or not
+                finite, those of one step from the first carry.
 
         Returns:
-            The last carry, ys [T, *B, ...], and the report.
+            The last carry, the carries after each step and ys, both [T, *B, ...], and the report.
         """
         lead = leading(cell, xs)
         if 0 in lead:
-            return *Scan().run(cell, params, xs, carry, flags), _nothing(carry, lead[1:])
+            every = jax.tree.map(lambda a: jnp.broadcast_to(a, (lead[0], *a.shape)), carry)
+            last, ys = Scan().run(cell, params, xs, carry, flags)
+            return last, every, ys, _nothing(carry, lead[1:])
         _check_carry(cell, carry)
         steps = (project(cell, params, silence(flags.valid, xs)), flags.valid, flags.restart, guess)
         drive, valid, restart, guess = _in_order(steps, flags.reverse)
@@ -153,9 +156,11 @@ class Newton(Engine):
             solver, given, None if guess is None else layout.flatten(guess)
         )
         before = layout.unflatten(solver.recurrence.before(given, carries))
-        ys = silence(valid, read(cell, given, before, layout.unflatten(carries)))
+        every = layout.unflatten(carries)
+        ys = silence(valid, read(cell, given, before, every))
         last = layout.unflatten(carries[-1])
-        return last, _in_order(ys, flags.reverse), certificate.report(solver, known)
+        every, ys = _in_order((every, ys), flags.reverse)
+        return last, every, ys, certificate.report(solver, known)
 
     def _solver(
         self, given: Given, layout: Layout, cell: Cell, lead: Shape, platform: str
@@ -221,8 +226,8 @@ class Newton(Engine):
     ) -> tuple[jax.Array, jax.Array, Progress]:
         """Solve a chunk; return its carries, whether all have converged, and what is known."""
         shape = (*signs.shape[:1], *given.start.shape)
-        if guess is None:
-            guess = solver.recurrence.all(given, jnp.broadcast_to(given.start, shape))
+        cold = solver.recurrence.all(given, jnp.broadcast_to(given.start, shape))
+        guess = cold if guess is None else jnp.where(jnp.isfinite(guess), guess, cold)
         found = solver.iterate(given, jax.lax.stop_gradient(guess))
         carries, good, known = certificate.certify(solver, given, found, signs, past)
         sound = jnp.all(good)

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 from seqcells._cell import Cell, SplitCell
 from seqcells._trees import select
 from seqcells._types import Carry, Mixed
+from seqcells.engines._platform import varying
 from seqcells.engines.deferred import slopes
 from seqcells.engines.newton.layout import DIAGONAL, ELEMENTWISE, Layout, steps_itself
 from seqcells.engines.newton.recurrence import Given, Recurrence
@@ -95,7 +96,7 @@ def _push(recurrence: Recurrence, given: Given, before: jax.Array) -> Push:
         return _Gates(recurrence, given, before).push
 
     def push(tangent: jax.Array) -> jax.Array:
-        tangent = jnp.broadcast_to(tangent, before.shape)
+        tangent = varying(jnp.broadcast_to(tangent, before.shape), before)
         return jax.jvp(lambda h: recurrence.all(given, h), (before,), (tangent,))[1]
 
     return push
