@@ -34,9 +34,9 @@ def newton_report(
     and max|F| counts as at least 4 rounding errors of a step. `error_bound` overflows where
     abs(J_t) expands although J_t does not, as in most nets with a dense recurrent matrix over many
     steps; it is infinite then. `error_estimate` does not, but may be too small. Sequences count as
-    converged if the residual is within the tolerance, and if L^-1 s for signs at single steps has
-    an rms of at most 2: in chaotic nets it grows, and rounding decides what Newton and a scan
-    compute.
+    converged if the residual is within the tolerance, and if errors of single steps, in units of
+    the size of each number of the carry, grow to an rms of at most 2: in chaotic nets they grow
+    further, and rounding decides what Newton and a scan compute.
 
     Args:
         cell: the cell.

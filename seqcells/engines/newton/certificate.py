@@ -12,7 +12,9 @@ Let h be the carries that were found, F their residual and h* the exact ones. To
 - b = random signs: max|L^-1 b| is a lower bound of the largest growth, and mostly near it.
 - b = random signs at few steps, and else 0: |L^-1 b| shows how far an error of one step grows.
   Where it grows much, the net is chaotic: Newton and a scan then differ by what rounding makes of
-  both. Errors of many steps add up in a net that remembers, too, but there each stays small.
+  both. Errors of many steps add up in a net that remembers, too, but there each stays small. Since
+  rounding errors are relative, both b and L^-1 b are measured in units of the numbers' sizes: the
+  largest of each number of a carry so far.
 
 The entries of F are themselves known up to rounding, so the residual counts as at least `ROUNDING`
 times that of a step. At padding the carries are held exactly, and b is 0.
@@ -36,6 +38,7 @@ from seqcells.engines.newton.iteration import Iterate, Solver, largest
 from seqcells.engines.newton.recurrence import Given
 
 SIGNS = 4  # vectors of random signs; of each there is one with signs at two steps alone
+LEAST = 1e-2  # of the largest number of a carry: what a number's size counts as
 EXPANSION = 2  # of an error of one step: with more, a net counts as chaotic
 ROUNDING = 4  # times the rounding error of a step: what is not seen in a residual
 
@@ -58,9 +61,10 @@ class Progress(NamedTuple):
     """What is known of the chunks so far."""
 
     signs: jax.Array  # float[*B, U, K, 2 SIGNS], v of the last step
+    scale: jax.Array  # float[*B, U, K], the largest |h| of each number
     bound: jax.Array  # float[*B, U or 1, K or 1, 1], g of the last step
     growth: jax.Array  # float[*B], the largest |v| for signs at all steps
-    expansion: jax.Array  # float[*B], the largest rms of v for signs at few steps
+    expansion: jax.Array  # float[*B], the largest rms of v / scale for signs at few steps
     most_growth: jax.Array  # float[*B], the largest g
     size: jax.Array  # float[*B], the largest |h|
     solved: jax.Array  # bool[*B], whether all residuals were small
@@ -86,7 +90,14 @@ def begin(solver: Solver, given: Given) -> Progress:
     signs = jnp.repeat(jnp.zeros_like(given.start)[..., None], 2 * SIGNS, axis=-1)
     exact = solver.recurrence.layout.exact
     bound = signs[..., :1] if exact else signs[..., :1, :1, :1]
-    none = Progress(signs, bound, zero, zero, zero, zero, zero == 0, zero.astype(jnp.int32), zero)
+    none = Progress(
+        signs=signs,
+        scale=jnp.abs(given.start),
+        bound=bound,
+        **dict.fromkeys(("growth", "expansion", "most_growth", "size", "residual"), zero),
+        solved=zero == 0,
+        iterations=zero.astype(jnp.int32),
+    )
     return varying(none, given)
 
 
@@ -108,7 +119,9 @@ def certify(
     lead = found.carries.shape[:-2]
     one = silence(given.valid, jnp.ones_like(found.defect[..., None]))
     rows = one * jnp.expand_dims(signs, tuple(range(1, len(lead))))
-    b = jnp.concatenate([found.defect[..., None], rows], axis=-1)
+    scales, scale = _scales(found.carries, past.scale)
+    every, few = jnp.split(rows, 2, axis=-1)
+    b = jnp.concatenate([found.defect[..., None], every, few * scales[..., None]], axis=-1)
     start = jnp.concatenate([jnp.zeros_like(past.signs[..., :1]), past.signs], axis=-1)
     v, g = linear.solve(solver, given, found.carries, (b, start), (one, past.bound))
     last = solver.at(given, found.carries + v[..., 0], found.iterations)
@@ -119,11 +132,13 @@ def certify(
     carries = select(steps, last.carries, found.carries)
     residual = jnp.where(small, last.residual, found.residual)
     solved = residual <= solver.limit(carries)
+    relative = v[..., 1 + SIGNS :] / scales[..., None]
     now = Progress(
         signs=v[-1, ..., 1:],
+        scale=scale,
         bound=g[-1],
         growth=jnp.maximum(past.growth, _largest(v[..., 1 : 1 + SIGNS])),
-        expansion=jnp.maximum(past.expansion, _largest(_size(v[..., 1 + SIGNS :]))),
+        expansion=jnp.maximum(past.expansion, _largest(_size(relative))),
         most_growth=jnp.maximum(past.most_growth, _largest(g)),
         size=jnp.maximum(past.size, largest(carries)),
         solved=past.solved & solved,
@@ -149,6 +164,16 @@ def report(solver: Solver, known: Progress) -> NewtonReport:
 def _steady(known: Progress) -> jax.Array:
     """Whether an error of one step stays small, so that Newton and a scan agree."""
     return known.expansion <= EXPANSION
+
+
+def _scales(carries: jax.Array, past: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the size of each number at every step, at least `LEAST` of the largest, and the last.
+
+    Sizes are those so far, so that chunks do not change them.
+    """
+    sizes = jax.lax.cummax(jnp.concatenate([past[None], jnp.abs(carries)]))[1:]
+    least = LEAST * jnp.max(sizes, axis=(-2, -1), keepdims=True)
+    return jnp.where(least > 0, jnp.maximum(sizes, least), jnp.ones_like(sizes)), sizes[-1]
 
 
 def _size(v: jax.Array) -> jax.Array:

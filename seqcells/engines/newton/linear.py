@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from seqcells._trees import select
 from seqcells.engines._platform import varying
 from seqcells.engines.newton import affine, jacobians
-from seqcells.engines.newton.iteration import Solver
+from seqcells.engines.newton.iteration import Solver, largest
 from seqcells.engines.newton.recurrence import Given
 
 WITHIN = 1e-3  # the accuracy of a solution by iteration
@@ -64,10 +64,11 @@ def _by_iteration(
         return b - v + push(jnp.concatenate([start[None], v[:-1]]))
 
     def size(c: jax.Array) -> jax.Array:  # [*B, R]
-        return jnp.max(jnp.abs(c), axis=(0, -3, -2))
+        return largest(jnp.moveaxis(c, -1, -3))
 
     def open_(left: jax.Array) -> jax.Array:  # NaN is not open; [*B]
-        return jnp.any(size(left) > WITHIN * size(b), axis=-1)
+        most = size(left)
+        return jnp.any((most > WITHIN * size(b)) & jnp.isfinite(most), axis=-1)
 
     def going(state: tuple) -> jax.Array:
         _, left, count = state
