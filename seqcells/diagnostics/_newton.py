@@ -35,8 +35,8 @@ def newton_report(
     abs(J_t) expands although J_t does not, as in most nets with a dense recurrent matrix over many
     steps; it is infinite then. `error_estimate` does not, but may be too small. Sequences count as
     converged if the residual is within the tolerance, and if errors of single steps, in units of
-    the size of each number of the carry, grow to an rms of at most 2: in chaotic nets they grow
-    further, and rounding decides what Newton and a scan compute.
+    the largest number of each leaf of the carry, grow to an rms of at most 2: in chaotic nets they
+    grow further, and rounding decides what Newton and a scan compute.
 
     Args:
         cell: the cell.

@@ -12,6 +12,7 @@ from benchmarks.suites import (
     configurations,
     dispatch,
     flags,
+    newton,
     options,
     scaling,
     schedule,
@@ -117,3 +118,22 @@ def test_scaling_reports_slopes_and_is_drawn(tmp_path):
     tables.write(tmp_path / "scaling-cpu-1core.csv", rows, list(rows[0]))
     assert cli.main(["plot", "--results", str(tmp_path), "--out", str(tmp_path)]) == 0
     assert (tmp_path / "scaling.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_newtons_method_is_not_timed_where_it_has_not_solved_the_equations(monkeypatch):
+    failing = sc.Newton(max_iters=1, on_fail="flag")
+    monkeypatch.setattr(newton, "WAYS", {"scan": sc.Scan(), "Newton": failing})
+    place = ("RNN", Shape("tiny", 1, 9, 2, 4), "initial", "forward", 0, 0.01)
+    with pytest.raises(ValueError, match="Newton: expected the outputs of scan"):
+        newton.measure(*place, lambda _: None)
+
+
+@pytest.mark.slow
+def test_newtons_method_is_timed_beside_loops():
+    place = ("MinGRU", Shape("tiny", 2, 9, 2, 4), "trained", "training", 2, 0.01)
+    rows = newton.measure(*place, lambda _: None)
+    assert [row["contestant"] for row in rows] == [*newton.WAYS, "associative"]
+    reached = {row["contestant"]: (row["iterations"], row["converged"]) for row in rows}
+    assert reached["Newton"] == reached["Newton diagonal"] == (1, 1)
+    page = newton.page([row | ABOUT for row in rows])
+    assert "a model, not a measurement" in page.lower()

@@ -13,8 +13,8 @@ Let h be the carries that were found, F their residual and h* the exact ones. To
 - b = random signs at few steps, and else 0: |L^-1 b| shows how far an error of one step grows.
   Where it grows much, the net is chaotic: Newton and a scan then differ by what rounding makes of
   both. Errors of many steps add up in a net that remembers, too, but there each stays small. Since
-  rounding errors are relative, both b and L^-1 b are measured in units of the numbers' sizes: the
-  largest of each number of a carry so far.
+  rounding errors are relative, both b and L^-1 b are measured in units of the largest number of
+  each leaf of the carry so far.
 
 The entries of F are themselves known up to rounding, so the residual counts as at least `ROUNDING`
 times that of a step. At padding the carries are held exactly, and b is 0.
@@ -35,10 +35,10 @@ from seqcells._types import Shape
 from seqcells.engines._platform import varying
 from seqcells.engines.newton import linear
 from seqcells.engines.newton.iteration import Iterate, Solver, largest
+from seqcells.engines.newton.layout import Layout
 from seqcells.engines.newton.recurrence import Given
 
 SIGNS = 4  # vectors of random signs; of each there is one with signs at two steps alone
-LEAST = 1e-2  # of the largest number of a carry: what a number's size counts as
 EXPANSION = 2  # of an error of one step: with more, a net counts as chaotic
 ROUNDING = 4  # times the rounding error of a step: what is not seen in a residual
 
@@ -61,7 +61,7 @@ class Progress(NamedTuple):
     """What is known of the chunks so far."""
 
     signs: jax.Array  # float[*B, U, K, 2 SIGNS], v of the last step
-    scale: jax.Array  # float[*B, U, K], the largest |h| of each number
+    scale: jax.Array  # float[*B, U, K], the largest |h| of each leaf
     bound: jax.Array  # float[*B, U or 1, K or 1, 1], g of the last step
     growth: jax.Array  # float[*B], the largest |v| for signs at all steps
     expansion: jax.Array  # float[*B], the largest rms of v / scale for signs at few steps
@@ -92,7 +92,7 @@ def begin(solver: Solver, given: Given) -> Progress:
     bound = signs[..., :1] if exact else signs[..., :1, :1, :1]
     none = Progress(
         signs=signs,
-        scale=jnp.abs(given.start),
+        scale=jnp.zeros_like(given.start),
         bound=bound,
         **dict.fromkeys(("growth", "expansion", "most_growth", "size", "residual"), zero),
         solved=zero == 0,
@@ -116,10 +116,10 @@ def certify(
     Returns:
         The carries, whether each sequence of the chunk has converged, bool[*B], and what is known.
     """
-    lead = found.carries.shape[:-2]
+    lead, layout = found.carries.shape[:-2], solver.recurrence.layout
     one = silence(given.valid, jnp.ones_like(found.defect[..., None]))
     rows = one * jnp.expand_dims(signs, tuple(range(1, len(lead))))
-    scales, scale = _scales(found.carries, past.scale)
+    scales, scale = _scales(layout, found.carries, past.scale)
     every, few = jnp.split(rows, 2, axis=-1)
     b = jnp.concatenate([found.defect[..., None], every, few * scales[..., None]], axis=-1)
     start = jnp.concatenate([jnp.zeros_like(past.signs[..., :1]), past.signs], axis=-1)
@@ -166,14 +166,21 @@ def _steady(known: Progress) -> jax.Array:
     return known.expansion <= EXPANSION
 
 
-def _scales(carries: jax.Array, past: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return the size of each number at every step, at least `LEAST` of the largest, and the last.
+def _scales(layout: Layout, carries: jax.Array, past: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Return the size of each leaf of the carry at every step, and at the last, for its numbers.
 
     Sizes are those so far, so that chunks do not change them.
     """
-    sizes = jax.lax.cummax(jnp.concatenate([past[None], jnp.abs(carries)]))[1:]
-    least = LEAST * jnp.max(sizes, axis=(-2, -1), keepdims=True)
-    return jnp.where(least > 0, jnp.maximum(sizes, least), jnp.ones_like(sizes)), sizes[-1]
+
+    def size(leaf: jax.Array, shape: Shape) -> jax.Array:
+        axes = tuple(range(leaf.ndim - len(shape), leaf.ndim))
+        return jnp.broadcast_to(jnp.max(jnp.abs(leaf), axis=axes, keepdims=True), leaf.shape)
+
+    leaves = jax.tree.leaves(layout.unflatten(carries))
+    sizes = [size(leaf, shape) for leaf, shape in zip(leaves, layout.shapes, strict=True)]
+    own = layout.flatten(jax.tree.unflatten(layout.structure, sizes))
+    sizes = jax.lax.cummax(jnp.concatenate([past[None], own]))[1:]
+    return jnp.where(sizes > 0, sizes, 1), sizes[-1]
 
 
 def _size(v: jax.Array) -> jax.Array:
