@@ -58,7 +58,7 @@ def _flat(arm: str, most: int) -> Judge:
         rows = lab.pick(found.results, arm=arm, gain=TAME)
         by_length = rows.groupby("length")["iterations"].max()
         text = ", ".join(f"{length} steps: {n}" for length, n in by_length.items())
-        return _share(rows["iterations"] <= most, 0.9, f"; at most, {text}")
+        return _share(rows["iterations"] <= most, 0.5, f"; at most, {text}")
 
     return judge
 
@@ -68,7 +68,7 @@ def _solved_where_stable(arm: str) -> Judge:
         rows = lab.pick(found.results, arm=arm)
         rows = rows[rows["exponent"] < 0]
         count = f"; {rows['converged'].sum()} count as converged" if len(rows) else ""
-        return _share(rows["iterations"] < MOST, 0.9, count)
+        return _share(rows["iterations"] < MOST, 0.5, count)
 
     return judge
 
@@ -76,7 +76,7 @@ def _solved_where_stable(arm: str) -> Judge:
 def _refused_where_chaotic(arm: str) -> Judge:
     def judge(found: Found) -> lab.Verdict:
         rows = lab.pick(found.results, arm=arm)
-        return _share(~rows[rows["exponent"] > 0]["converged"].astype(bool), 0.9, "")
+        return _share(~rows[rows["exponent"] > 0]["converged"].astype(bool), 0.5, "")
 
     return judge
 
@@ -102,18 +102,18 @@ def _exact_where_converged(found: Found) -> lab.Verdict:
     rows = found.results[found.results["converged"]]
     ratio = rows["error"] / rows["scan_error"]
     most = f"; at most {lab.short(ratio.max())} times" if len(ratio) else ""
-    return _share(ratio <= 4, 0.95, most)
+    return _share(ratio <= 4, 0.9, most)
 
 
 def _bounded(found: Found) -> lab.Verdict:
     rows = found.results
-    return _share(rows["first_order"] <= 2 * rows["bound"], 0.95, "")
+    return _share(rows["first_order"] <= 2 * rows["bound"], 0.9, "")
 
 
 def _estimated(found: Found) -> lab.Verdict:
     ratio = found.results["first_order"] / found.results["estimate"]
     most = f"; at most {lab.short(ratio.max())} times" if len(ratio) else ""
-    return _share(ratio <= 1, 0.9, most)
+    return _share(ratio <= 1, 0.8, most)
 
 
 def _factor(arm: str, over: Callable[[lab.Frame], Any], least: float, most: float) -> Judge:
@@ -145,29 +145,29 @@ def claims(s: Settings) -> list[lab.Claim]:
     top = math.inf
     every = [
         lab.Claim(
-            "Where it reports convergence, the error is at most 4 times that of a scan in float32",
+            "Where it reports convergence, the error in float32 is at most 4 times that of a scan",
             "ours",
             _exact_where_converged,
         ),
         lab.Claim("error_bound, with a factor of 2, is at least the error", "ours", _bounded),
-        lab.Claim("error_estimate is at least the error in 9 of 10 nets", "ours", _estimated),
+        lab.Claim("error_estimate is at least the error in 8 of 10 nets", "ours", _estimated),
     ]
     own = [
         claim
         for arm in s.cells
         for claim in (
             lab.Claim(
-                f"{arm}, gain {TAME}: at most {few[arm]} iterations, whatever the number of steps",
+                f"{arm}, gain {TAME}: most nets need at most {few[arm]} iterations at every length",
                 DEER,
                 _flat(arm, few[arm]),
             ),
             lab.Claim(
-                f"{arm}: fewer than {MOST} iterations where the exponent is negative",
+                f"{arm}: most nets with a negative exponent need fewer than {MOST} iterations",
                 GONZALEZ,
                 _solved_where_stable(arm),
             ),
             lab.Claim(
-                f"{arm}: does not count as converged where it is positive",
+                f"{arm}: most nets with a positive one do not count as converged",
                 "ours",
                 _refused_where_chaotic(arm),
             ),
