@@ -111,11 +111,15 @@ def attractors(settings, best):
 
 def solved(settings, well):
     """The tables of Newton's method: few iterations that say how nets behave, or many."""
-    few, many = (4, 100) if well else (100, 4)
+
+    def iterations(exponent):
+        few = 4 + int(40 * max(0, exponent + 0.05))
+        return few if well else 200 - few
+
     nets = [
         {
             **{"arm": arm, "gain": gain, "length": length, "seed": seed},
-            **{"exponent": exponent, "iterations": few if exponent < 0 else many},
+            **{"exponent": exponent, "iterations": iterations(exponent)},
             **{"diagonal": 30, "converged": (exponent < 0) == well},
             **{"error": 1e-7 if well else 1e-5, "scan_error": 1e-7},
             **{"first_order": 1e-12, "bound": 1e-11 if well else 1e-13, "estimate": 1e-12},
