@@ -9,11 +9,20 @@ import pandas as pd
 
 from experiments import studies
 from experiments.lab import Study, discover, load
-from experiments.studies import chaos, flipflop, guide, mean_field, state_tracking, trainability
+from experiments.studies import (
+    chaos,
+    flipflop,
+    guide,
+    mean_field,
+    newton,
+    state_tracking,
+    trainability,
+)
 
 ALL = {name: load(name, studies, Study)[1] for name in discover(studies)}
 JUDGED = {name: one for name, one in ALL.items() if one.claims(one.quick)}
-TRAINED = {name: one for name, one in JUDGED.items() if one not in (mean_field.STUDY, chaos.STUDY)}
+MEASURED = (chaos.STUDY, mean_field.STUDY, newton.STUDY)  # whose rows are not runs of training
+TRAINED = {name: one for name, one in JUDGED.items() if one not in MEASURED}
 
 
 @functools.cache
@@ -100,6 +109,49 @@ def attractors(settings, best):
     return chaos.Found(rows, pd.DataFrame(orbits))
 
 
+def solved(settings, well):
+    """The tables of Newton's method: few iterations that say how nets behave, or many."""
+
+    def iterations(exponent):
+        few = 4 + int(40 * max(0, exponent + 0.05))
+        return few if well else 200 - few
+
+    nets = [
+        {
+            **{"arm": arm, "gain": gain, "length": length, "seed": seed},
+            **{"exponent": exponent, "iterations": iterations(exponent)},
+            **{"diagonal": 30, "converged": (exponent < 0) == well},
+            **{"error": 1e-7 if well else 1e-5, "scan_error": 1e-7},
+            **{"first_order": 1e-12, "bound": 1e-11 if well else 1e-13, "estimate": 1e-12},
+        }
+        for arm in settings.cells
+        for gain in settings.gains
+        for exponent in (0.1 * (gain - 1.4),)
+        for length in settings.lengths
+        for seed in range(settings.seeds)
+    ]
+    training = [
+        {
+            **{"arm": arm, "seed": seed, "update": update, "loss": 0.5, "exponent": -0.1},
+            **{"cold": 8 * (1 + update) ** (0.2 if well else -0.2) + 1e-3 * seed, "diagonal": 50},
+            **{"warm": 2 if well else 20, "fresh": 30 if well else 1, "converged": 1.0},
+        }
+        for arm in settings.cells
+        for update in (0, *settings.updates)
+        for seed in range(settings.seeds)
+    ]
+    times = [
+        {"arm": arm, "gain": gain, "length": length, **dict.fromkeys(newton.WAYS, 1.0 + gain)}
+        for arm in settings.cells
+        for gain in settings.gains
+        for length in settings.lengths
+    ]
+    first = pd.DataFrame(nets)
+    if not well:
+        first["first_order"] *= 3
+    return newton.Found(first, pd.DataFrame(training), pd.DataFrame(times))
+
+
 def tables(rows):
     """The tables of a run, by the names of their files."""
     if isinstance(rows, pd.DataFrame):
@@ -113,14 +165,18 @@ def emptied(rows):
     return none["results"] if isinstance(rows, pd.DataFrame) else type(rows)(**none)
 
 
+MADE = {
+    mean_field.STUDY: lambda settings: [field_rows(1.02), field_rows(0.96)],
+    flipflop.STUDY: lambda settings: [cubes(settings, keeps) for keeps in (True, False)],
+    chaos.STUDY: lambda settings: [attractors(settings, best) for best in (0.15, 0.0, 1.0)],
+    newton.STUDY: lambda settings: [solved(settings, well) for well in (True, False)],
+}
+
+
 def worlds(study, settings):
     """Rows of runs with contrary results."""
-    if study is mean_field.STUDY:
-        return [field_rows(1.02), field_rows(0.96)]
-    if study is flipflop.STUDY:
-        return [cubes(settings, keeps=True), cubes(settings, keeps=False)]
-    if study is chaos.STUDY:
-        return [attractors(settings, best) for best in (0.15, 0.0, 1.0)]
+    if study in MADE:
+        return MADE[study](settings)
     names = sorted(set(run_rows(study, settings)["arm"]))
     alone = [lambda labels, name=name: labels["arm"] == name for name in names]
     kinds = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]
