@@ -439,6 +439,7 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
         "families": [(name,) for name in families],
         "built_in": [(name,) for name in built_in],
         "forms": [(name,) for name in forms if name != "function"],
+        "rest": [(name,) for name in CASES if name not in forms],  # options of those
         "built_in_able": [row for row in own if row[0] != "function"],
         "able": own,
         # The other forms with the plain scan: the law of one step covers their gradients.
@@ -467,6 +468,7 @@ over_cells = pytest.mark.over("cells")
 over_families = pytest.mark.over("families")
 over_built_in = pytest.mark.over("built_in")
 over_forms = pytest.mark.over("forms")
+over_rest = pytest.mark.over("rest")
 over_built_in_able = pytest.mark.over("built_in_able")
 over_others = pytest.mark.over("others")
 over_able = pytest.mark.over("able")
