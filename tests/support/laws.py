@@ -431,6 +431,8 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
     pairs = [("gru-after-double", way) for way in once]
     pairs += [("lstm-bias", "scan"), ("function", "scan"), ("mingru-identity-bias", "associative")]
     pairs += [("mlstm-heads", "chunkwise")]
+    others = {kind(CASES[name].cell): name for name in (*reversed(forms), "lstm-proj")}.values()
+    others = set(others) - set(families)
     # Every family with its own engines, and one with all: the scans do not look into a cell.
     own = [row for row in able if row[1] in OWN or row in pairs] + MORE
     own = able if every else own
@@ -442,8 +444,8 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
         "rest": [(name,) for name in CASES if name not in forms],  # options of those
         "built_in_able": [row for row in own if row[0] != "function"],
         "able": own,
-        # The other forms with the plain scan: the law of one step covers their gradients.
-        "others": [(name, "scan") for name in forms if name not in families],
+        # The other classes with the plain scan: the law of one step covers all forms' gradients.
+        "others": [(name, "scan") for name in forms if every or name in others],
         # One of each form of influence, and a function.
         "online": [(name,) for name in (CASES if every else ONLINE)],
         # Every kind of carry and every engine once: for laws that other tables check in full.
