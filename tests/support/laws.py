@@ -394,6 +394,7 @@ BACKWARD = {  # layers of which a part reads from the end
 }
 NETS = FORWARD | BACKWARD
 MODELS = ("hawk", "mamba", "xlstm", "s5", "lru")  # of the parts that other rows have
+SIMILAR = (*MODELS, "recurrent", "residual", "deep", "skip", "reverse", "stack", "within")
 
 
 def public(base: type) -> set[type]:
@@ -478,7 +479,7 @@ over_online = pytest.mark.over("online")
 over_pairs = pytest.mark.over("pairs")
 over_plain_pairs = pytest.mark.over("plain_pairs")
 over_nets = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in MODELS)) for name in NETS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SIMILAR)) for name in NETS]
 )
 over_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 
