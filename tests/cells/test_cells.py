@@ -37,7 +37,7 @@ def one_step(case, batch=(B,)):
     return problem, problem.xs[0]
 
 
-@over_cells
+@laws.over_rest
 @pytest.mark.usefixtures("x64")
 def test_a_step_equals_the_equations(case):
     problem, x = one_step(case)
@@ -98,13 +98,14 @@ def test_the_parts_of_a_recurrence_give_the_recurrence(case):
     """Engines run the parts: `mix` and `gate`, or the coefficients."""
     problem, x = one_step(case)
     cell, params, old = case.cell, problem.params, jax.tree.map(jnp.asarray, problem.carry)
-    drive = cell.project(params, jnp.asarray(x))
-    carry = cell.recur(params, old, drive)
-    if splits(cell):
-        assert_close(cell.gate(old, drive, cell.mix(params, old)), carry)
-    if isinstance(cell, sc.LinearCell):
-        a, b = cell.coefficients(params, drive, None)
-        assert_close(jax.tree.map(jnp.add, cell.times(a, old), b), carry)
+    with jax.disable_jit():
+        drive = cell.project(params, jnp.asarray(x))
+        carry = cell.recur(params, old, drive)
+        if splits(cell):
+            assert_close(cell.gate(old, drive, cell.mix(params, old)), carry)
+        if isinstance(cell, sc.LinearCell):
+            a, b = cell.coefficients(params, drive, None)
+            assert_close(jax.tree.map(jnp.add, cell.times(a, old), b), carry)
 
 
 @over_cells
@@ -268,8 +269,8 @@ def test_layers_around_a_projection_have_its_size():
         sc.Zoneout(cell, (0.1, 0.2)): D,
     }
     for layer, size in layers.items():
-        params = layer.init(jax.random.key(0), D)
-        assert sc.unroll(layer, params, xs)[1].shape == (T, B, size)
+        params = jax.eval_shape(lambda layer=layer: layer.init(jax.random.key(0), D))
+        assert jax.eval_shape(sc.unroll, layer, params, xs)[1].shape == (T, B, size)
         assert f"(T, B, {size})" in sc.summary(layer, D)
     with pytest.raises(ValueError, match="2 outputs for 3 inputs"):
         sc.Residual(cell).init(jax.random.key(0), H)
@@ -357,8 +358,9 @@ def test_float64_stays_float64(case):
 
 @over_cells
 def test_the_fresh_carry_is_that_of_the_table_whatever_the_input_holds(case):
-    for batch in ((), (B,), (2, 2)):
-        carry = case.cell.init_carry(jnp.full((*batch, *case.x), jnp.nan))
+    for batch in ((), (2, 2)):
+        with jax.disable_jit():
+            carry = case.cell.init_carry(jnp.full((*batch, *case.x), jnp.nan))
         rows = jax.tree.map(
             lambda a, batch=batch: np.broadcast_to(a, (*batch, *a.shape)), case.fresh
         )

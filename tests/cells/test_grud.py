@@ -62,14 +62,13 @@ def test_values_and_gradients_equal_the_equations_under_all_flags(form, reverse)
         elapsed=jnp.where(gaps[..., None], jnp.nan, xs.elapsed),
     )
 
-    @jax.jit
     def run(params, values, elapsed, carry):
         inputs = xs._replace(values=values, elapsed=elapsed)
         out = sc.unroll(case.cell, params, inputs, carry, **flags, reverse=reverse)
         return laws.weigh(problem, *out), out
 
     args = (problem.params, xs.values, xs.elapsed, problem.carry)
-    gradient, out = jax.grad(run, (0, 1, 2, 3), has_aux=True)(*args)
+    gradient, out = jax.jit(jax.grad(run, (0, 1, 2, 3), has_aux=True))(*args)
     assert_close(out, expected)
     params, rows, carry = laws.expect_gradient(case, as_rows(problem), flags, reverse)
     seen = problem.xs.observed & laws.valid_steps(flags)[..., None]
@@ -88,12 +87,13 @@ def test_steps_equal_an_unroll_on_every_engine(engine):
         x = jax.tree.map(lambda a, t=t: a[t], xs)
         carry, y = step(params, carry, x, resets[t], reset_carry=case.cell.init_carry(x))
         ys.append(y)
-    got = sc.unroll(cell, params, xs, problem.carry, resets=resets, engine=engine)
+    unroll = jax.jit(sc.unroll, static_argnames="time_axis")
+    got = unroll(cell, params, xs, problem.carry, resets=resets, engine=engine)
     assert_close(got, (carry, jnp.stack(ys)))
     last = sc.trajectory(cell, params, xs, problem.carry, resets=resets)
     assert_close(jax.tree.map(lambda a: a[-1], last), carry)
     first = jax.tree.map(lambda a: a.swapaxes(0, 1), xs)
-    _, batch_first = sc.unroll(cell, params, first, problem.carry, resets=resets.T, time_axis=1)
+    _, batch_first = unroll(cell, params, first, problem.carry, resets=resets.T, time_axis=1)
     assert_close(batch_first.swapaxes(0, 1), jnp.stack(ys))
 
 

@@ -10,6 +10,7 @@ import seqcells as sc
 from seqcells import diagnostics, remedies, train
 from tests.probes.test_probes import CASES as PROBES
 from tests.support import laws
+from tests.support.interop import drawn
 from tests.support.laws import CASES, NETS, B, D, H, T
 
 KEY = jax.random.key(0)
@@ -21,10 +22,10 @@ FLAGS = {
 }
 XS = jnp.ones((T, B, D))
 GRU, RNN = sc.GRU(H), sc.RNN(H)
-PARAMS, RNN_PARAMS = GRU.init(KEY, D), RNN.init(KEY, D)
+PARAMS, RNN_PARAMS = drawn(GRU, input_size=D), drawn(RNN, input_size=D)
 HPARAMS = train.HParams()
 MODELS = {name: case.cell for name, case in CASES.items()} | NETS
-FEW = {*laws.FORMS, "function", *NETS} - {*laws.MODELS}
+FEW = {*laws.FAMILIES, "grud-bias", "mlstm-heads", "conv", "nested", "whole", "bidirectional"}
 FUNCTIONS = {  # by name: the function and its arguments, all of which are traced
     "carry_gradient": (diagnostics.carry_gradient, GRU, PARAMS, XS, laws.last_sum),
     "critical_weight_std": (diagnostics.critical_weight_std, 0.1),

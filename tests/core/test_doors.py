@@ -1,6 +1,7 @@
 """What other libraries hand over: float64, int64 and bool of NumPy, its scalars, and lists."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ from flax import nnx
 
 import seqcells as sc
 from tests.core.test_checked import FUNCTIONS
+from tests.support.interop import drawn
 from tests.support.laws import CASES, NETS, B, D, H, T, assert_close
 
 KEY = jax.random.key(0)
@@ -17,6 +19,7 @@ XS = jax.random.normal(jax.random.key(1), (T, B, D))
 LENGTHS = jnp.array([T, 4, 0])
 MASK = jnp.ones((T, B), bool).at[1].set(False)
 RESETS = jnp.zeros((T, B), bool).at[3].set(True)
+X, RESET = XS[0], RESETS[3]
 MODELS = {
     "gru": sc.GRU(H),
     "lstm": sc.LSTM(H),
@@ -45,13 +48,20 @@ def lists(tree):
     return jax.tree.map(lambda a: a.tolist() if isinstance(a, array) else a, tree)
 
 
+@functools.cache
+def given(model):
+    """Parameters and a carry."""
+    params = drawn(model, input_size=D)
+    shapes = jax.eval_shape(model.init_carry, XS[0], params)
+    return params, jax.tree.map(lambda a: jnp.asarray(np.full(a.shape, 0.5, a.dtype)), shapes)
+
+
 def door(name, model, change):
     """Call one door with its arguments changed; parameters are arrays of JAX or of NumPy."""
-    params = model.init(KEY, D)
-    carry = jax.tree.map(lambda a: a + 0.5, model.init_carry(XS[0], params))
+    params, carry = given(model)
     params = numpy(params) if change is not None else params
     change = change or (lambda tree: tree)
-    xs, x, carry, reset = change((XS, XS[0], carry, RESETS[3]))
+    xs, x, carry, reset = change((XS, X, carry, RESET))
     flags = change({"lengths": LENGTHS, "mask": MASK, "resets": RESETS})
     axis = np.int64(1) if change is numpy else 1
     calls = {
@@ -70,16 +80,28 @@ def door(name, model, change):
     return calls[name]()
 
 
+def assert_taken(call, *changed, values):
+    """Each changed call gives the values of the plain one; or its shapes and dtypes, traced."""
+    run = (lambda call, *args: call(*args)) if values else jax.eval_shape
+    (expected, *found) = (run(lambda one=one: call(one)) for one in (None, *changed))
+    for got in found:
+        kinds = [
+            jax.tree.map(lambda a: (a.shape, a.dtype), jax.eval_shape(lambda t: t, tree))
+            for tree in (got, expected)
+        ]
+        assert kinds[0] == kinds[1]
+        if values:
+            assert_close(got, expected)
+
+
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("name", ["init_carry", "step", "unroll", "trajectory"])
 def test_arrays_of_numpy_and_lists_are_arrays(name, model):
     if model == "both" and name in ("step", "trajectory"):
         return  # it cannot step
-    expected = door(name, MODELS[model], None)
-    for change in (numpy, lists):
-        got = door(name, MODELS[model], change)
-        assert jax.tree.map(jnp.result_type, got) == jax.tree.map(jnp.result_type, expected)
-        assert_close(got, expected)
+    call = functools.partial(door, name, MODELS[model])
+    given(MODELS[model])  # not traced
+    assert_taken(call, numpy, lists, values=model == "gru")
 
 
 FLAX = {
@@ -104,29 +126,29 @@ def test_the_flax_modules_take_them_too(name):
             assert_close(FLAX[name](call, *change((carry, XS, LENGTHS))), expected)
 
 
-LONG = ("omega", "flossing", "critical_weight_std", "jacobian_by_lag", "lyapunov_exponents")
-LONG = (*LONG, "newton_report")
 TREES = ("gradient_snr", "participation_ratio")  # that take any tree of arrays, and a list is one
+QUICK = ("gate_shares", "gate_values", "gradient_snr", "participation_ratio", "saturation")
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("name", "of"),
     [
-        pytest.param(n, marks=pytest.mark.slow if n in LONG else ())
+        pytest.param(n, of, marks=[pytest.mark.slow] * (of == "values" and n not in QUICK))
         for n in FUNCTIONS
-        if n != "draw_starts"
-    ],  # which takes a key and a tree
+        for of in ("dtypes", "values")
+        if n != "draw_starts"  # which takes a key and a tree
+    ],
 )
-def test_the_laboratory_takes_them_too(name):
+def test_the_laboratory_takes_them_too(name, of):
     function, *args = FUNCTIONS[name]
-    expected = function(*args)
-    assert_close(function(*numpy(args)), expected)
-    if name in TREES:
-        return
-    within = isinstance(args[0], sc.Cell)  # then its parameters, which are no lists
-    assert_close(
-        function(*args[:2], *lists(args[2:])) if within else function(*lists(args)), expected
-    )
+    within = 2 if isinstance(args[0], sc.Cell) else 0  # its parameters are no lists
+
+    def in_lists(args):
+        return [*args[:within], *lists(args[within:])]
+
+    changes = (numpy,) if name in TREES else (numpy, in_lists)
+    call = lambda change: function(*(change(args) if change else args))  # noqa: E731
+    assert_taken(call, *changes, values=of == "values")
 
 
 def test_no_sequences_may_have_empty_lists():

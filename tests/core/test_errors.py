@@ -13,16 +13,16 @@ import seqcells as sc
 from seqcells import diagnostics, initializers, probes, remedies, train
 from seqcells.diagnostics import gradient_by_lag as by_lag
 from seqcells.diagnostics import gradient_snr, recurrences
+from tests.support.interop import drawn
 
 T, B, D, H = 5, 2, 3, 4
 KEY = jax.random.key(0)
 GRU, RNN = sc.GRU(H), sc.RNN(H)
-PARAMS = GRU.init(KEY, D)
-RNN_PARAMS = RNN.init(KEY, D)
+PARAMS, RNN_PARAMS = drawn(GRU, input_size=D), drawn(RNN, input_size=D)
 XS = ones((T, B, D))
 BATCH_FIRST = ones((B, T, D))
 NET = sc.Stack((sc.GRU(H), sc.LSTM(2)))
-NET_PARAMS = NET.init(KEY, D)
+NET_PARAMS = drawn(NET, input_size=D)
 TOTAL = sc.FunctionCell(lambda p, c, x: (c + x, c), jnp.zeros_like)
 
 ADDING, RECALL, DIGITS = probes.AddingURNN(), probes.DelayedRecall(9), probes.SequentialDigits()

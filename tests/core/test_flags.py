@@ -15,20 +15,57 @@ from tests.support.laws import CASES, B, D, T, all_flags, assert_close, draw, ov
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 
+@pytest.mark.laws("reference")
+@laws.over_able
+def test_value_and_gradient_equal_the_reference_whatever_stands_in_the_padding(case, engine):
+    check_against_reference(case, engine, reverse=False)
+
+
+@pytest.mark.laws("reverse")
+@laws.over_pairs
+def test_reverse_value_and_gradient_equal_the_reference(case, engine):
+    check_against_reference(case, engine, reverse=True)
+
+
+def outputs(case, problem, flags, reverse=False, engine=sc.Scan()):
+    """The carry and ys, by the program that has the gradient too: all laws share it."""
+    return laws.run_gradient(case.cell, problem, flags, reverse, engine)[0]
+
+
+def cut(problem, steps, xs):
+    """A problem of some of the steps."""
+    return problem._replace(xs=xs, weigh_ys=problem.weigh_ys[steps])
+
+
+GRADIENTS = {}  # of the reference, which takes as long as compiling an engine
+
+
+def check_against_reference(case, engine, reverse):
+    problem, flags = draw(case), laws.draw_flags()
+    out, gradient = laws.run_gradient(case.cell, *laws.spoiled(problem, flags), reverse, engine)
+    assert_close(out, laws.expect(case, problem, flags, reverse))
+    if (case.cell, reverse) not in GRADIENTS:
+        expected = laws.expect_gradient(case, problem, flags, reverse)
+        GRADIENTS[case.cell, reverse] = expected
+    assert_close(gradient, GRADIENTS[case.cell, reverse])
+    assert not np.any(np.asarray(gradient[1])[~laws.valid_steps(flags)])  # exactly zero at padding
+
+
 @pytest.mark.laws("packed")
 @over_plain_pairs
 @laws.over_directions
 def test_packed_with_resets_equals_separate_sequences(case, engine, reverse):
-    params, xs, fresh = draw(case).params, draw(case).xs, laws.fresh_rows(case)
+    problem = draw(case)._replace(carry=laws.fresh_rows(case))
+    params, xs, fresh = problem[:3]
     resets = np.zeros((T, B), bool)
     resets[[0, 3, 4]] = True  # three sequences: of 3 steps, of 1 and of 3
-    _, ys = run(case.cell, params, xs, fresh, all_flags(resets=resets), reverse, engine)
+    _, ys = outputs(case, problem, all_flags(resets=resets), reverse, engine)
     way = -1 if reverse else 1
     for steps in (slice(0, 3), slice(4, 7)):
         starts = np.zeros((3, B), bool)
         starts[0] = not (reverse and steps.stop == T)  # which nothing before it ends
         flags = all_flags(steps=3, resets=starts)
-        _, alone = run(case.cell, params, xs[steps][::way], fresh, flags)
+        _, alone = outputs(case, cut(problem, slice(0, 3), xs[steps][::way]), flags)
         assert_close(ys[steps][::way], alone)
     assert_close(ys[3], case.cell.step(params, fresh, jnp.asarray(xs[3]), resets[3])[1])
 
@@ -38,10 +75,10 @@ def test_packed_with_resets_equals_separate_sequences(case, engine, reverse):
 def test_lengths_equal_truncation(case, engine):
     n = 3
     problem, lengths = draw(case), all_flags(lengths=np.full(B, n))
-    short = problem._replace(xs=problem.xs[:n], weigh_ys=problem.weigh_ys[:n])
-    got, gradient = laws.run_gradient(case.cell, problem, lengths, engine=engine)
-    cut = laws.run_gradient(case.cell, short, all_flags(steps=n))
-    (carry, ys), (d_params, d_xs, d_carry) = cut
+    short = cut(problem, slice(0, n), problem.xs[:n])
+    got, gradient = laws.run_gradient(case.cell, problem, lengths, False, engine)
+    alone = laws.run_gradient(case.cell, short, all_flags(steps=n), False, sc.Scan())
+    (carry, ys), (d_params, d_xs, d_carry) = alone
     assert_close(got, (carry, jnp.concatenate([ys, np.zeros((T - n, B, *case.y))])))
     padded = jnp.concatenate([d_xs, np.zeros((T - n, B, *case.x))])
     assert_close(gradient, (d_params, padded, d_carry))
@@ -56,10 +93,9 @@ def test_a_mask_equals_compression(case, engine, reverse):
     resets = np.zeros((T, B), bool)
     resets[4] = True
     flags = all_flags(mask=np.tile(kept[:, None], B), resets=resets)
-    args = (case.cell, problem.params)
-    carry, ys = run(*args, problem.xs, problem.carry, flags, reverse, engine)
-    flags = all_flags(steps=3, resets=resets[kept])
-    assert_close((carry, ys[kept]), run(*args, problem.xs[kept], problem.carry, flags, reverse))
+    carry, ys = outputs(case, problem, flags, reverse, engine)
+    flags, short = all_flags(steps=3, resets=resets[kept]), cut(problem, kept, problem.xs[kept])
+    assert_close((carry, ys[kept]), outputs(case, short, flags, reverse))
     assert not np.any(ys[~kept])
 
 
@@ -69,9 +105,9 @@ def test_reverse_reads_every_sequence_from_its_own_last_valid_step(case):
     flipped = problem.xs.copy()
     for b, n in enumerate(lengths):
         flipped[:n, b] = problem.xs[:n, b][::-1]
-    params, carry, flags = problem.params, problem.carry, {"lengths": lengths}
-    backward = run(case.cell, params, problem.xs, carry, flags, True, sc.Scan())
-    forward = run(case.cell, params, flipped, carry, flags, False, sc.Scan())
+    flags = all_flags(lengths=lengths)
+    backward = outputs(case, problem, flags, True)
+    forward = outputs(case, problem._replace(xs=flipped), flags)
     assert_close(backward[0], forward[0])
     for b, n in enumerate(lengths):
         assert_close(backward[1][:n, b], forward[1][:n, b][::-1])
@@ -81,8 +117,7 @@ def test_reverse_reads_every_sequence_from_its_own_last_valid_step(case):
 @over_plain_pairs
 def test_a_length_of_zero_returns_the_initial_carry(case, engine):
     problem, flags = draw(case), all_flags(lengths=np.zeros(B, int))
-    args = (case.cell, problem.params, problem.xs)
-    carry, ys = run(*args, problem.carry, flags, False, engine)
+    carry, ys = outputs(case, problem, flags, False, engine)
     laws.assert_same_bits(carry, jax.tree.map(jnp.asarray, problem.carry))
     assert not np.any(ys)
 
@@ -104,8 +139,7 @@ def test_a_length_of_zero_returns_the_initial_carry(case, engine):
 )
 def test_lengths_masks_resets_and_reverse_compose(case, engine, lengths, mask, resets, reverse):
     problem, flags = draw(case), {"lengths": lengths, "mask": mask, "resets": resets}
-    dirty, trash = laws.spoiled(problem, flags)
-    got = run(case.cell, dirty.params, dirty.xs, dirty.carry, trash, reverse, engine)
+    got = outputs(case, *laws.spoiled(problem, flags), reverse, engine)
     assert_close(got, laws.expect(case, problem, flags, reverse))
 
 
@@ -176,8 +210,7 @@ def test_not_a_number_that_is_valid_is_not_hidden(case, engine, reverse):
     problem, at = draw(case), 3
     xs = problem.xs.copy()
     xs[at, 1] = np.nan
-    args = (case.cell, problem.params, xs, problem.carry)
-    carry, ys = run(*args, all_flags(), reverse, engine)
+    carry, ys = outputs(case, problem._replace(xs=xs), all_flags(), reverse, engine)
     struck = np.zeros((T, B, *case.y), bool)
     struck[: at + 1 if reverse else T, 1] = True
     if not reverse:
@@ -212,21 +245,17 @@ def test_not_a_number_before_a_reset_stays_there(case, engine):
     ],
 )
 def test_a_sequence_after_one_of_nan_is_as_if_alone(name, way):
-    case, engine = CASES[name], laws.ENGINES[way]
-    problem, fresh = draw(case), laws.fresh_rows(case)
-    resets = np.zeros((T, B), bool)
-    resets[3] = True
-    xs = problem.xs.copy()
-    xs[:3] = np.nan
-
-    def loss(xs, flags):
-        _, ys = sc.unroll(case.cell, problem.params, xs, fresh, **flags, engine=engine)
-        return jnp.sum(jnp.sin(ys[-4:])), ys[-4:]
-
-    graded = jax.jit(jax.grad(loss, has_aux=True))
-    gradient, ys = graded(xs, all_flags(resets=resets))
-    alone, expected = graded(xs[3:], all_flags(steps=4))
-    assert_close((gradient[3:], ys), (alone, expected))
+    case, problem = CASES[name], draw(CASES[name])
+    resets, xs = np.zeros((T, B), bool), problem.xs.copy()
+    resets[3], xs[:3] = True, np.nan
+    flags, late = all_flags(resets=resets), problem._replace(weigh_ys=problem.weigh_ys.copy())
+    late.weigh_ys[:3] = 0
+    got, expected = (
+        laws.run_gradient(case.cell, one, flags, False, laws.ENGINES[way])
+        for one in (late._replace(xs=xs), late)
+    )
+    ((_, ys), (_, d_xs, _)), ((_, others), (_, d_others, _)) = got, expected
+    assert_close((ys[3:], d_xs[3:]), (others[3:], d_others[3:]))
 
 
 @pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "uint32", "int64"])

@@ -24,9 +24,9 @@ def shapes_in(case, dtype, param_dtype):
 
 @pytest.mark.laws("narrow")
 @laws.over_built_in_able
-@pytest.mark.parametrize("dtype", NARROW)
-def test_narrow_inputs_keep_a_wide_carry_and_gradients_in_the_dtype_of_params(case, engine, dtype):
-    param_dtype = {"bfloat16": "float32", "float16": "float16"}[dtype]
+def test_narrow_inputs_keep_a_wide_carry_and_gradients_in_the_dtype_of_params(case, engine):
+    """The three dtypes differ, so that none can stand for another."""
+    dtype, param_dtype = "bfloat16", "float16"
     cell = with_dtypes(case.cell, param_dtype=param_dtype)
 
     def loss(params, xs):
@@ -118,8 +118,12 @@ def narrow_and_wide(case):
 def test_a_carry_is_multiplied_as_it_is(case):
     """The recurrent product of a narrow computation is wide: 257 is 256 in bfloat16."""
     narrow, wide, params, carry, x = narrow_and_wide(case)
-    got, expected = (cell.step(params, carry, x)[0] for cell in (narrow, wide))
-    assert_close(got, expected, 1e-6)
+    exact = {"xla_allow_excess_precision": False}  # or XLA leaves out what rounds
+
+    def both(*args):
+        return [cell.step(*args)[0] for cell in (narrow, wide)]
+
+    assert_close(*jax.jit(both, compiler_options=exact)(params, carry, x), 1e-6)
 
 
 @laws.over_forms

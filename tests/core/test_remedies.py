@@ -28,6 +28,8 @@ from tests.support.laws import (
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 omega_of = jax.jit(omega, static_argnums=3, static_argnames="form")
+flossing_of = jax.jit(flossing, static_argnums=3)
+gradient_of = jax.jit(carry_gradient, static_argnums=3)
 SPLIT = ["rnn-tanh-bias", "gru-after-double", "lstm-bias", "indrnn-tanh-nobias", "layernorm-gru"]
 SPLIT += ["convgru-after-double"]
 QUICK = ("lstm-bias", "convgru-after-double")
@@ -63,7 +65,7 @@ def test_omega_is_made_of_gradients_and_jacobians(name, form):
     case = CASES[name]
     problem = draw(case)
     args = (case.cell, problem.params, problem.xs)
-    gradient = jax.jit(carry_gradient, static_argnums=3)(*args, everywhere, problem.carry)
+    gradient = gradient_of(*args, everywhere, problem.carry)
     d = np.concatenate([leaf.reshape(T, B, -1) for leaf in jax.tree.leaves(gradient)], axis=-1)
     back = np.einsum("tbi,tbij->tbj", d, jax.jit(step_jacobians)(*args, problem.carry))
     expected = total(np.linalg.norm(back, axis=-1) / np.linalg.norm(d, axis=-1), form)
@@ -77,7 +79,7 @@ def test_the_gradient_of_omega_is_the_immediate_one(form):
     case = CASES["rnn-tanh-bias"]
     problem = draw(case)
     args = (case.cell, problem.params, problem.xs)
-    d = np.asarray(carry_gradient(*args, everywhere, problem.carry))
+    d = np.asarray(gradient_of(*args, everywhere, problem.carry))
     slope = 1 - np.square(sc.trajectory(*args, problem.carry))
 
     def held(w):
@@ -141,7 +143,7 @@ def test_the_authors_leave_out_gradients_below_a_bound():
 def test_omega_keeps_a_gradient_that_is_all_but_lost():
     """In float32 the square of 1e-30 is zero."""
     cell, params = jax.tree.map(jnp.float32, orthogonal(0.5))
-    found = omega(cell, params, jnp.ones((100, 1, D), "float32"), last_sum)
+    found = omega_of(cell, params, jnp.ones((100, 1, D), "float32"), last_sum)
     assert found.dtype == "float32"
     assert float(found) == pytest.approx(25, rel=1e-5)
 
@@ -174,7 +176,7 @@ def test_omega_may_be_mapped_over_nets():
 
 @pytest.mark.parametrize("k", [1, 2, None])
 def test_flossing_of_a_linear_cell_with_an_orthogonal_matrix(k):
-    found = flossing(*orthogonal(0.5), np.ones((20, B, D)), k)
+    found = flossing_of(*orthogonal(0.5), np.ones((20, B, D)), k)
     assert float(found) == pytest.approx((k or H) * math.log(0.5) ** 2, rel=1e-10)
 
 
@@ -186,8 +188,9 @@ def test_flossing_is_differentiated_by_the_parameters():
         return flossing(case.cell, params, problem.xs, 2, warmup=2, carry=problem.carry)
 
     loss_of = jax.jit(loss)
-    args = (case.cell, problem.params, problem.xs, 2)
-    exponents = lyapunov_exponents(*args, warmup=2, carry=problem.carry)
+    exponents = jax.jit(lyapunov_exponents, static_argnums=3, static_argnames="warmup")(
+        case.cell, problem.params, problem.xs, 2, warmup=2, carry=problem.carry
+    )
     expected = np.square(exponents).sum(axis=1).mean()
     assert float(loss_of(problem.params)) == pytest.approx(float(expected), rel=1e-12)
     gradient = jax.jit(jax.grad(loss))(problem.params)

@@ -36,7 +36,7 @@ def learner(rule=RULE, optimizer=PLAIN, every=2):
 
 
 SGD = learner()
-EXAMPLES = jax.vmap(drawn)(jax.random.split(KEY, T), jnp.arange(T))
+EXAMPLES = jax.jit(jax.vmap(drawn))(jax.random.split(KEY, T), jnp.arange(T))
 
 
 def test_an_update_takes_the_gradient_of_the_steps_since_the_last_one():

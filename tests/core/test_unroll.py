@@ -14,38 +14,12 @@ from tests.support.laws import CASES, B, D, H, T, assert_close, draw, draw_flags
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 
-@pytest.mark.laws("reference")
-@laws.over_able
-def test_value_and_gradient_equal_the_reference_whatever_stands_in_the_padding(case, engine):
-    check_against_reference(case, engine, reverse=False)
-
-
 @laws.over_others
 def test_value_equals_the_reference_whatever_stands_in_the_padding(case, engine):
     problem, flags = draw(case), draw_flags()
     dirty, trash = laws.spoiled(problem, flags)
     got = run(case.cell, dirty.params, dirty.xs, dirty.carry, trash, engine=engine)
     assert_close(got, laws.expect(case, problem, flags))
-
-
-@pytest.mark.laws("reverse")
-@laws.over_pairs
-def test_reverse_value_and_gradient_equal_the_reference(case, engine):
-    check_against_reference(case, engine, reverse=True)
-
-
-GRADIENTS = {}  # of the reference, which takes as long as compiling an engine
-
-
-def check_against_reference(case, engine, reverse):
-    problem, flags = draw(case), draw_flags()
-    out, gradient = laws.run_gradient(case.cell, *laws.spoiled(problem, flags), reverse, engine)
-    assert_close(out, laws.expect(case, problem, flags, reverse))
-    if (case.cell, reverse) not in GRADIENTS:
-        expected = laws.expect_gradient(case, problem, flags, reverse)
-        GRADIENTS[case.cell, reverse] = expected
-    assert_close(gradient, GRADIENTS[case.cell, reverse])
-    assert not np.any(np.asarray(gradient[1])[~laws.valid_steps(flags)])  # exactly zero at padding
 
 
 @over_families

@@ -39,9 +39,10 @@ INF = math.inf
     ],
 )
 def test_the_dimension_follows_from_the_exponents(exponents, dimension):
+    of = jax.jit(kaplan_yorke_dimension)
     for order in (exponents, exponents[::-1]):
-        assert float(kaplan_yorke_dimension(np.array(order))) == pytest.approx(dimension)
-    several = kaplan_yorke_dimension(np.array([exponents, [np.nan] * len(exponents)]))
+        assert float(of(np.array(order))) == pytest.approx(dimension)
+    several = of(np.array([exponents, [np.nan] * len(exponents)]))
     np.testing.assert_allclose(several, [dimension, np.nan])
 
 

@@ -159,26 +159,31 @@ def test_what_comes_before_the_first_nan_stays(name):
         assert all(np.all(np.isnan(leaf)) for leaf in jax.tree.leaves(found[measure])), measure
 
 
+@jax.jit
+def of_a_line(params, xs):
+    """Gradients by lag and exponents of a linear cell."""
+    cell = sc.RNN(2, "identity", bias="none")
+    return d.gradient_by_lag(cell, params, xs, last), d.lyapunov_exponents(cell, params, xs)
+
+
 @pytest.mark.parametrize("scale", [1e3, 1e-3], ids=["overflow", "underflow"])
 def test_a_gradient_beyond_float32_reads_as_what_it_is(scale):
     """1000^13 overflows and .001^13 underflows; the logarithms of lyapunov do neither."""
-    cell = sc.RNN(2, "identity", bias="none")
     params = sc.RNNParams(np.eye(2, dtype="f"), np.float32(scale) * np.eye(2, dtype="f"), None)
-    norms = np.asarray(d.gradient_by_lag(cell, params, np.zeros((30, 2), "f"), last))
+    norms, found = map(np.asarray, of_a_line(params, np.zeros((30, 2), "f")))
     np.testing.assert_allclose(norms[:11], 2**0.5 * scale ** np.arange(11.0), rtol=1e-5)
     beyond = norms[14:]
     assert np.all(~np.isfinite(beyond)) if scale > 1 else not np.any(beyond)
     rate = float(d.rate_and_horizon(norms).rate)
     assert np.isnan(rate) if scale > 1 else rate == pytest.approx(scale, rel=1e-3)
     assert float(d.rate_and_horizon(norms, (0, 10)).rate) == pytest.approx(scale, rel=1e-3)
-    found = d.lyapunov_exponents(cell, params, np.zeros((30, 2), "f"))
     np.testing.assert_allclose(found, np.log(scale), rtol=1e-5)
 
 
 @pytest.mark.parametrize("scale", [1e25, 1e-25])
 def test_exponents_and_ratios_outlast_squares_that_float32_cannot_hold(scale):
     params = sc.RNNParams(np.eye(2, dtype="f"), np.float32(scale) * np.eye(2, dtype="f"), None)
-    found = d.lyapunov_exponents(sc.RNN(2, "identity", bias="none"), params, np.zeros((3, 2), "f"))
+    found = of_a_line(params, np.zeros((30, 2), "f"))[1]
     np.testing.assert_allclose(found, np.log(scale), rtol=1e-5)
     g = np.float32(np.random.default_rng(0).normal(size=(6, 4)) + 1)
     np.testing.assert_allclose(
@@ -191,16 +196,20 @@ def test_dead_units_lose_their_directions_and_leave_gradients_finite():
     w_hh = np.diag(np.float32([0.5, 0.7, 0.9]))
     params = sc.RNNParams(np.ones((1, 3), "f"), w_hh, np.float32([-9, 0, -9]))
     cell, xs = sc.RNN(3, "relu"), np.ones((8, 1), "f")
-    exponents = d.lyapunov_exponents(cell, params, xs, warmup=1)  # which turns Q
-    np.testing.assert_allclose(np.sort(exponents), [-np.inf, -np.inf, np.log(0.7)], rtol=1e-4)
+    exponents = jax.jit(d.lyapunov_exponents, static_argnames="warmup")
+    turned = exponents(cell, params, xs, warmup=1)  # which turns Q
+    np.testing.assert_allclose(np.sort(turned), [-np.inf, -np.inf, np.log(0.7)], rtol=1e-4)
+    graded = jax.value_and_grad(remedies.flossing, 1)
+    graded = jax.jit(graded, static_argnums=3, static_argnames="warmup")
     for k in (1, None):
-        value, gradient = jax.value_and_grad(remedies.flossing, 1)(cell, params, xs, k, warmup=1)
+        value, gradient = graded(cell, params, xs, k, warmup=1)
         least = np.log(np.finfo("f").tiny)
         expected = np.log(0.7) ** 2 + (0 if k else 2 * least**2)
         np.testing.assert_allclose(value, expected, rtol=1e-4)
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(gradient))
         np.testing.assert_allclose(gradient.w_hh[1, 1], 2 * np.log(0.7) / 0.7, rtol=1e-4)
-    assert np.all(np.isneginf(d.lyapunov_exponents(cell, params._replace(b=w_hh[0] - 9), xs)))
+    silent = params._replace(b=w_hh[0] - 9)
+    assert np.all(np.isneginf(exponents(cell, silent, xs, warmup=1)))
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -248,11 +257,16 @@ def test_a_projection_onto_nothing_is_refused(norm):
         remedies.project_spectral_norm(norm)
 
 
+@jax.jit
+def eight(probe):
+    return probe.sample(jax.random.key(0), 8)
+
+
 @pytest.mark.parametrize("probe", [probes.DelayedRecall(5), probes.AddingTCN(5)], ids=repr)
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
 def test_an_answer_that_is_nan_is_neither_right_nor_wrong(probe, dtype):
     """`argmax` takes a NaN for the largest, so class 0 would be right now and then."""
-    sample = probe.sample(jax.random.key(0), 8)
+    sample = eight(probe)
     answers = probe.guess(sample).astype(dtype)
     spoiled = answers.at[0, 3, 0].set(jnp.nan)
     score = probe.score(spoiled, sample.targets)

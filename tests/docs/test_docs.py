@@ -60,7 +60,9 @@ SLOW = {"diagnostics._layers", "remedies", "diagnostics._float64", "_mean_field"
 SLOW |= {"_layer", "diagnostics._lag", "diagnostics._gates", "debug", "linen"}
 SLOW |= {"_stream", "online.rtrl", "online.snap", "online.uoro", "online.forward_mode", "online.md"}
 SLOW |= {"extending.md", "measure.md", "own-cell.md", "probes.md", "sweeps.md"}
-# Pages of models, layers and cells, whose docstrings run, and of peers: tests/interop has those.
+# Docstrings of models, which stand on their page; pages of models, layers and cells, whose
+# docstrings run, and of peers: tests/interop has those.
+SLOW |= {f"models._{name}" for name in ("hawk", "lru", "mamba")} | {"interop.mamba"}
 SLOW |= {f"{page}.md" for page in ("hawk", "lru", "mamba", "s5", "xlstm", "layers", "linear")}
 SLOW |= {f"{page}.md" for page in ("matrix", "convolutional", "agents")}
 SLOW |= {f"{page}.md" for page in ("pytorch", "keras", "equinox", "haiku", "interop")}

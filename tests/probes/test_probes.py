@@ -141,8 +141,17 @@ BASELINES = {  # as the papers print them, or as they follow
 
 
 @functools.partial(jax.jit, static_argnums=2)
-def sample(probe, key, batch_size, *data, **knobs):
+def drawn_with(probe, key, batch_size, data, knobs):
     return probe.sample(key, batch_size, *data, **knobs)
+
+
+def sample(case, key, batch_size, **knobs):
+    """Draw with the knobs of a case: those left out are at their largest, the same program."""
+    return drawn_with(case.probe, key, batch_size, case.data, largest(case) | knobs)
+
+
+def largest(case):
+    return {name: case.probe.length for name in case.knobs}
 
 
 @jax.jit
@@ -184,7 +193,7 @@ def test_every_probe_is_here():
 @over_cases
 def test_a_sample_is_a_pure_function_of_its_key(case):
     keys = map(jax.random.key, (0, 0, 1))
-    one, two, other = (sample(case.probe, key, BATCH, *case.data) for key in keys)
+    one, two, other = (sample(case, key, BATCH) for key in keys)
     assert isinstance(one, Sample)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_array_equal(a, b)
@@ -196,7 +205,7 @@ def test_a_sample_is_a_pure_function_of_its_key(case):
 
 @over_settings
 def test_sizes_and_dtypes_are_those_that_the_probe_names(case, knobs):
-    drawn = sample(case.probe, KEY, BATCH, *case.data, **knobs)
+    drawn = sample(case, KEY, BATCH, **knobs)
     T, N, D = drawn.xs.shape
     assert N == BATCH
     assert case.probe.input_size == D
@@ -218,14 +227,14 @@ def test_sizes_and_dtypes_are_those_that_the_probe_names(case, knobs):
 
 @over_settings
 def test_inputs_after_the_last_answer_are_zero(case, knobs):
-    drawn = sample(case.probe, KEY, BATCH, *case.data, **knobs)
+    drawn = sample(case, KEY, BATCH, **knobs)
     after = np.arange(len(drawn.xs))[:, None] >= np.asarray(drawn.lengths)
     assert not np.any(np.asarray(drawn.xs)[after])
 
 
 @over_settings
 def test_an_oracle_gives_the_same_answers(case, knobs):
-    drawn = sample(case.probe, KEY, BATCH, *case.data, **knobs)
+    drawn = sample(case, KEY, BATCH, **knobs)
     xs, targets, steps = map(np.asarray, drawn)
     for i in range(READ):
         due, answers = zip(*case.oracle(case.probe, xs[:, i], *case.data), strict=True)
@@ -244,7 +253,7 @@ def test_the_trivial_answer_costs_the_baseline(case, knobs):
     """The baseline is a closed form; compare it with the mean over many sequences."""
     each = []
     for seed in range(MANY):
-        drawn = sample(case.probe, jax.random.key(seed), BATCH, *case.data, **knobs)
+        drawn = sample(case, jax.random.key(seed), BATCH, **knobs)
         each.append(losses(case.probe, case.probe.guess(drawn), drawn.targets))
     each = np.concatenate(each).astype(float)
     error = each.std(ddof=1) / math.sqrt(len(each))
@@ -253,7 +262,7 @@ def test_the_trivial_answer_costs_the_baseline(case, knobs):
 
 @over_cases
 def test_no_answer_near_the_trivial_one_costs_less(case):
-    drawn = sample(case.probe, KEY, BATCH, *case.data)
+    drawn = sample(case, KEY, BATCH)
     best = case.probe.guess(drawn)
     least = float(score(case.probe, best, drawn.targets).loss)
     for nudge in (-0.3, 0.3):
@@ -268,7 +277,7 @@ def test_a_baseline_is_the_one_that_is_printed(probe, loss):
 
 @over_cases
 def test_the_right_answers_solve_it_and_guessing_does_not(case):
-    probe, drawn = case.probe, sample(case.probe, KEY, BATCH, *case.data)
+    probe, drawn = case.probe, sample(case, KEY, BATCH)
     scored = score(probe, perfect(probe, drawn.targets), drawn.targets)
     assert float(scored.loss) == pytest.approx(0, abs=1e-6)
     assert (float(scored.accuracy), float(scored.exact)) == (1, 1)
@@ -292,10 +301,19 @@ def test_one_program_serves_all_knobs(case):
         traced = jax.jit(lambda v, name=name: case.probe.sample(KEY, 8, *case.data, **{name: v}))(
             value
         )
-        alone = sample(case.probe, KEY, 8, *case.data, **{name: value})
+        alone = sample(case, KEY, 8, **{name: value})
         for a, b in zip(traced, alone, strict=True):
             np.testing.assert_array_equal(a, b)
-        assert np.any(alone.xs != sample(case.probe, KEY, 8, *case.data).xs)
+        assert np.any(alone.xs != sample(case, KEY, 8).xs)
+
+
+@over_cases
+def test_a_knob_that_is_left_out_is_at_its_largest(case):
+    one, other = (
+        jax.make_jaxpr(lambda knobs=knobs: case.probe.sample(KEY, 2, *case.data, **knobs))()
+        for knobs in ({}, largest(case))
+    )
+    assert str(one) == str(other)
 
 
 @over_cases

@@ -394,6 +394,7 @@ BACKWARD = {  # layers of which a part reads from the end
 }
 NETS = FORWARD | BACKWARD
 MODELS = ("hawk", "mamba", "xlstm", "s5", "lru")  # of the parts that other rows have
+SIMILAR = (*MODELS, "recurrent", "residual", "deep", "skip", "reverse", "stack", "within")
 
 
 def public(base: type) -> set[type]:
@@ -431,6 +432,8 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
     pairs = [("gru-after-double", way) for way in once]
     pairs += [("lstm-bias", "scan"), ("function", "scan"), ("mingru-identity-bias", "associative")]
     pairs += [("mlstm-heads", "chunkwise")]
+    others = {kind(CASES[name].cell): name for name in (*reversed(forms), "lstm-proj")}.values()
+    others = set(others) - set(families)
     # Every family with its own engines, and one with all: the scans do not look into a cell.
     own = [row for row in able if row[1] in OWN or row in pairs] + MORE
     own = able if every else own
@@ -439,10 +442,11 @@ def tables(every: bool) -> dict[str, list[ParameterSet]]:
         "families": [(name,) for name in families],
         "built_in": [(name,) for name in built_in],
         "forms": [(name,) for name in forms if name != "function"],
+        "rest": [(name,) for name in CASES if name not in forms],  # options of those
         "built_in_able": [row for row in own if row[0] != "function"],
         "able": own,
-        # The other forms with the plain scan: the law of one step covers their gradients.
-        "others": [(name, "scan") for name in forms if name not in families],
+        # The other classes with the plain scan: the law of one step covers all forms' gradients.
+        "others": [(name, "scan") for name in forms if every or name in others],
         # One of each form of influence, and a function.
         "online": [(name,) for name in (CASES if every else ONLINE)],
         # Every kind of carry and every engine once: for laws that other tables check in full.
@@ -467,6 +471,7 @@ over_cells = pytest.mark.over("cells")
 over_families = pytest.mark.over("families")
 over_built_in = pytest.mark.over("built_in")
 over_forms = pytest.mark.over("forms")
+over_rest = pytest.mark.over("rest")
 over_built_in_able = pytest.mark.over("built_in_able")
 over_others = pytest.mark.over("others")
 over_able = pytest.mark.over("able")
@@ -474,7 +479,7 @@ over_online = pytest.mark.over("online")
 over_pairs = pytest.mark.over("pairs")
 over_plain_pairs = pytest.mark.over("plain_pairs")
 over_nets = pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in MODELS)) for name in NETS]
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SIMILAR)) for name in NETS]
 )
 over_directions = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
 

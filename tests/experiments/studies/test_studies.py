@@ -18,7 +18,14 @@ from tests.support.studies import ALL, JUDGED, TRAINED, emptied, tables, worlds
 
 over_all = pytest.mark.parametrize("study", JUDGED.values(), ids=list(JUDGED))
 LONG = {"guide", "initialisation", "selective_copy", "state_tracking", "trainability"}  # to judge
-over_trained = pytest.mark.parametrize("study", TRAINED.values(), ids=list(TRAINED))
+over_trained = pytest.mark.parametrize(
+    "study",
+    [
+        # it searches for the sizes of twelve nets with as many parameters as another
+        pytest.param(study, id=name, marks=[pytest.mark.slow] * (name == "state_tracking"))
+        for name, study in TRAINED.items()
+    ],
+)
 
 
 def verdicts(study, settings, rows):
