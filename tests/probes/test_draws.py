@@ -159,5 +159,5 @@ def test_cues_lean_to_a_side_and_distractors_know_nothing_of_them(delay):
 
 
 def test_an_even_number_of_cues_is_refused():
-    with pytest.raises(ValueError, match="^cues: expected an odd number, got 4"):
+    with pytest.raises(ValueError, match=r"^cues: expected an odd number, got 4"):
         probes.CueAccumulation(4)
