@@ -9,7 +9,16 @@ import pandas as pd
 
 from experiments import studies
 from experiments.lab import Study, discover, load
-from experiments.studies import chaos, flipflop, guide, mean_field, state_tracking, trainability
+from experiments.studies import (
+    chaos,
+    flipflop,
+    guide,
+    mean_field,
+    online,
+    state_tracking,
+    trainability,
+)
+from experiments.studies.online.cosines import COMPARED
 
 ALL = {name: load(name, studies, Study)[1] for name in discover(studies)}
 JUDGED = {name: one for name, one in ALL.items() if one.claims(one.quick)}
@@ -100,6 +109,32 @@ def attractors(settings, best):
     return chaos.Found(rows, pd.DataFrame(orbits))
 
 
+def rules(settings, good, factor, cosine):
+    """The tables of online: the costs of rules in those of backprop, and a cosine that falls."""
+    results = trial_rows(online.STUDY, settings, good)
+    arms = [*zip(results["task"], results["arm"], strict=True)]
+    arms += [(task, "GRU, RTRL") for task in dict.fromkeys(results["task"])]
+    costs = [
+        {"task": task, "arm": arm, "kept": 9, "operations": 1 if "backprop" in arm else factor}
+        for task, arm in dict.fromkeys(arms)
+    ]
+    order = {"SnAp-1": 0, "e-prop": 1, "RFLO": 2, "UORO": 3}
+    cosines = [
+        {
+            **{"task": task, "cell": cell, "rule": rule, "when": when, "seed": seed, "lag": lag},
+            "cosine": cosine
+            - (2 * cosine - 1) * (order[rule] + 4 * (when != "initialisation")) / 8,
+        }
+        for task in dict.fromkeys(results["task"])
+        for cell, compared in COMPARED.items()
+        for rule in compared
+        for when in ("initialisation", "after training")
+        for seed in range(settings.seeds)
+        for lag in ((math.nan,) if rule == "UORO" else (math.nan, 0, 1))
+    ]
+    return online.Found(results, pd.DataFrame(costs), pd.DataFrame(cosines))
+
+
 def tables(rows):
     """The tables of a run, by the names of their files."""
     if isinstance(rows, pd.DataFrame):
@@ -113,14 +148,27 @@ def emptied(rows):
     return none["results"] if isinstance(rows, pd.DataFrame) else type(rows)(**none)
 
 
+def rule_worlds(settings):
+    """Worlds of online: one rule alone learns, at a high cost; and all learn, at none."""
+    rules_of_gru = ("SnAp-1", "UORO", "e-prop", "backprop, window", "backprop")
+    names = [*(f"GRU, {rule}" for rule in rules_of_gru), "CTRNN, backprop", "CTRNN, RFLO"]
+    goods = [lambda labels, name=name: labels["arm"] == name for name in names]
+    falls = [rules(settings, good, 1000, 0.9) for good in goods]
+    return [*falls, rules(settings, lambda _: True, 1, 0.1)]
+
+
+OWN_WORLDS = {
+    "mean_field": lambda _: [field_rows(1.02), field_rows(0.96)],
+    "flipflop": lambda s: [cubes(s, keeps=True), cubes(s, keeps=False)],
+    "chaos": lambda s: [attractors(s, best) for best in (0.15, 0.0, 1.0)],
+    "online": rule_worlds,
+}
+
+
 def worlds(study, settings):
     """Rows of runs with contrary results."""
-    if study is mean_field.STUDY:
-        return [field_rows(1.02), field_rows(0.96)]
-    if study is flipflop.STUDY:
-        return [cubes(settings, keeps=True), cubes(settings, keeps=False)]
-    if study is chaos.STUDY:
-        return [attractors(settings, best) for best in (0.15, 0.0, 1.0)]
+    if study.name in OWN_WORLDS:
+        return OWN_WORLDS[study.name](settings)
     names = sorted(set(run_rows(study, settings)["arm"]))
     alone = [lambda labels, name=name: labels["arm"] == name for name in names]
     kinds = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]

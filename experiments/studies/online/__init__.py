@@ -97,8 +97,8 @@ def claims(s: Settings) -> list[lab.Claim]:
             ),
             *(
                 lab.Claim(
-                    f"{title}, GRU: with as many operations as backprop, fewer seeds solve it by "
-                    f"{rule}",
+                    f"{title}, GRU: with the operations that backprop takes, at most half of the "
+                    f"seeds solve it by {rule}",
                     "ours",
                     verdicts.at_equal_operations(name, rule),
                 )
