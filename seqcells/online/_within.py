@@ -108,8 +108,9 @@ def _moments(moment: Moment) -> Iterator[tuple[Moment, Carry, Model]]:
     stack, x = moment.model, moment.x
     assert isinstance(stack, Stack)  # for the type checker: `why_not` has said so
     for layer, params, carry in zip(stack.layers, moment.params, moment.carry, strict=True):
-        plain = isinstance(layer, Recurrent) and not (layer.learned_carry or layer.reverse)
-        layer = (layer.cell if plain else layer).resolve(x)  # a cell's trace may be elementwise
+        if isinstance(layer, Recurrent) and not (layer.learned_carry or layer.reverse):
+            layer = layer.cell  # whose influence may be elementwise
+        layer = layer.resolve(x)
         model, own = settled(layer, params)
         one = Moment(model, own, carry, x, moment.fresh)
         after, x = one.advance()

@@ -150,6 +150,7 @@ def test_cues_lean_to_a_side_and_distractors_know_nothing_of_them(delay):
     xs, (answer,), _ = sample(probe, KEY, MANY, delay=delay)
     right = np.asarray(xs[3 - delay : 9 - delay : 2, :, 1])  # of the three cues
     np.testing.assert_array_equal(answer, right.sum(axis=0) > 1.5)
+    assert alike(right[0])
     # of two cues, both agree with the side, or neither: 0.8 ** 2 + 0.2 ** 2
     assert abs(np.mean(right[0] == right[1]) - 0.68) < 4 * (0.68 * 0.32 / MANY) ** 0.5
     noise = np.asarray(xs[..., 3:])

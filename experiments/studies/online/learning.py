@@ -38,8 +38,8 @@ class ByRule(lab.Task):
         """Return the loss of a fresh batch, and the measure of its success."""
         k_sample, k_rule = jax.random.split(key)
         sample = self.probe.sample(k_sample, self.batch_size, **member.knobs)
-        loss, measure = _loss(self, params, sample, k_rule)
-        return loss, {"measure": measure}
+        found: Any = _loss(self, params, sample, k_rule)
+        return found[0], {"measure": found[1]}
 
     @property
     def made(self) -> online.Rule:
@@ -147,7 +147,7 @@ def operations(cell: sc.Cell, rule: str, features: int) -> float:
         return out, back((carry, dy))
 
     program, memory = (forward, made.init(params, x)) if rule in RULES else (backward, carry)
-    compiled = jax.jit(program).lower(params, memory, x, dy).compile()
+    compiled: Any = jax.jit(program).lower(params, memory, x, dy).compile()
     return float(compiled.cost_analysis()["flops"])
 
 
