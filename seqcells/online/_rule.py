@@ -17,6 +17,7 @@ from seqcells._model import Model, as_arrays, carry_shapes, like, start_carry
 from seqcells._static import Static, exported
 from seqcells._trees import select, silence, zeros_like
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
+from seqcells.engines._platform import varying
 from seqcells.online._influence import Form, Influence, added
 from seqcells.online._moment import Moment, Row, State
 
@@ -76,6 +77,7 @@ class Rule(Static, abc.ABC):
         moment = Moment(model, own, first, x, key=key)
         fresh = self._fresh(moment)
         influence = zeros_like(fresh) if given else fresh
+        first, influence = varying((first, influence), (params, x, carry))
         return Trace(first, x, jnp.zeros(batch, bool), influence)
 
     def step(

@@ -13,6 +13,7 @@ from seqcells import online
 from tests.support import laws
 from tests.support.laws import CASES, assert_close, assert_same_bits, over_online
 
+AUTO = jax.sharding.AxisType.Auto
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 T, B, D, H = 3, 2, 2, 3
@@ -357,6 +358,18 @@ def test_a_gradient_can_be_differentiated():
 
     slope = jax.jvp(of, (0.0,), (1.0,))[1]
     assert_close(slope, (of(1e-5) - of(-1e-5)) / 2e-5, 1e-8)
+
+
+@pytest.mark.parametrize("rule", [online.RTRL(sc.RNN(2)), online.UORO(sc.RNN(2))], ids=repr)
+def test_nets_on_several_devices_may_read_the_same_stream(rule):
+    """Under a checked shard_map, a loop accepts a trace only if it is marked as varying."""
+    params, xs, dys = drawn(rule.model, batch=(), steps=2)
+    keys, mesh = jax.random.split(KEY, 2), jax.make_mesh((1,), ("nets",), (AUTO,))
+    of = functools.partial(run, rule, xs=xs, dys=dys, keys=keys)
+    many = jax.tree.map(lambda a: a[None], params)
+    names = jax.sharding.PartitionSpec("nets")
+    spread = jax.shard_map(jax.vmap(lambda p: of(p)[1]), mesh=mesh, in_specs=names, out_specs=names)
+    assert_close(jax.tree.map(lambda a: a[0], spread(many)), of(params)[1])
 
 
 RULES = {

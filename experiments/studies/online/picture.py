@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from experiments import lab
 from experiments.studies.online.cosines import BY_LAG
@@ -46,6 +47,7 @@ def _draw_cosines(axes: Any, rows: lab.Frame, handles: dict[str, Any]) -> None:
         )
         handles.setdefault(rule, line)
     axes.axhline(0, color="#999999", lw=0.8)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _draw_solved(axes: Any, rows: lab.Frame) -> None:

@@ -17,7 +17,7 @@ from seqcells import online, probes, train
 pytestmark = pytest.mark.usefixtures("x64")
 
 KEY = jax.random.key(0)
-GRU, PROBE = sc.GRU(3), probes.DelayedRecall(3, cues=2, distractors=2)
+GRU, RNN, PROBE = sc.GRU(3), sc.RNN(2), probes.DelayedRecall(3, cues=2, distractors=2)
 
 
 def member():
@@ -25,7 +25,7 @@ def member():
 
 
 def test_rtrl_trains_with_the_loss_and_the_gradient_of_backprop():
-    task = learning.task(GRU, PROBE, 4, "RTRL")
+    task = learning.task(RNN, PROBE, 4, "RTRL")
     params = task.reader.init(KEY, PROBE.input_size)
     (loss, metrics), got = jax.value_and_grad(task, has_aux=True)(params, KEY, member())
     sample = PROBE.sample(jax.random.split(KEY)[0], 4)
@@ -39,12 +39,12 @@ def test_rtrl_trains_with_the_loss_and_the_gradient_of_backprop():
 
 
 def test_parts_by_lag_add_up_to_the_gradient_and_those_of_rtrl_are_exact():
-    params = GRU.init(KEY, 2)
-    xs, dy = jax.random.normal(KEY, (4, 2, 2)), jnp.ones((2, 3))
-    exact = cosines.exact_by_lag(GRU, params, xs, dy)
-    got = cosines.by_lag(online.RTRL(GRU), params, xs, dy)
+    params = RNN.init(KEY, 2)
+    xs, dy = jax.random.normal(KEY, (3, 2, 2)), jnp.ones((2, 2))
+    exact = cosines.exact_by_lag(RNN, params, xs, dy)
+    got = cosines.by_lag(online.RTRL(RNN), params, xs, dy)
     np.testing.assert_allclose(got, exact, rtol=1e-4, atol=1e-6)
-    rule = online.SnAp(GRU)
+    rule = online.SnAp(RNN)
     trace = rule.init(params, xs[0])
     for x in xs:
         trace, _ = rule.step(params, trace, x)
