@@ -210,15 +210,17 @@ STUDY = lab.Study(
     title="Gradients without a backward pass: how they point, and what they learn",
     lead="The rules of sc.online keep a trace of constant size instead of the past. RTRL is exact; "
     "SnAp-1 leaves out what passes from unit to unit; e-prop and RFLO leave out what passes "
-    "through the recurrent weights, and RFLO has random feedback; UORO is exact on average, "
-    "and noisy. Nets learn to copy three symbols, to recall one, and to say on which side most "
-    "of five cues were, after a delay. Each update follows a whole batch of sequences, so "
-    "rules differ in their gradient alone. At equal memory: backprop through as many steps as "
-    "fit into the memory of SnAp-1. At equal cost: operations are counted, because this "
-    "machine was busy with other work. Periodic output is the task of Murray (2019), figure 2: "
-    "30 leaky units without input, a period of 20 time constants, gradient descent. The paper "
-    "prints curves, so their order is compared. Here a pulse starts the net instead of a carry "
-    "of 0.1, the readout starts larger, and there are fewer trials.",
+    "through the recurrent weights, and RFLO has random feedback; UORO is exact on average, and "
+    "noisy. Nets learn to copy three symbols, to recall one, and to say on which side most of "
+    "five cues were, after a delay. Each update follows a whole batch of sequences, so rules "
+    "differ in their gradient alone. At equal memory: backprop through as many steps as fit into "
+    "the memory of SnAp-1. At equal cost: operations are counted, because this machine was busy "
+    "with other work. Periodic output is the task of Murray (2019), figure 2: 30 leaky units "
+    "without input, a period of 20 time constants, gradient descent. The paper prints curves, so "
+    "their order is compared. Settings are those of a public port of the author's code (rflo- "
+    "matlab), but a pulse starts the net instead of a carry of 0.1, the readout starts larger, "
+    "and there are fewer trials; the net counts as solved with a tenth of the loss of doing "
+    "nothing.",
     settings=Settings(),
     quick=Settings(seeds=4, length=6, hidden_size=8, steps=400, trials=400),
     groups=groups,

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments import lab
-from experiments.studies.online.cosines import BY_LAG
+from experiments.studies.online.cosines import BY_LAG, COMPARED
 from experiments.studies.online.verdicts import Found
 
 
@@ -19,21 +19,19 @@ from experiments.studies.online.verdicts import Found
 def draw(found: Found, path: Path) -> None:
     """Draw cosines by lag, of two cells before and after training, and the seeds that solve."""
     figure = Figure(figsize=(7.4, 11.5), dpi=140, layout="constrained")
-    grid = figure.add_gridspec(3, 2, height_ratios=(1, 1, 1.35))
+    above, below = figure.subfigures(2, 1, height_ratios=(2, 1.1))
     rows = lab.pick(found.cosines, task="cues")
     handles: dict[str, Any] = {}
-    for i, name in enumerate(("GRU", "CTRNN")):
-        for j, when in enumerate((lab.AT_START, lab.AT_END)):
-            axes = figure.add_subplot(grid[i, j])
+    for line, name in zip(above.subplots(2, 2, sharex=True, sharey=True), COMPARED, strict=True):
+        for axes, when in zip(line, (lab.AT_START, lab.AT_END), strict=True):
             _draw_cosines(axes, lab.pick(rows, cell=name, when=when), handles)
             lab.set_title(axes, f"{name}, {when}")
-            axes.set(xlabel="steps before the answer" if i else "", ylim=(-0.25, 1.05))
-            axes.set_ylabel("" if j else "cosine to the true gradient")
-    lab.add_legend(figure, handles)
-    _draw_solved(figure.add_subplot(grid[2, :]), found.results)
-    lab.add_note(
-        figure, "Lines: medians over seeds; bands: all seeds. Cosines: of the task of cues."
-    )
+    above.supylabel("cosine to the true gradient, of the task of cues", fontsize=12)
+    above.supxlabel("steps from the use of the parameters to the answer", fontsize=12)
+    lab.add_legend(above, handles)
+    _draw_solved(below.subplots(), found.results)
+    note = "Lines: medians over seeds; bands: all seeds. RFLO's feedback is random, and these nets "
+    lab.add_note(below, f"{note}were trained by backprop.")
     lab.save(figure, path)
 
 
