@@ -158,12 +158,11 @@ def table(found: Found) -> lab.Table:
     lines = []
     for (name, arm), (operations, numbers) in costs.iterrows():
         rows = lab.pick(found.results, task=name, arm=arm)
-        cell, _, rule = arm.partition(", ")
         cells = ["-"] * 4
         if len(rows):
             one, loss = lab.count(rows), lab.short(lab.of_losses(rows["loss"]).mid)
             cells = [f"{one.k} of {one.n}", one.when, f"{rows['accuracy'].mean():.3f}", loss]
-        lines.append([name, cell, rule, *cells, f"{operations:.0f}", f"{numbers:.0f}"])
+        lines.append([name, arm, *cells, f"{operations:.0f}", f"{numbers:.0f}"])
     return lab.Table(
         title="What each rule learns, and what it costs",
         caption="Solved: seeds, at the end. Updates: by which half had solved it. Accuracy and "
@@ -172,11 +171,11 @@ def table(found: Found) -> lab.Table:
         "by backprop for all its steps or for those of the window, by the rules at any time. RTRL "
         "of the GRU has the gradient of backprop, and is not trained again.",
         head=[
-            *("task", "cell", "rule", "solved", "updates", "accuracy", "loss"),
+            *("task", "cell and rule", "solved", "updates", "accuracy", "loss"),
             *("operations", "numbers kept"),
         ],
         rows=lines,
-        texts=3,
+        texts=2,
     )
 
 
