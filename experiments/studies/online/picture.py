@@ -19,7 +19,8 @@ from experiments.studies.online.verdicts import Found
 def draw(found: Found, path: Path) -> None:
     """Draw cosines by lag, of two cells before and after training, and the seeds that solve."""
     figure = Figure(figsize=(7.4, 11.5), dpi=140, layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(2, 1.1))
+    parts: Any = figure.subfigures(2, 1, height_ratios=(2, 1.1))
+    above, below = parts
     rows = lab.pick(found.cosines, task="cues")
     handles: dict[str, Any] = {}
     for line, name in zip(above.subplots(2, 2, sharex=True, sharey=True), COMPARED, strict=True):
