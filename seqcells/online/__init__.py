@@ -2,6 +2,7 @@
 
 from seqcells.online._rule import Rule as Rule
 from seqcells.online._rule import Trace as Trace
+from seqcells.online._within import WithinLayers as WithinLayers
 from seqcells.online.eprop import EProp as EProp
 from seqcells.online.forward_mode import ForwardMode as ForwardMode
 from seqcells.online.rflo import RFLO as RFLO

@@ -17,6 +17,7 @@ from seqcells._model import Model, as_arrays, carry_shapes, like, start_carry
 from seqcells._static import Static, exported
 from seqcells._trees import select, silence, zeros_like
 from seqcells._types import Carry, Inputs, Outputs, Params, PyTree
+from seqcells.engines._platform import varying
 from seqcells.online._influence import Form, Influence, added
 from seqcells.online._moment import Moment, Row, State
 
@@ -67,7 +68,7 @@ class Rule(Static, abc.ABC):
             ValueError: if shapes do not fit, or the rule cannot train this model.
         """
         params, x, batch = self._checked(params, x)
-        model, own = _settled(self.model.resolve(x), params)
+        model, own = settled(self.model.resolve(x), params)
         first = start_carry(model, x, own)
         given = carry is not None
         if given:
@@ -76,6 +77,7 @@ class Rule(Static, abc.ABC):
         moment = Moment(model, own, first, x, key=key)
         fresh = self._fresh(moment)
         influence = zeros_like(fresh) if given else fresh
+        first, influence = varying((first, influence), (params, x, carry))
         return Trace(first, x, jnp.zeros(batch, bool), influence)
 
     def step(
@@ -114,7 +116,7 @@ class Rule(Static, abc.ABC):
         params, x, batch = self._checked(params, x)
         if key is not None:
             _check.key("key", key)
-        model, own = _settled(self.model.resolve(x), params)
+        model, own = settled(self.model.resolve(x), params)
         shapes = carry_shapes(model, x, own)
         carry, influence = like("carry", trace.carry, shapes, x), trace.influence
         if mask is not None:
@@ -156,15 +158,19 @@ class Rule(Static, abc.ABC):
         Raises:
             ValueError: if dy is not shaped as y.
         """
-        params, x, batch = self._checked(params, trace.x)
-        model, own = _settled(self.model.resolve(x), params)
+        params, x, _ = self._checked(params, trace.x)
+        model, own = settled(self.model.resolve(x), params)
         moment = Moment(model, own, trace.carry, x)
         y = jax.eval_shape(moment.advance)[1]
         dy = like("dy", dy, y, jax.tree.map(jnp.shape, x), "; it is shaped as y")
-        direct, state = moment.split(silence(trace.valid, dy))
-        pulled, axes = self._pull(moment, state, trace.influence), tuple(range(len(batch)))
-        grads = added(direct, jax.tree.map(lambda a: jnp.sum(a, axis=axes), pulled))
-        return _through_settling(self.model.resolve(x), params, grads)
+        grads = self._gradient(moment, silence(trace.valid, dy), trace.influence)
+        return through_settling(self.model.resolve(x), params, grads)
+
+    def _gradient(self, moment: Moment, dy: Outputs, influence: PyTree) -> Params:
+        """Return the gradient for a cotangent of y after a step, summed over the batch."""
+        direct, state = moment.split(dy)
+        pulled, axes = self._pull(moment, state, influence), tuple(range(len(moment.batch)))
+        return added(direct, jax.tree.map(lambda a: jnp.sum(a, axis=axes), pulled))
 
     @abc.abstractmethod
     def _fresh(self, moment: Moment) -> PyTree:
@@ -185,14 +191,14 @@ class Rule(Static, abc.ABC):
         return params, x, batch
 
 
-def _settled(model: Model, params: Params) -> tuple[Model, Params]:
+def settled(model: Model, params: Params) -> tuple[Model, Params]:
     """Return what a loop over time runs in the place of a resolved model."""
     if isinstance(model, Cell):
         return model.settled, model.settle(params)
     return model, params
 
 
-def _through_settling(model: Model, params: Params, grads: Params) -> Params:
+def through_settling(model: Model, params: Params, grads: Params) -> Params:
     """Turn a gradient by the settled parameters into one by the parameters."""
     if not isinstance(model, Cell) or model.settled is model:
         return grads

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from seqcells.online import _forms
+from seqcells import _check
+from seqcells._types import Outputs, Params, PyTree
+from seqcells.online import _forms, _within
 from seqcells.online._influence import Form
 from seqcells.online._moment import Moment
 from seqcells.online._rule import Formed
@@ -30,11 +32,21 @@ class RTRL(Formed):
     parameters of which an entry reaches one unit (`Cell.UNIT_WEIGHTS`). Others, such as the
     projections B and C of `Mamba`, keep an influence on all units.
 
+    The influence of a `Stack` is that of all its parameters on all its carries. With
+    `within_layers=True`, each layer has the influence of its own parameters on its own carry
+    instead, and the loss reaches lower layers through the layers above in the same step (as Zucchet
+    et al. 2023 train deep nets). The gradient of the last layer with a memory, and of what is above
+    it, stays exact. That of lower layers lacks what a layer put out in an earlier step and a layer
+    above has kept since.
+
     Args:
         model: any cell or layer that can step.
+        within_layers: whether each layer of a `Stack`, which has no skip and is not tied, has an
+            influence of its own.
 
     Raises:
-        TypeError: if this is no model.
+        TypeError: if this is no model, or `within_layers` no bool.
+        ValueError: if `within_layers` is True and the model is no such `Stack`.
 
     >>> import jax, jax.numpy as jnp, seqcells as sc
     >>> rule = sc.online.RTRL(sc.GRU(4))
@@ -49,5 +61,35 @@ class RTRL(Formed):
     True
     """
 
+    within_layers: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check.flag("within_layers", self.within_layers)
+        why_not = _within.why_not(self.model) if self.within_layers else None
+        if why_not is not None:
+            raise ValueError(
+                "within_layers: expected False unless the model is a Stack without skip and not "
+                f"tied, got True for {self.model}: {why_not}"
+            )
+
     def _form(self, moment: Moment) -> Form:
         return _forms.exact(moment)
+
+    def _fresh(self, moment: Moment) -> PyTree:
+        own = super()._fresh
+        return _within.start(own, moment) if self.within_layers else own(moment)
+
+    def _update(self, moment: Moment, influence: PyTree) -> PyTree:
+        own = super()._update
+        if not self.within_layers:
+            return own(moment, influence)
+        if moment.key is not None:
+            _forms.traced(moment)  # which refuses noise
+        return _within.update(own, moment, influence)
+
+    def _gradient(self, moment: Moment, dy: Outputs, influence: PyTree) -> Params:
+        own = super()._gradient
+        if not self.within_layers:
+            return own(moment, dy, influence)
+        return _within.gradient(own, moment, dy, influence)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 
 from seqcells._static import exported
 from seqcells._types import Params, PyTree
+from seqcells.engines._platform import varying
 from seqcells.online import _forms
 from seqcells.online._influence import Dense, Influence
 from seqcells.online._moment import Moment, Row, State, flat, unflat
@@ -72,6 +73,7 @@ class UORO(Rule):
             some, put = form.cut(row.params)
             state, back = jax.vjp(lambda some: flat(row.start(put(some))), some)
             nu = jnp.zeros_like(state) if signs is None else signs.astype(state.dtype)
+            nu = varying(nu, state)
             return nu, back(nu)[0]
 
         by_state, by_params = moment.of_rows(row, signs)
@@ -88,7 +90,7 @@ class UORO(Rule):
                 return flat(row.step(put(some), unflat(carry, row.carry)))
 
             moved = jax.jvp(lambda h: state(h, some), (carry,), (s[: carry.size],))[1]
-            nu = signs.astype(moved.dtype)
+            nu = varying(signs.astype(moved.dtype), moved)
             new = jax.vjp(lambda some: state(carry, some), some)[1](nu)[0]
             rho_0, rho_1 = _ratio(q, moved), _ratio(new, nu)
             s = rho_0 * moved + rho_1 * nu

@@ -14,6 +14,7 @@ from seqcells.probes.character_lm import CharacterLM as CharacterLM
 from seqcells.probes.character_lm import Streams as Streams
 from seqcells.probes.context_integration import ContextIntegration as ContextIntegration
 from seqcells.probes.copy import Copy as Copy
+from seqcells.probes.cue_accumulation import CueAccumulation as CueAccumulation
 from seqcells.probes.delayed_match import DelayedMatch as DelayedMatch
 from seqcells.probes.delayed_recall import DelayedRecall as DelayedRecall
 from seqcells.probes.delayed_xor import DelayedXOR as DelayedXOR

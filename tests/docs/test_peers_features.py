@@ -12,7 +12,11 @@ import pytest
 import seqcells as sc
 from tests.support.peers import Table, installed
 
-TABLES = Table("What each offers"), Table("Libraries of particular cells")
+TABLES = (
+    Table("What each offers"),
+    Table("Libraries of particular cells"),
+    Table("Gradients forward in time"),
+)
 COLUMNS = [(table, i) for table in TABLES for i in range(1, len(table.header))]
 
 # A name or an argument that would make "no" or "by hand" wrong, for each row that has one of them.
@@ -60,6 +64,15 @@ DENIED = {
     "layer norm inside gates": r"norm\w*(rnn|gru|lstm)|(rnn|gru|lstm)\w*norm",
     "checkpointed BPTT": r"^checkpoint_?(every|size)|sqrt",
     "truncated BPTT": r"trunc(?!atednormal)|window",
+    "gradients forward in time ([braintrace has them](#gradients-forward-in-time))": (
+        r"rtrl|uoro|e_?prop|eligib|forward_?mode"
+    ),
+    "a low-pass filter of eligibilities": r"kappa|low_?pass",
+    "traces of the size of inputs and units": r"pp_?prop|es_d_rtrl",
+    "reward-modulated rules, synthetic gradients": r"three_?factor|synthetic|^dni$",
+    "resets of single rows": r"^resets?$",
+    "inside `jax.grad` of a whole sequence": r"custom_vjp|forward_?mode",
+    "a loop with an optimiser": r"^stream$|optimi[sz]er",
     "all steps of a linear cell in parallel": r"assoc|parallel_(scan|rnn)",
     "chunks of steps by matrix products": r"chunk_?wise|chunk_?size",
     "all steps of a nonlinear cell in parallel": r"newton|^deer",

@@ -13,6 +13,7 @@ from seqcells import online
 from tests.support import laws
 from tests.support.laws import CASES, assert_close, assert_same_bits, over_online
 
+AUTO = jax.sharding.AxisType.Auto
 pytestmark = pytest.mark.usefixtures("strict", "x64")
 
 T, B, D, H = 3, 2, 2, 3
@@ -96,6 +97,39 @@ def test_rtrl_of_layers_and_of_learned_first_carries_is_exact(name):
     assert_close(tuple(got), expected)
     start = jax.tree.leaves(expected[1])[0]
     assert np.abs(start).max() > 1e-3
+
+
+def expect_within_layers(net, params, xs, dys, flags):
+    """For the loss of each step, what a layer reads from the one below in earlier steps is data."""
+
+    def loss(params, t):
+        seen = xs
+        for layer, own in zip(net.layers, params, strict=True):
+            seen = jnp.concatenate([jax.lax.stop_gradient(seen[:t]), seen[t:]])
+            _, seen = sc.unroll(layer, own, seen, **flags)
+        return jnp.vdot(seen[t], dys[t])
+
+    steps = [jax.grad(loss)(params, t) for t in range(len(xs))]
+    return jax.tree.map(lambda *parts: sum(parts), *steps)
+
+
+def test_within_layers_ignores_what_a_layer_below_put_out_before():
+    """With resets and padding; in the layers from the last one with a memory on, it is exact."""
+    pattern = sc.SparsePattern(0.5, seed=1)  # so that a cell is settled
+    layers = sc.Dense(2), sc.Recurrent(sc.MinGRU(2)), sc.Constrained(sc.RNN(2), pattern=pattern)
+    net = sc.Stack((*layers, sc.Dense(1)))
+    params, xs, dys = drawn(net)
+    xs, flags = np.where(MASK[..., None], xs, np.nan), {"mask": MASK, "resets": RESETS}
+    rule = online.RTRL(net, within_layers=True)
+    out, got, trace = run(rule, params, xs, dys, None, {"mask": MASK, "reset": RESETS})
+    expected, exact = graded(net, params, xs, dys, None, flags)
+    assert_close(out, expected)
+    assert_close(got, jax.jit(expect_within_layers, static_argnums=0)(net, params, xs, dys, flags))
+    assert_close(got[2:], exact[2:])
+    assert np.abs(got[1].w_ih - exact[1].w_ih).max() > 1e-3
+    of_dense, of_cell, _, _ = trace.influence.layers
+    assert of_dense == ()
+    assert of_cell.w_ih.shape == (B, 1, 2, 4)  # the size of the parameters: it is elementwise
 
 
 ELEMENTWISE = ("indrnn-tanh-nobias", "mingru-identity-bias", "minlstm-identity-bias", "lru-skip")
@@ -326,6 +360,26 @@ def test_a_gradient_can_be_differentiated():
     assert_close(slope, (of(1e-5) - of(-1e-5)) / 2e-5, 1e-8)
 
 
+@pytest.mark.parametrize("kind", [online.RTRL, online.SnAp, online.UORO])
+def test_nets_on_several_devices_may_read_the_same_stream(kind):
+    """Under a checked shard_map, a loop accepts a trace only if it is marked as varying."""
+    rule = kind(sc.RNN(2))
+    params, xs, _ = drawn(rule.model, batch=(), steps=2)
+
+    def learn(params):
+        def step(trace, inputs):
+            trace, y = rule.step(params, trace, inputs[0], key=inputs[1])
+            return trace, rule.gradient(params, trace, 2 * y)
+
+        inputs = xs, jax.random.split(KEY, len(xs))
+        return jax.lax.scan(step, rule.init(params, xs[0]), inputs)[1]
+
+    mesh, rows = jax.make_mesh((1,), ("nets",), (AUTO,)), jax.sharding.PartitionSpec("nets")
+    many = jax.shard_map(jax.vmap(learn), mesh=mesh, in_specs=rows, out_specs=rows)
+    got = jax.jit(many)(jax.tree.map(lambda a: a[None], params))
+    assert_close(jax.tree.map(lambda a: a[0], got), jax.jit(learn)(params))
+
+
 RULES = {
     "rtrl": online.RTRL(sc.GRU(8)),
     "units": online.RTRL(sc.MinGRU(8)),
@@ -386,6 +440,25 @@ REFUSED = {
     "no model": (lambda: online.RTRL(3), TypeError, "model: .*GRU"),
     "a layer": (lambda: online.SnAp(sc.Stack((GRU,))), TypeError, "model: .*Cell"),
     "a dense recurrence": (lambda: online.SnAp(GRU, 2), ValueError, r"n: .*RTRL\(cell\)"),
+    "layers within a cell": (
+        lambda: online.RTRL(GRU, within_layers=True),
+        ValueError,
+        "within_layers: .*it is not a Stack",
+    ),
+    "layers within a stack that skips": (
+        lambda: online.RTRL(sc.Stack((GRU, GRU), skip=True), within_layers=True),
+        ValueError,
+        "within_layers: .*skip=True",
+    ),
+    "noise within layers": (
+        lambda: run(
+            online.RTRL(sc.Stack((GRU, GRU), dropout=0.5), within_layers=True),
+            *((PARAMS, GRU.init(KEY, H)), X[None], np.ones((1, B, H))),
+            keys=KEY[None],
+        ),
+        ValueError,
+        "key: .*whose layers draw some",
+    ),
     "n of zero": (lambda: online.SnAp(GRU, 0), ValueError, "n: .*>= 1"),
     "no leaky units": (lambda: online.RFLO(GRU), TypeError, "model: .*CTRNN"),
     "feedback": (lambda: online.EProp(GRU, feedback="none"), ValueError, "feedback: .*'random'"),

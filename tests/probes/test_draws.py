@@ -142,3 +142,23 @@ def test_selective_copy_draws_places_alike(length):
     pair = first * length + second
     assert len(np.unique(pair)) == length * (length - 1) // 2
     assert alike(pair, answers[0])
+
+
+@pytest.mark.parametrize("delay", [0, 3])
+def test_cues_lean_to_a_side_and_distractors_know_nothing_of_them(delay):
+    probe = probes.CueAccumulation(3, spacing=2, delay=3, distractors=2, lean=0.8)
+    xs, (answer,), _ = sample(probe, KEY, MANY, delay=delay)
+    right = np.asarray(xs[3 - delay : 9 - delay : 2, :, 1])  # of the three cues
+    np.testing.assert_array_equal(answer, right.sum(axis=0) > 1.5)
+    assert alike(right[0])
+    # of two cues, both agree with the side, or neither: 0.8 ** 2 + 0.2 ** 2
+    assert abs(np.mean(right[0] == right[1]) - 0.68) < 4 * (0.68 * 0.32 / MANY) ** 0.5
+    noise = np.asarray(xs[..., 3:])
+    assert abs(np.mean(noise) - 0.25) < 4 * (0.25 * 0.75 / noise.size) ** 0.5
+    table = stats.contingency.crosstab(np.asarray(answer), noise[0, :, 0]).count
+    assert stats.chi2_contingency(table).pvalue > 0.001
+
+
+def test_an_even_number_of_cues_is_refused():
+    with pytest.raises(ValueError, match=r"^cues: expected an odd number, got 4"):
+        probes.CueAccumulation(4)

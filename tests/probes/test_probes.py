@@ -91,6 +91,11 @@ CASES = {
     "context_integration": Case(
         probes.ContextIntegration(6, delay=2, noise=0.02), {}, oracles.context_integration
     ),
+    "cue_accumulation": Case(
+        probes.CueAccumulation(5, spacing=2, delay=4, distractors=2),
+        {"delay": 1},
+        oracles.cue_accumulation,
+    ),
     "go_no_go": Case(probes.GoNoGo(7), {"gap": 4}, oracles.go_no_go),
     "interval_production": Case(probes.IntervalProduction(3, 6), {}, oracles.interval_production),
     "parametric_memory": Case(probes.ParametricMemory(7), {"gap": 4}, oracles.parametric_memory),
@@ -131,6 +136,7 @@ BASELINES = {  # as the papers print them, or as they follow
     probes.RandomPermutation(100): math.log(2),
     probes.PerceptualDecision(): math.log(2),
     probes.ContextIntegration(): math.log(2),
+    probes.CueAccumulation(): math.log(2),
     probes.GoNoGo(): math.log(2),
     probes.IntervalProduction(): math.log(2),
     probes.ParametricMemory(): 0.5,

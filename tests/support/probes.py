@@ -215,6 +215,17 @@ def context_integration(probe, xs):
     return evidence(probe, xs[:, [channel, 4]])
 
 
+def cue_accumulation(probe, xs):
+    """xs: [T, 3 + distractors]: left, right, the signal, then distractors."""
+    (when,) = np.flatnonzero(xs[:, 2])
+    cues = np.flatnonzero(xs[:, :2].any(axis=1))
+    assert len(cues) == probe.cues
+    assert np.all(np.diff(cues) == probe.spacing)
+    assert cues[-1] + probe.spacing <= when == len(xs) - 1
+    left, right = xs[:, :2].sum(axis=0)
+    return [(when, int(right > left))]
+
+
 def go_no_go(probe, xs):
     """xs: [T + 1, 3]: go, no-go, the signal."""
     (when,), (cue,) = np.flatnonzero(xs[:, 2]), np.flatnonzero(xs[:, :2].any(axis=1))

@@ -15,9 +15,11 @@ from experiments.studies import (
     guide,
     mean_field,
     newton,
+    online,
     state_tracking,
     trainability,
 )
+from experiments.studies.online.cosines import COMPARED
 
 ALL = {name: load(name, studies, Study)[1] for name in discover(studies)}
 JUDGED = {name: one for name, one in ALL.items() if one.claims(one.quick)}
@@ -152,6 +154,32 @@ def solved(settings, well):
     return newton.Found(first, pd.DataFrame(training), pd.DataFrame(times))
 
 
+def rules(settings, good, factor, cosine):
+    """The tables of online: the costs of rules in those of backprop, and a cosine that falls."""
+    results = trial_rows(online.STUDY, settings, good)
+    arms = [*zip(results["task"], results["arm"], strict=True)]
+    arms += [(task, "GRU, RTRL") for task in dict.fromkeys(results["task"])]
+    costs = [
+        {"task": task, "arm": arm, "kept": 9, "operations": 1 if "backprop" in arm else factor}
+        for task, arm in dict.fromkeys(arms)
+    ]
+    order = {"SnAp-1": 0, "e-prop": 1, "RFLO": 2, "UORO": 3}
+    cosines = [
+        {
+            **{"task": task, "cell": cell, "rule": rule, "when": when, "seed": seed, "lag": lag},
+            "cosine": cosine
+            - (2 * cosine - 1) * (order[rule] + 4 * (when != "initialisation")) / 8,
+        }
+        for task in dict.fromkeys(results["task"])
+        for cell, compared in COMPARED.items()
+        for rule in compared
+        for when in ("initialisation", "after training")
+        for seed in range(settings.seeds)
+        for lag in ((math.nan,) if rule == "UORO" else (math.nan, 0, 1))
+    ]
+    return online.Found(results, pd.DataFrame(costs), pd.DataFrame(cosines))
+
+
 def tables(rows):
     """The tables of a run, by the names of their files."""
     if isinstance(rows, pd.DataFrame):
@@ -165,18 +193,28 @@ def emptied(rows):
     return none["results"] if isinstance(rows, pd.DataFrame) else type(rows)(**none)
 
 
-MADE = {
-    mean_field.STUDY: lambda settings: [field_rows(1.02), field_rows(0.96)],
-    flipflop.STUDY: lambda settings: [cubes(settings, keeps) for keeps in (True, False)],
-    chaos.STUDY: lambda settings: [attractors(settings, best) for best in (0.15, 0.0, 1.0)],
-    newton.STUDY: lambda settings: [solved(settings, well) for well in (True, False)],
+def rule_worlds(settings):
+    """Worlds of online: one rule alone learns, at a high cost; and all learn, at none."""
+    rules_of_gru = ("SnAp-1", "UORO", "e-prop", "backprop, window", "backprop")
+    names = [*(f"GRU, {rule}" for rule in rules_of_gru), "CTRNN, backprop", "CTRNN, RFLO"]
+    goods = [lambda labels, name=name: labels["arm"] == name for name in names]
+    falls = [rules(settings, good, 1000, 0.9) for good in goods]
+    return [*falls, rules(settings, lambda _: True, 1, 0.1)]
+
+
+OWN_WORLDS = {
+    "mean_field": lambda _: [field_rows(1.02), field_rows(0.96)],
+    "flipflop": lambda s: [cubes(s, keeps=True), cubes(s, keeps=False)],
+    "chaos": lambda s: [attractors(s, best) for best in (0.15, 0.0, 1.0)],
+    "newton": lambda s: [solved(s, well) for well in (True, False)],
+    "online": rule_worlds,
 }
 
 
 def worlds(study, settings):
     """Rows of runs with contrary results."""
-    if study in MADE:
-        return MADE[study](settings)
+    if study.name in OWN_WORLDS:
+        return OWN_WORLDS[study.name](settings)
     names = sorted(set(run_rows(study, settings)["arm"]))
     alone = [lambda labels, name=name: labels["arm"] == name for name in names]
     kinds = [lambda labels, kind=kind: labels["arm"].startswith(kind) for kind in ("GRU", "tanh")]
