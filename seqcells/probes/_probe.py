@@ -196,5 +196,10 @@ class Numbers(Probe):
 
 def _score(losses: jax.Array, right: jax.Array) -> Score:
     """Average losses and correct answers [S, N]; NaN if a loss is NaN."""
-    right = jnp.where(jnp.isnan(losses), losses, right.astype(losses.dtype))
-    return Score(jnp.mean(losses), jnp.mean(right), jnp.mean(jnp.min(right, axis=0)))
+    lost = jnp.isnan(losses)
+
+    def share(good: jax.Array, lost: jax.Array) -> jax.Array:
+        return jnp.mean(jnp.where(lost, jnp.nan, good.astype(losses.dtype)))
+
+    exact = share(jnp.all(right, axis=0), jnp.any(lost, axis=0))
+    return Score(jnp.mean(losses), share(right, lost), exact)

@@ -372,6 +372,12 @@ def test_numbers_are_scored_by_their_square_and_by_what_lies_within_a_fifth():
     assert (float(scored.accuracy), float(scored.exact)) == (0.75, 0.5)
 
 
+def test_one_nan_among_many_answers_makes_all_scores_nan():
+    """On a CPU, XLA's minimum of 4096 numbers or more skips NaN (openxla/xla#21461)."""
+    answers = jnp.zeros((64, 128, 1)).at[3, 5].set(jnp.nan)
+    assert np.isnan(score(probes.AddingURNN(9), answers, jnp.zeros((64, 128)))).all()
+
+
 def test_classes_are_scored_by_cross_entropy_in_nats():
     rng = np.random.default_rng(0)
     logits, targets = rng.normal(size=(2, 7, 8)).astype("float32"), rng.integers(0, 8, (2, 7))

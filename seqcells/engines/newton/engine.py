@@ -46,10 +46,11 @@ class Newton(Engine):
     on a CPU `Scan` and `Deferred` are faster, and on other platforms nobody has timed it yet.
 
     Args:
-        jacobian: "full" uses all of J_t, S x S for a carry of S numbers: S products more in an
-            iteration, T * S * S numbers of memory. "diagonal" uses only its diagonal: cheaper
-            iterations, but more of them, and O(T S) memory; its `error_bound` is wider. For a cell
-            that is elementwise in its carry, both use the exact Jacobian at the cost of a diagonal.
+        jacobian: "full" uses all of J_t, S x S for a carry of S numbers: T * S * S numbers of
+            memory. "diagonal" uses only its diagonal: cheaper iterations, but more of them, and
+            O(T S) memory; its `error_bound` is wider. For a cell that is elementwise in its carry,
+            both use the exact Jacobian at the cost of a diagonal. J_t of a `SplitCell` comes from
+            the slopes of its gates; other cells take S products for it.
         tol: the largest residual abs(h_t - f_t(h_{t-1})) of a solution. None: 16 times the rounding
             error of the dtype of computation, for carries up to 1; in proportion for larger ones.
         max_iters: the largest number of iterations of a chunk; None: 100. There are never more than
