@@ -196,18 +196,12 @@ def cosine_table(found: Found) -> lab.Table:
     return lab.Table(
         title="Cosine to the true gradient",
         caption="Mean over the seeds, of nets that backprop trained: at the start, after "
-        f"{EARLY} updates, and at the end; of the whole gradient, and of its parts from a quarter, a half and all of the "
-        "longest lag before the last answer. UORO's is not a sum of such parts.",
+        f"{EARLY} updates, and at the end; of the whole gradient, and of its parts from a quarter, "
+        "a half and all of the longest lag before the last answer. UORO's is not a sum of such "
+        "parts.",
         head=[
-            "task",
-            "cell",
-            "rule",
-            "start: whole",
-            *PARTS,
-            "early: whole",
-            *PARTS,
-            "end: whole",
-            *PARTS,
+            *("task", "cell", "rule", "start: whole", *PARTS),
+            *("early: whole", *PARTS, "end: whole", *PARTS),
         ],
         rows=lines,
         texts=3,
