@@ -19,7 +19,7 @@ from experiments.studies import (
     state_tracking,
     trainability,
 )
-from experiments.studies.online.cosines import COMPARED
+from experiments.studies.online.cosines import COMPARED, WHEN
 
 ALL = {name: load(name, studies, Study)[1] for name in discover(studies)}
 JUDGED = {name: one for name, one in ALL.items() if one.claims(one.quick)}
@@ -173,7 +173,7 @@ def rules(settings, good, factor, cosine):
         for task in dict.fromkeys(results["task"])
         for cell, compared in COMPARED.items()
         for rule in compared
-        for when in ("initialisation", "after training")
+        for when in WHEN
         for seed in range(settings.seeds)
         for lag in ((math.nan,) if rule == "UORO" else (math.nan, 0, 1))
     ]

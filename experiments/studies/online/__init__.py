@@ -12,7 +12,7 @@ from collections.abc import Callable
 import seqcells as sc
 from experiments import lab
 from experiments.studies.online import periodic, verdicts
-from experiments.studies.online.cosines import Cosines
+from experiments.studies.online.cosines import EARLY, WHEN, Cosines
 from experiments.studies.online.learning import BACKWARD, WINDOW, Costs, task
 from experiments.studies.online.picture import draw
 from experiments.studies.online.verdicts import PERIODIC, Found
@@ -185,7 +185,7 @@ def cosine_table(found: Found) -> lab.Table:
     rows = found.cosines
     for names, some in rows.groupby(["task", "cell", "rule"], sort=False):
         cells = []
-        for when in (lab.AT_START, lab.AT_END):
+        for when in WHEN:
             here = lab.pick(some, when=when)
             cells.append(f"{verdicts.whole(here).mean():.2f}")
             longest = here["lag"].max()
@@ -195,10 +195,14 @@ def cosine_table(found: Found) -> lab.Table:
         lines.append([*names, *cells])
     return lab.Table(
         title="Cosine to the true gradient",
-        caption="Mean over the seeds, of nets that backprop trained: at the start, then after "
-        "training; of the whole gradient, and of its parts from a quarter, a half and all of the "
-        "longest lag before the last answer. UORO's is not a sum of such parts.",
-        head=["task", "cell", "rule", "start: whole", *PARTS, "end: whole", *PARTS],
+        caption="Mean over the seeds, of nets that backprop trained: at the start, after "
+        f"{EARLY} updates, and at the end; of the whole gradient, and of its parts from a quarter, "
+        "a half and all of the longest lag before the last answer. UORO's is not a sum of such "
+        "parts.",
+        head=[
+            *("task", "cell", "rule", "start: whole", *PARTS),
+            *("early: whole", *PARTS, "end: whole", *PARTS),
+        ],
         rows=lines,
         texts=3,
     )

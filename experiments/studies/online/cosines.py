@@ -17,12 +17,15 @@ import seqcells as sc
 from experiments import lab
 from experiments.lab.models import ReaderParams
 from experiments.lab.runs import Trained
+from experiments.lab.training import over_members, pad
 from experiments.studies.online.learning import BACKWARD, ByRule
-from seqcells import online
+from seqcells import online, train
 
 COMPARED = {"GRU": ("SnAp-1", "e-prop", "UORO"), "CTRNN": ("e-prop", "RFLO")}
 BY_LAG = ("SnAp-1", "e-prop", "RFLO")  # rules whose trace is a sum over the steps before
 SAMPLES = 64  # sequences by which gradients are compared
+EARLY = 50  # updates
+WHEN = (lab.AT_START, f"after {EARLY} updates", lab.AT_END)
 
 
 def by_lag(
@@ -110,6 +113,19 @@ def compare(task: ByRule, params: ReaderParams, key: jax.Array) -> tuple[jax.Arr
     return whole, cosine(parts, exact)
 
 
+def train_early(trained: Trained) -> ReaderParams:
+    """Train the nets again from their start, for `EARLY` updates on the same data."""
+
+    def begin(params: ReaderParams, member: Any, seed: jax.Array) -> train.TrainState:
+        _, k_train, _ = jax.random.split(jax.random.key(seed), 3)
+        return train.init(params, member, k_train, lab.optimizer)
+
+    seeds = pad(jnp.asarray([run.seed for run in trained.runs]))
+    state = jax.jit(over_members(begin))(trained.before, trained.members, seeds)
+    options = {"segment": EARLY, "optimizer": lab.optimizer, "transform": over_members}
+    return train.fit(trained.task, state, trained.members, EARLY, **options)[0].params
+
+
 @dataclasses.dataclass(frozen=True)
 class Cosines:
     """Cosines of the rules' gradients to the true one, of nets trained by backprop: "cosines".
@@ -132,7 +148,8 @@ class Cosines:
         if by != BACKWARD or labels["task"] not in self.tasks:
             return []
         found: list[Mapping[str, object]] = []
-        for when, params in ((lab.AT_START, trained.before), (lab.AT_END, trained.after)):
+        nets = trained.before, train_early(trained), trained.after
+        for when, params in zip(WHEN, nets, strict=True):
             params = jax.tree.map(np.asarray, params)
             for run, rule in ((run, rule) for run in trained.runs for rule in COMPARED[name]):
                 i = trained.runs.index(run)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from experiments import lab
-from experiments.studies.online.cosines import BY_LAG, COMPARED
+from experiments.studies.online.cosines import BY_LAG, COMPARED, WHEN
 from experiments.studies.online.verdicts import Found
 
 
@@ -23,8 +23,8 @@ def draw(found: Found, path: Path) -> None:
     above, below = parts
     rows = lab.pick(found.cosines, task="cues")
     handles: dict[str, Any] = {}
-    for line, name in zip(above.subplots(2, 2, sharex=True, sharey=True), COMPARED, strict=True):
-        for axes, when in zip(line, (lab.AT_START, lab.AT_END), strict=True):
+    for line, name in zip(above.subplots(2, 3, sharex=True, sharey=True), COMPARED, strict=True):
+        for axes, when in zip(line, WHEN, strict=True):
             _draw_cosines(axes, lab.pick(rows, cell=name, when=when), handles)
             lab.set_title(axes, f"{name}, {when}")
     above.supylabel("cosine to the true gradient, of the task of cues", fontsize=12)
