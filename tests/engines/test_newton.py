@@ -195,6 +195,17 @@ def test_vmap_equals_a_loop_row_by_row_iterations_included():
     assert len(set(together)) > 1
 
 
+def test_a_chaotic_net_whose_corrections_overflow_is_solved_in_as_many_iterations_as_steps():
+    """Along its 200 steps they grow beyond 1e38, the largest number of float32."""
+    (cell, params), steps = rnn(4.0), 200
+    _, ys, report = sc.newton(cell, params, inputs(steps), max_iters=steps, on_fail="flag")
+    assert float(report.residual) < 1e-5
+    before = jnp.concatenate([jnp.zeros((1, 8)), ys[:-1]])
+    assert (
+        largest(jax.vmap(lambda h, x: cell.step(params, h, x)[1])(before, inputs(steps)), ys) < 1e-6
+    )
+
+
 @pytest.mark.parametrize("on_fail", ["sequential", "nan", "flag"])
 def test_sequences_that_fail_are_told_and_treated_as_asked(on_fail):
     """A chaotic net, and inputs that hold one of three sequences at 1."""

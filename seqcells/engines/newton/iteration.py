@@ -102,14 +102,19 @@ class Solver(Static):
         return self.eps * jnp.maximum(largest(carries), 1)
 
     def _better(self, given: Given, now: Iterate) -> jax.Array:
-        """Add the solution of the linearized equations, where it is finite."""
+        """Add the solution of the linearized equations, or take f_t(h_{t-1}) where it is too large.
+
+        Along a chaotic sequence solutions grow without a bound, and a step from a number beyond the
+        square root of the largest one may overflow.
+        """
         before = self.recurrence.before(given, now.carries)
         a = jacobians.blocks(self.recurrence, given, before)
         if self.damping:
             a = a * (1 - self.damping)
         a, b = (c.astype(self.scan_dtype) for c in (a, now.defect[..., None]))
         new = now.carries + affine.solve(self.scan, a, b)[..., 0].astype(now.carries.dtype)
-        return jnp.where(jnp.isfinite(new), new, now.carries + now.defect)  # f_t(h_{t-1})
+        most = float(jnp.finfo(new.dtype).max) ** 0.5
+        return jnp.where(jnp.abs(new) < most, new, now.carries + now.defect)
 
 
 def largest(a: jax.Array) -> jax.Array:
