@@ -66,7 +66,7 @@ class Settings(benchmark.Settings):
 def groups(settings: Settings) -> Iterator[Group]:
     """List every cell at every shape that it can be measured at."""
     for shape, kind in itertools.product(settings.sizes(), settings.cells):
-        if shape.H > LARGEST.get(kind, shape.H):
+        if LARGEST.get(kind, shape.H) < shape.H:
             continue
         job = functools.partial(measure, kind, shape, settings.seconds)
         yield Group(f"{kind} {shape.name}", job)
