@@ -346,7 +346,7 @@ def test_in_the_setting_of_the_demo_of_deer_it_is_as_exact_as_a_scan():
 FACTORED = ["rnn-tanh-bias", "gru-after-double", "lstm-bias", "slstm-bias", "cornn"]
 FACTORED += ["antisymmetric-gated", "ctrnn-rate-bias"]
 OTHERS = ["gru-before-double", "indrnn-tanh-nobias", "lem-bias", "ctrnn-current-nobias"]
-OTHERS += ["lstm-peep", "lstm-proj", "layernorm-gru", "function"]
+OTHERS += ["convlstm-bias", "lstm-peep", "lstm-proj", "layernorm-gru", "function"]
 
 
 def recurrence_of(case, jacobian, steps=4):

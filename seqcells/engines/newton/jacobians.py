@@ -30,11 +30,13 @@ Push = Callable[[jax.Array], jax.Array]  # v, which broadcasts to the carries, -
 def factored(cell: Cell, layout: Layout, given: Given) -> bool:
     """Whether a step is a product that is linear in the carry, and a gate that is elementwise.
 
-    All leaves of the carry and of the product must have an entry for each unit.
+    All leaves of the carry and of the product must have an entry for each unit, along one axis.
     """
     if layout.kind == ELEMENTWISE or steps_itself(cell) or not isinstance(cell, SplitCell):
         return False
     if cell.why_not_split() is not None or type(cell).next_carry is not Cell.next_carry:
+        return False
+    if any(len(shape) != 1 for shape in layout.shapes):
         return False
     carry, drive = layout.unflatten(given.start), jax.tree.map(lambda a: a[0], given.drive)
     mixed = jax.eval_shape(cell.mix, given.params, carry)
