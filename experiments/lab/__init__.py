@@ -79,6 +79,13 @@ from experiments.lab.pictures import (
     styled,
 )
 from experiments.lab.runs import CODE, COLUMNS, Run, RunGroup, list_runs
-from experiments.lab.settings import BadInput, BadValue, CheckedSettings, refusals, restore
-from experiments.lab.study import Study, read_results, settings_table
+from experiments.lab.settings import (
+    BadInput,
+    BadValue,
+    CheckedSettings,
+    known,
+    refusals,
+    restore,
+)
+from experiments.lab.study import Study, read_results, read_tables, settings_table
 from experiments.lab.text import brief, decimal, interval, short, words

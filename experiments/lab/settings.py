@@ -7,7 +7,7 @@ import dataclasses
 import math
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -55,6 +55,15 @@ def several(name: str, values: object, example: str) -> None:
     twice = [value for i, value in enumerate(values) if value in values[:i]]
     if twice:
         raise BadInput(f"{name}: expected different values, got {twice[0]!r} twice; leave one out")
+
+
+def known(name: str, values: Iterable[object], choices: Iterable[object]) -> None:
+    """Raise unless all values are among the choices."""
+    choices = list(choices)
+    for value in values:
+        if value not in choices:
+            names = ", ".join(map(repr, choices))
+            raise BadInput(f"{name}: expected some of {names}, got {value!r}; choose these")
 
 
 @dataclasses.dataclass(frozen=True)

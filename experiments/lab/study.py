@@ -59,6 +59,21 @@ def read_results(out: Path, name: str, columns: Sequence[str] = ()) -> Frame:
     return rows
 
 
+def read_tables(
+    out: Path, name: str, results: Sequence[str] = (), **others: Sequence[str]
+) -> dict[str, Frame]:
+    """Read the tables of a run by their names, each with columns that it must have.
+
+    Raises:
+        BadInput: `results` has no rows, or a table cannot be read; the error names the command.
+    """
+    hint = f"make it again with python -m experiments run {name}"
+    first = {"results": read_results(out, name, results)}
+    return first | {
+        table: read_table(out / f"{table}.csv", columns, hint) for table, columns in others.items()
+    }
+
+
 @contextlib.contextmanager
 def _all_columns(rows: object, out: Path, name: str) -> Iterator[None]:
     """Turn a KeyError into an error that names the missing column."""

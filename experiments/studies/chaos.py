@@ -61,10 +61,7 @@ class Settings(lab.CheckedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for cell in self.cells:
-            if cell not in CELLS:
-                known = ", ".join(map(repr, CELLS))
-                raise lab.BadInput(f"cells: expected some of {known}, got {cell!r}; choose these")
+        lab.known("cells", self.cells, CELLS)
         for alpha in self.alphas:
             if alpha >= 1:
                 raise lab.BadInput(f"alphas: expected shares below 1, got {alpha}; leave it out")
@@ -378,9 +375,7 @@ class Found:
 
 def read(out: Path, name: str) -> Found:
     """Read the tables of a run."""
-    make = f"make it again with python -m experiments run {name}"
-    results = lab.read_results(out, name, COLUMNS)
-    return Found(results, lab.read_table(out / "orbits.csv", ORBIT, make))
+    return Found(**lab.read_tables(out, name, COLUMNS, orbits=ORBIT))
 
 
 @lab.styled

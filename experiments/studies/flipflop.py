@@ -53,10 +53,7 @@ class Settings(lab.CheckedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for cell in self.cells:
-            if cell not in CELLS:
-                known = ", ".join(map(repr, CELLS))
-                raise lab.BadInput(f"cells: expected some of {known}, got {cell!r}; choose these")
+        lab.known("cells", self.cells, CELLS)
 
 
 def explore(trained: Trained, i: int) -> tuple[diagnostics.FixedPoints, dict[str, np.ndarray]]:
@@ -176,10 +173,7 @@ class Found:
 
 def read(out: Path, name: str) -> Found:
     """Read the tables of a run."""
-    make = f"make it again with python -m experiments run {name}"
-    results = lab.read_results(out, name)
-    points = lab.read_table(out / "points.csv", Points.columns, make)
-    return Found(results, points, lab.read_table(out / "paths.csv", Paths.columns, make))
+    return Found(**lab.read_tables(out, name, points=Points.columns, paths=Paths.columns))
 
 
 def groups(s: Settings) -> list[lab.RunGroup]:

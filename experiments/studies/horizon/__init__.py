@@ -62,12 +62,7 @@ class Settings(lab.CheckedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for cell in self.cells:
-            if cell not in ARMS:
-                known = ", ".join(map(repr, ARMS))
-                raise lab.BadInput(
-                    f"cells: expected some of {known}, got {cell!r}; choose from these"
-                )
+        lab.known("cells", self.cells, ARMS)
         for factor in self.factors:
             if math.isclose(factor, 1):
                 raise lab.BadInput(

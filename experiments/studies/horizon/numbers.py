@@ -101,10 +101,8 @@ class Numbers:
 
 def read(out: Path, name: str) -> Numbers:
     """Read the tables of a run, and its settings if they are there."""
-    results = lab.read_results(out, name, RESULTS)
-    make = f"make it again with python -m experiments run {name}"
-    gradients = lab.read_table(out / "gradients.csv", lab.GradientByLag.columns, make)
-    return Numbers(results, gradients, lab.read_about(out).get("settings", {}))
+    tables = lab.read_tables(out, name, RESULTS, gradients=lab.GradientByLag.columns)
+    return Numbers(**tables, settings=lab.read_about(out).get("settings", {}))
 
 
 def headlines(n: Numbers) -> list[str]:

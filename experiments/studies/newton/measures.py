@@ -62,10 +62,7 @@ class Settings(lab.CheckedSettings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for cell in self.cells:
-            if cell not in CELLS:
-                known = ", ".join(map(repr, CELLS))
-                raise lab.BadInput(f"cells: expected some of {known}, got {cell!r}; choose these")
+        lab.known("cells", self.cells, CELLS)
 
 
 @jax.tree_util.register_static

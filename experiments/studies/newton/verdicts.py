@@ -28,13 +28,7 @@ class Found:
 
 def read(out: Path, name: str) -> Found:
     """Read the tables of a run."""
-    make = f"make it again with python -m experiments run {name}"
-    tables = {
-        table: lab.read_table(out / f"{table}.csv", columns, make)
-        for table, columns in TABLES.items()
-    }
-    lab.read_results(out, name)  # raises where there are no rows
-    return Found(**tables)
+    return Found(**lab.read_tables(out, name, **TABLES))
 
 
 Judge = Callable[[Found], lab.Verdict]

@@ -28,10 +28,7 @@ class Found:
 
 def read(out: Path, name: str) -> Found:
     """Read the tables of a run."""
-    make = f"make it again with python -m experiments run {name}"
-    results = lab.read_results(out, name)
-    costs = lab.read_table(out / "costs.csv", Costs.columns, make)
-    return Found(results, costs, lab.read_table(out / "cosines.csv", Cosines.columns, make))
+    return Found(**lab.read_tables(out, name, costs=Costs.columns, cosines=Cosines.columns))
 
 
 Judge = Callable[[Found], lab.Verdict]

@@ -130,7 +130,10 @@ class _Gates:
     def push(self, tangent: jax.Array) -> jax.Array:
         """Return J_t times a tangent that broadcasts to the carries."""
         carry = self.layout.unflatten(tangent)
-        return self._after(carry, self._mixed(carry), tangent)
+        pairs = list(zip(self.slopes, jax.tree.leaves((carry, self._mixed(carry))), strict=True))
+        leaves = [sum(by[i] * t for by, t in pairs) for i in range(len(self.layout.shapes))]
+        new = jax.tree.unflatten(self.layout.structure, leaves)
+        return self._flagged(self.layout.flatten(new), tangent)
 
     def diagonal(self) -> jax.Array:
         """Return the diagonal of J_t, [T, *B, S, 1]."""
@@ -154,13 +157,6 @@ class _Gates:
 
         with jax.default_matmul_precision("highest"):
             return jax.jvp(mix, (carry,), (carry,))[1]
-
-    def _after(self, carry: Carry, mixed: Mixed, tangent: jax.Array) -> jax.Array:
-        """Return the tangent after the gate."""
-        pairs = list(zip(self.slopes, jax.tree.leaves((carry, mixed)), strict=True))
-        leaves = [sum(by[i] * t for by, t in pairs) for i in range(len(self.layout.shapes))]
-        new = jax.tree.unflatten(self.layout.structure, leaves)
-        return self._flagged(self.layout.flatten(new), tangent)
 
     def _flagged(self, new: jax.Array, held: jax.Array) -> jax.Array:
         """Return zero after a restart, and what is held at padding."""
