@@ -1,6 +1,7 @@
 """Sweeps over hyperparameters: hundreds of runs in one program, resumable after a kill."""
 
 from seqcells.sweep._batch import STATUSES
+from seqcells.sweep._executor import WorkersLost
 from seqcells.sweep._plan import Halving
 from seqcells.sweep._run import Progress, load, run
 from seqcells.sweep._space import Space, Trial, linear, log, log_uniform, uniform
@@ -16,6 +17,7 @@ __all__ = [
     "Space",
     "Task",
     "Trial",
+    "WorkersLost",
     "from_loss",
     "linear",
     "load",

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from seqcells._types import PyTree
+from seqcells.sweep._lines import Row
 from seqcells.sweep._program import Program, next_power_of_two
 from seqcells.sweep._space import Trial
-from seqcells.sweep._store import Row
 
 STATUSES = ("unfinished", "done", "pruned", "diverged")
 UNFINISHED, DONE, PRUNED, DIVERGED = range(4)
@@ -81,6 +81,11 @@ class Batch:
     def saved(self) -> Saved:
         """The contents of the checkpoint."""
         return Saved(self.state, self.record, self.slots)
+
+    def best(self, metric: str, sign: int) -> float:
+        """Return the best metric of the trials alive; NaN if none is."""
+        values = sign * self.record.metrics[metric][self.slots[self.alive]]
+        return sign * float(min(values, default=math.nan))
 
     def advance(self, segment: int) -> list[Row]:
         """Train for a segment; return the metrics of every trial that was alive."""

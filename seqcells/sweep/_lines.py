@@ -17,11 +17,17 @@ _NUMBER = (int, float)
 TRIAL: Fields = {"id": str, "status": str, "steps": int, "metrics": dict, "seconds": _NUMBER}
 METRICS: Fields = {"id": str, "step": int, "metrics": dict}
 SETTINGS: Fields = {"config": dict, "widths": dict}
+DRIVER: Fields = {"run": str}
+MACHINE: Fields = {"jax": str, "devices": int, "processor": str}
+BATCH: Fields = {"config": dict, "bucket": str, "width": int, "ids": list}
 _REMEDY = "put back a copy of the file, or remove the line"
 REMEDIES = {
     "trials.jsonl": f"{_REMEDY}; then its trial is trained again",
     "metrics.jsonl": f"{_REMEDY}; then the curve of a trial lacks a point",
     "sweep.json": "put back a copy of the file, or take another folder",
+    "driver.json": "remove it",
+    "machine.json": "put back a copy of the file, or take another folder",
+    "batch.json": "remove its folder; then its trials are trained again",
 }
 
 
@@ -49,21 +55,21 @@ def read_lines(path: Path, fields: Fields, *, truncate: bool = False) -> list[Ro
     return rows
 
 
-def read_settings(path: Path) -> Json | None:
-    """Read the settings of a sweep; None if there are none.
+def read_json(path: Path, fields: Fields) -> Json | None:
+    """Read a file with one JSON object; None if there is no file.
 
     Raises:
         ValueError: the file is damaged.
     """
     if not path.exists():
         return None
-    settings = _parsed(path.read_bytes(), SETTINGS, lambda got: f"{path} with {got}", path)
-    pairs = {b: [w, w] if isinstance(w, int) else w for b, w in settings["widths"].items()}
+    content = _parsed(path.read_bytes(), fields, lambda got: f"{path} with {got}", path)
+    pairs = content.get("widths", {})
     if not all(
         isinstance(pair, list) and list(map(type, pair)) == [int, int] for pair in pairs.values()
     ):
-        raise _damaged(SETTINGS, f"{path} with other widths", path)
-    return settings | {"widths": pairs}
+        raise _damaged(fields, f"{path} with other widths", path)
+    return content
 
 
 def _parsed(data: bytes, fields: Fields, where: Callable[[str], str], path: Path) -> Json:

@@ -55,29 +55,36 @@ class Plan(NamedTuple):
     mode: Literal["min", "max"]
     batch: int | Literal["auto"]
     halving: Halving | None
-    key: jax.Array
+    key: tuple[int, int]  # the words of a threefry2x32 key
     save_seconds: float
+
+    @classmethod
+    def of(cls, *, key: jax.Array | None, **settings: Any) -> Plan:
+        """Return a checked plan, with counts as ints, and a segment no longer than `steps`.
+
+        Raises:
+            TypeError: a setting has the wrong type.
+            ValueError: a setting has a wrong value.
+        """
+        return cls(key=(0, 0) if key is None else _words("key", key), **settings)._checked()
+
+    @property
+    def random_key(self) -> jax.Array:
+        """The key of the sweep."""
+        return jax.random.wrap_key_data(np.asarray(self.key, np.uint32), impl="threefry2x32")
 
     @property
     def sign(self) -> int:
         """The factor that makes a lower metric better."""
         return 1 if self.mode == "min" else -1
 
-    def checked(self) -> Plan:
-        """Return the plan with counts as ints, and a segment no longer than `steps`.
-
-        Raises:
-            TypeError: a setting has the wrong type.
-            ValueError: a setting has a wrong value.
-        """
+    def _checked(self) -> Plan:
         if not callable(self.make):
             got = _check.describe_one(self.make)
             raise TypeError(f"make: expected a function of the static fields, got {got}")
         steps = _check.size("steps", self.steps, least=1)
         segment = min(_check.size("segment", self.segment, least=1), steps)
         _check.choice("mode", self.mode, ("min", "max"))
-        _check.key("key", self.key)
-        _check.independent_key("key", self.key)
         batch = self.batch if self.batch == "auto" else _check.size("batch", self.batch, least=1)
         if steps % segment:
             raise ValueError(f"steps: expected a multiple of segment={segment}, got {steps}")
@@ -113,17 +120,24 @@ class Plan(NamedTuple):
 
     def settings(self, config: Json | None) -> Json:
         """Return the settings that the results depend on, as JSON."""
-        typed = jnp.issubdtype(self.key.dtype, jax.dtypes.prng_key)
-        key = jax.random.key_data(self.key) if typed else self.key
         names = ("steps", "segment", "metric", "mode", "batch")
         make = bound(self.make)
         return {
             "config": config or {},
             **{name: getattr(self, name) for name in names},
             "halving": self.halving and self.halving._asdict(),
-            "key": np.asarray(key).tolist(),
+            "key": list(self.key),
             **({} if make is None else {"make": make}),
         }
+
+
+def _words(name: str, key: jax.Array) -> tuple[int, int]:
+    """Return the words of a key; raise unless it draws the same bits under vmap as alone."""
+    _check.key(name, key)
+    _check.independent_key(name, key)
+    typed = jnp.issubdtype(key.dtype, jax.dtypes.prng_key)
+    first, second = np.asarray(jax.random.key_data(key) if typed else key).tolist()
+    return first, second
 
 
 def _check_fits(name: str, values: Sequence[float], *, exact: bool) -> None:

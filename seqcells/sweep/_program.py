@@ -143,20 +143,28 @@ def _advance(
     return after, alive, {name: jnp.mean(values) for name, values in metrics.items()}
 
 
-def largest_that_fits(build: Callable[[int], Program], width: int, *, fixed: bool) -> Program:
+def largest_that_fits(
+    build: Callable[[int], Program], width: int, *, fixed: bool, sharing: int = 1
+) -> Program:
     """Return the program of `width` trials or, unless the width is fixed, of as many as fit.
+
+    Args:
+        build: width -> program.
+        width: the number of trials.
+        fixed: whether to raise instead of returning a narrower program.
+        sharing: processes that share the memory of the host.
 
     Raises:
         ValueError: it does not fit, or not even one trial per device does; nothing was run.
     """
     while True:
-        program, free = build(width), SHARE * available()
+        program, free = build(width), SHARE * available(sharing)
         if program.bytes <= free:
             return program
         least = jax.local_device_count()
         if fixed or width == least:
             expected = f"batch of {width} trials" if fixed else "trial"
-            remedy = "pass batch='auto' or a smaller batch" if fixed else "make the task smaller"
+            remedy = "pass a smaller batch" if fixed else "make the task smaller"
             raise ValueError(
                 f"batch: expected a {expected} that fits into {free / GB:.3g} GB per device, got "
                 f"one that needs {program.bytes / GB:.3g} GB; {remedy}"
@@ -176,12 +184,15 @@ def next_power_of_two(width: int) -> int:
     return shared_evenly(1 << (width - 1).bit_length())
 
 
-def available() -> int:
-    """Return the free bytes of each device: of its own memory, or its share of the host's."""
+def available(sharing: int = 1) -> int:
+    """Return the free bytes of each device: of its own memory, or its share of the host's.
+
+    A process that shares a GPU has its part of it from the start (XLA_PYTHON_CLIENT_MEM_FRACTION).
+    """
     stats = jax.local_devices()[0].memory_stats()
     if stats and "bytes_limit" in stats:
         return stats["bytes_limit"] - stats.get("bytes_in_use", 0)
-    return min(_free_on_host(), _free_in_container()) // jax.local_device_count()
+    return min(_free_on_host(), _free_in_container()) // (jax.local_device_count() * sharing)
 
 
 def _free_on_host() -> int:

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import os
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 
-from seqcells import distributed
-from seqcells._signals import deferred
+from seqcells import _check
+from seqcells._signals import Stop, deferred
 from seqcells._types import Json
-from seqcells.sweep._batch import Batch
-from seqcells.sweep._bucket import Bucket, buckets, exit_if_signalled
+from seqcells.sweep._driver import Standing, Sweep, run_here
+from seqcells.sweep._executor import Executor, check, run_there
 from seqcells.sweep._plan import Halving, Plan
 from seqcells.sweep._space import Space, Static, Trial
 from seqcells.sweep._store import ABOUT, Folder, Memory, read
@@ -24,12 +26,12 @@ from seqcells.sweep._table import AllFailed, Result
 class Progress(NamedTuple):
     """The progress of a sweep, passed to `on_segment` after each segment."""
 
-    static: Static  # static fields of the bucket
+    static: Static  # static fields of the batch
     step: int  # steps that the trials of the batch have taken
     alive: int  # trials of the batch that are still training
     finished: int  # trials with a row, out of `total`
-    total: int  # trials of this process
-    best: float  # mean metric of the best trial alive in the batch; NaN if none is alive
+    total: int
+    best: float  # best metric of the trials alive in the batch; NaN if none is alive
 
 
 def run(
@@ -48,6 +50,9 @@ def run(
     on_segment: Callable[[Progress], object] | None = None,
     config: Json | None = None,
     save_seconds: float = 60.0,
+    minutes: float | None = None,
+    executor: Executor | None = None,
+    in_flight: int = 1000,
 ) -> Result:
     """Train every trial of a space, many in one program, and return their results.
 
@@ -62,10 +67,9 @@ def run(
     with a row are not run again, and the space may grow. On SIGTERM and SIGINT the run finishes its
     segment, saves and exits.
 
-    With several processes (`seqcells.distributed`), each trains every n-th trial on its own
-    devices, in its own folder in `out`, and waits for the others only at the end. Bits then also
-    depend on the number of processes: if it changes, finished trials are kept and the others start
-    again.
+    With an `executor`, workers train the batches. Each batch has a folder of its own in `out`, with
+    its lock and its checkpoint, so a worker or this process may die at any moment: the results are
+    those of a run in one process of the workers' kind, to the bit. Call `run` again to go on.
 
     Args:
         make: static fields by name -> a task (see `Task`), such as one of `from_loss`. Values held
@@ -76,10 +80,11 @@ def run(
         segment: steps per call of the program; at most `steps`.
         metric: the metric by which trials are ranked and pruned.
         mode: "min" if a lower metric is better, else "max".
-        out: a folder for results and checkpoints, visible to all processes; needs the extra
-            `sweep`. None keeps results in memory, and works with one process only.
+        out: a folder for results and checkpoints, visible to all workers; needs the extra
+            `sweep`. None keeps results in memory, and works without an executor only.
         batch: trials to train together, rounded up to a multiple of the number of devices; "auto":
-            a whole bucket, or as many as fit into memory.
+            a whole bucket, or as many as fit into memory. With an executor, a batch is what one
+            worker trains at a time, so "auto" occupies one worker a bucket.
         halving: prunes the worst trials during training.
         key: the key of the sweep, by default `jax.random.key(0)`. The key of a trial is this one,
             folded with the trial's id. It must be a threefry2x32 key: under vmap, other keys draw
@@ -90,20 +95,30 @@ def run(
         config: further settings that the results depend on, as JSON; a folder with other settings
             is rejected.
         save_seconds: seconds between two checkpoints; 0 saves after every segment.
+        minutes: stop after this time: finish the segments, save, and return a table in which trials
+            are "unfinished". None: no limit.
+        executor: has `submit(f, *args)`, which returns a future with `done`, `result` and `cancel`:
+            `processes(n)`, a `ProcessPoolExecutor` that spawns, or an executor of loky, Dask
+            (`client.get_executor()`), submitit or mpi4py. What it sends must be known to pickle:
+            `make`, a function of a module, and the static values.
+        in_flight: batches that are submitted at a time, at most.
 
     Returns:
         The table, in the order of `space.trials()`.
 
     Raises:
         ValueError: an argument is out of range, a task does not return what `Task` requires, its
-            program does not fit into memory, or `out` has another configuration.
-        TypeError: an argument has the wrong type.
+            program does not fit into memory, `out` has another configuration, a pool forks, or a
+            worker has another version of JAX, kind of processor or number of devices than the
+            first.
+        TypeError: an argument has the wrong type, or pickle cannot send it.
         AllFailed: every trial ended with NaN; the table is written, and is `error.result`.
         RunLocked: another run uses `out`.
+        WorkersLost: the workers of a pool have died; what is trained is kept.
         SystemExit: with code 143, after SIGTERM.
         KeyboardInterrupt: after SIGINT.
     """
-    plan = Plan(
+    plan = Plan.of(
         make=make,
         steps=steps,
         segment=segment,
@@ -111,49 +126,68 @@ def run(
         mode=mode,
         batch=batch,
         halving=halving,
-        key=jax.random.key(0, impl="threefry2x32") if key is None else key,
+        key=key,
         save_seconds=save_seconds,
-    ).checked()
+    )
     plan.check_space(space)
-    store = _store(out, plan.settings(config), _process())
-    table = _train(plan, space.trials(), store, on_start, on_segment)
+    if minutes is not None:
+        _check.positive("minutes", minutes)
+    store = Memory() if out is None else Folder(out, plan.settings(config))
+    trials = space.trials()
+    train = run_here
+    if executor is not None:
+        check(executor, plan, trials, store)
+        in_flight = _check.size("in_flight", in_flight, least=1)
+        train = functools.partial(run_there, executor=executor, in_flight=in_flight)
+    _check_alone()
+    with deferred() as signalled, store.locked():
+        if on_start is not None:
+            on_start()
+        try:
+            report = _progress(trials, store, on_segment)
+            train(Sweep(plan, trials, store, _either(signalled, minutes), report))
+        finally:
+            if isinstance(store, Folder):
+                _result(plan, trials, store).to_csv(store.out / "results.csv")
+        if signalled:
+            raise KeyboardInterrupt if signalled.exit_code == 130 else SystemExit(143)
+    table = _result(plan, trials, store)
     if all(row["status"] == "diverged" for row in table.rows):
         raise AllFailed(table)
     return table
 
 
-def _train(
-    plan: Plan,
-    trials: Sequence[Trial],
-    store: Memory,
-    on_start: Callable[[], object] | None,
-    on_segment: Callable[[Progress], object] | None,
-) -> Result:
-    """Train this process's trials, wait for the other processes, and write the table."""
-    rank, count = _process()
-    share = trials[rank::count]  # finished or not, so that a resumed run has the same share
+def _check_alone() -> None:
+    """Raise if this is one of several processes of `jax.distributed`."""
+    if jax.distributed.is_initialized() and jax.process_count() > 1:
+        raise ValueError(
+            f"executor: expected a sweep in one process, which has batches trained by workers, got "
+            f"{jax.process_count()} processes of jax.distributed; start one, and pass executor="
+        )
 
-    def report(batch: Batch, static: Static) -> None:
+
+def _progress(
+    trials: Sequence[Trial], store: Memory, on_segment: Callable[[Progress], object] | None
+) -> Callable[[Standing], None]:
+    """Return a function that reports the standing of a batch."""
+    ids = {trial.id for trial in trials}
+
+    def report(at: Standing) -> None:
         if on_segment is not None:
-            values = plan.sign * batch.record.metrics[plan.metric][batch.slots[batch.alive]]
-            best = plan.sign * min(values, default=math.nan)
-            finished = sum(trial.id in store.rows for trial in share)
-            on_segment(Progress(static, batch.step, len(values), finished, len(share), best))
+            finished = len(ids & store.rows.keys())
+            on_segment(Progress(at.static, at.step, at.alive, finished, len(ids), at.best))
 
-    def result() -> Result:
-        return Result.of(trials, *store.everything(), metric=plan.metric, mode=plan.mode)
+    return report
 
-    with deferred() as stop, store.locked():
-        if on_start is not None:
-            on_start()
-        try:
-            for bucket in buckets(share):
-                Bucket(plan, store, bucket).run(stop, report)
-            distributed.wait("sweep", lambda: exit_if_signalled(stop))
-        finally:
-            if isinstance(store, Folder) and rank == 0:
-                result().to_csv(store.out / "results.csv")
-    return result()
+
+def _result(plan: Plan, trials: Sequence[Trial], store: Memory) -> Result:
+    return Result.of(trials, *store.everything(), metric=plan.metric, mode=plan.mode)
+
+
+def _either(signalled: Stop, minutes: float | None) -> Callable[[], bool]:
+    """Return a function that says whether a signal has arrived, or the time is up."""
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
+    return lambda: bool(signalled) or time.monotonic() >= end
 
 
 def load(out: str | os.PathLike[str], space: Space) -> Result:
@@ -175,19 +209,3 @@ def load(out: str | os.PathLike[str], space: Space) -> Result:
         raise FileNotFoundError(f"out: expected a folder of a sweep, with {ABOUT}, got {out}")
     metric, mode = settings["metric"], settings["mode"]
     return Result.of(space.trials(), rows, history, metric=metric, mode=mode)
-
-
-def _process() -> tuple[int, int]:
-    """Return the index of this process and the number of processes."""
-    return jax.process_index(), jax.process_count()
-
-
-def _store(out: str | os.PathLike[str] | None, settings: Json, process: tuple[int, int]) -> Memory:
-    if out is not None:
-        return Folder(out, settings, process)
-    if process[1] > 1:
-        raise ValueError(
-            f"out: expected a folder that all {process[1]} processes see, got None; they share "
-            "nothing else"
-        )
-    return Memory()

@@ -1,10 +1,8 @@
-"""The store of results: in memory, or in a folder that survives a kill at any moment.
+"""The store of a sweep's results: in memory, or in a folder.
 
-`metrics.jsonl` has a line per trial and segment, up to the step of the checkpoint of its batch. A
-trial is finished when it has a row in `trials.jsonl`, and the rows of a batch are written before
-its checkpoint is deleted. At every moment, a batch is therefore finished, or has a checkpoint, or
-starts from step 0. With several processes, each writes to its own folder and reads those of the
-others.
+A batch in training has a folder of its own in `batches` (see `_part`). Once it is trained, its
+history and then its rows are appended to `metrics.jsonl` and `trials.jsonl`, and its folder is
+removed; a batch that is there twice after a kill is the same in both places.
 """
 
 from __future__ import annotations
@@ -12,20 +10,19 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import math
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from seqcells._types import Json, PyTree
-from seqcells.sweep._lines import METRICS, TRIAL, Row, read_lines, read_settings
-
-if TYPE_CHECKING:
-    from seqcells._checkpoint import Checkpoints, Saved
+from seqcells._types import Json
+from seqcells.sweep._files import append, write_whole
+from seqcells.sweep._job import Job
+from seqcells.sweep._lines import METRICS, SETTINGS, TRIAL, Row, read_json, read_lines
+from seqcells.sweep._part import REMOVED, Part, PartFolder, parts
 
 ABOUT = "sweep.json"  # the settings that the results in the folder depend on
+BATCHES = "batches"
 
 
 class Memory:
@@ -49,175 +46,100 @@ class Memory:
         """Lock the store for this run, and read its contents."""
         yield
 
-    def checkpointed_widths(self, bucket: str) -> list[int]:
-        """Return the widths of this bucket's checkpoints, the latest (narrowest) first."""
+    def part(self, job: Job) -> Part:
+        """Return the store of one batch."""
+        return Part()
+
+    def begun(self) -> list[PartFolder]:
+        """Return the stores of batches that have begun and are not collected."""
         return []
-
-    def load(self, bucket: str, width: int, like: PyTree) -> Saved | None:
-        """Load the checkpoint of a batch, or return None if there is none."""
-        return None
-
-    def save(self, bucket: str, width: int, step: int, tree: PyTree) -> None:
-        """Save a checkpoint of a batch, then delete those of a greater width."""
-
-    def delete(self, bucket: str, above: int = 0) -> None:
-        """Delete the checkpoints wider than `above`, the oldest (widest) first."""
 
     def fix_width(self, bucket: str, width: int, trials: int) -> None:
         """Store the width of a bucket: results depend on it."""
         self.widths[bucket] = width, trials
 
-    def log(self, lines: Sequence[Row]) -> None:
-        """Append to the history."""
-        self.history += lines
-
-    def rewind(self, steps: Mapping[str, int]) -> None:
-        """Drop the history of each trial in `steps` after its step."""
-        self.history = [
-            line for line in self.history if line["step"] <= steps.get(line["id"], line["step"])
-        ]
-
-    def record(self, rows: Sequence[Row]) -> None:
-        """Add rows of finished trials; a trial that has a row keeps it."""
-        for row in rows:
-            self.rows.setdefault(row["id"], row)
+    def collect(self, part: Part) -> None:
+        """Take over the results of a trained batch, and remove its store."""
+        self.history += part.history
+        self.rows |= {row["id"]: row for row in part.rows if row["id"] not in self.rows}
+        part.remove()
 
     def everything(self) -> tuple[dict[str, Row], list[Row]]:
-        """Return rows and history, including those of other processes."""
+        """Return rows and history, including those of batches in training."""
         return self.rows, self.history
 
 
 class Folder(Memory):
-    """A store in a folder: `sweep.json`, `trials.jsonl`, `metrics.jsonl` and checkpoints.
-
-    With several processes, each writes everything except the table to its own folder, such as
-    `process-1-of-4`.
+    """A store in a folder: `sweep.json`, `trials.jsonl`, `metrics.jsonl` and folders of batches.
 
     Args:
         out: the folder, created if it does not exist.
         config: the settings that the results depend on, as JSON.
-        process: the index of this process, from 0, and the number of processes.
     """
 
-    def __init__(
-        self, out: str | os.PathLike[str], config: Json, process: tuple[int, int] = (0, 1)
-    ) -> None:
+    def __init__(self, out: str | os.PathLike[str], config: Json) -> None:
         super().__init__()
         self._checkpoint = importlib.import_module("seqcells._checkpoint")  # needs the extra
-        self.out, (self.rank, count) = self._checkpoint.local("out", out), process
-        self.folder = self.out / f"process-{self.rank}-of-{count}" if count > 1 else self.out
+        self.out = self._checkpoint.local("out", out)
         self.config = self._checkpoint.as_json("config", config)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the folder and read it; process 0 locks all of `out`.
+        """Lock the folder, read it, and collect the batches that are trained.
 
         Raises:
             RunLocked: another run has locked it.
             ValueError: it has results of another configuration.
         """
-        locked = dict.fromkeys([self.out, self.folder] if self.rank == 0 else [self.folder])
-        with contextlib.ExitStack() as stack:
-            for folder in locked:
-                stack.enter_context(self._checkpoint.Checkpoints(folder, self.config).lock())
-            for folder in _folders(self.out):
-                self._settings_of(folder)
-            widths = self._settings_of(self.folder)["widths"]
-            self.widths = {bucket: (width, trials) for bucket, (width, trials) in widths.items()}
-            self.history = read_lines(self.folder / "metrics.jsonl", METRICS, truncate=True)
-            read_lines(self.folder / "trials.jsonl", TRIAL, truncate=True)
-            self.rows = self.everything()[0]
+        with self._checkpoint.Checkpoints(self.out, self.config).lock():
+            stored = read_json(self.out / ABOUT, SETTINGS) or {"config": self.config, "widths": {}}
+            _check_same(self.out, stored["config"], self.config)
+            self.widths = {
+                bucket: (width, trials) for bucket, (width, trials) in stored["widths"].items()
+            }
+            self.history = read_lines(self.out / "metrics.jsonl", METRICS, truncate=True)
+            lines = read_lines(self.out / "trials.jsonl", TRIAL, truncate=True)
+            self.rows = {row["id"]: row for row in lines}
+            for folder in (self.out / BATCHES).glob(f"*{REMOVED}"):
+                shutil.rmtree(folder)
+            for part in self.begun():
+                _check_same(part.folder, part.config, self.config)
+                part.read()
+                if part.rows:
+                    self._collect_again(part)
             yield
 
-    def everything(self) -> tuple[dict[str, Row], list[Row]]:
-        """Return rows and history of all folders."""
-        return read(self.out)[1:]
+    def part(self, job: Job) -> PartFolder:
+        """Return the store of one batch."""
+        return PartFolder(self.out / BATCHES / job.id, self.config, job.about)
 
-    def _settings_of(self, folder: Path) -> Json:
-        """Read the settings of a folder; raise if the configuration differs."""
-        stored = read_settings(folder / ABOUT) or {"config": self.config, "widths": {}}
-        _check_same(folder, stored["config"], self.config)
-        return stored
-
-    def checkpointed_widths(self, bucket: str) -> list[int]:
-        """Return the widths of this bucket's checkpoints, the latest (narrowest) first."""
-        paths = self.folder.glob(f"checkpoints/{bucket}-*/generation-*")
-        return sorted({int(path.parent.name.split("-")[1]) for path in paths})
-
-    def _checkpoints(self, bucket: str, width: int) -> Checkpoints:
-        folder = self.folder / "checkpoints" / f"{bucket}-{width}"
-        return self._checkpoint.Checkpoints(folder, {**self.config, "width": width})
-
-    def load(self, bucket: str, width: int, like: PyTree) -> Saved | None:
-        """Load the checkpoint of a batch, or return None if there is none."""
-        return self._checkpoints(bucket, width).load(like)
-
-    def save(self, bucket: str, width: int, step: int, tree: PyTree) -> None:
-        """Save a checkpoint of a batch, then delete those of a greater width."""
-        self._sync_history()
-        self._checkpoints(bucket, width).save(step, tree)
-        self.delete(bucket, above=width)
-
-    def delete(self, bucket: str, above: int = 0) -> None:
-        """Delete the checkpoints wider than `above`, the oldest (widest) first."""
-        for width in reversed(self.checkpointed_widths(bucket)):
-            if width > above:
-                self._checkpoints(bucket, width).delete()
+    def begun(self) -> list[PartFolder]:
+        """Return the stores of batches that have begun and are not collected."""
+        return list(parts(self.out / BATCHES))
 
     def fix_width(self, bucket: str, width: int, trials: int) -> None:
         """Store the width of a bucket: results depend on it."""
         super().fix_width(bucket, width, trials)
         content = {"config": self.config, "widths": self.widths}
-        write_whole(self.folder / ABOUT, json.dumps(content, indent=1))
+        write_whole(self.out / ABOUT, json.dumps(content, indent=1))
 
-    def log(self, lines: Sequence[Row]) -> None:
-        """Append to the history; the next run drops a line that a kill cut off."""
-        super().log(lines)
-        _append(self.folder / "metrics.jsonl", lines)
+    def collect(self, part: Part) -> None:
+        """Take over the results of a trained batch: the history, then the rows that rely on it."""
+        append(self.out / "metrics.jsonl", part.history, sync=True)
+        new = [row for row in part.rows if row["id"] not in self.rows]
+        append(self.out / "trials.jsonl", new, sync=True)
+        super().collect(part)
 
-    def _sync_history(self) -> None:
-        """Flush the history to the disk, before a checkpoint or a row that relies on it."""
-        _append(self.folder / "metrics.jsonl", (), sync=True)
+    def _collect_again(self, part: Part) -> None:
+        """Collect a batch of which a part may have been collected before a kill."""
+        ids = {row["id"] for row in part.rows}
+        known = {(line["id"], line["step"]) for line in self.history if line["id"] in ids}
+        part.history = [line for line in part.history if (line["id"], line["step"]) not in known]
+        self.collect(part)
 
-    def rewind(self, steps: Mapping[str, int]) -> None:
-        """Drop the history of each trial in `steps` after its step."""
-        before = len(self.history)
-        super().rewind(steps)
-        if len(self.history) < before:
-            write_whole(self.folder / "metrics.jsonl", _lines(self.history))
-
-    def record(self, rows: Sequence[Row]) -> None:
-        """Add rows of finished trials and flush them to the disk."""
-        new = [row for row in rows if row["id"] not in self.rows]
-        super().record(new)
-        self._sync_history()
-        _append(self.folder / "trials.jsonl", new, sync=True)
-
-
-def write_whole(path: Path, text: str | bytes) -> None:
-    """Write a file atomically: a reader sees the old file or the new one, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with naming(path), os.fdopen(handle, "wb") as file:
-            file.write(text.encode() if isinstance(text, str) else text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Add the file's name to an `OSError` without one, such as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = os.fspath(path)
-        raise
+    def everything(self) -> tuple[dict[str, Row], list[Row]]:
+        """Return rows and history, including those of batches in training."""
+        return read(self.out)[1:]
 
 
 def _check_same(folder: Path, before: Json, now: Json) -> None:
@@ -237,46 +159,20 @@ def _canonical(config: Json, name: str) -> str:
     return json.dumps({name: config[name]} if name in config else {}, sort_keys=True)
 
 
-def _lines(rows: Sequence[Row]) -> str:
-    return "".join(f"{json.dumps(_storable(row), allow_nan=False)}\n" for row in rows)
-
-
-def _storable(value: object) -> object:
-    """Replace NaN and infinity, which JSON cannot hold, by null, which is read back as NaN."""
-    if isinstance(value, dict):
-        return {name: _storable(inner) for name, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _append(path: Path, rows: Sequence[Row], *, sync: bool = False) -> None:
-    with naming(path), path.open("a", encoding="utf-8") as file:
-        file.write(_lines(rows))
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
-
-
 def read(out: Path) -> tuple[Json, dict[str, Row], list[Row]]:
     """Read configuration, rows and history from a folder, even while runs write to it.
 
-    If two processes have written the history of a trial, that of the process with its row counts.
+    Batches in training are read first, so that one that is collected meanwhile is not missed.
     """
-    config: Json = {}
-    rows: dict[str, Row] = {}
-    home: dict[str, Path] = {}
-    for folder in _folders(out):
-        config = (read_settings(folder / ABOUT) or {"config": config})["config"]
-        for row in read_lines(folder / "trials.jsonl", TRIAL):
-            rows.setdefault(row["id"], row)
-            home.setdefault(row["id"], folder)
-    lines: dict[tuple[str, int], Row] = {}
-    for folder in _folders(out):
-        for line in read_lines(folder / "metrics.jsonl", METRICS):
-            if home.get(line["id"], folder) == folder:
-                lines.setdefault((line["id"], line["step"]), line)
-    return config, rows, list(lines.values())
-
-
-def _folders(out: Path) -> list[Path]:
-    """Return `out` and the folders of processes, for any number of processes."""
-    return [out, *sorted(out.glob("process-*-of-*"))]
+    begun = list(parts(out / BATCHES))
+    for part in begun:
+        with contextlib.suppress(FileNotFoundError):  # it is collected meanwhile
+            part.read()
+    config = (read_json(out / ABOUT, SETTINGS) or {"config": {}})["config"]
+    rows = {row["id"]: row for row in read_lines(out / "trials.jsonl", TRIAL)}
+    history = read_lines(out / "metrics.jsonl", METRICS)
+    known = {(line["id"], line["step"]) for line in history}
+    for part in begun:
+        rows |= {row["id"]: row for row in part.rows if row["id"] not in rows}
+        history += [line for line in part.history if (line["id"], line["step"]) not in known]
+    return config, rows, history

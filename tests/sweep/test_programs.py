@@ -49,7 +49,7 @@ def test_a_batch_is_as_wide_as_memory_allows(monkeypatch, once):
     narrow = functools.partial(sweep.run, make, space(), 10, segment=10)
     full, need = narrow(), {}
 
-    def available():
+    def available(sharing):
         return int(need["bytes"] / _program.SHARE)
 
     build = _bucket.build
@@ -69,7 +69,7 @@ def test_a_batch_is_as_wide_as_memory_allows(monkeypatch, once):
     refusal = "batch: expected a trial that fits into 1e-07 GB per device, .* needs 1.1e-07 GB"
     with pytest.raises(ValueError, match=refusal):
         narrow()
-    refusal = r"batch: expected a batch of 4 trials .*; pass batch='auto'"
+    refusal = r"batch: expected a batch of 4 trials .*; pass a smaller batch"
     with pytest.raises(ValueError, match=refusal):
         narrow(batch=4)
 

@@ -3,14 +3,16 @@
 import functools
 import json
 import os
+import shutil
 import signal
+import types
 from pathlib import Path
 
 import pytest
 
 from seqcells import sweep
 from seqcells._checkpoint import Checkpoints
-from seqcells.sweep import _store
+from seqcells.sweep import _driver, _files, _part, _store
 from tests.support.sweeps import SPACE, SWEEP, Killed, plain, run, space, write_plainly
 
 pytestmark = pytest.mark.usefixtures("once")
@@ -29,8 +31,12 @@ class Instants:
 
     def __init__(self, monkeypatch, at=None):
         self.at, self.seen = at, 0
-        for place, name in ((_store, "_append"), (_store, "write_whole")):
-            monkeypatch.setattr(place, name, self.around(getattr(place, name)))
+        for place in (_part, _store):
+            monkeypatch.setattr(place, "append", self.around(_files.append))
+        for place in (_part, _store, _driver):
+            monkeypatch.setattr(place, "write_whole", self.around(_files.write_whole))
+        remover = types.SimpleNamespace(rmtree=self.around(shutil.rmtree))
+        monkeypatch.setattr(_part, "shutil", remover)
         for name in ("save", "delete"):
             monkeypatch.setattr(Checkpoints, name, self.around(getattr(Checkpoints, name)))
 
@@ -44,7 +50,7 @@ class Instants:
         @functools.wraps(call)
         def cut(*args, **named):
             self.moment()
-            if call.__name__ == "_append" and args[1]:
+            if call.__name__ == "append" and args[1]:
                 self.moment(lambda: half_of(*args))
             call(*args, **named)
             self.moment()
@@ -53,7 +59,7 @@ class Instants:
 
 
 def half_of(path, rows, sync=False):
-    text = _store._lines(rows)
+    text = _files.lines(rows)
     with path.open("a", encoding="utf-8") as file:
         file.write(text[: len(text) * 2 // 3])
 
@@ -77,43 +83,46 @@ def test_killed_at_any_instant_it_ends_with_the_same_results(tmp_path, monkeypat
         assert len(lines(out / "metrics.jsonl")) == len(whole.history)
 
 
+HISTORY, ROWS = "metrics.jsonl", "trials.jsonl"
+
+
 class Disk:
     """Notes what is on the disk, and looks at it when something begins to rely on it."""
 
     def __init__(self, monkeypatch, out):
-        self.out, self.synced, self.relied = out, {}, []
+        self.synced, self.relied = {}, []
         fsync, replace = os.fsync, os.replace
+        save, remove = Checkpoints.save, _part.PartFolder.remove
         monkeypatch.setattr(os, "fsync", lambda handle: self.sync(handle) or fsync(handle))
         monkeypatch.setattr(os, "replace", lambda *paths: self.named(*paths) or replace(*paths))
-        for name, files in (("save", HISTORY), ("delete", HISTORY + ROWS)):
-            call = getattr(Checkpoints, name)
-            monkeypatch.setattr(Checkpoints, name, self.before(call, files))
+
+        def saves(self_, *args):
+            self.rely(self_.folder.parents[1], HISTORY)
+            save(self_, *args)
+
+        def removes(self_):
+            self.rely(out, HISTORY, ROWS)
+            remove(self_)
+
+        monkeypatch.setattr(Checkpoints, "save", saves)
+        monkeypatch.setattr(_part.PartFolder, "remove", removes)
 
     def sync(self, handle):
         path = Path(f"/proc/self/fd/{handle}").resolve()
-        if path.name in ROWS:
-            self.rely(HISTORY)
+        if path.name == ROWS:
+            self.rely(path.parent, HISTORY)
         self.synced[path] = os.fstat(handle).st_size
 
     def named(self, part, path):
         assert self.synced[Path(part)] == Path(part).stat().st_size > 0
+        if Path(path).name == ROWS:
+            self.rely(Path(path).parent, HISTORY)
         self.relied.append(Path(path).name)
 
-    def rely(self, names):
-        for path in (self.out / name for name in names):
-            if path.exists():
-                assert self.synced.get(path, 0) == path.stat().st_size
+    def rely(self, folder, *names):
+        for path in (folder / name for name in names):
+            assert self.synced.get(path, 0) == path.stat().st_size
         self.relied += names
-
-    def before(self, call, names):
-        def checked(*args, **named):
-            self.rely(names)
-            return call(*args, **named)
-
-        return checked
-
-
-HISTORY, ROWS = ["metrics.jsonl"], ["trials.jsonl"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="names open files by /proc")
@@ -121,11 +130,12 @@ HISTORY, ROWS = ["metrics.jsonl"], ["trials.jsonl"]
 def test_what_relies_on_a_file_is_written_after_it_is_on_the_disk(
     tmp_path, monkeypatch, save_seconds
 ):
-    """A checkpoint on the history, a row on it too, and the end of a checkpoint on both."""
+    """A checkpoint on the history, rows on it too, and the end of a batch's folder on both."""
     write_plainly(monkeypatch)
     disk = Disk(monkeypatch, tmp_path)
     run(tmp_path, steps=20, save_seconds=save_seconds)
-    assert set(disk.relied) == {"sweep.json", "results.csv", *HISTORY, *ROWS}
+    files = {"sweep.json", "driver.json", "batch.json", "results.csv"}
+    assert set(disk.relied) == {*files, HISTORY, ROWS}
 
 
 def test_it_resumes_from_its_checkpoint(tmp_path):
