@@ -15,7 +15,6 @@ from __future__ import annotations
 import collections
 import math
 import time
-from collections.abc import Callable
 
 import jax
 from jax._src.distributed import global_state  # the store has no public name; Orbax uses it too
@@ -96,7 +95,7 @@ def initialize(
 
 
 def beat() -> None:
-    """Report progress to the watchdog; `train.fit` and `sweep.run` do so twice per segment.
+    """Report progress to the watchdog; `train.fit` does so twice per segment.
 
     Does nothing without `initialize`.
     """
@@ -104,12 +103,11 @@ def beat() -> None:
         _watchdog.beat()
 
 
-def wait(name: str, each: Callable[[], object] = lambda: None) -> None:
+def wait(name: str) -> None:
     """Wait until every process has reached this call; return at once if there is one process.
 
     Args:
         name: the name of the barrier, the same in every process.
-        each: called a few times a second; an exception in it ends the wait.
     """
     if global_state.client is None:
         return
@@ -117,7 +115,6 @@ def wait(name: str, each: Callable[[], object] = lambda: None) -> None:
     prefix = f"seqcells/wait/{name}/{_barriers[name]}/"
     global_state.client.key_value_set(f"{prefix}{global_state.process_id}", "")
     while len(global_state.client.key_value_dir_get(prefix)) < _processes():
-        each()
         beat()
         time.sleep(0.2)
 

@@ -3,6 +3,7 @@
 from seqcells.sweep._batch import STATUSES
 from seqcells.sweep._executor import WorkersLost
 from seqcells.sweep._plan import Halving
+from seqcells.sweep._pool import processes
 from seqcells.sweep._run import Progress, load, run
 from seqcells.sweep._space import Space, Trial, linear, log, log_uniform, uniform
 from seqcells.sweep._table import AllFailed, Result
@@ -23,6 +24,7 @@ __all__ = [
     "load",
     "log",
     "log_uniform",
+    "processes",
     "run",
     "uniform",
 ]

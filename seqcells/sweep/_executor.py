@@ -243,9 +243,10 @@ class _Batches:
     def stop(self) -> None:
         """Tell all workers to stop, and wait until they have saved."""
         (self.store.out / DRIVER_FILE).unlink(missing_ok=True)
-        while any(holder.lives for one in self.open if (holder := _lease.holder(one.part.folder))):
+        sent = [one for one in self.open if one.future is not None]
+        while any(holder.lives for one in sent if (holder := _lease.holder(one.part.folder))):
             time.sleep(PAUSE)
-        futures = [one.future for one in self.open if one.future is not None]
+        futures = [one.future for one in sent]
         for future in futures:
             with contextlib.suppress(Exception):
                 future.cancel()

@@ -180,7 +180,7 @@ def _follow_parent() -> None:
     killed. Ctrl-C reaches them too, but the driver tells them to stop, so they ignore it.
     """
     parent = multiprocessing.parent_process()
-    if parent is None:
+    if parent is None or parent.sentinel is None:  # loky's workers end by themselves
         return
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -61,7 +61,7 @@ def compile_once(monkeypatch):
     @functools.wraps(build)
     def cached(task, hparams, width, segment, metric, key):
         data = tuple(np.asarray(jax.random.key_data(key)).tolist())
-        at = (*hparams, width, segment, metric, data)
+        at = (*hparams, width, segment, metric, data, jax.config.jax_enable_x64)
         if at not in _programs:
             _programs[at] = build(task, hparams, width, segment, metric, key)
         return _programs[at]
