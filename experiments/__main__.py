@@ -135,14 +135,14 @@ class Sweep:
     )
     out: Annotated[Path | None, arg(metavar="PATH", help_behavior_hint="")] = None
     """folder of the sweep; a second run continues there; runs/sweep-PROBE if not given"""
+    way: Annotated[sweeps.Way, arg(name="")] = dataclasses.field(default_factory=sweeps.Way)
 
     def do(self, console: Console, line: str) -> None:
         """Run what is not finished, then report."""
-        use_all_cores()
+        use_all_cores(self.way.executor is not None)
         out = self.out or Path("runs") / f"sweep-{self.probe}"
-        sweeps.run(self.probe, self.settings, out, console, line)
-        if jax.process_index() == 0:
-            sweep_report.report(out, console)
+        sweeps.run(self.probe, self.settings, out, console, line, self.way)
+        sweep_report.report(out, console)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,15 +151,15 @@ class Resume:
 
     out: Annotated[Positional[Path], arg(metavar="OUT")]
     """folder of the sweep"""
+    way: Annotated[sweeps.Way, arg(name="")] = dataclasses.field(default_factory=sweeps.Way)
 
     def do(self, console: Console, line: str) -> None:
         """Run what is not finished, then report."""
-        use_all_cores()
+        use_all_cores(self.way.executor is not None)
         probe, settings, about = sweeps.read_sweep(self.out)
         remedy = "make it writable, or resume a copy of it"
-        sweeps.run(probe, settings, self.out, console, about["command"], remedy)
-        if jax.process_index() == 0:
-            sweep_report.report(self.out, console)
+        sweeps.run(probe, settings, self.out, console, about["command"], self.way, remedy)
+        sweep_report.report(self.out, console)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -240,9 +240,15 @@ def parse(command: str, *rest: str) -> Command:
     )
 
 
-def use_all_cores() -> None:
-    """Make every core a CPU device, because two scans do not run in parallel on one device."""
-    jax.config.update("jax_num_cpu_devices", cores())
+def use_all_cores(by_workers: bool = False) -> None:
+    """Make every core a CPU device, because two scans do not run in parallel on one device.
+
+    If workers compute, leave the devices to them: this process needs none but a CPU.
+    """
+    if by_workers:
+        jax.config.update("jax_platforms", "cpu")
+    else:
+        jax.config.update("jax_num_cpu_devices", cores())
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from experiments.lab.pages import Table
 from experiments.lab.settings import BadInput
 from experiments.lab.text import words
 from seqcells._checkpoint import CheckpointError, RunLocked
-from seqcells.sweep import AllFailed
+from seqcells.sweep import AllFailed, WorkersLost
 
 EVERY = 30.0  # seconds between two lines of progress if there is no terminal
 
@@ -80,7 +80,7 @@ def exit_code(command: Callable[[], object], stopped: str) -> int:
     except (BadInput, RunLocked) as error:
         say(errors, str(error))
         return 2
-    except (AllFailed, CheckpointError, ModuleNotFoundError, OSError) as error:
+    except (AllFailed, WorkersLost, CheckpointError, ModuleNotFoundError, OSError) as error:
         named = error.errno if isinstance(error, OSError) else str(error)
         if not named or str(error).startswith("No module named"):
             raise  # a bug: the user cannot correct it

@@ -15,7 +15,7 @@ from seqcells._checkpoint._lock import hold as lock
 SWEEP, BENCHMARKS, CHAOS = "sweep", "tables of benchmarks", "trials of scripts.chaos"
 OTHER = "other files"
 _NAMES = {BENCHMARKS: r".+-.+\.(csv|md)|.+\.png", CHAOS: r"row-\d+(\.jsonl)?"}  # of all files there
-_OF_SWEEPS, _OF_STUDIES = r"sweep\.json|batches", "parts"
+_OF_SWEEPS, _OF_STUDIES = r"sweep\.json|batches|jobs", "parts"
 
 
 def study(name: str) -> str:

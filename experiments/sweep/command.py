@@ -11,14 +11,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
+import tyro
 from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from experiments import lab
+from experiments.sweep.executors import started
 from experiments.sweep.settings import CELLS, LEAST, Settings, probe, values
 from seqcells import sweep, train
 from seqcells._cell import Params
@@ -63,12 +65,24 @@ def _is_recurrent(path: tuple[Any, ...]) -> bool:
     return getattr(path[-1], "name", None) in ("w_hh", "w_zh")
 
 
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """Where trials are trained, and for how long; results do not depend on it."""
+
+    executor: Annotated[str | None, tyro.conf.arg(metavar="WHERE", help_behavior_hint="")] = None
+    """workers that train the trials: processes:2, dask://host:8786 or submitit; this process if not
+    given"""
+    minutes: Annotated[float | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
+    """save and stop after so many minutes"""
+
+
 def run(
     name: str,
     settings: Settings,
     out: Path,
     console: Console,
     command: str,
+    way: Way = Way(),
     remedy: str = "give another with --out",
 ) -> sweep.Result:
     """Run the unfinished trials, with a progress bar.
@@ -79,6 +93,7 @@ def run(
         out: the folder, which also stores the arguments.
         console: the console for the bar.
         command: the command that a user types for this.
+        way: where and for how long.
         remedy: what to do about a folder that cannot be written to.
 
     Raises:
@@ -94,8 +109,12 @@ def run(
     lab.say(console, f"{name}: {_cost(space.trials(), total)}")
     about = {"probe": name, "command": command, "settings": dataclasses.asdict(settings)}
     left = TextColumn("{task.percentage:.0f} %, left"), TimeRemainingColumn()
-    with lab.progress_bar(console, *left, first=0) as bar, _refusals(settings, out, remedy):
-        return sweep.run(
+    with (
+        _refusals(settings, out, remedy),
+        started(way.executor, out) as options,
+        lab.progress_bar(console, *left, first=0) as bar,
+    ):
+        result = sweep.run(
             functools.partial(make, name),
             space,
             settings.steps,
@@ -106,13 +125,17 @@ def run(
             on_start=lambda: _write_about(out, about, done),
             on_segment=_show_progress(bar, settings.steps, total),
             config={"probe": name},
+            minutes=way.minutes,
+            **options,
         )
+    if any(row["status"] == "unfinished" for row in result.rows):
+        again = f"python -m experiments resume {out}"
+        lab.say(console, f"The time is up. Everything is saved; to go on: {again}")
+    return result
 
 
 def _write_about(out: Path, about: lab.Json, done: bool) -> None:
     """Write `run.json`, with the provenance of the results so far."""
-    if jax.process_index():
-        return  # process 0 writes for all
     made_with, now = lab.read_about(out).get("made_with", []), lab.made_with()
     if now not in made_with and not done:
         made_with = [*made_with, now]
@@ -171,7 +194,7 @@ def _show_progress(bar: Progress, steps: int, total: int) -> Callable[[sweep.Pro
     seen: list[tuple[float, int]] = []
 
     def show(p: sweep.Progress) -> None:
-        done = p.finished * steps + p.alive * p.step
+        done = p.finished * steps + p.training
         seen.append((time.perf_counter(), done))
         (first, before), (last, now) = seen[max(0, len(seen) - 10)], seen[-1]
         rate = f"{lab.short((now - before) / (last - first))} steps/s" if last > first else ""

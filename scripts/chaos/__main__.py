@@ -16,6 +16,7 @@ from scripts.chaos.files import changed, flip, full
 from scripts.chaos.processes import kill, signals, twice
 from scripts.chaos.sweeps import diverge, resume
 from scripts.chaos.trials import Options
+from scripts.chaos.workers import workers
 
 ROWS: dict[int, Callable[[Options], bool]] = {
     1: kill,
@@ -28,6 +29,7 @@ ROWS: dict[int, Callable[[Options], bool]] = {
     8: changed,
     10: diverge,
     25: resume,
+    26: workers,
 }
 
 

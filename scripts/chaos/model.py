@@ -37,6 +37,17 @@ def start() -> tuple[sc.train.TrainState, sc.train.HParams]:
     return sc.train.init(params, hparams, jax.random.key(1)), hparams
 
 
+def make(scale: float = 1.0) -> sc.sweep.Task:
+    """Make the task of a sweep; the loss is multiplied by `scale`."""
+
+    def scaled(
+        params: sc.RNNParams, key: jax.Array, hparams: object
+    ) -> tuple[jax.Array, dict[str, jax.Array]]:
+        return scale * loss(params, key, hparams)[0], {}
+
+    return sc.sweep.from_loss(scaled, lambda key, _: CELL.init(key, input_size=2))
+
+
 def digest(state: sc.train.TrainState) -> str:
     """Return the SHA-256 of all numbers of a state."""
     key = jax.random.key_data(state.key)

@@ -1,4 +1,4 @@
-"""One of several processes under test: `fit FOLDER HANG RANK` or `sweep FOLDER HANG RANK`.
+"""One of several processes under test, which train one model: `FOLDER HANG RANK`.
 
 HANG is never, sleep (Python's lock is free) or locked (Python's lock is held); the process RANK
 hangs in the third segment. Each prints a line for each event: saved STEP, done HASH.
@@ -7,8 +7,6 @@ hangs in the third segment. Each prints a line for each event: saved STEP, done 
 from __future__ import annotations
 
 import ctypes
-import hashlib
-import json
 import sys
 import time
 from pathlib import Path
@@ -42,26 +40,6 @@ def fit(folder: Path, hang: str, rank: int) -> None:
     emit("done", digest(state))
 
 
-def sweep(folder: Path, hang: str, rank: int) -> None:
-    """Train eight trials, each in one of the processes."""
-
-    def make() -> sc.sweep.Task:
-        return sc.sweep.from_loss(loss, lambda key, hparams: start()[0].params)
-
-    result = sc.sweep.run(
-        make,
-        sc.sweep.Space(learning_rate=sc.sweep.log(1e-3, 1e-1, 4), seed=range(2)),
-        STEPS,
-        segment=CONFIG["segment"],
-        out=folder,
-        batch=2,
-        save_seconds=0,
-        on_segment=lambda progress: after_segment(progress.step, hang, rank),
-    )
-    table = [{n: str(v) for n, v in row.items() if n != "seconds"} for row in result.rows]
-    emit("done", hashlib.sha256(json.dumps(table).encode()).hexdigest())
-
-
 def after_segment(step: int, hang: str, rank: int) -> None:
     """Print the step, and hang after the third segment if this process has this rank."""
     emit("saved", step)
@@ -73,5 +51,5 @@ def after_segment(step: int, hang: str, rank: int) -> None:
 
 
 if __name__ == "__main__":
-    name, folder, hang, rank = sys.argv[1:]
-    {"fit": fit, "sweep": sweep}[name](Path(folder), hang, int(rank))
+    folder, hang, rank = sys.argv[1:]
+    fit(Path(folder), hang, int(rank))

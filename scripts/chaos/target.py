@@ -1,23 +1,28 @@
 """The process under test: a run, a sweep, or saves that fill a disk.
 
-`run FOLDER [STEPS]`, `sweep FOLDER [SCALE]` and `fill FOLDER SIZE [limited]` print a line for each
-event: ready, at STEP, saved STEP, refused WHY, loaded STEP, done HASH.
+`run FOLDER [STEPS]`, `sweep FOLDER [SCALE]`, `spread FOLDER ENGINE [WORKERS]` and `fill FOLDER SIZE
+[limited]` print a line for each event: ready, at STEP, saved STEP, refused WHY, loaded STEP, done
+HASH.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
-import jax
 import numpy as np
 
 import seqcells as sc
-from scripts.chaos.model import CELL, CONFIG, digest, emit, loss, start
+from scripts.chaos.engines import ENGINES
+from scripts.chaos.model import CONFIG, digest, emit, loss, make, start
 from seqcells import _signals
 from seqcells._checkpoint import CheckpointError, Checkpoints
+
+SPREAD_STEPS = 1000  # of the trials that workers train
 
 
 def run(folder: str, steps: str = "100") -> int:
@@ -66,24 +71,26 @@ def fill(folder: str, size: str, limited: str = "") -> int:
 
 def sweep(folder: str, scale: str = "1") -> int:
     """Train three batches of eight trials with the loss times `scale`, resuming if killed."""
-
-    def scaled(
-        params: sc.RNNParams, key: jax.Array, hparams: object
-    ) -> tuple[jax.Array, dict[str, jax.Array]]:
-        return float(scale) * loss(params, key, hparams)[0], {}
-
-    def make() -> sc.sweep.Task:
-        return sc.sweep.from_loss(scaled, lambda key, _: CELL.init(key, input_size=2))
-
     space = sc.sweep.Space(learning_rate=sc.sweep.log(1e-3, 1e-1, 6), seed=range(4))
+    return _sweep(folder, space, 40, make=functools.partial(make, float(scale)))
+
+
+def spread(folder: str, engine: str, workers: str = "2") -> int:
+    """Have 16 batches of eight trials trained by workers; `here` means by this process."""
+    space = sc.sweep.Space(learning_rate=sc.sweep.log(1e-3, 1e-1, 4), seed=range(32))
+    with ENGINES[engine](Path(folder), int(workers)) as options:
+        return _sweep(folder, space, SPREAD_STEPS, make=make, **options)
+
+
+def _sweep(folder: str, space: sc.sweep.Space, steps: int, **options: Any) -> int:
+    options = {"save_seconds": 0} | options
     emit("ready")
     result = sc.sweep.run(
-        make,
-        space,
-        40,
+        space=space,
+        steps=steps,
         segment=CONFIG["segment"],
         batch=8,
-        save_seconds=0,
+        **options,
         out=Path(folder),
         on_segment=lambda progress: emit("at", progress.step),
     )
@@ -96,7 +103,7 @@ def sweep(folder: str, scale: str = "1") -> int:
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
     try:
-        sys.exit({"run": run, "sweep": sweep, "fill": fill}[name](*arguments))
+        sys.exit({"run": run, "sweep": sweep, "spread": spread, "fill": fill}[name](*arguments))
     except CheckpointError as error:
         emit("refused", error)
         sys.exit(1)

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import jax
 
-from seqcells.sweep import _lease
+from seqcells.sweep import _lease, _machine
 from seqcells.sweep._batch import Batch
 from seqcells.sweep._bucket import Bucket
 from seqcells.sweep._files import write_whole
@@ -37,6 +37,7 @@ class Standing(NamedTuple):
     step: int
     alive: int
     best: float  # NaN if no trial is alive
+    training: int  # steps that the trials alive have taken, of all batches in training
 
 
 class Sweep(NamedTuple):
@@ -52,6 +53,8 @@ class Sweep(NamedTuple):
 def run_here(sweep: Sweep) -> None:
     """Train the batches one after another in this process."""
     with driving(sweep.store):
+        if isinstance(sweep.store, Folder):
+            _machine.first(sweep.store.out)
         begun = sweep.store.begun()
         for trials in buckets(sweep.trials):
             if not _train_bucket(sweep, trials, begun):
@@ -77,7 +80,8 @@ def _train(sweep: Sweep, bucket: Bucket, job: Job) -> bool:
 
     def report(batch: Batch) -> None:
         best = batch.best(plan.metric, plan.sign)
-        sweep.report(Standing(job.static, batch.step, int(batch.alive.sum()), best))
+        alive = int(batch.alive.sum())
+        sweep.report(Standing(job.static, batch.step, alive, best, alive * batch.step))
 
     waited = False
     while not sweep.stop():

@@ -14,6 +14,7 @@ from concurrent.futures import BrokenExecutor
 from typing import Any, Protocol
 
 from seqcells import _check
+from seqcells._types import Json
 from seqcells.sweep import _lease
 from seqcells.sweep._driver import LOOK, Standing, Sweep, driving, jobs, log, width_of
 from seqcells.sweep._job import Job, buckets
@@ -24,6 +25,7 @@ from seqcells.sweep._store import Folder, Memory
 from seqcells.sweep._worker import DRIVER_FILE, Outcome, Trainer, Work, switches
 
 PATIENCE = 3  # times that a batch is sent again without progress
+AUTO = 32  # trials of a batch, at most, unless the user gives a number
 PAUSE = 0.02  # seconds between two looks at the futures
 GRACE = 10.0  # seconds that workers have to return, after they have saved
 SPAWN = (
@@ -120,8 +122,13 @@ def _jobs(sweep: Sweep) -> Iterator[Job]:
     """Yield the batches that are left; widths do not depend on the devices of this process."""
     begun = sweep.store.begun()
     for trials in buckets(sweep.trials):
-        width = functools.partial(width_of, sweep.plan, sweep.store, trials, 1, lambda n, _: n)
+        width = functools.partial(width_of, sweep.plan, sweep.store, trials, 1, _fit)
         yield from jobs(sweep.store, trials, begun, width)
+
+
+def _fit(width: int, fixed: bool) -> int:
+    """Return the width of batches, which workers compare with their memory."""
+    return width if fixed else min(width, AUTO)
 
 
 class _Sent:
@@ -134,8 +141,13 @@ class _Sent:
         self.times = 0  # that it was sent
         self.vain = 0  # times that it came back without progress
         self.saved: list[str] = []  # the checkpoints that it had then
-        self.shown: object = None  # the standing that was last reported
+        self.shown: Json = {}  # what its worker has last shown
         self.said = False  # that another worker holds it
+
+    @property
+    def training(self) -> int:
+        """The steps that its trials alive have taken in all, as last shown."""
+        return self.shown.get("step", 0) * self.shown.get("alive", 0)
 
     def came_back(self) -> int:
         """Return how often it has come back untrained since it last made progress."""
@@ -238,7 +250,10 @@ class _Batches:
         at = _lease.facts(one.part.folder) if one.future is not None else {}
         if "step" in at and at != one.shown:
             one.shown = at
-            self.sweep.report(Standing(one.job.static, at["step"], at["alive"], at["best"]))
+            training = sum(other.training for other in self.open)
+            self.sweep.report(
+                Standing(one.job.static, at["step"], at["alive"], at["best"], training)
+            )
 
     def stop(self) -> None:
         """Tell all workers to stop, and wait until they have saved."""

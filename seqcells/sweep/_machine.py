@@ -8,10 +8,10 @@ import json
 import os
 import platform
 import tempfile
+from importlib import metadata
 from pathlib import Path
 
 import jax
-import jaxlib
 
 import seqcells
 from seqcells._types import Json
@@ -19,7 +19,7 @@ from seqcells.engines import _machine
 from seqcells.sweep._files import write_whole
 from seqcells.sweep._lines import MACHINE, read_json
 
-FILE = "machine.json"  # of the first worker that trained in a folder
+FILE = "machine.json"  # of the first process that trained in a folder
 
 
 class OtherMachineError(ValueError):
@@ -33,7 +33,7 @@ def here() -> Json:
     about = {
         "seqcells": seqcells.__version__,
         "jax": jax.__version__,
-        "jaxlib": jaxlib.__version__,
+        "jaxlib": metadata.version("jaxlib"),
         "devices": jax.local_device_count(),
         "processor": f"{device.platform} {device.device_kind}",
     }
@@ -62,18 +62,18 @@ def check(out: Path) -> None:
     Raises:
         OtherMachineError: it is not.
     """
-    now, before = here(), _first(out)
+    now, before = here(), first(out)
     differing = [name for name in {**before, **now} if before.get(name) != now.get(name)]
     if differing:
         shown = "; ".join(f"{n}: {before.get(n)} there, {now.get(n)} here" for n in differing)
         raise OtherMachineError(
-            f"executor: expected workers like the first one in {out}, got process {os.getpid()} on "
-            f"{platform.node()}, whose bits would differ ({shown}); give it the same, take it "
-            "away, or use another folder"
+            f"executor: expected workers like the first process in {out}, got process "
+            f"{os.getpid()} on {platform.node()}, whose bits would differ ({shown}); give it the "
+            "same, take it away, or use another folder"
         )
 
 
-def _first(out: Path) -> Json:
+def first(out: Path) -> Json:
     """Return the description of the first process, which is this one if there is none yet."""
     path = out / FILE
     if not path.exists():

@@ -71,7 +71,7 @@ class Plan(NamedTuple):
     @property
     def random_key(self) -> jax.Array:
         """The key of the sweep."""
-        return jax.random.wrap_key_data(np.asarray(self.key, np.uint32), impl="threefry2x32")
+        return jax.random.wrap_key_data(jnp.asarray(self.key, jnp.uint32), impl="threefry2x32")
 
     @property
     def sign(self) -> int:

@@ -24,13 +24,17 @@ from seqcells.sweep._table import AllFailed, Result
 
 
 class Progress(NamedTuple):
-    """The progress of a sweep, passed to `on_segment` after each segment."""
+    """The progress of a batch and of its sweep, passed to `on_segment` after each segment.
+
+    With an executor, it is passed when a batch is seen to have got further, twice a second at most.
+    """
 
     static: Static  # static fields of the batch
     step: int  # steps that the trials of the batch have taken
     alive: int  # trials of the batch that are still training
     finished: int  # trials with a row, out of `total`
     total: int
+    training: int  # steps that the trials in training have taken in all, of all batches
     best: float  # best metric of the trials alive in the batch; NaN if none is alive
 
 
@@ -84,7 +88,7 @@ def run(
             `sweep`. None keeps results in memory, and works without an executor only.
         batch: trials to train together, rounded up to a multiple of the number of devices; "auto":
             a whole bucket, or as many as fit into memory. With an executor, a batch is what one
-            worker trains at a time, so "auto" occupies one worker a bucket.
+            worker trains at a time, and "auto" is a bucket, but at most 32 trials.
         halving: prunes the worst trials during training.
         key: the key of the sweep, by default `jax.random.key(0)`. The key of a trial is this one,
             folded with the trial's id. It must be a threefry2x32 key: under vmap, other keys draw
@@ -174,8 +178,17 @@ def _progress(
 
     def report(at: Standing) -> None:
         if on_segment is not None:
-            finished = len(ids & store.rows.keys())
-            on_segment(Progress(at.static, at.step, at.alive, finished, len(ids), at.best))
+            on_segment(
+                Progress(
+                    static=at.static,
+                    step=at.step,
+                    alive=at.alive,
+                    finished=len(ids & store.rows.keys()),
+                    total=len(ids),
+                    training=at.training,
+                    best=at.best,
+                )
+            )
 
     return report
 

@@ -27,7 +27,7 @@ TINY = [
 @pytest.fixture(autouse=True)
 def _one_device(monkeypatch):
     """A test's process has its devices already."""
-    monkeypatch.setattr(cli, "use_all_cores", lambda: None)
+    monkeypatch.setattr(cli, "use_all_cores", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

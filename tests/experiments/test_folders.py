@@ -40,7 +40,7 @@ FILES = {
 
 @pytest.fixture(autouse=True)
 def _nothing_runs(monkeypatch):
-    monkeypatch.setattr("experiments.__main__.use_all_cores", lambda: None)
+    monkeypatch.setattr("experiments.__main__.use_all_cores", lambda *_: None)
     monkeypatch.setattr(machine, "prepare", lambda *_: None)
     monkeypatch.setattr(RunGroup, "measure", lambda *_: pytest.fail("it trained"))
     monkeypatch.setattr(_bucket.Bucket, "run", lambda *_: pytest.fail("it trained"))

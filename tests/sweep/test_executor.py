@@ -80,7 +80,7 @@ def test_a_bucket_is_compiled_once_by_a_worker(tmp_path, monkeypatch):
 
 
 class Dying(Instants):
-    """Ends a worker at each n-th change of the folder of its batch."""
+    """Ends a worker, or the driver, at the n-th change that it makes in the folder."""
 
     def __init__(self, monkeypatch, at):
         super().__init__(monkeypatch, at)
@@ -90,56 +90,54 @@ class Dying(Instants):
         if self.within:
             super().moment(then)
 
-    @contextlib.contextmanager
-    def worker(self, _):
-        self.within = True
-        try:
-            yield
-        finally:
-            self.within = False
+
+@contextlib.contextmanager
+def switched(dying, within):
+    """A context in which a `Dying` counts moments, or does not."""
+    before, dying.within = dying.within, within
+    try:
+        yield
+    finally:
+        dying.within = before
 
 
-def test_a_batch_is_sent_again_when_its_worker_dies_at_any_instant(tmp_path, monkeypatch, whole):
+def test_a_batch_is_sent_again_when_its_worker_dies_at_any_instant(tmp_path, monkeypatch):
     write_plainly(monkeypatch)
-    with monkeypatch.context() as patch:
-        last = Dying(patch, None)
-        run(tmp_path / "count", executor=Here(last.worker))
-    assert last.seen > 20
-    for at in range(1, last.seen + 1):
+    whole = run(tmp_path / "whole", FEW, steps=20)
+
+    def tried(out, at):
         with monkeypatch.context() as patch:
-            engine = Here(Dying(patch, at).worker)
-            same(run(tmp_path / str(at), executor=engine), whole)
-        assert engine.count == 3
+            dying = Dying(patch, at)
+            engine = Here(lambda _: switched(dying, True))
+            same(run(out, FEW, steps=20, executor=engine), whole)
+        assert engine.count == 1 + (at is not None)
+        return dying.seen
+
+    last = tried(tmp_path / "count", None)
+    assert last > 10
+    for at in range(1, last + 1):
+        tried(tmp_path / str(at), at)
 
 
-def test_a_driver_that_dies_at_any_instant_is_followed_by_another(tmp_path, monkeypatch, whole):
+def test_a_driver_that_dies_at_any_instant_is_followed_by_another(tmp_path, monkeypatch):
     write_plainly(monkeypatch)
+    whole = run(tmp_path / "whole", steps=20)
 
-    class Driver(Dying):
-        def __init__(self, monkeypatch, at):
-            super().__init__(monkeypatch, at)
-            self.within = True
-
-        @contextlib.contextmanager
-        def worker(self, _):
-            self.within = False
-            try:
-                yield
-            finally:
-                self.within = True
-
-    with monkeypatch.context() as patch:
-        last = Driver(patch, None)
-        run(tmp_path / "count", executor=Here(last.worker))
-    assert last.seen > 15
-    for at in range(1, last.seen + 1):
+    def tried(out, at):
         with monkeypatch.context() as patch:
-            engine = Here(Driver(patch, at).worker)
-            with pytest.raises(Killed):
-                run(tmp_path / str(at), executor=engine)
+            dying = Dying(patch, at)
+            engine = Here(lambda _: switched(dying, False))
+            with contextlib.suppress(Killed), switched(dying, True):
+                run(out, steps=20, executor=engine)
         again = Here()
-        same(run(tmp_path / str(at), executor=again), whole)
+        same(run(out, steps=20, executor=again), whole)
         assert engine.count + again.count == 2  # what was trained is not trained again
+        return dying.seen
+
+    last = tried(tmp_path / "count", None)
+    assert last > 15
+    for at in range(1, last + 1):
+        tried(tmp_path / str(at), at)
 
 
 def test_workers_that_die_again_and_again_without_progress_end_the_run(tmp_path, whole):
@@ -389,7 +387,7 @@ def test_a_function_typed_into_a_notebook_is_refused_for_a_pool(tmp_path, monkey
     monkeypatch.setitem(sys.modules, "__main__", main)
     with (
         sweep.processes(1) as pool,
-        pytest.raises(TypeError, match="make: .* of an interactive session; write it into a file"),
+        pytest.raises(TypeError, match=r"make: .* of an interactive session; write it"),
     ):
         sweep.run(typed, FEW, out=tmp_path, executor=pool, **SWEEP)
 

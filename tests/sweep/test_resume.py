@@ -134,7 +134,7 @@ def test_what_relies_on_a_file_is_written_after_it_is_on_the_disk(
     write_plainly(monkeypatch)
     disk = Disk(monkeypatch, tmp_path)
     run(tmp_path, steps=20, save_seconds=save_seconds)
-    files = {"sweep.json", "driver.json", "batch.json", "results.csv"}
+    files = {"sweep.json", "driver.json", "machine.json", "batch.json", "results.csv"}
     assert set(disk.relied) == {*files, HISTORY, ROWS}
 
 

@@ -135,7 +135,7 @@ def test_a_setting_out_of_range_is_refused(study):
 
 @pytest.mark.slow
 def test_a_second_run_from_the_command_line_repeats_nothing(tmp_path, capfd, monkeypatch):
-    monkeypatch.setattr("experiments.__main__.use_all_cores", lambda: None)
+    monkeypatch.setattr("experiments.__main__.use_all_cores", lambda *_: None)
     command = ["run", "adding", "--quick", "--out", str(tmp_path), "--seeds", "2"]
     command += ["--lengths", "10", "--gru-steps", "3", "--tanh-steps", "3", "--hidden-size", "4"]
     assert main(command) == 0

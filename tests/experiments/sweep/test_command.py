@@ -22,14 +22,14 @@ SPACE = ["--sweep.lr", "1e-3,1e-2", "--static.cell", "tanh", "gru", "--seeds", "
 
 @pytest.fixture(autouse=True)
 def _one_device(monkeypatch):
-    monkeypatch.setattr("experiments.__main__.use_all_cores", lambda: None)
+    monkeypatch.setattr("experiments.__main__.use_all_cores", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory):
     out = tmp_path_factory.mktemp("swept")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("experiments.__main__.use_all_cores", lambda: None)
+        patch.setattr("experiments.__main__.use_all_cores", lambda *_: None)
         assert main(["sweep", "delayed_recall", *SPACE, *SMALL, "--out", str(out)]) == 0
     return out
 
