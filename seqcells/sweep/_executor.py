@@ -285,5 +285,6 @@ def _lost_if_broken() -> Iterator[None]:
     except BrokenExecutor as error:
         raise WorkersLost(
             f"executor: expected a pool whose workers live, got one in which a worker has died "
-            f"({error}); what is trained is kept: make a new pool, and call run again to go on"
+            f"({error}); what is trained is kept: make a new pool, and call run again to go on. If "
+            "no worker starts, see that the script makes the pool below if __name__ == '__main__':"
         ) from error
