@@ -19,6 +19,7 @@ from benchmarks.harness import benchmark, pages, timing
 from benchmarks.harness.benchmark import Benchmark, Group, Report
 from benchmarks.harness.tables import Row
 from experiments.lab import BadInput
+from seqcells import _check
 
 HERE, ONE, TWO, DASK = "one process", "a worker", "two workers", "two of Dask"
 KEYS = ["trials", "steps", "H"]
@@ -26,10 +27,10 @@ WIDTH = 16  # trials of a batch
 SEGMENT = 100  # steps
 TEXT = """\
 The seconds that a sweep takes for a batch of trials more: by `sc.sweep.run` in one process on one
-core, by one worker of `sc.sweep.processes(1)` on one core, and by two workers on a core each, of
-`processes(2)` and of Dask. Each is run with some batches and with twice as many, and half the
-difference counts, so neither the start of processes nor compilation does. Results are stored in a
-folder. Medians over interleaved rounds, quartiles in brackets."""
+core, by one worker of `sc.sweep.processes(1)` on one core, by two workers of `processes(2)` on a
+core each, and by two of Dask on both cores. Each is run with some batches and with twice as many,
+and the difference counts, so neither the start of processes nor compilation does. Results are
+stored in a folder. Medians over interleaved rounds, quartiles in brackets."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,7 +41,7 @@ class Settings(benchmark.Settings):
     """cores of the workers; one process and one worker use the first of them"""
     batches: int = 6
     """batches of the shorter sweep"""
-    steps: tuple[int, ...] = (2000,)
+    steps: tuple[int, ...] = (400,)
     """steps of every trial"""
     hidden_size: int = 16
     """units of the GRU"""
@@ -102,14 +103,9 @@ def workers(count: int, batches: int, steps: int, hidden: int) -> None:
 
 def dask(batches: int, steps: int, hidden: int) -> None:
     """Run a sweep by two workers of Dask."""
-    import distributed  # noqa: PLC0415
-
+    library = _check.extra("distributed", "seqcells[workers]")
     given = {"n_workers": 2, "threads_per_worker": 1, "dashboard_address": None}
-    with distributed.LocalCluster(**given) as cluster, distributed.Client(cluster) as client:
-        client.run_on_scheduler(lambda: None)
-        pin = {w: core for core, w in enumerate(client.scheduler_info()["workers"])}
-        for worker, core in pin.items():
-            client.run(os.sched_setaffinity, 0, [sorted(os.sched_getaffinity(0))[core]], workers=[worker])
+    with on(2), library.LocalCluster(**given) as cluster, library.Client(cluster) as client:
         sweep(batches, steps, hidden, executor=client.get_executor())
 
 

@@ -6,11 +6,11 @@ import contextlib
 import functools
 import itertools
 import multiprocessing
-import pickle
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import BrokenExecutor
+from multiprocessing.reduction import ForkingPickler
 from typing import Any, Protocol
 
 from seqcells import _check
@@ -73,7 +73,7 @@ def check(executor: object, plan: Plan, trials: Sequence[Trial], store: Memory) 
 
 def _check_pickle(name: str, value: object) -> None:
     try:
-        pickle.dumps(value)
+        ForkingPickler.dumps(value)
     except Exception as error:  # pickle raises errors of many types
         raise TypeError(
             f"{name}: expected a value that pickle can send to a worker, such as a function of a "
@@ -212,7 +212,7 @@ class _Batches:
         try:
             with _lost_if_broken():
                 outcome: Outcome = one.future.result()
-        except (ImportError, AttributeError, pickle.PickleError) as error:
+        except (ImportError, AttributeError) as error:
             raise WorkersLost(
                 f"executor: expected workers that can import make and seqcells, got {error!r}; "
                 "install the same packages there, and define make in one of them"

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import importlib
 import multiprocessing
 import multiprocessing.connection
 import os
-import pickle
 import platform
 import signal
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -163,7 +164,8 @@ def _sendable(error: Exception) -> Exception:
     """Return an error that pickle can send, with the traceback as a note."""
     error.add_note("".join(traceback.format_exception(error)))
     try:
-        pickle.loads(pickle.dumps(error))
+        ForkingPickler.dumps(error)
+        copy.copy(error)  # made from its arguments, as by pickle
         return error
     except Exception:
         return RuntimeError(f"{type(error).__name__}: {error}")
