@@ -12,7 +12,7 @@ import pandas as pd
 
 from experiments.lab.claims import Frame
 from experiments.lab.settings import BadInput
-from seqcells.sweep._store import write_whole as write_whole
+from seqcells.sweep._files import write_whole as write_whole
 
 ABOUT = "run.json"  # next to the tables: command, settings, provenance, and unfinished groups
 Json = dict[str, Any]  # the content of a JSON file, such as run.json

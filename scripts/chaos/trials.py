@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from experiments.lab import BadInput
-from seqcells.sweep._store import naming
+from seqcells.sweep._files import naming
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 
-from seqcells import distributed
+from seqcells import _check, distributed
 from seqcells._signals import deferred
 from seqcells._types import Json
 from seqcells.sweep._batch import Batch
 from seqcells.sweep._bucket import Bucket, buckets, exit_if_signalled
 from seqcells.sweep._plan import Halving, Plan
-from seqcells.sweep._space import Space, Static, Trial
+from seqcells.sweep._space import Space, Static
 from seqcells.sweep._store import ABOUT, Folder, Memory, read
 from seqcells.sweep._table import AllFailed, Result
 
@@ -116,7 +116,7 @@ def run(
     ).checked()
     plan.check_space(space)
     store = _store(out, plan.settings(config), _process())
-    table = _train(plan, space.trials(), store, on_start, on_segment)
+    table = _train(plan, space, store, on_start, on_segment)
     if all(row["status"] == "diverged" for row in table.rows):
         raise AllFailed(table)
     return table
@@ -124,14 +124,14 @@ def run(
 
 def _train(
     plan: Plan,
-    trials: Sequence[Trial],
+    space: Space,
     store: Memory,
     on_start: Callable[[], object] | None,
     on_segment: Callable[[Progress], object] | None,
 ) -> Result:
     """Train this process's trials, wait for the other processes, and write the table."""
     rank, count = _process()
-    share = trials[rank::count]  # finished or not, so that a resumed run has the same share
+    share = space.trials()[rank::count]  # finished or not, so that a resumed run has the same share
 
     def report(batch: Batch, static: Static) -> None:
         if on_segment is not None:
@@ -141,7 +141,7 @@ def _train(
             on_segment(Progress(static, batch.step, len(values), finished, len(share), best))
 
     def result() -> Result:
-        return Result.of(trials, *store.everything(), metric=plan.metric, mode=plan.mode)
+        return Result.of(space.columns(), *store.everything(), metric=plan.metric, mode=plan.mode)
 
     with deferred() as stop, store.locked():
         if on_start is not None:
@@ -156,12 +156,17 @@ def _train(
     return result()
 
 
-def load(out: str | os.PathLike[str], space: Space) -> Result:
+def load(
+    out: str | os.PathLike[str],
+    space: Space,
+    history: Literal["all", "unfinished"] = "all",
+) -> Result:
     """Read the results in a folder, even while a run writes to it; writes nothing.
 
     Args:
         out: the folder of the sweep.
         space: its space, or a part of it.
+        history: "unfinished" reads the history of unfinished trials alone, which is faster.
 
     Returns:
         The table, in the order of `space.trials()`; `status` is "unfinished" for a trial without a
@@ -169,12 +174,19 @@ def load(out: str | os.PathLike[str], space: Space) -> Result:
 
     Raises:
         FileNotFoundError: there is no sweep in the folder.
+        ValueError: a file is damaged, or `history` is another word.
     """
-    settings, rows, history = read(Path(out))
+    _check.choice("history", history, ("all", "unfinished"))
+    trials = space.columns()
+    left_of = trials["id"] if history == "unfinished" else ()
+    settings, rows, lines = read(Path(out), left_of)
     if not {"metric", "mode"} <= settings.keys():
         raise FileNotFoundError(f"out: expected a folder of a sweep, with {ABOUT}, got {out}")
     metric, mode = settings["metric"], settings["mode"]
-    return Result.of(space.trials(), rows, history, metric=metric, mode=mode)
+    if history == "unfinished":
+        finished = set(rows.texts["id"].values)
+        lines = lines.where_id([id not in finished for id in lines.texts["id"].values])
+    return Result.of(trials, rows, lines, metric=metric, mode=mode)
 
 
 def _process() -> tuple[int, int]:

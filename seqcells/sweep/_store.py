@@ -12,15 +12,18 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-import math
 import os
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seqcells._types import Json, PyTree
-from seqcells.sweep._lines import METRICS, TRIAL, Row, read_lines, read_settings
+from seqcells.sweep._columns import Lines
+from seqcells.sweep._files import append as _append
+from seqcells.sweep._files import lines as _lines
+from seqcells.sweep._files import write_whole
+from seqcells.sweep._lines import METRICS, TRIAL, Row, read_settings
+from seqcells.sweep._log import Log
 
 if TYPE_CHECKING:
     from seqcells._checkpoint import Checkpoints, Saved
@@ -82,9 +85,9 @@ class Memory:
         for row in rows:
             self.rows.setdefault(row["id"], row)
 
-    def everything(self) -> tuple[dict[str, Row], list[Row]]:
+    def everything(self) -> tuple[Lines, Lines]:
         """Return rows and history, including those of other processes."""
-        return self.rows, self.history
+        return Lines.of([*self.rows.values()], TRIAL), Lines.of(self.history, METRICS)
 
 
 class Folder(Memory):
@@ -107,6 +110,8 @@ class Folder(Memory):
         self.out, (self.rank, count) = self._checkpoint.local("out", out), process
         self.folder = self.out / f"process-{self.rank}-of-{count}" if count > 1 else self.out
         self.config = self._checkpoint.as_json("config", config)
+        logs = {"metrics.jsonl": METRICS, "trials.jsonl": TRIAL}
+        self._logs = [Log(self.folder / name, fields) for name, fields in logs.items()]
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -124,12 +129,15 @@ class Folder(Memory):
                 self._settings_of(folder)
             widths = self._settings_of(self.folder)["widths"]
             self.widths = {bucket: (width, trials) for bucket, (width, trials) in widths.items()}
-            self.history = read_lines(self.folder / "metrics.jsonl", METRICS, truncate=True)
-            read_lines(self.folder / "trials.jsonl", TRIAL, truncate=True)
-            self.rows = self.everything()[0]
+            for log in self._logs:
+                log.read(truncate=True)
+            self.history = list(self._logs[0].read())
+            self.rows = {row["id"]: row for row in self.everything()[0]}
             yield
+            for log in self._logs:
+                log.compact()
 
-    def everything(self) -> tuple[dict[str, Row], list[Row]]:
+    def everything(self) -> tuple[Lines, Lines]:
         """Return rows and history of all folders."""
         return read(self.out)[1:]
 
@@ -185,6 +193,7 @@ class Folder(Memory):
         super().rewind(steps)
         if len(self.history) < before:
             write_whole(self.folder / "metrics.jsonl", _lines(self.history))
+            self._logs[0] = Log(self.folder / "metrics.jsonl", METRICS)  # whose copy is outdated
 
     def record(self, rows: Sequence[Row]) -> None:
         """Add rows of finished trials and flush them to the disk."""
@@ -192,32 +201,8 @@ class Folder(Memory):
         super().record(new)
         self._sync_history()
         _append(self.folder / "trials.jsonl", new, sync=True)
-
-
-def write_whole(path: Path, text: str | bytes) -> None:
-    """Write a file atomically: a reader sees the old file or the new one, never a part."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with naming(path), os.fdopen(handle, "wb") as file:
-            file.write(text.encode() if isinstance(text, str) else text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-
-
-@contextlib.contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Add the file's name to an `OSError` without one, such as that of a full disk."""
-    try:
-        yield
-    except OSError as error:
-        if error.filename is None:
-            error.filename = os.fspath(path)
-        raise
+        for log in self._logs:
+            log.compact(growth=1.0)
 
 
 def _check_same(folder: Path, before: Json, now: Json) -> None:
@@ -237,44 +222,29 @@ def _canonical(config: Json, name: str) -> str:
     return json.dumps({name: config[name]} if name in config else {}, sort_keys=True)
 
 
-def _lines(rows: Sequence[Row]) -> str:
-    return "".join(f"{json.dumps(_storable(row), allow_nan=False)}\n" for row in rows)
-
-
-def _storable(value: object) -> object:
-    """Replace NaN and infinity, which JSON cannot hold, by null, which is read back as NaN."""
-    if isinstance(value, dict):
-        return {name: _storable(inner) for name, inner in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _append(path: Path, rows: Sequence[Row], *, sync: bool = False) -> None:
-    with naming(path), path.open("a", encoding="utf-8") as file:
-        file.write(_lines(rows))
-        file.flush()
-        if sync:
-            os.fsync(file.fileno())
-
-
-def read(out: Path) -> tuple[Json, dict[str, Row], list[Row]]:
+def read(out: Path, left_of: Collection[str] = ()) -> tuple[Json, Lines, Lines]:
     """Read configuration, rows and history from a folder, even while runs write to it.
 
     If two processes have written the history of a trial, that of the process with its row counts.
+
+    Args:
+        out: the folder.
+        left_of: if given, ids of trials; if all of them have rows, no history is read.
     """
     config: Json = {}
-    rows: dict[str, Row] = {}
+    rows: list[Lines] = []
+    history: list[Lines] = [Lines.of((), METRICS)]
     home: dict[str, Path] = {}
     for folder in _folders(out):
         config = (read_settings(folder / ABOUT) or {"config": config})["config"]
-        for row in read_lines(folder / "trials.jsonl", TRIAL):
-            rows.setdefault(row["id"], row)
-            home.setdefault(row["id"], folder)
-    lines: dict[tuple[str, int], Row] = {}
-    for folder in _folders(out):
-        for line in read_lines(folder / "metrics.jsonl", METRICS):
-            if home.get(line["id"], folder) == folder:
-                lines.setdefault((line["id"], line["step"]), line)
-    return config, rows, list(lines.values())
+        rows.append(Log(folder / "trials.jsonl", TRIAL).read())
+        for id in rows[-1].texts["id"].values:
+            home.setdefault(id, folder)
+    for folder in [] if left_of and home.keys() >= set(left_of) else _folders(out):
+        lines = Log(folder / "metrics.jsonl", METRICS).read()
+        ids = lines.texts["id"].values
+        history.append(lines.where_id([home.get(id, folder) == folder for id in ids]))
+    return config, Lines.join(rows).first("id"), Lines.join(history).first("id", "step")
 
 
 def _folders(out: Path) -> list[Path]:

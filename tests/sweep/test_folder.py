@@ -10,7 +10,7 @@ import pytest
 
 from seqcells import sweep
 from seqcells._checkpoint import CheckpointError, RunLocked
-from seqcells.sweep import _store
+from seqcells.sweep import _files, _store
 from tests.support.sweeps import SPACE, SWEEP, Killed, compile_once, make, plain, run, space
 
 pytestmark = pytest.mark.usefixtures("once")
@@ -43,14 +43,14 @@ def test_a_folder_is_used_by_one_run_at_a_time(tmp_path):
     run(tmp_path, space(lr=[0.1], seeds=1), on_segment=second)
 
 
-@pytest.mark.parametrize("write", [_store.write_whole, lambda at, text: _store._append(at, [text])])
+@pytest.mark.parametrize("write", [_files.write_whole, lambda at, text: _files.append(at, [text])])
 def test_a_full_disk_is_named_by_the_file_and_leaves_no_part(write, tmp_path, monkeypatch):
     (file := tmp_path / "a.json").write_text("[]", encoding="utf-8")
 
     def full(_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(_store, "_lines", full)
+    monkeypatch.setattr(_files, "lines", full)
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match=re.escape(str(file))):
         write(file, "{}")

@@ -10,7 +10,7 @@ import pytest
 
 from seqcells import sweep
 from seqcells._checkpoint import Checkpoints
-from seqcells.sweep import _store
+from seqcells.sweep import _log, _store
 from tests.support.sweeps import SPACE, SWEEP, Killed, plain, run, space, write_plainly
 
 pytestmark = pytest.mark.usefixtures("once")
@@ -29,7 +29,9 @@ class Instants:
 
     def __init__(self, monkeypatch, at=None):
         self.at, self.seen = at, 0
-        for place, name in ((_store, "_append"), (_store, "write_whole")):
+        monkeypatch.setattr(_log, "LEAST", 0)
+        places = (_store, "_append"), (_store, "write_whole"), (_log, "write_whole")
+        for place, name in places:
             monkeypatch.setattr(place, name, self.around(getattr(place, name)))
         for name in ("save", "delete"):
             monkeypatch.setattr(Checkpoints, name, self.around(getattr(Checkpoints, name)))
