@@ -108,7 +108,7 @@ def _is(name: str, value: Any, kinds: type | tuple[type, ...]) -> bool:
     """Whether a value has the type of a field; metrics are numbers, or null for NaN."""
     if name == "metrics" and isinstance(value, dict):
         return all(one is None or _is_number(one) for one in value.values())
-    return isinstance(value, kinds) and (isinstance(value, (str, dict)) or _is_number(value))
+    return isinstance(value, kinds) and (not isinstance(value, _NUMBER) or _is_number(value))
 
 
 def _is_number(value: Any) -> bool:

@@ -12,7 +12,7 @@ from scipy import stats
 from seqcells import sweep
 from seqcells.sweep._columns import Lines
 from seqcells.sweep._lines import METRICS, TRIAL
-from tests.support.sweeps import make, space
+from tests.support.sweeps import Killed, make, space
 
 
 def test_ranks_are_over_seeds_with_the_interval_of_student(once):
@@ -116,23 +116,28 @@ def test_configurations_that_are_equally_good_stay_in_order():
 
 
 def test_the_last_lines_of_unfinished_trials_are_those_in_training(tmp_path, once):
-    some = space(seeds=2, lr=[0.1])
-    result = sweep.run(make, some, 20, segment=10, batch=2, out=tmp_path)
-    done = result.rows[0]["id"]
-    assert result.training() == []
+    def kill(progress):
+        if progress.step == 20:
+            raise Killed
+
+    one, two = (space(seeds=n, lr=[0.1]) for n in (1, 2))
+    settings = {"steps": 30, "segment": 10, "batch": 1, "out": tmp_path}
+    assert sweep.run(make, one, **settings).training() == []
     (tmp_path / "metrics.jsonl").rename(tmp_path / "moved")
     (tmp_path / "metrics.jsonl").write_text("damaged\n", encoding="utf-8")  # but not needed
-    assert len(sweep.load(tmp_path, some, "unfinished").history) == 0
+    assert len(sweep.load(tmp_path, one, "unfinished").history) == 0
     with pytest.raises(ValueError, match="line 1 of"):
-        sweep.load(tmp_path, some)
+        sweep.load(tmp_path, one)
     (tmp_path / "moved").rename(tmp_path / "metrics.jsonl")
-    rows = (tmp_path / "trials.jsonl").read_text("utf-8").splitlines(keepends=True)
-    (tmp_path / "trials.jsonl").write_text("".join(r for r in rows if done in r), encoding="utf-8")
-    read = sweep.load(tmp_path, some, "unfinished")
-    assert [(line["step"], line["id"]) for line in read.training()] == [(20, result.rows[1]["id"])]
-    assert {line["id"] for line in read.history} == {result.rows[1]["id"]}
-    by_hand = dataclasses.replace(read, rows=tuple(read.rows), history=tuple(result.history))
-    assert by_hand.training() == read.training()
+    with pytest.raises(Killed):
+        sweep.run(make, two, **settings, on_segment=kill)
+    read, whole = sweep.load(tmp_path, two, "unfinished"), sweep.load(tmp_path, two)
+    at = read.rows[1]["id"]
+    assert [(line["id"], line["step"]) for line in read.training()] == [(at, 20)]
+    assert [(line["id"], line["step"]) for line in read.history] == [(at, 10), (at, 20)]
+    assert len(whole.history) == 5
+    by_hand = dataclasses.replace(whole, rows=tuple(whole.rows), history=tuple(whole.history))
+    assert by_hand.training() == whole.training() == read.training()
 
 
 def test_the_table_is_written_as_csv_and_parquet(tmp_path, once, monkeypatch):
