@@ -46,7 +46,7 @@ class Instants:
         @functools.wraps(call)
         def cut(*args, **named):
             self.moment()
-            if call.__name__ == "_append" and args[1]:
+            if call.__name__ == "append" and args[1]:
                 self.moment(lambda: half_of(*args))
             call(*args, **named)
             self.moment()
