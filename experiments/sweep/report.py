@@ -17,6 +17,7 @@ from experiments.sweep.picture import draw
 from experiments.sweep.ranking import Ranked, rank, ranks, rivals, varied
 from seqcells import _check, sweep
 
+SILENT = 15  # seconds without a sign of life of a worker that are worth a word
 SHOWN = 20  # rows of the rank table on the page
 
 
@@ -34,6 +35,8 @@ def status(out: Path, console: Console) -> None:
     if training := _training(result, settings.steps):
         ago = time.time() - max(file.stat().st_mtime for file in out.rglob("metrics.jsonl"))
         lab.say(console, f"{training}, {max(ago, 0):.0f} s ago.")
+    for one in sweep.workers(out):
+        lab.say(console, _worker(one, result.metric))
     if ranked := ranks(result):
         lab.print_table(console, rank_table(result, ranked[:5]))
     if counts["unfinished"]:
@@ -53,6 +56,13 @@ def _training(result: sweep.Result, steps: int) -> str:
     best = (min if result.mode == "min" else max)(values)
     text = f"{len(last)} in training at step {where} of {steps}"
     return f"{text}, best {result.metric} {lab.short(best)}"
+
+
+def _worker(one: sweep.Worker, metric: str) -> str:
+    """Return what a worker does, in words."""
+    best = f", best {metric} {lab.short(one.best)}" if one.step else ""
+    silent = f", silent for {one.silent:.0f} s" if one.silent > SILENT else ""
+    return f"Process {one.pid} on {one.host}: {one.alive} trials at step {one.step}{best}{silent}."
 
 
 def report(out: Path, console: Console) -> None:

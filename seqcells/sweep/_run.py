@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -15,11 +16,13 @@ import jax
 from seqcells import _check
 from seqcells._signals import Stop, deferred
 from seqcells._types import Json
+from seqcells.sweep import _lease
 from seqcells.sweep._driver import Standing, Sweep, run_here
 from seqcells.sweep._executor import Executor, check, run_there
+from seqcells.sweep._part import parts
 from seqcells.sweep._plan import Halving, Plan
 from seqcells.sweep._space import Space, Static, Trial
-from seqcells.sweep._store import ABOUT, Folder, Memory, read
+from seqcells.sweep._store import ABOUT, BATCHES, Folder, Memory, read
 from seqcells.sweep._table import AllFailed, Result
 
 
@@ -201,6 +204,38 @@ def _either(signalled: Stop, minutes: float | None) -> Callable[[], bool]:
     """Return a function that says whether a signal has arrived, or the time is up."""
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     return lambda: bool(signalled) or time.monotonic() >= end
+
+
+class Worker(NamedTuple):
+    """A process that trains a batch, as it has last shown."""
+
+    host: str
+    pid: int  # its number on the host
+    trials: tuple[str, ...]  # the ids of the trials of its batch
+    step: int  # steps that they have taken
+    alive: int  # trials that are still training
+    best: float  # best metric of these; NaN if none is alive
+    silent: float  # seconds since its last sign of life, which it gives every few seconds
+
+
+def workers(out: str | os.PathLike[str]) -> list[Worker]:
+    """Return the processes that train batches in a folder; writes nothing.
+
+    A process that was killed is listed until another takes its batch over.
+
+    Args:
+        out: the folder of a sweep.
+    """
+    found = []
+    for part in parts(Path(out) / BATCHES):
+        shown = {"step": 0, "alive": len(part.about["ids"]), "best": math.nan}
+        shown |= _lease.facts(part.folder)
+        with contextlib.suppress(FileNotFoundError, KeyError):  # nobody holds it
+            silent = max(0.0, time.time() - (part.folder / _lease.LOCK).stat().st_mtime)
+            names = (shown[name] for name in ("step", "alive", "best"))
+            who, ids = (shown["host"], shown["pid"]), tuple(part.about["ids"])
+            found.append(Worker(*who, ids, *names, silent))
+    return found
 
 
 def load(

@@ -270,6 +270,19 @@ def test_a_lease_of_another_machine_counts_while_it_is_young(tmp_path):
     assert (_lease.facts(tmp_path), _lease.holder(tmp_path)) == ({}, None)
 
 
+def test_workers_are_shown_to_others(tmp_path, begun):
+    assert sweep.workers(tmp_path) == []
+    with _lease.hold(begun) as lease:
+        (one,) = sweep.workers(tmp_path)
+        assert (one.pid, one.step, one.alive) == (os.getpid(), 0, 4)
+        lease.show(step=20, alive=3, best=0.5)
+        (one,) = sweep.workers(tmp_path)
+        assert (one.step, one.alive, one.best, len(one.trials)) == (20, 3, 0.5, 4)
+        assert 0 <= one.silent < 5
+    assert sweep.workers(tmp_path) == []
+    assert sweep.workers(tmp_path / "none") == []
+
+
 def test_a_lease_gives_signs_of_life(tmp_path, monkeypatch):
     monkeypatch.setattr(_lease, "BEAT", 0.01)
     with _lease.hold(tmp_path):

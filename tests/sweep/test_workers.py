@@ -12,7 +12,6 @@ import time
 import pytest
 
 from seqcells import sweep
-from seqcells.sweep import _lease
 from tests.support.processes import ROOT
 from tests.support.sweeps import make, plain, space
 from tests.sweep.test_resume import history
@@ -81,9 +80,8 @@ def test_a_pool_whose_worker_is_killed_ends_and_one_process_goes_on(tmp_path):
         """Kill the first worker that has a batch, which it has to compile yet."""
         end = time.monotonic() + 120
         while time.monotonic() < end:
-            for path in out.glob("batches/*"):
-                if "pid" in (facts := _lease.facts(path)):
-                    return os.kill(facts["pid"], signal.SIGKILL)
+            for worker in sweep.workers(out):
+                return os.kill(worker.pid, signal.SIGKILL)
             time.sleep(0.01)
 
     killer = threading.Thread(target=kill)
@@ -117,7 +115,7 @@ def test_no_process_is_left_behind(tmp_path, number):
     end = time.monotonic() + 120
     while not list(out.glob("batches/*/metrics.jsonl")) and time.monotonic() < end:
         time.sleep(0.1)
-    workers = [_lease.facts(path)["pid"] for path in (out / "batches").iterdir()]
+    workers = [worker.pid for worker in sweep.workers(out)]
     if number == signal.SIGINT:
         os.killpg(running.pid, number)
     else:
