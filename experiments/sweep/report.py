@@ -65,6 +65,12 @@ def _worker(one: sweep.Worker, metric: str) -> str:
     return f"Process {one.pid} on {one.host}: {one.alive} trials at step {one.step}{best}{silent}."
 
 
+def report_finished(result: sweep.Result, out: Path, console: Console) -> None:
+    """Report what is finished, if anything is."""
+    if set(result.column("status")) != {"unfinished"}:
+        report(out, console)
+
+
 def report(out: Path, console: Console) -> None:
     """Draw the picture and write the page and the table, using only the files in `out`."""
     probe, result, about = command.load(out)
