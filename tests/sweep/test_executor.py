@@ -152,9 +152,9 @@ def test_workers_that_die_again_and_again_without_progress_end_the_run(tmp_path,
     same(run(tmp_path, executor=Here()), whole)
 
 
-def test_a_batch_that_makes_progress_is_sent_as_often_as_it_needs(tmp_path, whole, monkeypatch):
+def test_a_batch_that_makes_progress_is_sent_as_often_as_it_needs(tmp_path, monkeypatch):
     """Each worker ends after the segment of one checkpoint."""
-    train = _worker.train
+    train, whole = _worker.train, run(tmp_path / "whole", FEW, steps=60)
 
     def one_segment(bucket, job, part, stop, report):
         steps = []
@@ -162,8 +162,8 @@ def test_a_batch_that_makes_progress_is_sent_as_often_as_it_needs(tmp_path, whol
 
     monkeypatch.setattr(_worker, "train", one_segment)
     engine = Here()
-    same(run(tmp_path, executor=engine), whole)
-    assert engine.count == 3 + 2  # the second batch has diverged after two segments
+    same(run(tmp_path / "out", FEW, steps=60, executor=engine), whole)
+    assert engine.count == 6 > _executor.PATIENCE
 
 
 def test_a_broken_pool_ends_the_run_with_one_line_and_a_second_one_goes_on(tmp_path, whole):
@@ -231,6 +231,7 @@ def test_a_driver_waits_for_the_worker_of_an_earlier_run(tmp_path, whole, begun,
         same(run(tmp_path, executor=executor), whole)
         assert time.monotonic() - start > 0.2
         release.join()
+    assert executor is None or executor.count == 2  # batches, each sent once
     (line,) = (one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING)
     assert "process 7 on" in line
     assert str(begun) in line

@@ -140,19 +140,23 @@ def test_what_relies_on_a_file_is_written_after_it_is_on_the_disk(
 
 
 def test_a_folder_that_is_half_removed_is_no_batch(tmp_path, monkeypatch):
-    """A kill in the middle of a removal leaves some files, and its results are collected."""
-    with monkeypatch.context() as patch:
+    """A kill while a batch is discarded, for its trials were no longer in the space."""
 
-        def half(folder):
-            (folder / "trials.jsonl").unlink()
+    def kill(progress):
+        if progress.step == 20:
             raise Killed
 
+    def half(folder):
+        next(folder.rglob("manifest.json")).unlink()
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, on_segment=kill)
+    with monkeypatch.context() as patch:
         patch.setattr(_part, "shutil", types.SimpleNamespace(rmtree=half))
         with pytest.raises(Killed):
-            run(tmp_path)
-    steps = []
-    run(tmp_path, on_segment=lambda progress: steps.append(progress.finished))
-    assert steps == [4, 4]  # the second batch alone is trained
+            run(tmp_path, space(lr=[0.1], seeds=1))
+    assert plain(run(tmp_path).rows) == plain(run(tmp_path / "whole").rows)
 
 
 def test_it_resumes_from_its_checkpoint(tmp_path):
