@@ -18,8 +18,12 @@ Ranked = dict[str, Any]  # a configuration: a row of `sweep.Result.ranked`, with
 
 def varied(result: sweep.Result) -> list[str]:
     """Return the fields that have more than one value, except the seed."""
-    columns = {name: result.column(name) for name in result.fields if name != SEED}
-    return [n for n, c in columns.items() if len(set(zip(map(type, c), c, strict=True))) > 1]
+    return [name for name in result.fields if name != SEED and _differ(list(result.column(name)))]
+
+
+def _differ(values: Sequence[object]) -> bool:
+    first = values[0]
+    return any(v != first or type(v) is not type(first) for v in values if v is not first)
 
 
 def logarithmic(result: sweep.Result) -> bool:
