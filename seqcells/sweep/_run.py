@@ -232,9 +232,8 @@ def workers(out: str | os.PathLike[str]) -> list[Worker]:
         shown |= _lease.facts(part.folder)
         with contextlib.suppress(FileNotFoundError, KeyError):  # nobody holds it
             silent = max(0.0, time.time() - (part.folder / _lease.LOCK).stat().st_mtime)
-            names = (shown[name] for name in ("step", "alive", "best"))
-            who, ids = (shown["host"], shown["pid"]), tuple(part.about["ids"])
-            found.append(Worker(*who, ids, *names, silent))
+            shown |= {"trials": tuple(part.about["ids"]), "silent": silent}
+            found.append(Worker(**{name: shown[name] for name in Worker._fields}))
     return found
 
 

@@ -43,7 +43,7 @@ def _nothing_runs(monkeypatch):
     monkeypatch.setattr("experiments.__main__.use_all_cores", lambda *_: None)
     monkeypatch.setattr(machine, "prepare", lambda *_: None)
     monkeypatch.setattr(RunGroup, "measure", lambda *_: pytest.fail("it trained"))
-    monkeypatch.setattr(_bucket.Bucket, "run", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(_bucket.Bucket, "_build", lambda *_: pytest.fail("it trained"))
     monkeypatch.setattr("benchmarks.suites.flags.measure", lambda *_: pytest.fail("it measured"))
 
 
@@ -131,7 +131,7 @@ def test_what_made_a_sweep_is_kept_when_it_is_resumed(tmp_path, capsys, monkeypa
     elsewhere = {"machine": "elsewhere"}
     about = {"probe": "copy", "settings": {}, "command": "x", "made_with": [elsewhere]}
     write(tmp_path, {"run.json": about})
-    monkeypatch.setattr(_bucket.Bucket, "run", lambda *_: None)
+    monkeypatch.setattr(_bucket.Bucket, "_build", lambda *_: None)
     for _ in range(2):
         experiments([*SWEEP, "--out", str(tmp_path)])
         made = json.loads((tmp_path / "run.json").read_text("utf-8"))["made_with"]
