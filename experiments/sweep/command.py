@@ -69,8 +69,7 @@ class Way:
     """Where trials are trained, and for how long; results do not depend on it."""
 
     executor: Annotated[str | None, tyro.conf.arg(metavar="WHERE", help_behavior_hint="")] = None
-    """workers that train the trials: processes:2, dask://host:8786 or submitit; this process if not
-    given"""
+    """workers that train: processes:2, dask://host:8786, submitit; if not given, this process"""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """save and stop after so many minutes"""
 
