@@ -5,6 +5,7 @@ from seqcells.sweep._executor import WorkersLost
 from seqcells.sweep._plan import Halving
 from seqcells.sweep._pool import processes
 from seqcells.sweep._run import Progress, Worker, load, run, workers
+from seqcells.sweep._search import from_optuna, search, to_optuna
 from seqcells.sweep._space import Space, Trial, linear, log, log_uniform, uniform
 from seqcells.sweep._table import AllFailed, Result
 from seqcells.sweep._task import Task, from_loss
@@ -21,12 +22,15 @@ __all__ = [
     "Worker",
     "WorkersLost",
     "from_loss",
+    "from_optuna",
     "linear",
     "load",
     "log",
     "log_uniform",
     "processes",
     "run",
+    "search",
+    "to_optuna",
     "uniform",
     "workers",
 ]

@@ -41,29 +41,30 @@ class Standing(NamedTuple):
 
 
 class Sweep(NamedTuple):
-    """A sweep that is run: what it trains, and for whom."""
+    """A sweep that is run: what it trains, and for whom; `driving` holds its store."""
 
     plan: Plan
     trials: Sequence[Trial]
     store: Memory
     stop: Callable[[], object]  # called between segments; all batches are saved if it is true
     report: Callable[[Standing], object]  # called when a batch has got further
+    run: str  # the name of the run, by `driving`
+    programs: dict[str, Bucket]  # by the id of the bucket; filled as they are needed
 
 
 def run_here(sweep: Sweep) -> None:
     """Train the batches one after another in this process."""
-    with driving(sweep.store):
-        if isinstance(sweep.store, Folder):
-            _machine.first(sweep.store.out)
-        begun = sweep.store.begun()
-        for trials in buckets(sweep.trials):
-            if not _train_bucket(sweep, trials, begun):
-                return
+    if isinstance(sweep.store, Folder):
+        _machine.first(sweep.store.out)
+    begun = sweep.store.begun()
+    for trials in buckets(sweep.trials):
+        if not _train_bucket(sweep, trials, begun):
+            return
 
 
 def _train_bucket(sweep: Sweep, trials: Sequence[Trial], begun: Sequence[PartFolder]) -> bool:
     """Train the batches of a bucket; return whether all were trained to the end."""
-    bucket = Bucket(sweep.plan, trials[0])
+    bucket = sweep.programs.setdefault(trials[0].bucket, Bucket(sweep.plan, trials[0]))
 
     def width() -> int:
         bucket.check(trials)

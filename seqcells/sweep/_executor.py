@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from seqcells import _check
 from seqcells._types import Json
 from seqcells.sweep import _lease
-from seqcells.sweep._driver import LOOK, Standing, Sweep, driving, jobs, log, width_of
+from seqcells.sweep._driver import LOOK, Standing, Sweep, jobs, log, width_of
 from seqcells.sweep._job import Job, buckets
 from seqcells.sweep._part import PartFolder
 from seqcells.sweep._plan import Plan
@@ -102,20 +102,19 @@ def run_there(sweep: Sweep, executor: Executor, in_flight: int) -> None:
         Exception: what a task has raised in a worker.
     """
     assert isinstance(sweep.store, Folder)
-    with driving(sweep.store) as run:
-        batches = _Batches(sweep, sweep.store, executor, run)
-        left = _jobs(sweep)
-        try:
-            while not sweep.stop():
-                room = max(0, in_flight - len(batches.open))
-                batches.open += map(batches.of, itertools.islice(left, room))
-                if not batches.open:
-                    return
-                batches.look()
-                time.sleep(PAUSE)
-        finally:
+    batches, left = _Batches(sweep, sweep.store, executor), _jobs(sweep)
+    try:
+        while not sweep.stop():
+            room = max(0, in_flight - len(batches.open))
+            batches.open += map(batches.of, itertools.islice(left, room))
+            if not batches.open:
+                return
+            batches.look()
+            time.sleep(PAUSE)
+    finally:
+        if batches.open:
             batches.stop()
-        batches.collect_trained()
+    batches.collect_trained()
 
 
 def _jobs(sweep: Sweep) -> Iterator[Job]:
@@ -160,8 +159,8 @@ class _Sent:
 class _Batches:
     """The batches that are sent, or wait because another worker holds them."""
 
-    def __init__(self, sweep: Sweep, store: Folder, executor: Executor, run: str) -> None:
-        self.sweep, self.store, self.executor, self.run = sweep, store, executor, run
+    def __init__(self, sweep: Sweep, store: Folder, executor: Executor) -> None:
+        self.sweep, self.store, self.executor = sweep, store, executor
         self.trainer, self.switches = Trainer(), switches()
         self.open: list[_Sent] = []
         self.next_look = 0.0
@@ -200,7 +199,7 @@ class _Batches:
                 job=one.job,
                 out=self.store.out,
                 config=self.store.config,
-                run=self.run,
+                run=self.sweep.run,
                 attempt=one.times,
                 switches=self.switches,
             )

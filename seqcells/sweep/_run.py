@@ -17,7 +17,7 @@ from seqcells import _check
 from seqcells._signals import Stop, deferred
 from seqcells._types import Json
 from seqcells.sweep import _lease
-from seqcells.sweep._driver import Standing, Sweep, run_here
+from seqcells.sweep._driver import Standing, Sweep, driving, run_here
 from seqcells.sweep._executor import Executor, check, run_there
 from seqcells.sweep._part import parts
 from seqcells.sweep._plan import Halving, Plan
@@ -141,36 +141,43 @@ def run(
         _check.positive("minutes", minutes)
     store = Memory() if out is None else Folder(out, plan.settings(config))
     trials = space.trials()
-    train = run_here
-    if executor is not None:
-        check(executor, plan, trials, store)
-        in_flight = _check.size("in_flight", in_flight, least=1)
-        train = functools.partial(run_there, executor=executor, in_flight=in_flight)
-    _check_alone()
-    with deferred() as signalled, store.locked():
+    train = trainer(executor, in_flight, plan, trials, store)
+    with deferred() as signalled, store.locked(), driving(store) as run:
         if on_start is not None:
             on_start()
         try:
             report = _progress(trials, store, on_segment)
-            train(Sweep(plan, trials, store, _either(signalled, minutes), report))
+            stop = either(signalled, minutes)
+            train(Sweep(plan, trials, store, stop, report, run, {}))
         finally:
             if isinstance(store, Folder):
                 _result(plan, space, store).to_csv(store.out / "results.csv")
         if signalled:
             raise KeyboardInterrupt if signalled.exit_code == 130 else SystemExit(143)
-    table = _result(plan, space, store)
+    return checked(_result(plan, space, store))
+
+
+def checked(table: Result) -> Result:
+    """Return a table; raise if all of its trials have diverged."""
     if set(table.column("status")) == {"diverged"}:
         raise AllFailed(table)
     return table
 
 
-def _check_alone() -> None:
-    """Raise if this is one of several processes of `jax.distributed`."""
+def trainer(
+    executor: Executor | None, in_flight: int, plan: Plan, trials: Sequence[Trial], store: Memory
+) -> Callable[[Sweep], None]:
+    """Return what trains these trials: this process, or the workers of an executor, checked."""
     if jax.distributed.is_initialized() and jax.process_count() > 1:
         raise ValueError(
             f"executor: expected a sweep in one process, which has batches trained by workers, got "
             f"{jax.process_count()} processes of jax.distributed; start one, and pass executor="
         )
+    if executor is None:
+        return run_here
+    check(executor, plan, trials, store)
+    in_flight = _check.size("in_flight", in_flight, least=1)
+    return functools.partial(run_there, executor=executor, in_flight=in_flight)
 
 
 def _progress(
@@ -200,7 +207,7 @@ def _result(plan: Plan, space: Space, store: Memory) -> Result:
     return Result.of(space.columns(), *store.everything(), metric=plan.metric, mode=plan.mode)
 
 
-def _either(signalled: Stop, minutes: float | None) -> Callable[[], bool]:
+def either(signalled: Stop, minutes: float | None) -> Callable[[], bool]:
     """Return a function that says whether a signal has arrived, or the time is up."""
     end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     return lambda: bool(signalled) or time.monotonic() >= end

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 from seqcells import _check
@@ -110,6 +110,8 @@ class Space:
         samples: the number of joint draws from the distributions among the fields. Draw i does not
             depend on the other fields or on the number of draws.
         draw: an int, the seed of the samples.
+        points: a list of given points instead of samples: dicts of numbers, all with the same
+            names.
         static: lists of values that change shapes or the graph, by name. The trials of each
             combination form a bucket, with its own program.
         **fields: lists, ranges, `log` and `linear` grids of numbers, or `uniform` and
@@ -137,6 +139,7 @@ class Space:
         *,
         samples: int | None = None,
         draw: int = 0,
+        points: Iterable[Mapping[str, float]] | None = None,
         static: Mapping[str, Iterable[object]] | None = None,
         **fields: Iterable[float] | Uniform | LogUniform,
     ):
@@ -145,12 +148,17 @@ class Space:
             raise TypeError(f"static: expected a dict of lists by name, got {got}")
         self.static = {name: _values(name, values) for name, values in (static or {}).items()}
         drawn = {n: f for n, f in fields.items() if isinstance(f, (Uniform, LogUniform))}
+        self.distributions = drawn
         self.grid = {n: _numbers(n, f) for n, f in fields.items() if n not in drawn}
         self.draws = _draw(drawn, samples, _check.integer("draw", draw))
+        if points is not None:
+            self.draws = _given(points, drawn)
+        fields = {**fields, **{name: () for name in self.draws[0] if name not in drawn}}
         for name in [*self.static, *fields]:
             if not isinstance(name, str):
                 raise TypeError(f"static: expected names that are strings, got {name!r}")
-            if name in RESERVED or (name in self.static and name in fields):
+            twice = sum(name in some for some in (self.static, self.grid, self.draws[0])) > 1
+            if name in RESERVED or twice:
                 got = "that of a column" if name in RESERVED else "one that is used twice"
                 raise ValueError(
                     f"{name}: expected a unique name, got {got}; names reserved for the table: "
@@ -238,6 +246,32 @@ def _draw(
     return [
         {name: field.at(quantile(name, i)) for name, field in fields.items()} for i in range(count)
     ]
+
+
+def _given(
+    points: Iterable[Mapping[str, float]], drawn: Mapping[str, object]
+) -> list[dict[str, float]]:
+    """Return given points as numbers of one type for each name."""
+    if drawn:
+        raise ValueError(
+            f"points: expected no distributions beside given points, got {', '.join(drawn)}; give "
+            "points for these names, too"
+        )
+    given = list(points)
+    if not given or not all(isinstance(p, Mapping) and p.keys() == given[0].keys() for p in given):
+        got = _check.describe_one(given)
+        raise TypeError(f"points: expected dicts with the same names, one or more, got {got}")
+    columns = {name: _column(name, [point[name] for point in given]) for name in given[0]}
+    rows = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+    if len({json.dumps(row) for row in rows}) < len(rows):
+        raise ValueError(f"points: expected different points, got one twice in {len(rows)}")
+    return rows
+
+
+def _column(name: str, values: Sequence[float]) -> list[float]:
+    """Return numbers of one type, of which some may be equal."""
+    distinct = dict(zip(known := list(dict.fromkeys(values)), _numbers(name, known), strict=True))
+    return [distinct[value] for value in values]
 
 
 def _values(name: str, values: object) -> tuple[Any, ...]:

@@ -315,3 +315,33 @@ REFUSED = [(ValueError, *row) for row in VALUES] + [(TypeError, *row) for row in
 def test_wrong_spaces_are_refused(error, make, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_given_points_are_trials_like_those_of_a_product():
+    some = sweep.Space(points=[{"lr": 0.1, "depth": 1}, {"lr": 0.2, "depth": 1}], seed=range(2))
+    assert len(some) == len(some.trials()) == 4
+    product = sweep.Space(lr=[0.1, 0.2], depth=[1], seed=range(2))
+    assert {trial.id for trial in some.trials()} == {trial.id for trial in product.trials()}
+    assert some.columns()["lr"] == [0.1, 0.1, 0.2, 0.2]
+
+
+@pytest.mark.parametrize(
+    ("given", "error", "message"),
+    [
+        ({"points": []}, TypeError, "points: expected dicts with the same names"),
+        ({"points": [{"a": 1}, {"b": 1}]}, TypeError, "points: expected dicts with the same names"),
+        ({"points": [3]}, TypeError, "points: expected dicts"),
+        ({"points": [{"a": 1.0}, {"a": 1}]}, ValueError, "points: expected different points"),
+        ({"points": [{"a": "b"}]}, TypeError, "a: expected numbers"),
+        ({"points": [{"a": 1}], "a": [1]}, ValueError, "a: expected a unique name"),
+        ({"points": [{"rank": 1}]}, ValueError, "rank: expected a unique name"),
+        (
+            {"points": [{"a": 1}], "samples": 2, "b": sweep.uniform(0, 1)},
+            ValueError,
+            "points: expected no distributions beside given points, got b",
+        ),
+    ],
+)
+def test_wrong_points_are_refused(given, error, message):
+    with pytest.raises(error, match=message):
+        sweep.Space(**given)
