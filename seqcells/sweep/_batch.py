@@ -90,9 +90,7 @@ class Batch:
     def advance(self, segment: int) -> list[Row]:
         """Train for a segment; return the metrics of every trial that was alive."""
         before, start = self.alive, time.perf_counter()
-        self.state, alive, means = self.program.advance(
-            self.state, self.hparams, self.program.place(before)
-        )
+        alive, means = self._call_program(segment)
         alive, rows = np.asarray(alive)[before], self.slots[before]
         means = {name: np.asarray(values, float)[before] for name, values in means.items()}
         self.step += segment
@@ -106,6 +104,13 @@ class Batch:
             {"id": f"{record.ids[row]:012x}", "step": self.step, "metrics": self._metrics(row)}
             for row in rows
         ]
+
+    def _call_program(self, segment: int) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Advance the state; return bool[w], whether a trial is still alive, and its metrics."""
+        self.state, alive, means = self.program.advance(
+            self.state, self.hparams, self.program.place(self.alive)
+        )
+        return alive, means
 
     def halve(self, count: int, order: np.ndarray, programs: Callable[[int], Program]) -> None:
         """Keep the `count` best trials alive, by ascending `order` (float[W]).

@@ -139,6 +139,7 @@ class Space:
         self.static = {name: _values(name, values) for name, values in (static or {}).items()}
         drawn = {n: f for n, f in fields.items() if isinstance(f, (Uniform, LogUniform))}
         self.grid = {n: _numbers(n, f) for n, f in fields.items() if n not in drawn}
+        self.distributions = drawn
         self.draws = _draw(drawn, samples, _check.integer("draw", draw))
         for name in [*self.static, *fields]:
             if not isinstance(name, str):

@@ -16,6 +16,7 @@ import numpy as np
 from scipy import special
 
 from seqcells import _check
+from seqcells.sweep._pbt import FINAL
 from seqcells.sweep._space import Trial
 from seqcells.sweep._store import Row, write_whole
 
@@ -43,8 +44,11 @@ class Result:
         rows: a dict per trial: `id`, the fields of the space, `status` ("done", "pruned",
             "diverged" or "unfinished"), `steps` (at which it was pruned, or up to which it was
             finite), metrics (means over its last segment) and `seconds` (wall time without
-            compiling, divided among the trials that were alive).
+            compiling, divided among the trials that were alive). With `PBT`, the fields have their
+            first values, and columns `final_` and a field its last value.
         history: a dict per trial and segment: `id`, `step` and `metrics`, means over the segment.
+            With `PBT` also `hparams`, by which the segment was trained, and, if the trial was then
+            replaced, `parent`: the id of the trial that it became a copy of.
         fields: names of the space.
         metric: the metric by which trials are ranked.
         mode: "min" or "max".
@@ -68,8 +72,9 @@ class Result:
     ) -> Result:
         """Join trials with their rows and history from the store."""
         names = list(dict.fromkeys(name for row in stored.values() for name in row["metrics"]))
+        last = list(dict.fromkeys(name for row in stored.values() for name in row.get("hparams", ())))
         blank = {"status": "unfinished", "steps": 0, "metrics": {}, "seconds": 0.0}
-        rows = tuple(_flat(trial, stored.get(trial.id, blank), names) for trial in trials)
+        rows = tuple(_flat(trial, stored.get(trial.id, blank), names, last) for trial in trials)
         ids = {trial.id for trial in trials}
         lines = tuple(line for line in history if line["id"] in ids)
         return cls(rows, lines, tuple(trials[0].fields), metric, mode)
@@ -121,6 +126,31 @@ class Result:
             "steps": float(np.mean([row["steps"] for row in rows])),
         }
 
+    def lineage(self, id: str) -> list[Row]:
+        """Return how the last state of a trial came about: the schedule that `PBT` found.
+
+        Args:
+            id: the id of a trial.
+
+        Returns:
+            A line of `history` per segment, in the order of steps: those of the trial, and, before
+            it became a copy of another trial, those of the other.
+
+        Raises:
+            ValueError: there is no trial with this id.
+        """
+        if id not in {row["id"] for row in self.rows}:
+            raise ValueError(f"id: expected the id of a row, got {id!r}")
+        by_step: dict[int, dict[str, Row]] = {}
+        for line in self.history:
+            by_step.setdefault(line["step"], {})[line["id"]] = line
+        found = []
+        for step in sorted(by_step, reverse=True):
+            lines = by_step[step]
+            id = lines.get(id, {}).get("parent", id)
+            found += [lines[id]] if id in lines else []
+        return found[::-1]
+
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the rows as CSV, atomically."""
         text = io.StringIO()
@@ -154,10 +184,11 @@ def interval(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
     return mean, quantile * float(np.std(values, ddof=1)) / math.sqrt(n)
 
 
-def _flat(trial: Trial, row: Row, names: Sequence[str]) -> Row:
+def _flat(trial: Trial, row: Row, names: Sequence[str], last: Sequence[str]) -> Row:
     metrics = {name: row["metrics"].get(name, math.nan) for name in names}
     head = {"id": trial.id, **trial.fields, "status": row["status"], "steps": row["steps"]}
-    return {**head, **metrics, "seconds": row["seconds"]}
+    final = {FINAL + name: row.get("hparams", {}).get(name, math.nan) for name in last}
+    return {**head, **metrics, **final, "seconds": row["seconds"]}
 
 
 def _is_long(values: Sequence[object]) -> bool:

@@ -59,11 +59,11 @@ def compile_once(monkeypatch):
     build = _bucket.build
 
     @functools.wraps(build)
-    def cached(task, hparams, width, segment, metric, key):
+    def cached(task, hparams, width, segment, metric, key, evolution):
         data = tuple(np.asarray(jax.random.key_data(key)).tolist())
-        at = (*hparams, width, segment, metric, data, jax.config.jax_enable_x64)
+        at = (*hparams, width, segment, metric, data, str(evolution), jax.config.jax_enable_x64)
         if at not in _programs:
-            _programs[at] = build(task, hparams, width, segment, metric, key)
+            _programs[at] = build(task, hparams, width, segment, metric, key, evolution)
         return _programs[at]
 
     monkeypatch.setattr(_bucket, "build", cached)

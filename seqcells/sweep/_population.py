@@ -1,0 +1,63 @@
+"""A population: a batch whose worst trials become copies of its best ones."""
+
+from __future__ import annotations
+
+import jax
+import numpy as np
+
+from seqcells.sweep._batch import UNFINISHED, Batch
+from seqcells.sweep._lines import Row
+from seqcells.sweep._pbt import number
+
+
+class Population(Batch):
+    """A batch of a program with an `Evolution`: hyperparameters are a part of its state."""
+
+    def advance(self, segment: int) -> list[Row]:
+        """Train for a segment, then replace trials if it is due.
+
+        Returns:
+            The metrics of every trial that was alive or is replaced, with the hyperparameters by
+            which it was trained, and the `parent` that it is now a copy of, if it is replaced.
+        """
+        hparams = self._values()
+        lines = {line["id"]: line for line in super().advance(segment)}
+        copies = np.flatnonzero(self.parents != np.arange(len(self.parents)))
+        for row in copies:
+            id = self._id(row)
+            lines.setdefault(id, {"id": id, "step": self.step, "metrics": self._metrics(row)})
+            lines[id]["parent"] = self._id(self.parents[row])
+        self._copy(copies, self.parents[copies])
+        rows = [row for row in range(len(self.trials)) if self._id(row) in lines]
+        return [lines[self._id(row)] | {"hparams": hparams[row]} for row in rows]
+
+    def rows(self) -> list[Row]:
+        """Return a row for every trial, with its last hyperparameters."""
+        return [
+            row | {"hparams": hparams}
+            for row, hparams in zip(super().rows(), self._values(), strict=True)
+        ]
+
+    def _call_program(self, segment: int) -> tuple[jax.Array, dict[str, jax.Array]]:
+        place, step = self.program.place, np.int32(self.step + segment)
+        self.state, alive, means, parents = self.program.advance(
+            self.state, self.hparams, place(self.alive), place(self.slots >= 0), step
+        )
+        self.parents = np.asarray(parents)
+        return alive, means
+
+    def _copy(self, rows: np.ndarray, parents: np.ndarray) -> None:
+        """Give the rows of copies the metrics of their parents."""
+        record = self.record
+        record.status[rows] = UNFINISHED
+        for values in (record.steps, *record.metrics.values()):
+            values[rows] = values[parents]
+
+    def _values(self) -> list[dict[str, float]]:
+        """Return the hyperparameters of each trial."""
+        host = {name: np.asarray(values) for name, values in self.state.hparams.items()}
+        names = self.trials[0].hparams  # in the order of the space
+        return [{n: number(host[n][row]) for n in names} for row in range(len(self.trials))]
+
+    def _id(self, row: int) -> str:
+        return f"{self.record.ids[row]:012x}"
