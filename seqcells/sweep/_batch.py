@@ -101,8 +101,7 @@ class Batch:
         record.status[rows[~alive]] = DIVERGED
         record.seconds[rows] += (time.perf_counter() - start) / len(rows)
         return [
-            {"id": f"{record.ids[row]:012x}", "step": self.step, "metrics": self._metrics(row)}
-            for row in rows
+            {"id": self._id(row), "step": self.step, "metrics": self._metrics(row)} for row in rows
         ]
 
     def _call_program(self, segment: int) -> tuple[jax.Array, dict[str, jax.Array]]:
@@ -139,7 +138,7 @@ class Batch:
         record = self.record
         return [
             {
-                "id": f"{record.ids[row]:012x}",
+                "id": self._id(row),
                 "status": STATUSES[record.status[row]],
                 "steps": int(record.steps[row]),
                 "metrics": self._metrics(row),
@@ -147,6 +146,9 @@ class Batch:
             }
             for row in np.flatnonzero(record.ids >= 0).tolist()
         ]
+
+    def _id(self, row: int) -> str:
+        return f"{self.record.ids[row]:012x}"
 
     def _metrics(self, row: int) -> dict[str, float]:
         return {name: float(values[row]) for name, values in self.record.metrics.items()}

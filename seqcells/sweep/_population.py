@@ -22,11 +22,11 @@ class Population(Batch):
         """
         hparams = self._values()
         lines = {line["id"]: line for line in super().advance(segment)}
-        copies = np.flatnonzero(self.parents != np.arange(len(self.parents)))
+        copies = np.flatnonzero(self.parents != np.arange(len(self.parents))).tolist()
         for row in copies:
-            id = self._id(row)
-            lines.setdefault(id, {"id": id, "step": self.step, "metrics": self._metrics(row)})
-            lines[id]["parent"] = self._id(self.parents[row])
+            line = {"id": self._id(row), "step": self.step, "metrics": self._metrics(row)}
+            line = lines.setdefault(line["id"], line)  # it has one, unless it diverged before
+            line["parent"] = self._id(self.parents[row])
         self._copy(copies, self.parents[copies])
         rows = [row for row in range(len(self.trials)) if self._id(row) in lines]
         return [lines[self._id(row)] | {"hparams": hparams[row]} for row in rows]
@@ -46,7 +46,7 @@ class Population(Batch):
         self.parents = np.asarray(parents)
         return alive, means
 
-    def _copy(self, rows: np.ndarray, parents: np.ndarray) -> None:
+    def _copy(self, rows: list[int], parents: np.ndarray) -> None:
         """Give the rows of copies the metrics of their parents."""
         record = self.record
         record.status[rows] = UNFINISHED
@@ -58,6 +58,3 @@ class Population(Batch):
         host = {name: np.asarray(values) for name, values in self.state.hparams.items()}
         names = self.trials[0].hparams  # in the order of the space
         return [{n: number(host[n][row]) for n in names} for row in range(len(self.trials))]
-
-    def _id(self, row: int) -> str:
-        return f"{self.record.ids[row]:012x}"

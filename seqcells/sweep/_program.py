@@ -178,9 +178,7 @@ def _evolving(
         def of_device(members: PyTree, indices: jax.Array) -> PyTree:
             return jax.tree.map(lambda a: _gathered(a, indices), members)
 
-        spread = jax.shard_map(
-            of_device, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False
-        )
+        spread = jax.shard_map(of_device, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
         return spread(members, indices)
 
     def advance(

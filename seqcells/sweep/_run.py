@@ -66,8 +66,8 @@ def run(
     program advances a batch by a segment at a time; one program is compiled per bucket and width.
     The bits of a trial depend on its configuration, `key`, the width, jax and the devices (on a
     CPU also on its caches and memory settings, by which engines choose their schedule). They do not
-    depend on other trials, unless those prune or replace it. A trial whose metric is not finite keeps its
-    state from before that segment, and ranks last.
+    depend on other trials, unless those prune or replace it. A trial whose metric is not finite
+    keeps its state from before that segment, and ranks last.
 
     With `out`, a run that is killed at any moment and called again ends with the same bits. Trials
     with a row are not run again, and the space may grow. On SIGTERM and SIGINT the run finishes its

@@ -72,7 +72,9 @@ class Result:
     ) -> Result:
         """Join trials with their rows and history from the store."""
         names = list(dict.fromkeys(name for row in stored.values() for name in row["metrics"]))
-        last = list(dict.fromkeys(name for row in stored.values() for name in row.get("hparams", ())))
+        last = list(
+            dict.fromkeys(name for row in stored.values() for name in row.get("hparams", ()))
+        )
         blank = {"status": "unfinished", "steps": 0, "metrics": {}, "seconds": 0.0}
         rows = tuple(_flat(trial, stored.get(trial.id, blank), names, last) for trial in trials)
         ids = {trial.id for trial in trials}

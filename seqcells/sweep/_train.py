@@ -38,9 +38,7 @@ def train(
     """
     plan = bucket.plan
     bucket.check(job.trials)
-    batch = _resumed(bucket, job, part) or _kind(plan).begin(
-        bucket.program(job.width), job.trials
-    )
+    batch = _resumed(bucket, job, part) or _kind(plan).begin(bucket.program(job.width), job.trials)
     part.rewind(batch.step)
     saved, at = time.monotonic(), batch.step
     while batch.step < plan.steps and batch.alive.any():
