@@ -184,7 +184,7 @@ def evolve(
         key: the key of this step.
         members: the states and hyperparameters, arrays [W, ...].
         score: float[W]; lower is better.
-        alive: bool[W], the trials whose metric has been finite.
+        alive: bool[W], the trials whose metric has been finite; False in padding.
         present: bool[W], False in padding.
         take: (tree of arrays [W, ...], int32[W]) -> the rows of these indices.
 
@@ -204,7 +204,6 @@ def exploit(
     """Return int32[W]: the row that each row becomes a copy of (truncation selection)."""
     width = len(score)
     rows = jnp.arange(width)
-    alive &= present
     score = jnp.where(alive & jnp.isfinite(score), score, jnp.inf)
     order = jnp.lexsort((score, ~alive, ~present))  # the best first, the dead, padding
     rank = jnp.argsort(order)

@@ -1,9 +1,6 @@
 """Populations: the worst trials become perturbed copies of the best, as the table says."""
 
 import functools
-import os
-import subprocess
-import sys
 
 import chex
 import jax
@@ -14,7 +11,7 @@ import pytest
 
 import seqcells as sc
 from seqcells import sweep
-from seqcells.sweep import _bucket
+from seqcells.sweep import _bucket, _program
 from seqcells.sweep._pbt import Evolution, Member, evolve
 from tests.support.executors import Here
 from tests.support.sweeps import plain, write_plainly
@@ -73,6 +70,8 @@ def test_a_lineage_explains_the_state_of_every_trial():
 @pytest.mark.usefixtures("once")
 def test_the_worst_become_perturbed_copies_of_the_best():
     result = run()
+    first = [line for line in result.history if line["step"] == 2]
+    assert all(line["metrics"]["x"] == 1.5 * line["hparams"]["lr"] for line in first)
     at = {(line["id"], line["step"]): line for line in result.history}
     for step in (2, 4, 6):
         lines = [line for line in result.history if line["step"] == step]
@@ -165,8 +164,7 @@ def test_a_quantile_replaces_one_trial_or_more_and_a_half_at_most():
 def test_a_diverged_trial_is_replaced():
     """Also one that has diverged a segment before, and more of them than the quantile."""
     some = sweep.Space(lr=[0.25, 0.5], most=[0.3, 0.8, 100.0])
-    pbt = PBT._replace(every=4)
-    result = run(some, pbt=pbt)
+    result = run(some, pbt=PBT._replace(every=4, quantile=0.5))
     first = {line["id"] for line in result.history if line["step"] == 2}
     second = {line["id"]: line for line in result.history if line["step"] == 4}
     assert first == second.keys()
@@ -228,12 +226,24 @@ def test_workers_and_files_have_the_results_of_one_process(tmp_path, monkeypatch
 
 
 @pytest.mark.usefixtures("once")
-def test_choices_depend_on_the_key():
+def test_choices_depend_on_the_key_and_the_step():
     def parents(**changed):
         return [line.get("parent") for line in run(**changed).history]
 
     assert parents() == parents()
     assert parents() != parents(key=jax.random.key(1))
+    some = sweep.Space(lr=sweep.uniform(0.0, 1.0), samples=3, most=[1000.0])
+    lines = run(some, steps=24, pbt=PBT._replace(perturb={"lr": (1.0,)}, resample=1.0)).history
+    copied = {(line["id"], line["step"] + 2) for line in lines if "parent" in line}
+    drawn = [line["hparams"]["lr"] for line in lines if (line["id"], line["step"]) in copied]
+    assert len(set(drawn)) == len(drawn) == 11
+
+
+@pytest.mark.usefixtures("once")
+def test_a_population_that_does_not_fit_is_refused(monkeypatch):
+    monkeypatch.setattr(_program, "available", lambda sharing: 100)
+    with pytest.raises(ValueError, match="batch: expected a batch of 8 trials that fits"):
+        run()
 
 
 @pytest.mark.usefixtures("once")
@@ -258,33 +268,6 @@ def test_a_rate_that_an_optimiser_keeps_in_its_state_is_refused():
         assert len([first for first, last in rates if first != last]) == 1
     with pytest.raises(ValueError, match="perturb: expected fields that segment reads, got learn"):
         trained(lambda h: optax.inject_hyperparams(optax.sgd)(learning_rate=h["learning_rate"]))
-
-
-TWO = """
-import jax
-jax.config.update("jax_num_cpu_devices", 2)
-from seqcells.sweep import _bucket
-from tests.sweep.test_pbt import run
-programs, build = [], _bucket.build
-_bucket.build = lambda *args: programs.append(build(*args)) or programs[-1]
-result = run()
-assert len(programs[0].like.state["x"].sharding.device_set) == 2
-print([(row["x"], row["final_lr"]) for row in result.rows])
-print([line.get("parent") for line in result.history])
-"""
-
-
-@pytest.mark.slow
-def test_two_devices_copy_from_each_other(pytestconfig):
-    env, root = os.environ | {"JAX_PLATFORMS": "cpu"}, pytestconfig.rootpath
-    done = subprocess.run(
-        [sys.executable, "-c", TWO], capture_output=True, text=True, env=env, cwd=root, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    result = run()
-    rows = [(row["x"], row["final_lr"]) for row in result.rows]
-    parents = [line.get("parent") for line in result.history]
-    assert done.stdout.splitlines() == [str(rows), str(parents)]
 
 
 def quadratic():
