@@ -21,7 +21,7 @@ def make(traced=lambda f: f):
     """Adds up `lr` in each step, and turns to NaN above `most`; `x` is to be large."""
 
     def init(hparams, key):
-        return {"x": jnp.float32(0), "key": key}
+        return {"x": 0 * hparams["lr"], "key": key}
 
     @traced
     def segment(state, hparams, n):
