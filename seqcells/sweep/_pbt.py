@@ -21,7 +21,7 @@ FINAL = "final_"  # prefix of the columns with the last hyperparameters
 
 
 class PBT(NamedTuple):
-    """Population-based training (Jaderberg et al. 2017) of the trials of a bucket.
+    """Population-based training (Jaderberg et al. 2017, arXiv:1711.09846) of a bucket's trials.
 
     After every `every` steps, the worst share `quantile` of the trials, by the mean metric of the
     last segment, is replaced. Each of them becomes a copy of a random trial of the best share:
@@ -82,17 +82,7 @@ class Evolution(NamedTuple):
         trials = space.trials()
         size = len(trials) // len({trial.bucket for trial in trials})
         values = {name: [trial.hparams[name] for trial in trials] for name in trials[0].hparams}
-        if size < 2:
-            raise ValueError(f"space: expected a population of 2 trials or more, got {size}")
-        infinite = [n for n, column in values.items() if not np.isfinite(column).all()]
-        if infinite:
-            raise ValueError(f"{infinite[0]}: expected finite numbers in a population, got inf")
-        taken = [FINAL + name for name in values if FINAL + name in trials[0].fields]
-        if taken:
-            raise ValueError(
-                f"{taken[0]}: expected a unique name, got that of a column with the last value of "
-                "a field; rename one of them"
-            )
+        _check_members(values, list(trials[0].fields), size)
         evolution = cls(
             every=pbt.every,
             steps=steps,
@@ -124,6 +114,21 @@ class Evolution(NamedTuple):
     def replaced(self, count: int) -> int:
         """Return how many of `count` trials are replaced: at least one, at most a half."""
         return max(1, min(round(self.quantile * count), count // 2))
+
+
+def _check_members(values: Mapping[str, Sequence[float]], names: list[str], size: int) -> None:
+    """Raise unless there are two trials or more, of finite numbers and unique columns."""
+    if size < 2:
+        raise ValueError(f"space: expected a population of 2 trials or more, got {size}")
+    infinite = [name for name, column in values.items() if not np.isfinite(column).all()]
+    if infinite:
+        raise ValueError(f"{infinite[0]}: expected finite numbers in a population, got inf")
+    taken = [FINAL + name for name in values if FINAL + name in names]
+    if taken:
+        raise ValueError(
+            f"{taken[0]}: expected a unique name, got that of the column with the last value of "
+            "another field; rename one of them"
+        )
 
 
 def _fields(

@@ -1,6 +1,7 @@
 """Populations: the worst trials become perturbed copies of the best, as the table says."""
 
 import functools
+import pickle
 
 import chex
 import jax
@@ -218,7 +219,10 @@ def static(*sizes):
 @pytest.mark.usefixtures("once")
 def test_workers_and_files_have_the_results_of_one_process(tmp_path, monkeypatch):
     write_plainly(monkeypatch)
-    whole, there = run(), run(out=tmp_path, executor=Here())
+    engine = Here()
+    whole, there = run(), run(out=tmp_path, executor=engine)
+    plan = engine.works[0].plan
+    assert pickle.loads(pickle.dumps(plan)) == plan
     loaded = sweep.load(tmp_path, space())
     for result in (there, loaded):
         assert plain(result.rows) == plain(whole.rows)
