@@ -62,10 +62,10 @@ def build(
     finite at some step keeps its state from before that segment and stops training. The state
     passed to `advance` is donated.
 
-    With an `evolution`, the state is a `Member`. At the steps where copies are made, and only there,
-    every device gathers the members of all devices. `advance` has the further arguments present bool[W] (not
-    padding) and step int32[] (after the segment), and returns int32[W] too: the row that each row
-    has become a copy of, or its own.
+    With an `evolution`, the state is a `Member`. At the steps where copies are made, and only
+    there, every device gathers the members of all devices. `advance` has the further arguments
+    present bool[W] (not padding) and step int32[] (after the segment), and returns int32[W] too:
+    the row that each row has become a copy of, or its own.
     """
     if evolution is not None:
         task = with_hparams(task)
