@@ -141,8 +141,8 @@ class Sweep:
         """Run what is not finished, then report."""
         use_all_cores(self.way.executor is not None)
         out = self.out or Path("runs") / f"sweep-{self.probe}"
-        sweeps.run(self.probe, self.settings, out, console, line, self.way)
-        sweep_report.report(out, console)
+        result = sweeps.run(self.probe, self.settings, out, console, line, self.way)
+        sweep_report.report_finished(result, out, console)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -158,8 +158,9 @@ class Resume:
         use_all_cores(self.way.executor is not None)
         probe, settings, about = sweeps.read_sweep(self.out)
         remedy = "make it writable, or resume a copy of it"
-        sweeps.run(probe, settings, self.out, console, about["command"], self.way, remedy)
-        sweep_report.report(self.out, console)
+        line = about["command"]
+        result = sweeps.run(probe, settings, self.out, console, line, self.way, remedy)
+        sweep_report.report_finished(result, self.out, console)
 
 
 @dataclasses.dataclass(frozen=True)

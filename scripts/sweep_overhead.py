@@ -11,6 +11,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -19,8 +20,9 @@ import numpy as np
 import seqcells as sc
 from seqcells import sweep
 from seqcells.sweep._batch import Batch, columns
+from seqcells.sweep._job import Job
+from seqcells.sweep._part import PartFolder
 from seqcells.sweep._program import build
-from seqcells.sweep._store import Folder
 
 
 def task(hidden_size: int) -> sweep.Task:
@@ -45,11 +47,13 @@ def measure(steps: int, segment: int, trials: int, repeats: int) -> tuple[float,
 
         def once() -> float:
             with tempfile.TemporaryDirectory() as folder:
-                store, batch = Folder(folder, {}), Batch.begin(program, space)
+                job = Job(space, trials)
+                part = PartFolder(Path(folder), {}, job.about)
+                batch = Batch.begin(program, space)
                 jax.block_until_ready(batch.state)
                 start = time.perf_counter()
                 while batch.step < steps:
-                    store.log(batch.advance(length))
+                    part.log(batch.advance(length))
                 return time.perf_counter() - start
 
         return once

@@ -6,12 +6,11 @@ import contextlib
 import dataclasses
 import functools
 import itertools
-import json
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -70,8 +69,7 @@ class Way:
     """Where trials are trained, and for how long; results do not depend on it."""
 
     executor: Annotated[str | None, tyro.conf.arg(metavar="WHERE", help_behavior_hint="")] = None
-    """workers that train the trials: processes:2, dask://host:8786 or submitit; this process if not
-    given"""
+    """workers that train: processes:2, dask://host:8786, submitit; if not given, this process"""
     minutes: Annotated[float | None, tyro.conf.arg(metavar="N", help_behavior_hint="")] = None
     """save and stop after so many minutes"""
 
@@ -105,8 +103,8 @@ def run(
         done = _finished(out, space)
     if not done:
         _check_tasks(name, settings)
-    total = len(space.trials()) * settings.steps
-    lab.say(console, f"{name}: {_cost(space.trials(), total)}")
+    total = len(space) * settings.steps
+    lab.say(console, f"{name}: {_cost(space, total)}")
     about = {"probe": name, "command": command, "settings": dataclasses.asdict(settings)}
     left = TextColumn("{task.percentage:.0f} %, left"), TimeRemainingColumn()
     with (
@@ -128,7 +126,7 @@ def run(
             minutes=way.minutes,
             **options,
         )
-    if any(row["status"] == "unfinished" for row in result.rows):
+    if "unfinished" in result.column("status"):
         again = f"python -m experiments resume {out}"
         lab.say(console, f"The time is up. Everything is saved; to go on: {again}")
     return result
@@ -144,15 +142,15 @@ def _write_about(out: Path, about: lab.Json, done: bool) -> None:
 
 def _finished(out: Path, space: sweep.Space) -> bool:
     try:
-        return all(row["status"] != "unfinished" for row in sweep.load(out, space).rows)
+        return "unfinished" not in sweep.load(out, space, "unfinished").column("status")
     except FileNotFoundError:
         return False
 
 
-def _cost(trials: Sequence[sweep.Trial], steps: int) -> str:
-    programs = len({json.dumps(trial.static, sort_keys=True) for trial in trials})
+def _cost(space: sweep.Space, steps: int) -> str:
+    programs = math.prod(map(len, space.static.values()))
     return (
-        f"{len(trials)} trials in {programs} program{'s' * (programs > 1)}, "
+        f"{len(space)} trials in {programs} program{'s' * (programs > 1)}, "
         f"at most {steps:,} steps of training in all."
     )
 
@@ -228,12 +226,14 @@ def read_sweep(out: Path) -> tuple[str, Settings, lab.Json]:
         ) from None
 
 
-def load(out: Path) -> tuple[str, sweep.Result, lab.Json]:
+def load(
+    out: Path, history: Literal["all", "unfinished"] = "all"
+) -> tuple[str, sweep.Result, lab.Json]:
     """Read a sweep, finished or not: its probe, its table and its `run.json`."""
     probe, settings, about = read_sweep(out)
     try:
         with lab.refusals(settings):
-            return probe, sweep.load(out, settings.space), about
+            return probe, sweep.load(out, settings.space, history), about
     except FileNotFoundError:
         raise NotBegun(
             f"out: expected a sweep with results, got {out}, where no segment is finished yet"

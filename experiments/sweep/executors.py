@@ -12,6 +12,7 @@ from seqcells import _check, sweep
 
 FORMS = "processes:2, dask://host:8786, submitit or submitit:jobs=8,timeout_min=240"
 JOBS = 8  # of submitit at a time
+PATIENCE = 10.0  # seconds to wait for the scheduler of Dask
 Options = dict[str, Any]  # arguments of `sweep.run`
 
 
@@ -44,7 +45,7 @@ def _processes(text: str, rest: str, out: Path) -> Iterator[Options]:
 def _dask(text: str, rest: str, out: Path) -> Iterator[Options]:
     library = _check.extra("distributed", "seqcells[workers]")
     try:
-        client = library.Client(f"tcp:{rest}", timeout=10)
+        client = library.Client(f"tcp:{rest}", timeout=PATIENCE)
     except (OSError, ValueError, TimeoutError) as error:
         raise BadInput(
             f"executor: expected the scheduler of Dask at {text}, got no answer ({error}); start "

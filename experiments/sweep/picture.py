@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -27,10 +28,11 @@ def draw(result: sweep.Result, ranked: Sequence[Ranked], path: Path) -> None:
     frame = frame[frame["status"] != "unfinished"]
     wide = sorted((n for n in names if _numeric(frame[n])), key=lambda n: -frame[n].nunique())
     pair = [n for n in wide if frame[n].nunique() > 2][:2]
-    shown = _with_curves(result, ranked)[:BEST]
+    curves = _curves_of(result)
+    shown = list(itertools.islice((row for row in ranked if _drawable(curves(row))), BEST))
     count = 1 + len(names) + (len(pair) == 2)
     figure, panels = lab.grid_of_panels(count)
-    handles = _curves(panels[0], result, shown)
+    handles = _curves(panels[0], result, shown, [*map(curves, shown)])
     for axes, name in zip(panels[1:], names, strict=False):
         handles |= _slice(axes, frame, name, result)
     if len(pair) == 2:
@@ -50,27 +52,33 @@ def _text(value: object) -> str:
     return lab.decimal(value) if isinstance(value, float) else str(value)
 
 
-def _with_curves(result: sweep.Result, ranked: Sequence[Ranked]) -> list[Ranked]:
-    """Return the configurations that have a finite number to draw."""
-    return [row for row in ranked if np.isfinite(_lines(result, row)["y"]).any()]
+def _drawable(curves: lab.Frame) -> bool:
+    """Whether there is a finite number to draw."""
+    return bool(np.isfinite(curves["y"]).any())
 
 
-def _lines(result: sweep.Result, row: Ranked) -> lab.Frame:
-    """Return the steps and values of all seeds of a configuration."""
-    names = [name for name in result.fields if name in row]
-    ids = {one["id"] for one in result.rows if all(one[name] == row[name] for name in names)}
+def _curves_of(result: sweep.Result) -> Callable[[Ranked], lab.Frame]:
+    """Return a function that returns the steps and values of all seeds of a configuration."""
     lines = [(h["id"], h["step"], h["metrics"][result.metric]) for h in result.history]
     frame = pd.DataFrame(lines, columns=["id", "step", "y"]).astype({"y": float})
-    return frame[frame["id"].isin(list(ids))]
+
+    def of(row: Ranked) -> lab.Frame:
+        names = [name for name in result.fields if name in row]
+        rows = zip(result.column("id"), *map(result.column, names), strict=True)
+        ids = [id for id, *values in rows if values == [row[name] for name in names]]
+        return frame[frame["id"].isin(ids)]
+
+    return of
 
 
-def _curves(axes: Axes, result: sweep.Result, shown: Sequence[Ranked]) -> dict[str, object]:
+def _curves(
+    axes: Axes, result: sweep.Result, shown: Sequence[Ranked], every: Sequence[lab.Frame]
+) -> dict[str, object]:
     """Draw the median over seeds, and a band from the least to the most; return the legend.
 
     A seed that diverged counts as worst, so the median ends where half of the seeds have ended.
     """
     worst = np.inf if result.mode == "min" else -np.inf
-    every = [_lines(result, row) for row in shown]
     values = np.concatenate([[], *(lines["y"] for lines in every)])
     good = lab.shown(values)
     parts = np.split(np.where(good, values, worst), np.cumsum([len(lines) for lines in every]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from experiments import lab
 from seqcells import sweep
 
 SEED = "seed"  # the field whose values are repetitions
@@ -18,43 +18,36 @@ Ranked = dict[str, Any]  # a configuration: a row of `sweep.Result.ranked`, with
 
 def varied(result: sweep.Result) -> list[str]:
     """Return the fields that have more than one value, except the seed."""
-    return [n for n in result.fields if n != SEED and len({str(r[n]) for r in result.rows}) > 1]
+    return [name for name in result.fields if name != SEED and _differ(list(result.column(name)))]
+
+
+def _differ(values: Sequence[object]) -> bool:
+    first = values[0]
+    return any(v != first or type(v) is not type(first) for v in values if v is not first)
 
 
 def logarithmic(result: sweep.Result) -> bool:
     """Whether means and intervals are of logarithms: if all finite values are above 0."""
-    values = [row[result.metric] for row in result.rows if row["status"] != "unfinished"]
-    return all(value > 0 for value in values if math.isfinite(value))
+    values = np.asarray(result.column(result.metric), float)
+    return bool((values[np.isfinite(values)] > 0).all())
+
+
+def ranks(result: sweep.Result) -> list[Ranked]:
+    """Rank as `Result.ranked` does, by geometric means if all values are positive."""
+    return result.ranked(mean="geometric" if logarithmic(result) else "arithmetic")
 
 
 def rank(result: sweep.Result) -> list[Ranked]:
-    """Rank as `Result.ranked` does, but by geometric means if all values are positive.
-
-    A row has `values`, those of the finite seeds, and its `mean`, `low` and `high` are those of
-    `experiments.lab.of_losses`, so that no interval of a loss reaches below 0.
-    """
-    ranked = result.ranked()
-    if not logarithmic(result):
-        return [{**row, "values": _values(result, row)} for row in ranked]
-    for row in ranked:
-        row["values"] = _values(result, row)
-        if row["values"]:
-            low, row["mean"], high = lab.of_losses(row["values"])
-            ends = (low, high) if row["n"] > 1 else (math.nan, math.nan)
-            row["low"], row["high"] = ends
-    sign = 1 if result.mode == "min" else -1
-    ranked.sort(
-        key=lambda r: (r["diverged"] > 0, math.isnan(r["mean"]), -r["steps"], sign * r["mean"])
-    )
-    return [{**row, "rank": i} for i, row in enumerate(ranked, 1)]
-
-
-def _values(result: sweep.Result, ranked: Ranked) -> list[float]:
-    names = [name for name in result.fields if name in ranked]
+    """Rank, and add to each row its `values`, those of the finite seeds."""
+    names = [name for name in result.fields if name != SEED]
+    columns = [result.column(name) for name in (*names, "status", result.metric)]
+    values: dict[str, list[float]] = {}
+    for *at, status, value in zip(*map(list, columns), strict=True):
+        if status in ("done", "pruned"):
+            values.setdefault(json.dumps(at), []).append(float(value))
     return [
-        row[result.metric]
-        for row in result.rows
-        if row["status"] in ("done", "pruned") and all(row[n] == ranked[n] for n in names)
+        {**row, "values": values.get(json.dumps([row[name] for name in names]), [])}
+        for row in ranks(result)
     ]
 
 

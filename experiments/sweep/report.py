@@ -14,9 +14,10 @@ from rich.console import Console
 from experiments import lab
 from experiments.sweep import command
 from experiments.sweep.picture import draw
-from experiments.sweep.ranking import Ranked, rank, rivals, varied
+from experiments.sweep.ranking import Ranked, rank, ranks, rivals, varied
 from seqcells import _check, sweep
 
+SILENT = 15  # seconds without a sign of life of a worker that are worth a word
 SHOWN = 20  # rows of the rank table on the page
 
 
@@ -24,17 +25,19 @@ def status(out: Path, console: Console) -> None:
     """Print the progress of a sweep, without changing it."""
     _, settings, _ = command.read_sweep(out)
     try:
-        _, result, about = command.load(out)
+        _, result, about = command.load(out, history="unfinished")
     except command.NotBegun as error:
         lab.say(console, str(error))
         return
-    counts = Counter(row["status"] for row in result.rows)
+    counts = Counter(result.column("status"))
     text = ", ".join(f"{counts[name]} {name}" for name in counts)
     lab.say(console, f"{about['command']}\n{len(result.rows)} trials: {text}.")
     if training := _training(result, settings.steps):
         ago = time.time() - max(file.stat().st_mtime for file in out.rglob("metrics.jsonl"))
         lab.say(console, f"{training}, {max(ago, 0):.0f} s ago.")
-    if ranked := rank(result):
+    for one in sweep.workers(out):
+        lab.say(console, _worker(one, result.metric))
+    if ranked := ranks(result):
         lab.print_table(console, rank_table(result, ranked[:5]))
     if counts["unfinished"]:
         text = "If no process is running it, continue it with"
@@ -43,17 +46,29 @@ def status(out: Path, console: Console) -> None:
 
 def _training(result: sweep.Result, steps: int) -> str:
     """Return the progress of the trials in training, in words; "" if there are none."""
-    open_ids = {row["id"] for row in result.rows if row["status"] == "unfinished"}
-    last = {line["id"]: line for line in result.history if line["id"] in open_ids}  # sorted
+    last = result.training()
     if not last:
         return ""
-    at = sorted(line["step"] for line in last.values())
+    at = sorted(line["step"] for line in last)
     where = f"{at[0]}" if at[0] == at[-1] else f"{at[0]} to {at[-1]}"
-    values = [line["metrics"][result.metric] for line in last.values()]
+    values = [line["metrics"][result.metric] for line in last]
     values = [value for value in values if math.isfinite(value)] or [math.nan]
     best = (min if result.mode == "min" else max)(values)
     text = f"{len(last)} in training at step {where} of {steps}"
     return f"{text}, best {result.metric} {lab.short(best)}"
+
+
+def _worker(one: sweep.Worker, metric: str) -> str:
+    """Return what a worker does, in words."""
+    best = f", best {metric} {lab.short(one.best)}" if one.step else ""
+    silent = f", silent for {one.silent:.0f} s" if one.silent > SILENT else ""
+    return f"Process {one.pid} on {one.host}: {one.alive} trials at step {one.step}{best}{silent}."
+
+
+def report_finished(result: sweep.Result, out: Path, console: Console) -> None:
+    """Report what is finished, if anything is."""
+    if set(result.column("status")) != {"unfinished"}:
+        report(out, console)
 
 
 def report(out: Path, console: Console) -> None:
@@ -63,7 +78,7 @@ def report(out: Path, console: Console) -> None:
     if not ranked:
         raise lab.BadInput(f"out: expected a sweep with finished trials, got {out} with none")
     table = rank_table(result, ranked[:SHOWN])
-    left = sum(row["status"] == "unfinished" for row in result.rows)
+    left = Counter(result.column("status"))["unfinished"]
     title = f"Sweep of {probe}"
     page = lab.Page(
         title=title,
@@ -136,7 +151,7 @@ def rank_table(result: sweep.Result, ranked: Sequence[Ranked]) -> lab.Table:
         ]
         for row in ranked
     ]
-    count = len({tuple(row[name] for name in names) for row in result.rows})
+    count = len(set(zip(*map(result.column, names), strict=True))) if names else 1
     return lab.Table(
         title="The best configurations" if len(ranked) < count else "All configurations",
         caption=f"{len(ranked)} of {count}, the best first: mean {result.metric} over the seeds "

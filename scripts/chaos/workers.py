@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import os
 import random
@@ -14,7 +13,7 @@ from pathlib import Path
 from scripts.chaos.child import PATIENCE, Child, target
 from scripts.chaos.sweeps import count_lines
 from scripts.chaos.trials import Options, Trials
-from seqcells.sweep import _lease
+from seqcells import sweep
 
 ENGINES = ("pool", "dask", "submitit")
 VICTIMS = ("worker", "driver", "both")
@@ -87,7 +86,4 @@ def _kill(folder: Path, driver: Child, victim: str, draw: random.Random) -> bool
 
 def _workers(folder: Path) -> list[int]:
     """Return the processes that train a batch."""
-    with contextlib.suppress(FileNotFoundError):
-        facts = (_lease.facts(path) for path in sorted((folder / "batches").iterdir()))
-        return [one["pid"] for one in facts if "pid" in one]
-    return []
+    return [one.pid for one in sweep.workers(folder)]

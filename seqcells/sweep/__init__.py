@@ -5,7 +5,7 @@ from seqcells.sweep._executor import WorkersLost
 from seqcells.sweep._pbt import PBT
 from seqcells.sweep._plan import Halving
 from seqcells.sweep._pool import processes
-from seqcells.sweep._run import Progress, load, run
+from seqcells.sweep._run import Progress, Worker, load, run, workers
 from seqcells.sweep._space import Space, Trial, linear, log, log_uniform, uniform
 from seqcells.sweep._table import AllFailed, Result
 from seqcells.sweep._task import Task, from_loss
@@ -20,6 +20,7 @@ __all__ = [
     "Space",
     "Task",
     "Trial",
+    "Worker",
     "WorkersLost",
     "from_loss",
     "linear",
@@ -29,4 +30,5 @@ __all__ = [
     "processes",
     "run",
     "uniform",
+    "workers",
 ]

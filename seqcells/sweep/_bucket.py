@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from seqcells import _check
 from seqcells.sweep._batch import columns
-from seqcells.sweep._pbt import FINAL
+from seqcells.sweep._pbt import reserved
 from seqcells.sweep._plan import Plan
 from seqcells.sweep._program import Program, build, largest_that_fits
 from seqcells.sweep._space import RESERVED, Trial
@@ -55,8 +55,7 @@ class Bucket:
             plan.random_key,
             plan.evolution,
         )
-        final = [FINAL + name for name in hparams] if plan.evolution else []
-        taken = (*RESERVED, *self.trial.fields, *final)
+        taken = [*RESERVED, *self.trial.fields, *(reserved(hparams) if plan.evolution else ())]
         both = [name for name in program.metrics if name in taken]
         if both:
             raise ValueError(

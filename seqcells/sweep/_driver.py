@@ -117,12 +117,12 @@ def jobs(
         ids = set(part.about["ids"])
         if part.about["bucket"] != trials[0].bucket:
             continue
-        if ids <= known.keys() and not ids <= store.rows.keys():
+        if ids <= known.keys() and not ids <= store.done:
             taken |= ids
             yield Job(tuple(known[id] for id in part.about["ids"]), part.about["width"])
         elif _lease.holder(part.folder) is None:
             part.remove()  # the space has changed since
-    left = [trial for trial in trials if trial.id not in taken and trial.id not in store.rows]
+    left = [trial for trial in trials if trial.id not in taken and trial.id not in store.done]
     if left:
         yield from cut(left, width())
 

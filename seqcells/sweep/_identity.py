@@ -75,7 +75,11 @@ def plain(value: Any) -> Any:
 
 def digest(configuration: Mapping[str, object]) -> str:
     """Return 12 hexadecimal digits of a hash of a configuration with canonical values."""
-    text = json.dumps(configuration, sort_keys=True)
+    return digest_of(json.dumps(configuration, sort_keys=True))
+
+
+def digest_of(text: str) -> str:
+    """Return the digest of a configuration that is already written as JSON with sorted names."""
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 

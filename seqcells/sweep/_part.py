@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING
 from seqcells._types import Json, PyTree
 from seqcells.sweep import _lease
 from seqcells.sweep._files import append, lines, write_whole
-from seqcells.sweep._lines import BATCH, METRICS, TRIAL, Row, read_json, read_lines
+from seqcells.sweep._lines import BATCH, METRICS, TRIAL, Row, read_json
+from seqcells.sweep._log import Log
 
 if TYPE_CHECKING:
     from seqcells._checkpoint import Checkpoints, Saved
@@ -103,8 +104,8 @@ class PartFolder(Part):
 
     def read(self, *, truncate: bool = False) -> None:
         """Read rows and history; `truncate` removes an incomplete last line of the log."""
-        self.rows = read_lines(self.folder / ROWS, TRIAL)
-        self.history = read_lines(self.folder / HISTORY, METRICS, truncate=truncate)
+        self.rows = list(Log(self.folder / ROWS, TRIAL).read())
+        self.history = list(Log(self.folder / HISTORY, METRICS).read(truncate=truncate))
 
     def widths(self) -> list[int]:
         """Return the widths of the checkpoints, the latest (narrowest) first."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,6 +18,7 @@ from seqcells.sweep._task import Fields, Task
 
 WORD = 2**24  # folded into the key of the sweep: the ids of trials have words below it
 FINAL = "final_"  # prefix of the columns with the last hyperparameters
+PARENT = "parent"  # the metric with the id of the trial that a trial became a copy of
 
 
 class PBT(NamedTuple):
@@ -123,12 +124,16 @@ def _check_members(values: Mapping[str, Sequence[float]], names: list[str], size
     infinite = [name for name, column in values.items() if not np.isfinite(column).all()]
     if infinite:
         raise ValueError(f"{infinite[0]}: expected finite numbers in a population, got inf")
-    taken = [FINAL + name for name in values if FINAL + name in names]
+    taken = [name for name in reserved(values) if name in names]
     if taken:
         raise ValueError(
-            f"{taken[0]}: expected a unique name, got that of the column with the last value of "
-            "another field; rename one of them"
+            f"{taken[0]}: expected a unique name, got that of a column of populations; rename it"
         )
+
+
+def reserved(names: Iterable[str]) -> list[str]:
+    """Return the names that a population adds to those of its numbers."""
+    return [PARENT, *(FINAL + name for name in names)]
 
 
 def _fields(
@@ -253,5 +258,15 @@ def _quantile(prior: Uniform | LogUniform, u: jax.Array) -> jax.Array:
 
 
 def number(a: Any) -> float:
-    """Return an array without axes as the shortest Python number that its dtype tells apart."""
-    return float(str(a)) if isinstance(a, np.floating) else a.item()
+    """Return an array without axes as the shortest float that its dtype tells apart."""
+    return float(str(a)) if isinstance(a, np.floating) else float(a)
+
+
+def number_of(id: str) -> float:
+    """Return the id of a trial as a number, which a float holds: it has 48 bits."""
+    return float(int(id, 16))
+
+
+def id_of(number: float) -> str:
+    """Return the id of a trial from its number."""
+    return f"{int(number):012x}"

@@ -7,7 +7,7 @@ import numpy as np
 
 from seqcells.sweep._batch import UNFINISHED, Batch
 from seqcells.sweep._lines import Row
-from seqcells.sweep._pbt import number
+from seqcells.sweep._pbt import FINAL, PARENT, number, number_of
 
 
 class Population(Batch):
@@ -17,8 +17,8 @@ class Population(Batch):
         """Train for a segment, then replace trials if it is due.
 
         Returns:
-            The metrics of every trial that was alive or is replaced, with the hyperparameters by
-            which it was trained, and the `parent` that it is now a copy of, if it is replaced.
+            The metrics of every trial that was alive or is replaced. With them, the numbers by
+            which it was trained, and, if it is replaced, the id of its `parent`, as a number.
         """
         hparams = self._values()
         lines = {line["id"]: line for line in super().advance(segment)}
@@ -26,17 +26,19 @@ class Population(Batch):
         for row in copies:
             line = {"id": self._id(row), "step": self.step, "metrics": self._metrics(row)}
             line = lines.setdefault(line["id"], line)  # it has one, unless it diverged before
-            line["parent"] = self._id(self.parents[row])
+            line["metrics"][PARENT] = number_of(self._id(self.parents[row]))
         self._copy(copies, self.parents[copies])
-        rows = [row for row in range(len(self.trials)) if self._id(row) in lines]
-        return [lines[self._id(row)] | {"hparams": hparams[row]} for row in rows]
+        for row in range(len(self.trials)):
+            if (line := lines.get(self._id(row))) is not None:
+                line["metrics"] |= hparams[row]
+        return list(lines.values())
 
     def rows(self) -> list[Row]:
-        """Return a row for every trial, with its last hyperparameters."""
-        return [
-            row | {"hparams": hparams}
-            for row, hparams in zip(super().rows(), self._values(), strict=True)
-        ]
+        """Return a row for every trial, with its last hyperparameters among its metrics."""
+        rows = super().rows()
+        for row, hparams in zip(rows, self._values(), strict=True):
+            row["metrics"] |= {FINAL + name: value for name, value in hparams.items()}
+        return rows
 
     def _call_program(self, segment: int) -> tuple[jax.Array, dict[str, jax.Array]]:
         place, step = self.program.place, np.int32(self.step + segment)

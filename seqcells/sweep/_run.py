@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import os
@@ -15,12 +16,14 @@ import jax
 from seqcells import _check
 from seqcells._signals import Stop, deferred
 from seqcells._types import Json
+from seqcells.sweep import _lease
 from seqcells.sweep._driver import Standing, Sweep, run_here
 from seqcells.sweep._executor import Executor, check, run_there
+from seqcells.sweep._part import parts
 from seqcells.sweep._pbt import PBT
 from seqcells.sweep._plan import Halving, Plan
 from seqcells.sweep._space import Space, Static, Trial
-from seqcells.sweep._store import ABOUT, Folder, Memory, read
+from seqcells.sweep._store import ABOUT, BATCHES, Folder, Memory, read
 from seqcells.sweep._table import AllFailed, Result
 
 
@@ -157,11 +160,11 @@ def run(
             train(Sweep(plan, trials, store, _either(signalled, minutes), report))
         finally:
             if isinstance(store, Folder):
-                _result(plan, trials, store).to_csv(store.out / "results.csv")
+                _result(plan, space, store).to_csv(store.out / "results.csv")
         if signalled:
             raise KeyboardInterrupt if signalled.exit_code == 130 else SystemExit(143)
-    table = _result(plan, trials, store)
-    if all(row["status"] == "diverged" for row in table.rows):
+    table = _result(plan, space, store)
+    if set(table.column("status")) == {"diverged"}:
         raise AllFailed(table)
     return table
 
@@ -188,7 +191,7 @@ def _progress(
                     static=at.static,
                     step=at.step,
                     alive=at.alive,
-                    finished=len(ids & store.rows.keys()),
+                    finished=len(ids & store.done),
                     total=len(ids),
                     training=at.training,
                     best=at.best,
@@ -198,8 +201,8 @@ def _progress(
     return report
 
 
-def _result(plan: Plan, trials: Sequence[Trial], store: Memory) -> Result:
-    return Result.of(trials, *store.everything(), metric=plan.metric, mode=plan.mode)
+def _result(plan: Plan, space: Space, store: Memory) -> Result:
+    return Result.of(space.columns(), *store.everything(), metric=plan.metric, mode=plan.mode)
 
 
 def _either(signalled: Stop, minutes: float | None) -> Callable[[], bool]:
@@ -208,12 +211,48 @@ def _either(signalled: Stop, minutes: float | None) -> Callable[[], bool]:
     return lambda: bool(signalled) or time.monotonic() >= end
 
 
-def load(out: str | os.PathLike[str], space: Space) -> Result:
+class Worker(NamedTuple):
+    """A process that trains a batch, as it has last shown."""
+
+    host: str
+    pid: int  # its number on the host
+    trials: tuple[str, ...]  # the ids of the trials of its batch
+    step: int  # steps that they have taken
+    alive: int  # trials that are still training
+    best: float  # best metric of these; NaN if none is alive
+    silent: float  # seconds since its last sign of life, which it gives every few seconds
+
+
+def workers(out: str | os.PathLike[str]) -> list[Worker]:
+    """Return the processes that train batches in a folder; writes nothing.
+
+    A process that was killed is listed until another takes its batch over.
+
+    Args:
+        out: the folder of a sweep.
+    """
+    found = []
+    for part in parts(Path(out) / BATCHES):
+        shown = {"step": 0, "alive": len(part.about["ids"]), "best": math.nan}
+        shown |= _lease.facts(part.folder)
+        with contextlib.suppress(FileNotFoundError, KeyError):  # nobody holds it
+            silent = max(0.0, time.time() - (part.folder / _lease.LOCK).stat().st_mtime)
+            shown |= {"trials": tuple(part.about["ids"]), "silent": silent}
+            found.append(Worker(**{name: shown[name] for name in Worker._fields}))
+    return found
+
+
+def load(
+    out: str | os.PathLike[str],
+    space: Space,
+    history: Literal["all", "unfinished"] = "all",
+) -> Result:
     """Read the results in a folder, even while a run writes to it; writes nothing.
 
     Args:
         out: the folder of the sweep.
         space: its space, or a part of it.
+        history: "unfinished" reads the history of unfinished trials alone, which is faster.
 
     Returns:
         The table, in the order of `space.trials()`; `status` is "unfinished" for a trial without a
@@ -221,9 +260,16 @@ def load(out: str | os.PathLike[str], space: Space) -> Result:
 
     Raises:
         FileNotFoundError: there is no sweep in the folder.
+        ValueError: a file is damaged, or `history` is another word.
     """
-    settings, rows, history = read(Path(out))
+    _check.choice("history", history, ("all", "unfinished"))
+    trials = space.columns()
+    left_of = trials["id"] if history == "unfinished" else ()
+    settings, rows, lines = read(Path(out), left_of)
     if not {"metric", "mode"} <= settings.keys():
         raise FileNotFoundError(f"out: expected a folder of a sweep, with {ABOUT}, got {out}")
     metric, mode = settings["metric"], settings["mode"]
-    return Result.of(space.trials(), rows, history, metric=metric, mode=mode)
+    if history == "unfinished":
+        finished = set(rows.texts["id"].values)
+        lines = lines.where_id([id not in finished for id in lines.texts["id"].values])
+    return Result.of(trials, rows, lines, metric=metric, mode=mode)

@@ -9,7 +9,7 @@ from benchmarks.harness import machine
 from experiments.__main__ import main as experiments
 from experiments.lab import RunGroup, folders
 from seqcells._checkpoint import RunLocked
-from seqcells.sweep import _bucket
+from seqcells.sweep import _bucket, _run
 
 STUDY = ["run", "chrono", "--lengths", "20", "--seeds", "1"]
 SMALL = ["--static.hidden-size", "2", "--static.cell", "tanh", "--seeds", "1"]
@@ -43,7 +43,7 @@ def _nothing_runs(monkeypatch):
     monkeypatch.setattr("experiments.__main__.use_all_cores", lambda *_: None)
     monkeypatch.setattr(machine, "prepare", lambda *_: None)
     monkeypatch.setattr(RunGroup, "measure", lambda *_: pytest.fail("it trained"))
-    monkeypatch.setattr(_bucket.Bucket, "run", lambda *_: pytest.fail("it trained"))
+    monkeypatch.setattr(_bucket.Bucket, "_build", lambda *_: pytest.fail("it trained"))
     monkeypatch.setattr("benchmarks.suites.flags.measure", lambda *_: pytest.fail("it measured"))
 
 
@@ -121,7 +121,7 @@ def test_a_study_and_a_sweep_of_one_name_have_folders_of_their_own(tmp_path, mon
     began = []
     monkeypatch.setattr("experiments.lab.study.Study.run", lambda *a: began.append(a[2]))
     monkeypatch.setattr("experiments.sweep.command.run", lambda *a: began.append(a[2]))
-    monkeypatch.setattr("experiments.sweep.report.report", lambda *a: None)
+    monkeypatch.setattr("experiments.sweep.report.report_finished", lambda *a: None)
     for what in ("run", "sweep"):
         assert experiments([what, "selective_copy"]) == 0
     assert list(map(str, began)) == ["runs/selective_copy", "runs/sweep-selective_copy"]
@@ -131,7 +131,7 @@ def test_what_made_a_sweep_is_kept_when_it_is_resumed(tmp_path, capsys, monkeypa
     elsewhere = {"machine": "elsewhere"}
     about = {"probe": "copy", "settings": {}, "command": "x", "made_with": [elsewhere]}
     write(tmp_path, {"run.json": about})
-    monkeypatch.setattr(_bucket.Bucket, "run", lambda *_: None)
+    monkeypatch.setattr(_run, "run_here", lambda _: None)
     for _ in range(2):
         experiments([*SWEEP, "--out", str(tmp_path)])
         made = json.loads((tmp_path / "run.json").read_text("utf-8"))["made_with"]

@@ -157,9 +157,9 @@ def test_workers_that_die_again_and_again_without_progress_end_the_run(tmp_path,
     same(run(tmp_path, executor=Here()), whole)
 
 
-def test_a_batch_that_makes_progress_is_sent_as_often_as_it_needs(tmp_path, whole, monkeypatch):
+def test_a_batch_that_makes_progress_is_sent_as_often_as_it_needs(tmp_path, monkeypatch):
     """Each worker ends after the segment of one checkpoint."""
-    train = _worker.train
+    train, whole = _worker.train, run(tmp_path / "whole", FEW, steps=60)
 
     def one_segment(bucket, job, part, stop, report):
         steps = []
@@ -167,8 +167,8 @@ def test_a_batch_that_makes_progress_is_sent_as_often_as_it_needs(tmp_path, whol
 
     monkeypatch.setattr(_worker, "train", one_segment)
     engine = Here()
-    same(run(tmp_path, executor=engine), whole)
-    assert engine.count == 3 + 2  # the second batch has diverged after two segments
+    same(run(tmp_path / "out", FEW, steps=60, executor=engine), whole)
+    assert engine.count == 6 > _executor.PATIENCE
 
 
 def test_a_broken_pool_ends_the_run_with_one_line_and_a_second_one_goes_on(tmp_path, whole):
@@ -236,6 +236,7 @@ def test_a_driver_waits_for_the_worker_of_an_earlier_run(tmp_path, whole, begun,
         same(run(tmp_path, executor=executor), whole)
         assert time.monotonic() - start > 0.2
         release.join()
+    assert executor is None or executor.count == 2  # batches, each sent once
     (line,) = (one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING)
     assert "process 7 on" in line
     assert str(begun) in line
@@ -273,6 +274,19 @@ def test_a_lease_of_another_machine_counts_while_it_is_young(tmp_path):
         lease.show(step=3)
         assert _lease.facts(tmp_path)["step"] == 3
     assert (_lease.facts(tmp_path), _lease.holder(tmp_path)) == ({}, None)
+
+
+def test_workers_are_shown_to_others(tmp_path, begun):
+    assert sweep.workers(tmp_path) == []
+    with _lease.hold(begun) as lease:
+        (one,) = sweep.workers(tmp_path)
+        assert (one.pid, one.step, one.alive) == (os.getpid(), 0, 4)
+        lease.show(step=20, alive=3, best=0.5)
+        (one,) = sweep.workers(tmp_path)
+        assert (one.step, one.alive, one.best, len(one.trials)) == (20, 3, 0.5, 4)
+        assert 0 <= one.silent < 5
+    assert sweep.workers(tmp_path) == []
+    assert sweep.workers(tmp_path / "none") == []
 
 
 def test_a_lease_gives_signs_of_life(tmp_path, monkeypatch):

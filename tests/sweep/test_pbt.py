@@ -52,16 +52,14 @@ def run(some=None, **changed):
 def test_a_lineage_explains_the_state_of_every_trial():
     """The sum of the rates along the lineage, which the copies have carried from row to row."""
     result = run()
-    copies = [line for line in result.history if "parent" in line]
-    assert {line["step"] for line in copies} == {2, 4, 6}
-    assert len(copies) == 3 * 2
+    assert [copy["step"] for copy in result.copies()] == [2, 2, 4, 4, 6, 6]
     for row in result.rows:
         lines = result.lineage(row["id"])
         assert [line["step"] for line in lines] == [2, 4, 6, 8]
         assert lines[-1]["id"] == row["id"]
-        assert row["final_lr"] == lines[-1]["hparams"]["lr"]
-        sums = 2 * np.cumsum([line["hparams"]["lr"] for line in lines])
-        means = [line["metrics"]["x"] + line["hparams"]["lr"] / 2 for line in lines]
+        assert row["final_lr"] == lines[-1]["metrics"]["lr"]
+        sums = 2 * np.cumsum([line["metrics"]["lr"] for line in lines])
+        means = [line["metrics"]["x"] + line["metrics"]["lr"] / 2 for line in lines]
         np.testing.assert_array_equal(means, sums)
     assert [row["lr"] for row in result.rows] == list(space().grid["lr"])
     with pytest.raises(ValueError, match="id: expected the id of a row, got 'a'"):
@@ -72,20 +70,19 @@ def test_a_lineage_explains_the_state_of_every_trial():
 def test_the_worst_become_perturbed_copies_of_the_best():
     result = run()
     first = [line for line in result.history if line["step"] == 2]
-    assert all(line["metrics"]["x"] == 1.5 * line["hparams"]["lr"] for line in first)
+    assert all(line["metrics"]["x"] == 1.5 * line["metrics"]["lr"] for line in first)
     at = {(line["id"], line["step"]): line for line in result.history}
     for step in (2, 4, 6):
         lines = [line for line in result.history if line["step"] == step]
         ranked = sorted(lines, key=lambda line: -line["metrics"]["x"])
         best, worst = ([line["id"] for line in part] for part in (ranked[:2], ranked[-2:]))
-        assert {line["id"] for line in lines if "parent" in line} == set(worst)
+        parents = {c["id"]: c["parent"] for c in result.copies() if c["step"] == step}
+        assert parents.keys() == set(worst)
+        assert set(parents.values()) <= set(best)
         for line in lines:
-            after = at[line["id"], step + 2]["hparams"]["lr"]
-            if "parent" not in line:
-                assert after == line["hparams"]["lr"]
-                continue
-            assert line["parent"] in best
-            assert after / at[line["parent"], step]["hparams"]["lr"] in (0.5, 2.0)
+            parent = at[parents.get(line["id"], line["id"]), step]["metrics"]["lr"]
+            ratio = at[line["id"], step + 2]["metrics"]["lr"] / parent
+            assert ratio in ((0.5, 2.0) if line["id"] in parents else (1.0,))
 
 
 @pytest.mark.parametrize("resample", [0.0, 0.5])
@@ -167,13 +164,13 @@ def test_a_diverged_trial_is_replaced():
     some = sweep.Space(lr=[0.25, 0.5], most=[0.3, 0.8, 100.0])
     result = run(some, pbt=PBT._replace(every=4, quantile=0.5))
     first = {line["id"] for line in result.history if line["step"] == 2}
-    second = {line["id"]: line for line in result.history if line["step"] == 4}
-    assert first == second.keys()
-    dead = [r["id"] for r in result.rows if 4 * r["lr"] > r["most"]]
+    second = {line["id"] for line in result.history if line["step"] == 4}
+    assert first == second
+    dead = [row["id"] for row in result.rows if 4 * row["lr"] > row["most"]]
     assert len(dead) == 4
-    replaced = {id for id, line in second.items() if "parent" in line}
-    assert set(dead) <= replaced
-    assert {second[id]["parent"] for id in replaced} <= second.keys() - replaced
+    parents = {copy["id"]: copy["parent"] for copy in result.copies()}
+    assert set(dead) <= parents.keys()
+    assert set(parents.values()) <= second - parents.keys()
     assert {row["final_most"] for row in result.rows} == {100.0}
     assert {(row["status"], row["steps"]) for row in result.rows} == {("done", 8)}
 
@@ -206,9 +203,8 @@ def test_a_bucket_is_a_population_of_its_own_whatever_the_others():
     result = sweep.run(of_size, static(1, 2), **SWEEP)
     assert plain(result.rows) == plain(alone[row["id"]] for row in result.rows)
     sizes = {row["id"]: row["size"] for row in result.rows}
-    copies = [line for line in result.history if "parent" in line]
-    assert copies
-    assert all(sizes[line["id"]] == sizes[line["parent"]] for line in copies)
+    assert result.copies()
+    assert all(sizes[copy["id"]] == sizes[copy["parent"]] for copy in result.copies())
 
 
 def static(*sizes):
@@ -231,15 +227,13 @@ def test_workers_and_files_have_the_results_of_one_process(tmp_path, monkeypatch
 
 @pytest.mark.usefixtures("once")
 def test_choices_depend_on_the_key_and_the_step():
-    def parents(**changed):
-        return [line.get("parent") for line in run(**changed).history]
-
-    assert parents() == parents()
-    assert parents() != parents(key=jax.random.key(1))
+    assert run().copies() == run().copies()
+    assert run().copies() != run(key=jax.random.key(1)).copies()
     some = sweep.Space(lr=sweep.uniform(0.0, 1.0), samples=3, most=[1000.0])
-    lines = run(some, steps=24, pbt=PBT._replace(perturb={"lr": (1.0,)}, resample=1.0)).history
-    copied = {(line["id"], line["step"] + 2) for line in lines if "parent" in line}
-    drawn = [line["hparams"]["lr"] for line in lines if (line["id"], line["step"]) in copied]
+    pbt = PBT._replace(perturb={"lr": (1.0,)}, resample=1.0)
+    result = run(some, steps=24, pbt=pbt)
+    lr = {(line["id"], line["step"]): line["metrics"]["lr"] for line in result.history}
+    drawn = [lr[copy["id"], copy["step"] + 2] for copy in result.copies()]
     assert len(set(drawn)) == len(drawn) == 11
 
 
@@ -302,5 +296,5 @@ def test_a_population_lets_the_rate_fall_and_beats_its_best_constant(seed):
     result = run(pbt=sweep.PBT(20))
     best = min(result.rows, key=lambda row: row["loss"])
     assert best["loss"] < 0.75 * constant
-    rates = [line["hparams"]["rate"] for line in result.lineage(best["id"])]
+    rates = [line["metrics"]["rate"] for line in result.lineage(best["id"])]
     assert rates[-1] < 0.4 * rates[0]

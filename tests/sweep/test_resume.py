@@ -12,7 +12,7 @@ import pytest
 
 from seqcells import sweep
 from seqcells._checkpoint import Checkpoints
-from seqcells.sweep import _driver, _files, _part, _store
+from seqcells.sweep import _driver, _files, _log, _part, _store
 from tests.support.sweeps import POPULATION, SPACE, SWEEP, Killed, plain, run, space, write_plainly
 
 pytestmark = pytest.mark.usefixtures("once")
@@ -33,7 +33,8 @@ class Instants:
         self.at, self.seen = at, 0
         for place in (_part, _store):
             monkeypatch.setattr(place, "append", self.around(_files.append))
-        for place in (_part, _store, _driver):
+        monkeypatch.setattr(_log, "LEAST", 0)
+        for place in (_part, _store, _driver, _log):
             monkeypatch.setattr(place, "write_whole", self.around(_files.write_whole))
         remover = types.SimpleNamespace(rmtree=self.around(shutil.rmtree))
         monkeypatch.setattr(_part, "shutil", remover)
@@ -138,6 +139,26 @@ def test_what_relies_on_a_file_is_written_after_it_is_on_the_disk(
     run(tmp_path, steps=20, save_seconds=save_seconds)
     files = {"sweep.json", "driver.json", "machine.json", "batch.json", "results.csv"}
     assert set(disk.relied) == {*files, HISTORY, ROWS}
+
+
+def test_a_folder_that_is_half_removed_is_no_batch(tmp_path, monkeypatch):
+    """A kill while a batch is discarded, for its trials were no longer in the space."""
+
+    def kill(progress):
+        if progress.step == 20:
+            raise Killed
+
+    def half(folder):
+        next(folder.rglob("manifest.json")).unlink()
+        raise Killed
+
+    with pytest.raises(Killed):
+        run(tmp_path, on_segment=kill)
+    with monkeypatch.context() as patch:
+        patch.setattr(_part, "shutil", types.SimpleNamespace(rmtree=half))
+        with pytest.raises(Killed):
+            run(tmp_path, space(lr=[0.1], seeds=1))
+    assert plain(run(tmp_path).rows) == plain(run(tmp_path / "whole").rows)
 
 
 def test_it_resumes_from_its_checkpoint(tmp_path):

@@ -8,6 +8,7 @@ import itertools
 import json
 import math
 import os
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -22,6 +23,7 @@ import pytest
 import seqcells as sc
 from seqcells import sweep
 from seqcells.sweep import Space
+from seqcells.sweep._identity import digest, marked
 
 ANY: Any = sweep  # to call it with wrong types
 
@@ -210,6 +212,33 @@ print(json.dumps([[t.id for t in sweep.Space(lr=sweep.log(1e-4, 1e-1, 3), gain=s
     read, contents = json.loads(done.stdout)
     assert read == ["3d1c8bc89687", "4ad08ca2ae0c", "40b6dbfac85a"]
     assert contents == content_ids()
+
+
+NAMES = ["lr", "Gain", "b_z", "a", "z z", 'x"y', "ü"]
+GRIDS = [(0.1,), (1, 2**31), (-0.5, 0.0, 1e-300, math.inf), (True, False), (3,)]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_ids_are_the_digests_of_configurations_and_columns_those_of_trials(seed):
+    rng = random.Random(seed)
+    names = rng.sample(NAMES, len(NAMES))
+    count, drawn, static = (rng.randrange(3) for _ in range(3))
+    fields = {names.pop(): rng.choice(GRIDS) for _ in range(count)}
+    fields |= {names.pop(): sweep.uniform(-1, i) for i in range(drawn)}
+    fields = dict(rng.sample([*fields.items()], len(fields)))
+    values = {names.pop(): rng.sample([1, "ü", "a)", None, (1.0, 2)], 2) for _ in range(static)}
+    space = Space(samples=2 if drawn else None, static=values, **fields)
+    trials = space.trials()
+    assert len(space) == len(trials)
+    assert ids(space) == [
+        digest({"static": {n: marked(v) for n, v in t.static.items()}, "hparams": t.hparams})
+        for t in trials
+    ]
+    columns = space.columns()
+    assert columns.pop("id") == ids(space)
+    assert [
+        dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)
+    ] == [trial.fields for trial in trials if trial.fields]
 
 
 def test_grids_are_even_and_reach_both_ends():

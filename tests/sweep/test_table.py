@@ -1,5 +1,8 @@
 """The table: what is ranked above what, and the files that hold it."""
 
+import csv
+import dataclasses
+import io
 import sys
 
 import numpy as np
@@ -7,8 +10,9 @@ import pytest
 from scipy import stats
 
 from seqcells import sweep
-from seqcells.sweep import _table
-from tests.support.sweeps import make, space
+from seqcells.sweep._columns import Lines
+from seqcells.sweep._lines import METRICS, TRIAL
+from tests.support.sweeps import Killed, make, space
 
 
 def test_ranks_are_over_seeds_with_the_interval_of_student(once):
@@ -19,7 +23,30 @@ def test_ranks_are_over_seeds_with_the_interval_of_student(once):
     np.testing.assert_allclose([best["low"], best["high"]], interval, 1e-6)
     assert [rank["boom"] for rank in result.ranked()] == [-1, -1, 3, 3]
     assert last[0]["diverged"] == 4
-    assert np.isnan(_table.interval(np.ones(1))[1])
+    single = result.ranked(over=None)[0]
+    assert single["n"] == 1
+    assert np.isnan([single["low"], single["high"]]).all()
+
+
+def test_geometric_means_have_the_interval_of_logarithms():
+    losses = {0.1: [1e-4, 1e-2, 1.0], 0.2: [0.1, 0.2, 0.3]}
+    rows = tuple(
+        {"lr": lr, "seed": seed, "status": "done", "steps": 1, "loss": loss}
+        for lr, values in losses.items()
+        for seed, loss in enumerate(values)
+    )
+    result = sweep.Result(rows, (), ("lr", "seed"), "loss", "min")
+    assert [rank["lr"] for rank in result.ranked()] == [0.2, 0.1]
+    best, other = result.ranked(mean="geometric")
+    assert (best["lr"], other["lr"]) == (0.1, 0.2)
+    logs = np.log(losses[0.1])
+    low, high = stats.t.interval(0.95, 2, np.mean(logs), stats.sem(logs))
+    expected = np.exp([low, np.mean(logs), high])
+    np.testing.assert_allclose([best[name] for name in ("low", "mean", "high")], expected)
+    with pytest.raises(
+        ValueError, match="mean: expected one of 'arithmetic', 'geometric', got 'log'"
+    ):
+        result.ranked(mean="log")
 
 
 @pytest.mark.parametrize(("mode", "best"), [("min", [0.1, 0.2, 0.3]), ("max", [0.3, 0.2, 0.1])])
@@ -64,6 +91,53 @@ def test_a_folder_is_read_as_it_was_written(tmp_path, once):
     assert read.ranked() == result.ranked()
     more = sweep.load(tmp_path, space(seeds=3, lr=[0.1]))
     assert [row["status"] for row in more.rows] == ["done", "done", "unfinished"]
+    fewer = sweep.load(tmp_path, space(seeds=1, lr=[0.1]))
+    assert fewer.history == tuple(
+        line for line in result.history if line["id"] == fewer.rows[0]["id"]
+    )
+    none = sweep.load(tmp_path, space(seeds=1, lr=[0.5]))
+    assert (none.ranked(), none.history, none.training()) == ([], (), [])
+
+
+def test_a_table_of_which_nothing_is_stored_has_its_metric():
+    columns = sweep.Space(lr=[0.1, 0.2]).columns()
+    nothing = Lines.of([], TRIAL), Lines.of([], METRICS)
+    result = sweep.Result.of(columns, *nothing, metric="loss", mode="min")
+    assert np.isnan(result.column("loss")).all()
+    assert (len(result.rows), result.ranked()) == (2, [])
+
+
+def test_configurations_that_are_equally_good_stay_in_order():
+    row = {"status": "done", "steps": 1, "loss": 1.0}
+    points = [(0.1, 1), (0.2, 1), (0.1, 2), (0.3, 1)]
+    rows = tuple(row | {"lr": lr, "size": size} for lr, size in points)
+    ranks = sweep.Result(rows, (), ("lr", "size"), "loss", "min").ranked()
+    assert [(rank["lr"], rank["size"]) for rank in ranks] == points
+
+
+def test_the_last_lines_of_unfinished_trials_are_those_in_training(tmp_path, once):
+    def kill(progress):
+        if progress.step == 20:
+            raise Killed
+
+    one, two = (space(seeds=n, lr=[0.1]) for n in (1, 2))
+    settings = {"steps": 30, "segment": 10, "batch": 1, "out": tmp_path}
+    assert sweep.run(make, one, **settings).training() == []
+    (tmp_path / "metrics.jsonl").rename(tmp_path / "moved")
+    (tmp_path / "metrics.jsonl").write_text("damaged\n", encoding="utf-8")  # but not needed
+    assert len(sweep.load(tmp_path, one, "unfinished").history) == 0
+    with pytest.raises(ValueError, match="line 1 of"):
+        sweep.load(tmp_path, one)
+    (tmp_path / "moved").rename(tmp_path / "metrics.jsonl")
+    with pytest.raises(Killed):
+        sweep.run(make, two, **settings, on_segment=kill)
+    read, whole = sweep.load(tmp_path, two, "unfinished"), sweep.load(tmp_path, two)
+    at = read.rows[1]["id"]
+    assert [(line["id"], line["step"]) for line in read.training()] == [(at, 20)]
+    assert [(line["id"], line["step"]) for line in read.history] == [(at, 10), (at, 20)]
+    assert len(whole.history) == 5
+    by_hand = dataclasses.replace(whole, rows=tuple(whole.rows), history=tuple(whole.history))
+    assert by_hand.training() == whole.training() == read.training()
 
 
 def test_the_table_is_written_as_csv_and_parquet(tmp_path, once, monkeypatch):
@@ -96,3 +170,56 @@ def test_a_column_of_several_types_is_text_in_parquet(tmp_path):
     read = pandas.read_parquet(tmp_path / "a.parquet")
     for name, (_, expected) in columns.items():
         assert [None if pandas.isna(value) else value for value in read[name]] == expected
+
+
+KINDS = ["a", 1, None, 2**80, 0.5, True]  # static values of many types
+
+
+def stored(kinds):
+    """A table of which a part is stored, as columns, and the same by hand, as dicts."""
+    space = sweep.Space(lr=[0.1, 0.2], seed=range(2), static={"kind": kinds})
+    rows = [
+        {"id": trial.id, "status": "done", "steps": i, "metrics": {"loss": loss}, "seconds": 0.5}
+        for i, (trial, loss) in enumerate(zip(space.trials(), [1.0, -0.0, 1 / 3], strict=False))
+    ]
+    lines = Lines.of(rows, TRIAL), Lines.of([], METRICS)
+    columns = sweep.Result.of(space.columns(), *lines, metric="loss", mode="min")
+    return columns, dataclasses.replace(columns, rows=tuple(columns.rows))
+
+
+@pytest.mark.parametrize("kinds", [KINDS, [1, 2], [True, False], [None, 0.5], [None, "a"]])
+def test_columns_give_the_tables_that_rows_give(kinds, tmp_path):
+    columns, by_hand = stored(kinds)
+    trials = sweep.Space(lr=[0.1, 0.2], seed=range(2), static={"kind": kinds}).trials()
+    rows = by_hand.rows
+    assert [[type(v) for v in row.values()] for row in columns.rows] == [
+        [str, *map(type, trial.fields.values()), str, int, float, float] for trial in trials
+    ]
+    assert [row["status"] for row in rows[:4]] == ["done"] * 3 + ["unfinished"]
+    assert str(columns.ranked()) == str(by_hand.ranked())
+    columns.to_csv(tmp_path / "a.csv")
+    writer = csv.DictWriter(text := io.StringIO(), list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    assert (tmp_path / "a.csv").read_text("utf-8") == text.getvalue()
+    pandas = pytest.importorskip("pandas")
+    pandas.testing.assert_frame_equal(columns.to_pandas(), pandas.DataFrame(list(rows)))
+    pandas.testing.assert_frame_equal(by_hand.to_pandas(), pandas.DataFrame(list(rows)))
+
+
+def test_the_table_in_polars_keeps_types_and_bits(monkeypatch):
+    polars = pytest.importorskip("polars")
+    columns, by_hand = stored(KINDS)
+    table = columns.to_polars()
+    assert table.equals(by_hand.to_polars())
+    text, number, whole = polars.String, polars.Float64, polars.Int64
+    types = [text, text, number, whole, text, whole, number, number]
+    assert table.dtypes == types
+    assert table["kind"].unique(maintain_order=True).to_list() == [
+        None if kind is None else str(kind) for kind in KINDS
+    ]
+    assert str(table["loss"].to_list()) == str([row["loss"] for row in columns.rows])
+    assert stored([1, 2])[0].to_polars()["kind"].dtype == whole
+    monkeypatch.setitem(sys.modules, "polars", None)
+    with pytest.raises(ModuleNotFoundError, match=r'^polars: .*pip install "polars"$'):
+        columns.to_polars()

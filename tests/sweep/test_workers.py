@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
 
 from seqcells import sweep
-from seqcells.sweep import _lease
 from tests.support.processes import ROOT
 from tests.support.sweeps import make, plain, space
 from tests.sweep.test_resume import history
@@ -74,19 +74,23 @@ def test_an_engine_trains_what_one_process_trains(tmp_path, engine):
 
 
 def test_a_pool_whose_worker_is_killed_ends_and_one_process_goes_on(tmp_path):
-    some = space(lr=[0.1], seeds=4)
-    options = {"steps": 200_000, "segment": 2000, "batch": 2, "save_seconds": 0.2}
-    whole = sweep.run(make, some, out=tmp_path / "whole", **options)
+    whole, out = sweep.run(make, SOME, out=tmp_path / "whole", **OPTIONS), tmp_path / "out"
 
-    def kill(progress):
-        workers = (_lease.facts(path) for path in (tmp_path / "out" / "batches").iterdir())
-        os.kill(next(one["pid"] for one in workers if "pid" in one), signal.SIGKILL)
+    def kill():
+        """Kill the first worker that has a batch, which it has to compile yet."""
+        end = time.monotonic() + 120
+        while time.monotonic() < end:
+            for worker in sweep.workers(out):
+                return os.kill(worker.pid, signal.SIGKILL)
+            time.sleep(0.01)
 
-    out = tmp_path / "out"
+    killer = threading.Thread(target=kill)
+    killer.start()
     with pool(tmp_path) as given, pytest.raises(sweep.WorkersLost, match="call run again to go on"):
-        sweep.run(make, some, out=out, on_segment=kill, **options, **given)
-    assert "unfinished" in {row["status"] for row in sweep.load(out, some).rows}
-    result = sweep.run(make, some, out=out, **options)
+        sweep.run(make, SOME, out=out, **OPTIONS, **given)
+    killer.join()
+    assert "unfinished" in sweep.load(out, SOME).column("status")
+    result = sweep.run(make, SOME, out=out, **OPTIONS)
     assert plain(result.rows) == plain(whole.rows)
     assert history(result) == history(whole)
 
@@ -111,7 +115,7 @@ def test_no_process_is_left_behind(tmp_path, number):
     end = time.monotonic() + 120
     while not list(out.glob("batches/*/metrics.jsonl")) and time.monotonic() < end:
         time.sleep(0.1)
-    workers = [_lease.facts(path)["pid"] for path in (out / "batches").iterdir()]
+    workers = [worker.pid for worker in sweep.workers(out)]
     if number == signal.SIGINT:
         os.killpg(running.pid, number)
     else:

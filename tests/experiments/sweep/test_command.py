@@ -121,7 +121,7 @@ def test_a_log_says_how_far_a_sweep_is():
     out = io.StringIO()
     with console.progress_bar(Console(file=out, width=200), first=0) as bar:
         show = command._show_progress(bar, steps=8, total=16)
-        show(sweep.Progress({"cell": "tanh"}, 2, 2, 0, 2, 0.5))
+        show(sweep.Progress({"cell": "tanh"}, 2, 2, 0, 2, 4, 0.5))
     assert out.getvalue().strip() == "tanh: 2 alive at step 2, best 0.5, 0 of 2 finished: 25 %"
 
 
