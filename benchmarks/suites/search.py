@@ -80,8 +80,7 @@ def study() -> Any:
 
 def ours(trials: int, batch: int, steps: int, hidden: int) -> None:
     """Search by `sc.sweep.search`."""
-    given = {"segment": steps, "batch": batch}
-    sc.sweep.search(make, space(trials, hidden), study(), steps, **given)
+    sc.sweep.search(make, space(trials, hidden), study(), steps, segment=steps, batch=batch)
 
 
 def alone(trials: int, steps: int, hidden: int, *, once: bool) -> None:

@@ -2,6 +2,7 @@
 
 from seqcells.sweep._batch import STATUSES
 from seqcells.sweep._executor import WorkersLost
+from seqcells.sweep._pbt import PBT
 from seqcells.sweep._plan import Halving
 from seqcells.sweep._pool import processes
 from seqcells.sweep._run import Progress, Worker, load, run, workers
@@ -11,6 +12,7 @@ from seqcells.sweep._table import AllFailed, Result
 from seqcells.sweep._task import Task, from_loss
 
 __all__ = [
+    "PBT",
     "STATUSES",
     "AllFailed",
     "Halving",

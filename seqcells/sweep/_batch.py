@@ -90,9 +90,7 @@ class Batch:
     def advance(self, segment: int) -> list[Row]:
         """Train for a segment; return the metrics of every trial that was alive."""
         before, start = self.alive, time.perf_counter()
-        self.state, alive, means = self.program.advance(
-            self.state, self.hparams, self.program.place(before)
-        )
+        alive, means = self._call_program(segment)
         alive, rows = np.asarray(alive)[before], self.slots[before]
         means = {name: np.asarray(values, float)[before] for name, values in means.items()}
         self.step += segment
@@ -103,9 +101,15 @@ class Batch:
         record.status[rows[~alive]] = DIVERGED
         record.seconds[rows] += (time.perf_counter() - start) / len(rows)
         return [
-            {"id": f"{record.ids[row]:012x}", "step": self.step, "metrics": self._metrics(row)}
-            for row in rows
+            {"id": self._id(row), "step": self.step, "metrics": self._metrics(row)} for row in rows
         ]
+
+    def _call_program(self, segment: int) -> tuple[jax.Array, dict[str, jax.Array]]:
+        """Advance the state; return bool[w], whether a trial is still alive, and its metrics."""
+        self.state, alive, means = self.program.advance(
+            self.state, self.hparams, self.program.place(self.alive)
+        )
+        return alive, means
 
     def halve(self, count: int, order: np.ndarray, programs: Callable[[int], Program]) -> None:
         """Keep the `count` best trials alive, by ascending `order` (float[W]).
@@ -134,7 +138,7 @@ class Batch:
         record = self.record
         return [
             {
-                "id": f"{record.ids[row]:012x}",
+                "id": self._id(row),
                 "status": STATUSES[record.status[row]],
                 "steps": int(record.steps[row]),
                 "metrics": self._metrics(row),
@@ -142,6 +146,9 @@ class Batch:
             }
             for row in np.flatnonzero(record.ids >= 0).tolist()
         ]
+
+    def _id(self, row: int) -> str:
+        return f"{self.record.ids[row]:012x}"
 
     def _metrics(self, row: int) -> dict[str, float]:
         return {name: float(values[row]) for name, values in self.record.metrics.items()}

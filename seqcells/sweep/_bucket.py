@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from seqcells import _check
 from seqcells.sweep._batch import columns
+from seqcells.sweep._pbt import reserved
 from seqcells.sweep._plan import Plan
 from seqcells.sweep._program import Program, build, largest_that_fits
 from seqcells.sweep._space import RESERVED, Trial
@@ -45,8 +46,17 @@ class Bucket:
 
     def _build(self, width: int) -> Program:
         plan, hparams = self.plan, columns([self.trial])
-        program = build(self._task, hparams, width, plan.segment, plan.metric, plan.random_key)
-        both = [name for name in program.metrics if name in (*RESERVED, *self.trial.fields)]
+        program = build(
+            self._task,
+            hparams,
+            width,
+            plan.segment,
+            plan.metric,
+            plan.random_key,
+            plan.evolution,
+        )
+        taken = [*RESERVED, *self.trial.fields, *(reserved(hparams) if plan.evolution else ())]
+        both = [name for name in program.metrics if name in taken]
         if both:
             raise ValueError(
                 f"segment: expected metrics with other names than fields of the space and the "

@@ -155,7 +155,8 @@ def width_of(
     stored, count = store.widths.get(bucket, (None, 0))
     if stored is not None and planned(len(trials)) <= planned(count):
         return fit(stored, True)
-    width = fit(planned(len(trials)), plan.batch != "auto")
+    fixed = plan.batch != "auto" or plan.pbt is not None
+    width = fit(planned(len(trials)), fixed)
     store.fix_width(bucket, width, len(trials))
     return width
 

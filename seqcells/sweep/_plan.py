@@ -13,6 +13,7 @@ import numpy as np
 from seqcells import _check
 from seqcells._types import Json
 from seqcells.sweep._identity import bound
+from seqcells.sweep._pbt import PBT, Evolution
 from seqcells.sweep._space import DIGITS, Space
 
 MOST = 2**31 - 1  # steps, which are counted in int32
@@ -30,19 +31,22 @@ class Halving(NamedTuple):
 
     def check(self, segment: int, steps: int) -> None:
         """Raise unless the values are in range."""
-        if _check.size("halving.every", self.every, least=1) % segment:
-            raise ValueError(
-                f"halving.every: expected a multiple of segment={segment}, got {self.every}"
-            )
-        if self.every >= steps:
-            raise ValueError(
-                f"halving.every: expected fewer than steps={steps}, because otherwise nothing is "
-                f"pruned, got {self.every}"
-            )
+        _check_every("halving.every", self.every, segment, steps)
         if isinstance(self.keep, bool) or not isinstance(self.keep, (int, float)):
             raise TypeError(f"halving.keep: expected a number, got {self.keep!r}")
         if not 0 < self.keep < 1:
             raise ValueError(f"halving.keep: expected a share between 0 and 1, got {self.keep}")
+
+
+def _check_every(name: str, every: int, segment: int, steps: int) -> None:
+    """Raise unless there is a step below `steps` at which trials are compared."""
+    if _check.size(name, every, least=1) % segment:
+        raise ValueError(f"{name}: expected a multiple of segment={segment}, got {every}")
+    if every >= steps:
+        raise ValueError(
+            f"{name}: expected fewer than steps={steps}, because otherwise trials are never "
+            f"compared, got {every}"
+        )
 
 
 class Plan(NamedTuple):
@@ -55,8 +59,10 @@ class Plan(NamedTuple):
     mode: Literal["min", "max"]
     batch: int | Literal["auto"]
     halving: Halving | None
+    pbt: PBT | None
     key: tuple[int, int]  # the words of a threefry2x32 key
     save_seconds: float
+    evolution: Evolution | None = None  # of `pbt`, once the space is known
 
     @classmethod
     def of(cls, *, key: jax.Array | None, **settings: Any) -> Plan:
@@ -97,14 +103,29 @@ class Plan(NamedTuple):
                 got = _check.describe_one(self.halving)
                 raise TypeError(f"halving: expected a sweep.Halving, got {got}")
             self.halving.check(segment, steps)
+        if self.pbt is not None:
+            self._check_pbt(segment, steps)
         return self._replace(steps=steps, segment=segment, batch=batch)
 
-    def check_space(self, space: Space) -> None:
-        """Raise unless JAX can hold the values of the fields, and no field has the metric's name.
+    def _check_pbt(self, segment: int, steps: int) -> None:
+        if not isinstance(self.pbt, PBT):
+            got = _check.describe_one(self.pbt)
+            raise TypeError(f"pbt: expected a sweep.PBT, got {got}")
+        if self.halving is not None:
+            raise ValueError(
+                "pbt: expected halving=None, because a population keeps its size, got both; pass "
+                "one of them"
+            )
+        _check_every("pbt.every", self.pbt.every, segment, steps)
+        self.pbt.check()
+
+    def of_space(self, space: Space) -> Plan:
+        """Return the plan for a space, whose values JAX can hold, and whose names are different.
 
         Raises:
             TypeError: it is not a space.
-            ValueError: a value does not fit JAX's dtypes, or a field has the metric's name.
+            ValueError: a value does not fit JAX's dtypes, a field has the metric's name, or a
+                population of the space cannot be trained.
         """
         if not isinstance(space, Space):
             raise TypeError(f"space: expected a sweep.Space, got {_check.describe_one(space)}")
@@ -117,6 +138,15 @@ class Plan(NamedTuple):
             _check_fits(name, values, exact=True)
         for name in space.draws[0]:
             _check_fits(name, [draw[name] for draw in space.draws], exact=False)
+        if self.pbt is None:
+            return self
+        evolution = Evolution.of(self.pbt, space, steps=self.steps, sign=self.sign)
+        if self.batch != "auto" and self.batch < evolution.size:
+            raise ValueError(
+                f"batch: expected a whole population, {evolution.size} trials, or 'auto', got "
+                f"{self.batch}"
+            )
+        return self._replace(evolution=evolution)
 
     def settings(self, config: Json | None) -> Json:
         """Return the settings that the results depend on, as JSON."""
@@ -128,6 +158,7 @@ class Plan(NamedTuple):
             "halving": self.halving and self.halving._asdict(),
             "key": list(self.key),
             **({} if make is None else {"make": make}),
+            **({} if self.evolution is None else {"pbt": self.evolution.settings}),
         }
 
 

@@ -12,12 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import jaxpr_as_fun
+from jax.interpreters.partial_eval import dce_jaxpr
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from jax.stages import Compiled
 
 from seqcells import _check
 from seqcells._types import PyTree
 from seqcells.engines.deferred.primitive import OPERATION
+from seqcells.sweep._pbt import WORD, Evolution, Member, evolve, with_hparams
 from seqcells.sweep._task import Fields, Task
 from seqcells.train import Metrics
 
@@ -46,14 +48,27 @@ class Program(NamedTuple):
 
 
 def build(
-    task: Task, hparams: PyTree, width: int, segment: int, metric: str, key: jax.Array
+    task: Task,
+    hparams: PyTree,
+    width: int,
+    segment: int,
+    metric: str,
+    key: jax.Array,
+    evolution: Evolution | None = None,
 ) -> Program:
     """Compile a task for `width` trials; `hparams` may be those of any trials.
 
     The program has no collective, because trials do not communicate. A trial whose `metric` is not
     finite at some step keeps its state from before that segment and stops training. The state
     passed to `advance` is donated.
+
+    With an `evolution`, the state is a `Member`. At the steps where copies are made, and only
+    there, every device gathers the members of all devices. `advance` has the further arguments
+    present bool[W] (not padding) and step int32[] (after the segment), and returns int32[W] too:
+    the row that each row has become a copy of, or its own.
     """
+    if evolution is not None:
+        task = with_hparams(task)
     devices = jax.local_devices()  # other processes train their own trials
     mesh = jax.make_mesh((len(devices),), ("trials",), axis_types=(AxisType.Auto,), devices=devices)
     rows = NamedSharding(mesh, PartitionSpec("trials"))
@@ -78,7 +93,13 @@ def build(
         begin = first.lower()
         state = jax.tree.map(like, begin.out_info)
         segments = over_trials(functools.partial(_advance, task, segment, metric))
-        further = jax.jit(segments, donate_argnums=0).trace(state, fields, alive)
+        given = (state, fields, alive)
+        if evolution is not None:
+            segments = _evolving(segments, evolution, metric, key, mesh)
+            given = (*given, alive, jax.ShapeDtypeStruct((), np.int32))
+        further = jax.jit(segments, donate_argnums=0, out_shardings=rows).trace(*given)
+        if evolution is not None:
+            _check_reads(further.jaxpr.jaxpr, given, further.out_info, evolution)
         _check_keys(first.jaxpr)
         _check_keys(further.jaxpr)
         lowered = further.lower()
@@ -141,6 +162,66 @@ def _advance(
     alive &= jnp.all(jnp.isfinite(metrics[metric]))
     after = jax.tree.map(lambda new, old: _choose(alive, new, old), after, state)
     return after, alive, {name: jnp.mean(values) for name, values in metrics.items()}
+
+
+def _evolving(
+    segments: Callable[..., PyTree],
+    evolution: Evolution,
+    metric: str,
+    key: jax.Array,
+    mesh: jax.sharding.Mesh,
+) -> Callable[..., PyTree]:
+    """Return a function that trains members for a segment, and then evolves them if it is due."""
+    rows, everywhere = PartitionSpec("trials"), NamedSharding(mesh, PartitionSpec())
+
+    def take(members: PyTree, indices: jax.Array) -> PyTree:
+        def of_device(members: PyTree, indices: jax.Array) -> PyTree:
+            return jax.tree.map(lambda a: _gathered(a, indices), members)
+
+        spread = jax.shard_map(of_device, mesh=mesh, in_specs=rows, out_specs=rows, check_vma=False)
+        return spread(members, indices)
+
+    def advance(
+        members: Member, hparams: Fields, alive: jax.Array, present: jax.Array, step: jax.Array
+    ) -> tuple[Member, jax.Array, Metrics, jax.Array]:
+        members, alive, means = segments(members, hparams, alive)
+        small = evolution.sign * means[metric], alive, present
+        score, still, real = (jax.lax.with_sharding_constraint(a, everywhere) for a in small)
+        own = jnp.arange(len(alive), dtype=jnp.int32)
+        due = (step % evolution.every == 0) & (step < evolution.steps)
+        at = jax.random.fold_in(jax.random.fold_in(key, WORD), step)
+        members, parents = jax.lax.cond(
+            due,
+            lambda members: evolve(evolution, at, members, score, still, real, take),
+            lambda members: (members, own),
+            members,
+        )
+        return members, alive, means, parents
+
+    return advance
+
+
+def _gathered(a: jax.Array, indices: jax.Array) -> jax.Array:
+    """Return rows of all devices, by their indices in the batch."""
+    if jnp.issubdtype(a.dtype, jax.dtypes.prng_key):
+        data = _gathered(jax.random.key_data(a), indices)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(a))
+    return jax.lax.all_gather(a, "trials", axis=0, tiled=True)[indices]
+
+
+def _check_reads(jaxpr: Any, given: PyTree, results: PyTree, evolution: Evolution) -> None:
+    """Raise if a segment does not depend on a hyperparameter that is perturbed."""
+    members, *others = jax.tree.map(lambda _: True, results)
+    wanted = members._replace(hparams=jax.tree.map(lambda _: False, members.hparams)), *others
+    _, read = dce_jaxpr(jaxpr, jax.tree.leaves(wanted), instantiate=False)
+    by_name = jax.tree.unflatten(jax.tree.structure(given), read)[0].hparams
+    unread = [name for name in evolution.fields if not by_name[name]]
+    if unread:
+        raise ValueError(
+            f"pbt.perturb: expected fields that segment reads, got {unread[0]}, which is read "
+            "before training only (by init, or by an optimiser that keeps it in its state, such as "
+            "optax.inject_hyperparams); name the fields: perturb={'learning_rate': (0.8, 1.25)}"
+        )
 
 
 def largest_that_fits(

@@ -20,6 +20,7 @@ from seqcells.sweep import _lease
 from seqcells.sweep._driver import Standing, Sweep, driving, run_here
 from seqcells.sweep._executor import Executor, check, run_there
 from seqcells.sweep._part import parts
+from seqcells.sweep._pbt import PBT
 from seqcells.sweep._plan import Halving, Plan
 from seqcells.sweep._space import Space, Static, Trial
 from seqcells.sweep._store import ABOUT, BATCHES, Folder, Memory, read
@@ -52,6 +53,7 @@ def run(
     out: str | os.PathLike[str] | None = None,
     batch: int | Literal["auto"] = "auto",
     halving: Halving | None = None,
+    pbt: PBT | None = None,
     key: jax.Array | None = None,
     on_start: Callable[[], object] | None = None,
     on_segment: Callable[[Progress], object] | None = None,
@@ -67,8 +69,8 @@ def run(
     program advances a batch by a segment at a time; one program is compiled per bucket and width.
     The bits of a trial depend on its configuration, `key`, the width, jax and the devices (on a
     CPU also on its caches and memory settings, by which engines choose their schedule). They do not
-    depend on other trials, unless those prune it. A trial whose metric is not finite keeps its
-    state from before that segment, and ranks last.
+    depend on other trials, unless those prune or replace it. A trial whose metric is not finite
+    keeps its state from before that segment, and ranks last.
 
     With `out`, a run that is killed at any moment and called again ends with the same bits. Trials
     with a row are not run again, and the space may grow. On SIGTERM and SIGINT the run finishes its
@@ -93,6 +95,9 @@ def run(
             a whole bucket, or as many as fit into memory. With an executor, a batch is what one
             worker trains at a time, and "auto" is a bucket, but at most 32 trials.
         halving: prunes the worst trials during training.
+        pbt: trains each bucket as a population, in which copies of the best trials replace the
+            worst ones; a batch is then a whole bucket, and the space cannot grow. Not together
+            with `halving`.
         key: the key of the sweep, by default `jax.random.key(0)`. The key of a trial is this one,
             folded with the trial's id. It must be a threefry2x32 key: under vmap, other keys draw
             bits that depend on the other trials.
@@ -133,10 +138,10 @@ def run(
         mode=mode,
         batch=batch,
         halving=halving,
+        pbt=pbt,
         key=key,
         save_seconds=save_seconds,
-    )
-    plan.check_space(space)
+    ).of_space(space)
     if minutes is not None:
         _check.positive("minutes", minutes)
     store = Memory() if out is None else Folder(out, plan.settings(config))
@@ -185,6 +190,7 @@ def _progress(
 ) -> Callable[[Standing], None]:
     """Return a function that reports the standing of a batch."""
     ids = {trial.id for trial in trials}
+    others = len(store.done - ids)  # rows of trials that are not in this space
 
     def report(at: Standing) -> None:
         if on_segment is not None:
@@ -193,7 +199,7 @@ def _progress(
                     static=at.static,
                     step=at.step,
                     alive=at.alive,
-                    finished=len(ids & store.done),
+                    finished=len(store.done) - others,
                     total=len(ids),
                     training=at.training,
                     best=at.best,

@@ -159,10 +159,10 @@ def search(
         mode="min" if study.direction.name == "MINIMIZE" else "max",
         batch=batch * replicates,
         halving=halving,
+        pbt=None,
         key=key,
         save_seconds=save_seconds,
-    )
-    plan.check_space(space)
+    ).of_space(space)
     limit = None if minutes is None else _check.positive("minutes", minutes)
     store = Memory() if out is None else Folder(out, plan.settings(config))
     train = trainer(executor, in_flight, plan, space.trials()[:1], store)

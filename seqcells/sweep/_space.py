@@ -148,8 +148,8 @@ class Space:
             raise TypeError(f"static: expected a dict of lists by name, got {got}")
         self.static = {name: _values(name, values) for name, values in (static or {}).items()}
         drawn = {n: f for n, f in fields.items() if isinstance(f, (Uniform, LogUniform))}
-        self.distributions = drawn
         self.grid = {n: _numbers(n, f) for n, f in fields.items() if n not in drawn}
+        self.distributions = drawn
         self.draws = _draw(drawn, samples, _check.integer("draw", draw))
         if points is not None:
             self.draws = _given(points, drawn)

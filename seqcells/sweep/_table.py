@@ -19,6 +19,7 @@ from seqcells import _check
 from seqcells.sweep._columns import Column, Lines, Table, as_list
 from seqcells.sweep._files import write_whole
 from seqcells.sweep._lines import Row
+from seqcells.sweep._pbt import PARENT, id_of
 
 
 class AllFailed(RuntimeError):
@@ -47,8 +48,10 @@ class Result:
         rows: a dict per trial: `id`, the fields of the space, `status` ("done", "pruned",
             "diverged" or "unfinished"), `steps` (at which it was pruned, or up to which it was
             finite), metrics (means over its last segment) and `seconds` (wall time without
-            compiling, divided among the trials that were alive).
+            compiling, divided among the trials that were alive). With `PBT`, the fields have their
+            first values, and a column `final_` and its name the last value of each number.
         history: a dict per trial and segment: `id`, `step` and `metrics`, means over the segment.
+            With `PBT`, `metrics` also has the numbers by which the segment was trained, by field.
         fields: names of the space.
         metric: the metric by which trials are ranked.
         mode: "min" or "max".
@@ -89,6 +92,40 @@ class Result:
         if isinstance(lines, Lines):
             lines = lines.where_id([id in left for id in lines.texts["id"].values]).last()
         return list({line["id"]: line for line in lines if line["id"] in left}.values())
+
+    def copies(self) -> list[Row]:
+        """Return which trials `PBT` replaced: a dict of `step`, `id` and `parent` per copy.
+
+        After this step, the trial `id` is a copy of the trial `parent`, with other hyperparameters.
+        """
+        return [
+            {"step": line["step"], "id": line["id"], "parent": id_of(line["metrics"][PARENT])}
+            for line in self.history
+            if PARENT in line["metrics"]
+        ]
+
+    def lineage(self, id: str) -> list[Row]:
+        """Return how the last state of a trial came about: the schedule that `PBT` found.
+
+        Args:
+            id: the id of a trial.
+
+        Returns:
+            A line of `history` per segment, in the order of steps: those of the trial, and, before
+            it became a copy of another trial, those of the other.
+
+        Raises:
+            ValueError: there is no trial with this id.
+        """
+        if id not in self.column("id"):
+            raise ValueError(f"id: expected the id of a row, got {id!r}")
+        copies = {(copy["step"], copy["id"]): copy["parent"] for copy in self.copies()}
+        lines = {(line["step"], line["id"]): line for line in self.history}
+        found = []
+        for step in sorted({step for step, _ in lines}, reverse=True):
+            id = copies.get((step, id), id)
+            found += [lines[step, id]] if (step, id) in lines else []
+        return found[::-1]
 
     def ranked(
         self, over: str | None = "seed", mean: Literal["arithmetic", "geometric"] = "arithmetic"

@@ -13,6 +13,7 @@ from seqcells.sweep._bucket import Bucket
 from seqcells.sweep._job import Job
 from seqcells.sweep._part import Part
 from seqcells.sweep._plan import Plan
+from seqcells.sweep._population import Population
 from seqcells.sweep._program import Program, shared_evenly
 
 
@@ -37,7 +38,7 @@ def train(
     """
     plan = bucket.plan
     bucket.check(job.trials)
-    batch = _resumed(bucket, job, part) or Batch.begin(bucket.program(job.width), job.trials)
+    batch = _resumed(bucket, job, part) or _kind(plan).begin(bucket.program(job.width), job.trials)
     part.rewind(batch.step)
     saved, at = time.monotonic(), batch.step
     while batch.step < plan.steps and batch.alive.any():
@@ -67,8 +68,12 @@ def _resumed(bucket: Bucket, job: Job, part: Part) -> Batch | None:
         program = bucket.program(width)
         saved = part.load(width, like=empty(program, job.width))
         if saved is not None:
-            return Batch(program, job.trials, saved.tree, saved.step)
+            return _kind(bucket.plan)(program, job.trials, saved.tree, saved.step)
     return None
+
+
+def _kind(plan: Plan) -> type[Batch]:
+    return Batch if plan.evolution is None else Population
 
 
 def _prune(plan: Plan, batch: Batch, programs: Callable[[int], Program]) -> bool:

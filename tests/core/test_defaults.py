@@ -110,8 +110,16 @@ DEFAULTS = {
     train.run: {"optimizer": train.adamw},
     train.fit: {"segment": 100, "optimizer": train.adamw, "on_segment": None, "mesh": None},
     sweep.run: {"segment": 100, "metric": "loss", "mode": "min", "out": None, "batch": "auto"}
-    | {"halving": None, "key": None, "on_segment": None, "config": None, "save_seconds": 60.0},
+    | {
+        "halving": None,
+        "pbt": None,
+        "key": None,
+        "on_segment": None,
+        "config": None,
+        "save_seconds": 60.0,
+    },
     sweep.Halving: {"keep": 0.5},
+    sweep.PBT: {"quantile": 0.2, "perturb": (0.8, 1.25), "resample": 0.0},
     sweep.Space: {"samples": None, "draw": 0, "static": None},
     sweep.Result.ranked: {"over": "seed"},
     Checkpoints: {"keep": 2},

@@ -41,6 +41,9 @@ def space(boom=(-1,), seeds=4, **further):
 SWEEP = {"steps": 30, "segment": 10, "batch": 4, "halving": sweep.Halving(10), "save_seconds": 0}
 SPACE = space(boom=(-1, 15), lr=[0.1], seeds=3)  # two batches, and trials that end in NaN
 
+PBT = sweep.PBT(10, perturb={"lr": (0.5, 2.0)})
+POPULATION = {"batch": "auto", "halving": None, "pbt": PBT}  # instead of halving
+
 
 def run(out, some=None, **changed):
     """Run a small sweep that is saved after every segment in the folder `out`."""
@@ -59,11 +62,11 @@ def compile_once(monkeypatch):
     build = _bucket.build
 
     @functools.wraps(build)
-    def cached(task, hparams, width, segment, metric, key):
+    def cached(task, hparams, width, segment, metric, key, evolution):
         data = tuple(np.asarray(jax.random.key_data(key)).tolist())
-        at = (*hparams, width, segment, metric, data, jax.config.jax_enable_x64)
+        at = (*hparams, width, segment, metric, data, str(evolution), jax.config.jax_enable_x64)
         if at not in _programs:
-            _programs[at] = build(task, hparams, width, segment, metric, key)
+            _programs[at] = build(task, hparams, width, segment, metric, key, evolution)
         return _programs[at]
 
     monkeypatch.setattr(_bucket, "build", cached)

@@ -18,7 +18,7 @@ import pytest
 from seqcells import sweep
 from seqcells.sweep import _driver, _executor, _lease, _part, _pool, _worker
 from tests.support.executors import Here, Never
-from tests.support.sweeps import SWEEP, Killed, make, plain, run, space, write_plainly
+from tests.support.sweeps import POPULATION, SWEEP, Killed, make, plain, run, space, write_plainly
 from tests.sweep.test_resume import Instants, history
 
 pytestmark = pytest.mark.usefixtures("once")
@@ -101,15 +101,20 @@ def switched(dying, within):
         dying.within = before
 
 
-def test_a_batch_is_sent_again_when_its_worker_dies_at_any_instant(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    "sweep_of",
+    [{"some": FEW, "steps": 20}, pytest.param(POPULATION, marks=pytest.mark.slow)],
+    ids=["halving", "pbt"],
+)
+def test_a_batch_is_sent_again_when_its_worker_dies_at_any_instant(tmp_path, monkeypatch, sweep_of):
     write_plainly(monkeypatch)
-    whole = run(tmp_path / "whole", FEW, steps=20)
+    whole = run(tmp_path / "whole", **sweep_of)
 
     def tried(out, at):
         with monkeypatch.context() as patch:
             dying = Dying(patch, at)
             engine = Here(lambda _: switched(dying, True))
-            same(run(out, FEW, steps=20, executor=engine), whole)
+            same(run(out, **sweep_of, executor=engine), whole)
         assert engine.count == 1 + (at is not None)
         return dying.seen
 

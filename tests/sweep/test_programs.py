@@ -92,6 +92,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 from seqcells import sweep, train
 from seqcells.sweep import _bucket
 from tests.support.sweeps import make, plain, space
+from tests.sweep import test_pbt
 programs, build = [], _bucket.build
 def seen(*args):
     programs.append(build(*args))
@@ -105,6 +106,8 @@ for program in programs:
     assert not re.search("all-gather|all-reduce|all-to-all|permute|reduce-scatter", text)
     assert len(program.like["w"].sharding.device_set) == 2
 assert [row["steps"] for row in result.rows].count(30) == 2
+test_pbt.test_a_lineage_explains_the_state_of_every_trial()  # copies come from both devices
+assert len(programs[-1].like.state["x"].sharding.device_set) == 2
 """
 
 

@@ -1,11 +1,13 @@
 """Wrong arguments of a sweep, and values that JAX would change, are refused by name."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import pytest
 
 from seqcells import sweep
-from tests.support.sweeps import make, space
+from tests.support.sweeps import PBT, make, space
 
 
 def broken(**parts):
@@ -20,6 +22,9 @@ RATES = sweep.Space(learning_rate=[0.1, -0.1])
 TRAINED = lambda: sweep.from_loss(lambda p, *_: (p, {}), lambda *_: 1.0)  # noqa: E731
 RBG = broken(segment=rbg)
 RANK = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(n), "rank": jnp.ones(n)}))
+FINAL = broken(
+    segment=lambda s, h, n: (s, {"loss": h["lr"] * jnp.ones(n), "final_gain": jnp.ones(n)})
+)
 OTHER_STATE = broken(segment=lambda s, hparams, n: (s["w"], {"loss": jnp.ones(n)}))
 ONE_LOSS = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))
 
@@ -57,6 +62,47 @@ ONE_LOSS = broken(segment=lambda s, hparams, n: (s, {"loss": jnp.ones(())}))
         ({"halving": 2}, TypeError, "halving: expected a sweep.Halving, got 2"),
         ({"halving": sweep.Halving(15)}, ValueError, "every: expected a multiple of segment=10"),
         ({"halving": sweep.Halving(10, 1.0)}, ValueError, "keep: expected a share .* got 1.0"),
+        ({"pbt": 2}, TypeError, "pbt: expected a sweep.PBT, got 2"),
+        (
+            {"pbt": PBT, "halving": sweep.Halving(10)},
+            ValueError,
+            "pbt: expected halving=None, .*, got both",
+        ),
+        ({"pbt": PBT._replace(every=15)}, ValueError, "every: expected a multiple of segment=10"),
+        ({"pbt": PBT._replace(every=20)}, ValueError, "pbt.every: expected fewer than steps=20"),
+        ({"pbt": PBT._replace(quantile=0.6)}, ValueError, "quantile: .* at most 0.5, got 0.6"),
+        ({"pbt": PBT._replace(resample=2)}, ValueError, "resample: .* from 0 to 1, got 2"),
+        ({"pbt": PBT._replace(resample=0.1)}, ValueError, "resample: expected 0, .*, got 0.1"),
+        ({"pbt": PBT._replace(perturb={})}, ValueError, "perturb: expected fields of numbers"),
+        ({"pbt": PBT._replace(perturb={"x": (2,)})}, ValueError, r"\(lr, gain, .*\), got 'x'"),
+        ({"pbt": PBT._replace(perturb=2)}, TypeError, "perturb: expected a list of factors, got 2"),
+        ({"pbt": PBT._replace(perturb=(0,))}, ValueError, "perturb: expected a number above 0"),
+        (
+            {"pbt": PBT._replace(perturb=(0.5,))},
+            ValueError,
+            "perturb: expected fields that segment reads, got gain",
+        ),
+        ({"pbt": PBT, "batch": 7}, ValueError, "batch: expected a whole .*, 8 trials, .* got 7"),
+        (
+            {"pbt": PBT, "space": space(lr=[0.1], seeds=1)},
+            ValueError,
+            "space: expected a population of 2 trials or more, got 1",
+        ),
+        (
+            {"pbt": PBT, "space": space(lr=[0.1, math.inf])},
+            ValueError,
+            "lr: expected finite numbers in a population, got inf",
+        ),
+        (
+            {"pbt": PBT, "space": space(final_lr=[0.1])},
+            ValueError,
+            "final_lr: expected a unique name",
+        ),
+        (
+            {"pbt": PBT, "make": FINAL},
+            ValueError,
+            "segment: .*, got final_gain",
+        ),
         ({"make": OTHER_STATE}, ValueError, "segment: expected a state like the one given, dict"),
         ({"make": ONE_LOSS}, ValueError, r"segment: expected loss as float\[10\], got float32\[\]"),
         (

@@ -13,7 +13,7 @@ import pytest
 from seqcells import sweep
 from seqcells._checkpoint import Checkpoints
 from seqcells.sweep import _driver, _files, _log, _part, _store
-from tests.support.sweeps import SPACE, SWEEP, Killed, plain, run, space, write_plainly
+from tests.support.sweeps import POPULATION, SPACE, SWEEP, Killed, plain, run, space, write_plainly
 
 pytestmark = pytest.mark.usefixtures("once")
 
@@ -65,19 +65,21 @@ def half_of(path, rows, sync=False):
         file.write(text[: len(text) * 2 // 3])
 
 
-def test_killed_at_any_instant_it_ends_with_the_same_results(tmp_path, monkeypatch):
+@pytest.mark.parametrize("changed", [{}, POPULATION], ids=["halving", "pbt"])
+def test_killed_at_any_instant_it_ends_with_the_same_results(tmp_path, monkeypatch, changed):
     write_plainly(monkeypatch)
+    changed = {"steps": 20, **changed}
     with monkeypatch.context() as patch:
         instants = Instants(patch)
-        whole = run(tmp_path / "whole", steps=20)
+        whole = run(tmp_path / "whole", **changed)
     assert instants.seen > 30
     for at in range(1, instants.seen + 1):
         out = tmp_path / str(at)
         with monkeypatch.context() as patch:
             Instants(patch, at)
             with pytest.raises(Killed):
-                run(out, steps=20)
-        resumed = run(out, steps=20)
+                run(out, **changed)
+        resumed = run(out, **changed)
         assert plain(resumed.rows) == plain(whole.rows), at
         assert history(resumed) == history(whole), at
         assert len(lines(out / "trials.jsonl")) == len(whole.rows)
