@@ -1,12 +1,17 @@
-"""The overhead of segments in a sweep, against one long scan: `python scripts/sweep_overhead.py`.
+"""The overhead of segments, and of batches, in a sweep: `python scripts/sweep_overhead.py`.
 
 Trains GRUs on a sequence of sines with `sweep.from_loss`, as one program: all steps in one segment,
-and in many segments, with the log in a folder between them. The two are timed alternately.
+and in many segments, with the log in a folder between them. The two are timed alternately. Then
+trains several batches, in one process and by one worker, each on one core: the time from the end of
+a batch to that of the next, less the training of it.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
+import os
 import statistics
 import tempfile
 import time
@@ -21,8 +26,11 @@ import seqcells as sc
 from seqcells import sweep
 from seqcells.sweep._batch import Batch, columns
 from seqcells.sweep._job import Job
-from seqcells.sweep._part import PartFolder
+from seqcells.sweep._part import Part, PartFolder
 from seqcells.sweep._program import build
+from seqcells.sweep._store import Folder
+
+BATCHES = 8
 
 
 def task(hidden_size: int) -> sweep.Task:
@@ -63,6 +71,26 @@ def measure(steps: int, segment: int, trials: int, repeats: int) -> tuple[float,
     return statistics.median(seconds[:, 0]), statistics.median(seconds[:, 1])
 
 
+def between_batches(steps: int, segment: int, trials: int, worker: bool) -> tuple[float, float]:
+    """Return the median seconds between batches, and those of training one."""
+    space = sweep.Space(learning_rate=sweep.log(1e-4, 1e-2, trials), seed=range(BATCHES))
+    times, collect = list[tuple[float, float]](), Folder.collect
+
+    def seen(self: Folder, part: Part) -> None:
+        seconds = sum(row["seconds"] for row in part.rows)
+        collect(self, part)
+        times.append((time.perf_counter(), seconds))
+
+    given = {"segment": segment, "batch": trials}
+    with tempfile.TemporaryDirectory() as out, contextlib.ExitStack() as stack:
+        stack.callback(setattr, Folder, "collect", collect)
+        Folder.collect = seen
+        pool = stack.enter_context(sweep.processes(1)) if worker else None
+        sweep.run(functools.partial(task, 16), space, steps, out=out, executor=pool, **given)
+    ends, training = np.asarray(times).T
+    return float(np.median(np.diff(ends) - training[1:])), float(np.median(training[1:]))
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -74,6 +102,13 @@ def main() -> None:
         f"{args.trials} trials, {args.steps} steps: one scan {whole:.3f} s, segments of "
         f"{args.segment} {parts:.3f} s, {100 * (parts / whole - 1):+.1f} %"
     )
+    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:1])
+    for who, worker in (("one process", False), ("a worker", True)):
+        between, training = between_batches(args.steps, args.segment, args.trials, worker)
+        print(
+            f"{who}: {1000 * between:.0f} ms between batches of {training:.2f} s, "
+            f"{100 * between / training:.1f} %"
+        )
 
 
 if __name__ == "__main__":

@@ -64,7 +64,18 @@ def make(**static: object) -> sweep.Task:
 def write(out: Path, trials: int, segments: int, open_share: float) -> None:
     """Write a sweep, finished but for a share of its trials, as a run writes it."""
     (out / "run.json").write_text(json.dumps(about(trials, segments)), encoding="utf-8")
-    plan = Plan(make, STEP * segments, STEP, "loss", "min", "auto", None, (0, 0), 60.0)
+    plan = Plan.of(
+        make=make,
+        steps=STEP * segments,
+        segment=STEP,
+        metric="loss",
+        mode="min",
+        batch="auto",
+        halving=None,
+        pbt=None,
+        key=None,
+        save_seconds=60.0,
+    )
     every, rng = space(trials).trials(), np.random.default_rng(0)
     left = {trial.id for trial in every[len(every) - round(open_share * len(every)) :]}
     with (store := Folder(out, plan.settings({"probe": "copy"}))).locked():
