@@ -18,7 +18,6 @@ import seqcells as sc
 from benchmarks.harness import benchmark, pages, timing
 from benchmarks.harness.benchmark import Benchmark, Group, Report
 from benchmarks.harness.tables import Row
-from experiments.lab import BadInput
 from seqcells import _check
 
 HERE, ONE, TWO, DASK = "one process", "a worker", "two workers", "two of Dask"
@@ -37,7 +36,7 @@ stored in a folder. Medians over interleaved rounds, quartiles in brackets."""
 class Settings(benchmark.Settings):
     """Measure a sweep by workers, against one process."""
 
-    cores: int = 2
+    cores: int = dataclasses.field(default=2, metadata={"least": 2})
     """cores of the workers; one process and one worker use the first of them"""
     batches: int = 6
     """batches of the shorter sweep"""
@@ -47,11 +46,6 @@ class Settings(benchmark.Settings):
     """units of the GRU"""
     rounds: int = 5
     """times that each is measured"""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.cores < 2:
-            raise BadInput(f"cores: expected two or more, got {self.cores}; give --cores 2")
 
 
 def make(hidden_size: int) -> sc.sweep.Task:
