@@ -58,6 +58,7 @@ CELLS: dict[str, Callable[[int, int], sc.Cell | sc.Layer]] = {  # (hidden_size, 
     **{
         name: lambda size, _, kind=kind: _net(kind, size)
         for name, kind in _made_of("hidden_size", _CELLS).items()
+        if kind in FRONTS or kind(8).x_ndim == 1  # others read images
     },
     **{"gru-chrono": CHRONO.start, "tanh": TANH.start, "irnn": IRNN.start},
 }
