@@ -225,7 +225,7 @@ class _Batches:
             assert outcome.error is not None
             raise outcome.error
         if outcome.state == "done":
-            self._collect(one)
+            self._collect_if_trained(one)
         elif outcome.state == "held":
             one.future = None
         else:
@@ -240,10 +240,12 @@ class _Batches:
                 "out of memory, pass a smaller batch; if they are preempted, lower save_seconds"
             ) from error
 
-    def _collect(self, one: _Sent) -> None:
+    def _collect_if_trained(self, one: _Sent) -> None:
+        """Collect a batch whose rows are there; on a shared disk they may come later."""
         one.part.read()
-        self.store.collect(one.part)
-        self.open.remove(one)
+        if one.part.rows:
+            self.store.collect(one.part)
+            self.open.remove(one)
 
     def _report(self, one: _Sent) -> None:
         at = _lease.facts(one.part.folder) if one.future is not None else {}
@@ -271,9 +273,7 @@ class _Batches:
     def collect_trained(self) -> None:
         """Collect what was trained while the workers stopped."""
         for one in list(self.open):
-            one.part.read()
-            if one.part.rows:
-                self.store.collect(one.part)
+            self._collect_if_trained(one)
 
 
 @contextlib.contextmanager

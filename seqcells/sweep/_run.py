@@ -7,14 +7,14 @@ import functools
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
 
 from seqcells import _check
-from seqcells._signals import Stop, deferred
+from seqcells._signals import deferred
 from seqcells._types import Json
 from seqcells.sweep import _lease
 from seqcells.sweep._driver import Standing, Sweep, driving, run_here
@@ -142,24 +142,52 @@ def run(
         key=key,
         save_seconds=save_seconds,
     ).of_space(space)
-    if minutes is not None:
-        _check.positive("minutes", minutes)
     store = Memory() if out is None else Folder(out, plan.settings(config))
     trials = space.trials()
     train = trainer(executor, in_flight, plan, trials, store)
+
+    def result() -> Result:
+        return Result.of(space.columns(), *store.everything(), metric=metric, mode=plan.mode)
+
+    with session(store, minutes, result, on_start) as (stop, run):
+        ids = {trial.id for trial in trials}
+        others = len(store.done - ids)  # rows of trials that are not in this space
+        report = progress(on_segment, lambda: len(store.done) - others, len(ids))
+        train(Sweep(plan, trials, store, stop, report, run, {}))
+    return checked(result())
+
+
+@contextlib.contextmanager
+def session(
+    store: Memory,
+    minutes: float | None,
+    result: Callable[[], Result],
+    on_start: Callable[[], object] | None = None,
+) -> Iterator[tuple[Callable[[], bool], str]]:
+    """Hold a store while trials are trained; then write the table, and exit after a signal.
+
+    Args:
+        store: where the results are.
+        minutes: the time after which training stops; None: no limit.
+        result: returns the table of what is trained.
+        on_start: called once the store is held.
+
+    Yields:
+        A function that says whether to stop, and the name of the run.
+    """
+    if minutes is not None:
+        _check.positive("minutes", minutes)
+    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
     with deferred() as signalled, store.locked(), driving(store) as run:
         if on_start is not None:
             on_start()
         try:
-            report = _progress(trials, store, on_segment)
-            stop = either(signalled, minutes)
-            train(Sweep(plan, trials, store, stop, report, run, {}))
+            yield lambda: bool(signalled) or time.monotonic() >= end, run
         finally:
-            if isinstance(store, Folder):
-                _result(plan, space, store).to_csv(store.out / "results.csv")
+            if isinstance(store, Folder) and (table := result()).rows:
+                table.to_csv(store.out / "results.csv")
         if signalled:
             raise KeyboardInterrupt if signalled.exit_code == 130 else SystemExit(143)
-    return checked(_result(plan, space, store))
 
 
 def checked(table: Result) -> Result:
@@ -185,38 +213,16 @@ def trainer(
     return functools.partial(run_there, executor=executor, in_flight=in_flight)
 
 
-def _progress(
-    trials: Sequence[Trial], store: Memory, on_segment: Callable[[Progress], object] | None
+def progress(
+    on_segment: Callable[[Progress], object] | None, finished: Callable[[], int], total: int
 ) -> Callable[[Standing], None]:
-    """Return a function that reports the standing of a batch."""
-    ids = {trial.id for trial in trials}
-    others = len(store.done - ids)  # rows of trials that are not in this space
+    """Return a function that passes the standing of a batch to `on_segment`."""
 
     def report(at: Standing) -> None:
         if on_segment is not None:
-            on_segment(
-                Progress(
-                    static=at.static,
-                    step=at.step,
-                    alive=at.alive,
-                    finished=len(store.done) - others,
-                    total=len(ids),
-                    training=at.training,
-                    best=at.best,
-                )
-            )
+            on_segment(Progress(**at._asdict(), finished=finished(), total=total))
 
     return report
-
-
-def _result(plan: Plan, space: Space, store: Memory) -> Result:
-    return Result.of(space.columns(), *store.everything(), metric=plan.metric, mode=plan.mode)
-
-
-def either(signalled: Stop, minutes: float | None) -> Callable[[], bool]:
-    """Return a function that says whether a signal has arrived, or the time is up."""
-    end = math.inf if minutes is None else time.monotonic() + 60 * minutes
-    return lambda: bool(signalled) or time.monotonic() >= end
 
 
 class Worker(NamedTuple):

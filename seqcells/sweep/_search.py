@@ -12,15 +12,14 @@ import jax
 import numpy as np
 
 from seqcells import _check
-from seqcells._signals import deferred
 from seqcells._types import Json
 from seqcells.sweep._columns import Lines
-from seqcells.sweep._driver import Standing, Sweep, driving
+from seqcells.sweep._driver import Sweep
 from seqcells.sweep._executor import Executor
 from seqcells.sweep._identity import canonical
 from seqcells.sweep._lines import Row
 from seqcells.sweep._plan import Halving, Plan
-from seqcells.sweep._run import Progress, checked, either, trainer
+from seqcells.sweep._run import Progress, checked, progress, session, trainer
 from seqcells.sweep._space import LogUniform, Space, Trial, log_uniform, uniform
 from seqcells.sweep._store import Folder, Memory
 from seqcells.sweep._table import Result
@@ -110,8 +109,8 @@ def search(
     A search that is killed and called again, with the same study in a storage on disk and the same
     `out`, takes up the trials that were running. The sampler is seeded before each proposal, from
     `key` and the number of the trial, so the search ends with the trials of an undisturbed one.
-    One search at a time uses a study. With an executor that trains static values at different
-    speeds nothing changes: results are told when the whole batch is trained, in its order.
+    One search at a time uses a study. Results are told when the whole batch is trained, in the
+    order of its proposals, also with an executor.
 
     Args:
         make: as in `run`.
@@ -163,21 +162,12 @@ def search(
         key=key,
         save_seconds=save_seconds,
     ).of_space(space)
-    limit = None if minutes is None else _check.positive("minutes", minutes)
     store = Memory() if out is None else Folder(out, plan.settings(config))
     train = trainer(executor, in_flight, plan, space.trials()[:1], store)
     searched = _Search(plan, space, study, store, batch, range(replicates))
-    with deferred() as signalled, store.locked(), driving(store) as run:
-        stop = either(signalled, limit)
-        try:
-            searched.run(
-                train, Sweep(plan, (), store, stop, searched.progress(on_segment), run, {})
-            )
-        finally:
-            if isinstance(store, Folder) and searched.trials:
-                searched.result().to_csv(store.out / "results.csv")
-        if signalled:
-            raise KeyboardInterrupt if signalled.exit_code == 130 else SystemExit(143)
+    report = progress(on_segment, searched.finished, len(space.draws) * replicates)
+    with session(store, minutes, searched.result) as (stop, run):
+        searched.run(train, Sweep(plan, (), store, stop, report, run, {}))
     return checked(searched.result())
 
 
@@ -205,21 +195,15 @@ class _Search:
                 return  # it was stopped
             self._tell(asked, trials)
 
-    def progress(self, tell: Callable[[Progress], object] | None) -> Callable[[Standing], object]:
-        """Return a function that reports the standing of a batch."""
-        total = len(self.space.draws) * len(self.replicates)
-
-        def report(at: Standing) -> None:
-            if tell is not None:
-                finished = len(self.trials.keys() & self.store.done)
-                tell(Progress(**at._asdict(), finished=finished, total=total))
-
-        return report
+    def finished(self) -> int:
+        """Return how many trials of the proposals so far have a row."""
+        return len(self.trials.keys() & self.store.done)
 
     def result(self) -> Result:
         """Return the table of the proposals so far."""
+        fields = [*self.space.static, *self.space.distributions, *self.space.grid, SEED]
         columns = {"id": list(self.trials)}
-        for name in next(iter(self.trials.values())).fields:
+        for name in fields:
             columns[name] = [trial.fields[name] for trial in self.trials.values()]
         rows, history = self.store.everything()
         return Result.of(columns, rows, history, metric=self.plan.metric, mode=self.plan.mode)
@@ -230,20 +214,17 @@ class _Search:
         trials = self.study.get_trials(deepcopy=False)
         mine = [t for t in trials if t.user_attrs.get(BATCH) == index]
         mine += [t for t in trials if t.state == running and BATCH not in t.user_attrs]
-        found = [(trial.number, trial.params) for trial in mine[:size]]
-        for number, _ in found:
-            self._mark(number, index)
+        mine = mine[:size]
+        for trial in mine:
+            if BATCH not in trial.user_attrs:  # a search was killed before it named the batch
+                self._trial(trial.number).set_user_attr(BATCH, index)
+        found = [(trial.number, trial.params) for trial in mine]
         while len(found) < size:
             seed(self.study.sampler, self.plan.key, len(self.study.get_trials(deepcopy=False)))
             trial = self.study.ask(self.distributions)
             trial.set_user_attr(BATCH, index)
             found.append((trial.number, trial.params))
         return found
-
-    def _mark(self, number: int, index: int) -> None:
-        """Name the batch of a running trial that a killed search did not name any more."""
-        if BATCH not in self._trial(number).user_attrs:
-            self._trial(number).set_user_attr(BATCH, index)
 
     def _trial(self, number: int) -> Any:
         """Return a trial of the study, as it is when it is asked for."""
@@ -265,11 +246,13 @@ class _Search:
     def _tell(self, asked: Sequence[Proposal], trials: Mapping[str, Trial]) -> None:
         """Tell the study the results of a batch, in the order of its numbers."""
         states, metric = _optuna().trial.TrialState, self.plan.metric
+        stored = self.study.get_trials(deepcopy=False)
+        asked = [one for one in asked if stored[one.number].state == states.RUNNING]
+        if not asked:
+            return  # it was told before a kill
         rows, history = (_of(some, trials) for some in self.store.everything())
         known, lines = {row["id"]: row for row in rows}, list(history)
         for number, some in asked:
-            if self.study.get_trials(deepcopy=False)[number].state != states.RUNNING:
-                continue  # it was told before a kill
             mine = [known[trial.id] for trial in some]
             if all(row["status"] == "done" for row in mine):
                 self.study.tell(number, float(np.mean([row["metrics"][metric] for row in mine])))
