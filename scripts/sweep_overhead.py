@@ -19,10 +19,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-import seqcells as sc
+from benchmarks.suites.workers import make
 from seqcells import sweep
 from seqcells.sweep._batch import Batch, columns
 from seqcells.sweep._job import Job
@@ -33,25 +32,12 @@ from seqcells.sweep._store import Folder
 BATCHES = 8
 
 
-def task(hidden_size: int) -> sweep.Task:
-    """Predict the next value of a sine from those before it."""
-    cell = sc.GRU(hidden_size)
-
-    def loss(params: sc.GRUParams, key: jax.Array, _: object) -> tuple[jax.Array, dict]:
-        phase = jax.random.uniform(key, (8,)) * 6
-        xs = jnp.sin(jnp.arange(33)[:, None, None] / 3 + phase[:, None])
-        _, ys = sc.unroll(cell, params, xs[:-1])
-        return jnp.mean(jnp.square(ys[..., :1] - xs[1:])), {}
-
-    return sweep.from_loss(loss, lambda key, _: cell.init(key, 1))
-
-
 def measure(steps: int, segment: int, trials: int, repeats: int) -> tuple[float, float]:
     """Return the median seconds of one long scan and of the segments."""
     space = sweep.Space(learning_rate=sweep.log(1e-4, 1e-2, trials)).trials()
 
     def timed(length: int) -> Callable[[], float]:
-        program = build(task(16), columns(space), trials, length, "loss", jax.random.key(0))
+        program = build(make(16), columns(space), trials, length, "loss", jax.random.key(0))
 
         def once() -> float:
             with tempfile.TemporaryDirectory() as folder:
@@ -86,7 +72,7 @@ def between_batches(steps: int, segment: int, trials: int, worker: bool) -> tupl
         stack.callback(setattr, Folder, "collect", collect)
         Folder.collect = seen
         pool = stack.enter_context(sweep.processes(1)) if worker else None
-        sweep.run(functools.partial(task, 16), space, steps, out=out, executor=pool, **given)
+        sweep.run(functools.partial(make, 16), space, steps, out=out, executor=pool, **given)
     ends, training = np.asarray(times).T
     return float(np.median(np.diff(ends) - training[1:])), float(np.median(training[1:]))
 

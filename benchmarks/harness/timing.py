@@ -101,6 +101,18 @@ def interleave(
     return times
 
 
+def in_rounds(
+    ways: Mapping[str, Callable[[], float]], count: int, report: Callable[[str], object]
+) -> Times:
+    """Measure ways that take long, each once a round; every one returns its seconds."""
+    times: Times = {name: [] for name in ways}
+    for number in range(count):
+        for name, way in ways.items():
+            report(f"round {number + 1}: {name}")
+            times[name].append(way())
+    return times
+
+
 def _repeats(call: Call, clock: Callable[[], float]) -> int:
     """Return the number of calls that take at least `FLOOR` seconds."""
     call()

@@ -123,13 +123,14 @@ def measure(steps: int, batch: int, settings: Settings, report: Report) -> list[
         FAIR: functools.partial(alone, trials, steps, hidden, once=True),
         USUAL: functools.partial(alone, trials, steps, hidden, once=False),
     }
-    times: timing.Times = {name: [] for name in ways}
-    for number in range(settings.rounds):
-        for name, way in ways.items():
-            report(f"round {number + 1}: {name}")
-            start = time.perf_counter()
-            way()
-            times[name].append((time.perf_counter() - start) / trials)
+
+    def of_a_trial(way: Callable[[], None]) -> float:
+        start = time.perf_counter()
+        way()
+        return (time.perf_counter() - start) / trials
+
+    timed = {name: functools.partial(of_a_trial, way) for name, way in ways.items()}
+    times = timing.in_rounds(timed, settings.rounds, report)
     group = {"trials": trials, "batch": batch, "steps": steps, "H": hidden}
     return timing.contestant_rows(times, OURS, group)
 

@@ -119,16 +119,17 @@ def groups(settings: Settings) -> Iterator[Group]:
 
 def measure(steps: int, settings: Settings, report: Report) -> list[Row]:
     """Time a batch in each way; return a row for each."""
-    times: timing.Times = {name: [] for name in WAYS}
-    for number in range(settings.rounds):
-        for name, way in WAYS.items():
-            report(f"round {number + 1}: {name}")
-            seconds = []
-            for batches in (settings.batches, 2 * settings.batches):
-                start = time.perf_counter()
-                way(batches, steps, settings.hidden_size)
-                seconds.append(time.perf_counter() - start)
-            times[name].append((seconds[1] - seconds[0]) / settings.batches)
+
+    def of_a_batch(way: Callable[[int, int, int], None]) -> float:
+        seconds = []
+        for batches in (settings.batches, 2 * settings.batches):
+            start = time.perf_counter()
+            way(batches, steps, settings.hidden_size)
+            seconds.append(time.perf_counter() - start)
+        return (seconds[1] - seconds[0]) / settings.batches
+
+    ways = {name: functools.partial(of_a_batch, way) for name, way in WAYS.items()}
+    times = timing.in_rounds(ways, settings.rounds, report)
     group = {"trials": WIDTH, "steps": steps, "H": settings.hidden_size}
     return timing.contestant_rows(times, HERE, group)
 

@@ -8,6 +8,8 @@ import platform
 import subprocess
 from pathlib import Path
 
+from seqcells.engines._machine import cpuinfo
+
 VECTORS = {"avx512f": "AVX-512", "avx2": "AVX2"}  # in Linux's names, the widest first
 
 
@@ -19,20 +21,10 @@ def cores() -> int:
 
 def processor() -> str:
     """Return the processor and its widest vectors, such as "AMD EPYC, AVX-512"."""
-    name = _cpuinfo("model name") or platform.processor() or platform.machine()
-    flags = _cpuinfo("flags").split()
+    name = cpuinfo("model name") or platform.processor() or platform.machine()
+    flags = cpuinfo("flags").split()
     widest = [vectors for flag, vectors in VECTORS.items() if flag in flags]
     return ", ".join([name, *widest[:1]])
-
-
-def _cpuinfo(field: str) -> str:
-    """Return a field of /proc/cpuinfo for the first core; "" on other systems."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
-    except OSError:
-        return ""
-    pairs = (line.partition(":") for line in lines)
-    return next((value.strip() for name, _, value in pairs if name.strip() == field), "")
 
 
 def today() -> str:

@@ -63,5 +63,15 @@ def maps_cheaply() -> bool:
     return huge_pages() or keeps_blocks()
 
 
+def cpuinfo(field: str) -> str:
+    """Return a field of /proc/cpuinfo for the first core; "" on other systems."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8").splitlines()
+    except OSError:
+        return ""
+    pairs = (line.partition(":") for line in lines)
+    return next((value.strip() for name, _, value in pairs if name.strip() == field), "")
+
+
 def _words(file: Path) -> list[str]:
     return file.read_text("ascii").split()

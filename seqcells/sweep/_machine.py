@@ -39,21 +39,11 @@ def here() -> Json:
     }
     if device.platform == "cpu":
         about |= {
-            "processor": _processor(),
+            "processor": _machine.cpuinfo("model name") or platform.machine(),
             "second-level cache": _machine.level_2(),
             "huge pages or kept blocks": _machine.maps_cheaply(),
         }
     return about
-
-
-def _processor() -> str:
-    """Return the model of the CPU."""
-    with contextlib.suppress(OSError):  # not on Linux
-        for line in Path("/proc/cpuinfo").read_text("utf-8").splitlines():
-            name, _, value = line.partition(":")
-            if name.strip() == "model name":
-                return value.strip()
-    return platform.processor() or platform.machine()
 
 
 def check(out: Path) -> None:

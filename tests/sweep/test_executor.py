@@ -101,6 +101,14 @@ def switched(dying, within):
         dying.within = before
 
 
+def at_each_instant(tried, tmp_path, least):
+    """Call `tried(folder, instant)` for each instant; `tried(folder, None)` returns their number."""
+    last = tried(tmp_path / "count", None)
+    assert last >= least
+    for at in range(1, last + 1):
+        tried(tmp_path / str(at), at)
+
+
 @pytest.mark.parametrize(
     "sweep_of",
     [{"some": FEW, "steps": 20}, pytest.param(POPULATION, marks=pytest.mark.slow)],
@@ -118,10 +126,7 @@ def test_a_batch_is_sent_again_when_its_worker_dies_at_any_instant(tmp_path, mon
         assert engine.count == 1 + (at is not None)
         return dying.seen
 
-    last = tried(tmp_path / "count", None)
-    assert last > 10
-    for at in range(1, last + 1):
-        tried(tmp_path / str(at), at)
+    at_each_instant(tried, tmp_path, least=11)
 
 
 def test_a_driver_that_dies_at_any_instant_is_followed_by_another(tmp_path, monkeypatch):
@@ -139,10 +144,7 @@ def test_a_driver_that_dies_at_any_instant_is_followed_by_another(tmp_path, monk
         assert engine.count + again.count == 2  # what was trained is not trained again
         return dying.seen
 
-    last = tried(tmp_path / "count", None)
-    assert last > 15
-    for at in range(1, last + 1):
-        tried(tmp_path / str(at), at)
+    at_each_instant(tried, tmp_path, least=16)
 
 
 def test_workers_that_die_again_and_again_without_progress_end_the_run(tmp_path, whole):
