@@ -5,11 +5,12 @@ from seqcells.sweep._executor import WorkersLost
 from seqcells.sweep._pbt import PBT
 from seqcells.sweep._plan import Halving
 from seqcells.sweep._pool import processes
-from seqcells.sweep._run import Progress, Worker, load, run, workers
+from seqcells.sweep._run import Progress, load, run
 from seqcells.sweep._search import from_optuna, search, to_optuna
 from seqcells.sweep._space import Space, Trial, linear, log, log_uniform, uniform
 from seqcells.sweep._table import AllFailed, Result
 from seqcells.sweep._task import Task, from_loss
+from seqcells.sweep._worker import Worker, workers
 
 __all__ = [
     "PBT",

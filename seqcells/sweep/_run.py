@@ -16,14 +16,12 @@ import jax
 from seqcells import _check
 from seqcells._signals import deferred
 from seqcells._types import Json
-from seqcells.sweep import _lease
 from seqcells.sweep._driver import Standing, Sweep, driving, run_here
 from seqcells.sweep._executor import Executor, check, run_there
-from seqcells.sweep._part import parts
 from seqcells.sweep._pbt import PBT
 from seqcells.sweep._plan import Halving, Plan
 from seqcells.sweep._space import Space, Static, Trial
-from seqcells.sweep._store import ABOUT, BATCHES, Folder, Memory, read
+from seqcells.sweep._store import ABOUT, Folder, Memory, read
 from seqcells.sweep._table import AllFailed, Result
 
 
@@ -223,37 +221,6 @@ def progress(
             on_segment(Progress(**at._asdict(), finished=finished(), total=total))
 
     return report
-
-
-class Worker(NamedTuple):
-    """A process that trains a batch, as it has last shown."""
-
-    host: str
-    pid: int  # its number on the host
-    trials: tuple[str, ...]  # the ids of the trials of its batch
-    step: int  # steps that they have taken
-    alive: int  # trials that are still training
-    best: float  # best metric of these; NaN if none is alive
-    silent: float  # seconds since its last sign of life, which it gives every few seconds
-
-
-def workers(out: str | os.PathLike[str]) -> list[Worker]:
-    """Return the processes that train batches in a folder; writes nothing.
-
-    A process that was killed is listed until another takes its batch over.
-
-    Args:
-        out: the folder of a sweep.
-    """
-    found = []
-    for part in parts(Path(out) / BATCHES):
-        shown = {"step": 0, "alive": len(part.about["ids"]), "best": math.nan}
-        shown |= _lease.facts(part.folder)
-        with contextlib.suppress(FileNotFoundError, KeyError):  # nobody holds it
-            silent = max(0.0, time.time() - (part.folder / _lease.LOCK).stat().st_mtime)
-            shown |= {"trials": tuple(part.about["ids"]), "silent": silent}
-            found.append(Worker(**{name: shown[name] for name in Worker._fields}))
-    return found
 
 
 def load(

@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import importlib
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -28,10 +29,10 @@ from seqcells.sweep._batch import Batch
 from seqcells.sweep._bucket import Bucket
 from seqcells.sweep._job import Job
 from seqcells.sweep._lines import DRIVER, read_json
-from seqcells.sweep._part import PartFolder
+from seqcells.sweep._part import parts
 from seqcells.sweep._plan import Plan
 from seqcells.sweep._space import Trial
-from seqcells.sweep._store import BATCHES
+from seqcells.sweep._store import BATCHES, Folder
 from seqcells.sweep._train import train
 
 DRIVER_FILE = "driver.json"  # names the run that wants batches to be trained
@@ -97,10 +98,11 @@ def _train(work: Work) -> Outcome:
     if not wanted():
         return Outcome("stopped")
     _machine.check(work.out)
-    part = PartFolder(work.out / BATCHES / work.job.id, work.config, work.job.about)
+    part = Folder(work.out, work.config).part(work.job)
     with _switched(work.switches), deferred() as signalled, part.locked() as lease:
         bucket = _bucket(work.run, work.plan, work.job.trials[0])
-        bucket.fit(work.job.width, fixed=True, sharing=_workers_here(work.out))
+        sharing = sum(one.host == platform.node() for one in workers(work.out))
+        bucket.fit(work.job.width, fixed=True, sharing=sharing)
 
         def report(batch: Batch) -> None:
             if wanted.is_due:
@@ -115,10 +117,35 @@ def _train(work: Work) -> Outcome:
     return Outcome("done" if done else "stopped")
 
 
-def _workers_here(out: Path) -> int:
-    """Return how many workers of a sweep train on this machine, this one included."""
-    folders = (out / BATCHES).glob("*")
-    return max(1, sum(_lease.facts(one).get("host") == platform.node() for one in folders))
+class Worker(NamedTuple):
+    """A process that trains a batch, as it has last shown."""
+
+    host: str
+    pid: int  # its number on the host
+    trials: tuple[str, ...]  # the ids of the trials of its batch
+    step: int  # steps that they have taken
+    alive: int  # trials that are still training
+    best: float  # best metric of these; NaN if none is alive
+    silent: float  # seconds since its last sign of life, which it gives every few seconds
+
+
+def workers(out: str | os.PathLike[str]) -> list[Worker]:
+    """Return the processes that train batches in a folder; writes nothing.
+
+    A process that was killed is listed until another takes its batch over.
+
+    Args:
+        out: the folder of a sweep.
+    """
+    found = []
+    for part in parts(Path(out) / BATCHES):
+        shown = {"step": 0, "alive": len(part.about["ids"]), "best": math.nan}
+        shown |= _lease.facts(part.folder)
+        with contextlib.suppress(FileNotFoundError, KeyError):  # nobody holds it
+            silent = max(0.0, time.time() - (part.folder / _lease.LOCK).stat().st_mtime)
+            shown |= {"trials": tuple(part.about["ids"]), "silent": silent}
+            found.append(Worker(**{name: shown[name] for name in Worker._fields}))
+    return found
 
 
 class _Wanted:

@@ -102,7 +102,7 @@ def switched(dying, within):
 
 
 def at_each_instant(tried, tmp_path, least):
-    """Call `tried(folder, instant)` for each instant; `tried(folder, None)` returns their number."""
+    """Call `tried(folder, instant)` for each; `tried(folder, None)` returns how many there are."""
     last = tried(tmp_path / "count", None)
     assert last >= least
     for at in range(1, last + 1):
