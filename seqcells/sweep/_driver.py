@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import logging
 import os
@@ -19,6 +20,7 @@ from seqcells.sweep._batch import Batch
 from seqcells.sweep._bucket import Bucket
 from seqcells.sweep._files import write_whole
 from seqcells.sweep._job import Job, buckets, cut
+from seqcells.sweep._lines import Row
 from seqcells.sweep._part import PartFolder
 from seqcells.sweep._plan import Plan
 from seqcells.sweep._space import Static, Trial
@@ -38,6 +40,7 @@ class Standing(NamedTuple):
     alive: int
     best: float  # NaN if no trial is alive
     training: int  # steps that the trials alive have taken, of all batches in training
+    rows: Callable[[], Sequence[Row]]  # see `Progress.rows`; read only if somebody asks for them
 
 
 class Sweep(NamedTuple):
@@ -79,10 +82,11 @@ def _train(sweep: Sweep, bucket: Bucket, job: Job) -> bool:
     """Train and collect a batch; return whether it was trained to the end."""
     plan, part = sweep.plan, sweep.store.part(job)
 
-    def report(batch: Batch) -> None:
+    def report(batch: Batch, lines: Sequence[Row]) -> None:
         best = batch.best(plan.metric, plan.sign)
         alive = int(batch.alive.sum())
-        sweep.report(Standing(job.static, batch.step, alive, best, alive * batch.step))
+        rows = functools.partial(job.rows, lines)
+        sweep.report(Standing(job.static, batch.step, alive, best, alive * batch.step, rows))
 
     waited = False
     while not sweep.stop():

@@ -18,6 +18,7 @@ from seqcells._types import Json
 from seqcells.sweep import _lease
 from seqcells.sweep._driver import LOOK, Standing, Sweep, jobs, log, width_of
 from seqcells.sweep._job import Job, buckets
+from seqcells.sweep._lines import Row
 from seqcells.sweep._part import PartFolder
 from seqcells.sweep._plan import Plan
 from seqcells.sweep._space import Trial
@@ -148,6 +149,10 @@ class _Sent:
         """The steps that its trials alive have taken in all, as last shown."""
         return self.shown.get("step", 0) * self.shown.get("alive", 0)
 
+    def rows(self) -> list[Row]:
+        """Return a row of each trial that was trained in the last segment shown."""
+        return self.job.rows(self.part.history_at(self.shown["step"]))
+
     def came_back(self) -> int:
         """Return how often it has come back untrained since it last made progress."""
         saved = sorted(path.name for path in self.part.folder.glob("checkpoints/*/generation-*"))
@@ -253,7 +258,7 @@ class _Batches:
             one.shown = at
             training = sum(other.training for other in self.open)
             self.sweep.report(
-                Standing(one.job.static, at["step"], at["alive"], at["best"], training)
+                Standing(one.job.static, at["step"], at["alive"], at["best"], training, one.rows)
             )
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from seqcells._types import Json
 from seqcells.sweep._identity import digest
+from seqcells.sweep._lines import Row
 from seqcells.sweep._space import Static, Trial
 
 
@@ -32,6 +33,17 @@ class Job(NamedTuple):
         """The bucket, the width and the ids of the trials, as JSON."""
         ids = [trial.id for trial in self.trials]
         return {"bucket": self.bucket, "width": self.width, "ids": ids}
+
+    def rows(self, lines: Sequence[Row]) -> list[Row]:
+        """Return lines of the history as rows, with the fields of their trials.
+
+        In a population, metrics have the names of the fields that changed, and their values.
+        """
+        fields = {trial.id: trial.fields for trial in self.trials}
+        return [
+            {"id": one["id"], **fields[one["id"]], "steps": one["step"], **one["metrics"]}
+            for one in lines
+        ]
 
     @property
     def id(self) -> str:

@@ -25,7 +25,7 @@ import numpy as np
 
 from seqcells.sweep._columns import Lines, Metric, Texts, numbers_of, texts_of
 from seqcells.sweep._files import write_whole
-from seqcells.sweep._lines import Fields, parse
+from seqcells.sweep._lines import Fields, Row, parse
 
 LEAST = 1 << 16  # bytes of a log below which parsing is as fast as opening a copy
 _PARSED = 1 << 15  # bytes that are parsed at once; the garbage collector is slow with more rows
@@ -70,6 +70,28 @@ class Log:
         if truncate and part.bytes < size:
             os.truncate(self.path, part.bytes)
         return part.lines
+
+    def last(self, name: str, value: int) -> list[Row]:
+        """Return the lines with this value of a field that never falls, from the end of the log.
+
+        Raises:
+            ValueError: a line is damaged.
+        """
+        with self.path.open("rb") as file:
+            end, size = file.seek(0, os.SEEK_END), _PARSED
+            while True:
+                start = file.seek(max(0, end - size))
+                if start:
+                    file.readline()  # a part of it
+                lines = [line for line in file.readlines() if line.endswith(b"\n")]
+                try:
+                    found = parse(lines, self.fields, 1, self.path)
+                except ValueError:
+                    self.read()  # names the line
+                    raise
+                if start == 0 or (found and found[0][name] < value):
+                    return [line for line in found if line[name] == value]
+                size *= 2
 
     def compact(self, growth: float = 0.0) -> None:
         """Write the copy anew if the log has grown.

@@ -107,6 +107,10 @@ class PartFolder(Part):
         self.rows = list(Log(self.folder / ROWS, TRIAL).read())
         self.history = list(Log(self.folder / HISTORY, METRICS).read(truncate=truncate))
 
+    def history_at(self, step: int) -> list[Row]:
+        """Return the lines of a step, one of the last; another process may append to the log."""
+        return Log(self.folder / HISTORY, METRICS).last("step", step)
+
     def widths(self) -> list[int]:
         """Return the widths of the checkpoints, the latest (narrowest) first."""
         paths = self.folder.glob("checkpoints/*/generation-*")

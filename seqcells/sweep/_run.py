@@ -18,6 +18,7 @@ from seqcells._signals import deferred
 from seqcells._types import Json
 from seqcells.sweep._driver import Standing, Sweep, driving, run_here
 from seqcells.sweep._executor import Executor, check, run_there
+from seqcells.sweep._lines import Row
 from seqcells.sweep._pbt import PBT
 from seqcells.sweep._plan import Halving, Plan
 from seqcells.sweep._space import Space, Static, Trial
@@ -38,6 +39,8 @@ class Progress(NamedTuple):
     total: int
     training: int  # steps that the trials in training have taken in all, of all batches
     best: float  # best metric of the trials alive in the batch; NaN if none is alive
+    rows: Sequence[Row] = ()
+    # of each trial that was trained in this segment: `id`, its fields, `steps` and its mean metrics
 
 
 def run(
@@ -218,7 +221,8 @@ def progress(
 
     def report(at: Standing) -> None:
         if on_segment is not None:
-            on_segment(Progress(**at._asdict(), finished=finished(), total=total))
+            shown = at._replace(rows=at.rows())._asdict()
+            on_segment(Progress(**shown, finished=finished(), total=total))
 
     return report
 

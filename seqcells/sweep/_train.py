@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 
 from seqcells.sweep._batch import Batch, empty
 from seqcells.sweep._bucket import Bucket
 from seqcells.sweep._job import Job
+from seqcells.sweep._lines import Row
 from seqcells.sweep._part import Part
 from seqcells.sweep._plan import Plan
 from seqcells.sweep._population import Population
@@ -22,7 +23,7 @@ def train(
     job: Job,
     part: Part,
     stop: Callable[[], object],
-    report: Callable[[Batch], object],
+    report: Callable[[Batch, Sequence[Row]], object],
 ) -> bool:
     """Train a batch.
 
@@ -31,7 +32,7 @@ def train(
         job: the trials of the batch.
         part: the store of the batch, which it has to itself.
         stop: called before each segment; if it returns something true, the batch is saved.
-        report: called after each segment.
+        report: called after each segment, with its lines of the history.
 
     Returns:
         Whether it was trained to the end.
@@ -46,9 +47,10 @@ def train(
             if batch.step > at:
                 part.save(batch.program.width, batch.step, batch.saved)
             return False
-        part.log(batch.advance(plan.segment))
+        lines = batch.advance(plan.segment)
+        part.log(lines)
         narrower = _prune(plan, batch, bucket.program)
-        report(batch)
+        report(batch, lines)
         if narrower or time.monotonic() - saved >= plan.save_seconds:
             part.save(batch.program.width, batch.step, batch.saved)
             saved, at = time.monotonic(), batch.step

@@ -104,7 +104,7 @@ def _train(work: Work) -> Outcome:
         sharing = sum(one.host == platform.node() for one in workers(work.out))
         bucket.fit(work.job.width, fixed=True, sharing=sharing)
 
-        def report(batch: Batch) -> None:
+        def report(batch: Batch, _: object) -> None:
             if wanted.is_due:
                 best = batch.best(work.plan.metric, work.plan.sign)
                 lease.show(step=batch.step, alive=int(batch.alive.sum()), best=best)

@@ -47,8 +47,8 @@ def same(result, whole):
 
 
 def test_workers_train_what_one_process_trains(tmp_path, whole):
-    engine, seen = Here(), []
-    result = run(tmp_path, executor=engine, on_segment=seen.append)
+    engine = Here()
+    result = run(tmp_path, executor=engine)
     same(result, whole)
     assert [len(work.job.trials) for work in engine.works] == [4, 2]
     assert {path.name for path in tmp_path.iterdir() if path.is_file()} == {
@@ -165,7 +165,9 @@ def test_a_batch_that_makes_progress_is_sent_as_often_as_it_needs(tmp_path, monk
 
     def one_segment(bucket, job, part, stop, report):
         steps = []
-        return train(bucket, job, part, lambda: len(steps) > 0 or stop(), steps.append)
+        return train(
+            bucket, job, part, lambda: len(steps) > 0 or stop(), lambda *_: steps.append(1)
+        )
 
     monkeypatch.setattr(_worker, "train", one_segment)
     engine = Here()
@@ -360,6 +362,21 @@ def test_ctrl_c_stops_the_work_that_is_out_and_saves(tmp_path, whole, monkeypatc
         assert not (tmp_path / "driver.json").exists()
         assert not any(_lease.holder(path) for path in tmp_path.glob("batches/*"))
     assert list(tmp_path.glob("batches/*/checkpoints/*/generation-*"))
+
+
+def test_progress_has_rows_with_the_fields_and_metrics_of_the_segment(tmp_path):
+    seen = []
+    with ThreadPoolExecutor(1) as pool:
+        result = run(tmp_path, FEW, executor=pool, on_segment=seen.append, steps=300)
+    lines = {(one["id"], one["step"]): one["metrics"]["loss"] for one in result.history}
+    fields = {row["id"]: (row["lr"], row["seed"]) for row in result.rows}
+    assert len(seen) > 3
+    for one in seen:
+        assert [row["id"] for row in one.rows] == [row["id"] for row in result.rows]
+        assert {row["steps"] for row in one.rows} == {one.step}
+        for row in one.rows:
+            assert row["loss"] == lines[row["id"], one.step]
+            assert (row["lr"], row["seed"]) == fields[row["id"]]
 
 
 def test_a_time_limit_ends_between_segments_with_a_table(tmp_path, whole):

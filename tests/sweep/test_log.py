@@ -286,3 +286,15 @@ def test_a_finished_sweep_is_read_from_its_copies(tmp_path, monkeypatch):
     read = sweep.load(tmp_path, SPACE)
     assert (str(read.rows), str(read.history)) == (str(result.rows), str(result.history))
     assert len(seen) == len(result.rows) + len(result.history)
+
+
+@pytest.mark.parametrize("each", [1, 3, 40])
+def test_the_last_lines_are_read_from_the_end(log, each):
+    every = [{**row, "step": i // each} for i, row in enumerate(rows(6 * each))]
+    append(log.path, every)
+    with log.path.open("a") as file:
+        file.write('{"id": "0')  # is being written
+    for step in range(7):
+        assert bits(log.last("step", step)) == bits(
+            [r for r in one_by_one(log.path) if r["step"] == step]
+        )

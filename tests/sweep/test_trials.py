@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import math
 import types
 
 import flax.nnx as nnx
@@ -122,6 +123,26 @@ def test_progress_shows_the_best_of_the_batch(once):
         assert [(one.step, one.alive, one.finished, one.total) for one in seen] == [
             (10, 4, 0, 4),
             (20, 4, 0, 4),
+        ]
+
+
+def test_progress_has_a_row_of_each_trial_that_was_trained_with_its_fields():
+    def segment(x, hparams, n):
+        bad = (x > 1) & (hparams["seed"] == 3)
+        return x + n, {"loss": jnp.full(n, jnp.where(bad, jnp.nan, hparams["seed"] / 8))}
+
+    task = sweep.Task(lambda hparams, key: jnp.zeros(()), segment)
+    space, seen = sweep.Space(seed=range(4), static={"cell": ["gru"]}), []
+    options = {"segment": 2, "halving": sweep.Halving(4), "on_segment": seen.append}
+    result = sweep.run(lambda cell: task, space, 6, **options)
+    ids = {row["seed"]: row["id"] for row in result.rows}
+    trained = {2: [0, 1, 2, 3], 4: [0, 1, 2, 3], 6: [0, 1]}  # 3 diverges at 4, 2 is pruned
+    assert [one.step for one in seen] == [*trained]
+    for one in seen:
+        assert [str(row) for row in one.rows] == [
+            str({"id": ids[seed], "cell": "gru", "seed": seed, "steps": one.step, "loss": loss})
+            for seed in trained[one.step]
+            for loss in [math.nan if seed == 3 and one.step > 2 else seed / 8]
         ]
 
 
