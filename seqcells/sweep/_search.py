@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -107,8 +107,8 @@ def search(
     pruned, at its last finite metric: Optuna ignores failed trials, and would propose them again.
 
     A search that is killed and called again, with the same study in a storage on disk and the same
-    `out`, takes up the trials that were running. The sampler is seeded before each proposal, from
-    `key` and the number of the trial, so the search ends with the trials of an undisturbed one.
+    `out`, takes up the trials that were running. The sampler is seeded before each value that it
+    proposes, from `key`, so the search ends with the trials of an undisturbed one.
     One search at a time uses a study. Results are told when the whole batch is trained, in the
     order of its proposals, also with an executor.
 
@@ -187,7 +187,10 @@ class _Search:
         samples = len(self.space.draws)
         for index in range(-(-samples // self.batch)):
             size = min(self.batch, samples - index * self.batch)
-            asked = [self._proposal(*one) for one in self._asked(index, size)]
+            asked = [
+                Proposal(number, _replicated(self.space, params, self.replicates))
+                for number, params in self._asked(index, size)
+            ]
             trials = {trial.id: trial for one in asked for trial in one.trials}
             self.trials |= trials
             train(sweep._replace(trials=sorted(trials.values(), key=lambda trial: trial.bucket)))
@@ -201,28 +204,26 @@ class _Search:
 
     def result(self) -> Result:
         """Return the table of the proposals so far."""
-        fields = [*self.space.static, *self.space.distributions, *self.space.grid, SEED]
-        columns = {"id": list(self.trials)}
-        for name in fields:
-            columns[name] = [trial.fields[name] for trial in self.trials.values()]
         rows, history = self.store.everything()
+        columns = _columns(self.space, self.trials.values())
         return Result.of(columns, rows, history, metric=self.plan.metric, mode=self.plan.mode)
 
     def _asked(self, index: int, size: int) -> list[tuple[int, Mapping[str, Any]]]:
         """Return numbers and parameters of a batch, asking for what is not there yet."""
         running = _optuna().trial.TrialState.RUNNING
         trials = self.study.get_trials(deepcopy=False)
-        mine = [t for t in trials if t.user_attrs.get(BATCH) == index]
-        mine += [t for t in trials if t.state == running and BATCH not in t.user_attrs]
-        mine = mine[:size]
-        for trial in mine:
-            if BATCH not in trial.user_attrs:  # a search was killed before it named the batch
-                self._trial(trial.number).set_user_attr(BATCH, index)
-        found = [(trial.number, trial.params) for trial in mine]
-        while len(found) < size:
-            seed(self.study.sampler, self.plan.key, len(self.study.get_trials(deepcopy=False)))
-            trial = self.study.ask(self.distributions)
-            trial.set_user_attr(BATCH, index)
+        found = [(t.number, t.params) for t in trials if t.user_attrs.get(BATCH) == index]
+        begun = [t for t in trials if t.state == running and BATCH not in t.user_attrs]
+        for at in range(len(found), size):
+            words = *self.plan.key, index * self.batch + at
+            seed(self.study.sampler, *words)
+            # A search that was killed may have begun to ask.
+            trial = self._trial(begun.pop(0).number) if begun else self.study.ask()
+            _ = trial.relative_params  # of all fields together, drawn when they are looked at
+            for name, one in self.distributions.items():
+                seed(self.study.sampler, *words, name)
+                _suggest(trial, name, one)
+            trial.set_user_attr(BATCH, index)  # it is complete
             found.append((trial.number, trial.params))
         return found
 
@@ -230,18 +231,6 @@ class _Search:
         """Return a trial of the study, as it is when it is asked for."""
         frozen = self.study.get_trials(deepcopy=False)[number]
         return _optuna().trial.Trial(self.study, frozen._trial_id)
-
-    def _proposal(self, number: int, params: Mapping[str, Any]) -> Proposal:
-        """Return the trials of a proposal."""
-        static = {
-            name: [values[_index(values, params[name])] if name in params else values[0]]
-            for name, values in self.space.static.items()
-        }
-        grid = {n: params.get(n, values[0]) for n, values in self.space.grid.items()}
-        drawn = {name: params[name] for name in self.space.distributions}
-        point = [{**drawn, **grid}]
-        some = Space(points=point, static=static, seed=self.replicates)
-        return Proposal(number, some.trials())
 
     def _tell(self, asked: Sequence[Proposal], trials: Mapping[str, Trial]) -> None:
         """Tell the study the results of a batch, in the order of its numbers."""
@@ -264,6 +253,48 @@ class _Search:
             self.study.tell(number, state=states.PRUNED)
 
 
+def proposed(space: Space, study: Any, replicates: int) -> dict[str, list[Any]]:
+    """Return the columns of the trials that `search` has had proposed so far, by name.
+
+    Args:
+        space: the space of the search.
+        study: its study.
+        replicates: trials for each proposal.
+    """
+    _check_study(study)
+    _check_space(space)
+    asked = [one for one in study.get_trials(deepcopy=False) if BATCH in one.user_attrs]
+    asked.sort(key=lambda one: (one.user_attrs[BATCH], one.number))
+    some = [trial for one in asked for trial in _replicated(space, one.params, range(replicates))]
+    return _columns(space, {trial.id: trial for trial in some}.values())
+
+
+def _replicated(space: Space, params: Mapping[str, Any], replicates: range) -> tuple[Trial, ...]:
+    """Return the trials of a proposal."""
+    static = {
+        name: [values[_index(values, params[name])] if name in params else values[0]]
+        for name, values in space.static.items()
+    }
+    grid = {n: params.get(n, values[0]) for n, values in space.grid.items()}
+    drawn = {name: params[name] for name in space.distributions}
+    return Space(points=[{**drawn, **grid}], static=static, seed=replicates).trials()
+
+
+def _columns(space: Space, trials: Collection[Trial]) -> dict[str, list[Any]]:
+    """Return the columns of the table that do not depend on results."""
+    fields = [*space.static, *space.distributions, *space.grid, SEED]
+    columns = {name: [trial.fields[name] for trial in trials] for name in fields}
+    return {"id": [trial.id for trial in trials]} | columns
+
+
+def _suggest(trial: Any, name: str, one: Any) -> None:
+    """Have a trial propose a value, unless its storage has one."""
+    if isinstance(one, _optuna().distributions.FloatDistribution):
+        trial.suggest_float(name, one.low, one.high, log=one.log)
+    else:
+        trial.suggest_categorical(name, one.choices)
+
+
 def _of(lines: Lines, ids: Container[str]) -> Lines:
     """Return the lines of some trials."""
     return lines.where_id([id in ids for id in lines.texts["id"].values])
@@ -280,12 +311,12 @@ def _index(values: Sequence[Any], choice: Any) -> int:
     return [canonical(value) for value in values].index(choice)
 
 
-def seed(sampler: Any, key: tuple[int, int], number: int) -> None:
-    """Seed a sampler of Optuna, and those that it uses, for the proposal of one trial.
+def seed(sampler: Any, *words: int | str) -> None:
+    """Seed a sampler of Optuna, and those that it uses.
 
     Optuna has no call for it; its samplers draw from NumPy's `RandomState` in attributes.
     """
-    digest = hashlib.sha256(f"{key}/{number}".encode()).digest()
+    digest = hashlib.sha256("/".join(map(str, words)).encode()).digest()
     samplers, seen = [sampler], set[int]()
     for one in samplers:
         seen.add(id(one))
