@@ -24,7 +24,7 @@ from seqcells.sweep._space import LogUniform, Space, Trial, log_uniform, uniform
 from seqcells.sweep._store import Folder, Memory
 from seqcells.sweep._table import Result
 
-BATCH = "seqcells:batch"  # the attribute of Optuna's trials that names their batch
+PLACE = "seqcells:place"  # the attribute of Optuna's trials with their place in the search
 SEED = "seed"  # the field of the replicates
 
 
@@ -92,6 +92,7 @@ def search(
     out: str | os.PathLike[str] | None = None,
     halving: Halving | None = None,
     key: jax.Array | None = None,
+    on_start: Callable[[], object] | None = None,
     on_segment: Callable[[Progress], object] | None = None,
     config: Json | None = None,
     save_seconds: float = 60.0,
@@ -125,6 +126,7 @@ def search(
         out: as in `run`.
         halving: as in `run`.
         key: as in `run`; it also seeds the sampler.
+        on_start: as in `run`.
         on_segment: as in `run`.
         config: as in `run`.
         save_seconds: as in `run`.
@@ -166,7 +168,7 @@ def search(
     train = trainer(executor, in_flight, plan, space.trials()[:1], store)
     searched = _Search(plan, space, study, store, batch, range(replicates))
     report = progress(on_segment, searched.finished, len(space.draws) * replicates)
-    with session(store, minutes, searched.result) as (stop, run):
+    with session(store, minutes, searched.result, on_start) as (stop, run):
         searched.run(train, Sweep(plan, (), store, stop, report, run, {}))
     return checked(searched.result())
 
@@ -185,11 +187,10 @@ class _Search:
     def run(self, train: Callable[[Sweep], None], sweep: Sweep) -> None:
         """Ask, train and tell, batch by batch."""
         samples = len(self.space.draws)
-        for index in range(-(-samples // self.batch)):
-            size = min(self.batch, samples - index * self.batch)
+        for start in range(0, samples, self.batch):
             asked = [
                 Proposal(number, _replicated(self.space, params, self.replicates))
-                for number, params in self._asked(index, size)
+                for number, params in self._asked(range(start, min(start + self.batch, samples)))
             ]
             trials = {trial.id: trial for one in asked for trial in one.trials}
             self.trials |= trials
@@ -208,14 +209,16 @@ class _Search:
         columns = _columns(self.space, self.trials.values())
         return Result.of(columns, rows, history, metric=self.plan.metric, mode=self.plan.mode)
 
-    def _asked(self, index: int, size: int) -> list[tuple[int, Mapping[str, Any]]]:
+    def _asked(self, places: range) -> list[tuple[int, Mapping[str, Any]]]:
         """Return numbers and parameters of a batch, asking for what is not there yet."""
         running = _optuna().trial.TrialState.RUNNING
         trials = self.study.get_trials(deepcopy=False)
-        found = [(t.number, t.params) for t in trials if t.user_attrs.get(BATCH) == index]
-        begun = [t for t in trials if t.state == running and BATCH not in t.user_attrs]
-        for at in range(len(found), size):
-            words = *self.plan.key, index * self.batch + at
+        known = {t.user_attrs[PLACE]: t for t in trials if PLACE in t.user_attrs}
+        begun = [t for t in trials if t.state == running and PLACE not in t.user_attrs]
+        for place in places:
+            if place in known:
+                continue
+            words = *self.plan.key, place
             seed(self.study.sampler, *words)
             # A search that was killed may have begun to ask.
             trial = self._trial(begun.pop(0).number) if begun else self.study.ask()
@@ -223,9 +226,9 @@ class _Search:
             for name, one in self.distributions.items():
                 seed(self.study.sampler, *words, name)
                 _suggest(trial, name, one)
-            trial.set_user_attr(BATCH, index)  # it is complete
-            found.append((trial.number, trial.params))
-        return found
+            trial.set_user_attr(PLACE, place)  # it is complete
+            known[place] = trial
+        return [(known[place].number, known[place].params) for place in places]
 
     def _trial(self, number: int) -> Any:
         """Return a trial of the study, as it is when it is asked for."""
@@ -263,8 +266,8 @@ def proposed(space: Space, study: Any, replicates: int) -> dict[str, list[Any]]:
     """
     _check_study(study)
     _check_space(space)
-    asked = [one for one in study.get_trials(deepcopy=False) if BATCH in one.user_attrs]
-    asked.sort(key=lambda one: (one.user_attrs[BATCH], one.number))
+    asked = [one for one in study.get_trials(deepcopy=False) if PLACE in one.user_attrs]
+    asked.sort(key=lambda one: one.user_attrs[PLACE])
     some = [trial for one in asked for trial in _replicated(space, one.params, range(replicates))]
     return _columns(space, {trial.id: trial for trial in some}.values())
 

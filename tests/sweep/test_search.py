@@ -170,6 +170,14 @@ def test_a_trial_that_was_being_asked_is_asked_to_its_end(monkeypatch, multivari
         assert told(again) == told(whole), at
 
 
+def test_a_search_goes_on_with_other_batches_and_more_proposals():
+    study = study_of()
+    for samples, batch in ((4, 4), (10, 3), (12, 7)):
+        result = sweep.search(make, space(samples), study, **OPTIONS | {"batch": batch})
+        assert len(study.trials) == len(result.rows) == samples
+        assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
+
+
 def test_results_are_read_from_the_folder_and_the_study(tmp_path):
     study, seen = study_of(), []
 
