@@ -24,12 +24,8 @@ from experiments.studies.online.cosines import COMPARED, WHEN
 
 ALL = {name: load(name, studies, Study)[1] for name in discover(studies)}
 JUDGED = {name: one for name, one in ALL.items() if one.claims(one.quick)}
-MEASURED = (
-    chaos.STUDY,
-    mean_field.STUDY,
-    newton.STUDY,
-    search.STUDY,
-)  # whose rows are not runs of training
+# The rows of these are not runs of training.
+MEASURED = (chaos.STUDY, mean_field.STUDY, newton.STUDY, search.STUDY)
 TRAINED = {name: one for name, one in JUDGED.items() if one not in MEASURED}
 
 

@@ -10,7 +10,7 @@ from matplotlib.lines import Line2D
 
 from experiments import lab
 from experiments.studies.search.problems import RANDOM, TPE
-from experiments.studies.search.verdicts import KEYS, Found, count_text, middle
+from experiments.studies.search.verdicts import KEYS, Found, count_text
 
 MOST = 100.0  # times random's best; what is above is cut off
 
@@ -30,7 +30,7 @@ def draw(found: Found, path: Path) -> None:
             axes.plot(at, np.median(values, axis=0), lw=1.8, **look)
             axes.fill_between(at, values.min(axis=0), values.max(axis=0), alpha=0.2, lw=0, **look)
         axes.axhline(1, color="#555555", lw=1, ls="--")
-        needed = middle(lab.pick(rows, arm=TPE)["needed"])
+        needed = float(np.median(lab.pick(rows, arm=TPE)["needed"]))
         if np.isfinite(needed):
             axes.plot(needed, 1, marker="o", ms=8, zorder=4, clip_on=False, **looks[TPE])
         samples = rows["trials"].max()
