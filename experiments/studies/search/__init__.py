@@ -90,7 +90,7 @@ STUDY = lab.Study(
     "to 300 steps). Rates lie between 0.0001 and 0.1. The loss of a net is its mean over the last "
     f"{SEGMENT} steps of training, on fresh data.",
     settings=Settings(),
-    quick=Settings(problems=("quadratic-2", "recall"), seeds=4, quadratic_seeds=10, samples=64),
+    quick=Settings(problems=("quadratic-2", "recall"), seeds=4, quadratic_seeds=10, samples=96),
     groups=groups,
     claims=claims,
     draw=draw,

@@ -131,10 +131,8 @@ def _net(
     All trials start from the same weights and see the same data, so two trials with equal
     hyperparameters have the same loss: no trial is the best by its luck alone.
     """
-    net, member = (
-        lab.Task(sc.GRU(s.hidden_size), probe, s.batch_size),
-        lab.Member(train.HParams(), {}),
-    )
+    net = lab.Task(sc.GRU(s.hidden_size), probe, s.batch_size)
+    member = lab.Member(train.HParams(), {})
 
     def init(key: jax.Array, hparams: Fields) -> lab.ReaderParams:
         k_net, k_change = jax.random.split(key)
