@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from experiments import lab
@@ -100,25 +101,28 @@ def best(result: sweep.Result) -> list[Row]:
 
 
 def _paths(
-    axes: Axes, *, name: str, lines: Iterable[Row], lineage: Sequence[Row], result: sweep.Result
+    axes: Axes, *, name: str, lines: Sequence[Row], lineage: Sequence[Row], result: sweep.Result
 ) -> dict[str, object]:
     """Draw a number of every trial by step, and that of the lineage; marks where it is a copy."""
     paths: dict[str, list[Row]] = {}
     for line in lines:
         paths.setdefault(line["id"], []).append(line)
+    every = np.asarray([line["metrics"][name] for line in lines], float)
+    most = np.abs(every[lab.shown(every)]).max(initial=0)
     how: Any = {"drawstyle": "default" if name == result.metric else "steps-pre"}
     handles: dict[str, object] = {}
     for path in paths.values():
-        (handles["a trial"],) = axes.plot(*_points(path, name), color="#bbbbbb", lw=0.9, **how)
-    points = _points(lineage, name)
+        points = _points(path, name, most)
+        (handles["a trial"],) = axes.plot(*points, color="#bbbbbb", lw=0.9, **how)
+    points = _points(lineage, name, most)
     (handles["the lineage of the best"],) = axes.plot(*points, color="k", lw=1.8, **how)
     copied = [i - 1 for i in _copied(lineage)]  # where the trials parted
     if copied:
         at = [[column[i] for i in copied] for column in points]
         (handles["goes on in a copy"],) = axes.plot(*at, "o", color=lab.COLOURS[1], ms=6)
-    shown = [value for path in paths.values() for value in _points(path, name)[1]]
+    shown = every[np.abs(every) <= most].tolist()
     if name == result.metric:
-        metric_axis(axes, [value for value in shown if math.isfinite(value)], result)
+        metric_axis(axes, shown, result)
     else:
         number_axis(axes.set_yscale, shown)
         axes.set_ylabel(words(axes, name))
@@ -126,8 +130,7 @@ def _paths(
     return handles
 
 
-def _points(path: Sequence[Row], name: str) -> tuple[list[int], list[float]]:
-    """Return the steps of a path, and its finite values; others leave a gap."""
+def _points(path: Sequence[Row], name: str, most: float) -> tuple[list[int], list[float]]:
+    """Return the steps of a path, and its values of at most this size; others leave a gap."""
     values = [line["metrics"][name] for line in path]
-    gaps = [value if math.isfinite(value) else math.nan for value in values]
-    return [line["step"] for line in path], gaps
+    return [line["step"] for line in path], [v if abs(v) <= most else math.nan for v in values]

@@ -53,10 +53,12 @@ def _best_so_far(
     axes: Axes, *, at: Sequence[float], label: str, values: np.ndarray, result: sweep.Result
 ) -> dict[str, object]:
     """Draw every value that was told, and the best of those before it."""
+    good = lab.shown(values)
+    places, values = np.asarray(at)[good], values[good]
     best = (np.minimum if result.mode == "min" else np.maximum).accumulate(values)
-    axes.plot(at, values, "o", color=lab.COLOURS[0], alpha=0.35, ms=5)
-    (line,) = axes.plot(at, best, color="k", linewidth=1.2, drawstyle="steps-post")
-    metric_axis(axes, values[lab.shown(values)].tolist(), result)
+    axes.plot(places, values, "o", color=lab.COLOURS[0], alpha=0.35, ms=5)
+    (line,) = axes.plot(places, best, color="k", linewidth=1.2, drawstyle="steps-post")
+    metric_axis(axes, values.tolist(), result)
     axes.set(xlabel=label, xlim=(0, None))
     lab.set_title(axes, "The best so far")
     return {"the best so far": line}
@@ -65,6 +67,7 @@ def _best_so_far(
 def _importances(axes: Axes, *, study: Any, count: int) -> dict[str, object]:
     """Draw the importances of the hyperparameters, by Optuna."""
     lab.set_title(axes, "Importance")
+    axes.set(xlim=(0, 1), xlabel="share, PED-ANOVA", ylabel="hyperparameter")
     optuna = _check.extra("optuna", "seqcells[search]")
     try:
         with warnings.catch_warnings():
@@ -77,10 +80,10 @@ def _importances(axes: Axes, *, study: Any, count: int) -> dict[str, object]:
         axes.set(xticks=[], yticks=[])
         say_empty(axes, "too few proposals")
         return {}
-    names = [wrap(name.replace("_", " "), 14) for name in found]
-    axes.barh(names[::-1], [*found.values()][::-1], color=lab.COLOURS[0], height=0.5)
-    axes.set(xlim=(0, 1), xlabel="share, PED-ANOVA")
-    axes.tick_params(axis="y", length=0)
+    axes.barh(range(len(found)), [*found.values()], color=lab.COLOURS[0], height=0.4)
+    for place, name in enumerate(found):
+        axes.text(0.01, place - 0.25, lab.brief(name.replace("_", " "), lab.room(axes, 8)))
+    axes.set(yticks=[], ylim=(len(found) - 0.6, -0.7))
     return {}
 
 
@@ -101,8 +104,10 @@ def _parallel(
     ):
         for one in some:
             (handles[label],) = axes.plot(places, heights[:, one], color=colour, lw=width)
-    axes.set_xticks(places, [wrap(name.replace("_", " "), 12) for name in names])
+    wide = lab.room(axes, 9) // len(names)
+    axes.set_xticks(places, [wrap(name.replace("_", " "), wide) for name in names], fontsize=10)
     axes.set(xlim=(-0.35, len(names) - 0.65), ylim=(-0.04, 1.04), yticks=[])
+    axes.set(xlabel="hyperparameter", ylabel="low to high")
     axes.spines[:].set_visible(False)
     lab.set_title(axes, "Proposals")
     return handles
@@ -121,6 +126,6 @@ def _heights(axes: Axes, place: int, name: str, told: Sequence[Any]) -> np.ndarr
         labels, ticks = [one.low, one.high], [0.0, 1.0]
         heights = np.interp(scale(values), scale(labels), ticks)
     for label, tick in zip(labels, ticks, strict=True):
-        text = lab.short(label) if isinstance(label, float) else lab.brief(str(label))
+        text = lab.short(label) if isinstance(label, float) else lab.brief(str(label), 10)
         axes.text(place + 0.04, tick, text, va="center", fontsize=10, bbox=BOX)
     return np.asarray(heights)

@@ -1,10 +1,13 @@
 """Every function that draws, each with what may go wrong in what it is given."""
 
+import dataclasses
+import datetime
 import itertools
 import math
 
 import numpy as np
 import pandas as pd
+import pytest
 from matplotlib.text import Text
 
 from benchmarks.suites import scaling
@@ -13,8 +16,7 @@ from experiments import lab
 from experiments.studies import mean_field, trainability
 from experiments.studies.horizon import picture as horizon
 from experiments.studies.horizon.numbers import Numbers
-from experiments.sweep import picture as swept
-from experiments.sweep import ranking
+from experiments.sweep import picture, population, ranking, search_picture
 from seqcells import sweep
 from seqcells.diagnostics import plot
 from tests.support.studies import raced
@@ -156,7 +158,8 @@ def memory(kind, path):
     lab.save(horizon.figure(Numbers(frame, gradients)), path)
 
 
-def searched(kind, path):
+def swept(kind):
+    """A sweep; its fields are two numbers, a cell and a seed."""
     long, point = kind == "long names", kind == "one point"
     lr, gain = (LONG.replace(" ", "_"), f"gain_of_{LONG}") if long else ("lr", "gain")
     grid = itertools.product((1e-4, 1e-3, 1e-2), (0.5, 1.0, 2.0), names(kind), range(3))
@@ -172,8 +175,56 @@ def searched(kind, path):
     rows = [row for row in rows if kind != "one seed" or row["seed"] == 0][: 1 if point else None]
     ids = {row["id"] for row in rows}
     lines = tuple(line for line in history if line["id"] in ids)
-    result = sweep.Result(tuple(rows), lines, (lr, gain, "cell", "seed"), "loss", "min")
-    swept.draw(result, ranking.rank(result), path)
+    return sweep.Result(tuple(rows), lines, (lr, gain, "cell", "seed"), "loss", "min")
+
+
+def sweeps(kind, path):
+    result = swept(kind)
+    picture.draw(picture.panels(result, ranking.rank(result)), result, path)
+
+
+def searches(kind, path):
+    """Each trial of a sweep as a proposal."""
+    optuna = pytest.importorskip("optuna")
+    result = swept(kind)
+    lr, gain, _, _ = result.fields
+    kinds = optuna.distributions
+    ranges = {
+        lr: kinds.FloatDistribution(1e-4, 1e-2, log=True),
+        gain: kinds.FloatDistribution(0.5, 2.0),
+        "cell": kinds.CategoricalDistribution(names(kind)),
+    }
+    study = optuna.create_study()
+    for row in result.rows:
+        params = {name: row[name] for name in ranges}
+        bad = not math.isfinite(row["loss"])
+        how = {"state": optuna.trial.TrialState.PRUNED} if bad else {"value": row["loss"]}
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=ranges, **how))
+    for i, trial in enumerate(study.get_trials(deepcopy=False)):
+        trial.datetime_complete = trial.datetime_start + datetime.timedelta(seconds=i + 1)
+    first, *others = picture.panels(result, ranking.rank(result), [lr, gain])
+    panels = [first, *search_picture.panels(study, result), *others]
+    picture.draw(panels, result, path)
+
+
+def populations(kind, path):
+    """A sweep whose second number falls; the first trial becomes a copy of the last."""
+    result = swept(kind)
+    _, gain, _, _ = result.fields
+    first = {row["id"]: row[gain] for row in result.rows}
+    ids = [f"{int(id):012x}" for id in first]
+    rows = [{**row, "id": id} for row, id in zip(result.rows, ids, strict=True)]
+    lines = [
+        {
+            "id": f"{int(line['id']):012x}",
+            "step": line["step"],
+            "metrics": line["metrics"] | {gain: first[line["id"]] * 10 / line["step"]},
+        }
+        for line in result.history
+    ]
+    lines[0]["metrics"]["parent"] = float(int(ids[-1], 16))
+    told = dataclasses.replace(result, rows=tuple(rows), history=tuple(lines))
+    picture.draw(population.panels(told, [gain]), told, path)
 
 
 def timed(kind, path, draw):
@@ -210,7 +261,9 @@ DRAWN = {
     "mean_field": theory,
     "trainability of the study": surfaces,
     "horizon": memory,
-    "sweep": searched,
+    "sweep": sweeps,
+    "search": searches,
+    "population": populations,
     "peers": lambda kind, path: timed(kind, path, peers.draw),
     "scaling": scaled,
 }

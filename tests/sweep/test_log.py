@@ -292,7 +292,7 @@ def test_a_finished_sweep_is_read_from_its_copies(tmp_path, monkeypatch):
 def test_the_last_lines_are_read_from_the_end(log, each):
     every = [{**row, "step": i // each} for i, row in enumerate(rows(6 * each))]
     append(log.path, every)
-    with log.path.open("a") as file:
+    with log.path.open("a", encoding="utf-8") as file:
         file.write('{"id": "0')  # is being written
     for step in range(7):
         assert bits(log.last("step", step)) == bits(

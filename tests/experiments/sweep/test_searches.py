@@ -124,7 +124,7 @@ def test_the_importances_are_those_of_optuna_if_there_are_enough_proposals():
     study = study_of(rates, params)
     importances = search_picture.panels(study, TABLE)[2]
     axes, _ = drawn(importances)
-    names = [label.get_text() for label in axes.get_yticklabels()]
+    names = [text.get_text() for text in axes.texts]
     shares = dict(zip(names, [bar.get_width() for bar in axes.patches], strict=True))
     assert shares["rate"] > 0.8
     assert sum(shares.values()) == pytest.approx(1)
