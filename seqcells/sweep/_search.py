@@ -107,10 +107,10 @@ def search(
     pruned, at its last finite metric: Optuna ignores failed trials, and would propose them again.
 
     A search that is killed and called again, with the same study in a storage on disk and the same
-    `out`, takes up the trials that were running. The sampler is seeded before each proposal, from
-    `key` and the number of the trial, so the search ends with the trials of an undisturbed one.
-    One search at a time uses a study. Results are told when the whole batch is trained, in the
-    order of its proposals, also with an executor.
+    `out`, takes up the trials that were running. The sampler is seeded before each parameter, from
+    `key`, the number of the trial and the parameter's name, so the search ends with the trials of
+    an undisturbed one. One search at a time uses a study. Results are told when the whole batch is
+    trained, in the order of its proposals, also with an executor.
 
     Args:
         make: as in `run`.
@@ -214,17 +214,34 @@ class _Search:
         trials = self.study.get_trials(deepcopy=False)
         mine = [t for t in trials if t.user_attrs.get(BATCH) == index]
         mine += [t for t in trials if t.state == running and BATCH not in t.user_attrs]
-        mine = mine[:size]
-        for trial in mine:
-            if BATCH not in trial.user_attrs:  # a search was killed before it named the batch
-                self._trial(trial.number).set_user_attr(BATCH, index)
-        found = [(trial.number, trial.params) for trial in mine]
+        found = []
+        for trial in mine[:size]:
+            if BATCH not in trial.user_attrs:  # a search was killed while it asked for it
+                self._seed(trial.number)
+                trial = self._draw(self._trial(trial.number), index)
+            found.append((trial.number, trial.params))
         while len(found) < size:
-            seed(self.study.sampler, self.plan.key, len(self.study.get_trials(deepcopy=False)))
-            trial = self.study.ask(self.distributions)
-            trial.set_user_attr(BATCH, index)
+            self._seed(len(self.study.get_trials(deepcopy=False)))
+            trial = self._draw(self.study.ask(), index)
             found.append((trial.number, trial.params))
         return found
+
+    def _draw(self, trial: Any, index: int) -> Any:
+        """Draw the parameters that a new trial does not have yet, and name its batch.
+
+        Storages write one parameter at a time, so a kill may leave a trial with some of them. Each
+        is drawn by a seed of its own, so it does not depend on which are there.
+        """
+        _ = trial.relative_params  # some samplers draw all together
+        for name, distribution in self.distributions.items():
+            self._seed(f"{trial.number}/{name}")
+            trial._suggest(name, distribution)
+        trial.set_user_attr(BATCH, index)
+        return trial
+
+    def _seed(self, name: object) -> None:
+        """Seed the sampler for what has this name."""
+        seed(self.study.sampler, self.plan.key, name)
 
     def _trial(self, number: int) -> Any:
         """Return a trial of the study, as it is when it is asked for."""
@@ -280,12 +297,12 @@ def _index(values: Sequence[Any], choice: Any) -> int:
     return [canonical(value) for value in values].index(choice)
 
 
-def seed(sampler: Any, key: tuple[int, int], number: int) -> None:
-    """Seed a sampler of Optuna, and those that it uses, for the proposal of one trial.
+def seed(sampler: Any, key: tuple[int, int], name: object) -> None:
+    """Seed a sampler of Optuna, and those that it uses, for what has this name.
 
     Optuna has no call for it; its samplers draw from NumPy's `RandomState` in attributes.
     """
-    digest = hashlib.sha256(f"{key}/{number}".encode()).digest()
+    digest = hashlib.sha256(f"{key}/{name}".encode()).digest()
     samplers, seen = [sampler], set[int]()
     for one in samplers:
         seen.add(id(one))

@@ -96,8 +96,9 @@ class Deaths:
         self.at, self.seen = at, 0
         for name in ("ask", "tell"):
             monkeypatch.setattr(optuna.Study, name, self.around(getattr(optuna.Study, name)))
-        mark = optuna.trial.Trial.set_user_attr
-        monkeypatch.setattr(optuna.trial.Trial, "set_user_attr", self.around(mark))
+        for name in ("_suggest", "set_user_attr"):
+            call = getattr(optuna.trial.Trial, name)
+            monkeypatch.setattr(optuna.trial.Trial, name, self.around(call))
 
     def moment(self):
         self.seen += 1
@@ -115,15 +116,18 @@ class Deaths:
         return cut
 
 
-def searched(folder):
+def searched(folder, **given):
     backend = journal.JournalFileBackend(str(folder / "study.log"))
-    study = study_of(optuna.storages.JournalStorage(backend))
+    sampler = optuna.samplers.TPESampler(n_startup_trials=4, seed=0, **given)
+    study = study_of(optuna.storages.JournalStorage(backend), sampler=sampler)
     options = OPTIONS | {"save_seconds": 0, "out": folder / "out"}
     return study, sweep.search(make, space(8), study, **options)
 
 
+@pytest.mark.filterwarnings("ignore:Argument ``multivariate``")  # is experimental
+@pytest.mark.parametrize("together", [False, True])  # are parameters drawn
 def test_a_search_that_is_killed_ends_with_the_trials_of_an_undisturbed_one(
-    tmp_path, monkeypatch, once
+    tmp_path, monkeypatch, once, together
 ):
     def folder(name):
         (path := tmp_path / name).mkdir()
@@ -131,15 +135,15 @@ def test_a_search_that_is_killed_ends_with_the_trials_of_an_undisturbed_one(
 
     with monkeypatch.context() as patch:
         deaths = Deaths(patch)
-        whole, result = searched(folder("whole"))
-    assert deaths.seen == 2 * 3 * 8
+        whole, result = searched(folder("whole"), multivariate=together)
+    assert deaths.seen == 2 * 5 * 8  # ask, two parameters, the attribute, tell
     for at in range(1, deaths.seen + 1, 3):
         here = folder(str(at))
         with monkeypatch.context() as patch:
             Deaths(patch, at)
             with pytest.raises(Killed):
-                searched(here)
-        study, again = searched(here)
+                searched(here, multivariate=together)
+        study, again = searched(here, multivariate=together)
         assert told(study) == told(whole), at
         assert plain(again.rows) == plain(result.rows)
 
@@ -156,16 +160,18 @@ def test_workers_train_what_one_process_trains(tmp_path, once):
 def test_what_diverged_is_told_as_pruned_at_its_last_finite_value():
     """So that a sampler avoids its neighbourhood."""
     study = study_of()
-    some = space(8, ends=[15.0, 1e9])
-    result = sweep.search(make, some, study, 20, segment=10, batch=4)
+    some = space(8, ends=[25.0, 1e9])
+    result = sweep.search(make, some, study, 30, segment=10, batch=4)
     for trial, row in zip(study.trials, result.rows, strict=True):
         diverged = trial.params["ends"] < 100
         assert row["status"] == ("diverged" if diverged else "done")
         assert trial.state.name == ("PRUNED" if diverged else "COMPLETE")
         if diverged:
             ((step, value),) = trial.intermediate_values.items()
-            first = next(line for line in result.history if line["id"] == row["id"])
-            assert (step, value) == (10, first["metrics"]["loss"])
+            lines = (line for line in result.history if line["id"] == row["id"])
+            at = {line["step"]: line["metrics"]["loss"] for line in lines}
+            assert (step, value) == (20, at[20])
+            assert np.isnan(at[30])
     assert {t.state.name for t in study.trials} == {"PRUNED", "COMPLETE"}
 
 
@@ -199,8 +205,43 @@ def test_a_sampler_draws_by_key_and_number_alone():
             _search.seed(study.sampler, (0, 1), 7)
             drawn.append(study.ask(sweep.to_optuna(space())).params)
         assert drawn[0] == drawn[1]
-        _search.seed(study.sampler, (0, 1), 8)
-        assert study.ask(sweep.to_optuna(space())).params != drawn[0]
+        for key, number in (((0, 1), 8), ((0, 2), 7)):
+            _search.seed(study.sampler, key, number)
+            assert study.ask(sweep.to_optuna(space())).params != drawn[0]
+
+
+def test_parameters_of_a_trial_are_drawn_independently():
+    study = study_of(sampler=optuna.samplers.RandomSampler(seed=0))
+    some = space(32, rate=sweep.uniform(1e-4, 1.0))
+    sweep.search(make, some, study, steps=10, segment=10, batch=32)
+    pairs = [(t.params["x"], t.params["rate"]) for t in study.trials]
+    assert abs(np.corrcoef(pairs, rowvar=False)[0, 1]) < 0.5
+
+
+def test_trials_that_a_study_has_already_stay_as_they_are():
+    study = study_of()
+    study.optimize(lambda trial: trial.suggest_float("x", -1, 1) ** 2, n_trials=3)
+    before = told(study)
+    result = sweep.search(make, space(8), study, **OPTIONS)
+    assert len(result.rows) == 8
+    assert told(study)[:3] == before
+    assert len(study.trials) == 3 + 8
+
+
+def test_a_search_that_is_stopped_goes_on_when_it_is_called_again(tmp_path):
+    study, whole = study_of(), study_of()
+    want = sweep.search(make, space(8), whole, **OPTIONS)
+    stopped = sweep.search(make, space(8), study, out=tmp_path, minutes=1e-9, **OPTIONS)
+    assert set(stopped.column("status")) == {"unfinished"}
+    assert {trial.state.name for trial in study.trials} == {"RUNNING"}
+    result = sweep.search(make, space(8), study, out=tmp_path, **OPTIONS)
+    assert (told(study), plain(result.rows)) == (told(whole), plain(want.rows))
+
+
+def test_progress_counts_the_trials_of_all_proposals():
+    seen = []
+    sweep.search(make, space(8), study_of(), replicates=2, on_segment=seen.append, **OPTIONS)
+    assert [(one.finished, one.total) for one in seen] == [(0, 16), (8, 16)]
 
 
 @pytest.mark.parametrize(
