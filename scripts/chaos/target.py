@@ -19,7 +19,6 @@ import numpy as np
 import seqcells as sc
 from scripts.chaos.engines import ENGINES
 from scripts.chaos.model import CONFIG, descent, digest, emit, loss, make, start
-from scripts.chaos.studies import study_of
 from seqcells import _signals
 from seqcells._checkpoint import CheckpointError, Checkpoints
 
@@ -85,14 +84,15 @@ def spread(folder: str, engine: str, workers: str = "2") -> int:
 
 def search(folder: str, storage: str) -> int:
     """Search in 16 batches of eight proposals, with two replicates; some trials diverge."""
+    from scripts.chaos.studies import study_of  # Optuna, which the other rows do not need
+
     emit("ready")
     Path(folder).mkdir(parents=True, exist_ok=True)
     study = study_of(Path(folder), storage)
+    rate, gain = sc.sweep.log_uniform(1e-3, 1e2), sc.sweep.uniform(0.5, 2)
     result = sc.sweep.search(
         descent,
-        sc.sweep.Space(
-            samples=128, rate=sc.sweep.log_uniform(1e-3, 1e2), static={"size": [2, 4]}, gain=[1, 2]
-        ),
+        sc.sweep.Space(samples=128, rate=rate, gain=gain, static={"size": [2, 4]}),
         study,
         steps=40,
         segment=10,
@@ -102,10 +102,7 @@ def search(folder: str, storage: str) -> int:
         save_seconds=0,
         on_segment=lambda progress: emit("at", progress.step),
     )
-    told = [
-        (t.number, t.params, t.state.name, t.value, t.intermediate_values) for t in study.trials
-    ]
-    emit("states", *sorted({t.state.name for t in study.trials}))
+    told = [(t.number, t.state, t.params, t.value, t.intermediate_values) for t in study.trials]
     return _done(result, told)
 
 
