@@ -19,8 +19,9 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn, TimeRemainingColumn
 
 from experiments import lab
+from experiments.sweep import searches
 from experiments.sweep.executors import started
-from experiments.sweep.settings import CELLS, LEAST, Settings, probe, values
+from experiments.sweep.settings import CELLS, LEAST, WIDE, Settings, probe, values
 from seqcells import sweep, train
 from seqcells._cell import Params
 from seqcells._checkpoint import CheckpointError
@@ -30,6 +31,9 @@ class NotBegun(lab.BadInput):
     """A sweep that has not finished its first segment."""
 
 
+BATCH = 16  # proposals of a search at a time, unless the user gives a number
+FACTORS = (0.8, 1.25)  # by which a population perturbs
+READ = {"learning_rate", "max_norm", "weight_decay"}  # hyperparameters that a step of AdamW reads
 HParams = dict[str, jax.Array]  # the fields of `Swept` of one trial, float[]
 LossAndMetrics = tuple[jax.Array, train.Metrics]
 
@@ -97,14 +101,13 @@ def run(
     Raises:
         lab.BadInput: a setting is out of range, or `out` holds something else.
     """
-    space, every = settings.space, settings.halve_every
     lab.folders.check(out, f"{lab.folders.SWEEP} of {name}")
     with lab.refusals(settings):
-        done = _finished(out, space)
+        done = _finished(out, settings)
     if not done:
         _check_tasks(name, settings)
-    total = len(space) * settings.steps
-    lab.say(console, f"{name}: {_cost(space, total)}")
+    total = settings.trials * settings.steps
+    lab.say(console, f"{name}: {_cost(settings, total)}")
     about = {"probe": name, "command": command, "settings": dataclasses.asdict(settings)}
     left = TextColumn("{task.percentage:.0f} %, left"), TimeRemainingColumn()
     with (
@@ -112,24 +115,62 @@ def run(
         started(way.executor, out) as options,
         lab.progress_bar(console, *left, first=0) as bar,
     ):
-        result = sweep.run(
+        result = _trainer(settings, out)(
             functools.partial(make, name),
-            space,
-            settings.steps,
+            settings.space,
+            steps=settings.steps,
             segment=settings.segment,
             out=out,
-            batch=settings.batch,
-            halving=None if every is None else sweep.Halving(every),
             on_start=lambda: _write_about(out, about, done),
             on_segment=_show_progress(bar, settings.steps, total),
-            config={"probe": name},
             minutes=way.minutes,
+            config={"probe": name} | ({"search": settings.search} if settings.search else {}),
             **options,
         )
     if "unfinished" in result.column("status"):
         again = f"python -m experiments resume {out}"
         lab.say(console, f"The time is up. Everything is saved; to go on: {again}")
     return result
+
+
+def _trainer(settings: Settings, out: Path) -> Callable[..., sweep.Result]:
+    """Return `sweep.run` or `sweep.search`, with what makes a sweep one of these settings."""
+    every = settings.halve_every
+    halving = None if every is None else sweep.Halving(every)
+    if settings.search is None:
+        pbt, batch = population(settings), settings.batch
+        return functools.partial(sweep.run, batch=batch, halving=halving, pbt=pbt)
+    if settings.pbt is not None:
+        raise lab.BadInput(
+            "pbt: expected a population or a search, got both; leave --search or --pbt out"
+        )
+    if not settings.space.distributions:
+        raise lab.BadInput(
+            "search: expected a range to search, got lists of values alone; give one, as in "
+            f"--sweep.lr {WIDE}"
+        )
+    return functools.partial(
+        sweep.search,
+        study=searches.study(settings, out),
+        batch=BATCH if settings.batch == "auto" else settings.batch,
+        replicates=settings.seeds,
+        halving=halving,
+    )
+
+
+def population(settings: Settings) -> sweep.PBT | None:
+    """Return the population of these settings; the hyperparameters that differ are perturbed."""
+    if settings.pbt is None:
+        return None
+    space = settings.space
+    names = {n for n, values in space.grid.items() if len(values) > 1} | {*space.distributions}
+    read = sorted(names & READ)
+    if not read:
+        raise lab.BadInput(
+            "pbt: expected several values of learning_rate, max_norm or weight_decay, which a step "
+            f"of training reads, got one of each; give --sweep.lr {WIDE}"
+        )
+    return sweep.PBT(settings.pbt, perturb=dict.fromkeys(read, FACTORS))
 
 
 def _write_about(out: Path, about: lab.Json, done: bool) -> None:
@@ -140,17 +181,18 @@ def _write_about(out: Path, about: lab.Json, done: bool) -> None:
     lab.write_about(out, about | {"made_with": made_with})
 
 
-def _finished(out: Path, space: sweep.Space) -> bool:
+def _finished(out: Path, settings: Settings) -> bool:
     try:
-        return "unfinished" not in sweep.load(out, space, "unfinished").column("status")
+        status = searches.load(settings, out, "unfinished").column("status")
     except FileNotFoundError:
         return False
+    return len(status) == settings.trials and "unfinished" not in status
 
 
-def _cost(space: sweep.Space, steps: int) -> str:
-    programs = math.prod(map(len, space.static.values()))
+def _cost(settings: Settings, steps: int) -> str:
+    programs = math.prod(map(len, settings.space.static.values()))
     return (
-        f"{len(space)} trials in {programs} program{'s' * (programs > 1)}, "
+        f"{settings.trials} trials in {programs} program{'s' * (programs > 1)}, "
         f"at most {steps:,} steps of training in all."
     )
 
@@ -233,7 +275,7 @@ def load(
     probe, settings, about = read_sweep(out)
     try:
         with lab.refusals(settings):
-            return probe, sweep.load(out, settings.space, history), about
+            return probe, searches.load(settings, out, history), about
     except FileNotFoundError:
         raise NotBegun(
             f"out: expected a sweep with results, got {out}, where no segment is finished yet"

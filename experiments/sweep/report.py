@@ -8,13 +8,14 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from rich.console import Console
 
 from experiments import lab
-from experiments.sweep import command
-from experiments.sweep.picture import draw
+from experiments.sweep import command, picture, population, search_picture, searches
 from experiments.sweep.ranking import Ranked, rank, ranks, rivals, varied
+from experiments.sweep.settings import Settings
 from seqcells import _check, sweep
 
 SILENT = 15  # seconds without a sign of life of a worker that are worth a word
@@ -74,30 +75,73 @@ def report_finished(result: sweep.Result, out: Path, console: Console) -> None:
 def report(out: Path, console: Console) -> None:
     """Draw the picture and write the page and the table, using only the files in `out`."""
     probe, result, about = command.load(out)
-    ranked = rank(result)
-    if not ranked:
-        raise lab.BadInput(f"out: expected a sweep with finished trials, got {out} with none")
-    table = rank_table(result, ranked[:SHOWN])
-    left = Counter(result.column("status"))["unfinished"]
+    _, settings, _ = command.read_sweep(out)
+    parts = _parts(settings, result, out)
+    left = settings.trials - sum(status != "unfinished" for status in result.column("status"))
     title = f"Sweep of {probe}"
     page = lab.Page(
         title=title,
-        lead=f"{len(result.rows)} trials, ranked by their {result.metric} over the last segment.",
+        lead=f"{settings.trials} trials, ranked by their {result.metric} over the last segment.",
         picture=out / "sweep.png",
-        headlines=[headline(result, ranked)],
-        tables=[table],
+        headlines=[parts.headline],
+        tables=[parts.table],
         provenance=lab.provenance({**about, "settings": {}}),
-        footer="Every number is computed from results.csv and metrics.jsonl, next to this page.",
+        footer="Every number is computed from the files next to this page.",
+        terms=parts.terms,
+        alarm=f"{left} of {settings.trials} trials are not finished." if left else "",
+        caption=parts.caption,
+        alt=f"{title}: {parts.alt}",
+    )
+    picture.draw(parts.panels, result, page.picture)
+    page.write(out)
+    lab.print_table(console, parts.table)
+    lab.say(console, f"{parts.headline}\nReport: {out / lab.REPORT}")
+
+
+class Parts(NamedTuple):
+    """What differs between the reports of a sweep, a search and a population."""
+
+    headline: str
+    table: lab.Table
+    panels: list[picture.Panel]
+    terms: dict[str, str]
+    caption: str
+    alt: str
+
+
+def _parts(settings: Settings, result: sweep.Result, out: Path) -> Parts:
+    ranked = rank(result)
+    if not ranked:
+        raise lab.BadInput(f"out: expected a sweep with finished trials, got {out} with none")
+    if pbt := command.population(settings):
+        moved = [str(name) for name in pbt.perturb]
+        return Parts(
+            headline=population.headline(result, moved),
+            table=population.table(result, moved),
+            panels=population.panels(result, moved),
+            terms=population.TERMS,
+            caption="Look first at the black lines: the schedule that led to the best trial.",
+            alt=f"{result.metric} and hyperparameters of all trials by step, and the best lineage",
+        )
+    of_sweep = Parts(
+        headline=headline(result, ranked),
+        table=rank_table(result, ranked[:SHOWN]),
+        panels=picture.panels(result, ranked, settings.space.distributions),
         terms=TERMS,
-        alarm=f"{left} of {len(result.rows)} trials are not finished." if left else "",
         caption="In the slices, look first at the value where the black line is best, then whether "
         "the dots beside it, which are other trials, are as good.",
-        alt=f"{title}: learning curves of the best, and the {result.metric} by each hyperparameter",
+        alt=f"learning curves of the best, and the {result.metric} by each hyperparameter",
     )
-    draw(result, ranked, page.picture)
-    page.write(out)
-    lab.print_table(console, table)
-    lab.say(console, f"{headline(result, ranked)}\nReport: {out / lab.REPORT}")
+    if settings.search is None:
+        return of_sweep
+    first, *others = of_sweep.panels
+    return of_sweep._replace(
+        panels=[first, *search_picture.panels(searches.kept(out), result), *others],
+        terms=TERMS | search_picture.TERMS,
+        caption="Look first whether the best so far still improves, then at the hyperparameters "
+        "that are important: whether the best proposals lie at an end of their range.",
+        alt=f"{of_sweep.alt}, the best so far, importances and all proposals",
+    )
 
 
 TERMS = {
@@ -109,7 +153,8 @@ TERMS = {
     "curves": "the median over seeds of means over a segment, in a band from minimum to maximum; a "
     "diverged seed counts as the worst; the legend lists values in the order of the table",
     "slices": "every trial by one hyperparameter, for all values of the others; the line joins the "
-    "best trial of each value; crosses at the edge have diverged, or lie beyond a million",
+    "best trial of each value, unless values were drawn; crosses at the edge have diverged, or lie "
+    "beyond a million",
     "surface": "the median over seeds by two hyperparameters, with the others as in the best "
     "configuration, which the title names; empty where it diverged",
 }

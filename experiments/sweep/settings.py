@@ -62,10 +62,6 @@ CELLS: dict[str, Callable[[int, int], sc.Cell | sc.Layer]] = {  # (hidden_size, 
     },
     **{"gru-chrono": CHRONO.start, "tanh": TANH.start, "irnn": IRNN.start},
 }
-if TYPE_CHECKING:
-    CellName = str
-else:  # the choices of the command line
-    CellName = Literal[tuple(CELLS)]
 OrNone = Annotated[int | None, tyro.conf.arg(metavar="INT", help_behavior_hint="")]
 Values = Any  # the values of a field of `sweep.Space`: numbers or a distribution
 RANGES: dict[str, Callable[..., Values]] = {
@@ -74,6 +70,19 @@ RANGES: dict[str, Callable[..., Values]] = {
     "loguniform": lambda low, high: sweep.log_uniform(float(low), float(high)),
     "uniform": lambda low, high: sweep.uniform(float(low), float(high)),
 }
+DISTRIBUTIONS = type(sweep.uniform(0, 1)), type(sweep.log_uniform(1, 2))
+GRID, WIDE = "log:1e-3:1e-2:3", "loguniform:1e-4:1e-1"  # learning rates, unless they are given
+SAMPLERS = {  # of Optuna
+    "tpe": "TPESampler",
+    "gp": "GPSampler",
+    "cmaes": "CmaEsSampler",
+    "qmc": "QMCSampler",
+    "random": "RandomSampler",
+}
+if TYPE_CHECKING:
+    CellName = SamplerName = str
+else:  # the choices of the command line
+    CellName, SamplerName = Literal[tuple(CELLS)], Literal[tuple(SAMPLERS)]
 LEAST = {"init_gain": -math.inf}  # minima of the fields below; 0 for the others
 FORMS = "1e-3,1e-2 or log:1e-4:1e-1:16, linear:0:1:5, loguniform:1e-4:1e-1, uniform:0:1"
 
@@ -86,8 +95,10 @@ class Swept:
     distribution (loguniform:1e-4:1e-1, uniform:0:1), which needs --samples.
     """
 
-    learning_rate: Annotated[str, tyro.conf.arg(aliases=["--sweep.lr"])] = "log:1e-3:1e-2:3"
-    """learning rate of AdamW"""
+    learning_rate: Annotated[
+        str | None, tyro.conf.arg(aliases=["--sweep.lr"], metavar="STR", help_behavior_hint="")
+    ] = None
+    """learning rate of AdamW; log:1e-3:1e-2:3, or loguniform:1e-4:1e-1 to search"""
     max_norm: str = "1"
     """global norm to which gradients are clipped"""
     weight_decay: str = "0"
@@ -119,34 +130,47 @@ class Settings(CheckedSettings):
     seeds: int = 3
     """trials per configuration, each with its own random seed"""
     samples: OrNone = None
-    """draws from the distributions; needed only if there are any"""
+    """draws from distributions; if not given, 128 with --search and 32 with --pbt"""
     steps: int = 500
     """training steps, a multiple of the segment"""
     segment: int = 50
     """training steps between two checks of the metrics"""
     halve_every: OrNone = None
     """prune the worse half every so many steps; never if not given"""
+    search: Annotated[SamplerName | None, tyro.conf.arg(help_behavior_hint="")] = None
+    """have a sampler of Optuna propose the trials, a batch at a time"""
+    pbt: OrNone = None
+    """evolve a population: copies of the best replace the worst every so many steps"""
     batch: int | Literal["auto"] = "auto"
-    """trials to train together; auto: as many as fit into memory"""
+    """trials to train together; auto: as many as fit into memory, or 16 with --search"""
 
     @property
     def space(self) -> sweep.Space:
-        """The space of the trials.
+        """The space of the trials; of a search, that of the proposals, without seeds.
 
         Raises:
             BadInput: a field is out of range.
         """
+        draws = 0 if self.search is self.pbt is None else 32 if self.search is None else 128
+        texts = {**vars(self.sweep)}
+        if texts["learning_rate"] is None:
+            texts["learning_rate"] = WIDE if draws else GRID
         try:
-            fields = {
-                name: values(f"sweep.{name}", text, LEAST.get(name, 0.0))
-                for name, text in vars(self.sweep).items()
-            }
+            fields = {n: values(f"sweep.{n}", t, LEAST.get(n, 0.0)) for n, t in texts.items()}
+            drawn = any(isinstance(one, DISTRIBUTIONS) for one in fields.values())
+            samples = draws if draws and drawn and self.samples is None else self.samples
+            if self.search is None:
+                fields["seed"] = range(self.seeds)
             static = {n: list(v) for n, v in dataclasses.asdict(self.static).items()}
-            return sweep.Space(
-                samples=self.samples, static=static, seed=range(self.seeds), **fields
-            )
+            return sweep.Space(samples=samples, static=static, **fields)
         except (TypeError, ValueError) as error:
             raise BadInput(str(error)) from None
+
+    @property
+    def trials(self) -> int:
+        """The number of trials, of all seeds."""
+        space = self.space
+        return len(space) if self.search is None else len(space.draws) * self.seeds
 
 
 def values(name: str, text: str, least: float = 0.0) -> Values:

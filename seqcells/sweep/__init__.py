@@ -2,10 +2,11 @@
 
 from seqcells.sweep._batch import STATUSES
 from seqcells.sweep._executor import WorkersLost
+from seqcells.sweep._load import load
 from seqcells.sweep._pbt import PBT
 from seqcells.sweep._plan import Halving
 from seqcells.sweep._pool import processes
-from seqcells.sweep._run import Progress, load, run
+from seqcells.sweep._run import Progress, run
 from seqcells.sweep._search import from_optuna, search, to_optuna
 from seqcells.sweep._space import Space, Trial, linear, log, log_uniform, uniform
 from seqcells.sweep._table import AllFailed, Result

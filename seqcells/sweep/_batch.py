@@ -53,6 +53,7 @@ class Batch:
     ) -> None:
         self.program, self.trials, self.step = program, trials, step
         self.state, self.record, self.slots = saved
+        self.changed: list[dict[str, float]] = []  # hyperparameters after the last segment
         self.hparams = self._hparams()
 
     @classmethod

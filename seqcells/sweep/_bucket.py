@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from seqcells import _check
 from seqcells.sweep._batch import columns
@@ -28,9 +28,22 @@ class Bucket:
 
     def check(self, trials: Sequence[Trial]) -> None:
         """Raise if a number of a trial is out of range, according to the task."""
+        self._check([trial.hparams for trial in trials])
+
+    def check_perturbed(self, values: Sequence[Mapping[str, float]]) -> None:
+        """Raise if a hyperparameter that a population has perturbed is out of range."""
+        try:
+            self._check(values)
+        except ValueError as error:
+            raise ValueError(
+                f"pbt.perturb: expected factors that keep fields in range, got {error}; make "
+                "the field a distribution, to whose range its values are clipped"
+            ) from error
+
+    def _check(self, values: Sequence[Mapping[str, float]]) -> None:
         if callable(check := getattr(self._task, "check", None)):
-            for trial in trials:
-                check(trial.hparams)
+            for one in values:
+                check(one)
 
     def fit(self, width: int, fixed: bool, sharing: int = 1) -> int:
         """Return the width, or less if it is not fixed, that fits into memory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +15,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 from jax.interpreters.partial_eval import dce_jaxpr
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
-from jax.stages import Compiled
+from jax.stages import Compiled, CompilerOptions
 
 from seqcells import _check
 from seqcells._types import PyTree
@@ -103,9 +104,17 @@ def build(
         _check_keys(first.jaxpr)
         _check_keys(further.jaxpr)
         lowered = further.lower()
-        compiled = lowered.compile()
-        names = tuple(lowered.out_info[2])
-        return Program(width, begin.compile(), compiled, place, state, names, _bytes(compiled))
+    with ThreadPoolExecutor(1) as other:  # XLA compiles on one core
+        init = other.submit(begin.compile, _once())
+        advance = lowered.compile()
+    names = tuple(lowered.out_info[2])
+    return Program(width, init.result(), advance, place, state, names, _bytes(advance))
+
+
+def _once() -> CompilerOptions | None:
+    """Return the options of a program that runs once: half the time to compile, the same bits."""
+    level = "xla_backend_optimization_level"
+    return None if level in os.environ.get("XLA_FLAGS", "") else {level: "1"}
 
 
 def _batched(f: Callable[..., PyTree]) -> Callable[..., PyTree]:

@@ -8,7 +8,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import jax
@@ -22,7 +21,7 @@ from seqcells.sweep._lines import Row
 from seqcells.sweep._pbt import PBT
 from seqcells.sweep._plan import Halving, Plan
 from seqcells.sweep._space import Space, Static, Trial
-from seqcells.sweep._store import ABOUT, Folder, Memory, read
+from seqcells.sweep._store import Folder, Memory
 from seqcells.sweep._table import AllFailed, Result
 
 
@@ -225,36 +224,3 @@ def progress(
             on_segment(Progress(**shown, finished=finished(), total=total))
 
     return report
-
-
-def load(
-    out: str | os.PathLike[str],
-    space: Space,
-    history: Literal["all", "unfinished"] = "all",
-) -> Result:
-    """Read the results in a folder, even while a run writes to it; writes nothing.
-
-    Args:
-        out: the folder of the sweep.
-        space: its space, or a part of it.
-        history: "unfinished" reads the history of unfinished trials alone, which is faster.
-
-    Returns:
-        The table, in the order of `space.trials()`; `status` is "unfinished" for a trial without a
-        row.
-
-    Raises:
-        FileNotFoundError: there is no sweep in the folder.
-        ValueError: a file is damaged, or `history` is another word.
-    """
-    _check.choice("history", history, ("all", "unfinished"))
-    trials = space.columns()
-    left_of = trials["id"] if history == "unfinished" else ()
-    settings, rows, lines = read(Path(out), left_of)
-    if not {"metric", "mode"} <= settings.keys():
-        raise FileNotFoundError(f"out: expected a folder of a sweep, with {ABOUT}, got {out}")
-    metric, mode = settings["metric"], settings["mode"]
-    if history == "unfinished":
-        finished = set(rows.texts["id"].values)
-        lines = lines.where_id([id not in finished for id in lines.texts["id"].values])
-    return Result.of(trials, rows, lines, metric=metric, mode=mode)

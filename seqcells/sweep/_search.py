@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -24,7 +24,7 @@ from seqcells.sweep._space import LogUniform, Space, Trial, log_uniform, uniform
 from seqcells.sweep._store import Folder, Memory
 from seqcells.sweep._table import Result
 
-BATCH = "seqcells:batch"  # the attribute of Optuna's trials that names their batch
+PLACE = "seqcells:place"  # the attribute of Optuna's trials with their place in the search
 SEED = "seed"  # the field of the replicates
 
 
@@ -92,6 +92,7 @@ def search(
     out: str | os.PathLike[str] | None = None,
     halving: Halving | None = None,
     key: jax.Array | None = None,
+    on_start: Callable[[], object] | None = None,
     on_segment: Callable[[Progress], object] | None = None,
     config: Json | None = None,
     save_seconds: float = 60.0,
@@ -107,10 +108,10 @@ def search(
     pruned, at its last finite metric: Optuna ignores failed trials, and would propose them again.
 
     A search that is killed and called again, with the same study in a storage on disk and the same
-    `out`, takes up the trials that were running. The sampler is seeded before each parameter, from
-    `key`, the number of the trial and the parameter's name, so the search ends with the trials of
-    an undisturbed one. One search at a time uses a study. Results are told when the whole batch is
-    trained, in the order of its proposals, also with an executor.
+    `out`, takes up the trials that were running. The sampler is seeded before each value that it
+    proposes, from `key`, so the search ends with the trials of an undisturbed one.
+    One search at a time uses a study. Results are told when the whole batch is trained, in the
+    order of its proposals, also with an executor.
 
     Args:
         make: as in `run`.
@@ -125,6 +126,7 @@ def search(
         out: as in `run`.
         halving: as in `run`.
         key: as in `run`; it also seeds the sampler.
+        on_start: as in `run`.
         on_segment: as in `run`.
         config: as in `run`.
         save_seconds: as in `run`.
@@ -166,7 +168,7 @@ def search(
     train = trainer(executor, in_flight, plan, space.trials()[:1], store)
     searched = _Search(plan, space, study, store, batch, range(replicates))
     report = progress(on_segment, searched.finished, len(space.draws) * replicates)
-    with session(store, minutes, searched.result) as (stop, run):
+    with session(store, minutes, searched.result, on_start) as (stop, run):
         searched.run(train, Sweep(plan, (), store, stop, report, run, {}))
     return checked(searched.result())
 
@@ -185,9 +187,11 @@ class _Search:
     def run(self, train: Callable[[Sweep], None], sweep: Sweep) -> None:
         """Ask, train and tell, batch by batch."""
         samples = len(self.space.draws)
-        for index in range(-(-samples // self.batch)):
-            size = min(self.batch, samples - index * self.batch)
-            asked = [self._proposal(*one) for one in self._asked(index, size)]
+        for start in range(0, samples, self.batch):
+            asked = [
+                Proposal(number, _replicated(self.space, params, self.replicates))
+                for number, params in self._asked(range(start, min(start + self.batch, samples)))
+            ]
             trials = {trial.id: trial for one in asked for trial in one.trials}
             self.trials |= trials
             train(sweep._replace(trials=sorted(trials.values(), key=lambda trial: trial.bucket)))
@@ -201,64 +205,35 @@ class _Search:
 
     def result(self) -> Result:
         """Return the table of the proposals so far."""
-        fields = [*self.space.static, *self.space.distributions, *self.space.grid, SEED]
-        columns = {"id": list(self.trials)}
-        for name in fields:
-            columns[name] = [trial.fields[name] for trial in self.trials.values()]
         rows, history = self.store.everything()
+        columns = _columns(self.space, self.trials.values())
         return Result.of(columns, rows, history, metric=self.plan.metric, mode=self.plan.mode)
 
-    def _asked(self, index: int, size: int) -> list[tuple[int, Mapping[str, Any]]]:
+    def _asked(self, places: range) -> list[tuple[int, Mapping[str, Any]]]:
         """Return numbers and parameters of a batch, asking for what is not there yet."""
         running = _optuna().trial.TrialState.RUNNING
         trials = self.study.get_trials(deepcopy=False)
-        mine = [t for t in trials if t.user_attrs.get(BATCH) == index]
-        mine += [t for t in trials if t.state == running and BATCH not in t.user_attrs]
-        found = []
-        for trial in mine[:size]:
-            if BATCH not in trial.user_attrs:  # a search was killed while it asked for it
-                self._seed(trial.number)
-                trial = self._draw(self._trial(trial.number), index)
-            found.append((trial.number, trial.params))
-        while len(found) < size:
-            self._seed(len(self.study.get_trials(deepcopy=False)))
-            trial = self._draw(self.study.ask(), index)
-            found.append((trial.number, trial.params))
-        return found
-
-    def _draw(self, trial: Any, index: int) -> Any:
-        """Draw the parameters that a new trial does not have yet, and name its batch.
-
-        Storages write one parameter at a time, so a kill may leave a trial with some of them. Each
-        is drawn by a seed of its own, so it does not depend on which are there.
-        """
-        _ = trial.relative_params  # some samplers draw all together
-        for name, distribution in self.distributions.items():
-            self._seed(f"{trial.number}/{name}")
-            trial._suggest(name, distribution)
-        trial.set_user_attr(BATCH, index)
-        return trial
-
-    def _seed(self, name: object) -> None:
-        """Seed the sampler for what has this name."""
-        seed(self.study.sampler, self.plan.key, name)
+        known = {t.user_attrs[PLACE]: t for t in trials if PLACE in t.user_attrs}
+        begun = [t for t in trials if t.state == running and PLACE not in t.user_attrs]
+        for place in places:
+            if place in known:
+                continue
+            words = *self.plan.key, place
+            seed(self.study.sampler, *words)
+            # A search that was killed may have begun to ask.
+            trial = self._trial(begun.pop(0).number) if begun else self.study.ask()
+            _ = trial.relative_params  # of all fields together, drawn when they are looked at
+            for name, one in self.distributions.items():
+                seed(self.study.sampler, *words, name)
+                _suggest(trial, name, one)
+            trial.set_user_attr(PLACE, place)  # it is complete
+            known[place] = trial
+        return [(known[place].number, known[place].params) for place in places]
 
     def _trial(self, number: int) -> Any:
         """Return a trial of the study, as it is when it is asked for."""
         frozen = self.study.get_trials(deepcopy=False)[number]
         return _optuna().trial.Trial(self.study, frozen._trial_id)
-
-    def _proposal(self, number: int, params: Mapping[str, Any]) -> Proposal:
-        """Return the trials of a proposal."""
-        static = {
-            name: [values[_index(values, params[name])] if name in params else values[0]]
-            for name, values in self.space.static.items()
-        }
-        grid = {n: params.get(n, values[0]) for n, values in self.space.grid.items()}
-        drawn = {name: params[name] for name in self.space.distributions}
-        point = [{**drawn, **grid}]
-        some = Space(points=point, static=static, seed=self.replicates)
-        return Proposal(number, some.trials())
 
     def _tell(self, asked: Sequence[Proposal], trials: Mapping[str, Trial]) -> None:
         """Tell the study the results of a batch, in the order of its numbers."""
@@ -281,6 +256,48 @@ class _Search:
             self.study.tell(number, state=states.PRUNED)
 
 
+def proposed(space: Space, study: Any, replicates: int) -> dict[str, list[Any]]:
+    """Return the columns of the trials that `search` has had proposed so far, by name.
+
+    Args:
+        space: the space of the search.
+        study: its study.
+        replicates: trials for each proposal.
+    """
+    _check_study(study)
+    _check_space(space)
+    asked = [one for one in study.get_trials(deepcopy=False) if PLACE in one.user_attrs]
+    asked.sort(key=lambda one: one.user_attrs[PLACE])
+    some = [trial for one in asked for trial in _replicated(space, one.params, range(replicates))]
+    return _columns(space, {trial.id: trial for trial in some}.values())
+
+
+def _replicated(space: Space, params: Mapping[str, Any], replicates: range) -> tuple[Trial, ...]:
+    """Return the trials of a proposal."""
+    static = {
+        name: [values[_index(values, params[name])] if name in params else values[0]]
+        for name, values in space.static.items()
+    }
+    grid = {n: params.get(n, values[0]) for n, values in space.grid.items()}
+    drawn = {name: params[name] for name in space.distributions}
+    return Space(points=[{**drawn, **grid}], static=static, seed=replicates).trials()
+
+
+def _columns(space: Space, trials: Collection[Trial]) -> dict[str, list[Any]]:
+    """Return the columns of the table that do not depend on results."""
+    fields = [*space.static, *space.distributions, *space.grid, SEED]
+    columns = {name: [trial.fields[name] for trial in trials] for name in fields}
+    return {"id": [trial.id for trial in trials]} | columns
+
+
+def _suggest(trial: Any, name: str, one: Any) -> None:
+    """Have a trial propose a value, unless its storage has one."""
+    if isinstance(one, _optuna().distributions.FloatDistribution):
+        trial.suggest_float(name, one.low, one.high, log=one.log)
+    else:
+        trial.suggest_categorical(name, one.choices)
+
+
 def _of(lines: Lines, ids: Container[str]) -> Lines:
     """Return the lines of some trials."""
     return lines.where_id([id in ids for id in lines.texts["id"].values])
@@ -297,12 +314,12 @@ def _index(values: Sequence[Any], choice: Any) -> int:
     return [canonical(value) for value in values].index(choice)
 
 
-def seed(sampler: Any, key: tuple[int, int], name: object) -> None:
-    """Seed a sampler of Optuna, and those that it uses, for what has this name.
+def seed(sampler: Any, *words: int | str) -> None:
+    """Seed a sampler of Optuna, and those that it uses.
 
     Optuna has no call for it; its samplers draw from NumPy's `RandomState` in attributes.
     """
-    digest = hashlib.sha256(f"{key}/{name}".encode()).digest()
+    digest = hashlib.sha256("/".join(map(str, words)).encode()).digest()
     samplers, seen = [sampler], set[int]()
     for one in samplers:
         seen.add(id(one))

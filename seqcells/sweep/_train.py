@@ -48,6 +48,7 @@ def train(
                 part.save(batch.program.width, batch.step, batch.saved)
             return False
         lines = batch.advance(plan.segment)
+        bucket.check_perturbed(batch.changed)
         part.log(lines)
         narrower = _prune(plan, batch, bucket.program)
         report(batch, lines)

@@ -92,3 +92,12 @@ def write_plainly(monkeypatch):
 def plain(rows):
     """Rows without the time they took, NaN as text, so that they can be compared."""
     return [{n: str(v) for n, v in row.items() if n != "seconds"} for row in rows]
+
+
+def history(result):
+    return sorted(map(str, result.history))
+
+
+def same(result, whole):
+    assert plain(result.rows) == plain(whole.rows)
+    assert history(result) == history(whole)

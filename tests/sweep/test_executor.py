@@ -1,49 +1,31 @@
 """Batches that workers train: the results of one process, whatever becomes of the workers."""
 
 import contextlib
-import functools
 import json
-import logging
-import multiprocessing
 import os
 import signal
-import sys
-import threading
-import time
-from concurrent.futures import BrokenExecutor, ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, ThreadPoolExecutor
 
 import jax
 import pytest
 
 from seqcells import sweep
-from seqcells.sweep import _driver, _executor, _lease, _part, _pool, _worker
+from seqcells.sweep import _executor, _lease, _part, _pool, _worker
 from tests.support.executors import Here, Never
-from tests.support.sweeps import POPULATION, SWEEP, Killed, make, plain, run, space, write_plainly
-from tests.sweep.test_resume import Instants, history
+from tests.support.sweeps import (
+    POPULATION,
+    SWEEP,
+    Killed,
+    make,
+    run,
+    same,
+    space,
+    write_plainly,
+)
+from tests.sweep.test_resume import Instants
 
-pytestmark = pytest.mark.usefixtures("once")
+pytestmark = pytest.mark.usefixtures("once", "quick")
 FEW = space(lr=[0.1], seeds=1)
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """No pauses, and programs that belong to one test."""
-    monkeypatch.setattr(_executor, "PAUSE", 0)
-    monkeypatch.setattr(_executor, "LOOK", 0)
-    monkeypatch.setattr(_driver, "LOOK", 0.01)
-    monkeypatch.setattr(_worker, "LOOK", 0)
-    monkeypatch.setattr(_executor, "GRACE", 0)
-
-
-@pytest.fixture(scope="module")
-def whole(tmp_path_factory):
-    """The sweep in one process."""
-    return run(tmp_path_factory.mktemp("whole"))
-
-
-def same(result, whole):
-    assert plain(result.rows) == plain(whole.rows)
-    assert history(result) == history(whole)
 
 
 def test_workers_train_what_one_process_trains(tmp_path, whole):
@@ -217,92 +199,6 @@ def test_a_full_disk_is_named_and_a_second_run_goes_on(tmp_path, monkeypatch, wh
     same(run(tmp_path, executor=Here()), whole)
 
 
-@pytest.fixture
-def begun(tmp_path):
-    """The folder of a batch that has begun, in a sweep whose process has died."""
-
-    def kill(_):
-        raise Killed
-
-    with pytest.raises(Killed):
-        run(tmp_path, on_segment=kill)
-    (folder,) = (path.parent for path in tmp_path.glob("batches/*/batch.json"))
-    return folder
-
-
-@pytest.mark.parametrize("executor", [None, Here()], ids=["here", "workers"])
-def test_a_driver_waits_for_the_worker_of_an_earlier_run(tmp_path, whole, begun, executor, caplog):
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_lease.hold(begun)).show(pid=7)
-        release = threading.Timer(0.3, stack.pop_all().close)
-        release.start()
-        start = time.monotonic()
-        same(run(tmp_path, executor=executor), whole)
-        assert time.monotonic() - start > 0.2
-        release.join()
-    assert executor is None or executor.count == 2  # batches, each sent once
-    (line,) = (one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING)
-    assert "process 7 on" in line
-    assert str(begun) in line
-
-
-@pytest.mark.parametrize("executor", [None, Here()], ids=["here", "workers"])
-def test_a_driver_that_waits_can_be_stopped(tmp_path, begun, executor):
-    with _lease.hold(begun):
-        stops = threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM))
-        stops.start()
-        with pytest.raises(SystemExit):
-            run(tmp_path, executor=executor)
-        stops.join()
-
-
-def test_a_silent_holder_loses_its_batch(tmp_path, monkeypatch, whole, begun, caplog):
-    monkeypatch.setattr(_lease, "BEAT", 1000)
-    with _lease.hold(begun) as frozen:
-        os.utime(begun / "lock", (0, 0))
-        same(run(tmp_path, executor=Here()), whole)
-        with pytest.raises(_lease.Lost, match="another worker has taken this batch over"):
-            frozen.show(step=10)
-    assert "take over from process" in caplog.text
-
-
-def test_a_lease_of_another_machine_counts_while_it_is_young(tmp_path):
-    """Where machines do not share the locks of the kernel."""
-    (tmp_path / "lock").write_text(json.dumps({"host": "elsewhere", "pid": 7}), encoding="utf-8")
-    with pytest.raises(_lease.Held, match="process 7 on elsewhere"), _lease.hold(tmp_path):
-        pass
-    assert _lease.holder(tmp_path).lives
-    os.utime(tmp_path / "lock", (0, 0))
-    assert _lease.holder(tmp_path) is None
-    with _lease.hold(tmp_path) as lease:
-        lease.show(step=3)
-        assert _lease.facts(tmp_path)["step"] == 3
-    assert (_lease.facts(tmp_path), _lease.holder(tmp_path)) == ({}, None)
-
-
-def test_workers_are_shown_to_others(tmp_path, begun):
-    assert sweep.workers(tmp_path) == []
-    with _lease.hold(begun) as lease:
-        (one,) = sweep.workers(tmp_path)
-        assert (one.pid, one.step, one.alive) == (os.getpid(), 0, 4)
-        lease.show(step=20, alive=3, best=0.5)
-        (one,) = sweep.workers(tmp_path)
-        assert (one.step, one.alive, one.best, len(one.trials)) == (20, 3, 0.5, 4)
-        assert 0 <= one.silent < 5
-    assert sweep.workers(tmp_path) == []
-    assert sweep.workers(tmp_path / "none") == []
-
-
-def test_a_lease_gives_signs_of_life(tmp_path, monkeypatch):
-    monkeypatch.setattr(_lease, "BEAT", 0.01)
-    with _lease.hold(tmp_path):
-        os.utime(tmp_path / "lock", (0, 0))
-        end = time.monotonic() + 10
-        while (tmp_path / "lock").stat().st_mtime == 0 and time.monotonic() < end:
-            time.sleep(0.01)
-        assert _lease.holder(tmp_path).lives
-
-
 def work_of(tmp_path, **changed):
     """A batch as it is sent by the run "a"."""
     engine = Never()
@@ -388,46 +284,6 @@ def test_a_time_limit_ends_between_segments_with_a_table(tmp_path, whole):
         same(run(out, executor=executor, minutes=60, on_segment=seen.append), whole)
     with pytest.raises(ValueError, match="minutes: expected"):
         run(tmp_path, minutes=0)
-
-
-def forks():
-    return ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("fork"))
-
-
-REFUSED = [
-    ({"executor": 3}, TypeError, r"executor: expected an object with submit\(f, \*args\), got 3"),
-    ({"executor": forks}, ValueError, "executor: expected a pool that spawns .* JAX hangs; write"),
-    ({"executor": Here, "out": None}, ValueError, "out: expected a folder that all workers see"),
-    ({"executor": Here, "in_flight": 0}, ValueError, "in_flight: expected an int >= 1, got 0"),
-    ({"executor": Here, "make": lambda: make()}, TypeError, "make: .* pickle can send .*lambda"),
-    (
-        {"executor": Here, "make": functools.partial(make, traced=lambda f: f)},
-        TypeError,
-        "make: expected a value that pickle can send",
-    ),
-]
-
-
-@pytest.mark.parametrize(("changed", "error", "message"), REFUSED)
-def test_what_cannot_work_is_refused_before_anything_runs(tmp_path, changed, error, message):
-    executor = changed["executor"]
-    given = {"make": make, "out": tmp_path / "out", "steps": 20, "segment": 10} | changed
-    given["executor"] = executor() if callable(executor) else executor
-    with pytest.raises(error, match=message):
-        sweep.run(space=FEW, **given)
-    assert not (tmp_path / "out").exists()
-
-
-def test_a_function_typed_into_a_notebook_is_refused_for_a_pool(tmp_path, monkeypatch):
-    typed = functools.partial(make, 2)
-    monkeypatch.setattr(make, "__module__", "__main__")
-    main = type("Main", (), {"make": make})
-    monkeypatch.setitem(sys.modules, "__main__", main)
-    with (
-        sweep.processes(1) as pool,
-        pytest.raises(TypeError, match=r"make: .* of an interactive session; write it"),
-    ):
-        sweep.run(typed, FEW, out=tmp_path, executor=pool, **SWEEP)
 
 
 def test_processes_share_cores_and_gpus(monkeypatch, tmp_path):

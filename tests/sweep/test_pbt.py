@@ -268,6 +268,23 @@ def test_a_rate_that_an_optimiser_keeps_in_its_state_is_refused():
         trained(lambda h: optax.inject_hyperparams(optax.sgd)(learning_rate=h["learning_rate"]))
 
 
+def test_a_value_that_is_perturbed_out_of_its_range_is_refused():
+    def loss(params, key, hparams):
+        return jnp.square(params), {}
+
+    def trained(b1, samples=None):
+        some = sweep.Space(learning_rate=[0.1, 0.2], b1=b1, samples=samples)
+        make = lambda: sweep.from_loss(loss, lambda key, _: jnp.float32(1))  # noqa: E731
+        return sweep.run(make, some, 4, segment=2, pbt=sweep.PBT(2, perturb={"b1": (2.0,)}))
+
+    with pytest.raises(
+        ValueError, match=r"pbt.perturb: expected factors .* got b1: expected .*1.8"
+    ):
+        trained([0.9])
+    values = [row["final_b1"] for row in trained(sweep.uniform(0.5, 0.99), samples=1).rows]
+    assert max(values) == pytest.approx(0.99)
+
+
 def quadratic():
     """SGD on a quadratic in 64 dimensions, with noise: the best rate falls as 1 / t."""
 

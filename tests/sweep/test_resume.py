@@ -13,17 +13,23 @@ import pytest
 from seqcells import sweep
 from seqcells._checkpoint import Checkpoints
 from seqcells.sweep import _driver, _files, _log, _part, _store
-from tests.support.sweeps import POPULATION, SPACE, SWEEP, Killed, plain, run, space, write_plainly
+from tests.support.sweeps import (
+    POPULATION,
+    SPACE,
+    SWEEP,
+    Killed,
+    history,
+    plain,
+    run,
+    space,
+    write_plainly,
+)
 
 pytestmark = pytest.mark.usefixtures("once")
 
 
 def lines(path):
     return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
-
-
-def history(result):
-    return sorted(map(str, result.history))
 
 
 class Instants:

@@ -13,8 +13,7 @@ import pytest
 
 from seqcells import sweep
 from tests.support.processes import ROOT
-from tests.support.sweeps import make, plain, space
-from tests.sweep.test_resume import history
+from tests.support.sweeps import history, make, plain, space
 
 SOME = space(lr=[0.1], seeds=8)
 OPTIONS = {"steps": 40, "segment": 10, "batch": 2}

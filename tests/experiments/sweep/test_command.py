@@ -205,7 +205,7 @@ def test_a_configuration_that_diverged_has_no_curve_and_ruins_no_axis(tmp_path, 
     kept = []
     monkeypatch.setattr(picture.lab, "save", lambda figure, path: kept.append(figure))
     result = result_of([0.1, 0.2], [NAN, NAN], [1e32, 0.3], [0.2, 0.25])
-    picture.draw(result, ranking.rank(result), tmp_path / "a.png")
+    picture.draw(picture.panels(result, ranking.rank(result)), result, tmp_path / "a.png")
     curves, by_lr = kept[0].axes[:2]
     (legend,) = kept[0].legends
     names = [text.get_text() for text in legend.get_texts()]
@@ -225,10 +225,28 @@ def test_a_surface_is_of_one_cell(monkeypatch, tmp_path):
     result = sweep.Result(tuple(rows), tuple(history), ("cell", "lr", "gain"), "loss", "min")
     kept = []
     monkeypatch.setattr(picture.lab, "save", lambda figure, path: kept.append(figure))
-    picture.draw(result, ranking.rank(result), tmp_path / "a.png")
+    picture.draw(picture.panels(result, ranking.rank(result)), result, tmp_path / "a.png")
     (surface,) = [axes for axes in kept[0].axes if axes.images]
     assert surface.get_title(loc="left") == "cell b"
     np.testing.assert_array_equal(surface.images[0].get_array(), np.outer([1, 2, 3], [1, 2, 3]))
+
+
+def test_values_that_were_drawn_are_dots_that_nothing_joins(monkeypatch, tmp_path):
+    rows = [
+        {"id": f"{i}", "lr": 0.1 + i, "gain": 2.0 - i / 8, "cell": cell, "seed": seed}
+        | {"status": "done", "steps": 1, "loss": i + seed / 2, "seconds": 1.0}
+        for i, cell, seed in itertools.product(range(4), "ab", range(2))
+    ]
+    result = sweep.Result(tuple(rows), (), ("cell", "lr", "gain", "seed"), "loss", "min")
+    kept, ranked = [], ranking.rank(result)
+    monkeypatch.setattr(picture.lab, "save", lambda figure, path: kept.append(figure))
+    picture.draw(picture.panels(result, ranked, ["lr", "gain"]), result, tmp_path / "a.png")
+    by_cell, by_lr, _, surface = kept[0].axes[1:5]
+    assert [len(axes.lines) for axes in (by_cell, by_lr)] == [2, 1]
+    (dots,) = surface.collections
+    assert surface.get_title(loc="left") == "cell a"
+    places = dict(zip(map(tuple, dots.get_offsets().tolist()), dots.get_array(), strict=True))
+    assert places == {(0.1 + i, 2.0 - i / 8): i + 0.25 for i in range(4)}
 
 
 def test_curves_are_written_for_tensorboard(swept, tmp_path):
