@@ -7,8 +7,8 @@ all finite. With `each=True`, which populations need, a run is a trial; what cha
 - Train the seeds of a configuration in one batch: make `seed` the last field of the space, and
   `batch` a multiple of the number of seeds; `search` does so. Another batch of the configuration
   begins at the first step again, so it is another run, with a suffix: "lr=0.1-2".
-- A sweep that is killed loses the points of its last seconds, at most 15. Called again, it has the
-  same curves in TensorBoard; MLflow and Weights & Biases have another run of the same name.
+- A sweep that is killed loses the points of its last seconds, at most 15. When it is called again,
+  its curves go on in TensorBoard; MLflow and Weights & Biases have another run of the same name.
 """
 
 from __future__ import annotations
