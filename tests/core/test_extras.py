@@ -59,10 +59,11 @@ def test_every_hint_names_an_extra_that_there_is_and_survives_zsh():
 
 
 @pytest.mark.parametrize("as_program", [True, False])
-def test_the_laboratory_without_its_extra_says_what_to_install(as_program, monkeypatch):
-    monkeypatch.setitem(sys.modules, "rich", None)
+@pytest.mark.parametrize("missing", ["optuna", "rich"])
+def test_the_laboratory_without_its_extra_says_what_to_install(missing, as_program, monkeypatch):
+    monkeypatch.setitem(sys.modules, missing, None)
     monkeypatch.setattr(sys, "argv", ["-m" if as_program else "pytest"])
-    expected = r'^rich: expected this module, .*; pip install -e "\.\[exp\]"$'
+    expected = rf'^{missing}: expected this module, .*; pip install -e "\.\[exp\]"$'
     with pytest.raises(SystemExit if as_program else ModuleNotFoundError, match=expected):
         importlib.reload(experiments)
 

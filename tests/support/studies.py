@@ -16,6 +16,7 @@ from experiments.studies import (
     mean_field,
     newton,
     online,
+    search,
     state_tracking,
     trainability,
 )
@@ -23,7 +24,8 @@ from experiments.studies.online.cosines import COMPARED, WHEN
 
 ALL = {name: load(name, studies, Study)[1] for name in discover(studies)}
 JUDGED = {name: one for name, one in ALL.items() if one.claims(one.quick)}
-MEASURED = (chaos.STUDY, mean_field.STUDY, newton.STUDY)  # whose rows are not runs of training
+# The rows of these are not runs of training.
+MEASURED = (chaos.STUDY, mean_field.STUDY, newton.STUDY, search.STUDY)
 TRAINED = {name: one for name, one in JUDGED.items() if one not in MEASURED}
 
 
@@ -180,6 +182,31 @@ def rules(settings, good, factor, cosine):
     return online.Found(results, pd.DataFrame(costs), pd.DataFrame(cosines))
 
 
+def by_samplers(settings, tpe, alone, lower):
+    """The tables of searches that reach random's best, 1, at these trials, or never."""
+    ends = {"random": (9, 1.0), "TPE": (tpe, lower), "Optuna alone": (alone, lower)}
+    searches = [
+        ({"problem": group.problem, "arm": arm, "seed": seed}, *ends[arm])
+        for group in search.STUDY.groups(settings)
+        for seed in group.seeds
+        for arm in group.arms
+    ]
+    results = [
+        {
+            **{**labels, "trials": settings.samples, "best": best, "median": 9.0},
+            **{"solved": 0.1, "diverged": 0, "optuna": "5.0.0"},
+        }
+        for labels, _, best in searches
+    ]
+    curves = [
+        {**labels, "trial": trial, "best": value}
+        for labels, reached, best in searches
+        for trial, value in ((1, 8.0), (reached, best))
+        if reached is not None
+    ]
+    return search.Found(pd.DataFrame(results), pd.DataFrame(curves))
+
+
 def tables(rows):
     """The tables of a run, by the names of their files."""
     if isinstance(rows, pd.DataFrame):
@@ -208,6 +235,10 @@ OWN_WORLDS = {
     "chaos": lambda s: [attractors(s, best) for best in (0.15, 0.0, 1.0)],
     "newton": lambda s: [solved(s, well) for well in (True, False)],
     "online": rule_worlds,
+    "search": lambda s: [
+        by_samplers(s, tpe, alone, lower)
+        for tpe, alone, lower in ((20, 20, 0.5), (None, 20, 2.0), (10, 100, 0.5))
+    ],
 }
 
 

@@ -90,6 +90,18 @@ def test_a_search_goes_in_its_direction():
     assert last["minimize"] < 1 < 2 < last["maximize"]  # 1.67 by chance
 
 
+def test_a_search_is_the_ask_and_tell_of_optuna_in_batches(monkeypatch):
+    monkeypatch.setattr(_search, "seed", lambda *_: None)  # samplers keep the seed of `study_of`
+    study, plain = study_of(), study_of()
+    sweep.search(make, space(24), study, **OPTIONS)
+    for _ in range(24 // OPTIONS["batch"]):
+        asked = [plain.ask(sweep.to_optuna(space())) for _ in range(OPTIONS["batch"])]
+        for trial in asked:
+            x, rate = trial.params["x"], trial.params["rate"]
+            plain.tell(trial, x**2 + (np.log10(rate) + 2) ** 2)
+    assert [t.params for t in study.trials] == [t.params for t in plain.trials]
+
+
 class Deaths:
     """Ends the process before or after the n-th call of the study or the sampler."""
 
