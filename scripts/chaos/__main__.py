@@ -14,6 +14,7 @@ from experiments import lab
 from scripts.chaos.cluster import dead, hung
 from scripts.chaos.files import changed, flip, full
 from scripts.chaos.processes import kill, signals, twice
+from scripts.chaos.searches import search
 from scripts.chaos.sweeps import diverge, resume
 from scripts.chaos.trials import Options
 from scripts.chaos.workers import workers
@@ -30,6 +31,7 @@ ROWS: dict[int, Callable[[Options], bool]] = {
     10: diverge,
     25: resume,
     26: workers,
+    27: search,
 }
 
 

@@ -48,6 +48,22 @@ def make(scale: float = 1.0) -> sc.sweep.Task:
     return sc.sweep.from_loss(scaled, lambda key, _: CELL.init(key, input_size=2))
 
 
+def descent(size: int) -> sc.sweep.Task:
+    """Make the task of a search: descend a parabola, which diverges at a `rate` above 2."""
+
+    def init(hparams: dict[str, jax.Array], key: jax.Array) -> jax.Array:
+        return hparams["gain"] * jax.random.normal(key, (size,))
+
+    def segment(x: jax.Array, hparams: dict[str, jax.Array], n: int):
+        def step(x: jax.Array, _: None):
+            x = x - hparams["rate"] * x
+            return x, {"loss": jnp.sum(jnp.square(x))}
+
+        return jax.lax.scan(step, x, length=n)
+
+    return sc.sweep.Task(init, segment)
+
+
 def digest(state: sc.train.TrainState) -> str:
     """Return the SHA-256 of all numbers of a state."""
     key = jax.random.key_data(state.key)

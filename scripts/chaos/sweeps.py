@@ -46,7 +46,7 @@ def resume(options: Options) -> bool:
         folder = trials.empty(f"sweep-{trial}")
         draw = trials.random
         moments = [(draw.randrange(8), draw.uniform(0, 0.3)) for _ in range(KILLS)]
-        codes = [killed(folder, *moment) for moment in moments]
+        codes = [killed(moment, "sweep", folder) for moment in moments]
         with target("sweep", folder) as child:
             code = child.wait()
         lines = count_lines(folder)
@@ -60,9 +60,10 @@ def resume(options: Options) -> bool:
     return trials.report()
 
 
-def killed(folder: Path, segments: int, seconds: float) -> int:
-    """Kill a sweep some seconds after the given number of segments; return its exit code."""
-    with target("sweep", folder) as child:
+def killed(moment: tuple[int, float], *arguments: object) -> int:
+    """Kill a target some seconds after a number of segments; return its exit code."""
+    segments, seconds = moment
+    with target(*arguments) as child:
         child.wait_for("ready")
         for _ in range(segments):
             child.wait_for("at")

@@ -1,8 +1,8 @@
 """The process under test: a run, a sweep, or saves that fill a disk.
 
-`run FOLDER [STEPS]`, `sweep FOLDER [SCALE]`, `spread FOLDER ENGINE [WORKERS]` and `fill FOLDER SIZE
-[limited]` print a line for each event: ready, at STEP, saved STEP, refused WHY, loaded STEP, done
-HASH.
+`run FOLDER [STEPS]`, `sweep FOLDER [SCALE]`, `spread FOLDER ENGINE [WORKERS]`, `search FOLDER
+STORAGE` and `fill FOLDER SIZE [limited]` print a line for each event: ready, at STEP, saved STEP,
+refused WHY, loaded STEP, done HASH.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 
 import seqcells as sc
 from scripts.chaos.engines import ENGINES
-from scripts.chaos.model import CONFIG, digest, emit, loss, make, start
+from scripts.chaos.model import CONFIG, descent, digest, emit, loss, make, start
 from seqcells import _signals
 from seqcells._checkpoint import CheckpointError, Checkpoints
 
@@ -82,6 +82,30 @@ def spread(folder: str, engine: str, workers: str = "2") -> int:
         return _sweep(folder, space, SPREAD_STEPS, make=make, **options)
 
 
+def search(folder: str, storage: str) -> int:
+    """Search in 16 batches of eight proposals, with two replicates; some trials diverge."""
+    from scripts.chaos.studies import study_of  # Optuna, which the other rows do not need
+
+    emit("ready")
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    study = study_of(Path(folder), storage)
+    rate, gain = sc.sweep.log_uniform(1e-3, 1e2), sc.sweep.uniform(0.5, 2)
+    result = sc.sweep.search(
+        descent,
+        sc.sweep.Space(samples=128, rate=rate, gain=gain, static={"size": [2, 4]}),
+        study,
+        steps=40,
+        segment=10,
+        batch=8,
+        replicates=2,
+        out=Path(folder) / "out",
+        save_seconds=0,
+        on_segment=lambda progress: emit("at", progress.step),
+    )
+    told = [(t.number, t.state, t.params, t.value, t.intermediate_values) for t in study.trials]
+    return _done(result, told)
+
+
 def _sweep(folder: str, space: sc.sweep.Space, steps: int, **options: Any) -> int:
     options = {"save_seconds": 0} | options
     emit("ready")
@@ -94,16 +118,23 @@ def _sweep(folder: str, space: sc.sweep.Space, steps: int, **options: Any) -> in
         out=Path(folder),
         on_segment=lambda progress: emit("at", progress.step),
     )
+    return _done(result)
+
+
+def _done(result: sc.sweep.Result, further: object = ()) -> int:
+    """Print the hash of a table, its history and what else there is."""
     rows = [{n: v for n, v in row.items() if n != "seconds"} for row in result.rows]
     lines = sorted(map(str, result.history))
-    emit("done", hashlib.sha256(str((rows, lines)).encode()).hexdigest())
+    emit("done", hashlib.sha256(str((rows, lines, further)).encode()).hexdigest())
     return 0
 
+
+TARGETS = {one.__name__: one for one in (run, sweep, spread, search, fill)}
 
 if __name__ == "__main__":
     name, *arguments = sys.argv[1:]
     try:
-        sys.exit({"run": run, "sweep": sweep, "spread": spread, "fill": fill}[name](*arguments))
+        sys.exit(TARGETS[name](*arguments))
     except CheckpointError as error:
         emit("refused", error)
         sys.exit(1)

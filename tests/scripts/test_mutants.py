@@ -6,7 +6,7 @@ from scripts.mutants import __main__, table, trial
 from scripts.mutants.table import Mutant, choose, read, why_wrong
 
 MUTANTS = read()
-AREAS = ("core", "cells", "engines", "layers", "measures", "online", "probes", "sweeps")
+AREAS = ("core", "cells", "engines", "layers", "measures", "online", "probes", "sweeps", "searches")
 
 
 def test_every_mutant_is_a_change_of_todays_code_that_tests_of_today_should_see():

@@ -217,16 +217,18 @@ def test_workers_train_what_one_process_trains(tmp_path, once):
 def test_what_diverged_is_told_as_pruned_at_its_last_finite_value():
     """So that a sampler avoids its neighbourhood."""
     study = study_of()
-    some = space(8, ends=[15.0, 1e9])
-    result = sweep.search(make, some, study, 20, segment=10, batch=4)
+    some = space(8, ends=[25.0, 1e9])
+    result = sweep.search(make, some, study, 30, segment=10, batch=4)
     for trial, row in zip(study.trials, result.rows, strict=True):
         diverged = trial.params["ends"] < 100
         assert row["status"] == ("diverged" if diverged else "done")
         assert trial.state.name == ("PRUNED" if diverged else "COMPLETE")
         if diverged:
             ((step, value),) = trial.intermediate_values.items()
-            first = next(line for line in result.history if line["id"] == row["id"])
-            assert (step, value) == (10, first["metrics"]["loss"])
+            lines = (line for line in result.history if line["id"] == row["id"])
+            at = {line["step"]: line["metrics"]["loss"] for line in lines}
+            assert (step, value) == (20, at[20])
+            assert np.isnan(at[30])
     assert {t.state.name for t in study.trials} == {"PRUNED", "COMPLETE"}
 
 
@@ -262,6 +264,42 @@ def test_a_sampler_draws_by_its_seed_alone():
         assert drawn[0] == drawn[1]
         _search.seed(study.sampler, 0, 1, 8)
         assert study.ask(sweep.to_optuna(space())).params != drawn[0]
+
+
+def test_parameters_are_drawn_independently_and_by_the_key():
+    pairs, uniform = [], space(32, rate=sweep.uniform(1e-4, 1.0))
+    for key in (None, jax.random.key(1)):
+        study = study_of(sampler=optuna.samplers.RandomSampler(seed=0))
+        sweep.search(make, uniform, study, 10, segment=10, batch=32, key=key)
+        pairs.append([(trial.params["x"], trial.params["rate"]) for trial in study.trials])
+        assert abs(np.corrcoef(pairs[-1], rowvar=False)[0, 1]) < 0.5
+    assert pairs[0][0] != pairs[1][0]
+
+
+def test_trials_that_a_study_has_already_stay_as_they_are():
+    study = study_of()
+    study.optimize(lambda trial: trial.suggest_float("x", -1, 1) ** 2, n_trials=3)
+    before = told(study)
+    result = sweep.search(make, space(8), study, **OPTIONS)
+    assert len(result.rows) == 8
+    assert told(study)[:3] == before
+    assert len(study.trials) == 3 + 8
+
+
+def test_a_search_that_is_stopped_goes_on_when_it_is_called_again(tmp_path):
+    study, whole = study_of(), study_of()
+    want = sweep.search(make, space(8), whole, **OPTIONS)
+    stopped = sweep.search(make, space(8), study, out=tmp_path, minutes=1e-9, **OPTIONS)
+    assert set(stopped.column("status")) == {"unfinished"}
+    assert {trial.state.name for trial in study.trials} == {"RUNNING"}
+    result = sweep.search(make, space(8), study, out=tmp_path, **OPTIONS)
+    assert (told(study), plain(result.rows)) == (told(whole), plain(want.rows))
+
+
+def test_progress_counts_the_trials_of_all_proposals():
+    seen = []
+    sweep.search(make, space(8), study_of(), replicates=2, on_segment=seen.append, **OPTIONS)
+    assert [(one.finished, one.total) for one in seen] == [(0, 16), (8, 16)]
 
 
 @pytest.mark.parametrize(
