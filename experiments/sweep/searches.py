@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any, Literal
 
+from experiments.lab import BadInput
 from experiments.sweep.settings import SAMPLERS, Settings
 from seqcells import _check, sweep
 
@@ -15,9 +17,15 @@ def study(settings: Settings, out: Path) -> Any:
     """Return the study of a search, a new one if there is none in its folder."""
     assert settings.search is not None
     optuna = _optuna()
+    name, package = SAMPLERS[settings.search]
+    if importlib.util.find_spec(package) is None:
+        raise BadInput(
+            f"search: expected the package {package}, which Optuna needs for {settings.search}, "
+            f"got an environment without it; pip install {package}"
+        )
     out.mkdir(parents=True, exist_ok=True)
     return optuna.create_study(
-        sampler=getattr(optuna.samplers, SAMPLERS[settings.search])(),
+        sampler=getattr(optuna.samplers, name)(),
         storage=f"sqlite:///{out / STUDY}",
         study_name="sweep",
         load_if_exists=True,

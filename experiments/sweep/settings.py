@@ -72,12 +72,12 @@ RANGES: dict[str, Callable[..., Values]] = {
 }
 DISTRIBUTIONS = type(sweep.uniform(0, 1)), type(sweep.log_uniform(1, 2))
 GRID, WIDE = "log:1e-3:1e-2:3", "loguniform:1e-4:1e-1"  # learning rates, unless they are given
-SAMPLERS = {  # of Optuna
-    "tpe": "TPESampler",
-    "gp": "GPSampler",
-    "cmaes": "CmaEsSampler",
-    "qmc": "QMCSampler",
-    "random": "RandomSampler",
+SAMPLERS = {  # of Optuna: the class, and a package that it needs
+    "tpe": ("TPESampler", "numpy"),
+    "gp": ("GPSampler", "torch"),
+    "cmaes": ("CmaEsSampler", "cmaes"),
+    "qmc": ("QMCSampler", "scipy"),
+    "random": ("RandomSampler", "numpy"),
 }
 if TYPE_CHECKING:
     CellName = SamplerName = str

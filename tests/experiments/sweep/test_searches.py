@@ -86,6 +86,18 @@ RANGES = {
 TABLE = sweep.Result(({"id": "a", "loss": 1.0},), (), ("rate", "cell"), "loss", "min")
 
 
+def test_a_sampler_without_its_package_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(searches.importlib.util, "find_spec", lambda name: None)
+    message = "search: expected the package cmaes, which Optuna needs .*; pip install cmaes"
+    with pytest.raises(BadInput, match=message):
+        searches.study(settings.Settings(search="cmaes"), tmp_path)
+
+
+@pytest.mark.parametrize("name", settings.SAMPLERS)
+def test_every_sampler_that_is_offered_is_one_of_optuna(name):
+    assert hasattr(optuna.samplers, settings.SAMPLERS[name][0])
+
+
 def study_of(values, params=({"rate": 0.01, "cell": "gru"},)):
     """A study whose trials have ended a second after one another; NaN is a pruned one."""
     study = optuna.create_study()
