@@ -23,6 +23,11 @@ def study(settings: Settings, out: Path) -> Any:
             f"search: expected the package {package}, which Optuna needs for {settings.search}, "
             f"got an environment without it; pip install {package}"
         )
+    if (out / "sweep.json").exists() and not (out / STUDY).exists():
+        raise BadInput(
+            f"out: expected a new folder, or one of a search, got {out}, which holds a sweep "
+            "without one; give another with --out"
+        )
     out.mkdir(parents=True, exist_ok=True)
     return optuna.create_study(
         sampler=getattr(optuna.samplers, name)(),

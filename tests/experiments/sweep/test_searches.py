@@ -86,6 +86,13 @@ RANGES = {
 TABLE = sweep.Result(({"id": "a", "loss": 1.0},), (), ("rate", "cell"), "loss", "min")
 
 
+def test_a_search_leaves_the_folder_of_a_sweep_as_it_is(tmp_path):
+    (tmp_path / "sweep.json").touch()
+    with pytest.raises(BadInput, match=r"out: expected a new folder, or one of a search, got "):
+        searches.study(settings.Settings(search="tpe"), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
+
+
 def test_a_sampler_without_its_package_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(searches.importlib.util, "find_spec", lambda name: None)
     message = "search: expected the package cmaes, which Optuna needs .*; pip install cmaes"
