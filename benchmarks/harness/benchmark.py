@@ -115,6 +115,20 @@ class Settings(BaseSettings):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class DeviceSettings(Settings):
+    """Options of a benchmark on several CPU devices."""
+
+    devices: int = 1
+    """CPU devices, with one core each"""
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[float]:
+        """Prepare the process and its devices; yield the time after which no group starts."""
+        machine.prepare(max(self.cores, self.devices), self.devices)
+        yield math.inf
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Benchmark(Command[B]):
     """A command that measures groups of contestants, and writes a table and a page.
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,7 +12,7 @@ import jax
 import numpy as np
 
 import seqcells as sc
-from benchmarks.harness import benchmark, machine, pages, timing
+from benchmarks.harness import benchmark, pages, timing
 from benchmarks.harness.benchmark import Benchmark, Group, Report
 from benchmarks.harness.tables import Row
 from seqcells import _check, probes
@@ -33,7 +31,7 @@ over interleaved rounds, quartiles in brackets."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(benchmark.Settings):
+class Settings(benchmark.DeviceSettings):
     """Measure searches with Optuna, a batch of trials at a time, against one at a time."""
 
     trials: int = 128
@@ -48,12 +46,6 @@ class Settings(benchmark.Settings):
     """times that each is measured"""
     devices: int = 2
     """CPU devices, with one core each, over which sweep.search spreads trials"""
-
-    @contextlib.contextmanager
-    def session(self) -> Iterator[float]:
-        """Prepare the process and its devices; yield the time after which no group starts."""
-        machine.prepare(max(self.cores, self.devices), self.devices)
-        yield math.inf
 
 
 def make(hidden_size: int) -> sc.sweep.Task:

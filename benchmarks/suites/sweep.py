@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import functools
 import itertools
-import math
 import re
 from collections.abc import Callable, Iterator
 
@@ -14,7 +12,7 @@ import jax
 from jax.sharding import AxisType, PartitionSpec
 
 import seqcells as sc
-from benchmarks.harness import benchmark, machine, naive, pages, timing
+from benchmarks.harness import benchmark, naive, pages, timing
 from benchmarks.harness.benchmark import Benchmark, Group, Report
 from benchmarks.harness.problem import Params, Shape, draw_inputs, draw_params
 from benchmarks.harness.programs import training
@@ -36,7 +34,7 @@ Gradient = Callable[[Params, jax.Array], object]  # (params, xs) -> value and gr
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Settings(benchmark.Settings):
+class Settings(benchmark.DeviceSettings):
     """Measure the gradients of many members: vmapped, looped, and sharded over devices."""
 
     members: tuple[int, ...] = (32, 256)
@@ -54,12 +52,6 @@ class Settings(benchmark.Settings):
                     f"members: expected multiples of the {self.devices} devices, got {members}; "
                     f"give --members {members + -members % self.devices}"
                 )
-
-    @contextlib.contextmanager
-    def session(self) -> Iterator[float]:
-        """Prepare the process and its devices; yield the time after which no group starts."""
-        machine.prepare(max(self.cores, self.devices), self.devices)
-        yield math.inf
 
 
 def groups(settings: Settings) -> Iterator[Group]:

@@ -32,8 +32,6 @@ class NotBegun(lab.BadInput):
 
 
 BATCH = 16  # proposals of a search at a time, unless the user gives a number
-FACTORS = (0.8, 1.25)  # by which a population perturbs
-READ = {"learning_rate", "max_norm", "weight_decay"}  # hyperparameters that a step of AdamW reads
 HParams = dict[str, jax.Array]  # the fields of `Swept` of one trial, float[]
 LossAndMetrics = tuple[jax.Array, train.Metrics]
 
@@ -164,13 +162,14 @@ def population(settings: Settings) -> sweep.PBT | None:
         return None
     space = settings.space
     names = {n for n, values in space.grid.items() if len(values) > 1} | {*space.distributions}
-    read = sorted(names & READ)
+    read = sorted(names & {*train.HParams._fields})  # by each step of AdamW
     if not read:
         raise lab.BadInput(
             "pbt: expected several values of learning_rate, max_norm or weight_decay, which a step "
             f"of training reads, got one of each; give --sweep.lr {WIDE}"
         )
-    return sweep.PBT(settings.pbt, perturb=dict.fromkeys(read, FACTORS))
+    pbt = sweep.PBT(settings.pbt)
+    return pbt._replace(perturb=dict.fromkeys(read, pbt.perturb))
 
 
 def _write_about(out: Path, about: lab.Json, done: bool) -> None:
@@ -270,12 +269,12 @@ def read_sweep(out: Path) -> tuple[str, Settings, lab.Json]:
 
 def load(
     out: Path, history: Literal["all", "unfinished"] = "all"
-) -> tuple[str, sweep.Result, lab.Json]:
-    """Read a sweep, finished or not: its probe, its table and its `run.json`."""
-    probe, settings, about = read_sweep(out)
+) -> tuple[Settings, sweep.Result, lab.Json]:
+    """Read a sweep, finished or not: its settings, its table and its `run.json`."""
+    _, settings, about = read_sweep(out)
     try:
         with lab.refusals(settings):
-            return probe, searches.load(settings, out, history), about
+            return settings, searches.load(settings, out, history), about
     except FileNotFoundError:
         raise NotBegun(
             f"out: expected a sweep with results, got {out}, where no segment is finished yet"

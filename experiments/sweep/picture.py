@@ -64,7 +64,7 @@ def panels(
     shown = list(itertools.islice((row for row in ranked if _drawable(curves(row))), BEST))
     found: list[Panel] = [
         functools.partial(_curves, result=result, shown=shown, every=[*map(curves, shown)]),
-        *slices(result, names, drawn),
+        *slices(frame, names, result, drawn),
     ]
     if len(pair) == 2:
         kind = _scatter if {*pair} & {*drawn} else _surface
@@ -74,9 +74,10 @@ def panels(
     return found
 
 
-def slices(result: sweep.Result, names: Sequence[str], drawn: Collection[str] = ()) -> list[Panel]:
-    """Return a panel for each of these fields, with every trial."""
-    frame = finished(result)
+def slices(
+    frame: lab.Frame, names: Sequence[str], result: sweep.Result, drawn: Collection[str] = ()
+) -> list[Panel]:
+    """Return a panel for each of these fields, with every row of a frame, by `finished`."""
     return [
         functools.partial(_slice, frame=frame, name=name, result=result, joined=name not in drawn)
         for name in names

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from experiments import lab
-from experiments.sweep.picture import Panel, metric_axis, number_axis, slices, words
+from experiments.sweep.picture import Panel, finished, metric_axis, number_axis, slices, words
 from experiments.sweep.ranking import varied
 from seqcells import sweep
 from seqcells._types import Json as Row
@@ -86,7 +86,7 @@ def panels(result: sweep.Result, moved: Sequence[str]) -> list[Panel]:
     return [
         functools.partial(_paths, name=name, lines=lines, lineage=lineage, result=result)
         for name in (result.metric, *moved)
-    ] + slices(result, [name for name in varied(result) if name not in moved])
+    ] + slices(finished(result), [n for n in varied(result) if n not in moved], result)
 
 
 def best(result: sweep.Result) -> list[Row]:

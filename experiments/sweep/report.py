@@ -24,9 +24,8 @@ SHOWN = 20  # rows of the rank table on the page
 
 def status(out: Path, console: Console) -> None:
     """Print the progress of a sweep, without changing it."""
-    _, settings, _ = command.read_sweep(out)
     try:
-        _, result, about = command.load(out, history="unfinished")
+        settings, result, about = command.load(out, history="unfinished")
     except command.NotBegun as error:
         lab.say(console, str(error))
         return
@@ -74,11 +73,10 @@ def report_finished(result: sweep.Result, out: Path, console: Console) -> None:
 
 def report(out: Path, console: Console) -> None:
     """Draw the picture and write the page and the table, using only the files in `out`."""
-    probe, result, about = command.load(out)
-    _, settings, _ = command.read_sweep(out)
+    settings, result, about = command.load(out)
     parts = _parts(settings, result, out)
     left = settings.trials - sum(status != "unfinished" for status in result.column("status"))
-    title = f"Sweep of {probe}"
+    title = f"Sweep of {about['probe']}"
     page = lab.Page(
         title=title,
         lead=f"{settings.trials} trials, ranked by their {result.metric} over the last segment.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -144,7 +145,7 @@ class Settings(CheckedSettings):
     batch: int | Literal["auto"] = "auto"
     """trials to train together; auto: as many as fit into memory, or 16 with --search"""
 
-    @property
+    @functools.cached_property
     def space(self) -> sweep.Space:
         """The space of the trials; of a search, that of the proposals, without seeds.
 

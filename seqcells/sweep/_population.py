@@ -28,7 +28,7 @@ class Population(Batch):
             line = lines.setdefault(line["id"], line)  # it has one, unless it diverged before
             line["metrics"][PARENT] = number_of(self._id(self.parents[row]))
         self._copy(copies, self.parents[copies])
-        after = self._values()
+        after = self._values() if copies else []
         self.changed = [after[row] for row in copies]
         for row in range(len(self.trials)):
             if (line := lines.get(self._id(row))) is not None:
