@@ -49,7 +49,7 @@ def test_a_search_that_was_stopped_goes_on(tmp_path, capsys):
     assert "8 trials: 8 unfinished." in " ".join(capsys.readouterr().out.split())
     assert main(["resume", str(tmp_path)]) == 0
     assert len(searches.kept(tmp_path).trials) == 12
-    assert main([*line[:3], "gp", *line[4:]]) == 2
+    assert main([*line[:3], "random", *line[4:]]) == 2
     assert "another" in capsys.readouterr().err
 
 
