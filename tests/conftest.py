@@ -7,19 +7,13 @@ import contextlib
 import gc
 import itertools
 import os
-from importlib import metadata
 from pathlib import Path
+
+from tests.support.flags import COMPILE_FAST
 
 # XLA's optimisations take 40 % of the suite's time and are not what it tests. `nox -s tests` leaves
 # them on (XLA_FLAGS=""). This stands before the import of jax, which reads the flags once.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true "
-    "--xla_cpu_parallel_codegen_split_count=1"
-    # jax 0.12 does not have this flag
-    + " --xla_cpu_use_fusion_emitters=false"
-    * metadata.version("jaxlib").startswith("0.10."),
-)
+os.environ.setdefault("XLA_FLAGS", COMPILE_FAST)
 
 import chex
 import jax
